@@ -1,0 +1,133 @@
+"""Each kernel against its NumPy twin and the fastest OpenCV or BLAS chain for the same job.
+
+Every contender runs on one thread. OpenCV is told so here; BLAS reads the environment when
+NumPy is loaded, so set that first:
+
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest benchmarks/test_kernels.py
+
+Sizes are those of EfficientNet-Lite0: 32 images of 224x224, 1280 channels of 7x7; the overlay
+and `planar` take one image. What each chain computes is checked, what it takes is only reported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import kernels
+from tests.kernels.table import PAIRS, REAL, Pair, Size, arrays
+
+F4 = NDArray[np.float32]
+U1 = NDArray[np.uint8]
+
+
+def weighted_sum(activation: F4, weight: F4) -> F4:
+    n, c, h, w = activation.shape
+    product: F4 = np.matmul(weight, activation.reshape(n, c, h * w))
+    return product.reshape(n, -1, h, w)
+
+
+def scale_maps(raw: F4) -> F4:
+    unit = np.empty_like(raw)
+    for source, target in zip(_each_map(raw), _each_map(unit), strict=True):
+        cv2.addWeighted(source, 1 / cv2.norm(source, cv2.NORM_INF), source, 0, 0, dst=target)
+    return unit
+
+
+def normalize(maps: F4) -> F4:
+    out = np.empty_like(maps)
+    for source, target in zip(maps, out, strict=True):
+        _, positive = cv2.threshold(source, 0, 0, cv2.THRESH_TOZERO)
+        low, high, _, _ = cv2.minMaxLoc(positive)
+        scale = 1 / (high - low + 1e-7)
+        cv2.addWeighted(positive, scale, positive, 0, -low * scale, dst=target)
+    return out
+
+
+def upsample(maps: F4, size: tuple[int, int]) -> F4:
+    out = np.empty((len(maps), *size), np.float32)
+    for source, target in zip(maps, out, strict=True):
+        cv2.resize(source, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+    return out
+
+
+def heatmap_u8(maps: F4, size: tuple[int, int]) -> U1:
+    out = np.empty((len(maps), *size), np.uint8)
+    for source, target in zip(normalize(maps), out, strict=True):
+        heatmap = cv2.resize(source, size[::-1], interpolation=cv2.INTER_LINEAR)
+        cv2.convertScaleAbs(heatmap, dst=target, alpha=255)
+    return out
+
+
+def overlay(raw: F4, image: U1, table: U1) -> Any:
+    return cv2.addWeighted(_heat(raw, image, table), 0.5, image, 0.5, 0)
+
+
+def overlay_peak(raw: F4, image: U1, table: U1) -> Any:
+    heat = _heat(raw, image, table)
+    blended = cv2.addWeighted(heat, 0.5, image, 0.5, 0, dtype=cv2.CV_32F)
+    return cv2.convertScaleAbs(blended, alpha=255 / cv2.norm(blended, cv2.NORM_INF))
+
+
+def planar(image: U1, mean: F4, std: F4, out: F4) -> F4:
+    levels = (np.arange(256, dtype=np.float32) - mean[:, None]) / std[:, None]
+    for c, channel in enumerate(cv2.split(image)):
+        cv2.LUT(channel, levels[c], dst=out[c])
+    return out
+
+
+def _each_map(stack: F4) -> F4:
+    return stack.reshape(-1, *stack.shape[-2:])
+
+
+def _heat(raw: F4, image: U1, table: U1) -> Any:
+    levels = heatmap_u8(raw[None], (image.shape[0], image.shape[1]))[0]
+    return cv2.applyColorMap(levels, table[:, None])
+
+
+CHAINS: dict[str, Callable[..., Any]] = {
+    "weighted_sum": weighted_sum,
+    "scale_maps": scale_maps,
+    "normalize": normalize,
+    "upsample": upsample,
+    "heatmap_u8": heatmap_u8,
+    "overlay": overlay,
+    "overlay-peak_normalize": overlay_peak,
+    "planar": planar,
+}
+CASES = [
+    ("weighted_sum, 5 targets", PAIRS[0], dataclasses.replace(REAL, targets=5)),
+    *((pair.name, pair, REAL) for pair in PAIRS),
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(benchmark: BenchmarkFixture) -> None:
+    cv2.setNumThreads(1)
+    kernels.warm_up()
+    benchmark.extra_info["blas_threads"] = os.environ.get("OPENBLAS_NUM_THREADS", "not set")
+
+
+@pytest.mark.parametrize("contender", ["kernel", "twin", "chain"])
+@pytest.mark.parametrize(("group", "pair", "size"), CASES, ids=[case[0] for case in CASES])
+def test_speed(
+    group: str, pair: Pair, size: Size, contender: str, benchmark: BenchmarkFixture
+) -> None:
+    benchmark.group = group
+    run = {"kernel": pair.kernel, "twin": pair.twin, "chain": CHAINS[pair.name]}[contender]
+    expected, *_ = arrays(pair.kernel(*pair.inputs(np.random.default_rng(0), size)))
+    inputs = pair.inputs(np.random.default_rng(0), size)
+    found, *_ = arrays(run(*inputs))
+    # OpenCV rounds to whole levels where the kernels truncate; BLAS adds in another order.
+    rounding = 1e-5 * np.abs(expected).max()
+    tolerance = pair.levels + 1 if found.dtype == np.uint8 else rounding
+    assert np.abs(found.astype(np.float64) - expected).max() <= tolerance
+    benchmark(run, *inputs)

@@ -1,0 +1,98 @@
+"""The configuration of a run: every option, its default, and what it means, once.
+
+The command line is made from these fields, ``run.json`` stores them, and the
+fingerprint takes those that change the numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+SAVEABLE = ("maps", "activations", "pooled", "logits", "heatmaps", "overlays")
+Triple = tuple[float, float, float]
+
+
+class RunConfig(BaseModel):
+    """One frozen value holds all that `shardcam extract` was asked to do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(description="Folder of images (searched recursively), or one image file.")
+    model: str = Field(description="efficientnet_lite0, or vgg16 / resnet50_v1 with --params.")
+    out: str = Field(description="Run directory. If it holds the same run, that run is resumed.")
+    params: str | None = Field(
+        None, description="Weights of a zoo model: a .params file, or 'random' to try without."
+    )
+    method: str = Field("gradcam", description="CAM method: gradcam or cam.")
+    layer: tuple[str, ...] = Field(
+        ("auto",),
+        description="Layer to explain, repeatable; 'auto' is the last spatial layer.",
+    )
+    target: str = Field(
+        "top1", description="Classes to explain: top1, topK, label or class:ID[,ID...]."
+    )
+    label_from_folder: bool = Field(
+        False, description="Take the first folder below SOURCE as the label of its images."
+    )
+    image_size: int | None = Field(
+        None, ge=8, le=4096, description="Height and width of the network's input  [default: 224]"
+    )
+    resize: Literal["crop", "squash", "pad"] = Field(
+        "crop", description="How a picture is fitted to the input."
+    )
+    mean: Triple | None = Field(
+        None, description="R,G,B subtracted, on the 0-255 scale  [default: the model's]"
+    )
+    std: Triple | None = Field(
+        None, description="R,G,B divided by, on the 0-255 scale  [default: the model's]"
+    )
+    max_pixels: int = Field(
+        100_000_000, ge=1, description="Larger pictures fail instead of being decoded."
+    )
+    save: tuple[str, ...] = Field(
+        ("maps",), description=f"What to write, comma-separated: {', '.join(SAVEABLE)}."
+    )
+    overlay_norm: bool = Field(
+        False, description="Divide each overlay by its maximum, as pytorch-grad-cam does."
+    )
+    limit: int | None = Field(None, ge=1, description="Take only the first LIMIT images.")
+    shard_size: int | None = Field(
+        None,
+        ge=1,
+        description="Images per shard  [default: 8 to 512, so that there are about 64 shards]",
+    )
+    batch_size: int = Field(8, ge=1, description="Images per forward pass.")
+    executor: Literal["ray", "local"] = Field(
+        "ray", description="ray: worker processes; local: all in this process."
+    )
+    workers: int | None = Field(
+        None, ge=1, description="Ray workers  [default: as many as the CPUs allow]"
+    )
+    cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and so threads, of a worker.")
+    address: str | None = Field(
+        None, description="Ray cluster to use  [default: RAY_ADDRESS, else one started here]"
+    )
+    max_failed: float | None = Field(
+        None, ge=0, le=1, description="Exit with 3 if a larger fraction of the samples failed."
+    )
+
+    @field_validator("save")
+    @classmethod
+    def _known_outputs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(value) - set(SAVEABLE))
+        if unknown or not value:
+            raise ValueError(f"takes {', '.join(SAVEABLE)}; not {', '.join(unknown) or 'nothing'}")
+        return tuple(name for name in SAVEABLE if name in value)
+
+    @field_validator("std")
+    @classmethod
+    def _nonzero(cls, value: Triple | None) -> Triple | None:
+        if value is not None and min(value) <= 0:
+            raise ValueError("must be positive")
+        return value
+
+    def stored(self) -> dict[str, Any]:
+        """The options as plain JSON values."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,67 @@
+"""What can go wrong with a run.
+
+A bad image is data: it becomes a :class:`engine.types.Failure` row and the run
+goes on.  A bad run is an exception of this tree, and only the command line
+turns it into one printed line and an exit code::
+
+    ShardcamError            exit 1
+    |-- ConfigError          exit 2   an option, a layer name or a class that cannot be used
+    |-- ModelError           exit 1   a model file that is missing, damaged or not understood
+    |-- SourceError          exit 1   a source that is missing, empty or ambiguous
+    |-- RunDirectoryError    exit 1   a run directory of another fingerprint, damaged or unwritable
+    |-- WorkerError          exit 1   a worker that cannot start, or dies again and again
+    |-- AccountingError      exit 1   listed != ok + failed
+    |-- TooManyFailures      exit 3   the run is done, but more samples failed than allowed
+    |-- Interrupted          exit 4   stopped by Ctrl-C or SIGTERM; the same command resumes
+    `-- DiskFull             exit 5   no space left; free some and the same command resumes
+"""
+
+
+class ShardcamError(Exception):
+    """Base of every error that ends a run with one clear line."""
+
+    exit_code = 1
+
+
+class ConfigError(ShardcamError):
+    """An option, a layer name or a class that cannot be used."""
+
+    exit_code = 2
+
+
+class ModelError(ShardcamError):
+    """A model file that is missing, damaged or not understood."""
+
+
+class SourceError(ShardcamError):
+    """A source that is missing, empty or ambiguous."""
+
+
+class RunDirectoryError(ShardcamError):
+    """A run directory of another fingerprint, damaged or unwritable."""
+
+
+class WorkerError(ShardcamError):
+    """A worker that cannot start, or dies again and again."""
+
+
+class AccountingError(ShardcamError):
+    """Samples listed do not equal samples done plus samples failed."""
+
+
+class TooManyFailures(ShardcamError):
+    """The run is complete, but more samples failed than `max_failed` allows."""
+
+    exit_code = 3
+
+
+class Interrupted(ShardcamError):
+    """Stopped by a signal; what was published stays, the same command resumes."""
+
+    exit_code = 4
+
+
+class DiskFull(ShardcamError):
+    """No space left on the device that holds the run directory."""
+
+    exit_code = 5

@@ -1,0 +1,112 @@
+"""From the bytes of an image file to the network's view of it."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from engine.types import U1, Preprocessing, View
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+class UndecodableImage(Exception):
+    """A file that is no usable image. `reason` is short, for grouping."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def decode(data: bytes, max_pixels: int) -> U1:
+    """Decode an image file to (height,width,3) RGB, EXIF orientation applied, alpha dropped.
+
+    The header is read first, so that a small file cannot claim a huge picture.
+
+    Raises
+    ------
+    UndecodableImage
+        Empty, not an image, larger than `max_pixels`, or truncated.
+    """
+    if not data:
+        raise UndecodableImage("empty", "the file is empty")
+    width, height = _size_in_header(data)
+    if width * height > max_pixels:
+        raise UndecodableImage(
+            "oversized", f"{width}x{height} pixels; at most {max_pixels} are allowed (--max-pixels)"
+        )
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise UndecodableImage("undecodable", f"{error.err}".strip()) from error
+    if pixels is None:
+        raise UndecodableImage("undecodable", "the image data is truncated or damaged")
+    return pixels
+
+
+def _size_in_header(data: bytes) -> tuple[int, int]:
+    Image.MAX_IMAGE_PIXELS = None  # Pillow decodes nothing here, and the bound is the caller's
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+            return header.size
+    except Exception as error:  # header parsers raise nearly anything on hostile bytes
+        known = "/".join(FORMATS)
+        raise UndecodableImage("not an image", f"its header is not that of a {known} file") from error
+
+
+def view(pixels: U1, preprocessing: Preprocessing) -> View:
+    """Fit a picture to the network's input.
+
+    ``crop`` takes the largest centred part of the input's shape; ``squash`` takes all
+    of it and ignores its shape; ``pad`` keeps the shape and fills up with the mean
+    colour.  Shrinking averages areas (cv2.INTER_AREA), enlarging is bilinear.
+    """
+    if preprocessing.resize == "squash":
+        return _whole(pixels, preprocessing)
+    fit = _crop if preprocessing.resize == "crop" else _pad
+    return fit(pixels, preprocessing)
+
+
+def _whole(pixels: U1, preprocessing: Preprocessing) -> View:
+    height, width = pixels.shape[:2]
+    resized = _resize(pixels, preprocessing.height, preprocessing.width)
+    return View(resized, (height, width), (0.0, 0.0, float(height), float(width)))
+
+
+def _crop(pixels: U1, preprocessing: Preprocessing) -> View:
+    """Cut before resizing: a picture of one pixel by a million must not be enlarged whole."""
+    height, width = pixels.shape[:2]
+    rows, columns = preprocessing.height, preprocessing.width
+    scale = min(height / rows, width / columns)
+    seen = min(max(round(rows * scale), 1), height), min(max(round(columns * scale), 1), width)
+    top, left = (height - seen[0]) // 2, (width - seen[1]) // 2
+    box = (float(top), float(left), float(top + seen[0]), float(left + seen[1]))
+    part = pixels[top : top + seen[0], left : left + seen[1]]
+    return View(np.ascontiguousarray(_resize(part, rows, columns)), (height, width), box)
+
+
+def _pad(pixels: U1, preprocessing: Preprocessing) -> View:
+    height, width = pixels.shape[:2]
+    rows, columns = preprocessing.height, preprocessing.width
+    scale = min(rows / height, columns / width)
+    inner = max(round(height * scale), 1), max(round(width * scale), 1)
+    top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
+    colour = np.rint(preprocessing.mean).clip(0, 255).astype(np.uint8)
+    padded = np.tile(colour, (rows, columns, 1))
+    padded[top : top + inner[0], left : left + inner[1]] = _resize(pixels, *inner)
+    y, x = height / inner[0], width / inner[1]  # picture pixels per pixel of the view
+    return View(
+        padded, (height, width), (-top * y, -left * x, (rows - top) * y, (columns - left) * x)
+    )
+
+
+def _resize(pixels: U1, rows: int, columns: int) -> U1:
+    if pixels.shape[:2] == (rows, columns):
+        return pixels
+    shrinking = rows < pixels.shape[0] or columns < pixels.shape[1]
+    method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    return cv2.resize(pixels, (columns, rows), interpolation=method)

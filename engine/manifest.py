@@ -1,0 +1,118 @@
+"""``run.json``: what a run directory holds, and whether another run may continue it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from engine.errors import RunDirectoryError
+from engine.types import RunPaths
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything needed to know what a run is, without its data."""
+
+    config: dict[str, Any]
+    numbers: dict[str, Any]  # all that changes the numbers; its hash is the fingerprint
+    plan: dict[str, int]  # samples, shards, shard_size
+    versions: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of `numbers`."""
+        return hashlib.sha256(json.dumps(self.numbers, sort_keys=True).encode()).hexdigest()
+
+
+def read_manifest(paths: RunPaths) -> Manifest:
+    """Read ``run.json``.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is none, or it is damaged.
+    """
+    try:
+        stored = json.loads(paths.run_json.read_text())
+        fingerprint = stored.pop("fingerprint")
+        manifest = Manifest(**stored)
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{paths.root}: not a run directory (no run.json in it)") from None
+    except OSError as error:
+        raise RunDirectoryError(f"{paths.run_json}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunDirectoryError(f"{paths.run_json}: damaged: {error}") from error
+    if fingerprint != manifest.fingerprint:
+        raise RunDirectoryError(f"{paths.run_json}: its fingerprint is not that of its contents")
+    return manifest
+
+
+def open_run_directory(paths: RunPaths, manifest: Manifest) -> bool:
+    """Create the run directory, or find that it holds this very run already.
+
+    Returns
+    -------
+    bool
+        True if the run was there and is resumed.
+
+    Raises
+    ------
+    RunDirectoryError
+        It holds another run (the differences are named), or something that is no run,
+        or it cannot be written.
+    """
+    try:
+        if paths.run_json.exists():
+            _require_same(paths, read_manifest(paths), manifest)
+            return True
+        if paths.root.exists() and any(paths.root.iterdir()):
+            raise RunDirectoryError(
+                f"{paths.root}: not empty and not a run directory; give --out another one"
+            )
+        paths.staging.mkdir(parents=True, exist_ok=True)
+        _write(paths, manifest)
+    except OSError as error:
+        raise RunDirectoryError(f"{paths.root}: cannot be written: {error.strerror}") from error
+    return False
+
+
+def _write(paths: RunPaths, manifest: Manifest) -> None:
+    text = json.dumps({"fingerprint": manifest.fingerprint, **asdict(manifest)}, indent=2)
+    write_atomically(paths, "run.json", text + "\n")
+
+
+def write_atomically(paths: RunPaths, name: str, text: str) -> None:
+    """Write a small file of the run so that it is there whole or not at all."""
+    temporary = paths.root / f".{name}.{os.getpid()}"
+    with temporary.open("w", encoding="utf-8", newline="") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, paths.root / name)
+
+
+def _require_same(paths: RunPaths, stored: Manifest, wanted: Manifest) -> None:
+    if stored.fingerprint == wanted.fingerprint:
+        return
+    before, after = _normal(stored.numbers), _normal(wanted.numbers)
+    changed = [
+        f"{name}: {_short(before.get(name))} there, {_short(after.get(name))} now"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    raise RunDirectoryError(
+        f"{paths.root}: holds another run; give --out another directory ({'; '.join(changed)})"
+    )
+
+
+def _normal(numbers: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back: tuples are lists."""
+    return dict(json.loads(json.dumps(numbers)))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value) if not isinstance(value, str) else value
+    return text if len(text) <= 40 else text[:12] + "..."

@@ -1,0 +1,33 @@
+"""A network as it was loaded: graph, parameters, preprocessing. Not yet bound to a device."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from engine.models.graph import Graph, to_json
+from engine.types import F4, Preprocessing
+
+
+@dataclass(frozen=True)
+class NetworkDefinition:
+    """What a model file says.
+
+    `graph` ends at the logits; `input_name` is the variable that takes (N,3,H,W)
+    float32 images; `parameters` holds every other variable.
+    """
+
+    name: str
+    graph: Graph
+    parameters: dict[str, F4]
+    preprocessing: Preprocessing
+    input_name: str = "data"
+
+    def digest(self) -> str:
+        """SHA-256 of the graph and of every parameter's name, shape and bytes."""
+        state = hashlib.sha256(to_json(self.graph).encode())
+        for name in sorted(self.parameters):
+            value = self.parameters[name]
+            state.update(f"\n{name}{value.shape}{value.dtype.str}\n".encode())
+            state.update(memoryview(value).cast("B") if value.size else b"")
+        return state.hexdigest()

@@ -1,0 +1,232 @@
+"""Surgery on a network's graph, in plain Python: nothing here needs MXNet to run.
+
+A graph is MXNet's symbol JSON as frozen values.  To explain a layer it is cut in
+two: the *backbone* computes the layer and every other tensor the rest needs; the
+*head* goes from there to the logits.  Only the head is ever differentiated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from engine.errors import ModelError
+
+Entry = tuple[int, int]  # node number, output number
+
+VARIABLE = "null"
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator, or a variable (``op == "null"``): input or parameter."""
+
+    op: str
+    name: str
+    attrs: dict[str, str] = field(default_factory=dict)
+    inputs: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in topological order, and the entries that are its outputs."""
+
+    nodes: tuple[Node, ...]
+    heads: tuple[Entry, ...]
+
+    def number(self, name: str) -> int:
+        """Position of the operator node called `name`; KeyError if there is none."""
+        for i, node in enumerate(self.nodes):
+            if node.name == name and node.op != VARIABLE:
+                return i
+        raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A graph cut at one layer.
+
+    `crossing` names the head's inputs in the order of the backbone's outputs; the
+    first is the layer itself.  More than one means that the layer lies inside a
+    residual block or a branch.
+    """
+
+    layer: str
+    backbone: tuple[Entry, ...]  # entries of the whole graph
+    head: Graph
+    crossing: tuple[str, ...]
+
+
+def parse(text: str) -> Graph:
+    """Read MXNet's symbol JSON.
+
+    Raises
+    ------
+    ModelError
+        It is not a symbol file.
+    """
+    try:
+        raw = json.loads(text)
+        nodes = tuple(
+            Node(
+                op=str(n["op"]),
+                name=str(n["name"]),
+                attrs={str(k): str(v) for k, v in (n.get("attrs") or {}).items()},
+                inputs=tuple((int(e[0]), int(e[1])) for e in n["inputs"]),
+            )
+            for n in raw["nodes"]
+        )
+        heads = tuple((int(e[0]), int(e[1])) for e in raw["heads"])
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ModelError(f"not an MXNet symbol file: {error!r}") from error
+    for i, node in enumerate(nodes):
+        if any(not 0 <= source < i for source, _ in node.inputs):
+            raise ModelError(f"not an MXNet symbol file: node {node.name!r} is out of order")
+    if not heads or any(not 0 <= source < len(nodes) for source, _ in heads):
+        raise ModelError("not an MXNet symbol file: its outputs do not exist")
+    return Graph(nodes, heads)
+
+
+def to_json(graph: Graph) -> str:
+    """Write MXNet's symbol JSON, the same text for the same graph."""
+    return json.dumps(
+        {
+            "nodes": [
+                {"op": n.op, "name": n.name, "attrs": n.attrs, "inputs": [[*e, 0] for e in n.inputs]}
+                for n in graph.nodes
+            ],
+            "arg_nodes": [i for i, n in enumerate(graph.nodes) if n.op == VARIABLE],
+            "heads": [[*e, 0] for e in graph.heads],
+            "attrs": {"mxnet_version": ["int", 10901]},
+        },
+        sort_keys=True,
+    )
+
+
+def ancestors(graph: Graph, entries: Iterable[Entry]) -> set[int]:
+    """Numbers of all nodes that the entries depend on, their own nodes included."""
+    found: set[int] = set()
+    todo = [number for number, _ in entries]
+    while todo:
+        number = todo.pop()
+        if number not in found:
+            found.add(number)
+            todo.extend(source for source, _ in graph.nodes[number].inputs)
+    return found
+
+
+def descendants(graph: Graph, number: int) -> set[int]:
+    """Numbers of all nodes that depend on node `number`, without itself."""
+    found = {number}
+    for i, node in enumerate(graph.nodes):
+        if any(source in found for source, _ in node.inputs):
+            found.add(i)
+    return found - {number}
+
+
+def prune(graph: Graph) -> Graph:
+    """Drop every node that no output needs."""
+    keep = sorted(ancestors(graph, graph.heads))
+    number = {old: new for new, old in enumerate(keep)}
+    nodes = tuple(
+        replace(
+            graph.nodes[old],
+            inputs=tuple((number[source], out) for source, out in graph.nodes[old].inputs),
+        )
+        for old in keep
+    )
+    return Graph(nodes, tuple((number[source], out) for source, out in graph.heads))
+
+
+def cut(graph: Graph, layer: str, parameters: Iterable[str]) -> Cut:
+    """Cut the graph at the first output of node `layer`.
+
+    The head holds what depends on the layer.  Whatever else it reads, parameters
+    apart, crosses the cut as a further input and carries no gradient.
+    """
+    tap = graph.number(layer)
+    inside = descendants(graph, tap) & ancestors(graph, graph.heads)
+    known = set(parameters)
+    crossing: list[Entry] = [(tap, 0)]
+    for number in sorted(inside):
+        for entry in graph.nodes[number].inputs:
+            node = graph.nodes[entry[0]]
+            is_parameter = node.op == VARIABLE and node.name in known
+            if entry[0] not in inside and not is_parameter and entry not in crossing:
+                crossing.append(entry)
+    names = tuple(f"{graph.nodes[number].name}_crossing{out}" for number, out in crossing)
+    return Cut(layer, tuple(crossing), _head(graph, crossing, names), names)
+
+
+def _head(graph: Graph, crossing: list[Entry], names: tuple[str, ...]) -> Graph:
+    """Put variables in the place of the crossing tensors and drop what lies below them."""
+    variables = tuple(Node(VARIABLE, name) for name in names)
+    shift = len(variables)
+    moved: dict[Entry, Entry] = {entry: (i, 0) for i, entry in enumerate(crossing)}
+
+    def target(entry: Entry) -> Entry:
+        return moved.get(entry, (entry[0] + shift, entry[1]))
+
+    nodes = tuple(replace(n, inputs=tuple(map(target, n.inputs))) for n in graph.nodes)
+    return prune(Graph(variables + nodes, tuple(map(target, graph.heads))))
+
+
+def inference_form(graph: Graph) -> Graph:
+    """The graph that computes the same in training mode as in inference mode.
+
+    A head runs in training mode, because max-pooling's backward pass reads a
+    workspace that MXNet fills only then.  So Dropout must be gone, and BatchNorm
+    must use its stored statistics.
+    """
+    return _with_frozen_batchnorm(_without_dropout(graph))
+
+
+def _without_dropout(graph: Graph) -> Graph:
+    bypass: dict[int, Entry] = {}
+    for i, node in enumerate(graph.nodes):
+        if node.op == "Dropout":
+            source = node.inputs[0]
+            bypass[i] = bypass.get(source[0], source)
+
+    def target(entry: Entry) -> Entry:
+        return bypass.get(entry[0], entry)
+
+    nodes = tuple(replace(n, inputs=tuple(map(target, n.inputs))) for n in graph.nodes)
+    return prune(Graph(nodes, tuple(map(target, graph.heads))))
+
+
+def _with_frozen_batchnorm(graph: Graph) -> Graph:
+    frozen = {"use_global_stats": "True"}
+    return replace(
+        graph,
+        nodes=tuple(
+            replace(n, attrs=n.attrs | frozen) if n.op == "BatchNorm" else n for n in graph.nodes
+        ),
+    )
+
+
+def pooled_dense_weight(head: Graph) -> str | None:
+    """Name of the dense layer's weight if the head is global average pooling + one dense layer.
+
+    Then the logit is linear in the layer's spatial mean, and the gradient is known
+    without a backward pass: d logit[t] / d A[c,y,x] = W[t,c] / (h*w) (Zhou et al. 2016).
+    """
+    operators = [n for n in head.nodes if n.op != VARIABLE]
+    if len(operators) < 2 or not _is_global_average(operators[0]):
+        return None
+    dense = operators[-1]
+    between = operators[1:-1]
+    if dense.op != "FullyConnected" or any(n.op not in ("Flatten", "Reshape") for n in between):
+        return None
+    if head.nodes[operators[0].inputs[0][0]].op != VARIABLE:
+        return None
+    return head.nodes[dense.inputs[1][0]].name
+
+
+def _is_global_average(node: Node) -> bool:
+    if node.op == "Pooling":
+        is_global = node.attrs.get("global_pool", "False") in ("True", "1")
+        return is_global and node.attrs.get("pool_type", "max") == "avg"
+    axes = node.attrs.get("axis", "").replace(" ", "")
+    return node.op == "mean" and axes in ("(2,3)", "[2,3]", "(-2,-1)", "[-2,-1]")

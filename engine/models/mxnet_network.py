@@ -1,0 +1,182 @@
+"""A network bound to a device: fused backbone, exact heads."""
+
+from __future__ import annotations
+
+import mxnet as mx
+import numpy as np
+
+from engine.errors import ConfigError
+from engine.models.definition import NetworkDefinition
+from engine.models.graph import Cut, Graph, cut, pooled_dense_weight, to_json
+from engine.models.layers import resolve_layer
+from engine.types import F4, I4, LayerInfo
+
+
+class MxnetNetwork:
+    """Forward passes of a fixed batch shape, and gradients at the layers it was cut at.
+
+    Parameters
+    ----------
+    definition
+        The network to run.
+    layers
+        Names of the layers to explain; `auto` is allowed.
+    batch_size
+        Images per pass. Smaller batches are padded: new shapes would grow memory.
+
+    Raises
+    ------
+    ConfigError
+        The network has no such layer.
+    """
+
+    def __init__(
+        self, definition: NetworkDefinition, layers: tuple[str, ...], batch_size: int
+    ) -> None:
+        self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
+        self._definition = definition
+        self._arrays = {k: mx.nd.array(v) for k, v in definition.parameters.items()}
+        shape = (batch_size, *definition.preprocessing.input_shape)
+        self._input = np.zeros(shape, np.float32)
+        self._data = mx.nd.array(self._input)
+        cuts = [cut(definition.graph, info.name, definition.parameters) for info in self.layers]
+        self._backbone = self._bind_backbone(cuts)
+        self._heads = self._bind_heads(cuts)
+
+    def forward(self, images: F4) -> _Pass:
+        """Run the backbone; see :class:`engine.protocols.Network`."""
+        count = len(images)
+        if count == len(self._input):
+            self._data[:] = images
+        else:
+            self._input[:count], self._input[count:] = images, 0
+            self._data[:] = self._input
+        self._backbone.forward(is_train=False)
+        for head in self._heads.values():
+            head.new_batch()
+        return _Pass(self._heads, self.layers[-1].name, count)
+
+    def _bind_backbone(self, cuts: list[Cut]) -> mx.executor.Executor:
+        """One graph for all cuts. BlockGrad keeps each tap outside MXNet's operator fusion:
+        fused, a tap returns the value after the operators that follow it."""
+        entries = list(dict.fromkeys(entry for c in cuts for entry in c.backbone))
+        internals = mx.sym.load_json(to_json(Graph(self._definition.graph.nodes, tuple(entries))))
+        taps = mx.sym.Group([mx.sym.BlockGrad(internals[i]) for i in range(len(entries))])
+        executor = taps.bind(mx.cpu(), **self._arguments(taps), grad_req="null")
+        self._taps = dict(zip(entries, executor.outputs, strict=True))
+        return executor
+
+    def _bind_heads(self, cuts: list[Cut]) -> dict[str, _Head]:
+        heads: dict[str, _Head] = {}
+        for info, c in zip(self.layers, cuts, strict=True):
+            symbol = mx.sym.load_json(to_json(c.head))
+            inputs = {n: self._taps[e] for n, e in zip(c.crossing, c.backbone, strict=True)}
+            weight = pooled_dense_weight(c.head)
+            heads[info.name] = _Head(
+                symbol, self._arguments(symbol, inputs), inputs[c.crossing[0]], c.crossing[0],
+                None if weight is None else self._definition.parameters[weight],
+            )  # fmt: skip
+        return heads
+
+    def _arguments(
+        self, symbol: mx.sym.Symbol, inputs: dict[str, mx.nd.NDArray] | None = None
+    ) -> dict[str, dict[str, mx.nd.NDArray]]:
+        known = {**self._arrays, self._definition.input_name: self._data, **(inputs or {})}
+        return {
+            "args": {name: known[name] for name in symbol.list_arguments()},
+            "aux_states": {name: known[name] for name in symbol.list_auxiliary_states()},
+        }
+
+
+class _Head:
+    """From one layer to the logits, in float32. MXNet fuses no graph that has a gradient.
+
+    Where it is global average pooling and one dense layer, `dense` is that layer's
+    (classes,C) weight and the gradient is known without a backward pass.
+    """
+
+    def __init__(
+        self,
+        symbol: mx.sym.Symbol,
+        arguments: dict[str, dict[str, mx.nd.NDArray]],
+        tap: mx.nd.NDArray,
+        tap_name: str,
+        dense: F4 | None,
+    ) -> None:
+        self._tap, self.dense = tap, dense
+        self._gradient = None if dense is not None else mx.nd.zeros(tap.shape)
+        self._executor = symbol.bind(
+            mx.cpu(),
+            **arguments,
+            args_grad=None if self._gradient is None else {tap_name: self._gradient},
+            grad_req="null" if self._gradient is None else {tap_name: "write"},
+        )
+        self.new_batch()
+
+    def new_batch(self) -> None:
+        self._logits: F4 | None = None
+        self._activation: F4 | None = None
+
+    def activation(self) -> F4:
+        if self._activation is None:
+            self._activation = self._tap.asnumpy()
+        return self._activation
+
+    def logits(self) -> F4:
+        """(B,classes). In training mode, because max-pooling's backward needs its workspace."""
+        if self._logits is None:
+            self._forward()
+            self._logits = self._executor.outputs[0].asnumpy()
+        return self._logits
+
+    def _forward(self) -> None:
+        self._executor.forward(is_train=self._gradient is not None)
+        self._differentiable = True
+
+    def gradient(self, target: I4) -> F4:
+        """(n,) classes -> (n,C,...) d logit[target] / d activation, one backward pass."""
+        if self._gradient is None:
+            raise ValueError("this head is in closed form")
+        one_hot = np.zeros_like(self.logits())
+        one_hot[np.arange(len(target)), target] = 1
+        if not self._differentiable:
+            self._forward()
+        self._executor.backward([mx.nd.array(one_hot)])
+        self._differentiable = False  # it reuses the memory of what the forward pass kept
+        return self._gradient.asnumpy()[: len(target)]
+
+
+class _Pass:
+    """One forward pass; see :class:`engine.protocols.ForwardPass`."""
+
+    def __init__(self, heads: dict[str, _Head], last: str, count: int) -> None:
+        self._heads, self._last, self._count = heads, last, count
+
+    @property
+    def logits(self) -> F4:
+        return self._heads[self._last].logits()[: self._count]
+
+    def layer(self, name: str) -> _LayerView:
+        return _LayerView(self._heads[name], name, self._count)
+
+
+class _LayerView:
+    """One layer of one pass; see :class:`engine.protocols.LayerView`."""
+
+    def __init__(self, head: _Head, name: str, count: int) -> None:
+        self._head, self._name, self._count = head, name, count
+
+    @property
+    def activation(self) -> F4:
+        return self._head.activation()[: self._count]
+
+    def mean_gradient(self, targets: I4) -> F4:
+        if self._head.dense is not None:
+            return self.class_weights(targets) / np.float32(np.prod(self.activation.shape[2:]))
+        columns = [self._head.gradient(target).mean(axis=(2, 3)) for target in targets.T]
+        return np.ascontiguousarray(np.stack(columns, axis=1))
+
+    def class_weights(self, targets: I4) -> F4:
+        if self._head.dense is None:
+            raise ConfigError(f"{self._name}: no global average pooling and dense layer follow it")
+        return self._head.dense[targets]

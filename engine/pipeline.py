@@ -1,0 +1,190 @@
+"""How an image becomes a map: read -> decode -> forward -> map -> write.
+
+Every executor runs :func:`run_shard`, and there is no other path through the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.clock import Clock
+from engine.imaging import UndecodableImage, decode, view
+from engine.protocols import ForwardPass, LayerView, Method, Network, Reader, Sink
+from engine.targets import Targets, softmax, top_classes
+from engine.types import (
+    F4,
+    I4,
+    U1,
+    Failure,
+    LayerMaps,
+    Preprocessing,
+    ResultBatch,
+    Sample,
+    Shard,
+    ShardReport,
+    View,
+)
+from kernels import heatmap_u8, normalize, planar, scale_maps, upsample
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a worker needs to turn shards into results."""
+
+    reader: Reader
+    network: Network
+    method: Method
+    targets: Targets
+    sink: Sink
+    preprocessing: Preprocessing
+    batch_size: int
+    max_pixels: int
+    save: frozenset[str]
+
+
+def run_shard(shard: Shard, parts: Parts) -> ShardReport:
+    """Turn one shard into one published result; nothing is published if this raises."""
+    clock = Clock()
+    failures: list[Failure] = []
+    writer = parts.sink.open(shard)
+    try:
+        for samples in _batches(shard.samples, parts.batch_size):
+            with clock("read"):
+                files = _read(_with_target(samples, parts.targets, failures), parts.reader, failures)
+            with clock("decode"):
+                pictures = _decode(files, parts, failures)
+            if not pictures:
+                continue
+            with clock("forward"):
+                forward = parts.network.forward(_to_input(pictures, parts.preprocessing))
+                logits = forward.logits
+            with clock("map"):
+                results = _explain(pictures, logits, forward, parts)
+            with clock("write"):
+                writer.write(results)
+        with clock("write"):
+            published = writer.commit(failures)
+    except BaseException:
+        writer.discard()
+        raise
+    listed, failed = len(shard.samples), len(failures)
+    return ShardReport(shard.index, listed, listed - failed, failed, published, clock.seconds)
+
+
+def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]
+
+
+def _with_target(
+    samples: Sequence[Sample], targets: Targets, failures: list[Failure]
+) -> Iterator[Sample]:
+    """The samples that have a class to explain."""
+    for sample in samples:
+        reason = targets.refusal(sample)
+        if reason is None:
+            yield sample
+        else:
+            failures.append(Failure(sample.key, sample.index, "target", "no target", reason))
+
+
+def _read(
+    samples: Iterator[Sample], reader: Reader, failures: list[Failure]
+) -> list[tuple[Sample, bytes]]:
+    files = []
+    for sample in samples:
+        try:
+            files.append((sample, reader.read(sample)))
+        except OSError as error:
+            message = error.strerror or str(error)
+            failures.append(Failure(sample.key, sample.index, "read", "unreadable", message))
+    return files
+
+
+def _decode(
+    files: list[tuple[Sample, bytes]], parts: Parts, failures: list[Failure]
+) -> list[tuple[Sample, View]]:
+    pictures = []
+    for sample, data in files:
+        try:
+            pixels = decode(data, parts.max_pixels)
+            pictures.append((sample, view(pixels, parts.preprocessing)))
+        except UndecodableImage as error:
+            failures.append(Failure(sample.key, sample.index, "decode", error.reason, str(error)))
+    return pictures
+
+
+def _to_input(pictures: list[tuple[Sample, View]], preprocessing: Preprocessing) -> F4:
+    """Views (H,W,3) u1 -> (N,3,H,W) f4, normalised."""
+    mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
+    images = np.empty((len(pictures), 3, preprocessing.height, preprocessing.width), np.float32)
+    for image, (_, seen) in zip(images, pictures, strict=True):
+        planar(seen.pixels, mean, std, image)
+    return images
+
+
+def _explain(
+    pictures: list[tuple[Sample, View]], logits: F4, forward: ForwardPass, parts: Parts
+) -> ResultBatch:
+    """Everything that is asked for about one batch."""
+    samples = tuple(sample for sample, _ in pictures)
+    views = tuple(seen for _, seen in pictures)
+    target = parts.targets.choose(logits, samples)
+    probability = softmax(logits)
+    top = top_classes(logits, min(TOP, logits.shape[1]))
+    layers = {info.name: forward.layer(info.name) for info in parts.network.layers}
+    maps, flags = _maps(layers, target, parts.method)
+    save = parts.save
+    return ResultBatch(
+        samples=samples,
+        views=views,
+        target=target,
+        score=np.take_along_axis(probability, target, axis=1),
+        top_class=top,
+        top_score=np.take_along_axis(probability, top, axis=1),
+        flags=flags,
+        maps=maps,
+        activations=_activations(layers) if "activations" in save else {},
+        pooled=_pooled(layers) if "pooled" in save else {},
+        logits=logits if "logits" in save else None,
+        heatmap=_heatmap(maps, parts.preprocessing) if "heatmaps" in save else None,
+    )
+
+
+def _maps(
+    layers: dict[str, LayerView], target: I4, method: Method
+) -> tuple[dict[str, LayerMaps], U1]:
+    """Maps of every layer, and each image's flags."""
+    maps: dict[str, LayerMaps] = {}
+    flags = np.zeros(len(target), np.uint8)
+    for name, layer in layers.items():
+        unit, scale, raised = scale_maps(method(layer, target))
+        maps[name] = LayerMaps(unit, scale)
+        flags |= np.bitwise_or.reduce(raised, axis=1)
+    return maps, flags
+
+
+def _activations(layers: dict[str, LayerView]) -> dict[str, F4]:
+    return {name: layer.activation for name, layer in layers.items()}
+
+
+def _pooled(layers: dict[str, LayerView]) -> dict[str, F4]:
+    return {name: layer.activation.mean(axis=(2, 3)) for name, layer in layers.items()}
+
+
+def _heatmap(maps: dict[str, LayerMaps], preprocessing: Preprocessing) -> U1:
+    """(N,K,H,W) u1; of several layers, the mean of their heatmaps, normalised again."""
+    size = (preprocessing.height, preprocessing.width)
+    flat = [m.unit.reshape(-1, *m.unit.shape[2:]) for m in maps.values()]
+    if len(flat) == 1:
+        pictures = heatmap_u8(flat[0], size)
+    else:
+        mean = np.mean([upsample(normalize(m), size) for m in flat], axis=0, dtype=np.float32)
+        pictures = (normalize(mean) * np.float32(255)).astype(np.uint8)
+    count, targets = next(iter(maps.values())).unit.shape[:2]
+    return pictures.reshape(count, targets, *size)

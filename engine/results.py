@@ -1,0 +1,304 @@
+"""Reading what a run wrote: shard files one by one, or the whole run through its index.
+
+HDF5 answers with fill values, and no error, where a shard of the index is missing
+or cannot be opened.  So :func:`open_run` looks at every shard before it trusts the
+index, and makes sure that the process may open them all.
+"""
+
+from __future__ import annotations
+
+import resource
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from engine.errors import RunDirectoryError
+from engine.manifest import read_manifest
+from engine.types import F4, Failure, RunPaths
+
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # h5py on a damaged file
+_SPARE_FILES = 32  # open files that a reader needs besides the shards
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What a shard file says of itself."""
+
+    shard: int
+    listed: int
+    ok: int
+    failed: int
+    fingerprint: str
+    schema: int
+    bytes: int  # size of the file
+
+
+def read_shard_summary(path: Path) -> ShardSummary:
+    """Read the attributes of a shard file.
+
+    Raises
+    ------
+    RunDirectoryError
+        The file is missing or damaged.
+    """
+    with reading(path) as file:
+        return summarize(file, path)
+
+
+def read_failures(path: Path) -> list[Failure]:
+    """Read the failures of a shard file, or of a whole run from its index.
+
+    Raises
+    ------
+    RunDirectoryError
+        The file is missing or damaged.
+    """
+    with reading(path) as file:
+        group = file["failure"]
+        texts = [group[name].asstr()[:] for name in ("key", "stage", "error", "message")]
+        rows = zip(group["sample"][:], *texts, strict=True)
+        return [Failure(key, int(i), *rest) for i, key, *rest in rows]
+
+
+def check_shard(path: Path, expected: int, fingerprint: str, deep: bool = False) -> str | None:
+    """Say in one line what is wrong with a shard file, or None if it is good.
+
+    Parameters
+    ----------
+    expected
+        The number of the shard.
+    fingerprint
+        Of the run it should belong to.
+    deep
+        Read every byte, so that the checksums speak.
+    """
+    try:
+        with reading(path) as file:
+            problem = shard_problem(file, summarize(file, path), expected, fingerprint)
+            if problem is None and deep:
+                problem = _content_problem(file)
+    except RunDirectoryError as error:
+        return str(error)
+    return f"{path}: {problem}" if problem else None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[h5py.File]:
+    """Open a file that was written complete; what is wrong with it becomes one line."""
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise RunDirectoryError(f"{path}: missing") from error
+    except _DAMAGE as error:
+        raise RunDirectoryError(f"{path}: unreadable ({_first_line(error)})") from error
+
+
+def summarize(file: h5py.File, path: Path) -> ShardSummary:
+    """Return the summary of an open shard file; KeyError if it has none."""
+    attributes = file.attrs
+    if not attributes["complete"]:
+        raise ValueError("not complete")
+    return ShardSummary(
+        shard=int(attributes["shard"]),
+        listed=int(attributes["samples_listed"]),
+        ok=int(attributes["samples_ok"]),
+        failed=int(attributes["samples_failed"]),
+        fingerprint=str(attributes["fingerprint"]),
+        schema=int(attributes["schema"]),
+        bytes=path.stat().st_size,
+    )
+
+
+def shard_problem(
+    file: h5py.File, summary: ShardSummary, expected: int, fingerprint: str
+) -> str | None:
+    """Compare a shard file with its summary, and the summary with what it should be."""
+    if summary.shard != expected:
+        return f"holds shard {summary.shard}, not {expected}"
+    if summary.fingerprint != fingerprint:
+        return f"of another run: fingerprint {summary.fingerprint}, not {fingerprint}"
+    if summary.listed != summary.ok + summary.failed:
+        counts = f"{summary.ok} done and {summary.failed} failed"
+        return f"{summary.listed} samples listed, but {counts}"
+    for name, dataset in datasets(file).items():
+        rows = summary.failed if name.startswith("failure/") else summary.ok
+        if len(dataset) != rows:
+            return f"{name} has {len(dataset)} rows, not {rows}"
+    return None
+
+
+def datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
+    """Return every dataset of a file by its full name, in the order they were made."""
+    found: dict[str, h5py.Dataset] = {}
+    for item in group.values():
+        if isinstance(item, h5py.Dataset):
+            found[item.name[1:]] = item
+        else:
+            found |= datasets(item)
+    return found
+
+
+def _content_problem(file: h5py.File) -> str | None:
+    """Read everything. A damaged chunk raises; a sample may come only once."""
+    for dataset in datasets(file).values():
+        for chunk in dataset.iter_chunks():
+            dataset[chunk]
+    samples = np.concatenate([file["sample"][:], file["failure/sample"][:]])
+    if len(np.unique(samples)) != len(samples):
+        return "a sample is in it twice"
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
+
+
+def open_run(root: str | Path) -> Run:
+    """Open the results of a run, verified.
+
+    Warns if the index was made before the run was complete.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is no index, a shard of it is missing, damaged or of another run, or the
+        process may not open that many files.
+    """
+    paths = RunPaths(Path(root))
+    manifest = read_manifest(paths)
+    if not paths.index.exists():
+        raise RunDirectoryError(f"{paths.root}: no {paths.index.name} in it; the run is not done")
+    with reading(paths.index) as file:
+        _verify(file, paths, manifest.fingerprint)
+        covered, planned = int(file.attrs["shards"]), manifest.plan["shards"]
+    if covered != planned:
+        warnings.warn(f"{paths.index}: {covered} of the run's {planned} shards", stacklevel=2)
+    return Run(paths, manifest.config)
+
+
+class Run:
+    """The results of a run, read when asked for. Use it in a ``with`` statement."""
+
+    def __init__(self, paths: RunPaths, config: dict[str, Any]) -> None:
+        self.config = config  # the options of the run
+        self._file = h5py.File(paths.index, "r", locking="best-effort")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that have maps, slashes replaced by dots."""
+        return tuple(self._file["cam"]) if "cam" in self._file else ()
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The key of every sample."""
+        return list(self._file["key"].asstr()[:])
+
+    def __len__(self) -> int:
+        return len(self._file["sample"])
+
+    def __getitem__(self, name: str) -> h5py.Dataset:
+        """Return a dataset over all shards; rows are read when it is sliced."""
+        return self._file[name]
+
+    def cam(self, layer: str) -> RawMaps:
+        """Return the raw maps of a layer; rows are read when it is sliced."""
+        group = self._file[f"cam/{layer.replace('/', '.')}"]
+        return RawMaps(group["map"], group["scale"])
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class RawMaps:
+    """(N,K,h,w) float32 maps of one layer, before division by their scale."""
+
+    def __init__(self, unit: h5py.Dataset, scale: h5py.Dataset) -> None:
+        self._unit, self._scale = unit, scale
+        self.shape: tuple[int, ...] = unit.shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> F4:
+        """Index by sample, or by sample and target, as in ``[10:20]`` or ``[:, 0]``."""
+        scale: F4 = self._scale[rows]
+        raw: F4 = self._unit[rows].astype(np.float32)
+        raw *= scale[..., None, None]
+        return raw
+
+
+def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> None:
+    """Hold the index against the shards it was made of."""
+    if index.attrs["fingerprint"] != fingerprint:
+        raise RunDirectoryError(f"{paths.index}: of another run than {paths.run_json.name}")
+    ok, failed = _mapped_rows(index["sample"]), _mapped_rows(index["failure/sample"])
+    shards = sorted(ok.keys() | failed.keys())
+    if (len(shards), sum(ok.values()), sum(failed.values())) != tuple(
+        index.attrs[name] for name in ("shards", "samples_ok", "samples_failed")
+    ):
+        raise RunDirectoryError(f"{paths.index}: its parts do not add up")
+    allow_open_files(len(shards))
+    for name in shards:
+        path = paths.root / name
+        if not path.exists():
+            raise RunDirectoryError(f"{path}: missing; its rows of {paths.index.name} are empty")
+        summary = read_shard_summary(path)
+        if (summary.fingerprint, summary.ok, summary.failed) != (
+            fingerprint,
+            ok.get(name, 0),
+            failed.get(name, 0),
+        ):
+            raise RunDirectoryError(f"{path}: not the file that {paths.index.name} was made of")
+
+
+def _mapped_rows(dataset: h5py.Dataset) -> dict[str, int]:
+    """Rows that each shard file gives to a virtual dataset."""
+    if not dataset.is_virtual:  # nothing to map
+        return {}
+    return {
+        source.file_name: int(source.vspace.get_select_npoints())
+        for source in dataset.virtual_sources()
+    }
+
+
+def allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files, for good, by `count`.
+
+    HDF5 keeps each shard open that a virtual dataset has read from.
+
+    Raises
+    ------
+    RunDirectoryError
+        The hard limit is too low.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return
+    needed = len(list(Path("/dev/fd").iterdir())) + count + _SPARE_FILES
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise RunDirectoryError(
+            f"the run has {count} shard files and only {hard} files may be open (ulimit -Hn)"
+        )
+    raised = soft + count if hard == resource.RLIM_INFINITY else min(soft + count, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))

@@ -1,0 +1,79 @@
+"""Which classes of an image are explained: ``top1``, ``topK``, ``label``, ``class:ID[,ID...]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import ConfigError
+from engine.types import F4, I4, NO_LABEL, Sample
+
+_USAGE = "--target takes top1, topK, label or class:ID[,ID...]"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """A parsed ``--target``: `kind` is top, label or class."""
+
+    kind: str
+    count: int  # K, classes explained per image
+    available: int  # classes the network has
+    classes: tuple[int, ...] = ()
+
+    def choose(self, logits: F4, samples: Sequence[Sample]) -> I4:
+        """(N,classes) logits -> (N,K) class numbers."""
+        if self.kind == "top":
+            return top_classes(logits, self.count)
+        if self.kind == "label":
+            return np.array([[s.label] for s in samples], np.int32)
+        return np.tile(np.array(self.classes, np.int32), (len(samples), 1))
+
+    def refusal(self, sample: Sample) -> str | None:
+        """Why this sample has no target, if it has none."""
+        if self.kind != "label" or 0 <= sample.label < self.available:
+            return None
+        if sample.label == NO_LABEL:
+            return "the sample has no label"
+        return f"label {sample.label}, but the network has classes 0 to {self.available - 1}"
+
+
+def parse_targets(text: str, classes: int) -> Targets:
+    """Parse ``--target`` for a network with that many classes.
+
+    Raises
+    ------
+    ConfigError
+        It is not understood, or names a class the network does not have.
+    """
+    if text == "label":
+        return Targets("label", 1, classes)
+    try:
+        if text.startswith("top"):
+            targets = Targets("top", int(text[3:]), classes)
+        elif text.startswith("class:"):
+            ids = tuple(int(part) for part in text[6:].split(","))
+            targets = Targets("class", len(ids), classes, ids)
+        else:
+            raise ValueError(text)
+    except ValueError:
+        raise ConfigError(f"{_USAGE}, not {text!r}") from None
+    if not 1 <= targets.count <= classes:
+        raise ConfigError(f"--target {text}: the network has {classes} classes")
+    wrong = [c for c in targets.classes if not 0 <= c < classes]
+    if wrong or len(set(targets.classes)) < len(targets.classes):
+        what = f"no class {wrong[0]}" if wrong else "a class is named twice"
+        raise ConfigError(f"--target {text}: {what}; the network has classes 0 to {classes - 1}")
+    return targets
+
+
+def top_classes(logits: F4, count: int) -> I4:
+    """(N,classes) -> (N,count) class numbers by falling logit; the lower number wins a tie."""
+    return np.argsort(-logits, axis=1, kind="stable")[:, :count].astype(np.int32)
+
+
+def softmax(logits: F4) -> F4:
+    """(N,classes) logits -> (N,classes) probabilities, without overflow."""
+    exponential = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponential / exponential.sum(axis=1, keepdims=True)

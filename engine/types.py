@@ -1,0 +1,166 @@
+"""The values that travel between the stages of a run.
+
+N images of a batch, K targets of an image, C channels, h x w a map, H x W the
+network's input, D numbers of a dense layer.  All of them are frozen: a stage
+makes a new one, it never edits what it was given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+F4 = npt.NDArray[np.float32]
+I4 = npt.NDArray[np.int32]
+U1 = npt.NDArray[np.uint8]
+
+NO_LABEL = -1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of the source, before it is read."""
+
+    key: str  # stable and unique in the source
+    index: int  # position in the listing
+    label: int  # class given by the source, NO_LABEL where there is none
+    location: str  # where the reader finds it
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A fixed, contiguous slice of the source: the unit of work, of retry and of output."""
+
+    index: int
+    samples: tuple[Sample, ...]
+
+    @property
+    def name(self) -> str:
+        return f"shard-{self.index:06d}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample that did not make it, and why."""
+
+    key: str
+    sample: int
+    stage: str  # read, decode, target
+    error: str  # a short class of reasons, to group by
+    message: str
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a decoded picture to the network's input: ``(RGB - mean) / std`` on the 0-255 scale."""
+
+    height: int
+    width: int
+    mean: tuple[float, ...]  # one number for each input channel
+    std: tuple[float, ...]
+    resize: str = "crop"  # crop, squash or pad
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return len(self.mean), self.height, self.width
+
+
+@dataclass(frozen=True)
+class View:
+    """What the network sees of a picture."""
+
+    pixels: U1  # (H,W,3) RGB
+    image_size: tuple[int, int]  # height, width of the picture
+    crop: tuple[float, float, float, float]  # y0, x0, y1, x1 of the view in the picture's pixels
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """A layer that can be explained."""
+
+    name: str
+    shape: tuple[int, ...]  # of one image: (C,h,w), or (D,) for a dense layer
+    closed_form: bool  # its gradient is known without a backward pass
+    pooled_dense: bool  # global average pooling and one dense layer follow: `cam` applies
+
+
+@dataclass(frozen=True)
+class LayerMaps:
+    """Signed maps of one layer."""
+
+    unit: F4  # (N,K,h,w) in [-1,1]; raw map = unit * scale
+    scale: F4  # (N,K)
+
+
+@dataclass(frozen=True)
+class ResultBatch:
+    """Everything known about N images; the optional parts are there if they were asked for."""
+
+    samples: tuple[Sample, ...]
+    views: tuple[View, ...]
+    target: I4  # (N,K)
+    score: F4  # (N,K) softmax probability of each target
+    top_class: I4  # (N,T), T = min(5, classes)
+    top_score: F4  # (N,T)
+    flags: U1  # (N,)
+    maps: dict[str, LayerMaps] = field(default_factory=dict)
+    activations: dict[str, F4] = field(default_factory=dict)  # (N,C,h,w) or (N,D)
+    pooled: dict[str, F4] = field(default_factory=dict)  # (N,C)
+    logits: F4 | None = None  # (N,classes)
+    heatmap: U1 | None = None  # (N,K,H,W)
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What a worker tells the driver of one finished shard."""
+
+    shard: int
+    listed: int
+    ok: int
+    failed: int
+    published: bool  # False: somebody else had published this shard first
+    seconds: dict[str, float]  # clock of each stage
+    worker: str = ""
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Where everything of a run lies."""
+
+    root: Path
+
+    @property
+    def run_json(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def shards(self) -> Path:
+        return self.root / "shards"
+
+    @property
+    def staging(self) -> Path:
+        return self.shards / ".tmp"
+
+    @property
+    def index(self) -> Path:
+        return self.root / "index.h5"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.json"
+
+    @property
+    def failures(self) -> Path:
+        return self.root / "failures.csv"
+
+    @property
+    def overlays(self) -> Path:
+        return self.root / "overlays"
+
+    def shard(self, index: int) -> Path:
+        return self.shards / f"shard-{index:06d}.h5"

@@ -1,0 +1,180 @@
+"""Shards on Ray actors, each with its own process, model and CPU cores.
+
+A call carries a shard descriptor in and a small report out; pixels and maps never
+enter Ray's object store.  Ray restarts nothing by itself: this driver knows which
+worker held which shard, and decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from engine.errors import ShardcamError, WorkerError
+from engine.protocols import ShardRunner
+from engine.types import Shard, ShardReport
+from engine.workers.threads import limit_threads
+
+ATTEMPTS = 3  # workers that may die of one shard, or while starting, before the run stops
+_OBJECT_STORE = 80 * 1024 * 1024  # the least Ray accepts; only reports pass through it
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """How many workers of which size, and where."""
+
+    workers: int | None  # None: as many as the CPUs allow
+    cpus_per_worker: int
+    address: str | None  # None: RAY_ADDRESS, or a Ray started here
+
+
+@dataclass(frozen=True)
+class _Lease:
+    """What a worker is busy with: starting (no shard), or one shard."""
+
+    worker: Any
+    shard: Shard | None
+
+
+class RayExecutor:
+    """Runs shards on Ray actors and replaces those that die.
+
+    Parameters
+    ----------
+    build
+        Makes the runner in each worker. It travels by name, so it must be importable.
+    options
+        Number and size of the workers.
+    """
+
+    def __init__(self, build: Callable[[], ShardRunner], options: RayOptions) -> None:
+        self._build = build
+        self._options = options
+        self._queue: deque[Shard] = deque()
+        self._leases: dict[Any, _Lease] = {}
+        self._deaths: Counter[int | None] = Counter()
+
+    def run(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
+        """See :class:`engine.protocols.Executor`."""
+        self._queue.extend(shards)
+        _connect(self._options)
+        try:
+            for _ in range(min(self._worker_count(), len(self._queue))):
+                self._start_worker()
+            while self._leases:
+                ready, _ = ray.wait(list(self._leases), num_returns=1)
+                yield from self._settle(ready[0])
+        finally:
+            for lease in self._leases.values():
+                ray.kill(lease.worker)
+            ray.shutdown()
+
+    def _worker_count(self) -> int:
+        cpus = int(ray.cluster_resources().get("CPU", 0))
+        most = cpus // self._options.cpus_per_worker
+        workers = self._options.workers or max(most, 1)
+        if workers > most:
+            raise WorkerError(
+                f"the Ray cluster has {cpus} CPUs: not enough for --workers {workers} "
+                f"with --cpus-per-worker {self._options.cpus_per_worker}"
+            )
+        return workers
+
+    def _start_worker(self) -> None:
+        actor = ray.remote(_Worker).options(
+            num_cpus=self._options.cpus_per_worker, max_restarts=0, max_task_retries=0
+        )
+        worker = actor.remote()
+        started = worker.start.remote(self._build, self._options.cpus_per_worker)
+        self._leases[started] = _Lease(worker, None)
+
+    def _settle(self, ref: Any) -> Iterator[ShardReport]:
+        """Take the outcome of a lease; give its worker the next shard, or replace it."""
+        lease = self._leases.pop(ref)
+        try:
+            report: ShardReport | None = ray.get(ref)
+        except RayActorError as error:
+            self._replace(lease, error)
+            return
+        except RayTaskError as error:
+            raise _cause(error) from error
+        self._hand_out(lease.worker)
+        if report is not None:
+            yield report
+
+    def _hand_out(self, worker: Any) -> None:
+        if self._queue:
+            shard = self._queue.popleft()
+            self._leases[worker.run.remote(shard)] = _Lease(worker, shard)
+        else:
+            ray.kill(worker)
+
+    def _replace(self, lease: _Lease, error: RayActorError) -> None:
+        """A worker died. Its shard goes to another one, but not for ever."""
+        shard = lease.shard
+        held = None if shard is None else shard.index
+        self._deaths[held] += 1
+        if self._deaths[held] >= ATTEMPTS:
+            what = "while starting" if shard is None else _describe(shard)
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise WorkerError(f"{ATTEMPTS} workers died {what}: {reason}")
+        if shard is not None:
+            self._queue.appendleft(shard)
+        self._start_worker()
+
+
+class _Worker:
+    """The actor: a process that holds one model and runs one shard at a time."""
+
+    def start(self, build: Callable[[], ShardRunner], threads: int) -> None:
+        """Load the model; everything slow happens here, outside any shard's clock."""
+        limit_threads(threads)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a CPU worker must not touch a GPU
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._runner = build()
+
+    def run(self, shard: Shard) -> ShardReport:
+        report = self._runner(shard)
+        return ShardReport(**{**vars(report), "worker": self._name})
+
+
+def _connect(options: RayOptions) -> None:
+    """Join the cluster that was asked for, or start a Ray of our own on loopback."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    address = options.address or os.environ.get("RAY_ADDRESS")
+    os.environ.pop("RAY_ADDRESS", None)  # Ray would prefer it to an explicit address
+    if address:
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise WorkerError(f"--address {address}: no Ray cluster answers: {error}") from error
+        return
+    workers = options.workers or max((os.cpu_count() or 1) // options.cpus_per_worker, 1)
+    ray.init(
+        num_cpus=workers * options.cpus_per_worker,
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE,
+        _node_ip_address="127.0.0.1",
+        **quiet,
+    )
+
+
+def _cause(error: RayTaskError) -> BaseException:
+    """The worker's own error, if it is one of ours; a bug keeps Ray's traceback."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, ShardcamError) else error
+
+
+def _describe(shard: Shard) -> str:
+    first, last = shard.samples[0].key, shard.samples[-1].key
+    return f"on {shard.name} (samples {first!r} to {last!r})"

@@ -1,0 +1,123 @@
+"""One file that shows all shards of a run as if they were one, without a copy.
+
+The index is made from the shard files alone, at any time.  It names them relative
+to itself, so a run directory can be moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from engine.errors import RunDirectoryError
+from engine.results import (
+    ShardSummary,
+    datasets,
+    read_shard_summary,
+    reading,
+    shard_problem,
+    summarize,
+)
+from engine.types import RunPaths
+from engine.writers.hdf5 import StagedFile, fsync_directory, hdf5_dtype, parent_group
+from engine.writers.schema import FAILURES, DatasetSpec
+
+# What a row of a missing shard shows; no good row has it. Texts are empty.
+_SENTINELS = {"i": -9, "u": 255, "f": np.nan}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A shard file and what it adds to the index."""
+
+    source: str  # its name relative to the index
+    summary: ShardSummary
+    specs: tuple[DatasetSpec, ...]
+
+    def rows(self, spec: DatasetSpec) -> int:
+        return self.summary.failed if spec.name.startswith(FAILURES) else self.summary.ok
+
+
+def build_index(paths: RunPaths) -> Path:
+    """Write the index over all published shards, in their order, and return its path.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is no shard, or one that is damaged or unlike the others.
+    DiskFull
+        No space left.
+    """
+    files = sorted(paths.shards.glob("shard-*.h5"), key=_number)
+    if not files:
+        raise RunDirectoryError(f"{paths.shards}: no shard in it")
+    fingerprint = read_shard_summary(files[0]).fingerprint
+    parts = [_read_part(path, paths.root, fingerprint) for path in files]
+    for path, part in zip(files, parts, strict=True):
+        if part.specs != parts[0].specs:
+            raise RunDirectoryError(f"{path}: its datasets are unlike those of {files[0].name}")
+    staged = StagedFile(paths, "index")
+    with staged.guarded():
+        for spec in parts[0].specs:
+            _map(staged.file, spec, parts)
+        _describe(staged.file, parts)
+        staged.seal()
+        staged.path.replace(paths.index)
+        fsync_directory(paths.root)
+    return paths.index
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.removeprefix("shard-"))
+
+
+def _read_part(path: Path, root: Path, fingerprint: str) -> _Part:
+    with reading(path) as file:
+        summary = summarize(file, path)
+        problem = shard_problem(file, summary, _number(path), fingerprint)
+        specs = tuple(
+            DatasetSpec(
+                name, data.shape[1:], data.dtype.str, data.attrs["axes"], data.attrs["unit"]
+            )
+            for name, data in datasets(file).items()
+        )
+    if problem:
+        raise RunDirectoryError(f"{path}: {problem}")
+    return _Part(path.relative_to(root).as_posix(), summary, specs)
+
+
+def _map(file: h5py.File, spec: DatasetSpec, parts: list[_Part]) -> None:
+    """Create one dataset of the index out of the rows that each shard has."""
+    dtype = hdf5_dtype(np.dtype(spec.dtype))
+    total = sum(part.rows(spec) for part in parts)
+    layout = h5py.VirtualLayout((total, *spec.row_shape), dtype)
+    start = 0
+    for part in parts:
+        rows = part.rows(spec)
+        if rows:
+            shape = (rows, *spec.row_shape)
+            layout[start : start + rows] = h5py.VirtualSource(
+                part.source, spec.name, shape=shape, dtype=dtype
+            )
+            start += rows
+    dataset = parent_group(file, spec.name).create_virtual_dataset(
+        spec.name.rpartition("/")[2], layout, _SENTINELS.get(dtype.kind)
+    )
+    dataset.attrs["axes"] = spec.axes
+    dataset.attrs["unit"] = spec.unit
+
+
+def _describe(file: h5py.File, parts: list[_Part]) -> None:
+    summaries = [part.summary for part in parts]
+    file.attrs["schema"] = summaries[0].schema
+    file.attrs["fingerprint"] = summaries[0].fingerprint
+    file.attrs["shards"] = len(summaries)
+    file.attrs["samples_listed"] = sum(summary.listed for summary in summaries)
+    file.attrs["samples_ok"] = sum(summary.ok for summary in summaries)
+    file.attrs["samples_failed"] = sum(summary.failed for summary in summaries)
+    # A shard missing at the end cannot be seen from the shards alone.
+    numbers = [summary.shard for summary in summaries]
+    file.attrs["complete"] = numbers == list(range(len(numbers)))

@@ -1,0 +1,85 @@
+"""Heatmaps blended into the network's view of each picture, as JPEG files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+
+from engine.errors import DiskFull, RunDirectoryError
+from engine.protocols import ShardWriter
+from engine.types import F4, Failure, ResultBatch, RunPaths, Sample, Shard, View
+from kernels import JET, overlay
+
+QUALITY = 92
+
+
+class OverlaySink:
+    """Writes ``overlays/INDEX-KEY-LAYER-CLASS.jpg``, one for each layer and target.
+
+    Parameters
+    ----------
+    paths
+        The run directory.
+    peak_normalize
+        Divide each picture by its maximum, as pytorch-grad-cam does.
+    """
+
+    def __init__(self, paths: RunPaths, peak_normalize: bool = False) -> None:
+        self._folder = paths.overlays
+        self._peak_normalize = peak_normalize
+
+    def open(self, shard: Shard) -> ShardWriter:
+        """See :class:`engine.protocols.Sink`."""
+        self._folder.mkdir(exist_ok=True)
+        return _OverlayWriter(self._folder, self._peak_normalize)
+
+
+class _OverlayWriter:
+    """Pictures need no commit: each appears whole, and a second run writes the same."""
+
+    def __init__(self, folder: Path, peak_normalize: bool) -> None:
+        self._folder = folder
+        self._peak_normalize = peak_normalize
+
+    def write(self, batch: ResultBatch) -> None:
+        for layer, maps in batch.maps.items():
+            rows = zip(batch.samples, batch.views, maps.unit, batch.target, strict=True)
+            for sample, seen, of_targets, classes in rows:
+                for unit, target in zip(of_targets, classes, strict=True):
+                    self._draw(overlay_name(sample, layer, int(target)), seen, unit)
+
+    def commit(self, failures: Iterable[Failure]) -> bool:
+        return True
+
+    def discard(self) -> None:
+        """Nothing to forget: the next attempt writes the same pictures again."""
+
+    def _draw(self, name: str, seen: View, unit: F4) -> None:
+        blended = overlay(unit, seen.pixels, JET, peak_normalize=self._peak_normalize)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+        _, data = cv2.imencode(".jpg", cv2.cvtColor(blended, cv2.COLOR_RGB2BGR), quality)
+        temporary = self._folder / f".{name}.{os.getpid()}"
+        try:
+            temporary.write_bytes(data.tobytes())
+            os.replace(temporary, self._folder / name)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise _run_error(self._folder, error) from error
+
+
+def overlay_name(sample: Sample, layer: str, target: int) -> str:
+    """File name of an overlay: safe on every file system, and unique by its index."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(sample.key).with_suffix("").as_posix())[-60:]
+    return f"{sample.index:08d}-{stem}-{re.sub(r'[^A-Za-z0-9_.-]+', '.', layer)}-{target}.jpg"
+
+
+def _run_error(folder: Path, error: OSError) -> Exception:
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"{folder}: no space left; free some and run the same command again")
+    return RunDirectoryError(f"{folder}: {error.strerror}")

@@ -1,0 +1,167 @@
+"""What a shard file holds: every name, shape and type of it, in one place.
+
+N samples, F failures, K targets, C channels, h x w a map, H x W the network's
+view, D numbers of a dense layer, T = min(5, classes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import ConfigError
+from engine.types import Failure, LayerInfo, ResultBatch
+
+SCHEMA_VERSION = 1
+TOP = 5  # classes kept as the prediction
+FAILURES = "failure/"  # datasets with a row per failure; all others have a row per good sample
+
+_STAGE, _ERROR, _MESSAGE = 16, 32, 256  # bytes of the texts of a failure
+_FLAGS = "bits: 1 non-finite map, 2 all-zero map after ReLU, 4 constant map"
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """One dataset: its first axis counts samples or failures, `row_shape` is the rest."""
+
+    name: str
+    row_shape: tuple[int, ...]
+    dtype: str  # of NumPy; S is UTF-8
+    axes: str
+    unit: str
+
+
+def layer_path(layer: str) -> str:
+    """Return the layer's name as part of a dataset's name."""
+    return layer.replace("/", ".")
+
+
+def dataset_specs(
+    layers: Sequence[LayerInfo],
+    classes: int,
+    targets: int,
+    view: tuple[int, int],
+    key_bytes: int,
+    save: Collection[str],
+) -> tuple[DatasetSpec, ...]:
+    """Return every dataset of a shard file, failures last.
+
+    Parameters
+    ----------
+    layers
+        The layers to save maps and activations of; a dense layer has no maps.
+    classes, targets
+        Classes of the network, and how many of them are explained per image.
+    view
+        Height and width of the network's input.
+    key_bytes
+        Length of the longest key of the source, in UTF-8.
+    save
+        Any of maps, activations, pooled, logits, heatmaps; others are not for this file.
+
+    Raises
+    ------
+    ConfigError
+        Two layers would share a name.
+    """
+    specs = _sample_specs(max(1, key_bytes), targets, min(TOP, classes))
+    for layer in layers:
+        specs += _layer_specs(layer, targets, save)
+    if "logits" in save:
+        specs.append(DatasetSpec("logits", (classes,), "f4", "N,classes", "logit"))
+    if "heatmaps" in save:
+        specs.append(DatasetSpec("heatmap", (targets, *view), "u1", "N,K,H,W", "1/255"))
+    specs += _failure_specs(max(1, key_bytes))
+    names = [spec.name for spec in specs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ConfigError(f"two layers would both be stored as {twice[0]}")
+    return tuple(specs)
+
+
+def _sample_specs(key_bytes: int, targets: int, top: int) -> list[DatasetSpec]:
+    return [
+        DatasetSpec("key", (), f"S{key_bytes}", "N", "text"),
+        DatasetSpec("sample", (), "i8", "N", "index in the source"),
+        DatasetSpec("label", (), "i4", "N", "class"),
+        DatasetSpec("image_size", (2,), "i4", "N,(height,width)", "pixel"),
+        DatasetSpec("crop", (4,), "f4", "N,(y0,x0,y1,x1)", "pixel"),
+        DatasetSpec("target", (targets,), "i4", "N,K", "class"),
+        DatasetSpec("score", (targets,), "f4", "N,K", "probability"),
+        DatasetSpec("top_class", (top,), "i4", "N,T", "class"),
+        DatasetSpec("top_score", (top,), "f4", "N,T", "probability"),
+        DatasetSpec("flags", (), "u1", "N", _FLAGS),
+    ]
+
+
+def _layer_specs(layer: LayerInfo, targets: int, save: Collection[str]) -> list[DatasetSpec]:
+    name, spatial = layer_path(layer.name), len(layer.shape) == 3
+    specs = []
+    if "maps" in save and spatial:
+        size = (targets, *layer.shape[1:])
+        specs.append(DatasetSpec(f"cam/{name}/map", size, "f2", "N,K,h,w", "scale"))
+        specs.append(DatasetSpec(f"cam/{name}/scale", (targets,), "f4", "N,K", "raw map"))
+    if "activations" in save:
+        axes = "N,C,h,w" if spatial else "N,D"
+        specs.append(DatasetSpec(f"activation/{name}", layer.shape, "f4", axes, "activation"))
+    if "pooled" in save:
+        axes = "N,C" if spatial else "N,D"
+        specs.append(DatasetSpec(f"pooled/{name}", layer.shape[:1], "f4", axes, "activation"))
+    return specs
+
+
+def _failure_specs(key_bytes: int) -> list[DatasetSpec]:
+    return [
+        DatasetSpec(FAILURES + "key", (), f"S{key_bytes}", "F", "text"),
+        DatasetSpec(FAILURES + "sample", (), "i8", "F", "index in the source"),
+        DatasetSpec(FAILURES + "stage", (), f"S{_STAGE}", "F", "text"),
+        DatasetSpec(FAILURES + "error", (), f"S{_ERROR}", "F", "text"),
+        DatasetSpec(FAILURES + "message", (), f"S{_MESSAGE}", "F", "text"),
+    ]
+
+
+def sample_columns(batch: ResultBatch) -> dict[str, npt.NDArray[np.generic]]:
+    """Return the rows of a batch, by dataset; there may be more than are saved."""
+    samples, views = batch.samples, batch.views
+    columns: dict[str, npt.NDArray[np.generic]] = {
+        "key": np.array([s.key.encode() for s in samples], np.bytes_),
+        "sample": np.array([s.index for s in samples], np.int64),
+        "label": np.array([s.label for s in samples], np.int32),
+        "image_size": np.array([v.image_size for v in views], np.int32),
+        "crop": np.array([v.crop for v in views], np.float32),
+        "target": batch.target,
+        "score": batch.score,
+        "top_class": batch.top_class,
+        "top_score": batch.top_score,
+        "flags": batch.flags,
+    }
+    for layer, maps in batch.maps.items():
+        columns[f"cam/{layer_path(layer)}/map"] = maps.unit
+        columns[f"cam/{layer_path(layer)}/scale"] = maps.scale
+    for kind, values in (("activation", batch.activations), ("pooled", batch.pooled)):
+        columns |= {f"{kind}/{layer_path(layer)}": array for layer, array in values.items()}
+    optional = {"logits": batch.logits, "heatmap": batch.heatmap}
+    return columns | {name: array for name, array in optional.items() if array is not None}
+
+
+def failure_columns(failures: Sequence[Failure]) -> dict[str, npt.NDArray[np.generic]]:
+    """Return the rows of the failures, by dataset; long texts are cut."""
+    texts = {
+        "key": [f.key.encode() for f in failures],
+        "stage": [cut_utf8(f.stage, _STAGE) for f in failures],
+        "error": [cut_utf8(f.error, _ERROR) for f in failures],
+        "message": [cut_utf8(f.message, _MESSAGE) for f in failures],
+    }
+    columns: dict[str, npt.NDArray[np.generic]] = {
+        FAILURES + name: np.array(values, np.bytes_) for name, values in texts.items()
+    }
+    return columns | {FAILURES + "sample": np.array([f.sample for f in failures], np.int64)}
+
+
+def cut_utf8(text: str, size: int) -> bytes:
+    """Encode a text in at most `size` bytes, without cutting a character in two."""
+    encoded = text.encode("utf-8", "backslashreplace")
+    return encoded[:size].decode("utf-8", "ignore").encode()

@@ -1,0 +1,36 @@
+"""Several sinks as one. The last one's commit decides, so it should be the one that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from engine.protocols import ShardWriter, Sink
+from engine.types import Failure, ResultBatch, Shard
+
+
+class TeeSink:
+    """Hands every batch to each sink, in order."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = sinks
+
+    def open(self, shard: Shard) -> ShardWriter:
+        """See :class:`engine.protocols.Sink`."""
+        return _TeeWriter([sink.open(shard) for sink in self._sinks])
+
+
+class _TeeWriter:
+    def __init__(self, writers: list[ShardWriter]) -> None:
+        self._writers = writers
+
+    def write(self, batch: ResultBatch) -> None:
+        for writer in self._writers:
+            writer.write(batch)
+
+    def commit(self, failures: Iterable[Failure]) -> bool:
+        rows = list(failures)
+        return [writer.commit(rows) for writer in self._writers][-1]
+
+    def discard(self) -> None:
+        for writer in self._writers:
+            writer.discard()

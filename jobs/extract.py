@@ -1,0 +1,87 @@
+"""``shardcam extract``: class activation maps of every image of a source, into a run directory."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from engine.config import RunConfig
+from engine.driver import RunReport, execute
+from engine.errors import Interrupted, TooManyFailures
+from engine.manifest import open_run_directory
+from engine.types import RunPaths
+from engine.workers.threads import limit_threads
+from jobs.options import make_config, run_options
+from jobs.progress import ProgressDisplay
+from jobs.wiring import driver_threads, make_executor, prepare
+
+
+@click.command()
+@run_options
+def extract(**options: Any) -> None:
+    """Extract class activation maps of the images in SOURCE.
+
+    The result is a run directory of HDF5 shards. Run the same command again to resume.
+
+    \b
+    Example:
+      shardcam extract photos --model efficientnet_lite0 --out runs/photos --save maps,overlays
+    """
+    run_extract(make_config(options), Console())
+
+
+def run_extract(config: RunConfig, console: Console) -> RunReport:
+    """Extract, show progress, print the account.
+
+    Raises
+    ------
+    ShardcamError
+        The run cannot start, was stopped, or too many samples failed.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    limit_threads(driver_threads(config))
+    prepared = prepare(config)
+    open_run_directory(prepared.paths, prepared.manifest)
+    with ProgressDisplay(console) as display:
+        report = execute(
+            prepared.plan,
+            make_executor(prepared),
+            prepared.paths,
+            prepared.manifest.fingerprint,
+            display,
+        )
+    print_report(report, prepared.paths, console)
+    if config.max_failed is not None and report.failed > config.max_failed * report.listed:
+        raise TooManyFailures(
+            f"{report.failed} of {report.listed} samples failed, more than --max-failed "
+            f"{config.max_failed} allows; see {prepared.paths.failures}"
+        )
+    return report
+
+
+def print_report(report: RunReport, paths: RunPaths, console: Console) -> None:
+    """The closed account of a run, and where its files are."""
+    table = Table(show_header=False, box=None)
+    table.add_row("images", f"{report.listed} listed = {report.ok} ok + {report.failed} failed")
+    for reason, count in sorted(report.failures.items()):
+        table.add_row("", f"{count} {reason} (see {paths.failures})")
+    table.add_row("shards", f"{report.shards}, of which {report.shards_done_now} done now")
+    if report.shards_done_now:
+        table.add_row("speed", f"{report.images_per_second:.1f} images/s with start-up")
+        stages = sorted(report.stage_seconds.items(), key=lambda item: -item[1])
+        table.add_row("stages", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages))
+    table.add_row("written", f"{paths.index} (all rows), {paths.report}")
+    if paths.overlays.is_dir():
+        table.add_row("pictures", str(paths.overlays))
+    console.print(table)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    name = signal.Signals(number).name
+    raise Interrupted(f"stopped by {name}; run the same command again to resume")

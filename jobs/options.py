@@ -1,0 +1,84 @@
+"""Command line options made from the fields of RunConfig: one name, one default, one text."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from engine.config import RunConfig
+from engine.errors import ConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_COMMA = {"save", "mean", "std"}  # given as one word, A,B,C
+
+
+def run_options(command: F) -> F:
+    """Give a command the argument SOURCE and one option for each other field."""
+    for name, info in reversed(RunConfig.model_fields.items()):
+        if name == "source":
+            command = click.argument("source")(command)
+        else:
+            command = _option(name, info)(command)
+    return command
+
+
+def make_config(values: dict[str, Any]) -> RunConfig:
+    """Validate what was typed.
+
+    Raises
+    ------
+    ConfigError
+        One line for the first option that is wrong.
+    """
+    given = {name: value for name, value in values.items() if value not in (None, ())}
+    for name in _COMMA & given.keys():
+        given[name] = tuple(part.strip() for part in given[name].split(","))
+    try:
+        return RunConfig(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = flag(str(first["loc"][0]))
+        raise ConfigError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def flag(name: str) -> str:
+    """``batch_size`` -> ``--batch-size``."""
+    return "--" + name.replace("_", "-")
+
+
+def _option(name: str, info: FieldInfo) -> Callable[[F], F]:
+    settings: dict[str, Any] = {"help": _help(name, info), "required": info.is_required()}
+    kind = _kind(info.annotation)
+    if kind is bool:
+        settings["is_flag"] = True
+    elif typing.get_origin(kind) is typing.Literal:
+        settings["type"] = click.Choice(typing.get_args(kind))
+    elif name in _COMMA:
+        settings["metavar"] = "R,G,B" if name != "save" else "WHAT[,WHAT...]"
+    elif typing.get_origin(kind) is tuple:
+        settings["multiple"] = True
+    else:
+        settings["type"] = kind
+    return click.option(flag(name), name, **settings)
+
+
+def _help(name: str, info: FieldInfo) -> str:
+    text = info.description or ""
+    if info.is_required() or info.default in (None, False):
+        return text
+    default = info.default
+    return f"{text}  [default: {','.join(default) if isinstance(default, tuple) else default}]"
+
+
+def _kind(annotation: Any) -> Any:
+    """The type without its `| None`."""
+    if isinstance(annotation, types.UnionType):
+        return next(a for a in typing.get_args(annotation) if a is not type(None))
+    return annotation

@@ -1,0 +1,41 @@
+"""``shardcam status``: how far a run is, from its files alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from engine.manifest import read_manifest
+from engine.results import ShardSummary, read_shard_summary
+from engine.types import RunPaths
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def status(run: Path) -> None:
+    """Show how far RUN is: shards and images done, failed and to do."""
+    paths = RunPaths(run)
+    manifest = read_manifest(paths)
+    done = published(paths, manifest.plan["shards"])
+    listed, failed = sum(s.listed for s in done), sum(s.failed for s in done)
+    config = manifest.config
+    table = Table(show_header=False, box=None)
+    table.add_row("run", f"{paths.root}  ({manifest.fingerprint[:12]})")
+    table.add_row("source", str(config["source"]))
+    table.add_row("model", f"{config['model']}, {config['method']}, {config['target']}")
+    table.add_row("shards", f"{len(done)} of {manifest.plan['shards']} done")
+    table.add_row("images", f"{listed} of {manifest.plan['samples']} done, {failed} of them failed")
+    table.add_row("bytes", f"{sum(s.bytes for s in done):,}")
+    complete = len(done) == manifest.plan["shards"]
+    state = "complete" if complete else "incomplete; the same extract command resumes it"
+    table.add_row("state", state)
+    Console().print(table)
+
+
+def published(paths: RunPaths, shards: int) -> list[ShardSummary]:
+    """Summaries of the shards that are there."""
+    numbers = (i for i in range(shards) if paths.shard(i).exists())
+    return [read_shard_summary(paths.shard(i)) for i in numbers]

@@ -1,0 +1,52 @@
+"""``shardcam verify``: is everything there, whole, and of one run?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from engine.errors import RunDirectoryError
+from engine.manifest import Manifest, read_manifest
+from engine.results import check_shard, open_run, read_shard_summary
+from engine.types import RunPaths
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--deep", is_flag=True, help="Read every byte and compare its checksum.")
+def verify(run: Path, deep: bool) -> None:
+    """Check that RUN is complete: every shard present, whole and of this run.
+
+    Each damaged or missing shard is named; delete a damaged file and run the same
+    extract command again to fill the gap. Exits with 1 if anything is wrong.
+    """
+    paths = RunPaths(run)
+    manifest = read_manifest(paths)
+    console = Console()
+    problems = [
+        problem
+        for number in range(manifest.plan["shards"])
+        if (problem := check_shard(paths.shard(number), number, manifest.fingerprint, deep))
+    ]
+    for problem in problems:
+        console.print(problem, markup=False, highlight=False, soft_wrap=True)
+    if problems:
+        raise RunDirectoryError(f"{run}: {len(problems)} of {manifest.plan['shards']} shards are bad")
+    listed, ok, failed = _account(paths, manifest)
+    open_run(run).close()
+    how = "every byte read" if deep else "counts and fingerprints"
+    console.print(f"{run}: {listed} listed = {ok} ok + {failed} failed; all shards good ({how})")
+
+
+def _account(paths: RunPaths, manifest: Manifest) -> tuple[int, int, int]:
+    shards = [read_shard_summary(paths.shard(i)) for i in range(manifest.plan["shards"])]
+    listed = sum(s.listed for s in shards)
+    ok, failed = sum(s.ok for s in shards), sum(s.failed for s in shards)
+    if listed != manifest.plan["samples"] or listed != ok + failed:
+        raise RunDirectoryError(
+            f"{paths.root}: {manifest.plan['samples']} samples planned, {listed} listed, "
+            f"{ok} ok + {failed} failed"
+        )
+    return listed, ok, failed

@@ -1,0 +1,213 @@
+"""Where concrete classes meet: from a configuration to the parts of a run.
+
+Imports of MXNet, Numba and OpenCV wait until they are needed: threads must be set
+before, and ``--help`` should not load a network library.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.config import RunConfig
+from engine.errors import ConfigError, ModelError
+from engine.manifest import Manifest
+from engine.planning import Plan, make_plan
+from engine.protocols import Executor, Reader, ShardRunner, Sink
+from engine.types import LayerInfo, RunPaths
+from engine.writers.schema import SCHEMA_VERSION, DatasetSpec, dataset_specs
+from jobs.system import require_system_libraries
+
+if TYPE_CHECKING:
+    from engine.models.definition import NetworkDefinition
+
+LIBRARIES = ("mxnet", "numpy", "numba", "opencv-python-headless", "pillow", "h5py", "ray", "shardcam")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is known to be possible: checked, planned, named."""
+
+    config: RunConfig
+    manifest: Manifest
+    plan: Plan
+    layers: tuple[LayerInfo, ...]
+    classes: int
+
+    @property
+    def paths(self) -> RunPaths:
+        return RunPaths(Path(self.config.out))
+
+
+@dataclass(frozen=True)
+class WorkerOrder:
+    """What a worker is told: small, and readable on any machine that sees the same files."""
+
+    config: RunConfig
+    fingerprint: str
+    model: str  # digest of the model that the driver planned with
+    layers: tuple[str, ...]
+    key_bytes: int
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """List the source, load the model, resolve layers and targets; writes nothing.
+
+    Raises
+    ------
+    ShardcamError
+        Anything about the model, the source or the options that cannot work.
+    """
+    from engine.methods import METHODS
+    from engine.models.layers import class_count, resolve_layer
+    from engine.targets import parse_targets
+
+    require_system_libraries()
+    if config.method not in METHODS:
+        raise ConfigError(f"--method: unknown method {config.method!r}; known: {', '.join(METHODS)}")
+    plan = make_plan(_reader(config).samples(), config.limit, config.shard_size)
+    definition = _definition(config)
+    layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in config.layer))
+    classes = class_count(definition)
+    parse_targets(config.target, classes)
+    _require_explainable(config, layers)
+    manifest = Manifest(
+        config=config.stored(),
+        numbers=_numbers(config, plan, definition, layers),
+        plan={"samples": plan.listed, "shards": len(plan.shards), "shard_size": plan.shard_size},
+        versions={name: version(name) for name in LIBRARIES},
+    )
+    return Prepared(config, manifest, plan, layers, classes)
+
+
+def make_executor(prepared: Prepared) -> Executor:
+    """The executor that was asked for, ready to run."""
+    config = prepared.config
+    order = WorkerOrder(
+        config=config,
+        fingerprint=prepared.manifest.fingerprint,
+        model=prepared.manifest.numbers["model"],
+        layers=tuple(info.name for info in prepared.layers),
+        key_bytes=prepared.plan.key_bytes,
+    )
+    build = partial(build_runner, order)
+    if config.executor == "local":
+        from engine.workers.local import LocalExecutor
+
+        return LocalExecutor(build)
+    from engine.workers.ray import RayExecutor, RayOptions
+
+    return RayExecutor(build, RayOptions(config.workers, config.cpus_per_worker, config.address))
+
+
+def driver_threads(config: RunConfig) -> int:
+    """Threads of this process: all cores if it does the work itself."""
+    return (os.cpu_count() or 1) if config.executor == "local" else 1
+
+
+def build_runner(order: WorkerOrder) -> ShardRunner:
+    """Load the model and make the function that turns one shard into one report."""
+    from engine.methods import METHODS
+    from engine.models.layers import class_count
+    from engine.models.mxnet_network import MxnetNetwork
+    from engine.pipeline import Parts, run_shard
+    from engine.targets import parse_targets
+    from kernels import warm_up
+
+    config = order.config
+    definition = _definition(config)
+    if definition.digest() != order.model:
+        raise ModelError(f"{config.model}: the weights differ from those the run began with")
+    warm_up()
+    network = MxnetNetwork(definition, order.layers, config.batch_size)
+    classes = class_count(definition)
+    targets = parse_targets(config.target, classes)
+    parts = Parts(
+        reader=_reader(config),
+        network=network,
+        method=METHODS[config.method],
+        targets=targets,
+        sink=_sink(
+            order,
+            dataset_specs(
+                layers=network.layers,
+                classes=classes,
+                targets=targets.count,
+                view=definition.preprocessing.input_shape[1:],
+                key_bytes=order.key_bytes,
+                save=config.save,
+            ),
+        ),
+        preprocessing=definition.preprocessing,
+        batch_size=config.batch_size,
+        max_pixels=config.max_pixels,
+        save=frozenset(config.save),
+    )
+    return partial(run_shard, parts=parts)
+
+
+def _definition(config: RunConfig) -> NetworkDefinition:
+    """The network, with the preprocessing the user asked for."""
+    from engine.models.load import load_network
+
+    definition = load_network(config.model, config.params, config.image_size)
+    own = definition.preprocessing
+    changed = replace(
+        own, mean=config.mean or own.mean, std=config.std or own.std, resize=config.resize
+    )
+    return replace(definition, preprocessing=changed)
+
+
+def _reader(config: RunConfig) -> Reader:
+    from engine.imaging import EXTENSIONS
+    from engine.readers.folder import FolderReader
+
+    return FolderReader(Path(config.source), EXTENSIONS, config.label_from_folder)
+
+
+def _sink(order: WorkerOrder, specs: tuple[DatasetSpec, ...]) -> Sink:
+    """The shard files, behind the pictures: what commits last is what counts."""
+    from engine.writers.hdf5 import Hdf5Sink
+    from engine.writers.overlays import OverlaySink
+    from engine.writers.tee import TeeSink
+
+    paths = RunPaths(Path(order.config.out))
+    shards = Hdf5Sink(paths, specs, order.fingerprint)
+    if "overlays" not in order.config.save:
+        return shards
+    return TeeSink(OverlaySink(paths, order.config.overlay_norm), shards)
+
+
+def _require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> None:
+    for info in layers:
+        if len(info.shape) != 3:
+            raise ConfigError(f"--layer {info.name}: its output {info.shape} has no height and width")
+        if config.method == "cam" and not info.pooled_dense:
+            raise ConfigError(
+                f"--method cam needs global average pooling and one dense layer after {info.name!r};"
+                " use --method gradcam, which works everywhere and equals it there but for a factor"
+            )
+
+
+def _numbers(
+    config: RunConfig, plan: Plan, definition: NetworkDefinition, layers: tuple[LayerInfo, ...]
+) -> dict[str, Any]:
+    """All that changes the numbers in the output files; its hash is the fingerprint."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "model": definition.digest(),
+        "preprocessing": asdict(definition.preprocessing),
+        "layer": [info.name for info in layers],
+        "method": config.method,
+        "target": config.target,
+        "precision": "fp32",
+        "max_pixels": config.max_pixels,
+        "save": list(config.save),
+        "overlay_norm": config.overlay_norm,
+        "source": plan.listing,
+        "shard_size": plan.shard_size,
+    }

@@ -1,0 +1,135 @@
+"""Compilation: every Numba flag of the package, and its private cache on disk.
+
+Importing this module compiles nothing and touches no file. A kernel is compiled, or loaded
+from the cache, when it is first called. The cache is the directory that NUMBA_CACHE_DIR
+names, else one of this user and this node under XDG_CACHE_HOME or ~/.cache.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+# `fastmath=True` would also promise that there is no NaN and turn every finiteness test into
+# a constant. `parallel=True` is left out on purpose: its thread pools abort or hang when two
+# Python threads use them at once, or after a fork.
+_FLAGS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract", "nsz"},
+}
+_config: Any = numba.config
+_lock = threading.Lock()
+
+
+class Kernel:
+    """A function of `(*inputs, *out)`, compiled by Numba on its first call.
+
+    Inputs reach the compiled code as read-only views: each kernel then has one signature, and
+    arrays that are read-only already (Ray's, memory-mapped ones) need no second one.
+
+    A damaged cache file makes Numba raise whatever unpickling it raises, and a full disk an
+    OSError, at the first call and before any output is written. The cached kernels are then
+    deleted and the call is made once more.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+
+    @functools.cached_property
+    def compiled(self) -> Callable[..., None]:
+        return _compile(self._function)
+
+    def __call__(self, *inputs: object, out: tuple[NDArray[Any], ...]) -> None:
+        arguments = (*map(_read_only, inputs), *out)
+        try:
+            self.compiled(*arguments)
+        except Exception:
+            if not _discard_cache(self.compiled):
+                raise
+            self.compiled(*arguments)
+
+
+def inlined(function: _Function) -> _Function:
+    """Mark a function that kernels of the same file call; it is compiled into each of them.
+
+    Numba renews a cached kernel when the kernel's own file changes, so such a function must
+    not be called from a kernel in another file.
+    """
+    compiled: _Function = numba.njit(**_FLAGS)(function)
+    return compiled
+
+
+def _discard_cache(compiled: Callable[..., None]) -> bool:
+    """Delete this package's cached kernels; False if this one was compiled without a cache."""
+    stats = getattr(compiled, "stats", None)
+    if stats is None or stats.cache_path is None:
+        return False
+    for file in Path(stats.cache_path).glob("*.nb[ic]"):
+        file.unlink(missing_ok=True)
+    return True
+
+
+def _read_only(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(map(_read_only, value))
+    if not isinstance(value, np.ndarray):
+        return value
+    view = value.view(np.ndarray)
+    view.flags.writeable = False
+    return view
+
+
+def _compile(function: Callable[..., None]) -> Callable[..., None]:
+    if _config.DISABLE_JIT:
+        return function
+    # Numba picks the cache's place while it decorates, from this one process-wide setting.
+    with _lock:
+        directory = _cache_directory()
+        before = _config.CACHE_DIR
+        _config.CACHE_DIR = str(directory or "")
+        try:
+            compiled = numba.njit(cache=directory is not None, **_FLAGS)(function)
+        finally:
+            _config.CACHE_DIR = before
+    return compiled  # type: ignore[no-any-return]
+
+
+def _cache_directory() -> Path | None:
+    """Where compiled kernels are kept; None if there is no safe, writable place."""
+    try:
+        if chosen := _config.CACHE_DIR:
+            directory = Path(chosen)
+            directory.mkdir(parents=True, exist_ok=True)
+        else:
+            directory = _private_directory()
+        # Numba would go on to the package's own folder if it could not write here.
+        tempfile.TemporaryFile(dir=directory).close()
+    except (OSError, RuntimeError):  # RuntimeError: a user with no home directory
+        return None
+    return directory
+
+
+def _private_directory() -> Path:
+    """Make the directory; nobody else may write to it, for loading a cached kernel unpickles it."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    root = base if base.is_absolute() else Path.home() / ".cache"
+    directory = root / "shardcam" / f"numba-{socket.gethostname()}"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_uid != os.getuid():
+        raise PermissionError(f"{directory} belongs to another user")
+    directory.chmod(0o700)
+    return directory

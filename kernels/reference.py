@@ -1,0 +1,86 @@
+"""NumPy twins of the public kernels: the same names and results, written to be read.
+
+The tests hold each kernel to its twin; nothing else uses them. Arguments are those of the
+kernels, but are not checked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels._checks import F4, U1
+from kernels.weighting import ALL_ZERO, CONSTANT, NON_FINITE
+
+
+def weighted_sum(activation: F4, weight: F4, out: F4 | None = None) -> F4:
+    """(N,C,h,w) . (N,K,C) -> (N,K,h,w), float32, C order."""
+    products = activation[:, None] * weight[..., None, None]
+    return np.sum(products, axis=2, out=out)
+
+
+def scale_maps(raw: F4) -> tuple[F4, F4, U1]:
+    """(N,K,h,w) -> (N,K,h,w), (N,K), (N,K), float32 and uint8, C order."""
+    finite = np.isfinite(raw).all(axis=(2, 3))
+    tame = np.where(finite[..., None, None], raw, np.float32(0))
+    scale = np.abs(tame).max(axis=(2, 3))
+    unit = tame / np.where(scale > 0, scale, np.float32(1))[..., None, None]
+    high, low = tame.max(axis=(2, 3)), tame.min(axis=(2, 3))
+    flags = np.where(high <= 0, ALL_ZERO, 0) | np.where(high == low, CONSTANT, 0)
+    return unit, scale, np.where(finite, flags, NON_FINITE).astype(np.uint8)
+
+
+def normalize(maps: F4) -> F4:
+    """(M,h,w) -> (M,h,w), float32, C order."""
+    finite = np.isfinite(maps).all(axis=(1, 2), keepdims=True)
+    positive = np.maximum(np.where(finite, maps, np.float32(0)), 0)
+    shifted = positive - positive.min(axis=(1, 2), keepdims=True)
+    divisor = shifted.max(axis=(1, 2), keepdims=True).astype(np.float64) + 1e-7
+    unit: F4 = shifted / divisor.astype(np.float32)
+    return unit
+
+
+def upsample(maps: F4, size: tuple[int, int]) -> F4:
+    """(M,h,w) -> (M,H,W), float32, C order."""
+    down, across = _hat_weights(maps.shape[1], size[0]), _hat_weights(maps.shape[2], size[1])
+    heatmaps: F4 = (down @ maps @ across.T).astype(np.float32)
+    return heatmaps
+
+
+def heatmap_u8(maps: F4, size: tuple[int, int]) -> U1:
+    """(M,h,w) -> (M,H,W), float32 to uint8, C order."""
+    return (np.float32(255) * upsample(normalize(maps), size)).astype(np.uint8)
+
+
+def overlay(
+    raw: F4,
+    image: U1,
+    table: U1,
+    alpha: float = 0.5,
+    peak_normalize: bool = False,
+    out: U1 | None = None,
+) -> U1:
+    """(h,w), (H,W,3), (256,3) -> (H,W,3), float32 and uint8, C order."""
+    height, width, _ = image.shape
+    heat = table[heatmap_u8(raw[None], (height, width))[0]]
+    share = np.float32(alpha)
+    blended = share * heat.astype(np.float32) + (1 - share) * image.astype(np.float32)
+    if peak_normalize and blended.max() > 0:
+        blended = 255 * (blended / blended.max())
+    picture = blended.astype(np.uint8)
+    if out is not None:
+        out[...] = picture
+    return picture if out is None else out
+
+
+def planar(image: U1, mean: F4, std: F4, out: F4) -> F4:
+    """(H,W,3), (3), (3) -> (3,H,W), uint8 and float32, C order."""
+    out[...] = ((image.astype(np.float32) - mean) / std).transpose(2, 0, 1)
+    return out
+
+
+def _hat_weights(source: int, target: int) -> NDArray[np.float64]:
+    """(target, source) float64: bilinear interpolation along one axis as a matrix."""
+    position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    weights: NDArray[np.float64] = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(source)))
+    return weights

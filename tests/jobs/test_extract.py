@@ -1,0 +1,264 @@
+"""The main job as a person runs it: counts, failures, resumption, refusals."""
+
+import json
+import os
+import signal
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.jobs.command import assert_same, contents, shardcam, start
+from tests.jobs.images import make_folder
+
+LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64")
+LOCAL = ("--executor", "local")
+
+
+@pytest.fixture(scope="module")
+def three_hundred(tmp_path_factory):
+    """300 images with 20 broken ones, and the undisturbed run over them."""
+    base = tmp_path_factory.mktemp("three-hundred")
+    reasons = make_folder(base / "images", 300, bad=20)
+    code, out, err = shardcam(
+        "extract", base / "images", *LITE0, *LOCAL, "--out", base / "run", "--max-pixels", 10**6
+    )
+    assert code == 0, err
+    return base, reasons, out
+
+
+def test_every_image_is_accounted_for(three_hundred):
+    base, reasons, out = three_hundred
+    assert "300 listed = 280 ok + 20 failed" in out
+    report = json.loads((base / "run" / "report.json").read_text())
+    assert (report["listed"], report["ok"], report["failed"]) == (300, 280, 20)
+    assert report["failures"] == {reason: 5 for reason in set(reasons.values())}
+    rows = contents(base / "run")
+    assert len(rows["key"]) == 280
+    failed = {k.decode(): e.decode() for k, e in zip(rows["failure/key"], rows["failure/error"])}
+    assert failed == reasons
+    lines = (base / "run" / "failures.csv").read_text().splitlines()
+    assert len(lines) == 21
+    assert all(key in "\n".join(lines) for key in reasons)
+
+
+def test_rows_hold_what_they_should(three_hundred):
+    rows = contents(three_hundred[0] / "run")
+    keys = [key.decode() for key in rows["key"]]
+    assert keys == sorted(keys)
+    assert (np.diff(rows["sample"]) > 0).all()
+    unit = rows["cam/head_relu6/map"].astype(np.float32)
+    assert unit.shape == (280, 1, 2, 2)
+    assert abs(abs(unit).max(axis=(2, 3)) - 1).max() < 1e-3
+    assert (rows["cam/head_relu6/scale"] > 0).all()
+    np.testing.assert_array_equal(rows["target"][:, 0], rows["top_class"][:, 0])
+    np.testing.assert_allclose(rows["score"][:, 0], rows["top_score"][:, 0])
+    assert (rows["label"] == -1).all()
+    height, width = rows["image_size"].T
+    side = np.minimum(height, width)
+    np.testing.assert_array_equal(rows["crop"][:, 2] - rows["crop"][:, 0], side)
+
+
+def test_second_run_does_nothing(three_hundred):
+    base, _, _ = three_hundred
+    before = {p: p.stat().st_mtime_ns for p in (base / "run").rglob("*.h5")}
+    command = ("extract", base / "images", *LITE0, *LOCAL, "--out", base / "run")
+    code, out, _ = shardcam(*command, "--max-pixels", 10**6)
+    assert code == 0
+    assert "of which 0 done now" in out
+    assert {p: p.stat().st_mtime_ns for p in (base / "run").rglob("*.h5")} == before
+
+
+def test_too_many_failures_is_exit_3(three_hundred):
+    base, _, _ = three_hundred
+    command = ("extract", base / "images", *LITE0, *LOCAL, "--out", base / "run")
+    code, _, err = shardcam(*command, "--max-pixels", 10**6, "--max-failed", 0.05)
+    assert code == 3
+    assert "20 of 300 samples failed" in err
+
+
+def test_another_fingerprint_is_refused(three_hundred):
+    base, _, _ = three_hundred
+    code, _, err = shardcam(
+        "extract", base / "images", *LITE0, *LOCAL, "--out", base / "run", "--method", "cam"
+    )
+    assert code == 1
+    assert "holds another run" in err
+    assert "method: gradcam there, cam now" in err
+
+
+def published(run):
+    return sorted((run / "shards").glob("*.h5"))
+
+
+def wait_for(condition, process, seconds=120):
+    """Wait until something is so; fail if the command ends first."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.01)
+
+
+def workers_of(process):
+    """Pids of the Ray actors below a driver."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as stream:
+                if stream.read().startswith(b"ray::_Worker"):
+                    found.append(int(entry))
+        except OSError:
+            continue
+    return found
+
+
+def test_killed_driver_and_killed_worker_lose_nothing(three_hundred, tmp_path):
+    """SIGKILL of the driver, then of a worker, at random moments; the rows stay the same."""
+    base, _, _ = three_hundred
+    rng = np.random.RandomState()
+    command = (
+        "extract", base / "images", *LITE0, "--out", tmp_path / "run", "--max-pixels", 10**6,
+        "--workers", 2,
+    )  # fmt: skip
+    process = start(*command)
+    wait_for(lambda: len(published(tmp_path / "run")) >= 1 + rng.randint(8), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = len(published(tmp_path / "run"))
+    assert 0 < done < 38
+    process = start(*command)
+    wait_for(lambda: len(published(tmp_path / "run")) >= done + 1 + rng.randint(5), process)
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "300 listed = 280 ok + 20 failed" in out
+    assert_same(contents(tmp_path / "run"), contents(base / "run"))
+    assert not list((tmp_path / "run" / "shards" / ".tmp").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_is_exit_4_and_resumable(three_hundred, tmp_path, number):
+    base, _, _ = three_hundred
+    command = (
+        "extract", base / "images", *LITE0, "--out", tmp_path / "run", "--max-pixels", 10**6,
+        "--limit", 120,
+    )  # fmt: skip
+    process = start(*command, "--workers", 1)
+    wait_for(lambda: published(tmp_path / "run"), process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 4, err
+    assert err.strip().endswith("run the same command again to resume")
+    code, out, err = shardcam(*command, *LOCAL)
+    assert code == 0, err
+    assert "120 listed" in out
+
+
+def test_bad_input_is_one_line(tmp_path):
+    make_folder(tmp_path / "images", 2)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.params").write_bytes(b"not weights")
+    images, out = tmp_path / "images", ("--out", tmp_path / "run")
+    cases = [
+        ((images, *LITE0, *out, "--layer", "block10_ad"), 2, "nearest: block10_add"),
+        ((tmp_path / "empty", *LITE0, *out), 1, "no image file in it"),
+        ((tmp_path / "nowhere", *LITE0, *out), 1, "no such file or folder"),
+        ((images, "--model", "vgg61", *out), 2, "unknown model 'vgg61'"),
+        ((images, "--model", "vgg16", *out), 1, "--params FILE.params"),
+        ((images, "--model", "vgg16", "--params", tmp_path / "bad.params", *out), 1, "bad.params"),
+        ((images, "--model", "vgg16", "--params", tmp_path / "no.params", *out), 1, "No such file"),
+        ((images, *LITE0, "--out", tmp_path / "bad.params" / "run"), 1, "cannot be written"),
+        ((images, *LITE0, "--out", "/proc/run"), 1, "cannot be written"),
+        ((images, *LITE0, *out, "--target", "class:1000"), 2, "classes 0 to 999"),
+        ((images, *LITE0, *out, "--method", "gradcam2"), 2, "known: cam, gradcam"),
+        ((images, *LITE0, *out, "--save", "map"), 2, "--save"),
+        ((images, *LITE0, *out, "--batch-size", "0"), 2, "--batch-size"),
+        ((images, *LITE0, *out, "--layer", "fc"), 2, "has no height and width"),
+        ((images, *LITE0, *out, "--method", "cam", "--layer", "block10_add"), 2, "--method cam"),
+    ]
+    for arguments, expected, message in cases:
+        code, _, err = shardcam("extract", *arguments, *LOCAL)
+        assert code == expected, (arguments, err)
+        assert message in err, (arguments, err)
+        assert len(err.strip().splitlines()) == 1, err
+        assert not (tmp_path / "run").exists()
+
+
+def test_targets_labels_and_everything_saved(tmp_path):
+    make_folder(tmp_path / "images", 6)
+    code, _, err = shardcam(
+        "extract", tmp_path / "images", *LITE0, *LOCAL, "--out", tmp_path / "run",
+        "--target", "label", "--label-from-folder", "--layer", "auto", "--layer", "block10_add",
+        "--save", "maps,activations,pooled,logits,heatmaps,overlays",
+    )  # fmt: skip
+    assert code == 0, err
+    rows = contents(tmp_path / "run")
+    assert rows["label"].tolist() == [0, 0, 1, 1, 2, 2]
+    np.testing.assert_array_equal(rows["target"][:, 0], rows["label"])
+    assert rows["heatmap"].shape == (6, 1, 64, 64)
+    np.testing.assert_allclose(
+        rows["pooled/block10_add"], rows["activation/block10_add"].mean(axis=(2, 3)), rtol=1e-5,
+        atol=1e-6,
+    )  # fmt: skip
+    top = rows["logits"].argmax(axis=1)
+    np.testing.assert_array_equal(top, rows["top_class"][:, 0])
+    names = sorted(p.name for p in (tmp_path / "run" / "overlays").iterdir())
+    assert len(names) == 12
+    assert names[0] == "00000000-group0-picture-0000-block10_add-0.jpg"
+
+
+def test_zoo_network_end_to_end_equals_both_ways(tmp_path):
+    """ResNet-50 with random weights: Ray and in-process, two classes, rows equal to rounding."""
+    make_folder(tmp_path / "images", 12, bad=2)
+    common = (
+        "extract", tmp_path / "images", "--model", "resnet50_v1", "--params", "random",
+        "--image-size", 64, "--target", "class:7,3", "--shard-size", 5, "--max-pixels", 10**6,
+    )  # fmt: skip
+    for how, run in (("local", "a"), ("ray", "b")):
+        code, out, err = shardcam(*common, "--executor", how, "--out", tmp_path / run)
+        assert code == 0, err
+        assert "12 listed = 10 ok + 2 failed" in out
+    first, second = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert first["cam/stage4_activation2/map"].shape == (10, 2, 2, 2)
+    for name, values in first.items():
+        if values.dtype.kind == "f":
+            np.testing.assert_allclose(second[name], values, rtol=1e-2, atol=1e-3, err_msg=name)
+        else:
+            np.testing.assert_array_equal(second[name], values, err_msg=name)
+
+
+def test_status_and_verify(tmp_path):
+    make_folder(tmp_path / "images", 20)
+    run = tmp_path / "run"
+    shardcam("extract", tmp_path / "images", *LITE0, *LOCAL, "--out", run)
+    code, out, _ = shardcam("status", run)
+    assert code == 0
+    assert "3 of 3 done" in out
+    assert shardcam("verify", run)[0] == 0
+    assert shardcam("verify", run, "--deep")[0] == 0
+    damaged = run / "shards" / "shard-000001.h5"
+    with h5py.File(damaged) as file:
+        offset = file["cam/head_relu6/map"].id.get_chunk_info(0).byte_offset
+    with damaged.open("r+b") as stream:
+        stream.seek(offset + 2)
+        stream.write(b"\x55\xaa")
+    code, out, err = shardcam("verify", run, "--deep")
+    assert code == 1
+    assert "shard-000001" in out
+    assert "1 of 3 shards are bad" in err
+    damaged.unlink()
+    code, out, _ = shardcam("status", run)
+    assert "2 of 3 done" in out
+    assert "incomplete" in out
+    assert shardcam("verify", run)[0] == 1
+    shardcam("extract", tmp_path / "images", *LITE0, *LOCAL, "--out", run)
+    assert shardcam("verify", run, "--deep")[0] == 0
+
+
+def test_not_a_run_directory(tmp_path):
+    for command in ("status", "verify"):
+        code, _, err = shardcam(command, tmp_path)
+        assert code == 1
+        assert "no run.json in it" in err

@@ -1,0 +1,126 @@
+"""The kernels, their NumPy twins and inputs for both: one table for tests and benchmarks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import kernels
+from kernels import reference
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the inputs are."""
+
+    batch: int
+    channels: int
+    targets: int
+    map: tuple[int, int]
+    image: tuple[int, int]
+
+
+# Not square, not a multiple of any vector width, and one block of channels plus a rest.
+SMALL = Size(batch=2, channels=11, targets=3, map=(3, 5), image=(23, 18))
+# EfficientNet-Lite0 at 224 pixels.
+REAL = Size(batch=32, channels=1280, targets=1, map=(7, 7), image=(224, 224))
+
+_numba_config: Any = numba.config
+only_compiled = pytest.mark.skipif(bool(_numba_config.DISABLE_JIT), reason="nothing is compiled")
+
+Inputs = Callable[[np.random.Generator, Size], tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A kernel and its twin.
+
+    `levels` is by how much two uint8 results may differ: truncating turns the last bit of a
+    float into a whole level, and one level of the map is up to four of the colour table.
+    `written` says that the last input is the output.
+    """
+
+    name: str
+    kernel: Callable[..., Any]
+    twin: Callable[..., Any]
+    inputs: Inputs
+    levels: int = 0
+    written: bool = False
+
+
+def _normal(rng: np.random.Generator, *shape: int) -> NDArray[Any]:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def _image(rng: np.random.Generator, size: Size) -> NDArray[Any]:
+    return rng.integers(0, 256, (*size.image, 3), dtype=np.uint8)
+
+
+def _channels(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
+    activation = _normal(rng, size.batch, size.channels, *size.map)
+    return activation, _normal(rng, size.batch, size.targets, size.channels)
+
+
+def _raw(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
+    return (_normal(rng, size.batch, size.targets, *size.map),)
+
+
+def _maps(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
+    return (_normal(rng, size.batch, *size.map),)
+
+
+def _maps_and_size(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
+    return _normal(rng, size.batch, *size.map), size.image
+
+
+def _picture(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
+    return _normal(rng, *size.map), _image(rng, size), kernels.JET
+
+
+def _network_input(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
+    mean = np.array([123.675, 116.28, 103.53], np.float32)
+    std = np.array([58.395, 57.12, 57.375], np.float32)
+    return _image(rng, size), mean, std, np.full((3, *size.image), np.nan, np.float32)
+
+
+def _pair(name: str, inputs: Inputs, levels: int = 0, **options: Any) -> Pair:
+    kernel = functools.partial(getattr(kernels, name), **options)
+    twin = functools.partial(getattr(reference, name), **options)
+    label = "-".join([name, *options])
+    return Pair(label, kernel, twin, inputs, levels, written=name == "planar")
+
+
+PAIRS = (
+    _pair("weighted_sum", _channels),
+    _pair("scale_maps", _raw),
+    _pair("normalize", _maps),
+    _pair("upsample", _maps_and_size),
+    _pair("heatmap_u8", _maps_and_size, levels=1),
+    _pair("overlay", _picture, levels=3),
+    _pair("overlay", _picture, levels=5, peak_normalize=True),
+    _pair("planar", _network_input),
+)
+
+
+def arrays(result: Any) -> tuple[NDArray[Any], ...]:
+    """What a kernel returned, as a tuple of copies."""
+    return tuple(map(np.copy, result if isinstance(result, tuple) else (result,)))
+
+
+def assert_same(actual: Any, expected: Any, levels: int = 0) -> None:
+    """Equal shapes and dtypes; floats equal to rounding, uint8 to `levels` in 1 % of the places."""
+    for one, other in zip(arrays(actual), arrays(expected), strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        if one.dtype == np.uint8:
+            gap = np.abs(one.astype(int) - other)
+            assert gap.max(initial=0) <= levels
+            assert (gap > 0).sum() <= 0.01 * gap.size
+        else:
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,71 @@
+"""Small networks that tests can reason about."""
+
+import mxnet as mx
+import numpy as np
+
+from engine.models.definition import NetworkDefinition
+from engine.models.graph import inference_form, parse
+from engine.types import Preprocessing
+
+HAND_INPUT = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+HAND_LOGIT = 54.0
+
+
+def define(symbol, parameters, channels, size, name="test"):
+    preprocessing = Preprocessing(size, size, mean=(0.0,) * channels, std=(1.0,) * channels)
+    graph = inference_form(parse(symbol.tojson()))
+    return NetworkDefinition(name, graph, parameters, preprocessing)
+
+
+def hand_checked():
+    """Conv 1->2 of ones, biases -50 and -75; ReLU; dense 8->4; ReLU: maps known by hand."""
+    x = mx.sym.Convolution(mx.sym.var("data"), name="conv", num_filter=2, kernel=(3, 3))
+    x = mx.sym.Activation(x, name="relu", act_type="relu")
+    x = mx.sym.FullyConnected(mx.sym.Flatten(x), name="dense", num_hidden=4)
+    x = mx.sym.Activation(x, name="logits", act_type="relu")
+    row = np.array([1, 1, 1, 1, 1, -1, -1, -1], np.float32)
+    parameters = {
+        "conv_weight": np.ones((2, 1, 3, 3), np.float32),
+        "conv_bias": np.array([-50, -75], np.float32),
+        "dense_weight": np.tile(row, (4, 1)),
+        "dense_bias": np.zeros(4, np.float32),
+    }
+    return define(x, parameters, channels=1, size=4, name="hand-checked")
+
+
+def every_tap_kind(seed=0):
+    """A network with a tap of each kind: conv, BN, ReLU, residual add, concat, max-pool."""
+
+    def conv_bn(x, name, channels, kernel=3):
+        pad = (kernel // 2, kernel // 2)
+        x = mx.sym.Convolution(
+            x, name=f"{name}_conv", num_filter=channels, kernel=(kernel, kernel), pad=pad,
+            no_bias=True,
+        )  # fmt: skip
+        return mx.sym.BatchNorm(x, name=f"{name}_bn", fix_gamma=False)
+
+    x = mx.sym.Activation(conv_bn(mx.sym.var("data"), "a", 8), name="a_relu", act_type="relu")
+    y = mx.sym.Activation(conv_bn(x, "b", 8), name="b_relu", act_type="relu")
+    y = conv_bn(y, "c", 8)
+    x = mx.sym.elemwise_add(y, x, name="add")
+    x = mx.sym.Activation(x, name="add_relu", act_type="relu")
+    x = mx.sym.concat(x, conv_bn(x, "d", 4, 1), name="concat", dim=1)
+    x = mx.sym.Pooling(x, name="pool", kernel=(2, 2), stride=(2, 2), pool_type="max")
+    x = mx.sym.Dropout(x, name="dropout", p=0.5)
+    x = mx.sym.Activation(conv_bn(x, "e", 6), name="e_relu", act_type="relu")
+    x = mx.sym.FullyConnected(mx.sym.Flatten(x), name="dense", num_hidden=5)
+    return define(x, _random(x, (1, 3, 12, 12), seed), channels=3, size=12, name="taps")
+
+
+def _random(symbol, shape, seed):
+    rng = np.random.RandomState(seed)
+    arguments, _, states = symbol.infer_shape(data=shape)
+    parameters = {}
+    for name, size in zip(symbol.list_arguments(), arguments):
+        if name != "data":
+            offset = 1.0 if name.endswith("gamma") else 0.0
+            parameters[name] = (offset + 0.3 * rng.standard_normal(size)).astype(np.float32)
+    for name, size in zip(symbol.list_auxiliary_states(), states):
+        value = rng.uniform(0.5, 2.0, size) if name.endswith("var") else rng.normal(0, 0.5, size)
+        parameters[name] = value.astype(np.float32)
+    return parameters

@@ -1,0 +1,141 @@
+"""Zoo networks: weights from files, gradients against finite differences."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from engine.errors import ModelError
+from engine.models.graph import cut, to_json
+from engine.models.layers import resolve_layer
+from engine.models.load import load_network
+from engine.models.mxnet_network import MxnetNetwork
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def vgg16():
+    return load_network("vgg16", "random", SIZE)
+
+
+@pytest.fixture(scope="module")
+def resnet50():
+    return load_network("resnet50_v1", "random", SIZE)
+
+
+def float64_logits(definition, layer, inputs):
+    """The head in float64, where MXNet uses none of oneDNN: an independent forward pass."""
+    head = cut(definition.graph, layer, definition.parameters)
+    symbol = mx.sym.load_json(to_json(head.head))
+    known = {k: mx.nd.array(v, dtype="float64") for k, v in definition.parameters.items()}
+    known |= {k: mx.nd.array(v, dtype="float64") for k, v in zip(head.crossing, inputs)}
+    executor = symbol.bind(
+        mx.cpu(),
+        {name: known[name] for name in symbol.list_arguments()},
+        grad_req="null",
+        aux_states={name: known[name] for name in symbol.list_auxiliary_states()},
+    )
+    return executor.forward(is_train=False)[0].asnumpy()
+
+
+def crossing_values(definition, layer, images):
+    """Values of the tensors at a cut, each tapped by itself."""
+    number = {entry: definition.graph.nodes[entry[0]].name for entry in
+              cut(definition.graph, layer, definition.parameters).backbone}  # fmt: skip
+    network = MxnetNetwork(definition, tuple(number.values()), len(images))
+    forward = network.forward(images)
+    return [forward.layer(name).activation.astype(np.float64) for name in number.values()]
+
+
+@pytest.mark.parametrize(
+    ("network", "layer"),
+    [
+        ("vgg16", "conv12_fwd"),  # the last convolution
+        ("vgg16", "relu7_fwd"),  # mid-way: two max-poolings above it
+        ("resnet50", "stage4_conv8_fwd"),  # inside a residual block: two tensors cross the cut
+        ("resnet50", "stage3_relu4_fwd"),
+    ],
+)
+def test_gradient_equals_finite_differences(network, layer, request):
+    definition = request.getfixturevalue(network)
+    images = np.random.RandomState(2).standard_normal((2, 3, SIZE, SIZE)).astype(np.float32)
+    view = MxnetNetwork(definition, (layer,), 2).forward(images).layer(layer)
+    targets = np.array([[3, 998], [500, 7]], np.int32)
+    gradient = view.mean_gradient(targets)
+    inputs = crossing_values(definition, layer, images)
+    strongest = np.argsort(-abs(gradient).max(axis=(0, 1)))[[0, 1, 50]]
+    for channel in strongest:
+        step = 1e-6 * abs(inputs[0]).max()
+        shift = np.zeros_like(inputs[0])
+        shift[:, channel] = step
+        change = [
+            float64_logits(definition, layer, [inputs[0] + sign * shift, *inputs[1:]])
+            for sign in (1, -1)
+        ]
+        slope = (change[0] - change[1]) / (2 * step) / np.prod(inputs[0].shape[2:])
+        expected = np.take_along_axis(slope, targets, axis=1)
+        scale = abs(gradient).max()
+        np.testing.assert_allclose(gradient[:, :, channel], expected, atol=1e-3 * scale)
+
+
+@pytest.mark.parametrize(
+    ("network", "layer", "shape"),
+    [("vgg16", "relu12_fwd", (512, 4, 4)), ("resnet50", "stage4_activation2", (2048, 2, 2))],
+)
+def test_auto_layer(network, layer, shape, request):
+    info = resolve_layer(request.getfixturevalue(network), "auto")
+    assert (info.name, info.shape) == (layer, shape)
+    assert info.closed_form == (network == "resnet50")
+
+
+def test_gradcam_equals_cam_before_pooling_and_dense(resnet50):
+    """Closed form, and the same gradient by a backward pass from one layer below it."""
+    images = np.random.RandomState(3).standard_normal((2, 3, SIZE, SIZE)).astype(np.float32)
+    targets = np.array([[1], [2]], np.int32)
+    view = MxnetNetwork(resnet50, ("auto",), 2).forward(images).layer("stage4_activation2")
+    np.testing.assert_allclose(view.mean_gradient(targets) * 4, view.class_weights(targets))
+    below = MxnetNetwork(resnet50, ("stage4__plus2",), 2).forward(images).layer("stage4__plus2")
+    active = (view.activation > 0).mean(axis=(2, 3))[:, None]
+    np.testing.assert_allclose(
+        below.mean_gradient(targets), view.class_weights(targets) / 4 * active, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("how", ["save_parameters", "export", "prefixed"])
+def test_params_files_of_every_kind(how, tmp_path):
+    with mx.name.NameManager():
+        prefix = "vgg0_" if how == "prefixed" else ""
+        net = mx.gluon.model_zoo.vision.vgg16(prefix=prefix)
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    images = np.random.RandomState(4).standard_normal((1, 3, SIZE, SIZE)).astype(np.float32)
+    expected = net(mx.nd.array(images)).asnumpy()
+    if how == "save_parameters":
+        path = tmp_path / "vgg16.params"
+        net.save_parameters(str(path))
+    else:
+        net.export(str(tmp_path / "vgg16"))
+        path = tmp_path / "vgg16-0000.params"
+    network = MxnetNetwork(load_network("vgg16", str(path), SIZE), ("auto",), 1)
+    np.testing.assert_allclose(network.forward(images).logits, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_random_parameters_are_the_same_everywhere(vgg16):
+    assert vgg16.digest() == load_network("vgg16", "random", SIZE).digest()
+
+
+def test_weights_of_another_network_are_refused(vgg16, tmp_path):
+    path = tmp_path / "other.params"
+    mx.nd.save(str(path), {"features.0.weight": mx.nd.zeros((64, 3, 3, 3))})
+    with pytest.raises(ModelError, match="not weights of vgg16: 31 missing"):
+        load_network("vgg16", str(path), SIZE)
+    names = {k: mx.nd.array(v) for k, v in vgg16.parameters.items()}
+    names["conv0_weight"] = mx.nd.zeros((64, 3, 5, 5))
+    mx.nd.save(str(path), names)
+    with pytest.raises(ModelError, match=r"conv0_weight is \(64, 3, 5, 5\)"):
+        load_network("vgg16", str(path), SIZE)
+
+
+def test_no_weights_says_how_to_get_them():
+    with pytest.raises(ModelError, match=r"--params FILE\.params"):
+        load_network("vgg16")

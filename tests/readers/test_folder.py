@@ -1,0 +1,69 @@
+import os
+
+import pytest
+
+from engine.errors import SourceError
+from engine.readers.folder import FolderReader
+from tests.readers.reader_conformance import check_content, check_listing
+
+EXTENSIONS = (".jpg", ".png")
+
+
+def make(root, *keys):
+    for key in keys:
+        path = root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(key.encode())
+    return FolderReader(root, EXTENSIONS)
+
+
+def test_conformance(tmp_path):
+    keys = ["b/2.png", "b/10.png", "a.JPG", "z.jpg", "ü/ß.png"]
+    reader = make(tmp_path, *keys, "notes.txt", ".hidden.jpg", ".git/x.jpg")
+    listing = check_listing(reader, 5)
+    assert [sample.key for sample in listing] == sorted(keys)
+    check_content(reader, {key: key.encode() for key in keys})
+
+
+def test_single_file(tmp_path):
+    make(tmp_path, "one.jpg", "other.jpg")
+    (sample,) = check_listing(FolderReader(tmp_path / "one.jpg", EXTENSIONS), 1)
+    assert sample.key == "one.jpg"
+
+
+@pytest.mark.parametrize(
+    ("keys", "labels"),
+    [
+        (["cat/1.jpg", "dog/1.jpg", "ant/1.jpg"], [0, 1, 2]),
+        (["10/1.jpg", "2/1.jpg"], [10, 2]),
+        (["cat/1.jpg", "loose.jpg"], [0, -1]),
+    ],
+)
+def test_labels_from_folders(tmp_path, keys, labels):
+    make(tmp_path, *keys)
+    reader = FolderReader(tmp_path, EXTENSIONS, label_from_folder=True)
+    assert [sample.label for sample in reader.samples()] == labels
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(SourceError, match="no such file or folder"):
+        list(FolderReader(tmp_path / "nowhere", EXTENSIONS).samples())
+    with pytest.raises(SourceError, match="no image file in it"):
+        list(make(tmp_path, "notes.txt").samples())
+    make(tmp_path, "a.jpg")
+    with pytest.raises(SourceError, match="needs class folders"):
+        list(FolderReader(tmp_path, EXTENSIONS, label_from_folder=True).samples())
+
+
+def test_names_that_are_not_utf8_and_links_that_lead_nowhere(tmp_path):
+    make(tmp_path, "a.jpg")
+    with open(os.fsencode(tmp_path) + b"/\xff.jpg", "wb") as stream:
+        stream.write(b"x")
+    (tmp_path / "dangling.jpg").symlink_to(tmp_path / "gone")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    reader = FolderReader(tmp_path, EXTENSIONS)
+    listing = check_listing(reader, 3)
+    assert [sample.key for sample in listing] == ["\\xff.jpg", "a.jpg", "dangling.jpg"]
+    assert reader.read(listing[0]) == b"x"
+    with pytest.raises(OSError):
+        reader.read(listing[2])

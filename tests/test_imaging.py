@@ -1,0 +1,117 @@
+"""Decoding against Pillow, and the geometry of each resize mode."""
+
+import io
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.imaging import UndecodableImage, decode, view
+from engine.types import Preprocessing
+
+RNG = np.random.RandomState(0)
+PICTURE = cv2.GaussianBlur(RNG.randint(0, 256, (37, 53, 3), np.uint8), (5, 5), 0)
+
+
+def encoded(form, image=None, **options):
+    stream = io.BytesIO()
+    (image or Image.fromarray(PICTURE)).save(stream, form, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF"])
+def test_lossless_formats(form):
+    np.testing.assert_array_equal(decode(encoded(form), 10**6), PICTURE)
+
+
+def test_lossless_webp():
+    np.testing.assert_array_equal(decode(encoded("WEBP", lossless=True), 10**6), PICTURE)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_jpeg_close_to_pillow(options):
+    data = encoded("JPEG", quality=95, **options)
+    theirs = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert abs(decode(data, 10**6) - theirs).mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
+def test_other_pixel_modes_become_rgb(mode):
+    image = Image.fromarray(PICTURE).convert(mode)
+    data = encoded("TIFF" if mode == "CMYK" else "PNG", image)
+    if mode == "CMYK":
+        data = encoded("JPEG", image, quality=95)
+    theirs = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert abs(decode(data, 10**6) - theirs).mean() < 3
+
+
+def test_exif_orientation_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded("JPEG", exif=exif, quality=95)
+    assert decode(data, 10**6).shape == (53, 37, 3)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP"])
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.95])
+def test_truncated_file_is_refused(form, part):
+    data = encoded(form)
+    with pytest.raises(UndecodableImage):
+        decode(data[: int(len(data) * part)], 10**6)
+
+
+def test_reasons():
+    for data, reason in [
+        (b"", "empty"),
+        (b"plain text", "not an image"),
+        (encoded("PNG")[:-40], "undecodable"),
+        (encoded("PNG", Image.new("1", (2000, 2000))), "oversized"),
+    ]:
+        with pytest.raises(UndecodableImage) as caught:
+            decode(data, 10**6)
+        assert caught.value.reason == reason
+
+
+def test_huge_picture_is_refused_before_it_is_decoded():
+    """A header that claims 60000x60000 pixels and has none of them."""
+    header = bytearray(encoded("PNG"))
+    header[16:24] = (60000).to_bytes(4, "big") * 2
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
+    with pytest.raises(UndecodableImage, match="60000x60000"):
+        decode(bytes(header), 10**8)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (60, 40), (41, 41), (224, 224), (1, 500), (500, 1)])
+@pytest.mark.parametrize("mode", ["crop", "squash", "pad"])
+def test_geometry(shape, mode):
+    """A gradient picture says where each pixel of the view came from."""
+    ramp = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=2)
+    span = np.maximum(np.array(shape) - 1, 1)
+    pixels = np.dstack([np.rint(ramp * 255 / span), np.full(shape, 9)]).astype(np.uint8)
+    seen = view(pixels, Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3, mode))
+    assert seen.pixels.shape == (32, 32, 3)
+    assert seen.pixels.flags.c_contiguous
+    assert seen.image_size == shape
+    top, left, bottom, right = seen.crop
+    for row, column in [(10, 10), (16, 16), (21, 12)]:
+        y = top + (row + 0.5) / 32 * (bottom - top)
+        x = left + (column + 0.5) / 32 * (right - left)
+        if 2 < y < shape[0] - 2 and 2 < x < shape[1] - 2:
+            expected = np.array([y - 0.5, x - 0.5]) * 255 / span
+            tolerance = 255 / span.min() + 2
+            assert abs(seen.pixels[row, column, :2] - expected).max() < tolerance
+
+
+def test_crop_takes_the_centre():
+    seen = view(PICTURE, Preprocessing(37, 37, (0.0,) * 3, (1.0,) * 3))
+    np.testing.assert_array_equal(seen.pixels, PICTURE[:, 8:45])
+    assert seen.crop == (0, 8, 37, 45)
+
+
+def test_pad_fills_with_the_mean_colour():
+    seen = view(PICTURE, Preprocessing(53, 53, (1.0, 127.4, 300.0), (1.0,) * 3, "pad"))
+    np.testing.assert_array_equal(seen.pixels[8:45], PICTURE)
+    assert seen.pixels[0, 0].tolist() == [1, 127, 255]
+    assert seen.crop == (-8, 0, 45, 53)

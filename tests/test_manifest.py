@@ -1,0 +1,54 @@
+import json
+
+import pytest
+
+from engine.errors import RunDirectoryError
+from engine.manifest import Manifest, open_run_directory, read_manifest
+from engine.types import RunPaths
+
+
+def manifest(**numbers):
+    return Manifest({"source": "x"}, {"method": "gradcam", **numbers}, {"shards": 1}, {"numpy": "1"})
+
+
+def test_created_then_resumed(tmp_path):
+    paths = RunPaths(tmp_path / "run")
+    assert not open_run_directory(paths, manifest())
+    assert open_run_directory(paths, manifest())
+    assert read_manifest(paths) == manifest()
+    assert json.loads(paths.run_json.read_text())["fingerprint"] == manifest().fingerprint
+
+
+def test_another_run_is_refused_and_the_difference_named(tmp_path):
+    paths = RunPaths(tmp_path)
+    open_run_directory(paths, manifest(layer=("a", "b")))
+    open_run_directory(paths, manifest(layer=("a", "b")))
+    with pytest.raises(RunDirectoryError, match="method: gradcam there, cam now"):
+        open_run_directory(paths, manifest(layer=("a", "b"), method="cam"))
+
+
+def test_other_files_are_not_written_among(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunDirectoryError, match="not empty and not a run directory"):
+        open_run_directory(RunPaths(tmp_path), manifest())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"fingerprint": "x"}', "{"])
+def test_damaged_manifest(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(RunDirectoryError, match=r"run\.json: damaged"):
+        read_manifest(RunPaths(tmp_path))
+
+
+def test_edited_manifest(tmp_path):
+    paths = RunPaths(tmp_path)
+    open_run_directory(paths, manifest())
+    paths.run_json.write_text(paths.run_json.read_text().replace("gradcam", "cam"))
+    with pytest.raises(RunDirectoryError, match="not that of its contents"):
+        read_manifest(paths)
+
+
+def test_unwritable_place(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunDirectoryError, match="cannot be written"):
+        open_run_directory(RunPaths(tmp_path / "file" / "run"), manifest())

@@ -1,0 +1,304 @@
+"""Reading a run: checks that speak, and an index that is not trusted blindly."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from engine.errors import RunDirectoryError
+from engine.manifest import Manifest, open_run_directory
+from engine.results import ShardSummary, check_shard, open_run, read_failures, read_shard_summary
+from engine.types import RunPaths
+from engine.writers.hdf5 import Hdf5Sink
+from engine.writers.index import build_index
+from engine.writers.schema import dataset_specs
+from tests.writers.sink_conformance import (
+    CLASSES,
+    KEY_BYTES,
+    LAYER,
+    SAVED,
+    TARGETS,
+    VIEW,
+    failure_of,
+    make_batch,
+    make_shard,
+    publish,
+)
+
+SPECS = dataset_specs((LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
+FAILED = (0, 6, 2)
+
+
+def make_run(root, failed=FAILED):
+    """A run of shards of 6 samples, one for each number of failures."""
+    paths = RunPaths(root)
+    plan = {"samples": 6 * len(failed), "shards": len(failed), "shard_size": 6}
+    manifest = Manifest({"method": "gradcam"}, {"schema": 1}, plan, {})
+    open_run_directory(paths, manifest)
+    sink = Hdf5Sink(paths, SPECS, manifest.fingerprint)
+    for index, count in enumerate(failed):
+        publish(sink, make_shard(index), count)
+    build_index(paths)
+    return paths, manifest.fingerprint
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("good") / "run")
+
+
+@pytest.fixture
+def run(good, tmp_path):
+    """A copy that a test may damage: its paths and its fingerprint."""
+    paths, fingerprint = good
+    return RunPaths(shutil.copytree(paths.root, tmp_path / "run")), fingerprint
+
+
+# --- one shard
+
+
+def test_a_summary_is_what_the_file_says_of_itself(good):
+    paths, fingerprint = good
+    path = paths.shard(2)
+    size = path.stat().st_size
+    assert read_shard_summary(path) == ShardSummary(2, 6, 4, 2, fingerprint, 1, size)
+
+
+def test_failures_are_read_back(good):
+    paths, _ = good
+    expected = [failure_of(sample) for sample in make_shard(2).samples[4:]]
+    assert read_failures(paths.shard(2)) == expected
+    assert len(read_failures(paths.index)) == 8
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_good_shard_has_no_problem(good, deep):
+    paths, fingerprint = good
+    assert [check_shard(paths.shard(i), i, fingerprint, deep) for i in range(3)] == [None] * 3
+
+
+def with_attribute(name, value):
+    def damage(file):
+        file.attrs[name] = value
+
+    return damage
+
+
+def with_a_row_less(file):
+    file["score"].resize(3, axis=0)
+
+
+def without_failures(file):
+    del file["failure/sample"]
+
+
+def with_one_sample_twice(file):
+    file["sample"][1] = file["sample"][0]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (with_attribute("fingerprint", "beef"), "of another run: fingerprint beef"),
+        (with_attribute("shard", 7), "holds shard 7, not 2"),
+        (with_attribute("samples_listed", 9), "9 samples listed, but 4 done and 2 failed"),
+        (with_attribute("complete", False), "not complete"),
+        (with_a_row_less, "score has 3 rows, not 4"),
+        (lambda file: file.attrs.pop("samples_ok"), "samples_ok"),
+        (without_failures, "failure/sample"),
+        (with_one_sample_twice, "a sample is in it twice"),
+    ],
+)
+def test_a_damaged_shard_is_described_in_one_line(run, damage, words):
+    paths, fingerprint = run
+    path = paths.shard(2)
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    problem = check_shard(path, 2, fingerprint, deep=True)
+    assert problem is not None
+    assert problem.startswith(f"{path}: ")
+    assert words in problem
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize("content", [b"", b"not HDF5", "half"], ids=["empty", "alien", "half"])
+def test_an_unreadable_shard_is_described_in_one_line(run, content):
+    paths, fingerprint = run
+    path = paths.shard(2)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    problem = check_shard(path, 2, fingerprint)
+    assert problem is not None
+    assert problem.startswith(f"{path}: unreadable")
+    assert "\n" not in problem
+    with pytest.raises(RunDirectoryError, match="unreadable"):
+        read_shard_summary(path)
+
+
+def test_a_missing_shard_is_said_to_be_missing(run):
+    paths, fingerprint = run
+    assert check_shard(paths.shard(9), 9, fingerprint) == f"{paths.shard(9)}: missing"
+
+
+# --- a run
+
+
+def test_a_run_in_six_lines(good):
+    paths, _ = good
+    with open_run(str(paths.root)) as run:
+        assert run.config == {"method": "gradcam"}
+        assert run.layers == ("stage.conv",)
+        assert len(run) == len(run.keys) == 10
+        assert run.keys[0] == "größe/00000.png"
+        assert run["sample"][6:].tolist() == [12, 13, 14, 15]
+
+
+def test_raw_maps_are_maps_times_scale(good):
+    paths, _ = good
+    samples = make_shard(0).samples
+    batches = [make_batch(samples[:2], seed=0), make_batch(samples[2:], seed=2)]
+    maps = [batch.maps[LAYER.name] for batch in batches]
+    raw = np.concatenate([m.unit * m.scale[..., None, None] for m in maps])
+    with open_run(paths.root) as run:
+        cam = run.cam("stage/conv")
+        assert cam.shape == (10, TARGETS, 5, 7)
+        assert len(cam) == 10
+        for rows in (slice(0, 6), 3, (slice(0, 6), 1), (3, 0), [0, 5]):
+            read = cam[rows]
+            assert read.dtype == np.float32
+            np.testing.assert_allclose(read, raw[rows], rtol=0, atol=2**-11 * abs(raw).max())
+
+
+def test_a_vanished_shard_is_named_where_hdf5_is_silent(run):
+    paths, _ = run
+    paths.shard(0).unlink()
+    with h5py.File(paths.index) as index:
+        assert index["sample"][0] == -9, "plain h5py makes rows up"
+    with pytest.raises(RunDirectoryError, match=r"shard-000000\.h5: missing"):
+        open_run(paths.root)
+
+
+def test_a_vanished_shard_without_rows_is_named_too(run):
+    paths, _ = run
+    paths.shard(1).unlink()
+    with pytest.raises(RunDirectoryError, match="shard-000001"):
+        open_run(paths.root)
+
+
+def test_a_shard_that_is_not_the_indexed_one_is_named(run):
+    paths, fingerprint = run
+    paths.shard(2).unlink()
+    publish(Hdf5Sink(paths, SPECS, fingerprint), make_shard(2), failed=3)
+    with pytest.raises(RunDirectoryError, match="shard-000002"):
+        open_run(paths.root)
+
+
+def test_a_damaged_shard_is_named(run):
+    paths, _ = run
+    paths.shard(2).write_bytes(b"")
+    with pytest.raises(RunDirectoryError, match=r"shard-000002.*unreadable"):
+        open_run(paths.root)
+
+
+def test_an_index_of_another_run_is_refused(run, tmp_path):
+    paths, _ = run
+    with h5py.File(paths.index, "r+") as index:
+        index.attrs["fingerprint"] = "beef"
+    with pytest.raises(RunDirectoryError, match="another run"):
+        open_run(paths.root)
+
+
+def test_an_index_that_lost_a_shard_is_refused(run):
+    paths, _ = run
+    with h5py.File(paths.index, "r+") as index:
+        index.attrs["samples_ok"] = 16
+    with pytest.raises(RunDirectoryError, match="add up"):
+        open_run(paths.root)
+
+
+def test_without_an_index_the_run_is_not_done(run):
+    paths, _ = run
+    paths.index.unlink()
+    with pytest.raises(RunDirectoryError, match="not done"):
+        open_run(paths.root)
+
+
+def test_an_index_of_half_a_run_warns(run):
+    paths, _ = run
+    paths.shard(2).unlink()
+    build_index(paths)
+    with pytest.warns(UserWarning, match="2 of the run's 3 shards"):
+        open_run(paths.root).close()
+
+
+def test_a_directory_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunDirectoryError, match=r"run\.json"):
+        open_run(tmp_path)
+
+
+def test_a_moved_run_is_read(run, tmp_path):
+    paths, _ = run
+    moved = paths.root.rename(tmp_path / "moved")
+    with open_run(moved) as opened:
+        assert opened["sample"][:3].tolist() == [0, 1, 2]
+
+
+# --- more shards than files may be open
+
+SHARDS = 300
+MANY = """
+    import resource, sys
+    import h5py
+    from engine.errors import RunDirectoryError
+    from engine.results import open_run
+    from engine.types import RunPaths
+    from engine.writers.index import build_index
+    from pathlib import Path
+
+    paths, hard = RunPaths(Path(sys.argv[1])), int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    build_index(paths)
+    with h5py.File(paths.index) as index:
+        print("plain", (index["sample"][:] == -9).any())
+    try:
+        with open_run(paths.root) as run:
+            print("ours", run["sample"][:].tolist() == list(range(len(run))), len(run))
+    except RunDirectoryError as error:
+        print(error)
+    """
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("many") / "run", failed=(0,) * SHARDS)[0]
+
+
+def test_many_shards_are_read_in_full_at_a_low_soft_limit(many):
+    printed = run_python(MANY, many.root, 2000)
+    assert printed == ["plain True", f"ours True {6 * SHARDS}"]
+
+
+def test_too_many_shards_for_the_hard_limit_are_refused(many):
+    printed = run_python(MANY, many.root, 200)
+    assert printed[0] == "plain True"
+    assert "300 shard files and only 200 files may be open" in printed[1]
+
+
+def run_python(code, *arguments):
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()

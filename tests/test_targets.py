@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from engine.errors import ConfigError
+from engine.targets import parse_targets, softmax
+from engine.types import Sample
+
+LOGITS = np.array([[1, 5, 3, 5], [9, 0, 0, -1]], np.float32)
+SAMPLES = [Sample("a", 0, 2, "", 0), Sample("b", 1, 0, "", 0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("top1", [[1], [0]]),
+        ("top3", [[1, 3, 2], [0, 1, 2]]),
+        ("label", [[2], [0]]),
+        ("class:3,0", [[3, 0], [3, 0]]),
+    ],
+)
+def test_classes_chosen(text, expected):
+    chosen = parse_targets(text, 4).choose(LOGITS, SAMPLES)
+    assert chosen.dtype == np.int32
+    assert chosen.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("best", "takes top1, topK, label or class"),
+        ("top0", "has 4 classes"),
+        ("top5", "has 4 classes"),
+        ("class:4", "no class 4; the network has classes 0 to 3"),
+        ("class:1,1", "named twice"),
+        ("class:", "takes top1"),
+        ("class:-1", "no class -1"),
+    ],
+)
+def test_bad_target_is_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_targets(text, 4)
+
+
+@pytest.mark.parametrize(("label", "refused"), [(-1, "no label"), (4, "label 4, but"), (3, None)])
+def test_label_without_class(label, refused):
+    reason = parse_targets("label", 4).refusal(Sample("k", 0, label, "", 0))
+    assert (reason is None) if refused is None else (refused in reason)
+
+
+def test_softmax_does_not_overflow():
+    probability = softmax(np.array([[1e4, 1e4 - np.log(3)]], np.float32))
+    np.testing.assert_allclose(probability, [[0.75, 0.25]], rtol=1e-3)

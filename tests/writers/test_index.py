@@ -1,0 +1,192 @@
+"""The index: all shards as one file, made from the shards alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import h5py
+import numpy as np
+import pytest
+
+from engine.errors import DiskFull, RunDirectoryError
+from engine.results import datasets, read_failures
+from engine.types import RunPaths
+from engine.writers.hdf5 import Hdf5Sink
+from engine.writers.index import build_index
+from engine.writers.schema import dataset_specs
+from tests.writers.sink_conformance import (
+    CLASSES,
+    KEY_BYTES,
+    LAYER,
+    SAVED,
+    TARGETS,
+    VIEW,
+    failure_of,
+    make_shard,
+    publish,
+)
+
+SPECS = dataset_specs((LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return RunPaths(tmp_path / "run")
+
+
+def publish_shards(paths, failed, fingerprint="f00d", specs=SPECS):
+    """One shard of 6 samples for each number of failures."""
+    sink = Hdf5Sink(paths, specs, fingerprint)
+    for index, count in enumerate(failed):
+        publish(sink, make_shard(index), count)
+
+
+def test_every_dataset_is_that_of_the_shards_in_their_order(paths):
+    publish_shards(paths, failed=(0, 6, 2, 0))
+    build_index(paths)
+    with h5py.File(paths.index) as index:
+        shards = [h5py.File(paths.shard(i)) for i in range(4)]
+        assert list(datasets(index)) == [spec.name for spec in SPECS]
+        for name, dataset in datasets(index).items():
+            rows = np.concatenate([shard[name][:] for shard in shards])
+            np.testing.assert_array_equal(dataset[:], rows, err_msg=name)
+            assert dataset.dtype == shards[0][name].dtype
+            assert dict(dataset.attrs) == dict(shards[0][name].attrs)
+        assert dict(index.attrs) == {
+            "schema": 1,
+            "fingerprint": "f00d",
+            "shards": 4,
+            "samples_listed": 24,
+            "samples_ok": 16,
+            "samples_failed": 8,
+            "complete": True,
+        }
+        for shard in shards:
+            shard.close()
+
+
+def test_failures_of_all_shards_are_in_it(paths):
+    publish_shards(paths, failed=(1, 0, 2))
+    samples = [make_shard(0).samples[5], *make_shard(2).samples[4:]]
+    assert read_failures(build_index(paths)) == [failure_of(sample) for sample in samples]
+
+
+def test_a_run_without_failures_and_one_without_rows(paths, tmp_path):
+    publish_shards(paths, failed=(0, 0))
+    assert read_failures(build_index(paths)) == []
+    lost = RunPaths(tmp_path / "lost")
+    publish_shards(lost, failed=(6, 6))
+    with h5py.File(build_index(lost)) as index:
+        assert index["cam/stage.conv/map"].shape == (0, TARGETS, 5, 7)
+        assert index["key"][:].size == 0
+        assert len(index["failure/key"]) == 12
+
+
+def test_it_is_rebuilt_when_shards_have_come(paths):
+    publish_shards(paths, failed=(0,))
+    build_index(paths)
+    publish_shards(paths, failed=(0, 0))
+    build_index(paths)
+    with h5py.File(paths.index) as index:
+        assert index["sample"][:].tolist() == list(range(12))
+    assert sorted(path.name for path in paths.root.iterdir()) == ["index.h5", "shards"]
+
+
+def test_a_gap_in_the_shards_is_marked(paths):
+    publish_shards(paths, failed=(0, 0, 0))
+    paths.shard(1).unlink()
+    with h5py.File(build_index(paths)) as index:
+        assert not index.attrs["complete"]
+        assert index["sample"][6:].tolist() == list(range(12, 18))
+
+
+def test_shards_of_seven_digits_come_last(paths):
+    sink = Hdf5Sink(paths, SPECS, "f00d")
+    for number in (1_000_000, 999_999):
+        publish(sink, make_shard(number))
+    with h5py.File(build_index(paths)) as index:
+        assert index["sample"][[0, 6]].tolist() == [5_999_994, 6_000_000]
+
+
+def test_a_moved_run_is_read_where_it_is_now(paths, tmp_path, monkeypatch):
+    """Not where it was, nor in a directory of the same names that one happens to stand in."""
+    publish_shards(paths, failed=(0, 0))
+    build_index(paths)
+    moved = paths.root.rename(tmp_path / "moved")
+    publish_shards(RunPaths(tmp_path / "decoy"), failed=(5, 5))
+    monkeypatch.chdir(tmp_path / "decoy")
+    with h5py.File(moved / "index.h5") as index:
+        assert index["sample"][:].tolist() == list(range(12))
+
+
+def test_rows_of_a_vanished_shard_are_sentinels_in_plain_h5py(paths):
+    """HDF5 raises nothing: this is why `open_run` looks at every shard."""
+    publish_shards(paths, failed=(0, 1))
+    build_index(paths)
+    paths.shard(1).unlink()
+    with h5py.File(paths.index) as index:
+        rows = {name: dataset[-1] for name, dataset in datasets(index).items()}
+    assert rows["key"] == rows["failure/message"] == b""
+    assert rows["sample"] == rows["label"] == rows["failure/sample"] == -9
+    assert (rows["top_class"] == -9).all()
+    assert np.isnan(rows["cam/stage.conv/map"]).all()
+    assert np.isnan(rows["score"]).all()
+    assert rows["flags"] == 255
+
+
+def test_shards_of_different_runs_are_refused(paths):
+    publish_shards(paths, failed=(0,))
+    publish_shards(paths, failed=(0, 0), fingerprint="beef")
+    with pytest.raises(RunDirectoryError, match=r"shard-000001.*beef"):
+        build_index(paths)
+
+
+def test_shards_with_different_datasets_are_refused(paths):
+    publish_shards(paths, failed=(0,))
+    fewer = tuple(spec for spec in SPECS if spec.name != "logits")
+    publish_shards(paths, failed=(0, 0), specs=fewer)
+    with pytest.raises(RunDirectoryError, match="shard-000001"):
+        build_index(paths)
+
+
+def test_a_damaged_shard_is_named_and_the_old_index_stays(paths):
+    publish_shards(paths, failed=(0, 0))
+    before = build_index(paths).read_bytes()
+    paths.shard(1).write_bytes(b"not HDF5")
+    with pytest.raises(RunDirectoryError, match="shard-000001"):
+        build_index(paths)
+    assert paths.index.read_bytes() == before
+
+
+def test_a_run_without_shards_has_no_index(paths):
+    with pytest.raises(RunDirectoryError, match="no shard"):
+        build_index(paths)
+
+
+def test_a_full_disk_leaves_the_old_index(paths, monkeypatch):
+    publish_shards(paths, failed=(0,))
+    before = build_index(paths).read_bytes()
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(DiskFull):
+        build_index(paths)
+    assert paths.index.read_bytes() == before
+    assert list(paths.staging.iterdir()) == []
+
+
+def test_hdf5_1_8_style_names_are_all_that_plain_h5py_needs(paths):
+    """The index is read by a process that knows nothing of this project."""
+    publish_shards(paths, failed=(0, 1))
+    build_index(paths)
+    code = f"""
+        import h5py
+        with h5py.File({str(paths.index)!r}) as file:
+            assert file["key"].asstr()[10] == "größe/00010.png"
+            assert file["cam/stage.conv/map"][10].any()
+        """
+    subprocess.run([sys.executable, "-I", "-c", textwrap.dedent(code)], check=True)
