@@ -15,6 +15,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Time what happens inside the `with`."""
         start = time.perf_counter()
         try:
             yield

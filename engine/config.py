@@ -6,11 +6,13 @@ fingerprint takes those that change the numbers.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SAVEABLE = ("maps", "activations", "pooled", "logits", "heatmaps", "overlays")
+RANDOM_PARAMS = "random"
 Triple = tuple[float, float, float]
 
 
@@ -93,6 +95,12 @@ class RunConfig(BaseModel):
             raise ValueError("must be positive")
         return value
 
-    def stored(self) -> dict[str, Any]:
-        """The options as plain JSON values."""
-        return self.model_dump(mode="json")
+    def absolute(self) -> RunConfig:
+        """The same with absolute paths: what another process, or a later day, can use."""
+        paths = {"source": self.source, "out": self.out, "params": self.params}
+        absolute = {
+            name: str(Path(path).absolute())
+            for name, path in paths.items()
+            if path is not None and path != RANDOM_PARAMS
+        }
+        return self.model_copy(update=absolute)

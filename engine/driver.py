@@ -16,6 +16,7 @@ from engine.planning import Plan
 from engine.protocols import Executor
 from engine.results import check_shard, read_failures, read_shard_summary
 from engine.types import Failure, RunPaths, Shard, ShardReport
+from engine.writers.hdf5 import clean_staging
 from engine.writers.index import build_index
 
 
@@ -78,6 +79,7 @@ def execute(
     AccountingError
         A sample of the plan is neither done nor failed.
     """
+    clean_staging(paths)
     todo = missing_shards(plan, paths, fingerprint)
     observer.started(plan, todo)
     start = time.perf_counter()
@@ -86,6 +88,7 @@ def execute(
         for report in executor.run(todo):
             reports.append(report)
             observer.shard_done(report)
+        clean_staging(paths)  # of workers that died
     seconds = time.perf_counter() - start
     result = _close(plan, paths, reports, seconds)
     if todo or not paths.index.exists():
@@ -95,9 +98,7 @@ def execute(
     return result
 
 
-def _close(
-    plan: Plan, paths: RunPaths, reports: list[ShardReport], seconds: float
-) -> RunReport:
+def _close(plan: Plan, paths: RunPaths, reports: list[ShardReport], seconds: float) -> RunReport:
     """Count from the published files alone, and write failures.csv from them."""
     summaries = [read_shard_summary(paths.shard(shard.index)) for shard in plan.shards]
     listed = sum(s.listed for s in summaries)

@@ -45,17 +45,20 @@ def decode(data: bytes, max_pixels: int) -> U1:
         raise UndecodableImage("undecodable", f"{error.err}".strip()) from error
     if pixels is None:
         raise UndecodableImage("undecodable", "the image data is truncated or damaged")
-    return pixels
+    return pixels.astype(np.uint8, copy=False)
 
 
 def _size_in_header(data: bytes) -> tuple[int, int]:
     Image.MAX_IMAGE_PIXELS = None  # Pillow decodes nothing here, and the bound is the caller's
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-            return header.size
+            width, height = header.size
+            return width, height
     except Exception as error:  # header parsers raise nearly anything on hostile bytes
         known = "/".join(FORMATS)
-        raise UndecodableImage("not an image", f"its header is not that of a {known} file") from error
+        raise UndecodableImage(
+            "not an image", f"its header is not that of a {known} file"
+        ) from error
 
 
 def view(pixels: U1, preprocessing: Preprocessing) -> View:
@@ -109,4 +112,7 @@ def _resize(pixels: U1, rows: int, columns: int) -> U1:
         return pixels
     shrinking = rows < pixels.shape[0] or columns < pixels.shape[1]
     method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-    return cv2.resize(pixels, (columns, rows), interpolation=method)
+    resized: U1 = cv2.resize(pixels, (columns, rows), interpolation=method).astype(
+        np.uint8, copy=False
+    )
+    return resized

@@ -91,7 +91,7 @@ def write_atomically(paths: RunPaths, name: str, text: str) -> None:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(temporary, paths.root / name)
+    temporary.replace(paths.root / name)
 
 
 def _require_same(paths: RunPaths, stored: Manifest, wanted: Manifest) -> None:

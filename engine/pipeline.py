@@ -55,7 +55,9 @@ def run_shard(shard: Shard, parts: Parts) -> ShardReport:
     try:
         for samples in _batches(shard.samples, parts.batch_size):
             with clock("read"):
-                files = _read(_with_target(samples, parts.targets, failures), parts.reader, failures)
+                files = _read(
+                    _with_target(samples, parts.targets, failures), parts.reader, failures
+                )
             with clock("decode"):
                 pictures = _decode(files, parts, failures)
             if not pictures:
@@ -121,7 +123,8 @@ def _decode(
 
 def _to_input(pictures: list[tuple[Sample, View]], preprocessing: Preprocessing) -> F4:
     """Views (H,W,3) u1 -> (N,3,H,W) f4, normalised."""
-    mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
+    mean = np.array(preprocessing.mean, np.float32)
+    std = np.array(preprocessing.std, np.float32)
     images = np.empty((len(pictures), 3, preprocessing.height, preprocessing.width), np.float32)
     for image, (_, seen) in zip(images, pictures, strict=True):
         planar(seen.pixels, mean, std, image)

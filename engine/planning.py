@@ -24,6 +24,7 @@ class Plan:
 
     @property
     def listed(self) -> int:
+        """Samples in all shards."""
         return sum(len(shard.samples) for shard in self.shards)
 
 

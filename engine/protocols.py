@@ -121,7 +121,9 @@ class Sink(Protocol):
 class ShardRunner(Protocol):
     """A worker's whole job: one shard in, one small report out."""
 
-    def __call__(self, shard: Shard) -> ShardReport: ...
+    def __call__(self, shard: Shard) -> ShardReport:
+        """Read, decode, run, map, write and publish the shard."""
+        ...
 
 
 class Executor(Protocol):

@@ -76,4 +76,5 @@ def top_classes(logits: F4, count: int) -> I4:
 def softmax(logits: F4) -> F4:
     """(N,classes) logits -> (N,classes) probabilities, without overflow."""
     exponential = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponential / exponential.sum(axis=1, keepdims=True)
+    probability: F4 = exponential / exponential.sum(axis=1, keepdims=True)
+    return probability

@@ -40,6 +40,7 @@ class Shard:
 
     @property
     def name(self) -> str:
+        """File name of the shard, without its ending."""
         return f"shard-{self.index:06d}"
 
 
@@ -125,7 +126,6 @@ class ShardReport:
     failed: int
     published: bool  # False: somebody else had published this shard first
     seconds: dict[str, float]  # clock of each stage
-    worker: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,31 +136,39 @@ class RunPaths:
 
     @property
     def run_json(self) -> Path:
+        """What the run is."""
         return self.root / "run.json"
 
     @property
     def shards(self) -> Path:
+        """The published shards."""
         return self.root / "shards"
 
     @property
     def staging(self) -> Path:
+        """Shards that are being written."""
         return self.shards / ".tmp"
 
     @property
     def index(self) -> Path:
+        """Virtual datasets over all shards."""
         return self.root / "index.h5"
 
     @property
     def report(self) -> Path:
+        """The closed account."""
         return self.root / "report.json"
 
     @property
     def failures(self) -> Path:
+        """Every sample that failed, and why."""
         return self.root / "failures.csv"
 
     @property
     def overlays(self) -> Path:
+        """Pictures, if asked for."""
         return self.root / "overlays"
 
     def shard(self, index: int) -> Path:
+        """File of one shard; it exists if and only if the shard is complete."""
         return self.shards / f"shard-{index:06d}.h5"

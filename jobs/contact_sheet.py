@@ -5,15 +5,18 @@ from __future__ import annotations
 from math import ceil
 from pathlib import Path
 
-import cv2
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from engine.config import RunConfig
+from engine.imaging import decode
 from engine.results import Run
 from engine.types import F4, U1
 from jobs.demo import class_name
+from jobs.wiring import make_reader
 from kernels import JET, overlay
 
 COLUMNS = 3  # pairs of pictures in a row
@@ -23,6 +26,9 @@ INCHES = 2.2
 
 def draw_contact_sheet(run: Run, path: Path) -> None:
     """Draw the first images of a run, each beside its overlay, into a PNG file."""
+    config = RunConfig(**run.config)
+    reader = make_reader(config)
+    samples = list(reader.samples())
     count = min(len(run.keys), MOST)
     columns = min(COLUMNS, count)
     rows = ceil(count / columns)
@@ -33,25 +39,19 @@ def draw_contact_sheet(run: Run, path: Path) -> None:
         axis.set_axis_off()
     maps = run.cam(run.layers[-1])[:count, 0]
     for i in range(count):
-        picture = _seen(run, i)
+        data = reader.read(samples[run["sample"][i]])
+        picture = _seen(decode(data, config.max_pixels), run["crop"][i])
         axes[2 * i].imshow(picture)
-        axes[2 * i + 1].imshow(_blend(maps[i], picture))
+        axes[2 * i + 1].imshow(overlay(maps[i], picture, JET))
         _caption(axes[2 * i], axes[2 * i + 1], run, i)
     with mpl.rc_context({"text.parse_math": False}):
         figure.savefig(path, dpi=110)
 
 
-def _seen(run: Run, i: int) -> U1:
-    """The part of the original picture that the network saw."""
-    source = Path(run.config["source"])
-    file = source if source.is_file() else source / run.keys[i]
-    pixels = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
-    top, left, bottom, right = (round(float(v)) for v in run["crop"][i])
-    return pixels[max(top, 0) : bottom, max(left, 0) : right]
-
-
-def _blend(raw: F4, picture: U1) -> U1:
-    return overlay(raw, picture.copy(), JET)
+def _seen(pixels: U1, crop: F4) -> U1:
+    """The part of the picture that the network saw."""
+    top, left, bottom, right = (round(float(v)) for v in crop)
+    return np.ascontiguousarray(pixels[max(top, 0) : bottom, max(left, 0) : right])
 
 
 def _caption(picture: Axes, heat: Axes, run: Run, i: int) -> None:

@@ -33,7 +33,9 @@ def verify(run: Path, deep: bool) -> None:
     for problem in problems:
         console.print(problem, markup=False, highlight=False, soft_wrap=True)
     if problems:
-        raise RunDirectoryError(f"{run}: {len(problems)} of {manifest.plan['shards']} shards are bad")
+        raise RunDirectoryError(
+            f"{run}: {len(problems)} of {manifest.plan['shards']} shards are bad"
+        )
     listed, ok, failed = _account(paths, manifest)
     open_run(run).close()
     how = "every byte read" if deep else "counts and fingerprints"

@@ -25,7 +25,16 @@ from jobs.system import require_system_libraries
 if TYPE_CHECKING:
     from engine.models.definition import NetworkDefinition
 
-LIBRARIES = ("mxnet", "numpy", "numba", "opencv-python-headless", "pillow", "h5py", "ray", "shardcam")
+LIBRARIES = (
+    "mxnet",
+    "numpy",
+    "numba",
+    "opencv-python-headless",
+    "pillow",
+    "h5py",
+    "ray",
+    "shardcam",
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Prepared:
 
     @property
     def paths(self) -> RunPaths:
+        """Where the run lies."""
         return RunPaths(Path(self.config.out))
 
 
@@ -68,15 +78,17 @@ def prepare(config: RunConfig) -> Prepared:
 
     require_system_libraries()
     if config.method not in METHODS:
-        raise ConfigError(f"--method: unknown method {config.method!r}; known: {', '.join(METHODS)}")
-    plan = make_plan(_reader(config).samples(), config.limit, config.shard_size)
+        raise ConfigError(
+            f"--method: unknown method {config.method!r}; known: {', '.join(METHODS)}"
+        )
+    plan = make_plan(make_reader(config).samples(), config.limit, config.shard_size)
     definition = _definition(config)
     layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in config.layer))
     classes = class_count(definition)
     parse_targets(config.target, classes)
     _require_explainable(config, layers)
     manifest = Manifest(
-        config=config.stored(),
+        config=config.absolute().model_dump(mode="json"),
         numbers=_numbers(config, plan, definition, layers),
         plan={"samples": plan.listed, "shards": len(plan.shards), "shard_size": plan.shard_size},
         versions={name: version(name) for name in LIBRARIES},
@@ -88,7 +100,7 @@ def make_executor(prepared: Prepared) -> Executor:
     """The executor that was asked for, ready to run."""
     config = prepared.config
     order = WorkerOrder(
-        config=config,
+        config=config.absolute(),
         fingerprint=prepared.manifest.fingerprint,
         model=prepared.manifest.numbers["model"],
         layers=tuple(info.name for info in prepared.layers),
@@ -127,7 +139,7 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
     classes = class_count(definition)
     targets = parse_targets(config.target, classes)
     parts = Parts(
-        reader=_reader(config),
+        reader=make_reader(config),
         network=network,
         method=METHODS[config.method],
         targets=targets,
@@ -162,7 +174,8 @@ def _definition(config: RunConfig) -> NetworkDefinition:
     return replace(definition, preprocessing=changed)
 
 
-def _reader(config: RunConfig) -> Reader:
+def make_reader(config: RunConfig) -> Reader:
+    """The reader of the source."""
     from engine.imaging import EXTENSIONS
     from engine.readers.folder import FolderReader
 
@@ -185,11 +198,13 @@ def _sink(order: WorkerOrder, specs: tuple[DatasetSpec, ...]) -> Sink:
 def _require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> None:
     for info in layers:
         if len(info.shape) != 3:
-            raise ConfigError(f"--layer {info.name}: its output {info.shape} has no height and width")
+            raise ConfigError(
+                f"--layer {info.name}: its output {info.shape} has no height and width"
+            )
         if config.method == "cam" and not info.pooled_dense:
             raise ConfigError(
-                f"--method cam needs global average pooling and one dense layer after {info.name!r};"
-                " use --method gradcam, which works everywhere and equals it there but for a factor"
+                f"--method cam needs global average pooling and one dense layer after "
+                f"{info.name!r}; use --method gradcam, which works everywhere"
             )
 
 

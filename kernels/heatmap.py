@@ -82,7 +82,9 @@ def upsample(maps: F4, size: tuple[int, int]) -> F4:
 def heatmap_u8(maps: F4, size: tuple[int, int]) -> U1:
     """(M,h,w) -> (M,H,W), float32 to uint8, C order.
 
-    `uint8(255 * upsample(normalize(maps), size))`, truncated, in one pass over the output.
+    `uint8(255 * normalize(upsample(normalize(maps), size)))`, truncated, in one pass over
+    the output: pytorch-grad-cam's heatmap (`scale_cam_image` once before it enlarges a map,
+    and once after).
 
     Parameters
     ----------
@@ -124,11 +126,11 @@ def taps(source: int, target: int) -> Taps:
     return lower, share
 
 
-def normalized_rows(raw: F4, width: int) -> F4:
-    """(h,w) -> (h,W), float32, C order: `normalize`, then `upsample` along the rows only."""
+def heatmap_rows(raw: F4, size: tuple[int, int]) -> F4:
+    """(h,w) -> (h,W), float32, C order: a heatmap of that size, not yet interpolated downwards."""
     h, w = raw.shape
-    rows = np.empty((h, width), np.float32)
-    _normalized_rows(raw, taps(w, width), out=(rows,))
+    rows = np.empty((h, size[1]), np.float32)
+    _heatmap_rows(raw, taps(h, size[0]), taps(w, size[1]), out=(rows,))
     return rows
 
 
@@ -158,6 +160,28 @@ def _widen_one(source: F4, across: Taps, rows: F4) -> None:
             rows[y, x] = (_ONE - share[x]) * left + share[x] * right
 
 
+@inlined
+def _stretch(rows: F4, lower: NDArray[np.intp], share: F4) -> None:
+    """Map the range of the interpolated values to [0, 1], before they are interpolated.
+
+    Between two source rows the values change linearly, so that their extremes lie at the
+    first or the last output row there: 2h rows are looked at, not all H.
+    """
+    low, high, last = _MAX, -_MAX, lower.size - 1
+    for y in range(lower.size):
+        first_or_last = y in (0, last) or lower[y] != lower[y - 1] or lower[y] != lower[y + 1]
+        if first_or_last:
+            top, bottom = rows[lower[y]], rows[min(lower[y] + 1, rows.shape[0] - 1)]
+            for x in range(top.size):
+                value = (_ONE - share[y]) * top[x] + share[y] * bottom[x]
+                low = min(low, value)
+                high = max(high, value)
+    divisor = np.float32(np.float64(high - low) + _EPSILON)
+    for y in range(rows.shape[0]):
+        for x in range(rows.shape[1]):
+            rows[y, x] = (rows[y, x] - low) / divisor
+
+
 @Kernel
 def _normalize(maps: F4, out: F4) -> None:
     for m in range(maps.shape[0]):
@@ -165,10 +189,11 @@ def _normalize(maps: F4, out: F4) -> None:
 
 
 @Kernel
-def _normalized_rows(raw: F4, across: Taps, rows: F4) -> None:
+def _heatmap_rows(raw: F4, down: Taps, across: Taps, rows: F4) -> None:
     unit = np.empty(raw.shape, np.float32)
     _normalize_one(raw, unit)
     _widen_one(unit, across, rows)
+    _stretch(rows, *down)
 
 
 # Across first, into a few short rows, then down: only the short rows gather, and the loop
@@ -193,6 +218,7 @@ def _heatmap_u8(maps: F4, down: Taps, across: Taps, out: U1) -> None:
     for m in range(maps.shape[0]):
         _normalize_one(maps[m], unit)
         _widen_one(unit, across, rows)
+        _stretch(rows, lower, share)
         for y in range(lower.size):
             top, bottom = rows[lower[y]], rows[min(lower[y] + 1, rows.shape[0] - 1)]
             for x in range(top.size):

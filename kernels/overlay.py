@@ -6,7 +6,7 @@ import numpy as np
 
 from kernels._checks import F4, U1, require, require_out
 from kernels._jit import Kernel, inlined
-from kernels.heatmap import Taps, normalized_rows, taps
+from kernels.heatmap import Taps, heatmap_rows, taps
 
 _ONE = np.float32(1)
 _TOP_LEVEL = np.float32(255)
@@ -25,7 +25,7 @@ def overlay(
 ) -> U1:
     """(h,w), (H,W,3), (256,3) -> (H,W,3), float32 and uint8, C order.
 
-    With `x` the map normalised and upsampled to the image (`heatmap.normalize`, `upsample`):
+    With `x` the heatmap at the image's size, 0 to 1 (as `heatmap.heatmap_u8`):
     `heat = table[uint8(255 * x)]`, `y = alpha * heat + (1 - alpha) * image`, truncated.
 
     Parameters
@@ -68,7 +68,7 @@ def overlay(
 
     share = np.float32(alpha)
     picture = (
-        normalized_rows(raw, width),
+        heatmap_rows(raw, (height, width)),
         taps(raw.shape[0], height),
         (share * table.astype(np.float32), _ONE - share),
         image.reshape(height, -1),

@@ -49,7 +49,7 @@ def upsample(maps: F4, size: tuple[int, int]) -> F4:
 
 def heatmap_u8(maps: F4, size: tuple[int, int]) -> U1:
     """(M,h,w) -> (M,H,W), float32 to uint8, C order."""
-    return (np.float32(255) * upsample(normalize(maps), size)).astype(np.uint8)
+    return (np.float32(255) * normalize(upsample(normalize(maps), size))).astype(np.uint8)
 
 
 def overlay(

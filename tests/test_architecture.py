@@ -58,7 +58,20 @@ def test_pipeline_knows_protocols_only():
 
 @pytest.mark.parametrize(
     "name",
-    "mxnet numpy numba ray cv2 h5py PIL pydantic click rich matplotlib skimage".split(),
+    [
+        "mxnet",
+        "numpy",
+        "numba",
+        "ray",
+        "cv2",
+        "h5py",
+        "PIL",
+        "pydantic",
+        "click",
+        "rich",
+        "matplotlib",
+        "skimage",
+    ],
 )
 def test_pinned_versions_import_together(name):
     importlib.import_module(name)

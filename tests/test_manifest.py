@@ -8,7 +8,9 @@ from engine.types import RunPaths
 
 
 def manifest(**numbers):
-    return Manifest({"source": "x"}, {"method": "gradcam", **numbers}, {"shards": 1}, {"numpy": "1"})
+    return Manifest(
+        {"source": "x"}, {"method": "gradcam", **numbers}, {"shards": 1}, {"numpy": "1"}
+    )
 
 
 def test_created_then_resumed(tmp_path):

@@ -113,7 +113,7 @@ def with_one_sample_twice(file):
         (with_attribute("complete", False), "not complete"),
         (with_a_row_less, "score has 3 rows, not 4"),
         (lambda file: file.attrs.pop("samples_ok"), "samples_ok"),
-        (without_failures, "failure/sample"),
+        (without_failures, "'sample' doesn't exist"),
         (with_one_sample_twice, "a sample is in it twice"),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_run_in_six_lines(good):
         assert run.config == {"method": "gradcam"}
         assert run.layers == ("stage.conv",)
         assert len(run) == len(run.keys) == 10
-        assert run.keys[0] == "größe/00000.png"
+        assert run.keys[0] == "größe/0000000.png"
         assert run["sample"][6:].tolist() == [12, 13, 14, 15]
 
 

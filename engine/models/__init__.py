@@ -1,0 +1,1 @@
+"""Networks: from files to bound graphs. MXNet is imported nowhere else."""

@@ -29,5 +29,5 @@ class NetworkDefinition:
         for name in sorted(self.parameters):
             value = self.parameters[name]
             state.update(f"\n{name}{value.shape}{value.dtype.str}\n".encode())
-            state.update(memoryview(value).cast("B") if value.size else b"")
+            state.update(value.tobytes())
         return state.hexdigest()

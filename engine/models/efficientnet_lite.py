@@ -13,6 +13,7 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
+import numpy.typing as npt
 
 from engine.errors import ModelError
 from engine.models.definition import NetworkDefinition
@@ -88,7 +89,7 @@ def _packaged_weights() -> Path:
 class _Builder:
     """Writes the symbol layer by layer and renames each weight on the way."""
 
-    def __init__(self, image_size: int, weights: dict[str, np.ndarray]) -> None:
+    def __init__(self, image_size: int, weights: dict[str, npt.NDArray[np.generic]]) -> None:
         self._size = image_size
         self._weights = weights
         self.parameters: dict[str, F4] = {}
@@ -142,7 +143,9 @@ class _Builder:
         )  # fmt: skip
         names = {"gamma": "weight", "beta": "bias"}
         names |= {"moving_mean": "running_mean", "moving_var": "running_var"}
-        stats = {ours: self._take(norm, theirs, f"{name}_bn", ours) for ours, theirs in names.items()}
+        stats = {
+            ours: self._take(norm, theirs, f"{name}_bn", ours) for ours, theirs in names.items()
+        }
         return mx.sym.BatchNorm(x, name=f"{name}_bn", fix_gamma=False, eps=EPSILON, **stats)
 
     def _take(self, source: str, part: str, name: str, ours: str | None = None) -> mx.sym.Symbol:

@@ -93,7 +93,12 @@ def to_json(graph: Graph) -> str:
     return json.dumps(
         {
             "nodes": [
-                {"op": n.op, "name": n.name, "attrs": n.attrs, "inputs": [[*e, 0] for e in n.inputs]}
+                {
+                    "op": n.op,
+                    "name": n.name,
+                    "attrs": n.attrs,
+                    "inputs": [[*e, 0] for e in n.inputs],
+                }
                 for n in graph.nodes
             ],
             "arg_nodes": [i for i, n in enumerate(graph.nodes) if n.op == VARIABLE],

@@ -52,7 +52,9 @@ def auto_layer(network: NetworkDefinition) -> str:
             continue
         if len(cut(network.graph, node.name, network.parameters).crossing) == 1:
             return node.name
-    raise ConfigError(f"{network.name} has no spatial layer at this --image-size; name one by --layer")
+    raise ConfigError(
+        f"{network.name} has no spatial layer at this --image-size; name one by --layer"
+    )
 
 
 def resolve_layer(network: NetworkDefinition, wanted: str) -> LayerInfo:

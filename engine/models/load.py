@@ -8,7 +8,9 @@ from engine.models.definition import NetworkDefinition
 LITE0 = "efficientnet_lite0"
 
 
-def load_network(model: str, params: str | None = None, image_size: int | None = None) -> NetworkDefinition:
+def load_network(
+    model: str, params: str | None = None, image_size: int | None = None
+) -> NetworkDefinition:
     """Load `model`: ``efficientnet_lite0``, or a model zoo name with `params`.
 
     Raises

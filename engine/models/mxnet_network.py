@@ -143,7 +143,8 @@ class _Head:
             self._forward()
         self._executor.backward([mx.nd.array(one_hot)])
         self._differentiable = False  # it reuses the memory of what the forward pass kept
-        return self._gradient.asnumpy()[: len(target)]
+        gradient: F4 = self._gradient.asnumpy()[: len(target)]
+        return gradient
 
 
 class _Pass:
@@ -172,11 +173,14 @@ class _LayerView:
 
     def mean_gradient(self, targets: I4) -> F4:
         if self._head.dense is not None:
-            return self.class_weights(targets) / np.float32(np.prod(self.activation.shape[2:]))
+            area = np.float32(np.prod(self.activation.shape[2:]))
+            gradient: F4 = self.class_weights(targets) / area
+            return gradient
         columns = [self._head.gradient(target).mean(axis=(2, 3)) for target in targets.T]
         return np.ascontiguousarray(np.stack(columns, axis=1))
 
     def class_weights(self, targets: I4) -> F4:
         if self._head.dense is None:
             raise ConfigError(f"{self._name}: no global average pooling and dense layer follow it")
-        return self._head.dense[targets]
+        weights: F4 = self._head.dense[targets]
+        return weights

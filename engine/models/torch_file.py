@@ -129,7 +129,9 @@ def _view(storage: npt.NDArray[np.generic], tensor: _Tensor) -> npt.NDArray[np.g
     """Lay a tensor on its storage, within its bounds."""
     if min((tensor.offset, *tensor.shape, *tensor.stride)) < 0:
         raise ModelError("a tensor with a negative size")
-    last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True))
+    last = tensor.offset + sum(
+        (n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True)
+    )
     if prod(tensor.shape) and last >= storage.size:
         raise ModelError("a tensor larger than its storage")
     item = storage.dtype.itemsize

@@ -8,6 +8,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.model_zoo import vision
 
+from engine.config import RANDOM_PARAMS
 from engine.errors import ModelError
 from engine.models.definition import NetworkDefinition
 from engine.models.graph import inference_form, parse
@@ -15,7 +16,6 @@ from engine.models.params_file import read_params
 from engine.types import F4, Preprocessing
 
 NAMES = ("resnet50_v1", "vgg16")
-RANDOM = "random"
 
 # Gluon's ImageNet convention, moved from the 0-1 to the 0-255 scale.
 _MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -39,7 +39,7 @@ def zoo_network(name: str, params: str | None, image_size: int = 224) -> Network
         net = vision.get_model(name, prefix="")
         symbol = net(mx.sym.var("data"))
     shapes = _parameter_shapes(symbol, image_size)
-    if params == RANDOM:
+    if params == RANDOM_PARAMS:
         parameters = _random_parameters(shapes)
     else:
         structured = {k: p.name for k, p in net._collect_params_with_prefix().items()}
@@ -80,7 +80,9 @@ def _file_parameters(
     found = {_own_name(key, structured): value for key, value in read_params(path).items()}
     missing = sorted(set(shapes) - set(found))
     if missing:
-        raise ModelError(f"{path}: not weights of {name}: {len(missing)} missing, e.g. {missing[0]}")
+        raise ModelError(
+            f"{path}: not weights of {name}: {len(missing)} missing, e.g. {missing[0]}"
+        )
     for key, shape in shapes.items():
         if found[key].shape != shape:
             raise ModelError(

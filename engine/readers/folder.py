@@ -52,8 +52,8 @@ class FolderReader:
     def _files(self) -> Iterator[tuple[str, str, int]]:
         """Key, path and size of every image file."""
         if self._root.is_file():
-            path = self._root.resolve()
-            yield _key(path.name), str(path), path.stat().st_size
+            file = self._root.resolve()
+            yield _key(file.name), str(file), _size(str(file))
             return
         if not self._root.is_dir():
             raise SourceError(f"{self._root}: no such file or folder")

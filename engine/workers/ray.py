@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,8 @@ class RayExecutor:
     def run(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
         """See :class:`engine.protocols.Executor`."""
         self._queue.extend(shards)
-        _connect(self._options)
+        with _own_signals():
+            _connect(self._options)
         try:
             for _ in range(min(self._worker_count(), len(self._queue))):
                 self._start_worker()
@@ -78,7 +80,8 @@ class RayExecutor:
             ray.shutdown()
 
     def _worker_count(self) -> int:
-        cpus = int(ray.cluster_resources().get("CPU", 0))
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        cpus = int(resources.get("CPU", 0))
         most = cpus // self._options.cpus_per_worker
         workers = self._options.workers or max(most, 1)
         if workers > most:
@@ -92,7 +95,7 @@ class RayExecutor:
         actor = ray.remote(_Worker).options(
             num_cpus=self._options.cpus_per_worker, max_restarts=0, max_task_retries=0
         )
-        worker = actor.remote()
+        worker: Any = actor.remote()
         started = worker.start.remote(self._build, self._options.cpus_per_worker)
         self._leases[started] = _Lease(worker, None)
 
@@ -138,12 +141,21 @@ class _Worker:
         """Load the model; everything slow happens here, outside any shard's clock."""
         limit_threads(threads)
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a CPU worker must not touch a GPU
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._runner = build()
 
     def run(self, shard: Shard) -> ShardReport:
-        report = self._runner(shard)
-        return ShardReport(**{**vars(report), "worker": self._name})
+        """Turn one shard into one small report."""
+        return self._runner(shard)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the driver's reaction to SIGTERM: Ray's would end the process with no word."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def _connect(options: RayOptions) -> None:

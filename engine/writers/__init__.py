@@ -1,0 +1,1 @@
+"""Where results go: HDF5 shards, their index, overlays."""

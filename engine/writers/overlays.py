@@ -66,7 +66,7 @@ class _OverlayWriter:
         temporary = self._folder / f".{name}.{os.getpid()}"
         try:
             temporary.write_bytes(data.tobytes())
-            os.replace(temporary, self._folder / name)
+            temporary.replace(self._folder / name)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise _run_error(self._folder, error) from error

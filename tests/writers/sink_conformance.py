@@ -15,7 +15,7 @@ from engine.types import Failure, LayerInfo, LayerMaps, ResultBatch, Sample, Sha
 
 CLASSES, TARGETS, VIEW = 3, 2, (8, 10)
 LAYER = LayerInfo("stage/conv", (4, 5, 7), closed_form=False, pooled_dense=False)
-KEY_BYTES = 17
+KEY_BYTES = 19
 SAVED = ("maps", "activations", "pooled", "logits", "heatmaps")
 
 
@@ -34,7 +34,7 @@ def make_shard(index: int = 0, size: int = 6) -> Shard:
     """A shard whose keys are not ASCII."""
     first = index * size
     samples = tuple(
-        Sample(f"größe/{i:05d}.png", i, i % CLASSES, f"/photos/{i}", 100 + i)
+        Sample(f"größe/{i:07d}.png", i, i % CLASSES, f"/photos/{i}", 100 + i)
         for i in range(first, first + size)
     )
     return Shard(index, samples)
