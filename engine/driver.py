@@ -16,8 +16,8 @@ from engine.planning import Plan
 from engine.protocols import Executor
 from engine.results import check_shard, read_failures, read_shard_summary
 from engine.types import Failure, RunPaths, Shard, ShardReport
-from engine.writers.hdf5 import clean_staging
 from engine.writers.index import build_index
+from engine.writers.staging import clean_staging
 
 
 class Observer(Protocol):

@@ -62,9 +62,6 @@ def run(good, tmp_path):
     return RunPaths(shutil.copytree(paths.root, tmp_path / "run")), fingerprint
 
 
-# --- one shard
-
-
 def test_a_summary_is_what_the_file_says_of_itself(good):
     paths, fingerprint = good
     path = paths.shard(2)
@@ -146,9 +143,6 @@ def test_an_unreadable_shard_is_described_in_one_line(run, content):
 def test_a_missing_shard_is_said_to_be_missing(run):
     paths, fingerprint = run
     assert check_shard(paths.shard(9), 9, fingerprint) == f"{paths.shard(9)}: missing"
-
-
-# --- a run
 
 
 def test_a_run_in_six_lines(good):
@@ -250,8 +244,6 @@ def test_a_moved_run_is_read(run, tmp_path):
     with open_run(moved) as opened:
         assert opened["sample"][:3].tolist() == [0, 1, 2]
 
-
-# --- more shards than files may be open
 
 SHARDS = 300
 MANY = """

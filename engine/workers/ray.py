@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -166,6 +167,7 @@ def _connect(options: RayOptions) -> None:
     address = options.address or os.environ.get("RAY_ADDRESS")
     os.environ.pop("RAY_ADDRESS", None)  # Ray would prefer it to an explicit address
     if address:
+        _require_answer(address)
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -179,6 +181,17 @@ def _connect(options: RayOptions) -> None:
         _node_ip_address="127.0.0.1",
         **quiet,
     )
+
+
+def _require_answer(address: str) -> None:
+    """Knock at HOST:PORT first: Ray itself tries for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise WorkerError(f"--address {address}: no Ray cluster answers: {error}") from error
 
 
 def _cause(error: RayTaskError) -> BaseException:

@@ -22,8 +22,9 @@ from engine.results import (
     summarize,
 )
 from engine.types import RunPaths
-from engine.writers.hdf5 import StagedFile, fsync_directory, hdf5_dtype, parent_group
+from engine.writers.hdf5 import StagedFile, hdf5_dtype, parent_group
 from engine.writers.schema import FAILURES, DatasetSpec
+from engine.writers.staging import fsync_directory
 
 # What a row of a missing shard shows; no good row has it. Texts are empty.
 _SENTINELS = {"i": -9, "u": 255, "f": np.nan}

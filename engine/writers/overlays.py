@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Iterable
@@ -10,9 +9,9 @@ from pathlib import Path
 
 import cv2
 
-from engine.errors import DiskFull, RunDirectoryError
 from engine.protocols import ShardWriter
 from engine.types import F4, Failure, ResultBatch, RunPaths, Sample, Shard, View
+from engine.writers.staging import storage_error
 from kernels import JET, overlay
 
 QUALITY = 92
@@ -69,17 +68,10 @@ class _OverlayWriter:
             temporary.replace(self._folder / name)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise _run_error(self._folder, error) from error
+            raise storage_error(error, self._folder) from error
 
 
 def overlay_name(sample: Sample, layer: str, target: int) -> str:
     """File name of an overlay: safe on every file system, and unique by its index."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(sample.key).with_suffix("").as_posix())[-60:]
     return f"{sample.index:08d}-{stem}-{re.sub(r'[^A-Za-z0-9_.-]+', '.', layer)}-{target}.jpg"
-
-
-def _run_error(folder: Path, error: OSError) -> Exception:
-
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f"{folder}: no space left; free some and run the same command again")
-    return RunDirectoryError(f"{folder}: {error.strerror}")

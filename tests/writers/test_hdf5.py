@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import subprocess
 import sys
 import textwrap
@@ -17,8 +18,9 @@ import pytest
 from engine.errors import ConfigError, DiskFull, RunDirectoryError
 from engine.results import check_shard, read_failures
 from engine.types import RunPaths
-from engine.writers.hdf5 import Hdf5Sink, clean_staging
+from engine.writers.hdf5 import Hdf5Sink
 from engine.writers.schema import dataset_specs
+from engine.writers.staging import clean_staging
 from tests.writers.sink_conformance import (
     CLASSES,
     KEY_BYTES,
@@ -206,10 +208,25 @@ def test_a_flipped_bit_is_found_by_the_deep_check(sink, paths):
         chunk = file["activation/stage.conv"].id.get_chunk_info(0)
     content = bytearray(path.read_bytes())
     content[chunk.byte_offset + chunk.size // 2] ^= 1
-    path.chmod(0o644)
     path.write_bytes(content)
     assert check_shard(path, 0, "f00d") is None, "the quick check reads no chunks"
     assert str(path) in check_shard(path, 0, "f00d", deep=True)
+
+
+@pytest.mark.parametrize(("what", "back"), [("place", 5), ("filter mask", 28)])
+def test_a_flipped_bit_in_the_list_of_chunks_is_found_too(sink, paths, what, back):
+    """There HDF5 has no checksum: it reads such a chunk as zeros, or unfiltered."""
+    publish(sink, make_shard())
+    path = paths.shard(0)
+    with h5py.File(path) as file:
+        good = file["logits"][:]
+        pointer = struct.pack("<Q", file["logits"].id.get_chunk_info(0).byte_offset)
+    content = bytearray(path.read_bytes())
+    content[content.index(pointer) - back] ^= 1
+    path.write_bytes(content)
+    with h5py.File(path) as file:
+        assert (file["logits"][:] != good).any(), f"plain h5py does not notice the {what}"
+    assert check_shard(path, 0, "f00d", deep=True) is not None
 
 
 def test_a_file_that_does_not_read_back_is_not_published(sink, paths, monkeypatch):
@@ -218,9 +235,6 @@ def test_a_file_that_does_not_read_back_is_not_published(sink, paths, monkeypatc
         publish(sink, make_shard())
     assert not paths.shard(0).exists()
     assert left(paths) == []
-
-
-# --- the disk says no
 
 
 @pytest.mark.parametrize(
@@ -333,7 +347,7 @@ def test_a_stop_inside_a_write_reaches_the_caller(sink, paths, monkeypatch, stop
 
     shard = make_shard()
     writer = sink.open(shard)
-    monkeypatch.setattr("engine.writers.hdf5.memoryview", interrupted, raising=False)
+    monkeypatch.setattr("engine.writers.staging.memoryview", interrupted, raising=False)
     with pytest.raises(stop):
         writer.commit([failure_of(sample) for sample in shard.samples])
     assert left(paths) == []
@@ -368,8 +382,6 @@ def test_a_link_that_nfs_made_but_reported_as_existing_counts(sink, paths, monke
     monkeypatch.setattr(os, "link", twice)
     assert publish(sink, make_shard()) is True
 
-
-# --- the process dies
 
 KILLED = """
     import os, sys

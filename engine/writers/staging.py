@@ -1,0 +1,146 @@
+"""Files that appear whole or not at all: staging, publication, and what dead writers left."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from pathlib import Path
+
+from engine.errors import DiskFull, RunDirectoryError, ShardcamError
+from engine.types import RunPaths
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+class GuardedStream(io.FileIO):
+    """The file below HDF5. It keeps the first error and from then on drops what is written.
+
+    HDF5 2.0 crashes the process when it cannot write out a file it closes, be it that
+    the disk is full or that a signal handler raises in between.  So it never learns of
+    an error; whoever closes the file raises it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "x+")
+        self.error: BaseException | None = None
+        writes = self._writes()
+        next(writes)
+        self.write = writes.send  # type: ignore[method-assign, assignment]
+
+    def _writes(self) -> Generator[int, memoryview, None]:
+        """Take what is written, piece by piece.
+
+        A signal handler that raises where a function begins raises outside of its try.
+        A generator goes on inside of it.
+        """
+        while True:
+            try:
+                while True:
+                    rest = None  # a buffer, or a traceback with it, that outlives the call: crash
+                    rest = memoryview((yield 0))
+                    while self.error is None and len(rest):
+                        rest = rest[super().write(rest) :]
+            except GeneratorExit:
+                return
+            except BaseException as error:
+                self.error = error.with_traceback(None)
+
+
+def staging_path(paths: RunPaths, stem: str) -> Path:
+    """A name in the staging directory that no other writer has."""
+    return paths.staging / f"{stem}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}.h5"
+
+
+def storage_error(error: OSError, directory: Path) -> ShardcamError:
+    """Return what to tell the user about an error of the disk that holds `directory`."""
+    reason = error.strerror or str(error).partition("\n")[0]
+    if error.errno in _FULL:
+        return DiskFull(f"{directory}: {reason}; make room and the same command resumes")
+    return RunDirectoryError(f"{error.filename or directory}: {reason}")
+
+
+def fsync_directory(directory: Path) -> None:
+    """Make the names in a directory survive a power failure."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems synchronise no directories
+            raise
+    finally:
+        os.close(handle)
+
+
+def publish(staged: Path, final: Path) -> bool:
+    """Give a sealed file its name, unless the name is taken."""
+    try:
+        os.link(staged, final)
+    except FileExistsError:
+        # NFS may repeat a link whose answer was lost, and meet its own success
+        return staged.samefile(final)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _publish_without_links(staged, final)
+    return True
+
+
+def _publish_without_links(staged: Path, final: Path) -> bool:
+    """For file systems without hard links. The kernel drops the lock of a dead process."""
+    with staged.with_name("publish.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if final.exists():
+            return False
+        staged.rename(final)
+        return True
+
+
+def clean_staging(paths: RunPaths, older_than: float = 86400.0) -> int:
+    """Remove what dead writers left in the staging directory.
+
+    A file of this host goes when its process is gone.  A file of another host goes
+    when nobody has written to it for `older_than` seconds.
+
+    Returns
+    -------
+    int
+        How many files were removed.
+    """
+    removed = 0
+    for path in sorted(paths.staging.glob("*.h5")):
+        with suppress(FileNotFoundError):  # its writer has just finished
+            if _abandoned(path, older_than):
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _abandoned(path: Path, older_than: float) -> bool:
+    writer = re.fullmatch(r".+-([^-]+)-(\d+)-[0-9a-f]+", path.stem)
+    if writer and writer[1] == _host():
+        return not _alive(int(writer[2]))
+    return time.time() - path.stat().st_mtime > older_than
+
+
+def _host() -> str:
+    """Where a process number means something: a host, and a container on it."""
+    return f"{socket.gethostname().replace('-', '_')}.{os.stat('/proc/self/ns/pid').st_ino}"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

@@ -1,0 +1,23 @@
+"""What every executor must do; `make(build)` gives one."""
+
+import pytest
+
+from engine.errors import DiskFull, ModelError
+from tests.workers.scripted import builder, shards
+
+
+def check_every_shard_is_reported_once(make, folder):
+    reports = list(make(builder({}, folder)).run(shards(7)))
+    assert sorted(report.shard for report in reports) == list(range(7))
+
+
+def check_errors_of_ours_arrive_as_they_are(make, folder):
+    with pytest.raises(ModelError, match=r"weights\.params: cut short"):
+        list(make(builder({"start": "model error"}, folder)).run(shards(1)))
+    with pytest.raises(DiskFull, match="/data: no space left"):
+        list(make(builder({1: "full"}, folder)).run(shards(3)))
+
+
+def check_a_bug_is_not_swallowed(make, folder):
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        list(make(builder({0: "bug"}, folder)).run(shards(2)))

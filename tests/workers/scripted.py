@@ -1,0 +1,40 @@
+"""Runners that do as they are told, for executors to run."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+from engine.errors import DiskFull, ModelError
+from engine.types import Sample, Shard, ShardReport
+
+
+def shards(count):
+    return [Shard(i, (Sample(f"sample {i}", i, -1, "", 1),)) for i in range(count)]
+
+
+def builder(script, folder):
+    """Make a picklable `build` whose runner follows `script` (shard number: what to do)."""
+    return partial(_build, script, folder)
+
+
+def _build(script, folder):
+    if script.get("start") == "model error":
+        raise ModelError("weights.params: cut short")
+    if script.get("start") == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return partial(_run, script, folder)
+
+
+def _run(script, folder, shard):
+    """`die N`: kill the process the first N times this shard is run."""
+    what, _, times = script.get(shard.index, "").partition(" ")
+    attempts = len(list(Path(folder).glob(f"{shard.index}-*")))
+    Path(folder, f"{shard.index}-{attempts}").touch()
+    if what == "die" and attempts < int(times):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "full":
+        raise DiskFull("/data: no space left")
+    if what == "bug":
+        raise ZeroDivisionError("a bug")
+    return ShardReport(shard.index, 1, 1, 0, True, {"forward": 1.0})

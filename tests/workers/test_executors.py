@@ -1,0 +1,48 @@
+import pytest
+
+from engine.errors import WorkerError
+from engine.workers.local import LocalExecutor
+from engine.workers.ray import ATTEMPTS, RayExecutor, RayOptions
+from tests.workers import executor_conformance as conformance
+from tests.workers.scripted import builder, shards
+
+
+def on_ray(build):
+    return RayExecutor(build, RayOptions(workers=2, cpus_per_worker=1, address=None))
+
+
+@pytest.mark.parametrize("make", [LocalExecutor, on_ray])
+@pytest.mark.parametrize(
+    "check",
+    [
+        conformance.check_every_shard_is_reported_once,
+        conformance.check_errors_of_ours_arrive_as_they_are,
+        conformance.check_a_bug_is_not_swallowed,
+    ],
+)
+def test_conformance(make, check, tmp_path):
+    check(make, tmp_path)
+
+
+def test_a_dead_worker_is_replaced_and_its_shard_run_again(tmp_path):
+    script = {0: "die 1", 3: f"die {ATTEMPTS - 1}"}
+    reports = list(on_ray(builder(script, tmp_path)).run(shards(6)))
+    assert sorted(report.shard for report in reports) == list(range(6))
+    assert len(list(tmp_path.glob("3-*"))) == ATTEMPTS
+
+
+def test_a_shard_that_kills_every_worker_stops_the_run(tmp_path):
+    script = {2: f"die {ATTEMPTS}"}
+    with pytest.raises(WorkerError, match=r"3 workers died on shard-000002 .*'sample 2'"):
+        list(on_ray(builder(script, tmp_path)).run(shards(4)))
+
+
+def test_workers_that_cannot_start_stop_the_run(tmp_path):
+    with pytest.raises(WorkerError, match="3 workers died while starting"):
+        list(on_ray(builder({"start": "die"}, tmp_path)).run(shards(4)))
+
+
+def test_an_address_where_nothing_answers(tmp_path):
+    executor = RayExecutor(builder({}, tmp_path), RayOptions(1, 1, "127.0.0.1:1"))
+    with pytest.raises(WorkerError, match=r"--address 127\.0\.0\.1:1: no Ray cluster answers"):
+        list(executor.run(shards(1)))
