@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?=
 OUT ?=
+BENCH := --benchmark-columns=median,iqr,rounds --benchmark-group-by=group
 
 .PHONY: demo test test-all bench lint clean
 
@@ -17,8 +18,8 @@ test-all: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -q -m "slow or not slow"
 
 bench: $(VENV)/.ready-dev
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks \
-		--benchmark-columns=median,iqr,rounds --benchmark-group-by=group
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks/test_kernels.py $(BENCH)
+	$(BIN)/python -m pytest -q benchmarks/test_pipeline.py $(BENCH)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -63,7 +63,9 @@ def heatmap_u8(maps: F4, size: tuple[int, int]) -> U1:
     out = np.empty((len(maps), *size), np.uint8)
     for source, target in zip(normalize(maps), out, strict=True):
         heatmap = cv2.resize(source, size[::-1], interpolation=cv2.INTER_LINEAR)
-        cv2.convertScaleAbs(heatmap, dst=target, alpha=255)
+        low, high, _, _ = cv2.minMaxLoc(heatmap)
+        scale = 255 / (high - low + 1e-7)
+        cv2.convertScaleAbs(heatmap, dst=target, alpha=scale, beta=-low * scale)
     return out
 
 

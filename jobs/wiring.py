@@ -96,17 +96,21 @@ def prepare(config: RunConfig) -> Prepared:
     return Prepared(config, manifest, plan, layers, classes)
 
 
-def make_executor(prepared: Prepared) -> Executor:
-    """The executor that was asked for, ready to run."""
-    config = prepared.config
-    order = WorkerOrder(
-        config=config.absolute(),
+def worker_order(prepared: Prepared) -> WorkerOrder:
+    """What the workers of a run are told."""
+    return WorkerOrder(
+        config=prepared.config.absolute(),
         fingerprint=prepared.manifest.fingerprint,
         model=prepared.manifest.numbers["model"],
         layers=tuple(info.name for info in prepared.layers),
         key_bytes=prepared.plan.key_bytes,
     )
-    build = partial(build_runner, order)
+
+
+def make_executor(prepared: Prepared) -> Executor:
+    """The executor that was asked for, ready to run."""
+    config = prepared.config
+    build = partial(build_runner, worker_order(prepared))
     if config.executor == "local":
         from engine.workers.local import LocalExecutor
 

@@ -167,15 +167,16 @@ def _stretch(rows: F4, lower: NDArray[np.intp], share: F4) -> None:
     Between two source rows the values change linearly, so that their extremes lie at the
     first or the last output row there: 2h rows are looked at, not all H.
     """
-    low, high, last = _MAX, -_MAX, lower.size - 1
+    width, last = rows.shape[1], lower.size - 1
+    lows, highs = np.full(width, _MAX), np.full(width, -_MAX)  # one pair would not vectorise
     for y in range(lower.size):
-        first_or_last = y in (0, last) or lower[y] != lower[y - 1] or lower[y] != lower[y + 1]
-        if first_or_last:
+        if y in (0, last) or lower[y] != lower[y - 1] or lower[y] != lower[y + 1]:
             top, bottom = rows[lower[y]], rows[min(lower[y] + 1, rows.shape[0] - 1)]
-            for x in range(top.size):
+            for x in range(width):
                 value = (_ONE - share[y]) * top[x] + share[y] * bottom[x]
-                low = min(low, value)
-                high = max(high, value)
+                lows[x] = min(lows[x], value)
+                highs[x] = max(highs[x], value)
+    low, high = lows.min(), highs.max()
     divisor = np.float32(np.float64(high - low) + _EPSILON)
     for y in range(rows.shape[0]):
         for x in range(rows.shape[1]):
