@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SAVEABLE = ("maps", "activations", "pooled", "logits", "heatmaps", "overlays")
 RANDOM_PARAMS = "random"
-Triple = tuple[float, float, float]
+Channels = tuple[float, ...]
 
 
 class RunConfig(BaseModel):
@@ -44,10 +44,10 @@ class RunConfig(BaseModel):
     resize: Literal["crop", "squash", "pad"] = Field(
         "crop", description="How a picture is fitted to the input."
     )
-    mean: Triple | None = Field(
+    mean: Channels | None = Field(
         None, description="R,G,B subtracted, on the 0-255 scale  [default: the model's]"
     )
-    std: Triple | None = Field(
+    std: Channels | None = Field(
         None, description="R,G,B divided by, on the 0-255 scale  [default: the model's]"
     )
     max_pixels: int = Field(
@@ -90,7 +90,7 @@ class RunConfig(BaseModel):
 
     @field_validator("std")
     @classmethod
-    def _nonzero(cls, value: Triple | None) -> Triple | None:
+    def _nonzero(cls, value: Channels | None) -> Channels | None:
         if value is not None and min(value) <= 0:
             raise ValueError("must be positive")
         return value

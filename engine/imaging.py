@@ -107,6 +107,12 @@ def _pad(pixels: U1, preprocessing: Preprocessing) -> View:
     )
 
 
+def luminance(pixels: U1) -> U1:
+    """(H,W,3) RGB -> (H,W), by the weights of ITU-R BT.601."""
+    gray: U1 = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+    return gray
+
+
 def _resize(pixels: U1, rows: int, columns: int) -> U1:
     if pixels.shape[:2] == (rows, columns):
         return pixels

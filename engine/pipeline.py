@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.clock import Clock
-from engine.imaging import UndecodableImage, decode, view
+from engine.imaging import UndecodableImage, decode, luminance, view
 from engine.protocols import ForwardPass, LayerView, Method, Network, Reader, Sink
 from engine.targets import Targets, softmax, top_classes
 from engine.types import (
@@ -122,12 +122,15 @@ def _decode(
 
 
 def _to_input(pictures: list[tuple[Sample, View]], preprocessing: Preprocessing) -> F4:
-    """Views (H,W,3) u1 -> (N,3,H,W) f4, normalised."""
+    """Views (H,W,3) u1 -> (N,channels,H,W) f4, normalised; one channel is the luminance."""
     mean = np.array(preprocessing.mean, np.float32)
     std = np.array(preprocessing.std, np.float32)
-    images = np.empty((len(pictures), 3, preprocessing.height, preprocessing.width), np.float32)
+    images = np.empty((len(pictures), *preprocessing.input_shape), np.float32)
     for image, (_, seen) in zip(images, pictures, strict=True):
-        planar(seen.pixels, mean, std, image)
+        if len(mean) == 1:
+            image[0] = (luminance(seen.pixels) - mean) / std
+        else:
+            planar(seen.pixels, mean, std, image)
     return images
 
 

@@ -86,8 +86,7 @@ class LayerInfo:
 
     name: str
     shape: tuple[int, ...]  # of one image: (C,h,w), or (D,) for a dense layer
-    closed_form: bool  # its gradient is known without a backward pass
-    pooled_dense: bool  # global average pooling and one dense layer follow: `cam` applies
+    closed_form: bool  # global average pooling and one dense layer follow: no backward pass
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import click
 from engine.errors import ShardcamError
 from jobs.demo import demo
 from jobs.extract import extract
+from jobs.layers import layers
 from jobs.status import status
 from jobs.verify import verify
 
@@ -24,7 +25,7 @@ def cli() -> None:
     """
 
 
-for _command in (extract, status, verify, demo):
+for _command in (extract, status, verify, layers, demo):
     cli.add_command(_command)
 
 

@@ -172,6 +172,9 @@ def _definition(config: RunConfig) -> NetworkDefinition:
 
     definition = load_network(config.model, config.params, config.image_size)
     own = definition.preprocessing
+    for name, values in (("--mean", config.mean), ("--std", config.std)):
+        if values is not None and len(values) != len(own.mean):
+            raise ConfigError(f"{name}: {definition.name} takes {len(own.mean)} numbers")
     changed = replace(
         own, mean=config.mean or own.mean, std=config.std or own.std, resize=config.resize
     )
@@ -205,7 +208,7 @@ def _require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> No
             raise ConfigError(
                 f"--layer {info.name}: its output {info.shape} has no height and width"
             )
-        if config.method == "cam" and not info.pooled_dense:
+        if config.method == "cam" and not info.closed_form:
             raise ConfigError(
                 f"--method cam needs global average pooling and one dense layer after "
                 f"{info.name!r}; use --method gradcam, which works everywhere"

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from engine.models.graph import Graph, to_json
 from engine.types import F4, Preprocessing
 
+# What networks for ImageNet are usually trained with, moved from the 0-1 to the 0-255 scale.
+IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
 
 @dataclass(frozen=True)
 class NetworkDefinition:
@@ -22,6 +26,7 @@ class NetworkDefinition:
     parameters: dict[str, F4]
     preprocessing: Preprocessing
     input_name: str = "data"
+    assumed: bool = False  # the file says nothing of preprocessing; this one was assumed
 
     def digest(self) -> str:
         """SHA-256 of the graph and of every parameter's name, shape and bytes."""

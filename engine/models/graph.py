@@ -211,27 +211,15 @@ def _with_frozen_batchnorm(graph: Graph) -> Graph:
     )
 
 
-def pooled_dense_weight(head: Graph) -> str | None:
-    """Name of the dense layer's weight if the head is global average pooling + one dense layer.
+def ending_at_logits(graph: Graph) -> Graph:
+    """Drop a softmax at the end: SoftmaxOutput ignores the gradient it is given.
 
-    Then the logit is linear in the layer's spatial mean, and the gradient is known
-    without a backward pass: d logit[t] / d A[c,y,x] = W[t,c] / (h*w) (Zhou et al. 2016).
+    Labels and whatever else only the softmax needed go with it.
     """
-    operators = [n for n in head.nodes if n.op != VARIABLE]
-    if len(operators) < 2 or not _is_global_average(operators[0]):
-        return None
-    dense = operators[-1]
-    between = operators[1:-1]
-    if dense.op != "FullyConnected" or any(n.op not in ("Flatten", "Reshape") for n in between):
-        return None
-    if head.nodes[operators[0].inputs[0][0]].op != VARIABLE:
-        return None
-    return head.nodes[dense.inputs[1][0]].name
+    number, _ = graph.heads[0]
+    while graph.nodes[number].op in _SOFTMAXES:
+        number = graph.nodes[number].inputs[0][0]
+    return prune(replace(graph, heads=((number, 0), *graph.heads[1:])))
 
 
-def _is_global_average(node: Node) -> bool:
-    if node.op == "Pooling":
-        is_global = node.attrs.get("global_pool", "False") in ("True", "1")
-        return is_global and node.attrs.get("pool_type", "max") == "avg"
-    axes = node.attrs.get("axis", "").replace(" ", "")
-    return node.op == "mean" and axes in ("(2,3)", "[2,3]", "(-2,-1)", "[-2,-1]")
+_SOFTMAXES = ("SoftmaxOutput", "Softmax", "softmax", "SoftmaxActivation", "log_softmax")

@@ -7,23 +7,44 @@ import difflib
 import mxnet as mx
 
 from engine.errors import ConfigError, ModelError
+from engine.models.closed_form import pooled_dense_weight
 from engine.models.definition import NetworkDefinition
-from engine.models.graph import VARIABLE, cut, pooled_dense_weight, to_json
+from engine.models.graph import VARIABLE, Cut, cut, to_json
 from engine.types import LayerInfo
 
 AUTO = "auto"
+# Operators whose outputs people explain; the others reshape or normalise on the way.
+FEATURES = frozenset(
+    {"Convolution", "Activation", "LeakyReLU", "clip", "elemwise_add", "broadcast_add", "Concat"}
+)
 _NOT_FEATURES = frozenset({"Pooling", "Flatten", "Reshape", "Pad"})
 
 
 def layer_shapes(network: NetworkDefinition) -> dict[str, tuple[int, ...]]:
-    """Shape of the first output of every operator node, for one image, in graph order."""
-    shape = (1, *network.preprocessing.input_shape)
+    """Shape of the first output of every operator node, for one image, in graph order.
+
+    Raises
+    ------
+    ModelError
+        The network cannot run on an input of this size.
+    """
     internals = mx.sym.load_json(to_json(network.graph)).get_internals()
-    _, shapes, _ = internals.infer_shape(**{network.input_name: shape})
-    by_output = dict(zip(internals.list_outputs(), shapes, strict=True))
+    by_output = dict(zip(internals.list_outputs(), _output_shapes(network, internals), strict=True))
     operators = [n.name for n in network.graph.nodes if n.op != VARIABLE]
     outputs = {name: _output_of(name, by_output) for name in operators}
     return {name: shape[1:] for name, shape in outputs.items() if shape is not None}
+
+
+def _output_shapes(network: NetworkDefinition, symbol: mx.sym.Symbol) -> list[tuple[int, ...]]:
+    shape = network.preprocessing.input_shape
+    arguments = set(symbol.list_arguments())
+    known = {n: v.shape for n, v in network.parameters.items() if n in arguments}
+    try:
+        _, shapes, _ = symbol.infer_shape(**known, **{network.input_name: (1, *shape)})
+    except mx.base.MXNetError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelError(f"{network.name}: cannot take {shape} input: {reason}") from error
+    return [tuple(s) for s in shapes]
 
 
 def _output_of(name: str, outputs: dict[str, tuple[int, ...]]) -> tuple[int, ...] | None:
@@ -37,7 +58,7 @@ def auto_layer(network: NetworkDefinition) -> str:
     """The last spatial feature layer: Grad-CAM's usual choice (Selvaraju et al. 2017).
 
     The last node that every path to the logits goes through, that still has spatial
-    extent, and that is no pooling.
+    extent, that is no pooling, and that has weights above it.
 
     Raises
     ------
@@ -50,11 +71,17 @@ def auto_layer(network: NetworkDefinition) -> str:
         spatial = len(shape) == 3 and shape[1] * shape[2] > 1
         if node.op == VARIABLE or node.op in _NOT_FEATURES or not spatial:
             continue
-        if len(cut(network.graph, node.name, network.parameters).crossing) == 1:
+        at = cut(network.graph, node.name, network.parameters)
+        if len(at.crossing) == 1 and _has_weights(at):
             return node.name
     raise ConfigError(
         f"{network.name} has no spatial layer at this --image-size; name one by --layer"
     )
+
+
+def _has_weights(at: Cut) -> bool:
+    """Without weights above it, a layer's channels are the class scores already."""
+    return any(n.op == VARIABLE and n.name not in at.crossing for n in at.head.nodes)
 
 
 def resolve_layer(network: NetworkDefinition, wanted: str) -> LayerInfo:
@@ -73,9 +100,13 @@ def resolve_layer(network: NetworkDefinition, wanted: str) -> LayerInfo:
         near = difflib.get_close_matches(name, shapes, n=3, cutoff=0.3)
         offer = f"; nearest: {', '.join(near)}" if near else ""
         raise ConfigError(f"--layer: {network.name} has no layer {wanted!r}{offer}")
-    head = cut(network.graph, name, network.parameters).head
-    pooled_dense = pooled_dense_weight(head) is not None
-    return LayerInfo(name, shapes[name], closed_form=pooled_dense, pooled_dense=pooled_dense)
+    return layer_info(network, name, shapes[name])
+
+
+def layer_info(network: NetworkDefinition, name: str, shape: tuple[int, ...]) -> LayerInfo:
+    """What is known of a layer without running it."""
+    weight = pooled_dense_weight(cut(network.graph, name, network.parameters), shape)
+    return LayerInfo(name, shape, closed_form=weight is not None)
 
 
 def class_count(network: NetworkDefinition) -> int:
@@ -86,9 +117,7 @@ def class_count(network: NetworkDefinition) -> int:
     ModelError
         The network ends in something that is no vector of logits.
     """
-    shape = (1, *network.preprocessing.input_shape)
-    symbol = mx.sym.load_json(to_json(network.graph))
-    _, shapes, _ = symbol.infer_shape(**{network.input_name: shape})
+    shapes = _output_shapes(network, mx.sym.load_json(to_json(network.graph)))
     if len(shapes) != 1 or len(shapes[0]) != 2:
         raise ModelError(f"{network.name}: its outputs {shapes} are no vector of logits")
-    return int(shapes[0][1])
+    return shapes[0][1]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from pathlib import Path
+
 from engine.errors import ConfigError, ModelError
 from engine.models.definition import NetworkDefinition
 
@@ -11,7 +14,7 @@ LITE0 = "efficientnet_lite0"
 def load_network(
     model: str, params: str | None = None, image_size: int | None = None
 ) -> NetworkDefinition:
-    """Load `model`: ``efficientnet_lite0``, or a model zoo name with `params`.
+    """Load `model`: ``efficientnet_lite0``, a zoo name with `params`, or a checkpoint's file.
 
     Raises
     ------
@@ -20,14 +23,20 @@ def load_network(
     ModelError
         Its weights are missing, damaged, or of another network.
     """
+    from engine.models.checkpoint import SUFFIX, checkpoint_network
     from engine.models.efficientnet_lite import efficientnet_lite0
     from engine.models.zoo import NAMES, zoo_network
 
-    size = image_size or 224
     if model == LITE0:
         if params is not None:
             raise ModelError(f"{LITE0} brings its own weights; leave --params out")
-        return efficientnet_lite0(size)
+        return efficientnet_lite0(image_size or 224)
     if model in NAMES:
-        return zoo_network(model, params, size)
-    raise ConfigError(f"--model: unknown model {model!r}; known: {', '.join((LITE0, *NAMES))}")
+        return zoo_network(model, params, image_size)
+    if model.endswith(SUFFIX):
+        return checkpoint_network(Path(model), params, image_size or 224)
+    near = difflib.get_close_matches(model, (LITE0, *NAMES), n=3, cutoff=0.5)
+    offer = f"nearest: {', '.join(near)}" if near else f"known: {', '.join((LITE0, *NAMES))}"
+    raise ConfigError(
+        f"--model: unknown model {model!r}; give a NAME{SUFFIX} file or a name; {offer}"
+    )

@@ -6,8 +6,9 @@ import mxnet as mx
 import numpy as np
 
 from engine.errors import ConfigError
+from engine.models.closed_form import pooled_dense_weight
 from engine.models.definition import NetworkDefinition
-from engine.models.graph import Cut, Graph, cut, pooled_dense_weight, to_json
+from engine.models.graph import Cut, Graph, cut, to_json
 from engine.models.layers import resolve_layer
 from engine.types import F4, I4, LayerInfo
 
@@ -71,12 +72,18 @@ class MxnetNetwork:
         for info, c in zip(self.layers, cuts, strict=True):
             symbol = mx.sym.load_json(to_json(c.head))
             inputs = {n: self._taps[e] for n, e in zip(c.crossing, c.backbone, strict=True)}
-            weight = pooled_dense_weight(c.head)
             heads[info.name] = _Head(
                 symbol, self._arguments(symbol, inputs), inputs[c.crossing[0]], c.crossing[0],
-                None if weight is None else self._definition.parameters[weight],
+                self._dense_weight(c, info),
             )  # fmt: skip
         return heads
+
+    def _dense_weight(self, c: Cut, info: LayerInfo) -> F4 | None:
+        """(classes,C) weight of the dense layer, if the head is in closed form."""
+        name = pooled_dense_weight(c, info.shape)
+        if name is None:
+            return None
+        return self._definition.parameters[name].reshape(-1, info.shape[0])
 
     def _arguments(
         self, symbol: mx.sym.Symbol, inputs: dict[str, mx.nd.NDArray] | None = None

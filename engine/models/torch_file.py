@@ -1,15 +1,18 @@
-"""PyTorch weight files of the form before version 1.6, read without PyTorch and without trust.
+"""PyTorch weight files, read without PyTorch and without trust.
 
-Such a file is four pickles (magic, version, system, the tensors), the list of
-storage keys, then each storage's element count and raw bytes.  Pickle can call
-anything it can name, so the unpickler here knows four names and no others: the
-worst a hostile file can do is to be refused.
+Since version 1.6 such a file is an uncompressed zip archive: ``data.pkl`` describes the
+tensors, ``data/KEY`` holds a storage's raw bytes.  Before, it was four pickles (magic,
+version, system, the tensors), the list of storage keys, then each storage's element
+count and raw bytes.  Pickle can call anything it can name, so the unpickler here knows
+dictionaries and tensors and no other name: the worst a hostile file can do is to be
+refused.
 """
 
 from __future__ import annotations
 
 import pickle
 import struct
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,6 +61,12 @@ def _rebuild_tensor(
     return _Tensor(storage, offset, tuple(map(int, shape)), tuple(map(int, stride)))
 
 
+def _rebuild_parameter(tensor: object, *_: object) -> _Tensor:
+    if not isinstance(tensor, _Tensor):
+        raise pickle.UnpicklingError("a parameter without a tensor")
+    return tensor
+
+
 class _TensorUnpickler(pickle.Unpickler):
     """Builds ordered dictionaries and tensor descriptions; refuses every other name."""
 
@@ -67,6 +76,7 @@ class _TensorUnpickler(pickle.Unpickler):
         known: dict[tuple[str, str], Callable[..., object]] = {
             ("collections", "OrderedDict"): OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+            ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
         }
         if (module, name) not in known:
             raise ModelError(f"it asks for {module}.{name}, which weights do not need; refused")
@@ -92,29 +102,56 @@ def read_torch_weights(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from error
     try:
-        return _read(stream)
+        return _read_zip(stream) if zipfile.is_zipfile(stream) else _read_stream(stream)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle raises nearly anything
         raise ModelError(f"{path}: not a usable PyTorch weight file: {error}") from error
 
 
-def _read(stream: BytesIO) -> dict[str, npt.NDArray[np.generic]]:
+def _read_zip(stream: BytesIO) -> dict[str, npt.NDArray[np.generic]]:
+    with zipfile.ZipFile(stream) as archive:
+        if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+            raise ModelError("a compressed archive, which PyTorch never writes")
+        names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(names) != 1:
+            raise ModelError("not a PyTorch weight file")
+        tensors = _tensors(_TensorUnpickler(BytesIO(archive.read(names[0]))).load())
+        folder = names[0].removesuffix(".pkl")
+        storages = {}
+        for storage in {t.storage.key: t.storage for t in tensors.values()}.values():
+            data = archive.read(f"{folder}/{storage.key}")
+            if len(data) < storage.count * storage.dtype.itemsize:
+                raise ModelError(f"storage {storage.key} is cut short")
+            storages[storage.key] = np.frombuffer(data, storage.dtype, storage.count)
+    return {name: _view(storages[t.storage.key], t) for name, t in tensors.items()}
+
+
+def _read_stream(stream: BytesIO) -> dict[str, npt.NDArray[np.generic]]:
+    stream.seek(0)
     if _TensorUnpickler(stream).load() != _MAGIC:
         raise ModelError("not a PyTorch weight file")
     for _ in ("protocol version", "system information"):
         _TensorUnpickler(stream).load()
-    tensors = _TensorUnpickler(stream).load()
+    tensors = _tensors(_TensorUnpickler(stream).load())
     keys = _TensorUnpickler(stream).load()
-    if not isinstance(tensors, dict) or not isinstance(keys, list):
-        raise ModelError("it holds no dictionary of tensors")
-    wanted = {t.storage.key: t.storage for t in tensors.values() if isinstance(t, _Tensor)}
+    wanted = {t.storage.key: t.storage for t in tensors.values()}
+    if not isinstance(keys, list) or not wanted.keys() <= set(map(str, keys)):
+        raise ModelError("its storages are not those of its tensors")
     storages = {str(key): _read_storage(stream, wanted[str(key)]) for key in keys}
-    return {
-        str(name): _view(storages[t.storage.key], t)
-        for name, t in tensors.items()
-        if isinstance(t, _Tensor)
-    }
+    return {name: _view(storages[t.storage.key], t) for name, t in tensors.items()}
+
+
+def _tensors(loaded: object) -> dict[str, _Tensor]:
+    """The tensors of a state dictionary; other entries do not matter here."""
+    if not isinstance(loaded, dict):
+        raise ModelError("it holds no dictionary of tensors")
+    inner = loaded.get("state_dict")  # as training scripts save it
+    entries = inner if isinstance(inner, dict) else loaded
+    tensors = {str(name): t for name, t in entries.items() if isinstance(t, _Tensor)}
+    if not tensors:
+        raise ModelError("it holds no dictionary of tensors")
+    return tensors
 
 
 def _read_storage(stream: BytesIO, storage: _Storage) -> npt.NDArray[np.generic]:

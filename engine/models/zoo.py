@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -10,20 +11,39 @@ from mxnet.gluon.model_zoo import vision
 
 from engine.config import RANDOM_PARAMS
 from engine.errors import ModelError
-from engine.models.definition import NetworkDefinition
+from engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
 from engine.models.graph import inference_form, parse
-from engine.models.params_file import read_params
+from engine.models.weight_files import Weights, read_weights
 from engine.types import F4, Preprocessing
 
-NAMES = ("resnet50_v1", "vgg16")
+# Of the same architecture in torchvision, layer for layer.
+SAME_AS_TORCHVISION = (
+    "alexnet",
+    *(f"densenet{n}" for n in (121, 161, 169, 201)),
+    *(f"resnet{n}_v1" for n in (18, 34)),
+    "squeezenet1.0",
+    "squeezenet1.1",
+    *(f"vgg{n}{bn}" for n in (11, 13, 16, 19) for bn in ("", "_bn")),
+)
+NAMES = (
+    *SAME_AS_TORCHVISION,
+    "inceptionv3",
+    *(f"mobilenet{width}" for width in ("1.0", "0.75", "0.5", "0.25")),
+    *(f"mobilenetv2_{width}" for width in ("1.0", "0.75", "0.5", "0.25")),
+    *(f"resnet{n}_v1" for n in (50, 101, 152)),
+    *(f"resnet{n}_v2" for n in (18, 34, 50, 101, 152)),
+)
+_SIZES = {"inceptionv3": 299}
+_TORCH_PARTS = {  # the last part of a torch name: what Gluon calls it
+    "weight": ("weight", "gamma"),
+    "bias": ("bias", "beta"),
+    "running_mean": ("running_mean",),
+    "running_var": ("running_var",),
+}
 
-# Gluon's ImageNet convention, moved from the 0-1 to the 0-255 scale.
-_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
-
-def zoo_network(name: str, params: str | None, image_size: int = 224) -> NetworkDefinition:
-    """Build a zoo network and fill it from `params`: a ``.params`` file, or ``random``.
+def zoo_network(name: str, params: str | None, image_size: int | None = None) -> NetworkDefinition:
+    """Build a zoo network and fill it from `params`: a weight file, or ``random``.
 
     Raises
     ------
@@ -32,28 +52,33 @@ def zoo_network(name: str, params: str | None, image_size: int = 224) -> Network
     """
     if params is None:
         raise ModelError(
-            f"{name}: no weights; give them with --params FILE.params "
-            "(saved by Gluon's save_parameters or export), or --params random to try without"
+            f"{name}: no weights; give them with --params FILE.params (saved by Gluon), "
+            "FILE.safetensors or torchvision's FILE.pth, or --params random to try without"
         )
     with mx.name.NameManager():  # the same layer names in every process, whatever came before
         net = vision.get_model(name, prefix="")
         symbol = net(mx.sym.var("data"))
-    shapes = _parameter_shapes(symbol, image_size)
+    size = image_size or _SIZES.get(name, 224)
+    shapes = _parameter_shapes(name, symbol, size)
     if params == RANDOM_PARAMS:
         parameters = _random_parameters(shapes)
     else:
-        structured = {k: p.name for k, p in net._collect_params_with_prefix().items()}
-        parameters = _file_parameters(Path(params), name, shapes, structured)
+        parameters = _file_parameters(Path(params), name, shapes, net)
     return NetworkDefinition(
         name=name,
         graph=inference_form(parse(symbol.tojson())),
         parameters=parameters,
-        preprocessing=Preprocessing(image_size, image_size, _MEAN, _STD),
+        preprocessing=Preprocessing(size, size, IMAGENET_MEAN, IMAGENET_STD),
     )
 
 
-def _parameter_shapes(symbol: mx.sym.Symbol, image_size: int) -> dict[str, tuple[int, ...]]:
-    shapes, _, aux = symbol.infer_shape(data=(1, 3, image_size, image_size))
+def _parameter_shapes(
+    name: str, symbol: mx.sym.Symbol, image_size: int
+) -> dict[str, tuple[int, ...]]:
+    try:
+        shapes, _, aux = symbol.infer_shape(data=(1, 3, image_size, image_size))
+    except mx.base.MXNetError as error:
+        raise ModelError(f"{name}: cannot take {image_size}x{image_size} images") from error
     names = zip(symbol.list_arguments(), shapes, strict=True)
     states = zip(symbol.list_auxiliary_states(), aux, strict=True)
     return {name: tuple(shape) for name, shape in (*names, *states) if name != "data"}
@@ -74,11 +99,15 @@ def _random_parameters(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dic
 
 
 def _file_parameters(
-    path: Path, name: str, shapes: dict[str, tuple[int, ...]], structured: dict[str, str]
+    path: Path, name: str, shapes: dict[str, tuple[int, ...]], net: Any
 ) -> dict[str, F4]:
     """Match the arrays of a file to the network's own names, all of them or none."""
-    found = {_own_name(key, structured): value for key, value in read_params(path).items()}
+    weights = read_weights(path)
+    found = _by_own_names(weights, net)
     missing = sorted(set(shapes) - set(found))
+    if missing and path.suffix != ".params":
+        found = _from_torch(path, name, weights, list(net.collect_params()))
+        missing = sorted(set(shapes) - set(found))
     if missing:
         raise ModelError(
             f"{path}: not weights of {name}: {len(missing)} missing, e.g. {missing[0]}"
@@ -91,11 +120,28 @@ def _file_parameters(
     return {key: np.ascontiguousarray(found[key], np.float32) for key in shapes}
 
 
-def _own_name(key: str, structured: dict[str, str]) -> str:
+def _by_own_names(weights: Weights, net: Any) -> Weights:
     """``features.0.weight``, ``arg:vgg0_conv0_weight`` and ``vgg0_conv0_weight`` mean one thing."""
-    if key in structured:
-        return structured[key]
-    plain = key.removeprefix("arg:").removeprefix("aux:")
+    structured = {key: p.name for key, p in net._collect_params_with_prefix().items()}
     own = set(structured.values())
-    without_prefix = plain.partition("_")[2]
-    return without_prefix if plain not in own and without_prefix in own else plain
+    found: Weights = {}
+    for key, value in weights.items():
+        plain = structured.get(key, key.removeprefix("arg:").removeprefix("aux:"))
+        without_prefix = plain.partition("_")[2]
+        found[without_prefix if plain not in own and without_prefix in own else plain] = value
+    return found
+
+
+def _from_torch(path: Path, name: str, weights: Weights, own: list[str]) -> Weights:
+    """torchvision's names, matched in order: both sides list their layers as they define them."""
+    if name not in SAME_AS_TORCHVISION:
+        raise ModelError(
+            f"{path}: not Gluon's weights, and torchvision's network is another one than Gluon's "
+            f"{name}; export it to ONNX and give --model FILE.onnx"
+        )
+    theirs = [key for key in weights if not key.endswith("num_batches_tracked")]
+    pairs = list(zip(theirs, own, strict=False))
+    alike = all(o.endswith(_TORCH_PARTS.get(t.rpartition(".")[2], ())) for t, o in pairs)
+    if len(theirs) != len(own) or not alike:
+        raise ModelError(f"{path}: not weights of {name}: its layers are not those of the network")
+    return {o: weights[t] for t, o in pairs}

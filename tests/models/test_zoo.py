@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from engine.errors import ModelError
-from engine.models.graph import cut, to_json
 from engine.models.layers import resolve_layer
 from engine.models.load import load_network
 from engine.models.mxnet_network import MxnetNetwork
+from tests.models.finite_differences import crossing_values, mean_slope
 
 SIZE = 64
 
@@ -21,30 +21,6 @@ def vgg16():
 @pytest.fixture(scope="module")
 def resnet50():
     return load_network("resnet50_v1", "random", SIZE)
-
-
-def float64_logits(definition, layer, inputs):
-    """The head in float64, where MXNet uses none of oneDNN: an independent forward pass."""
-    head = cut(definition.graph, layer, definition.parameters)
-    symbol = mx.sym.load_json(to_json(head.head))
-    known = {k: mx.nd.array(v, dtype="float64") for k, v in definition.parameters.items()}
-    known |= {k: mx.nd.array(v, dtype="float64") for k, v in zip(head.crossing, inputs)}
-    executor = symbol.bind(
-        mx.cpu(),
-        {name: known[name] for name in symbol.list_arguments()},
-        grad_req="null",
-        aux_states={name: known[name] for name in symbol.list_auxiliary_states()},
-    )
-    return executor.forward(is_train=False)[0].asnumpy()
-
-
-def crossing_values(definition, layer, images):
-    """Values of the tensors at a cut, each tapped by itself."""
-    number = {entry: definition.graph.nodes[entry[0]].name for entry in
-              cut(definition.graph, layer, definition.parameters).backbone}  # fmt: skip
-    network = MxnetNetwork(definition, tuple(number.values()), len(images))
-    forward = network.forward(images)
-    return [forward.layer(name).activation.astype(np.float64) for name in number.values()]
 
 
 @pytest.mark.parametrize(
@@ -65,14 +41,7 @@ def test_gradient_equals_finite_differences(network, layer, request):
     inputs = crossing_values(definition, layer, images)
     strongest = np.argsort(-abs(gradient).max(axis=(0, 1)))[[0, 1, 50]]
     for channel in strongest:
-        step = 1e-6 * abs(inputs[0]).max()
-        shift = np.zeros_like(inputs[0])
-        shift[:, channel] = step
-        change = [
-            float64_logits(definition, layer, [inputs[0] + sign * shift, *inputs[1:]])
-            for sign in (1, -1)
-        ]
-        slope = (change[0] - change[1]) / (2 * step) / np.prod(inputs[0].shape[2:])
+        slope = mean_slope(definition, layer, inputs, channel)
         expected = np.take_along_axis(slope, targets, axis=1)
         scale = abs(gradient).max()
         np.testing.assert_allclose(gradient[:, :, channel], expected, atol=1e-3 * scale)

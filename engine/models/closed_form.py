@@ -1,0 +1,58 @@
+"""Heads whose gradient is known without a backward pass.
+
+Where global average pooling and one dense layer follow a layer A, the logit is linear
+in A's spatial mean: d logit[t] / d A[c,y,x] = W[t,c] / (h*w) (Zhou et al. 2016).
+"""
+
+from __future__ import annotations
+
+from ast import literal_eval
+
+from engine.models.graph import VARIABLE, Cut, Node
+
+_SHAPE_ONLY = ("Flatten", "Reshape", "reshape", "squeeze", "identity", "_copy")
+
+
+def pooled_dense_weight(cut: Cut, shape: tuple[int, ...]) -> str | None:
+    """Name of the dense layer's weight, if the head is global average pooling + one dense layer.
+
+    Parameters
+    ----------
+    cut
+        The network, cut at the layer.
+    shape
+        The layer's output for one image, (C,h,w).
+    """
+    operators = [node for node in cut.head.nodes if node.op != VARIABLE]
+    if len(cut.crossing) > 1 or len(shape) != 3 or len(operators) < 2:
+        return None
+    pooling, *rest = operators
+    linear = [node for node in rest if node.op not in _SHAPE_ONLY]
+    if not _is_global_average(pooling, shape) or len(linear) != 1 or not _is_dense(linear[0]):
+        return None
+    return cut.head.nodes[linear[0].inputs[1][0]].name
+
+
+def _is_dense(node: Node) -> bool:
+    """A dense layer, or the convolution of a 1x1 picture that equals one."""
+    if node.op == "Convolution":
+        return _numbers(node, "kernel") == (1, 1) and node.attrs.get("num_group", "1") == "1"
+    return node.op == "FullyConnected"
+
+
+def _is_global_average(node: Node, shape: tuple[int, ...]) -> bool:
+    if node.op == "mean":
+        axes = _numbers(node, "axis")
+        kept_out = node.attrs.get("exclude", "False") in ("True", "1")
+        return sorted(axis % 4 for axis in axes) == [2, 3] and not kept_out
+    if node.op != "Pooling" or node.attrs.get("pool_type", "max") != "avg":
+        return False
+    if node.attrs.get("global_pool", "False") in ("True", "1"):
+        return True
+    unpadded = set(_numbers(node, "pad")) <= {0}
+    return _numbers(node, "kernel") == shape[1:] and unpadded
+
+
+def _numbers(node: Node, attribute: str) -> tuple[int, ...]:
+    value = literal_eval(node.attrs.get(attribute, "()"))
+    return tuple(value) if isinstance(value, (tuple, list)) else (int(value),)

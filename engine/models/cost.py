@@ -1,0 +1,42 @@
+"""Multiply-adds of a network, from its graph and shapes alone."""
+
+from __future__ import annotations
+
+from ast import literal_eval
+from math import prod
+
+from engine.models.definition import NetworkDefinition
+from engine.models.graph import Node, ancestors
+
+
+def shares_below(
+    network: NetworkDefinition, shapes: dict[str, tuple[int, ...]]
+) -> dict[str, float]:
+    """Share of the network's multiply-adds that each layer's value needs, 0 to 1.
+
+    Convolutions and dense layers count; what is left is below 1 % of a CNN.
+    """
+    graph = network.graph
+    costs = [_multiply_adds(node, network, shapes) for node in graph.nodes]
+    total = max(sum(costs[i] for i in ancestors(graph, graph.heads)), 1)
+    return {
+        graph.nodes[i].name: sum(costs[j] for j in ancestors(graph, [(i, 0)])) / total
+        for i in ancestors(graph, graph.heads)
+        if graph.nodes[i].name in shapes
+    }
+
+
+def _multiply_adds(
+    node: Node, network: NetworkDefinition, shapes: dict[str, tuple[int, ...]]
+) -> int:
+    if node.op not in ("Convolution", "Deconvolution", "FullyConnected"):
+        return 0
+    weight = network.parameters.get(network.graph.nodes[node.inputs[1][0]].name)
+    if weight is None or node.name not in shapes:
+        return 0
+    if node.op == "FullyConnected":
+        return int(weight.size)
+    pixels = prod(shapes[node.name][1:])
+    if node.op == "Deconvolution":
+        pixels //= prod(literal_eval(node.attrs.get("stride", "(1, 1)")))
+    return int(weight.size) * pixels

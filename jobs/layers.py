@@ -1,0 +1,56 @@
+"""``shardcam layers``: what can be explained in a network, and how."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from engine.workers.threads import limit_threads
+from jobs.system import require_system_libraries
+
+
+@click.command()
+@click.argument("model")
+@click.option("--params", help="Weights of a zoo model or checkpoint.")
+@click.option("--image-size", type=int, help="Height and width of the network's input.")
+@click.option("--all", "everything", is_flag=True, help="Every operator, not only the features.")
+def layers(model: str, params: str | None, image_size: int | None, everything: bool) -> None:
+    """List the layers of MODEL that a class activation map can be taken at.
+
+    `below` is the share of the network's multiply-adds under the layer: what a forward
+    pass pays before it. `gradient` says how it is obtained: in closed form, or by a
+    backward pass through the part above the layer only.
+    """
+    limit_threads(1)
+    require_system_libraries()
+    from engine.models.cost import shares_below
+    from engine.models.layers import FEATURES, auto_layer, class_count, layer_info, layer_shapes
+    from engine.models.load import load_network
+
+    network = load_network(model, params, image_size)
+    shapes = layer_shapes(network)
+    below = shares_below(network, shapes)
+    auto = auto_layer(network)
+    table = Table(box=None)
+    for column in ("layer", "operator", "shape", "below", "gradient"):
+        table.add_column(column, justify="right" if column in ("shape", "below") else "left")
+    for node in network.graph.nodes:
+        shape = shapes.get(node.name, ())
+        spatial = len(shape) == 3 and node.name in below
+        if not spatial or not (everything or node.op in FEATURES or node.name == auto):
+            continue
+        closed_form = layer_info(network, node.name, shape).closed_form
+        gradient = "closed form" if closed_form else "head backward"
+        mark = "  <- auto" if node.name == auto else ""
+        size = "x".join(map(str, shape))
+        table.add_row(node.name, node.op, size, f"{below[node.name]:.1%}", gradient + mark)
+    console = Console()
+    console.print(table)
+    seen = network.preprocessing
+    channels, height, width = seen.input_shape
+    source = "assumed, set --mean and --std if wrong" if network.assumed else "the model's own"
+    mean, std = (", ".join(f"{v:.4g}" for v in values) for values in (seen.mean, seen.std))
+    console.print(f"input {channels}x{height}x{width}, {class_count(network)} classes")
+    text = f"preprocessing (RGB - [{mean}]) / [{std}], 0-255 scale: {source}"
+    console.print(text, markup=False, soft_wrap=True)
