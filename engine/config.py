@@ -38,6 +38,10 @@ class RunConfig(BaseModel):
     label_from_folder: bool = Field(
         False, description="Take the first folder below SOURCE as the label of its images."
     )
+    precision: Literal["fp32", "bf16", "int8"] = Field(
+        "fp32",
+        description="Of the part below the layer; int8 calibrates on images of the source.",
+    )
     image_size: int | None = Field(
         None, ge=8, le=4096, description="Height and width of the network's input  [default: 224]"
     )

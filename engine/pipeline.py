@@ -63,7 +63,8 @@ def run_shard(shard: Shard, parts: Parts) -> ShardReport:
             if not pictures:
                 continue
             with clock("forward"):
-                forward = parts.network.forward(_to_input(pictures, parts.preprocessing))
+                images = network_input([v for _, v in pictures], parts.preprocessing)
+                forward = parts.network.forward(images)
                 logits = forward.logits
             with clock("map"):
                 results = _explain(pictures, logits, forward, parts)
@@ -121,12 +122,12 @@ def _decode(
     return pictures
 
 
-def _to_input(pictures: list[tuple[Sample, View]], preprocessing: Preprocessing) -> F4:
+def network_input(views: Sequence[View], preprocessing: Preprocessing) -> F4:
     """Views (H,W,3) u1 -> (N,channels,H,W) f4, normalised; one channel is the luminance."""
     mean = np.array(preprocessing.mean, np.float32)
     std = np.array(preprocessing.std, np.float32)
-    images = np.empty((len(pictures), *preprocessing.input_shape), np.float32)
-    for image, (_, seen) in zip(images, pictures, strict=True):
+    images = np.empty((len(views), *preprocessing.input_shape), np.float32)
+    for image, seen in zip(images, views, strict=True):
         if len(mean) == 1:
             image[0] = (luminance(seen.pixels) - mean) / std
         else:

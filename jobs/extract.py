@@ -16,6 +16,7 @@ from engine.errors import Interrupted, TooManyFailures
 from engine.manifest import open_run_directory
 from engine.types import RunPaths
 from engine.workers.threads import limit_threads
+from jobs.calibration import print_agreement, write_calibration
 from jobs.options import make_config, run_options
 from jobs.progress import ProgressDisplay
 from jobs.wiring import driver_threads, make_executor, prepare
@@ -47,7 +48,11 @@ def run_extract(config: RunConfig, console: Console) -> RunReport:
         signal.signal(number, _interrupt)
     limit_threads(driver_threads(config))
     prepared = prepare(config)
-    open_run_directory(prepared.paths, prepared.manifest)
+    resumed = open_run_directory(prepared.paths, prepared.manifest)
+    if prepared.calibration is not None:
+        if not resumed:
+            write_calibration(prepared.paths, prepared.calibration)
+        print_agreement(prepared.calibration, console)
     with ProgressDisplay(console) as display:
         report = execute(
             prepared.plan,

@@ -20,6 +20,12 @@ from engine.planning import Plan, make_plan
 from engine.protocols import Executor, Reader, ShardRunner, Sink
 from engine.types import LayerInfo, RunPaths
 from engine.writers.schema import SCHEMA_VERSION, DatasetSpec, dataset_specs
+from jobs.calibration import (
+    Calibration,
+    calibrate_on_source,
+    read_calibration,
+    views_of_source,
+)
 from jobs.system import require_system_libraries
 
 if TYPE_CHECKING:
@@ -45,7 +51,7 @@ class Prepared:
     manifest: Manifest
     plan: Plan
     layers: tuple[LayerInfo, ...]
-    classes: int
+    calibration: Calibration | None  # of an int8 run
 
     @property
     def paths(self) -> RunPaths:
@@ -61,6 +67,7 @@ class WorkerOrder:
     fingerprint: str
     model: str  # digest of the model that the driver planned with
     layers: tuple[str, ...]
+    ranges: dict[str, tuple[float, float]] | None  # of an int8 run
     key_bytes: int
 
 
@@ -87,13 +94,15 @@ def prepare(config: RunConfig) -> Prepared:
     classes = class_count(definition)
     parse_targets(config.target, classes)
     _require_explainable(config, layers)
+    calibration = _calibration(config, definition, layers, plan)
     manifest = Manifest(
         config=config.absolute().model_dump(mode="json"),
-        numbers=_numbers(config, plan, definition, layers),
+        numbers=_numbers(config, plan, definition, layers)
+        | ({"calibration": calibration.digest} if calibration else {}),
         plan={"samples": plan.listed, "shards": len(plan.shards), "shard_size": plan.shard_size},
         versions={name: version(name) for name in LIBRARIES},
     )
-    return Prepared(config, manifest, plan, layers, classes)
+    return Prepared(config, manifest, plan, layers, calibration)
 
 
 def worker_order(prepared: Prepared) -> WorkerOrder:
@@ -103,6 +112,7 @@ def worker_order(prepared: Prepared) -> WorkerOrder:
         fingerprint=prepared.manifest.fingerprint,
         model=prepared.manifest.numbers["model"],
         layers=tuple(info.name for info in prepared.layers),
+        ranges=prepared.calibration.ranges if prepared.calibration else None,
         key_bytes=prepared.plan.key_bytes,
     )
 
@@ -139,7 +149,9 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
     if definition.digest() != order.model:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
     warm_up()
-    network = MxnetNetwork(definition, order.layers, config.batch_size)
+    network = MxnetNetwork(
+        definition, order.layers, config.batch_size, config.precision, order.ranges
+    )
     classes = class_count(definition)
     targets = parse_targets(config.target, classes)
     parts = Parts(
@@ -202,6 +214,22 @@ def _sink(order: WorkerOrder, specs: tuple[DatasetSpec, ...]) -> Sink:
     return TeeSink(OverlaySink(paths, order.config.overlay_norm), shards)
 
 
+def _calibration(
+    config: RunConfig, definition: NetworkDefinition, layers: tuple[LayerInfo, ...], plan: Plan
+) -> Calibration | None:
+    """The run's own if it has one, so that resuming changes nothing."""
+    from engine.methods import METHODS
+
+    if config.precision != "int8":
+        return None
+    stored = read_calibration(RunPaths(Path(config.out)))
+    if stored is not None:
+        return stored
+    views = views_of_source(plan, make_reader(config), definition.preprocessing, config.max_pixels)
+    names = tuple(info.name for info in layers)
+    return calibrate_on_source(definition, names, METHODS[config.method], views)
+
+
 def _require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> None:
     for info in layers:
         if len(info.shape) != 3:
@@ -226,7 +254,7 @@ def _numbers(
         "layer": [info.name for info in layers],
         "method": config.method,
         "target": config.target,
-        "precision": "fp32",
+        "precision": config.precision,
         "max_pixels": config.max_pixels,
         "save": list(config.save),
         "overlay_norm": config.overlay_norm,

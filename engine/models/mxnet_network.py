@@ -8,8 +8,10 @@ import numpy as np
 from engine.errors import ConfigError
 from engine.models.closed_form import pooled_dense_weight
 from engine.models.definition import NetworkDefinition
-from engine.models.graph import Cut, Graph, cut, to_json
+from engine.models.graph import Cut, cut, to_json
 from engine.models.layers import resolve_layer
+from engine.models.precision import FP32, Ranges, lower
+from engine.models.program import Program, backbone, program_of
 from engine.types import F4, I4, LayerInfo
 
 
@@ -24,6 +26,10 @@ class MxnetNetwork:
         Names of the layers to explain; `auto` is allowed.
     batch_size
         Images per pass. Smaller batches are padded: new shapes would grow memory.
+    precision
+        Of the backbone: fp32, bf16 or int8. The heads are float32 always.
+    ranges
+        What int8 needs: the ranges that :func:`engine.models.precision.calibrate` found.
 
     Raises
     ------
@@ -32,16 +38,21 @@ class MxnetNetwork:
     """
 
     def __init__(
-        self, definition: NetworkDefinition, layers: tuple[str, ...], batch_size: int
+        self,
+        definition: NetworkDefinition,
+        layers: tuple[str, ...],
+        batch_size: int,
+        precision: str = FP32,
+        ranges: Ranges | None = None,
     ) -> None:
         self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
         self._definition = definition
-        self._arrays = {k: mx.nd.array(v) for k, v in definition.parameters.items()}
-        shape = (batch_size, *definition.preprocessing.input_shape)
-        self._input = np.zeros(shape, np.float32)
+        self._input = np.zeros((batch_size, *definition.preprocessing.input_shape), np.float32)
         self._data = mx.nd.array(self._input)
         cuts = [cut(definition.graph, info.name, definition.parameters) for info in self.layers]
-        self._backbone = self._bind_backbone(cuts)
+        entries, program = backbone(definition, cuts)
+        self._backbone = lower(program, precision, ranges).bind({definition.input_name: self._data})
+        self._taps = dict(zip(entries, self._backbone.outputs, strict=True))
         self._heads = self._bind_heads(cuts)
 
     def forward(self, images: F4) -> _Pass:
@@ -57,25 +68,14 @@ class MxnetNetwork:
             head.new_batch()
         return _Pass(self._heads, self.layers[-1].name, count)
 
-    def _bind_backbone(self, cuts: list[Cut]) -> mx.executor.Executor:
-        """One graph for all cuts. BlockGrad keeps each tap outside MXNet's operator fusion:
-        fused, a tap returns the value after the operators that follow it."""
-        entries = list(dict.fromkeys(entry for c in cuts for entry in c.backbone))
-        internals = mx.sym.load_json(to_json(Graph(self._definition.graph.nodes, tuple(entries))))
-        taps = mx.sym.Group([mx.sym.BlockGrad(internals[i]) for i in range(len(entries))])
-        executor = taps.bind(mx.cpu(), **self._arguments(taps), grad_req="null")
-        self._taps = dict(zip(entries, executor.outputs, strict=True))
-        return executor
-
     def _bind_heads(self, cuts: list[Cut]) -> dict[str, _Head]:
         heads: dict[str, _Head] = {}
         for info, c in zip(self.layers, cuts, strict=True):
             symbol = mx.sym.load_json(to_json(c.head))
             inputs = {n: self._taps[e] for n, e in zip(c.crossing, c.backbone, strict=True)}
-            heads[info.name] = _Head(
-                symbol, self._arguments(symbol, inputs), inputs[c.crossing[0]], c.crossing[0],
-                self._dense_weight(c, info),
-            )  # fmt: skip
+            inputs[self._definition.input_name] = self._data
+            program = program_of(symbol, self._definition)
+            heads[info.name] = _Head(program, inputs, c.crossing[0], self._dense_weight(c, info))
         return heads
 
     def _dense_weight(self, c: Cut, info: LayerInfo) -> F4 | None:
@@ -84,15 +84,6 @@ class MxnetNetwork:
         if name is None:
             return None
         return self._definition.parameters[name].reshape(-1, info.shape[0])
-
-    def _arguments(
-        self, symbol: mx.sym.Symbol, inputs: dict[str, mx.nd.NDArray] | None = None
-    ) -> dict[str, dict[str, mx.nd.NDArray]]:
-        known = {**self._arrays, self._definition.input_name: self._data, **(inputs or {})}
-        return {
-            "args": {name: known[name] for name in symbol.list_arguments()},
-            "aux_states": {name: known[name] for name in symbol.list_auxiliary_states()},
-        }
 
 
 class _Head:
@@ -103,21 +94,11 @@ class _Head:
     """
 
     def __init__(
-        self,
-        symbol: mx.sym.Symbol,
-        arguments: dict[str, dict[str, mx.nd.NDArray]],
-        tap: mx.nd.NDArray,
-        tap_name: str,
-        dense: F4 | None,
+        self, program: Program, inputs: dict[str, mx.nd.NDArray], tap: str, dense: F4 | None
     ) -> None:
-        self._tap, self.dense = tap, dense
-        self._gradient = None if dense is not None else mx.nd.zeros(tap.shape)
-        self._executor = symbol.bind(
-            mx.cpu(),
-            **arguments,
-            args_grad=None if self._gradient is None else {tap_name: self._gradient},
-            grad_req="null" if self._gradient is None else {tap_name: "write"},
-        )
+        self._tap, self.dense = inputs[tap], dense
+        self._gradient = None if dense is not None else mx.nd.zeros(self._tap.shape)
+        self._executor = program.bind(inputs, None if dense is not None else (tap, self._gradient))
         self.new_batch()
 
     def new_batch(self) -> None:

@@ -1,0 +1,92 @@
+"""A backbone at the precision its device is fast at. Heads stay in float32.
+
+int8 follows MXNet's oneDNN recipe: fuse, insert quantised operators, give each its
+range, fuse again.  The ranges are the smallest and largest values that float32 showed
+on a few images ("naive" calibration: on photographs its maps agree better with float32
+than those of entropy calibration, see the README).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet.contrib import amp, quantization
+
+from engine.models.definition import NetworkDefinition
+from engine.models.graph import cut
+from engine.models.program import Program, backbone
+from engine.types import F4
+
+FP32, BF16, INT8 = "fp32", "bf16", "int8"
+Ranges = dict[str, tuple[float, float]]
+
+_BACKEND = "MKLDNN_QUANTIZE"
+_SETTINGS = {"quantized_dtype": "auto", "calib_mode": "naive"}
+
+
+def lower(program: Program, precision: str, ranges: Ranges | None = None) -> Program:
+    """The same program at another precision; int8 needs the `ranges` of :func:`calibrate`."""
+    if precision == BF16:
+        return Program(
+            *amp.convert_model(
+                program.symbol, program.arguments, program.states, target_dtype="bfloat16"
+            )
+        )
+    if precision == INT8:
+        if ranges is None:
+            raise ValueError("int8 needs calibrated ranges")
+        return _to_int8(program, ranges)
+    return program
+
+
+def calibrate(
+    definition: NetworkDefinition, layers: Iterable[str], batches: Iterable[F4]
+) -> Ranges:
+    """The range of every tensor that int8 quantises, over float32 passes of some images.
+
+    Parameters
+    ----------
+    definition
+        The network.
+    layers
+        The layers it will be cut at.
+    batches
+        Arrays of (N,channels,H,W) preprocessed images, all of the same shape.
+    """
+    cuts = [cut(definition.graph, name, definition.parameters) for name in layers]
+    fused = _fused(backbone(definition, cuts)[1])
+    *_, collector = _quantized(fused)
+    stack = np.stack(list(batches))
+    data = mx.nd.array(stack[0])
+    executor = fused.bind({definition.input_name: data})
+    executor.set_monitor_callback(collector.collect, monitor_all=True)
+    for images in stack:
+        data[:] = images
+        executor.forward(is_train=False)
+        mx.nd.waitall()
+    return {key: (float(low), float(high)) for key, (low, high) in collector.min_max_dict.items()}
+
+
+def _to_int8(program: Program, ranges: Ranges) -> Program:
+    fused = _fused(program)
+    symbol, _, _, collector = _quantized(fused)
+    collector.min_max_dict = ranges
+    symbol, arguments, states = quantization.calib_graph(
+        symbol, fused.arguments, fused.states, collector, **_SETTINGS
+    )
+    return Program(symbol.get_backend_symbol(_BACKEND), arguments, states)
+
+
+def _fused(program: Program) -> Program:
+    symbol = program.symbol.get_backend_symbol(_BACKEND)
+    return Program(symbol, program.arguments, program.states)
+
+
+def _quantized(fused: Program) -> tuple[mx.sym.Symbol, Any, Any, Any]:
+    found: tuple[mx.sym.Symbol, Any, Any, Any] = quantization.quantize_graph(
+        fused.symbol, fused.arguments, fused.states, quantize_mode="smart", **_SETTINGS
+    )
+    return found

@@ -1,0 +1,61 @@
+"""A graph with the values of its variables, ready to be bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mxnet as mx
+
+from engine.models.definition import NetworkDefinition
+from engine.models.graph import Cut, Entry, Graph, to_json
+
+
+@dataclass(frozen=True)
+class Program:
+    """A symbol and the values of its variables, its inputs apart."""
+
+    symbol: mx.sym.Symbol
+    arguments: dict[str, mx.nd.NDArray]
+    states: dict[str, mx.nd.NDArray]
+
+    def bind(
+        self,
+        inputs: dict[str, mx.nd.NDArray],
+        differentiate: tuple[str, mx.nd.NDArray] | None = None,
+    ) -> mx.executor.Executor:
+        """An executor that reads `inputs` in place.
+
+        `differentiate` names one input and where its gradient is to be written. Without
+        it MXNet fuses operators; a graph that has a gradient it leaves as it is.
+        """
+        known = {**self.arguments, **inputs}
+        name, gradient = differentiate or (None, None)
+        return self.symbol.bind(
+            mx.cpu(),
+            {argument: known[argument] for argument in self.symbol.list_arguments()},
+            args_grad={name: gradient} if name else None,
+            grad_req={name: "write"} if name else "null",
+            aux_states={state: self.states[state] for state in self.symbol.list_auxiliary_states()},
+        )
+
+
+def program_of(symbol: mx.sym.Symbol, definition: NetworkDefinition) -> Program:
+    """Give a part of the network its parameters."""
+
+    def values(names: list[str]) -> dict[str, mx.nd.NDArray]:
+        known = definition.parameters
+        return {name: mx.nd.array(known[name]) for name in names if name in known}
+
+    return Program(symbol, values(symbol.list_arguments()), values(symbol.list_auxiliary_states()))
+
+
+def backbone(definition: NetworkDefinition, cuts: list[Cut]) -> tuple[list[Entry], Program]:
+    """One program for all cuts, and the graph entry of each of its outputs.
+
+    BlockGrad keeps each tap outside MXNet's operator fusion: fused, a tap returns the
+    value after the operators that follow it.
+    """
+    entries = list(dict.fromkeys(entry for c in cuts for entry in c.backbone))
+    internals = mx.sym.load_json(to_json(Graph(definition.graph.nodes, tuple(entries))))
+    taps = mx.sym.Group([mx.sym.BlockGrad(internals[i]) for i in range(len(entries))])
+    return entries, program_of(taps, definition)

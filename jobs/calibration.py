@@ -1,0 +1,166 @@
+"""int8: ranges from a few images of the source, and how well it agrees with float32 on others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+
+from engine.errors import RunDirectoryError, SourceError
+from engine.imaging import UndecodableImage, decode, view
+from engine.manifest import write_atomically
+from engine.planning import Plan
+from engine.protocols import Method, Network, Reader
+from engine.types import F4, Preprocessing, RunPaths, View
+
+if TYPE_CHECKING:
+    from engine.models.definition import NetworkDefinition
+
+FILE = "calibration.json"
+IMAGES = 32  # for the ranges, and as many again to compare on
+BATCH = 8
+LOW_TOP1, LOW_CORRELATION = 0.9, 0.95  # below either, the user is told loudly
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The ranges of a run, and the agreement of int8 with float32 on held-out images."""
+
+    ranges: dict[str, tuple[float, float]]
+    images: int
+    held_out: int
+    top1_agreement: float | None  # share of images with the same first class
+    map_correlation: float | None  # mean Pearson correlation of raw maps of that class
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the ranges."""
+        return hashlib.sha256(json.dumps(self.ranges, sort_keys=True).encode()).hexdigest()
+
+
+def read_calibration(paths: RunPaths) -> Calibration | None:
+    """The calibration that a run directory holds, if any.
+
+    Raises
+    ------
+    RunDirectoryError
+        It is damaged.
+    """
+    try:
+        stored = json.loads((paths.root / FILE).read_text())
+        ranges = {str(k): (float(low), float(high)) for k, (low, high) in stored["ranges"].items()}
+        return Calibration(**{**stored, "ranges": ranges})
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunDirectoryError(f"{paths.root / FILE}: damaged: {error}") from error
+
+
+def write_calibration(paths: RunPaths, calibration: Calibration) -> None:
+    """Keep the calibration with the run; resuming reads it back."""
+    write_atomically(paths, FILE, json.dumps(asdict(calibration), indent=2) + "\n")
+
+
+def print_agreement(calibration: Calibration, console: Console) -> None:
+    """Say how well int8 agrees with float32, loudly where it does not."""
+    console.print(f"int8: calibrated on {calibration.images} images of the source")
+    top1, correlation = calibration.top1_agreement, calibration.map_correlation
+    if top1 is None or correlation is None:
+        console.print("int8: no image left to compare with float32; its agreement is not known")
+        return
+    console.print(
+        f"int8: agreement with float32 on {calibration.held_out} other images: "
+        f"first class {top1:.0%}, maps correlate {correlation:.3f}"
+    )
+    if top1 < LOW_TOP1 or correlation < LOW_CORRELATION:
+        console.print(
+            f"[bold red]WARNING: int8 disagrees with float32 here (first class below "
+            f"{LOW_TOP1:.0%} or correlation below {LOW_CORRELATION}); use --precision fp32 "
+            "where maps matter one by one[/bold red]"
+        )
+
+
+def calibrate_on_source(
+    definition: NetworkDefinition, layers: tuple[str, ...], method: Method, views: list[View]
+) -> Calibration:
+    """Ranges from the first half of the views, agreement on the second.
+
+    Raises
+    ------
+    SourceError
+        There is no view.
+    """
+    from engine.models.mxnet_network import MxnetNetwork
+    from engine.models.precision import INT8, calibrate
+
+    if not views:
+        raise SourceError("no image of the source can be decoded: nothing to calibrate int8 on")
+    half = (len(views) + 1) // 2
+    ranges = calibrate(definition, layers, _batches(views[:half], definition))
+    held = views[half:]
+    top1 = correlation = None
+    if held:
+        exact = MxnetNetwork(definition, layers, BATCH)
+        fast = MxnetNetwork(definition, layers, BATCH, INT8, ranges)
+        top1, correlation = _agreement(exact, fast, method, _batches(held, definition), len(held))
+    return Calibration(ranges, half, len(held), top1, correlation)
+
+
+def views_of_source(
+    plan: Plan, reader: Reader, preprocessing: Preprocessing, max_pixels: int
+) -> list[View]:
+    """Images spread evenly over the listing; those that cannot be decoded are left out.
+
+    The first ones would all be of one class where folders are classes.
+    """
+    samples = [sample for shard in plan.shards for sample in shard.samples]
+    chosen = np.unique(np.linspace(0, len(samples) - 1, 2 * IMAGES).astype(int))
+    views = []
+    for number in np.random.RandomState(0).permutation(chosen):
+        with suppress(OSError, UndecodableImage):
+            pixels = decode(reader.read(samples[number]), max_pixels)
+            views.append(view(pixels, preprocessing))
+    return views
+
+
+def _batches(views: list[View], definition: NetworkDefinition) -> list[F4]:
+    """Batches of one shape; the last is filled up with its last image."""
+    from engine.pipeline import network_input
+
+    filled = [*views, *([views[-1]] * (-len(views) % BATCH))]
+    return [
+        network_input(filled[i : i + BATCH], definition.preprocessing)
+        for i in range(0, len(filled), BATCH)
+    ]
+
+
+def _agreement(
+    exact: Network, fast: Network, method: Method, batches: list[F4], count: int
+) -> tuple[float, float]:
+    """Share of equal first classes, and mean correlation of the maps of float32's first class."""
+    from engine.targets import top_classes
+
+    same: list[bool] = []
+    correlations: list[float] = []
+    for images in batches:
+        truth, guess = exact.forward(images), fast.forward(images)
+        target = top_classes(truth.logits, 1)
+        same += (top_classes(guess.logits, 1) == target)[:, 0].tolist()
+        name = exact.layers[-1].name
+        pairs = zip(
+            method(truth.layer(name), target), method(guess.layer(name), target), strict=True
+        )
+        correlations += [_correlation(a, b) for a, b in pairs]
+    return float(np.mean(same[:count])), float(np.mean(correlations[:count]))
+
+
+def _correlation(first: F4, second: F4) -> float:
+    """Pearson's; 0 where a map is constant."""
+    if not (np.ptp(first) > 0 and np.ptp(second) > 0):
+        return 0.0
+    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])

@@ -1,0 +1,72 @@
+"""bf16 and int8 backbones against float32, on photographs and real weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.imaging import decode, view
+from engine.methods import METHODS
+from engine.models.load import load_network
+from engine.models.mxnet_network import MxnetNetwork
+from engine.models.precision import calibrate
+from engine.pipeline import network_input
+
+PHOTOGRAPHS = sorted((Path(__file__).parent.parent / "fixtures" / "reference").glob("*.png"))
+LAYERS = ("block10_add", "head_relu6")
+
+
+@pytest.fixture(scope="module")
+def definition():
+    return load_network("efficientnet_lite0")
+
+
+@pytest.fixture(scope="module")
+def images(definition):
+    size = definition.preprocessing
+    views = [view(decode(path.read_bytes(), 10**6), size) for path in PHOTOGRAPHS]
+    return network_input(views, size)
+
+
+@pytest.fixture(scope="module")
+def exact(definition, images):
+    return MxnetNetwork(definition, LAYERS, 5).forward(images)
+
+
+@pytest.fixture(scope="module")
+def ranges(definition, images):
+    return calibrate(definition, LAYERS, [images])
+
+
+def raw_maps(forward, targets):
+    return METHODS["gradcam"](forward.layer("head_relu6"), targets)
+
+
+@pytest.mark.parametrize(("precision", "least"), [("bf16", 0.98), ("int8", 0.97)])
+def test_maps_agree_with_float32(definition, images, exact, ranges, precision, least):
+    forward = MxnetNetwork(definition, LAYERS, 5, precision, ranges).forward(images)
+    targets = exact.logits.argmax(axis=1)[:, None].astype(np.int32)
+    pairs = zip(raw_maps(exact, targets), raw_maps(forward, targets))
+    correlations = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs]
+    assert min(correlations) > least
+    assert (forward.logits != exact.logits).any()
+    assert (forward.logits.argmax(axis=1) == targets[:, 0]).mean() >= 0.8
+
+
+def test_ranges_are_those_of_the_activations(ranges, images):
+    assert ranges["data"] == (pytest.approx(images.min()), pytest.approx(images.max()))
+    relu6 = [bounds for bounds in ranges.values() if bounds == (0, 6)]
+    assert len(relu6) > 10
+
+
+def test_the_same_ranges_give_the_same_numbers(definition, images, ranges):
+    """Each worker quantises for itself; the table makes them one."""
+    first, second = (
+        MxnetNetwork(definition, LAYERS, 5, "int8", ranges).forward(images).logits for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_int8_without_ranges_is_a_bug(definition):
+    with pytest.raises(ValueError, match="needs calibrated ranges"):
+        MxnetNetwork(definition, LAYERS, 5, "int8")
