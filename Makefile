@@ -33,10 +33,10 @@ $(VENV)/.ready-demo: pyproject.toml constraints.txt
 		(3, 10) <= v <= (3, 11) or sys.exit("shardcam needs Python 3.10 or 3.11, not %d.%d: make PYTHON=python3.11" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[demo]"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[cpu,demo]"
 	@$(BIN)/python -m jobs.system
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready-demo
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[demo,dev]"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[cpu,demo,dev]"
 	@touch $@

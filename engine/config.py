@@ -38,9 +38,10 @@ class RunConfig(BaseModel):
     label_from_folder: bool = Field(
         False, description="Take the first folder below SOURCE as the label of its images."
     )
-    precision: Literal["fp32", "bf16", "int8"] = Field(
+    precision: Literal["fp32", "bf16", "int8", "fp16"] = Field(
         "fp32",
-        description="Of the part below the layer; int8 calibrates on images of the source.",
+        description="Of the part below the layer: bf16 and int8 on CPUs, fp16 on GPUs. "
+        "int8 is calibrated on images of the source.",
     )
     image_size: int | None = Field(
         None, ge=8, le=4096, description="Height and width of the network's input  [default: 224]"
@@ -77,6 +78,9 @@ class RunConfig(BaseModel):
         None, ge=1, description="Ray workers  [default: as many as the CPUs allow]"
     )
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and so threads, of a worker.")
+    gpus_per_worker: float = Field(
+        0.0, ge=0, description="GPUs of a worker, a fraction to share one; 0: CPU cores only."
+    )
     address: str | None = Field(
         None, description="Ray cluster to use  [default: RAY_ADDRESS, else one started here]"
     )

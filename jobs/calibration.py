@@ -79,9 +79,10 @@ def print_agreement(calibration: Calibration, console: Console) -> None:
     )
     if top1 < LOW_TOP1 or correlation < LOW_CORRELATION:
         console.print(
-            f"[bold red]WARNING: int8 disagrees with float32 here (first class below "
-            f"{LOW_TOP1:.0%} or correlation below {LOW_CORRELATION}); use --precision fp32 "
-            "where maps matter one by one[/bold red]"
+            f"WARNING: int8 disagrees with float32 here (first class below {LOW_TOP1:.0%} or "
+            f"correlation below {LOW_CORRELATION}); use --precision fp32 where maps matter one "
+            "by one",
+            style="bold red",
         )
 
 

@@ -8,6 +8,7 @@ import click
 
 from engine.errors import ShardcamError
 from jobs.demo import demo
+from jobs.doctor import doctor
 from jobs.extract import extract
 from jobs.layers import layers
 from jobs.status import status
@@ -25,7 +26,7 @@ def cli() -> None:
     """
 
 
-for _command in (extract, status, verify, layers, demo):
+for _command in (extract, status, verify, layers, doctor, demo):
     cli.add_command(_command)
 
 

@@ -13,6 +13,7 @@ from engine.config import RunConfig
 from engine.errors import ConfigError
 from engine.results import Run, open_run
 from jobs.extract import run_extract
+from jobs.terminal import make_console
 
 PHOTOGRAPHS = (  # of those that scikit-image ships
     "astronaut.png",
@@ -36,7 +37,7 @@ def demo(source: Path | None, out: Path | None) -> None:
     Two Ray workers compute Grad-CAMs into a run directory; a contact sheet shows each
     picture, its heatmap and the predicted class.
     """
-    console = Console()
+    console = make_console()
     root = out or (RUNS / "demo" if source is None else RUNS / f"demo-{source.resolve().name}")
     config = RunConfig(
         source=str(source or example_photographs(RUNS / "photographs")),
@@ -56,7 +57,7 @@ def demo(source: Path | None, out: Path | None) -> None:
             from jobs.contact_sheet import draw_contact_sheet
 
             draw_contact_sheet(run, sheet)
-    console.print(f"[bold]look at {sheet}[/bold]")
+    console.print(f"look at {sheet}", style="bold")
 
 
 def example_photographs(folder: Path) -> Path:

@@ -19,6 +19,7 @@ from engine.workers.threads import limit_threads
 from jobs.calibration import print_agreement, write_calibration
 from jobs.options import make_config, run_options
 from jobs.progress import ProgressDisplay
+from jobs.terminal import make_console
 from jobs.wiring import driver_threads, make_executor, prepare
 
 
@@ -33,7 +34,7 @@ def extract(**options: Any) -> None:
     Example:
       shardcam extract photos --model efficientnet_lite0 --out runs/photos --save maps,overlays
     """
-    run_extract(make_config(options), Console())
+    run_extract(make_config(options), make_console())
 
 
 def run_extract(config: RunConfig, console: Console) -> RunReport:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from engine.workers.threads import limit_threads
-from jobs.system import require_system_libraries
+from jobs.system import ready_libraries
+from jobs.terminal import make_console
 
 
 @click.command()
@@ -23,7 +23,7 @@ def layers(model: str, params: str | None, image_size: int | None, everything: b
     backward pass through the part above the layer only.
     """
     limit_threads(1)
-    require_system_libraries()
+    ready_libraries()
     from engine.models.cost import shares_below
     from engine.models.layers import FEATURES, auto_layer, class_count, layer_info, layer_shapes
     from engine.models.load import load_network
@@ -45,7 +45,7 @@ def layers(model: str, params: str | None, image_size: int | None, everything: b
         mark = "  <- auto" if node.name == auto else ""
         size = "x".join(map(str, shape))
         table.add_row(node.name, node.op, size, f"{below[node.name]:.1%}", gradient + mark)
-    console = Console()
+    console = make_console()
     console.print(table)
     seen = network.preprocessing
     channels, height, width = seen.input_shape

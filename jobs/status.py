@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from engine.manifest import read_manifest
 from engine.results import ShardSummary, read_shard_summary
 from engine.types import RunPaths
+from jobs.terminal import make_console
 
 
 @click.command()
@@ -32,7 +32,7 @@ def status(run: Path) -> None:
     complete = len(done) == manifest.plan["shards"]
     state = "complete" if complete else "incomplete; the same extract command resumes it"
     table.add_row("state", state)
-    Console().print(table)
+    make_console().print(table)
 
 
 def published(paths: RunPaths, shards: int) -> list[ShardSummary]:

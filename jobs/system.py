@@ -1,16 +1,32 @@
-"""The system libraries that MXNet's wheel expects and does not bring."""
+"""The libraries that MXNet's wheel expects and does not bring."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from importlib.util import find_spec
 
 from engine.errors import ShardcamError
+from engine.models.cuda import preload_libraries
 
 PACKAGES = {  # shared object: Debian and Ubuntu, Fedora
     "libgomp.so.1": ("libgomp1", "libgomp"),
     "libquadmath.so.0": ("libquadmath0", "libquadmath"),
 }
+
+
+def ready_libraries() -> None:
+    """Make `import mxnet` possible: check the system's libraries, load NVIDIA's if installed.
+
+    Raises
+    ------
+    ShardcamError
+        A library is missing; the message names the package to install.
+    """
+    require_system_libraries()
+    if find_spec("mxnet") is None:
+        raise ShardcamError("MXNet is not installed: pip install 'shardcam[cpu]' (or [cu117])")
+    preload_libraries()
 
 
 def require_system_libraries() -> None:

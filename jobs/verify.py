@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from engine.errors import RunDirectoryError
 from engine.manifest import Manifest, read_manifest
 from engine.results import check_shard, open_run, read_shard_summary
 from engine.types import RunPaths
+from jobs.terminal import make_console
 
 
 @click.command()
@@ -24,7 +24,7 @@ def verify(run: Path, deep: bool) -> None:
     """
     paths = RunPaths(run)
     manifest = read_manifest(paths)
-    console = Console()
+    console = make_console()
     problems = [
         problem
         for number in range(manifest.plan["shards"])

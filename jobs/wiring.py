@@ -7,9 +7,10 @@ before, and ``--help`` should not load a network library.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from jobs.calibration import (
     read_calibration,
     views_of_source,
 )
-from jobs.system import require_system_libraries
+from jobs.system import ready_libraries
 
 if TYPE_CHECKING:
     from engine.models.definition import NetworkDefinition
@@ -79,11 +80,12 @@ def prepare(config: RunConfig) -> Prepared:
     ShardcamError
         Anything about the model, the source or the options that cannot work.
     """
+    _require_possible(config)
+    ready_libraries()
     from engine.methods import METHODS
     from engine.models.layers import class_count, resolve_layer
     from engine.targets import parse_targets
 
-    require_system_libraries()
     if config.method not in METHODS:
         raise ConfigError(
             f"--method: unknown method {config.method!r}; known: {', '.join(METHODS)}"
@@ -100,7 +102,7 @@ def prepare(config: RunConfig) -> Prepared:
         numbers=_numbers(config, plan, definition, layers)
         | ({"calibration": calibration.digest} if calibration else {}),
         plan={"samples": plan.listed, "shards": len(plan.shards), "shard_size": plan.shard_size},
-        versions={name: version(name) for name in LIBRARIES},
+        versions={name: _version(name) for name in LIBRARIES},
     )
     return Prepared(config, manifest, plan, layers, calibration)
 
@@ -127,7 +129,10 @@ def make_executor(prepared: Prepared) -> Executor:
         return LocalExecutor(build)
     from engine.workers.ray import RayExecutor, RayOptions
 
-    return RayExecutor(build, RayOptions(config.workers, config.cpus_per_worker, config.address))
+    options = RayOptions(
+        config.workers, config.cpus_per_worker, config.gpus_per_worker, config.address
+    )
+    return RayExecutor(build, options)
 
 
 def driver_threads(config: RunConfig) -> int:
@@ -137,7 +142,9 @@ def driver_threads(config: RunConfig) -> int:
 
 def build_runner(order: WorkerOrder) -> ShardRunner:
     """Load the model and make the function that turns one shard into one report."""
+    ready_libraries()
     from engine.methods import METHODS
+    from engine.models.cuda import require_gpu
     from engine.models.layers import class_count
     from engine.models.mxnet_network import MxnetNetwork
     from engine.pipeline import Parts, run_shard
@@ -145,12 +152,15 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
     from kernels import warm_up
 
     config = order.config
+    gpu = config.gpus_per_worker > 0
+    if gpu:
+        require_gpu()
     definition = _definition(config)
     if definition.digest() != order.model:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
     warm_up()
     network = MxnetNetwork(
-        definition, order.layers, config.batch_size, config.precision, order.ranges
+        definition, order.layers, config.batch_size, config.precision, order.ranges, gpu
     )
     classes = class_count(definition)
     targets = parse_targets(config.target, classes)
@@ -212,6 +222,24 @@ def _sink(order: WorkerOrder, specs: tuple[DatasetSpec, ...]) -> Sink:
     if "overlays" not in order.config.save:
         return shards
     return TeeSink(OverlaySink(paths, order.config.overlay_norm), shards)
+
+
+def _version(name: str) -> str:
+    """Of an installed distribution; MXNet has one for each kind of device."""
+    for variant in (name, f"{name}-cu117", f"{name}-cu112"):
+        with suppress(PackageNotFoundError):
+            return version(variant)
+    return "unknown"
+
+
+def _require_possible(config: RunConfig) -> None:
+    gpu = config.gpus_per_worker > 0
+    if config.precision == "fp16" and not gpu:
+        raise ConfigError(
+            "--precision fp16 needs a GPU (--gpus-per-worker); CPUs take bf16 or int8"
+        )
+    if config.precision in ("bf16", "int8") and gpu:
+        raise ConfigError(f"--precision {config.precision} is for CPUs; GPUs take fp16 or fp32")
 
 
 def _calibration(

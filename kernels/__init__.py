@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels._jit import cache_directory
 from kernels.colormap import JET
 from kernels.heatmap import heatmap_u8, normalize, upsample
 from kernels.overlay import overlay
@@ -20,6 +21,7 @@ __all__ = [
     "CONSTANT",
     "JET",
     "NON_FINITE",
+    "cache_directory",
     "heatmap_u8",
     "normalize",
     "overlay",

@@ -98,7 +98,7 @@ def _compile(function: Callable[..., None]) -> Callable[..., None]:
         return function
     # Numba picks the cache's place while it decorates, from this one process-wide setting.
     with _lock:
-        directory = _cache_directory()
+        directory = cache_directory()
         before = _config.CACHE_DIR
         _config.CACHE_DIR = str(directory or "")
         try:
@@ -108,7 +108,7 @@ def _compile(function: Callable[..., None]) -> Callable[..., None]:
     return compiled  # type: ignore[no-any-return]
 
 
-def _cache_directory() -> Path | None:
+def cache_directory() -> Path | None:
     """Where compiled kernels are kept; None if there is no safe, writable place."""
     try:
         if chosen := _config.CACHE_DIR:

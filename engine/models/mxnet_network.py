@@ -28,6 +28,8 @@ class MxnetNetwork:
         Images per pass. Smaller batches are padded: new shapes would grow memory.
     precision
         Of the backbone: fp32, bf16 or int8. The heads are float32 always.
+    gpu
+        Compute on the first GPU that this process sees; it must be usable.
     ranges
         What int8 needs: the ranges that :func:`engine.models.precision.calibrate` found.
 
@@ -44,13 +46,15 @@ class MxnetNetwork:
         batch_size: int,
         precision: str = FP32,
         ranges: Ranges | None = None,
+        gpu: bool = False,
     ) -> None:
         self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
         self._definition = definition
         self._input = np.zeros((batch_size, *definition.preprocessing.input_shape), np.float32)
-        self._data = mx.nd.array(self._input)
+        self._device = mx.gpu(0) if gpu else mx.cpu()
+        self._data = mx.nd.array(self._input, self._device)
         cuts = [cut(definition.graph, info.name, definition.parameters) for info in self.layers]
-        entries, program = backbone(definition, cuts)
+        entries, program = backbone(definition, cuts, self._device)
         self._backbone = lower(program, precision, ranges).bind({definition.input_name: self._data})
         self._taps = dict(zip(entries, self._backbone.outputs, strict=True))
         self._heads = self._bind_heads(cuts)
@@ -74,7 +78,7 @@ class MxnetNetwork:
             symbol = mx.sym.load_json(to_json(c.head))
             inputs = {n: self._taps[e] for n, e in zip(c.crossing, c.backbone, strict=True)}
             inputs[self._definition.input_name] = self._data
-            program = program_of(symbol, self._definition)
+            program = program_of(symbol, self._definition, self._device)
             heads[info.name] = _Head(program, inputs, c.crossing[0], self._dense_weight(c, info))
         return heads
 
@@ -97,7 +101,7 @@ class _Head:
         self, program: Program, inputs: dict[str, mx.nd.NDArray], tap: str, dense: F4 | None
     ) -> None:
         self._tap, self.dense = inputs[tap], dense
-        self._gradient = None if dense is not None else mx.nd.zeros(self._tap.shape)
+        self._gradient = None if dense is not None else mx.nd.zeros(self._tap.shape, self._tap.ctx)
         self._executor = program.bind(inputs, None if dense is not None else (tap, self._gradient))
         self.new_batch()
 
@@ -129,7 +133,7 @@ class _Head:
         one_hot[np.arange(len(target)), target] = 1
         if not self._differentiable:
             self._forward()
-        self._executor.backward([mx.nd.array(one_hot)])
+        self._executor.backward([mx.nd.array(one_hot, self._tap.ctx)])
         self._differentiable = False  # it reuses the memory of what the forward pass kept
         gradient: F4 = self._gradient.asnumpy()[: len(target)]
         return gradient

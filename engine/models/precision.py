@@ -20,7 +20,8 @@ from engine.models.graph import cut
 from engine.models.program import Program, backbone
 from engine.types import F4
 
-FP32, BF16, INT8 = "fp32", "bf16", "int8"
+FP32, BF16, INT8, FP16 = "fp32", "bf16", "int8", "fp16"
+HALVES = {BF16: "bfloat16", FP16: "float16"}
 Ranges = dict[str, tuple[float, float]]
 
 _BACKEND = "MKLDNN_QUANTIZE"
@@ -28,13 +29,15 @@ _SETTINGS = {"quantized_dtype": "auto", "calib_mode": "naive"}
 
 
 def lower(program: Program, precision: str, ranges: Ranges | None = None) -> Program:
-    """The same program at another precision; int8 needs the `ranges` of :func:`calibrate`."""
-    if precision == BF16:
-        return Program(
-            *amp.convert_model(
-                program.symbol, program.arguments, program.states, target_dtype="bfloat16"
-            )
+    """The same program at another precision; int8 needs the `ranges` of :func:`calibrate`.
+
+    bf16 and int8 run on CPUs, fp16 on GPUs.
+    """
+    if precision in HALVES:
+        symbol, arguments, states = amp.convert_model(
+            program.symbol, program.arguments, program.states, target_dtype=HALVES[precision]
         )
+        return Program(symbol, arguments, states, program.device)
     if precision == INT8:
         if ranges is None:
             raise ValueError("int8 needs calibrated ranges")
@@ -57,7 +60,7 @@ def calibrate(
         Arrays of (N,channels,H,W) preprocessed images, all of the same shape.
     """
     cuts = [cut(definition.graph, name, definition.parameters) for name in layers]
-    fused = _fused(backbone(definition, cuts)[1])
+    fused = _fused(backbone(definition, cuts, mx.cpu())[1])
     *_, collector = _quantized(fused)
     stack = np.stack(list(batches))
     data = mx.nd.array(stack[0])
@@ -77,12 +80,12 @@ def _to_int8(program: Program, ranges: Ranges) -> Program:
     symbol, arguments, states = quantization.calib_graph(
         symbol, fused.arguments, fused.states, collector, **_SETTINGS
     )
-    return Program(symbol.get_backend_symbol(_BACKEND), arguments, states)
+    return Program(symbol.get_backend_symbol(_BACKEND), arguments, states, program.device)
 
 
 def _fused(program: Program) -> Program:
     symbol = program.symbol.get_backend_symbol(_BACKEND)
-    return Program(symbol, program.arguments, program.states)
+    return Program(symbol, program.arguments, program.states, program.device)
 
 
 def _quantized(fused: Program) -> tuple[mx.sym.Symbol, Any, Any, Any]:

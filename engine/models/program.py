@@ -17,6 +17,7 @@ class Program:
     symbol: mx.sym.Symbol
     arguments: dict[str, mx.nd.NDArray]
     states: dict[str, mx.nd.NDArray]
+    device: mx.Context
 
     def bind(
         self,
@@ -31,7 +32,7 @@ class Program:
         known = {**self.arguments, **inputs}
         name, gradient = differentiate or (None, None)
         return self.symbol.bind(
-            mx.cpu(),
+            self.device,
             {argument: known[argument] for argument in self.symbol.list_arguments()},
             args_grad={name: gradient} if name else None,
             grad_req={name: "write"} if name else "null",
@@ -39,17 +40,20 @@ class Program:
         )
 
 
-def program_of(symbol: mx.sym.Symbol, definition: NetworkDefinition) -> Program:
-    """Give a part of the network its parameters."""
+def program_of(symbol: mx.sym.Symbol, definition: NetworkDefinition, device: mx.Context) -> Program:
+    """Give a part of the network its parameters, on a device."""
 
     def values(names: list[str]) -> dict[str, mx.nd.NDArray]:
         known = definition.parameters
-        return {name: mx.nd.array(known[name]) for name in names if name in known}
+        return {name: mx.nd.array(known[name], device) for name in names if name in known}
 
-    return Program(symbol, values(symbol.list_arguments()), values(symbol.list_auxiliary_states()))
+    arguments, states = symbol.list_arguments(), symbol.list_auxiliary_states()
+    return Program(symbol, values(arguments), values(states), device)
 
 
-def backbone(definition: NetworkDefinition, cuts: list[Cut]) -> tuple[list[Entry], Program]:
+def backbone(
+    definition: NetworkDefinition, cuts: list[Cut], device: mx.Context
+) -> tuple[list[Entry], Program]:
     """One program for all cuts, and the graph entry of each of its outputs.
 
     BlockGrad keeps each tap outside MXNet's operator fusion: fused, a tap returns the
@@ -58,4 +62,4 @@ def backbone(definition: NetworkDefinition, cuts: list[Cut]) -> tuple[list[Entry
     entries = list(dict.fromkeys(entry for c in cuts for entry in c.backbone))
     internals = mx.sym.load_json(to_json(Graph(definition.graph.nodes, tuple(entries))))
     taps = mx.sym.Group([mx.sym.BlockGrad(internals[i]) for i in range(len(entries))])
-    return entries, program_of(taps, definition)
+    return entries, program_of(taps, definition, device)

@@ -35,6 +35,7 @@ class RayOptions:
 
     workers: int | None  # None: as many as the CPUs allow
     cpus_per_worker: int
+    gpus_per_worker: float
     address: str | None  # None: RAY_ADDRESS, or a Ray started here
 
 
@@ -82,22 +83,28 @@ class RayExecutor:
 
     def _worker_count(self) -> int:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        cpus = int(resources.get("CPU", 0))
-        most = cpus // self._options.cpus_per_worker
+        cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        most = int(cpus // self._options.cpus_per_worker)
+        if self._options.gpus_per_worker:
+            most = min(most, int(gpus / self._options.gpus_per_worker + 1e-9))
         workers = self._options.workers or max(most, 1)
         if workers > most:
             raise WorkerError(
-                f"the Ray cluster has {cpus} CPUs: not enough for --workers {workers} "
-                f"with --cpus-per-worker {self._options.cpus_per_worker}"
+                f"the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs: not enough for "
+                f"{workers} workers with --cpus-per-worker {self._options.cpus_per_worker} "
+                f"and --gpus-per-worker {self._options.gpus_per_worker:g}"
             )
         return workers
 
     def _start_worker(self) -> None:
         actor = ray.remote(_Worker).options(
-            num_cpus=self._options.cpus_per_worker, max_restarts=0, max_task_retries=0
+            num_cpus=self._options.cpus_per_worker,
+            num_gpus=self._options.gpus_per_worker,
+            max_restarts=0,
+            max_task_retries=0,
         )
         worker: Any = actor.remote()
-        started = worker.start.remote(self._build, self._options.cpus_per_worker)
+        started = worker.start.remote(self._build, self._options)
         self._leases[started] = _Lease(worker, None)
 
     def _settle(self, ref: Any) -> Iterator[ShardReport]:
@@ -138,10 +145,11 @@ class RayExecutor:
 class _Worker:
     """The actor: a process that holds one model and runs one shard at a time."""
 
-    def start(self, build: Callable[[], ShardRunner], threads: int) -> None:
+    def start(self, build: Callable[[], ShardRunner], options: RayOptions) -> None:
         """Load the model; everything slow happens here, outside any shard's clock."""
-        limit_threads(threads)
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a CPU worker must not touch a GPU
+        limit_threads(options.cpus_per_worker)
+        if not options.gpus_per_worker:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves every GPU visible to it
         self._runner = build()
 
     def run(self, shard: Shard) -> ShardReport:
@@ -175,12 +183,25 @@ def _connect(options: RayOptions) -> None:
         return
     workers = options.workers or max((os.cpu_count() or 1) // options.cpus_per_worker, 1)
     ray.init(
+        address="local",  # else Ray joins any cluster it finds running on this machine
         num_cpus=workers * options.cpus_per_worker,
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE,
         _node_ip_address="127.0.0.1",
         **quiet,
     )
+
+
+def try_ray() -> str:
+    """Start a Ray of our own, have an actor answer, and return Ray's version."""
+    with _own_signals():
+        _connect(RayOptions(1, 1, 0, None))
+    try:
+        actor: Any = ray.remote(_Worker).options(num_cpus=1).remote()
+        ray.get(actor.__ray_ready__.remote())
+    finally:
+        ray.shutdown()
+    return str(ray.__version__)
 
 
 def _require_answer(address: str) -> None:

@@ -9,6 +9,7 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -101,9 +102,10 @@ def _pickle_unchecked(base, stream, value):
         def save_global(self, thing, name=None):
             self.write(f"c{thing.__module__}\n{thing.__qualname__}\n".encode())
 
-        dispatch = dict(pickle._Pickler.dispatch)
-        dispatch[type] = save_global
-        dispatch[type(_pickle_unchecked)] = save_global
+        dispatch: ClassVar[dict] = pickle._Pickler.dispatch | {
+            type: save_global,
+            type(_pickle_unchecked): save_global,
+        }
 
     Python(stream, 2).dump(value)
     return stream.getvalue()

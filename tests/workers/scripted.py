@@ -23,6 +23,8 @@ def _build(script, folder):
         raise ModelError("weights.params: cut short")
     if script.get("start") == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if script.get("note") == "devices":
+        Path(folder, f"devices-{os.getpid()}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
     return partial(_run, script, folder)
 
 

@@ -8,7 +8,8 @@ from tests.workers.scripted import builder, shards
 
 
 def on_ray(build):
-    return RayExecutor(build, RayOptions(workers=2, cpus_per_worker=1, address=None))
+    options = RayOptions(workers=2, cpus_per_worker=1, gpus_per_worker=0, address=None)
+    return RayExecutor(build, options)
 
 
 @pytest.mark.parametrize("make", [LocalExecutor, on_ray])
@@ -43,6 +44,6 @@ def test_workers_that_cannot_start_stop_the_run(tmp_path):
 
 
 def test_an_address_where_nothing_answers(tmp_path):
-    executor = RayExecutor(builder({}, tmp_path), RayOptions(1, 1, "127.0.0.1:1"))
+    executor = RayExecutor(builder({}, tmp_path), RayOptions(1, 1, 0, "127.0.0.1:1"))
     with pytest.raises(WorkerError, match=r"--address 127\.0\.0\.1:1: no Ray cluster answers"):
         list(executor.run(shards(1)))

@@ -1,0 +1,109 @@
+"""Finding out, before anything is computed, whether this machine's GPU can run MXNet.
+
+MXNet 1.9.1's GPU wheels hold machine code for compute capabilities 5.0 to 8.6 and no
+PTX: on 8.9 (Ada) the 8.6 code runs, on 9.0 (Hopper) and later nothing does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.errors import WorkerError
+
+OLDEST, NEWEST = (5, 0), (8, 9)
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, cuda.h
+# In the order in which they need each other.
+LIBRARIES = (
+    "libcudart.so.11.0",
+    "libnvToolsExt.so.1",
+    "libnvrtc.so.11.2",
+    "libcublasLt.so.11",
+    "libcublas.so.11",
+    "libcufft.so.10",
+    "libcurand.so.10",
+    "libcusparse.so.11",
+    "libcusolver.so.11",
+    "libcudnn.so.8",
+    "libnccl.so.2",
+)
+Loader = Callable[[str], Any]
+
+
+def preload_libraries(packages: Path | None = None) -> list[str]:
+    """Load NVIDIA's libraries from their PyPI packages, so that MXNet's GPU wheel finds them.
+
+    Returns
+    -------
+    list of str
+        What was loaded; a library that is not there is left to the system's loader.
+    """
+    root = (packages or Path(sysconfig.get_paths()["purelib"])) / "nvidia"
+    loaded = []
+    for name in LIBRARIES:
+        for path in sorted(root.glob(f"*/lib/{name}")):
+            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+            loaded.append(name)
+    return loaded
+
+
+def compute_capability(load: Loader = ctypes.CDLL) -> tuple[int, int] | None:
+    """Of the first GPU that this process may see; None if there is none."""
+    try:
+        cuda = load("libcuda.so.1")
+    except OSError:
+        return None
+    device, count = ctypes.c_int(), ctypes.c_int()
+    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return None
+    cuda.cuDeviceGet(ctypes.byref(device), 0)
+    values = []
+    for attribute in (_MAJOR, _MINOR):
+        value = ctypes.c_int()
+        cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+        values.append(value.value)
+    return values[0], values[1]
+
+
+def gpu_refusal(built_with_cuda: bool, capability: tuple[int, int] | None) -> str | None:
+    """Why this process cannot compute on a GPU, and what to do; None if it can."""
+    if not built_with_cuda:
+        return (
+            "this MXNet was built without CUDA; install shardcam[cu117] or shardcam[cu112] in "
+            "place of shardcam[cpu]"
+        )
+    if capability is None:
+        return "no GPU is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES"
+    found = ".".join(map(str, capability))
+    if capability > NEWEST:
+        return (
+            f"the GPU has compute capability {found}; MXNet 1.9.1 has code for at most "
+            "8.6, which runs up to 8.9 (Ada). Hopper and later need an MXNet built from source, "
+            "as in NVIDIA's MXNet containers; else leave --gpus-per-worker out"
+        )
+    if capability < OLDEST:
+        return f"the GPU has compute capability {found}; MXNet 1.9.1 needs at least 5.0"
+    return None
+
+
+def mxnet_has_cuda() -> bool:
+    """Whether the installed MXNet was built for GPUs."""
+    import mxnet as mx
+
+    return bool(mx.runtime.Features().is_enabled("CUDA"))
+
+
+def require_gpu() -> None:
+    """Never fall back to the CPU in silence.
+
+    Raises
+    ------
+    WorkerError
+        This process cannot compute on a GPU.
+    """
+    reason = gpu_refusal(mxnet_has_cuda(), compute_capability())
+    if reason is not None:
+        raise WorkerError(f"--gpus-per-worker: {reason}")

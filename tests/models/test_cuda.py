@@ -1,0 +1,78 @@
+"""Refusals that need no GPU to be tested, and the order in which libraries are loaded."""
+
+import ctypes
+import re
+
+import pytest
+
+from engine.errors import WorkerError
+from engine.models import cuda
+
+
+@pytest.mark.parametrize(
+    ("built", "capability", "message"),
+    [
+        (False, (8, 0), "built without CUDA; install shardcam"),
+        (True, None, "no GPU is visible"),
+        (True, (9, 0), "compute capability 9.0.*Hopper"),
+        (True, (12, 0), "compute capability 12.0"),
+        (True, (3, 7), "needs at least 5.0"),
+    ],
+)
+def test_refusals(built, capability, message):
+    assert re.search(message, cuda.gpu_refusal(built, capability))
+
+
+@pytest.mark.parametrize("capability", [(5, 0), (7, 5), (8, 6), (8, 9)])
+def test_gpus_that_run(capability):
+    assert cuda.gpu_refusal(True, capability) is None
+
+
+class FakeDriver:
+    """libcuda with the given GPUs."""
+
+    def __init__(self, *capabilities):
+        self._capabilities = capabilities
+
+    def cuInit(self, _flags):
+        return 0
+
+    def cuDeviceGetCount(self, count):
+        count._obj.value = len(self._capabilities)
+        return 0
+
+    def cuDeviceGet(self, device, number):
+        device._obj.value = number
+        return 0
+
+    def cuDeviceGetAttribute(self, value, attribute, device):
+        value._obj.value = self._capabilities[device.value][attribute - 75]
+        return 0
+
+
+def test_compute_capability_is_that_of_the_first_visible_gpu():
+    assert cuda.compute_capability(lambda _: FakeDriver((8, 6), (9, 0))) == (8, 6)
+    assert cuda.compute_capability(lambda _: FakeDriver()) is None
+
+
+def test_no_driver_is_no_gpu():
+    def missing(name):
+        raise OSError(name)
+
+    assert cuda.compute_capability(missing) is None
+
+
+def test_this_machine_refuses_rather_than_falls_back():
+    """The tests' MXNet is the CPU build: asking it for a GPU is an error."""
+    with pytest.raises(WorkerError, match="--gpus-per-worker: this MXNet was built without CUDA"):
+        cuda.require_gpu()
+
+
+def test_libraries_are_loaded_from_their_packages_in_order(tmp_path, monkeypatch):
+    for folder, name in [("cudnn", "libcudnn.so.8"), ("cuda_runtime", "libcudart.so.11.0")]:
+        (tmp_path / "nvidia" / folder / "lib").mkdir(parents=True)
+        (tmp_path / "nvidia" / folder / "lib" / name).touch()
+    opened = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda path, mode: opened.append((path, mode)))
+    assert cuda.preload_libraries(tmp_path) == ["libcudart.so.11.0", "libcudnn.so.8"]
+    assert [mode for _, mode in opened] == [ctypes.RTLD_GLOBAL] * 2

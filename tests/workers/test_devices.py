@@ -1,0 +1,54 @@
+"""Each worker sees exactly its device: two fake GPUs on a Ray head started for the test."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from engine.errors import WorkerError
+from engine.workers.ray import RayExecutor, RayOptions
+from tests.workers.scripted import builder, shards
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A Ray head with 4 CPUs and 2 GPUs that are not there."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    start = ["start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}"]
+    size = ["--num-cpus=4", "--num-gpus=2", "--include-dashboard=false"]
+    subprocess.run([*ray, *start, *size], env=environment, check=True, capture_output=True)
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    yield f"127.0.0.1:{port}"
+    del os.environ["RAY_AUTH_MODE"]
+    subprocess.run([*ray, "stop", "--force"], env=environment, check=True, capture_output=True)
+
+
+def devices_seen(tmp_path, options):
+    list(RayExecutor(builder({"note": "devices"}, tmp_path), options).run(shards(8)))
+    return {p.read_text() for p in tmp_path.glob("devices-*")}
+
+
+def test_each_gpu_worker_sees_one_gpu_and_no_two_the_same(head, tmp_path):
+    assert devices_seen(tmp_path, RayOptions(None, 1, 1, head)) == {"0", "1"}
+    assert len(list(tmp_path.glob("devices-*"))) == 2
+
+
+def test_two_workers_share_a_gpu_by_fractions(head, tmp_path):
+    devices_seen(tmp_path, RayOptions(None, 1, 0.5, head))
+    seen = sorted(p.read_text() for p in tmp_path.glob("devices-*"))
+    assert seen == ["0", "0", "1", "1"]
+
+
+def test_cpu_workers_see_no_gpu(head, tmp_path):
+    assert devices_seen(tmp_path, RayOptions(2, 1, 0, head)) == {""}
+
+
+def test_more_gpus_than_there_are(head, tmp_path):
+    with pytest.raises(WorkerError, match="4 CPUs and 2 GPUs: not enough for 3 workers"):
+        devices_seen(tmp_path, RayOptions(3, 1, 1, head))
