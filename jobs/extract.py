@@ -14,13 +14,17 @@ from engine.config import RunConfig
 from engine.driver import RunReport, execute
 from engine.errors import Interrupted, TooManyFailures
 from engine.manifest import open_run_directory
+from engine.results import open_run
 from engine.types import RunPaths
 from engine.workers.threads import limit_threads
 from jobs.calibration import print_agreement, write_calibration
+from jobs.class_names import class_names
 from jobs.options import make_config, run_options
 from jobs.progress import ProgressDisplay
 from jobs.terminal import make_console
 from jobs.wiring import driver_threads, make_executor, prepare
+
+SHOWN = 10  # predictions that are printed
 
 
 @click.command()
@@ -63,6 +67,7 @@ def run_extract(config: RunConfig, console: Console) -> RunReport:
             display,
         )
     print_report(report, prepared.paths, console)
+    print_predictions(config, console)
     if config.max_failed is not None and report.failed > config.max_failed * report.listed:
         raise TooManyFailures(
             f"{report.failed} of {report.listed} samples failed, more than --max-failed "
@@ -85,6 +90,22 @@ def print_report(report: RunReport, paths: RunPaths, console: Console) -> None:
     table.add_row("written", f"{paths.index} (all rows), {paths.report}")
     if paths.overlays.is_dir():
         table.add_row("pictures", str(paths.overlays))
+    console.print(table)
+
+
+def print_predictions(config: RunConfig, console: Console) -> None:
+    """The first images of a run, each with its first class."""
+    name_of = class_names(config)
+    table = Table(box=None)
+    for column in ("image", "class", "score"):
+        table.add_column(column, justify="right" if column == "score" else "left")
+    with open_run(config.out) as run:
+        shown = slice(0, SHOWN)
+        classes, scores = run["top_class"][shown, 0], run["top_score"][shown, 0]
+        for key, number, score in zip(run.keys[shown], classes, scores, strict=True):
+            table.add_row(key, name_of(int(number)), f"{score:.2f}")
+        if len(run) > SHOWN:
+            table.add_row(f"and {len(run) - SHOWN} more", "", "")
     console.print(table)
 
 

@@ -27,6 +27,7 @@ from jobs.calibration import (
     read_calibration,
     views_of_source,
 )
+from jobs.class_names import class_names
 from jobs.system import ready_libraries
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def prepare(config: RunConfig) -> Prepared:
         raise ConfigError(
             f"--method: unknown method {config.method!r}; known: {', '.join(METHODS)}"
         )
+    class_names(config)  # a bad file should be told now, not after the work
     plan = make_plan(make_reader(config).samples(), config.limit, config.shard_size)
     definition = _definition(config)
     layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in config.layer))
