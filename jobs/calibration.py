@@ -87,9 +87,13 @@ def print_agreement(calibration: Calibration, console: Console) -> None:
 
 
 def calibrate_on_source(
-    definition: NetworkDefinition, layers: tuple[str, ...], method: Method, views: list[View]
+    definition: NetworkDefinition,
+    layers: tuple[str, ...],
+    method: Method,
+    views: list[View],
+    precision: str = "int8",
 ) -> Calibration:
-    """Ranges from the first half of the views, agreement on the second.
+    """Ranges from the first half of the views; agreement of a precision on the second.
 
     Raises
     ------
@@ -97,7 +101,7 @@ def calibrate_on_source(
         There is no view.
     """
     from engine.models.mxnet_network import MxnetNetwork
-    from engine.models.precision import INT8, calibrate
+    from engine.models.precision import calibrate
 
     if not views:
         raise SourceError("no image of the source can be decoded: nothing to calibrate int8 on")
@@ -107,7 +111,7 @@ def calibrate_on_source(
     top1 = correlation = None
     if held:
         exact = MxnetNetwork(definition, layers, BATCH)
-        fast = MxnetNetwork(definition, layers, BATCH, INT8, ranges)
+        fast = MxnetNetwork(definition, layers, BATCH, precision, ranges)
         top1, correlation = _agreement(exact, fast, method, _batches(held, definition), len(held))
     return Calibration(ranges, half, len(held), top1, correlation)
 

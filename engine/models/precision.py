@@ -2,12 +2,15 @@
 
 int8 follows MXNet's oneDNN recipe: fuse, insert quantised operators, give each its
 range, fuse again.  The ranges are the smallest and largest values that float32 showed
-on a few images ("naive" calibration: on photographs its maps agree better with float32
-than those of entropy calibration, see the README).
+on a few images ("naive" calibration: its maps agree better with float32 than those of
+entropy calibration).  The first convolution stays in float32: for a tenth of the speed
+EfficientNet-Lite0's first class agrees on 77 % instead of 54 % of scikit-image's
+photographs and textures.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,6 +28,7 @@ HALVES = {BF16: "bfloat16", FP16: "float16"}
 Ranges = dict[str, tuple[float, float]]
 
 _BACKEND = "MKLDNN_QUANTIZE"
+_FUSED_CONVOLUTION = "_sg_mkldnn_conv"
 _SETTINGS = {"quantized_dtype": "auto", "calib_mode": "naive"}
 
 
@@ -89,7 +93,14 @@ def _fused(program: Program) -> Program:
 
 
 def _quantized(fused: Program) -> tuple[mx.sym.Symbol, Any, Any, Any]:
+    nodes = json.loads(fused.symbol.tojson())["nodes"]
+    convolutions = [n["name"] for n in nodes if n["op"].startswith(_FUSED_CONVOLUTION)]
     found: tuple[mx.sym.Symbol, Any, Any, Any] = quantization.quantize_graph(
-        fused.symbol, fused.arguments, fused.states, quantize_mode="smart", **_SETTINGS
+        fused.symbol,
+        fused.arguments,
+        fused.states,
+        quantize_mode="smart",
+        excluded_sym_names=convolutions[:1],
+        **_SETTINGS,
     )
     return found

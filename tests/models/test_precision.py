@@ -53,8 +53,8 @@ def test_maps_agree_with_float32(definition, images, exact, ranges, precision, l
     assert (forward.logits.argmax(axis=1) == targets[:, 0]).mean() >= 0.8
 
 
-def test_ranges_are_those_of_the_activations(ranges, images):
-    assert ranges["data"] == (pytest.approx(images.min()), pytest.approx(images.max()))
+def test_ranges_are_those_of_the_activations(ranges):
+    assert "data" not in ranges  # the first convolution stays in float32
     relu6 = [bounds for bounds in ranges.values() if bounds == (0, 6)]
     assert len(relu6) > 10
 

@@ -1,0 +1,65 @@
+"""Forward passes in fp32, bf16 and int8: images per second, and agreement with fp32.
+
+All cores, batches of 8. Agreement is on scikit-image's photographs and textures: half of
+them calibrate int8, the other half are compared. Networks without real weights here have
+random ones, and their agreement says little.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from engine.config import RunConfig
+from engine.imaging import EXTENSIONS
+from engine.methods import METHODS
+from engine.models.layers import auto_layer
+from engine.models.load import load_network
+from engine.models.mxnet_network import MxnetNetwork
+from engine.planning import make_plan
+from engine.readers.folder import FolderReader
+from engine.workers.threads import limit_threads
+from jobs.calibration import BATCH, Calibration, calibrate_on_source, views_of_source
+
+MODELS = {"efficientnet_lite0": None, "resnet50_v1": "random", "vgg16": "random"}
+MAX_PIXELS = RunConfig.model_fields["max_pixels"].default
+
+limit_threads(os.cpu_count() or 1)
+
+
+@cache
+def prepared(model: str, precision: str) -> tuple[Any, str, Calibration]:
+    definition = load_network(model, MODELS[model])
+    layer = auto_layer(definition)
+    spec = find_spec("skimage")
+    assert spec is not None and spec.origin is not None
+    reader = FolderReader(Path(spec.origin).parent / "data", EXTENSIONS)
+    plan = make_plan(reader.samples(), None, None)
+    views = views_of_source(plan, reader, definition.preprocessing, MAX_PIXELS)
+    calibration = calibrate_on_source(definition, (layer,), METHODS["gradcam"], views, precision)
+    return definition, layer, calibration
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_forward(benchmark: BenchmarkFixture, model: str, precision: str) -> None:
+    benchmark.group = f"{BATCH} images, {model}"
+    definition, layer, calibration = prepared(model, precision)
+    network = MxnetNetwork(definition, (layer,), BATCH, precision, calibration.ranges)
+    shape = (BATCH, *definition.preprocessing.input_shape)
+    images = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
+    result = benchmark.pedantic(lambda: network.forward(images).logits, rounds=10, warmup_rounds=3)
+    assert np.isfinite(result).all()
+    benchmark.extra_info |= {
+        "images_per_second": round(BATCH / benchmark.stats.stats.median, 1),
+        "top1_agreement": calibration.top1_agreement,
+        "map_correlation": calibration.map_correlation,
+    }
+    print(f"\n{model} {precision}: {benchmark.extra_info}")
