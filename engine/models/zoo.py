@@ -11,22 +11,14 @@ from mxnet.gluon.model_zoo import vision
 
 from engine.config import RANDOM_PARAMS
 from engine.errors import ModelError
+from engine.models import torchvision_layout
 from engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
 from engine.models.graph import inference_form, parse
 from engine.models.weight_files import Weights, read_weights
 from engine.types import F4, Preprocessing
 
-# Of the same architecture in torchvision, layer for layer.
-SAME_AS_TORCHVISION = (
-    "alexnet",
-    *(f"densenet{n}" for n in (121, 161, 169, 201)),
-    *(f"resnet{n}_v1" for n in (18, 34)),
-    "squeezenet1.0",
-    "squeezenet1.1",
-    *(f"vgg{n}{bn}" for n in (11, 13, 16, 19) for bn in ("", "_bn")),
-)
 NAMES = (
-    *SAME_AS_TORCHVISION,
+    *torchvision_layout.SAME,
     "inceptionv3",
     *(f"mobilenet{width}" for width in ("1.0", "0.75", "0.5", "0.25")),
     *(f"mobilenetv2_{width}" for width in ("1.0", "0.75", "0.5", "0.25")),
@@ -34,12 +26,6 @@ NAMES = (
     *(f"resnet{n}_v2" for n in (18, 34, 50, 101, 152)),
 )
 _SIZES = {"inceptionv3": 299}
-_TORCH_PARTS = {  # the last part of a torch name: what Gluon calls it
-    "weight": ("weight", "gamma"),
-    "bias": ("bias", "beta"),
-    "running_mean": ("running_mean",),
-    "running_var": ("running_var",),
-}
 
 
 def zoo_network(name: str, params: str | None, image_size: int | None = None) -> NetworkDefinition:
@@ -133,15 +119,12 @@ def _by_own_names(weights: Weights, net: Any) -> Weights:
 
 
 def _from_torch(path: Path, name: str, weights: Weights, own: list[str]) -> Weights:
-    """torchvision's names, matched in order: both sides list their layers as they define them."""
-    if name not in SAME_AS_TORCHVISION:
+    if name not in torchvision_layout.SAME:
         raise ModelError(
             f"{path}: not Gluon's weights, and torchvision's network is another one than Gluon's "
             f"{name}; export it to ONNX and give --model FILE.onnx"
         )
-    theirs = [key for key in weights if not key.endswith("num_batches_tracked")]
-    pairs = list(zip(theirs, own, strict=False))
-    alike = all(o.endswith(_TORCH_PARTS.get(t.rpartition(".")[2], ())) for t, o in pairs)
-    if len(theirs) != len(own) or not alike:
+    names = torchvision_layout.matched(list(weights), own)
+    if names is None:
         raise ModelError(f"{path}: not weights of {name}: its layers are not those of the network")
-    return {o: weights[t] for t, o in pairs}
+    return {ours: weights[theirs] for ours, theirs in names.items()}
