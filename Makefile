@@ -14,18 +14,29 @@ demo: $(VENV)/.ready-demo
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -q
 
-test-all: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -q -m "slow or not slow"
+test-all: $(VENV)/.ready-dev build/torch-exports/.ready
+	SHARDCAM_TORCH_EXPORTS=build/torch-exports $(BIN)/python -m pytest -q -m "slow or not slow"
+
+# What the slow tests compare with, written by a PyTorch in an environment of its own (5 GB).
+build/torch-exports/.ready: tests/models/export_torchvision.py tests/models/export_torch_weights.py
+	@test -x .venv-torch/bin/python || $(PYTHON) -m venv .venv-torch
+	@.venv-torch/bin/python -m pip install -q --disable-pip-version-check torch==2.14.1 \
+		torchvision==0.29.1 onnx onnxscript safetensors
+	@mkdir -p build/torch-exports
+	.venv-torch/bin/python tests/models/export_torchvision.py build/torch-exports
+	.venv-torch/bin/python tests/models/export_torch_weights.py build/torch-exports
+	@touch $@
 
 bench: $(VENV)/.ready-dev
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks/test_kernels.py $(BENCH)
 	$(BIN)/python -m pytest -q benchmarks/test_pipeline.py $(BENCH)
+	$(BIN)/python -m pytest -q -s benchmarks/test_precision.py $(BENCH)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-torch build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 # demo: what make demo needs. dev: that, and what the tests need.
 $(VENV)/.ready-demo: pyproject.toml constraints.txt
