@@ -25,6 +25,7 @@ def load_network(
     """
     from engine.models.checkpoint import SUFFIX, checkpoint_network
     from engine.models.efficientnet_lite import efficientnet_lite0
+    from engine.models.onnx_file import load_onnx
     from engine.models.zoo import NAMES, zoo_network
 
     if model == LITE0:
@@ -35,8 +36,12 @@ def load_network(
         return zoo_network(model, params, image_size)
     if model.endswith(SUFFIX):
         return checkpoint_network(Path(model), params, image_size or 224)
+    if model.endswith(".onnx"):
+        if params is not None:
+            raise ModelError(f"{model}: has its weights in it; leave --params out")
+        return load_onnx(Path(model), image_size)
     near = difflib.get_close_matches(model, (LITE0, *NAMES), n=3, cutoff=0.5)
     offer = f"nearest: {', '.join(near)}" if near else f"known: {', '.join((LITE0, *NAMES))}"
     raise ConfigError(
-        f"--model: unknown model {model!r}; give a NAME{SUFFIX} file or a name; {offer}"
+        f"--model: unknown model {model!r}; give a NAME{SUFFIX} or .onnx file or a name; {offer}"
     )

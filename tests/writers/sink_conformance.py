@@ -14,7 +14,7 @@ from engine.protocols import Sink
 from engine.types import Failure, LayerInfo, LayerMaps, ResultBatch, Sample, Shard, View
 
 CLASSES, TARGETS, VIEW = 3, 2, (8, 10)
-LAYER = LayerInfo("stage/conv", (4, 5, 7), closed_form=False, pooled_dense=False)
+LAYER = LayerInfo("stage/conv", (4, 5, 7), closed_form=False)
 KEY_BYTES = 19
 SAVED = ("maps", "activations", "pooled", "logits", "heatmaps")
 
