@@ -12,8 +12,8 @@ turns it into one printed line and an exit code::
     |-- WorkerError          exit 1   a worker that cannot start, or dies again and again
     |-- AccountingError      exit 1   listed != ok + failed
     |-- TooManyFailures      exit 3   the run is done, but more samples failed than allowed
-    |-- Interrupted          exit 4   stopped by Ctrl-C or SIGTERM; the same command resumes
     `-- DiskFull             exit 5   no space left; free some and the same command resumes
+    Interrupted              exit 4   stopped by Ctrl-C or SIGTERM; the same command resumes
 """
 
 
@@ -55,8 +55,11 @@ class TooManyFailures(ShardcamError):
     exit_code = 3
 
 
-class Interrupted(ShardcamError):
-    """Stopped by a signal; what was published stays, the same command resumes."""
+class Interrupted(BaseException):
+    """Stopped by a signal; what was published stays, the same command resumes.
+
+    No Exception: a signal can come while any library runs, and many of them catch those.
+    """
 
     exit_code = 4
 

@@ -34,26 +34,40 @@ def decode(data: bytes, max_pixels: int) -> U1:
     """
     if not data:
         raise UndecodableImage("empty", "the file is empty")
-    width, height = _size_in_header(data)
+    form, (width, height) = _header(data)
     if width * height > max_pixels:
         raise UndecodableImage(
             "oversized", f"{width}x{height} pixels; at most {max_pixels} are allowed (--max-pixels)"
         )
+    pixels = _decode_gif(data) if form == "GIF" else _decode(data)
+    if pixels is None:
+        raise UndecodableImage("undecodable", "the image data is truncated or damaged")
+    return pixels
+
+
+def _decode(data: bytes) -> U1 | None:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         raise UndecodableImage("undecodable", f"{error.err}".strip()) from error
-    if pixels is None:
-        raise UndecodableImage("undecodable", "the image data is truncated or damaged")
-    return pixels.astype(np.uint8, copy=False)
+    return None if pixels is None else pixels.astype(np.uint8, copy=False)
 
 
-def _size_in_header(data: bytes) -> tuple[int, int]:
-    Image.MAX_IMAGE_PIXELS = None  # Pillow decodes nothing here, and the bound is the caller's
+def _decode_gif(data: bytes) -> U1 | None:
+    """The first frame, by Pillow: OpenCV's wheel has no GIF decoder."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("GIF",)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, EOFError, IndexError):
+        return None
+
+
+def _header(data: bytes) -> tuple[str, tuple[int, int]]:
+    """Format, and width and height, without decoding."""
+    Image.MAX_IMAGE_PIXELS = None  # the bound is the caller's
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-            width, height = header.size
-            return width, height
+            return str(header.format), header.size
     except Exception as error:  # header parsers raise nearly anything on hostile bytes
         known = "/".join(FORMATS)
         raise UndecodableImage(

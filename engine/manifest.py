@@ -97,15 +97,32 @@ def write_atomically(paths: RunPaths, name: str, text: str) -> None:
 def _require_same(paths: RunPaths, stored: Manifest, wanted: Manifest) -> None:
     if stored.fingerprint == wanted.fingerprint:
         return
-    before, after = _normal(stored.numbers), _normal(wanted.numbers)
+    before, after = _flat(_normal(stored.numbers)), _flat(_normal(wanted.numbers))
     changed = [
-        f"{name}: {_short(before.get(name))} there, {_short(after.get(name))} now"
+        _difference(name, before.get(name), after.get(name))
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
     ]
     raise RunDirectoryError(
-        f"{paths.root}: holds another run; give --out another directory ({'; '.join(changed)})"
+        f"{paths.root}: holds another run ({'; '.join(changed)}); give another --out, or delete it"
     )
+
+
+def _difference(name: str, before: Any, after: Any) -> str:
+    if name == "source":
+        return "the source's files are others, or of other sizes or labels"
+    return f"{name}: {_short(before)} there, {_short(after)} now"
+
+
+def _flat(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Nested options by dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in numbers.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": v for inner, v in value.items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def _normal(numbers: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -21,6 +21,10 @@ class Plan:
     shard_size: int
     key_bytes: int  # length of the longest key, in UTF-8
     listing: str  # SHA-256 of every key, label and size
+
+    def samples(self) -> Iterator[Sample]:
+        """Every sample, in order."""
+        return (sample for shard in self.shards for sample in shard.samples)
 
     @property
     def listed(self) -> int:

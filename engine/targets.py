@@ -60,7 +60,7 @@ def parse_targets(text: str, classes: int) -> Targets:
     except ValueError:
         raise ConfigError(f"{_USAGE}, not {text!r}") from None
     if not 1 <= targets.count <= classes:
-        raise ConfigError(f"--target {text}: the network has {classes} classes")
+        raise ConfigError(f"--target {text}: explains 1 to {classes} classes, as the network has")
     wrong = [c for c in targets.classes if not 0 <= c < classes]
     if wrong or len(set(targets.classes)) < len(targets.classes):
         what = f"no class {wrong[0]}" if wrong else "a class is named twice"

@@ -123,7 +123,7 @@ def views_of_source(
 
     The first ones would all be of one class where folders are classes.
     """
-    samples = [sample for shard in plan.shards for sample in shard.samples]
+    samples = list(plan.samples())
     chosen = np.unique(np.linspace(0, len(samples) - 1, 2 * IMAGES).astype(int))
     views = []
     for number in np.random.RandomState(0).permutation(chosen):

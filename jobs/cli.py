@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from engine.errors import ShardcamError
+from engine.errors import Interrupted, ShardcamError
 from jobs.demo import demo
 from jobs.doctor import doctor
 from jobs.extract import extract
@@ -34,6 +34,6 @@ def main() -> None:
     """Run the command line and exit."""
     try:
         cli(prog_name="shardcam")
-    except ShardcamError as error:
+    except (ShardcamError, Interrupted) as error:
         click.echo(f"shardcam: {error}", err=True)
         sys.exit(error.exit_code)

@@ -21,7 +21,7 @@ from jobs.calibration import print_agreement, write_calibration
 from jobs.class_names import class_names
 from jobs.options import make_config, run_options
 from jobs.progress import ProgressDisplay
-from jobs.terminal import make_console
+from jobs.terminal import make_console, printable
 from jobs.wiring import driver_threads, make_executor, prepare
 
 SHOWN = 10  # predictions that are printed
@@ -67,7 +67,12 @@ def run_extract(config: RunConfig, console: Console) -> RunReport:
             display,
         )
     print_report(report, prepared.paths, console)
-    print_predictions(config, console)
+    if report.ok:
+        print_predictions(config, console)
+    if not report.ok:
+        raise TooManyFailures(
+            f"none of {report.listed} images gave a map; see {prepared.paths.failures}"
+        )
     if config.max_failed is not None and report.failed > config.max_failed * report.listed:
         raise TooManyFailures(
             f"{report.failed} of {report.listed} samples failed, more than --max-failed "
@@ -103,7 +108,7 @@ def print_predictions(config: RunConfig, console: Console) -> None:
         shown = slice(0, SHOWN)
         classes, scores = run["top_class"][shown, 0], run["top_score"][shown, 0]
         for key, number, score in zip(run.keys[shown], classes, scores, strict=True):
-            table.add_row(key, name_of(int(number)), f"{score:.2f}")
+            table.add_row(printable(key), name_of(int(number)), f"{score:.2f}")
         if len(run) > SHOWN:
             table.add_row(f"and {len(run) - SHOWN} more", "", "")
     console.print(table)

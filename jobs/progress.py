@@ -19,8 +19,9 @@ class ProgressDisplay:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bar: Progress | None = None
-        self._failed = self._done_before = self._done = self._shards = 0
-        self._start = self._last_line = time.monotonic()
+        self._failed = self._done = self._shards = 0
+        self._last_line = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when the first shard came, images by then
 
     def __enter__(self) -> ProgressDisplay:
         return self
@@ -34,8 +35,7 @@ class ProgressDisplay:
         self._total = plan.listed
         self._shards_total = len(plan.shards)
         self._shards = len(plan.shards) - len(todo)
-        self._done = self._done_before = plan.listed - sum(len(s.samples) for s in todo)
-        self._start = time.monotonic()
+        self._done = plan.listed - sum(len(s.samples) for s in todo)
         if self._shards:
             self._console.print(f"resuming: {self._shards} of {self._shards_total} shards are done")
         if todo and self._console.is_terminal:
@@ -46,6 +46,7 @@ class ProgressDisplay:
         self._shards += 1
         self._done += report.listed
         self._failed += report.failed
+        self._first = self._first or (time.monotonic(), self._done)
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=self._note())
         elif self._due():
@@ -66,13 +67,18 @@ class ProgressDisplay:
         finished = self._shards == self._shards_total
         return finished or time.monotonic() - self._last_line >= LINE_EVERY
 
-    def _rate(self) -> float:
-        return (self._done - self._done_before) / max(time.monotonic() - self._start, 1e-9)
+    def _rate(self) -> float | None:
+        """Images per second since the first shard: before it, workers were starting."""
+        if self._first is None or self._done == self._first[1]:
+            return None
+        start, done = self._first
+        return (self._done - done) / max(time.monotonic() - start, 1e-9)
 
     def _note(self) -> str:
-        shards = f"shards {self._shards}/{self._shards_total}"
-        return f"{self._rate():.1f} images/s, {shards}, {self._failed} failed"
+        rate = self._rate()
+        speed = "" if rate is None else f"{rate:.1f} images/s, "
+        return f"{speed}shards {self._shards}/{self._shards_total}, {self._failed} failed"
 
     def _left(self) -> str:
-        seconds = (self._total - self._done) / self._rate()
-        return f"{seconds:.0f} s left"
+        rate = self._rate()
+        return "" if rate is None else f", {(self._total - self._done) / rate:.0f} s left"

@@ -12,6 +12,8 @@ from engine.results import check_shard, open_run, read_shard_summary
 from engine.types import RunPaths
 from jobs.terminal import make_console
 
+SHOWN = 20  # problems that are printed
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
@@ -30,8 +32,10 @@ def verify(run: Path, deep: bool) -> None:
         for number in range(manifest.plan["shards"])
         if (problem := check_shard(paths.shard(number), number, manifest.fingerprint, deep))
     ]
-    for problem in problems:
-        console.print(problem, markup=False, highlight=False, soft_wrap=True)
+    for problem in problems[:SHOWN]:
+        console.print(problem, soft_wrap=True)
+    if len(problems) > SHOWN:
+        console.print(f"and {len(problems) - SHOWN} more")
     if problems:
         raise RunDirectoryError(
             f"{run}: {len(problems)} of {manifest.plan['shards']} shards are bad"

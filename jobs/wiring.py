@@ -19,7 +19,7 @@ from engine.errors import ConfigError, ModelError
 from engine.manifest import Manifest
 from engine.planning import Plan, make_plan
 from engine.protocols import Executor, Reader, ShardRunner, Sink
-from engine.types import LayerInfo, RunPaths
+from engine.types import NO_LABEL, LayerInfo, RunPaths
 from engine.writers.schema import SCHEMA_VERSION, DatasetSpec, dataset_specs
 from jobs.calibration import (
     Calibration,
@@ -96,8 +96,10 @@ def prepare(config: RunConfig) -> Prepared:
     definition = _definition(config)
     layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in config.layer))
     classes = class_count(definition)
-    parse_targets(config.target, classes)
+    targets = parse_targets(config.target, classes)
     _require_explainable(config, layers)
+    if targets.kind == "label" and not any(s.label != NO_LABEL for s in plan.samples()):
+        raise ConfigError("--target label: no sample has a label; see --label-from-folder")
     calibration = _calibration(config, definition, layers, plan)
     manifest = Manifest(
         config=config.absolute().model_dump(mode="json"),
@@ -235,6 +237,8 @@ def _version(name: str) -> str:
 
 
 def _require_possible(config: RunConfig) -> None:
+    if config.executor == "local" and (config.workers or config.address):
+        raise ConfigError("--workers and --address are for --executor ray")
     gpu = config.gpus_per_worker > 0
     if config.precision == "fp16" and not gpu:
         raise ConfigError(

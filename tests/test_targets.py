@@ -28,8 +28,8 @@ def test_classes_chosen(text, expected):
     ("text", "message"),
     [
         ("best", "takes top1, topK, label or class"),
-        ("top0", "has 4 classes"),
-        ("top5", "has 4 classes"),
+        ("top0", "1 to 4 classes"),
+        ("top5", "1 to 4 classes"),
         ("class:4", "no class 4; the network has classes 0 to 3"),
         ("class:1,1", "named twice"),
         ("class:", "takes top1"),

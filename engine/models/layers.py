@@ -97,8 +97,8 @@ def resolve_layer(network: NetworkDefinition, wanted: str) -> LayerInfo:
     if name not in shapes and name.removesuffix("_output") in shapes:
         name = name.removesuffix("_output")
     if name not in shapes:
-        near = difflib.get_close_matches(name, shapes, n=3, cutoff=0.3)
-        offer = f"; nearest: {', '.join(near)}" if near else ""
+        near = difflib.get_close_matches(name, shapes, n=3, cutoff=0.6)
+        offer = f"; nearest: {', '.join(near)}" if near else "; shardcam layers lists them"
         raise ConfigError(f"--layer: {network.name} has no layer {wanted!r}{offer}")
     return layer_info(network, name, shapes[name])
 

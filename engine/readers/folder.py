@@ -72,9 +72,18 @@ class FolderReader:
         folders = sorted({key.partition("/")[0] for key in keys if "/" in key})
         if not folders:
             raise SourceError(f"{self._root}: --label-from-folder needs class folders in it")
-        if all(name.isascii() and name.isdigit() and len(name) < 10 for name in folders):
-            return {name: int(name) for name in folders}
-        return {name: i for i, name in enumerate(folders)}
+        numbered = [name for name in folders if _is_number(name)]
+        if 0 < len(numbered) < len(folders):
+            other = next(name for name in folders if not _is_number(name))
+            raise SourceError(
+                f"{self._root}: --label-from-folder: folder {numbered[0]!r} is a class number and "
+                f"{other!r} is not; name all class folders by numbers, or none"
+            )
+        return {name: int(name) if numbered else i for i, name in enumerate(folders)}
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit() and len(name) < 10
 
 
 def _key(name: str) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from engine.errors import ShardcamError, WorkerError
 from engine.protocols import ShardRunner
@@ -26,6 +26,10 @@ from engine.types import Shard, ShardReport
 from engine.workers.threads import limit_threads
 
 ATTEMPTS = 3  # workers that may die of one shard, or while starting, before the run stops
+_TOKEN_HINT = (
+    "A cluster that `ray start` of Ray 2.60 began asks for a token: set RAY_AUTH_MODE=token and "
+    "the RAY_AUTH_TOKEN it was started with, or RAY_AUTH_MODE=disabled on both sides"
+)
 _OBJECT_STORE = 80 * 1024 * 1024  # the least Ray accepts; only reports pass through it
 
 
@@ -68,9 +72,9 @@ class RayExecutor:
     def run(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
         """See :class:`engine.protocols.Executor`."""
         self._queue.extend(shards)
-        with _own_signals():
-            _connect(self._options)
         try:
+            with _signals_deferred():
+                _connect(self._options)
             for _ in range(min(self._worker_count(), len(self._queue))):
                 self._start_worker()
             while self._leases:
@@ -158,13 +162,26 @@ class _Worker:
 
 
 @contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep the driver's reaction to SIGTERM: Ray's would end the process with no word."""
+def _signals_deferred() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until Ray is up, then react as the driver does.
+
+    ``ray.init`` swallows what a handler raises inside it, and puts a handler of its own
+    in the place of SIGTERM's, which ends the process with no word.
+    """
+    received: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
     handlers = {number: signal.getsignal(number) for number in numbers}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    for number in numbers:
+        signal.signal(number, lambda number, _frame: received.append(number))
+    try:
+        yield
+    except SystemExit:  # from Ray's handler
+        received.append(signal.SIGTERM)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received[0])
 
 
 def _connect(options: RayOptions) -> None:
@@ -178,8 +195,10 @@ def _connect(options: RayOptions) -> None:
         _require_answer(address)
         try:
             ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise WorkerError(f"--address {address}: no Ray cluster answers: {error}") from error
+        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+            raise WorkerError(
+                f"--address {address}: cannot join: {error}. {_TOKEN_HINT}"
+            ) from error
         return
     workers = options.workers or max((os.cpu_count() or 1) // options.cpus_per_worker, 1)
     ray.init(
@@ -194,7 +213,7 @@ def _connect(options: RayOptions) -> None:
 
 def try_ray() -> str:
     """Start a Ray of our own, have an actor answer, and return Ray's version."""
-    with _own_signals():
+    with _signals_deferred():
         _connect(RayOptions(1, 1, 0, None))
     try:
         actor: Any = ray.remote(_Worker).options(num_cpus=1).remote()

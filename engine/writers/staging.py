@@ -115,13 +115,18 @@ def clean_staging(paths: RunPaths, older_than: float = 86400.0) -> int:
     int
         How many files were removed.
     """
-    removed = 0
-    for path in sorted(paths.staging.glob("*.h5")):
-        with suppress(FileNotFoundError):  # its writer has just finished
-            if _abandoned(path, older_than):
-                path.unlink()
-                removed += 1
-    return removed
+    try:
+        return sum(_remove_abandoned(path, older_than) for path in paths.staging.glob("*.h5"))
+    except OSError as error:
+        raise storage_error(error, paths.shards) from error
+
+
+def _remove_abandoned(path: Path, older_than: float) -> bool:
+    with suppress(FileNotFoundError):  # its writer has just finished
+        if _abandoned(path, older_than):
+            path.unlink()
+            return True
+    return False
 
 
 def _abandoned(path: Path, older_than: float) -> bool:

@@ -6,7 +6,8 @@ Run by a Python that has torch 2.14, torchvision 0.29, onnx and onnxscript:
     python tests/models/export_torchvision.py tests/fixtures/onnx tiny
 
 For each network: NAME.script.onnx, NAME.dynamo.onnx and NAME.npz with images, logits and,
-for three layers, Grad-CAM's raw maps by autograd and the activation's spatial mean.
+for three layers, Grad-CAM's raw maps by autograd in float64, how far PyTorch's own float32
+maps are from them, and the activation's spatial mean.
 """
 
 import copy
@@ -34,8 +35,8 @@ LAYERS = {
     "regnet_y_400mf": (
         "trunk_output.block4", "trunk_output.block2", "trunk_output.block3.block3-2.f.a.1",
     ),
-    "googlenet": ("inception5b", "inception4b", "conv3.bn"),
-    "inception_v3": ("Mixed_7c", "Mixed_6a", "Mixed_5c.branch5x5_2.bn"),
+    "googlenet": ("inception5b", "inception4e", "inception5a.branch2.1.bn"),
+    "inception_v3": ("Mixed_7c", "Mixed_6e", "Mixed_7b.branch3x3_1.bn"),
     "squeezenet1_1": ("features.12", "features.7", "features.9.squeeze"),
     "vgg16_bn": ("features.42", "features.23", "features.35"),
 }  # fmt: skip
@@ -73,13 +74,13 @@ def size_of(name):
     return 299 if name == "inception_v3" else 224
 
 
-def gradcam(network, images, layer, targets=TARGETS):
-    """(N,K,h,w) raw maps by autograd in float64, (N,C,h,w) activation."""
-    network, images, kept = copy.deepcopy(network).double(), images.double(), []
+def gradcam(network, images, layer, targets):
+    """(N,K,h,w) raw maps by autograd, (N,C,h,w) activation."""
+    kept = []
 
     def keep(output):
         kept.append(output.clone())
-        return kept[-1]
+        return kept[-1].clone()  # what follows may work in place
 
     if layer == FUNCTION:
         relu = torch.nn.functional.relu
@@ -93,7 +94,19 @@ def gradcam(network, images, layer, targets=TARGETS):
     for target in targets:
         (gradient,) = torch.autograd.grad(logits[:, target].sum(), activation, retain_graph=True)
         maps.append((gradient.mean((2, 3), keepdim=True) * activation).sum(1))
-    return torch.stack(maps, 1).detach().float().numpy(), activation.detach().float().numpy()
+    return torch.stack(maps, 1).detach().numpy(), activation.detach().numpy()
+
+
+def explain(network, images, layers, targets):
+    """What the tests compare with, for each layer."""
+    exact, results = copy.deepcopy(network).double(), {}
+    for layer in layers:
+        maps, activation = gradcam(exact, images.double(), layer, targets)
+        rounded, _ = gradcam(network, images, layer, targets)
+        results[f"map:{layer}"] = maps.astype(np.float32)
+        results[f"float32:{layer}"] = np.abs(rounded - maps).max() / np.abs(maps).max()
+        results[f"activation:{layer}"] = activation.mean(axis=(2, 3)).astype(np.float32)
+    return results
 
 
 def export(name, directory):
@@ -102,10 +115,7 @@ def export(name, directory):
     results = {"images": images.numpy(), "targets": np.array(TARGETS, np.int32)}
     with torch.no_grad():
         results["logits"] = network(images).numpy()
-    for layer in LAYERS[name]:
-        maps, activation = gradcam(network, images, layer)
-        results[f"map:{layer}"] = maps
-        results[f"activation:{layer}"] = activation.mean(axis=(2, 3))
+    results |= explain(network, images, LAYERS[name], TARGETS)
     np.savez(directory / f"{name}.npz", **results)
     write(network, images, directory / f"{name}.script.onnx", directory / f"{name}.dynamo.onnx")
 
@@ -160,9 +170,7 @@ def export_tiny(directory):
     images = torch.randn(1, 3, 32, 30, generator=torch.Generator().manual_seed(2))
     more = torch.randn(3, 3, 32, 30, generator=torch.Generator().manual_seed(3))
     results = {"images": more.numpy(), "logits": network(more).detach().numpy()}
-    for layer in ("last", "mix", "stem.1"):
-        results[f"map:{layer}"], activation = gradcam(network, more, layer, (3, 7))
-        results[f"activation:{layer}"] = activation.mean(axis=(2, 3))
+    results |= explain(network, more, ("last", "mix", "stem.1"), (3, 7))
     np.savez_compressed(directory / "tiny.npz", targets=np.array((3, 7), np.int32), **results)
     write(network, images.expand(2, -1, -1, -1), directory / "tiny.script.onnx",
           directory / "tiny.dynamo.onnx", external=False)  # fmt: skip
