@@ -30,6 +30,14 @@ def test_lossless_webp():
     np.testing.assert_array_equal(decode(encoded("WEBP", lossless=True), 10**6), PICTURE)
 
 
+def test_gif_gives_its_first_frame():
+    frames = [Image.fromarray(PICTURE).quantize(64), Image.new("P", (53, 37))]
+    data = encoded("GIF", frames[0], save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(decode(data, 10**6), np.asarray(frames[0].convert("RGB")))
+    with pytest.raises(UndecodableImage, match="truncated or damaged"):
+        decode(data[: len(data) // 8], 10**6)
+
+
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
 def test_jpeg_close_to_pillow(options):
     data = encoded("JPEG", quality=95, **options)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 import h5py
@@ -174,6 +175,11 @@ def test_bad_input_is_one_line(tmp_path):
         ((images, *LITE0, *out, "--target", "class:1000"), 2, "classes 0 to 999"),
         ((images, *LITE0, *out, "--method", "gradcam2"), 2, "known: cam, gradcam"),
         ((images, *LITE0, *out, "--save", "map"), 2, "--save"),
+        ((images, *LITE0, *out, "--target", "label"), 2, "no sample has a label"),
+        ((images, *LITE0, *out, "--mean", "1,2"), 2, "takes 3 numbers"),
+        ((images, *LITE0, *out, "--workers", 2), 2, "for --executor ray"),
+        ((images, *LITE0, *out, "--precision", "fp16"), 2, "needs a GPU (--gpus-per-worker)"),
+        ((images, *LITE0, *out, "--labels", tmp_path / "no.txt"), 2, "No such file"),
         ((images, *LITE0, *out, "--batch-size", "0"), 2, "--batch-size"),
         ((images, *LITE0, *out, "--layer", "fc"), 2, "has no height and width"),
         ((images, *LITE0, *out, "--method", "cam", "--layer", "block10_add"), 2, "--method cam"),
@@ -184,6 +190,29 @@ def test_bad_input_is_one_line(tmp_path):
         assert message in err, (arguments, err)
         assert len(err.strip().splitlines()) == 1, err
         assert not (tmp_path / "run").exists()
+
+
+def test_no_image_usable_is_exit_3(tmp_path):
+    make_folder(tmp_path / "images", 4, bad=4)
+    command = ("extract", tmp_path / "images", *LITE0, *LOCAL, "--out", tmp_path / "run")
+    code, out, err = shardcam(*command, "--max-pixels", 10**6)
+    assert code == 3
+    assert "4 listed = 0 ok + 4 failed" in out
+    assert "none of 4 images gave a map" in err
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.2, 3.2])
+def test_signal_before_the_first_image(tmp_path, seconds):
+    """Whatever library is loading or starting: exit 4, within seconds, nothing swallowed."""
+    make_folder(tmp_path / "images", 40)
+    process = start("extract", tmp_path / "images", *LITE0, "--out", tmp_path / "run")
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode in (4, -signal.SIGTERM), err
+    if process.returncode == 4:
+        assert "run the same command again to resume" in err
 
 
 def test_targets_labels_and_everything_saved(tmp_path):

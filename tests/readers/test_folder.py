@@ -45,6 +45,13 @@ def test_labels_from_folders(tmp_path, keys, labels):
     assert [sample.label for sample in reader.samples()] == labels
 
 
+def test_folders_of_which_some_are_numbers_are_refused(tmp_path):
+    """Else adding a folder would give all others another class."""
+    make(tmp_path, "281/1.jpg", "zebra/1.jpg")
+    with pytest.raises(SourceError, match="'281' is a class number and 'zebra' is not"):
+        list(FolderReader(tmp_path, EXTENSIONS, label_from_folder=True).samples())
+
+
 def test_refusals(tmp_path):
     with pytest.raises(SourceError, match="no such file or folder"):
         list(FolderReader(tmp_path / "nowhere", EXTENSIONS).samples())
