@@ -40,6 +40,7 @@ LIBRARIES = (
     "opencv-python-headless",
     "pillow",
     "h5py",
+    "onnx",
     "ray",
     "shardcam",
 )

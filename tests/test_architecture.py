@@ -14,6 +14,7 @@ ONLY_IN = {  # library: where it may be imported
     "ray": ("engine/workers/ray.py", "jobs/submit.py"),
     "h5py": ("engine/writers/hdf5.py", "engine/writers/index.py", "engine/results.py"),
     "numba": ("kernels/",),
+    "onnx": ("engine/models/onnx",),
 }
 MAY_IMPORT = {  # part: the parts of ours it may import
     "kernels": {"kernels"},
@@ -66,6 +67,8 @@ def test_pipeline_knows_protocols_only():
         "cv2",
         "h5py",
         "PIL",
+        "onnx",
+        "safetensors",
         "pydantic",
         "click",
         "rich",

@@ -1,0 +1,126 @@
+"""One ONNX node as its translation sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from engine.errors import ModelError
+from engine.models.onnx_graph import Array, Builder, Known, Tensor, Value, Weight
+
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | Array
+
+
+@dataclass
+class Call:
+    """An operator with its inputs and attributes.
+
+    It remembers which attributes were looked at: one that nobody looked at is one that
+    nobody understood, and the node is refused.
+    """
+
+    op: str
+    name: str
+    opset: int
+    inputs: tuple[Value | None, ...]
+    outputs: int
+    attributes: dict[str, Attribute]
+    build: Builder
+    fixed_batch: int | None = None  # the batch size that the file was written for
+    read: set[str] = field(default_factory=set)
+
+    def tensor(self, index: int = 0) -> Tensor:
+        """An input that depends on the images."""
+        value = self.value(index)
+        if isinstance(value, Known):
+            raise ModelError(f"input {index} is a constant, which is not supported here")
+        return value
+
+    def image(self) -> Tensor:
+        """The first input, which must be (N,C,H,W)."""
+        x = self.tensor()
+        if x.rank != 4:
+            raise ModelError(f"only images are supported, not {x.rank - 2} spatial axes")
+        return x
+
+    def value(self, index: int) -> Value:
+        """An input that must be there."""
+        value = self.inputs[index] if index < len(self.inputs) else None
+        if value is None:
+            raise ModelError(f"input {index} is missing")
+        return value
+
+    def known(self, index: int) -> Known:
+        """An input that does not depend on the images."""
+        value = self.value(index)
+        if isinstance(value, Tensor):
+            raise ModelError(f"input {index} depends on the images, which is not supported")
+        return value
+
+    def array(self, index: int) -> Array:
+        """An input that depends on nothing."""
+        return self.known(index).constant
+
+    def has(self, index: int) -> bool:
+        """An optional input is given."""
+        return index < len(self.inputs) and self.inputs[index] is not None
+
+    def optional_array(self, index: int) -> Array | None:
+        """An optional input that depends on nothing."""
+        return self.array(index) if self.has(index) else None
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        """An integer attribute."""
+        value = self._attribute(name, default)
+        if not isinstance(value, int):
+            raise ModelError(f"attribute {name} is {value!r}, not an integer")
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A float attribute."""
+        value = self._attribute(name, default)
+        if not isinstance(value, int | float):
+            raise ModelError(f"attribute {name} is {value!r}, not a number")
+        return float(value)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A string attribute."""
+        value = self._attribute(name, default)
+        if not isinstance(value, str):
+            raise ModelError(f"attribute {name} is {value!r}, not a string")
+        return value
+
+    def integers(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...]:
+        """A list of integers."""
+        value = self._attribute(name, None if default is None else tuple(default))
+        if not isinstance(value, tuple) or not all(isinstance(v, int) for v in value):
+            raise ModelError(f"attribute {name} is {value!r}, not a list of integers")
+        return tuple(int(v) for v in value)
+
+    def must_be(self, name: str, allowed: Attribute) -> None:
+        """Refuse every value of an attribute but one, which is its default too."""
+        value = self._attribute(name, allowed)
+        if value != allowed:
+            raise ModelError(f"attribute {name}={value!r} is not supported")
+
+    def ignore(self, *names: str) -> None:
+        """These attributes change nothing at inference."""
+        self.read.update(names)
+
+    def emit(
+        self, op: str, inputs: Sequence[Tensor | Weight], part: str = "", **attrs: object
+    ) -> Tensor:
+        """Add an MXNet node of this node's name, or of a `part` of it."""
+        name = f"{self.name}/{part}" if part else self.name
+        return self.build.emit(op, name, inputs, attrs)
+
+    def parameter(self, part: str, value: Array) -> Weight:
+        """Add a parameter that the file does not hold in this form."""
+        return self.build.parameter(f"{self.name}/{part}", value)
+
+    def _attribute(self, name: str, default: Attribute | None) -> Attribute:
+        self.read.add(name)
+        value = self.attributes.get(name, default)
+        if value is None:
+            raise ModelError(f"attribute {name} is missing")
+        return value

@@ -1,0 +1,200 @@
+"""The MXNet graph that an ONNX file becomes, built node by node.
+
+What an ONNX node reads is of two kinds.  A :class:`Tensor` depends on the images;
+its first axis is the batch (or a multiple of it) and no other axis depends on the
+batch, which is what keeps the images of a batch apart.  A :class:`Known` array does
+not depend on the images: a weight, or what the file computes from shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, TypeVar
+
+import mxnet as mx
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import ModelError
+from engine.models.graph import VARIABLE, Entry, Graph, Node, to_json
+from engine.types import F4
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+# Whatever depends on shapes is worked out for two batch sizes: what agrees is a
+# constant, what does not depends on the batch.
+BATCHES = (7, 11)
+
+# One GiB of float32 for one image: far beyond any real layer, near enough to stop a hostile file.
+MAX_ELEMENTS = 2**28
+
+
+@dataclass(frozen=True)
+class Known:
+    """An array that does not depend on the images, for each size of :data:`BATCHES`."""
+
+    values: tuple[Array, Array]
+    name: str = ""  # of the initializer
+
+    @classmethod
+    def of(cls, value: Array, name: str = "") -> Known:
+        """The same array at every batch size."""
+        return cls((value, value), name)
+
+    @property
+    def constant(self) -> Array:
+        """The array itself.
+
+        Raises
+        ------
+        ModelError
+            It depends on the batch size.
+        """
+        if self.varies:
+            raise ModelError("a number that must be constant depends on the batch size")
+        return self.values[0]
+
+    @property
+    def varies(self) -> bool:
+        """It depends on the batch size."""
+        first, second = self.values
+        if first is second:
+            return False
+        return first.shape != second.shape or first.tobytes() != second.tobytes()
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """The output of an MXNet node, of shape ``(multiple * batch, *sizes)``."""
+
+    entry: Entry
+    multiple: int
+    sizes: Shape
+
+    def shape(self, batch: int) -> Shape:
+        """The whole shape at one batch size."""
+        return (self.multiple * batch, *self.sizes)
+
+    @property
+    def rank(self) -> int:
+        """Number of axes, the batch included."""
+        return 1 + len(self.sizes)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter's variable."""
+
+    entry: Entry
+    sizes: Shape
+
+    def shape(self, batch: int) -> Shape:
+        """The same at every batch size."""
+        return self.sizes
+
+
+Value = Known | Tensor
+_Made = TypeVar("_Made", Tensor, Weight)
+
+
+@dataclass
+class Builder:
+    """Collects nodes and parameters; every shape is inferred as soon as a node is added."""
+
+    nodes: list[Node] = field(default_factory=list)
+    tensors: list[Tensor | Weight] = field(default_factory=list)  # first output of each node
+    parameters: dict[str, F4] = field(default_factory=dict)
+    _names: set[str] = field(default_factory=set)
+    _shared: dict[tuple[str, str], Weight] = field(default_factory=dict)
+
+    def input(self, name: str, sizes: Shape) -> Tensor:
+        """Add the variable that takes the images."""
+        node = Node(VARIABLE, self._unique(name))
+        return self._append(node, Tensor((len(self.nodes), 0), 1, sizes))
+
+    def emit(
+        self, op: str, name: str, inputs: Sequence[Tensor | Weight], attrs: dict[str, object]
+    ) -> Tensor:
+        """Add one operator.
+
+        Raises
+        ------
+        ModelError
+            Its inputs do not fit it, or it would mix the images of a batch.
+        """
+        texts = {key: str(value) for key, value in attrs.items()}
+        node = Node(op, self._unique(name), texts, tuple(i.entry for i in inputs))
+        first, second = (_infer(node, [i.shape(batch) for i in inputs]) for batch in BATCHES)
+        multiple, left = divmod(first[0] if first else 1, BATCHES[0])
+        if left or second != (multiple * BATCHES[1], *first[1:]):
+            raise ModelError("it would mix the images of a batch")
+        if prod(first) // BATCHES[0] > MAX_ELEMENTS:
+            raise ModelError(f"a tensor of {first[1:]} for each image is too large")
+        return self._append(node, Tensor((len(self.nodes), 0), multiple, first[1:]))
+
+    def weight(self, known: Known, role: str = "") -> Weight:
+        """The variable of an initializer; the same one for each use in the same role.
+
+        MXNet keeps statistics apart from weights, so one array in both roles needs two.
+        """
+        if (known.name, role) not in self._shared or not known.name:
+            weight = self.parameter(known.name or "constant", known.constant)
+            self._shared[known.name, role] = weight
+        return self._shared[known.name, role]
+
+    def parameter(self, name: str, value: Array) -> Weight:
+        """Add a parameter."""
+        if not value.size:
+            raise ModelError(f"its weight {name!r} is empty")
+        node = Node(VARIABLE, self._unique(name))
+        with np.errstate(over="ignore"):
+            self.parameters[node.name] = np.array(value, np.float32, order="C")
+        return self._append(node, Weight((len(self.nodes), 0), value.shape))
+
+    def source(self, tensor: Tensor, op: str) -> tuple[Node, Tensor] | None:
+        """The node that made `tensor` and its first input, if it is an `op`."""
+        node = self.nodes[tensor.entry[0]]
+        if node.op != op:
+            return None
+        before = self.tensors[node.inputs[0][0]]
+        return (node, before) if isinstance(before, Tensor) else None
+
+    def _append(self, node: Node, tensor: _Made) -> _Made:
+        self.nodes.append(node)
+        self.tensors.append(tensor)
+        return tensor
+
+    def _unique(self, name: str) -> str:
+        """A free name in printable ASCII: MXNet's JSON reader knows no other letters.
+
+        MXNet calls the output of ``x`` ``x_output``, so that name is taken too.
+        """
+        plain = "".join(c if " " < c <= "~" and c not in '"\\' else "_" for c in name) or "node"
+        number, free = 0, plain
+        while {free, f"{free}_output"} & self._names:
+            number += 1
+            free = f"{plain}_{number}"
+        self._names |= {free, f"{free}_output"}
+        return free
+
+
+def _infer(node: Node, shapes: Iterable[Shape]) -> Shape:
+    """Shape of a node's first output, by MXNet."""
+    given = {f"in{i}": shape for i, shape in enumerate(shapes)}
+    variables = tuple(Node(VARIABLE, name) for name in given)
+    count = len(variables)
+    alone = Node(node.op, node.name, node.attrs, tuple((i, 0) for i in range(count)))
+    try:
+        symbol = mx.sym.load_json(to_json(Graph((*variables, alone), ((count, 0),))))
+        arguments = set(symbol.list_arguments())
+        _, outputs, _ = symbol.infer_shape(**{k: s for k, s in given.items() if k in arguments})
+    except mx.MXNetError as error:
+        reason = str(error).strip().splitlines()[-1][:200]
+        raise ModelError(f"shapes {list(given.values())} do not fit it: {reason}") from error
+    shape = tuple(int(n) for n in outputs[0]) if outputs else ()
+    if not shape or min(shape) < 1:
+        raise ModelError(f"from shapes {list(given.values())} it makes an empty tensor")
+    return shape
