@@ -99,6 +99,10 @@ case("AveragePool-opset9", node("AveragePool", "x", "y", kernel_shape=[2, 2]), o
 case("AveragePool-opset10", node("AveragePool", "x", "y", kernel_shape=[2, 2], ceil_mode=1,
                                  strides=[2, 2]), opset=10)  # fmt: skip
 case("MaxPool-opset9", node("MaxPool", "x", "y", kernel_shape=[2, 2], storage_order=0), opset=9)
+for opset in (21, 22, 23):
+    for op in ("MaxPool", "AveragePool"):
+        for name in ("ceil-pad", "ceil-drop", "upper"):
+            case(f"{op}-{name}-opset{opset}", node(op, "x", "y", **POOLS[name]), opset=opset)
 for op in ("GlobalAveragePool", "GlobalMaxPool"):
     case(op, node(op, "x", "y"))
 
@@ -166,6 +170,16 @@ case(
 )  # fmt: skip
 for name, shape in {"channel": (3, 1, 1), "one": (1,), "last": (11,), "full": (3, 9, 11)}.items():
     case(f"PRelu-{name}", node("PRelu", "x s", "y"), {"s": weight(*shape)})
+CONV = {"w": weight(16, 3, 3, 3), "s": weight(16, low=0.5)}
+for name, chain in {
+    "none": [node("Identity", "c", "d")],
+    "relu": [node("Relu", "c", "d")],
+    "norm": [node("BatchNormalization", "c s s s s", "d")],
+    "norm-leaky": [node("BatchNormalization", "c s s s s", "n"), node("LeakyRelu", "n", "d")],
+}.items():
+    for inputs in ("c d", "d c"):
+        nodes = [node("Conv", "x w", "c"), *chain, node("Add", inputs, "y")]
+        case(f"Add-within-one-chain-{name}-{inputs}", nodes, CONV)
 case("Clip-6", node("Clip", "x", "y", min=-0.5, max=0.6), opset=9)
 case("Clip-6-min", node("Clip", "x", "y", min=-0.5), opset=10)
 LIMITS = {"low": np.float32(-0.4), "high": np.float32(0.7)}

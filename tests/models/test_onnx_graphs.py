@@ -161,6 +161,22 @@ def test_leading_transpose_is_cancelled(tmp_path):
     assert operators(definition) == ["Convolution", "Flatten"]
 
 
+@pytest.mark.parametrize("opset", range(9, 24))
+def test_every_opset(opset, tmp_path):
+    """A small network whose operators are spelled alike in all of them."""
+    nodes = [
+        node("Conv", "x w", "c", pads=[1, 1, 1, 1]),
+        node("BatchNormalization", "c s s s s", "n", epsilon=3.0),
+        node("LeakyRelu", "n", "l", alpha=0.1), node("Add", "l c", "u"),
+        node("MaxPool", "u", "m", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Concat", "m m", "k", axis=1), node("GlobalAveragePool", "k", "p"),
+        node("Reshape", "p row", "f"), node("Gemm", "f v b", "z", transB=1),
+        node("Softmax", "z", "y", axis=1), node("Neg", "y", "q"),
+    ]  # fmt: skip
+    weights = WEIGHTS | {"s": weight(16), "v": weight(5, 32)}
+    assert_same(make(nodes, weights, opset=opset, flatten=False, output="q"), tmp_path)
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("shape", [(0, 4, -1), ("B", 4, -1), (-1, 4, 252), ("B", 4, 252)])
 def test_file_written_for_one_batch_size_takes_any(batch, shape, tmp_path):
