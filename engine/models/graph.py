@@ -182,9 +182,10 @@ def inference_form(graph: Graph) -> Graph:
 
     A head runs in training mode, because max-pooling's backward pass reads a
     workspace that MXNet fills only then.  So Dropout must be gone, and BatchNorm
-    must use its stored statistics.
+    must use its stored statistics.  Sums that MXNet's fusion gets wrong are spelled
+    so that it leaves them alone.
     """
-    return _with_frozen_batchnorm(_without_dropout(graph))
+    return _with_unfused_sums(_with_frozen_batchnorm(_without_dropout(graph)))
 
 
 def _without_dropout(graph: Graph) -> Graph:
@@ -209,6 +210,31 @@ def _with_frozen_batchnorm(graph: Graph) -> Graph:
             replace(n, attrs=n.attrs | frozen) if n.op == "BatchNorm" else n for n in graph.nodes
         ),
     )
+
+
+def _with_unfused_sums(graph: Graph) -> Graph:
+    """Add a convolution to what follows from it by ``broadcast_add``.
+
+    Of ``elemwise_add(f(conv), conv)``, f any chain of normalisation and activation,
+    oneDNN's fusion in MXNet 1.9.1 gives wrong values or an error.
+    """
+
+    def root(number: int) -> int:
+        while graph.nodes[number].op in _CHAINED:
+            number = graph.nodes[number].inputs[0][0]
+        return number
+
+    def respelled(node: Node) -> Node:
+        if node.op != "elemwise_add":
+            return node
+        first, second = (root(number) for number, _ in node.inputs)
+        same = first == second and graph.nodes[first].op == "Convolution"
+        return replace(node, op="broadcast_add") if same else node
+
+    return replace(graph, nodes=tuple(map(respelled, graph.nodes)))
+
+
+_CHAINED = ("BatchNorm", "Activation", "LeakyReLU", "clip", "relu", "sigmoid", "hard_sigmoid")
 
 
 def ending_at_logits(graph: Graph) -> Graph:

@@ -15,9 +15,19 @@ from engine.types import LayerInfo
 AUTO = "auto"
 # Operators whose outputs people explain; the others reshape or normalise on the way.
 FEATURES = frozenset(
-    {"Convolution", "Activation", "LeakyReLU", "clip", "elemwise_add", "broadcast_add", "Concat"}
+    {
+        "Activation",
+        "Concat",
+        "Convolution",
+        "LeakyReLU",
+        "_npi_concatenate",
+        "broadcast_add",
+        "clip",
+        "elemwise_add",
+        "elemwise_mul",
+    }
 )
-_NOT_FEATURES = frozenset({"Pooling", "Flatten", "Reshape", "Pad"})
+_NOT_FEATURES = frozenset({"Pooling", "Flatten", "Reshape", "Pad", "transpose"})
 
 
 def layer_shapes(network: NetworkDefinition) -> dict[str, tuple[int, ...]]:

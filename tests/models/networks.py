@@ -57,6 +57,18 @@ def every_tap_kind(seed=0):
     return define(x, _random(x, (1, 3, 12, 12), seed), channels=3, size=12, name="taps")
 
 
+def sum_with_its_own_convolution(seed=0):
+    """conv + relu(bn(conv)): what oneDNN's fusion in MXNet gets wrong."""
+    x = mx.sym.Convolution(mx.sym.var("data"), name="conv", num_filter=8, kernel=(3, 3))
+    y = mx.sym.Activation(
+        mx.sym.BatchNorm(x, name="bn", fix_gamma=False), name="relu", act_type="relu"
+    )
+    x = mx.sym.Activation(mx.sym.elemwise_add(y, x, name="add"), name="add_relu", act_type="relu")
+    x = mx.sym.Pooling(x, name="pool", global_pool=True, pool_type="avg", kernel=(1, 1))
+    x = mx.sym.FullyConnected(x, name="dense", num_hidden=5)
+    return define(x, _random(x, (1, 3, 12, 12), seed), channels=3, size=12, name="sum")
+
+
 def _random(symbol, shape, seed):
     rng = np.random.RandomState(seed)
     arguments, _, states = symbol.infer_shape(data=shape)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.models.mxnet_network import MxnetNetwork
-from tests.models.networks import every_tap_kind
+from tests.models.networks import every_tap_kind, sum_with_its_own_convolution
 
 KINDS = ("b_conv", "b_bn", "b_relu", "c_bn", "add", "add_relu", "concat", "pool", "e_relu")
 TARGETS = np.array([[0, 3], [1, 2], [4, 0]], np.int32)
@@ -117,3 +117,13 @@ def test_a_map_does_not_depend_on_its_batch(definition, images):
         np.testing.assert_allclose(alone.activation[0], together[0][i], rtol=1e-5, atol=1e-6)
         gradient = alone.mean_gradient(TARGETS[i : i + 1])
         np.testing.assert_allclose(gradient[0], together[1][i], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["conv", "relu", "add", "add_relu"])
+def test_a_convolution_added_to_what_follows_from_it(images, kind):
+    """MXNet's fusion gives wrong values for this, with no error."""
+    definition = sum_with_its_own_convolution()
+    expected, logits = eager(definition, images, kind)
+    forward = MxnetNetwork(definition, (kind,), batch_size=3).forward(images)
+    np.testing.assert_allclose(forward.layer(kind).activation, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(forward.logits, logits, rtol=1e-4, atol=1e-4)
