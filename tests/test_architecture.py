@@ -14,7 +14,7 @@ ONLY_IN = {  # library: where it may be imported
     "ray": ("engine/workers/ray.py", "jobs/submit.py"),
     "h5py": ("engine/writers/hdf5.py", "engine/writers/index.py", "engine/results.py"),
     "numba": ("kernels/",),
-    "onnx": ("engine/models/onnx",),
+    "onnx": ("engine/models/onnx/",),
 }
 MAY_IMPORT = {  # part: the parts of ours it may import
     "kernels": {"kernels"},

@@ -25,7 +25,7 @@ def load_network(
     """
     from engine.models.checkpoint import SUFFIX, checkpoint_network
     from engine.models.efficientnet_lite import efficientnet_lite0
-    from engine.models.onnx_file import load_onnx
+    from engine.models.onnx.file import load_onnx
     from engine.models.zoo import NAMES, zoo_network
 
     if model == LITE0:

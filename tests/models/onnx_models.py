@@ -7,7 +7,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.models.graph import to_json
-from engine.models.onnx_file import load_onnx
+from engine.models.onnx.file import load_onnx
 
 IR_VERSION = 10
 BATCH = 2

@@ -1,6 +1,7 @@
 """Every operator and attribute gives what onnxruntime gives, forwards and backwards."""
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from tests.models.onnx_cases import CASES
@@ -29,7 +30,20 @@ DIFFERENTIATED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CASES)
+# Before 1.26 onnxruntime averaged over padding by other rules; for Python 3.10 there is
+# no newer one.
+_OLD = tuple(int(n) for n in onnxruntime.__version__.split(".")[:2]) < (1, 26)
+_DIFFERENT_BEFORE = {
+    "AveragePool-uneven-end-10-include1",
+    "AveragePool-uneven-one-9-include1",
+    "AveragePool-uneven-one-10-include1",
+    "AveragePool-upper-10-include1",
+    "AveragePool-upper-even-9-include1",
+    "ReduceMean-noop",
+}
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if not (_OLD and n in _DIFFERENT_BEFORE)])
 def test_equals_onnxruntime(name, tmp_path):
     nodes, weights, options = CASES[name]
     assert_same(make(nodes, weights, **options), tmp_path)

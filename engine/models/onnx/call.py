@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.errors import ModelError
-from engine.models.onnx_graph import Array, Builder, Known, Tensor, Value, Weight
+from engine.models.onnx.graph import Array, Builder, Known, Tensor, Value, Weight
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | Array
 

@@ -8,11 +8,11 @@ from math import prod
 import numpy as np
 
 from engine.errors import ModelError
-from engine.models.onnx_axes import axes_of, axis_of
-from engine.models.onnx_call import Call
-from engine.models.onnx_graph import Known, Tensor
-from engine.models.onnx_pool import global_pool
-from engine.models.onnx_shapes import reshape, vector
+from engine.models.onnx.axes import axes_of, axis_of
+from engine.models.onnx.call import Call
+from engine.models.onnx.graph import Known, Tensor
+from engine.models.onnx.pool import global_pool
+from engine.models.onnx.shapes import reshape, vector
 
 
 def gemm(call: Call) -> Tensor:

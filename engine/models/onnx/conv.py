@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from engine.errors import ModelError
-from engine.models.onnx_call import Call
-from engine.models.onnx_graph import Array, Known, Tensor, Weight
-from engine.models.onnx_pad import pad
-from engine.models.onnx_window import Pair, Window, kernel_of, split_padding, window_of
+from engine.models.onnx.call import Call
+from engine.models.onnx.graph import Array, Known, Tensor, Weight
+from engine.models.onnx.pad import pad
+from engine.models.onnx.window import Pair, Window, kernel_of, split_padding, window_of
 
 
 def conv(call: Call) -> Tensor:

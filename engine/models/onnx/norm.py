@@ -7,10 +7,10 @@ from math import prod
 import numpy as np
 
 from engine.errors import ModelError
-from engine.models.onnx_axes import axis_of
-from engine.models.onnx_call import Call
-from engine.models.onnx_graph import Array, Known, Shape, Tensor, Weight
-from engine.models.onnx_shapes import reshape, vector
+from engine.models.onnx.axes import axis_of
+from engine.models.onnx.call import Call
+from engine.models.onnx.graph import Array, Known, Shape, Tensor, Weight
+from engine.models.onnx.shapes import reshape, vector
 
 
 def batch_norm(call: Call) -> Tensor:

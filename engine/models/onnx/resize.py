@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.errors import ModelError
-from engine.models.onnx_axes import axes_of
-from engine.models.onnx_call import Call
-from engine.models.onnx_graph import MAX_ELEMENTS, Array, Tensor
-from engine.models.onnx_shapes import take, transpose
+from engine.models.onnx.axes import axes_of
+from engine.models.onnx.call import Call
+from engine.models.onnx.graph import MAX_ELEMENTS, Array, Tensor
+from engine.models.onnx.shapes import take, transpose
 from engine.types import F4
 
 

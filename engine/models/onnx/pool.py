@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.errors import ModelError
-from engine.models.onnx_call import Call
-from engine.models.onnx_graph import Tensor
-from engine.models.onnx_pad import pad
-from engine.models.onnx_window import Window, kernel_of, window_of
+from engine.models.onnx.call import Call
+from engine.models.onnx.graph import Tensor
+from engine.models.onnx.pad import pad
+from engine.models.onnx.window import Window, kernel_of, window_of
 from engine.types import F4
 
 LOWEST = float(np.finfo(np.float32).min)

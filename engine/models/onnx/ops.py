@@ -5,33 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.errors import ModelError
-from engine.models import onnx_conv, onnx_dense, onnx_elementwise, onnx_norm, onnx_pad, onnx_pool
-from engine.models import onnx_resize as resizing
-from engine.models import onnx_shapes as shapes
-from engine.models.onnx_call import Call
-from engine.models.onnx_fold import FOLDS, fold
-from engine.models.onnx_graph import Tensor, Value
+from engine.models.onnx import conv, dense, elementwise, norm, pad, pool, resize, shapes
+from engine.models.onnx.call import Call
+from engine.models.onnx.fold import FOLDS, fold
+from engine.models.onnx.graph import Tensor, Value
 
 RULES: dict[str, Callable[[Call], Tensor | tuple[Tensor, ...]]] = {
-    "Conv": onnx_conv.conv, "ConvTranspose": onnx_conv.conv_transpose,
-    "MaxPool": onnx_pool.max_pool, "AveragePool": onnx_pool.average_pool,
-    "GlobalAveragePool": onnx_pool.global_op, "GlobalMaxPool": onnx_pool.global_op,
-    "BatchNormalization": onnx_norm.batch_norm, "LayerNormalization": onnx_norm.layer_norm,
-    "InstanceNormalization": onnx_norm.instance_norm,
-    "GroupNormalization": onnx_norm.group_norm, "LRN": onnx_norm.lrn,
-    "Gemm": onnx_dense.gemm, "MatMul": onnx_dense.matmul,
-    "Softmax": onnx_dense.softmax, "LogSoftmax": onnx_dense.softmax,
-    "ReduceMean": onnx_dense.reduce, "ReduceSum": onnx_dense.reduce,
-    "ReduceMax": onnx_dense.reduce, "ReduceMin": onnx_dense.reduce,
+    "Conv": conv.conv, "ConvTranspose": conv.conv_transpose,
+    "MaxPool": pool.max_pool, "AveragePool": pool.average_pool,
+    "GlobalAveragePool": pool.global_op, "GlobalMaxPool": pool.global_op,
+    "BatchNormalization": norm.batch_norm, "LayerNormalization": norm.layer_norm,
+    "InstanceNormalization": norm.instance_norm,
+    "GroupNormalization": norm.group_norm, "LRN": norm.lrn,
+    "Gemm": dense.gemm, "MatMul": dense.matmul,
+    "Softmax": dense.softmax, "LogSoftmax": dense.softmax,
+    "ReduceMean": dense.reduce, "ReduceSum": dense.reduce,
+    "ReduceMax": dense.reduce, "ReduceMin": dense.reduce,
     "Identity": shapes.same, "Dropout": shapes.same,
     "Cast": shapes.cast, "CastLike": shapes.cast_like,
     "Reshape": shapes.reshape_op, "Flatten": shapes.flatten,
     "Squeeze": shapes.squeeze, "Unsqueeze": shapes.unsqueeze,
     "Transpose": shapes.transpose_op, "Concat": shapes.concat, "Slice": shapes.slice_op,
     "Split": shapes.split, "Gather": shapes.gather, "Expand": shapes.expand,
-    "Pad": onnx_pad.pad_op, "DepthToSpace": shapes.depth_to_space,
-    "Resize": resizing.resize, "Upsample": resizing.resize,
-    **onnx_elementwise.RULES,
+    "Pad": pad.pad_op, "DepthToSpace": shapes.depth_to_space,
+    "Resize": resize.resize, "Upsample": resize.resize,
+    **elementwise.RULES,
 }  # fmt: skip
 
 KNOWN = frozenset({*RULES, *FOLDS, "Constant"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.errors import ModelError
-from engine.models.onnx_call import Call
+from engine.models.onnx.call import Call
 
 Pair = tuple[int, int]
 MAX_SIDE = 2**15

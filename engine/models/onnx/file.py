@@ -16,11 +16,11 @@ import onnx
 from engine.errors import ModelError
 from engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
 from engine.models.graph import VARIABLE, Entry, Graph, inference_form
-from engine.models.onnx_call import Attribute, Call
-from engine.models.onnx_graph import Builder, Known, Tensor, Value
-from engine.models.onnx_ops import KNOWN, translate
-from engine.models.onnx_shapes import reshape, transpose
-from engine.models.onnx_weights import TensorReader
+from engine.models.onnx.call import Attribute, Call
+from engine.models.onnx.graph import Builder, Known, Tensor, Value
+from engine.models.onnx.ops import KNOWN, translate
+from engine.models.onnx.shapes import reshape, transpose
+from engine.models.onnx.weights import TensorReader
 from engine.types import Preprocessing
 
 DEFAULT_SIZE = 224

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from engine.errors import ModelError
-from engine.models.onnx_axes import axes_of
-from engine.models.onnx_call import Call
-from engine.models.onnx_graph import Tensor
-from engine.models.onnx_shapes import transpose
+from engine.models.onnx.axes import axes_of
+from engine.models.onnx.call import Call
+from engine.models.onnx.graph import Tensor
+from engine.models.onnx.shapes import transpose
 
 
 def pad_op(call: Call) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ModelError
-from engine.models.onnx_graph import Array
+from engine.models.onnx.graph import Array
 
 _BOOL, _HALF, _BFLOAT = 9, 10, 16
 _DTYPES = {

@@ -9,9 +9,9 @@ from math import sqrt
 import numpy as np
 
 from engine.errors import ModelError
-from engine.models.onnx_call import Call
-from engine.models.onnx_gelu import gelu_input
-from engine.models.onnx_graph import Array, Tensor, Value, Weight
+from engine.models.onnx.call import Call
+from engine.models.onnx.gelu import gelu_input
+from engine.models.onnx.graph import Array, Tensor, Value, Weight
 
 Rule = Callable[[Call], Tensor]
 
@@ -136,7 +136,6 @@ _ARITHMETIC = {
     "Min": ("broadcast_minimum", "broadcast_minimum", "_minimum_scalar", "_minimum_scalar"),
     "Max": ("broadcast_maximum", "broadcast_maximum", "_maximum_scalar", "_maximum_scalar"),
 }
-_FUSED = frozenset({"BatchNorm", "Activation", "LeakyReLU", "clip"})
 _POWERS = {2.0: "square", 0.5: "sqrt", -0.5: "rsqrt"}
 
 
@@ -159,25 +158,12 @@ def _pair(call: Call, op: str, a: Value, b: Value, part: str) -> Tensor:
             raise ModelError(f"{a.sizes} and {b.sizes} for each image do not have one rank")
         alike, broadcast, _, _ = _ARITHMETIC[op]
         same = (a.multiple, a.sizes) == (b.multiple, b.sizes)
-        same = same and not (op == "Add" and _convolution(call, a) == _convolution(call, b) >= 0)
         return call.emit(alike if same else broadcast, [a, b], part)
     if isinstance(a, Tensor) and not isinstance(b, Tensor):
         return _with_constant(call, op, a, b.constant, constant_first=False, part=part)
     if isinstance(b, Tensor) and not isinstance(a, Tensor):
         return _with_constant(call, op, b, a.constant, constant_first=True, part=part)
     raise ModelError("two of its inputs are constants")
-
-
-def _convolution(call: Call, x: Tensor) -> int:
-    """Number of the convolution that oneDNN fuses the operators up to `x` with, or -1.
-
-    MXNet fuses a following elemwise_add too, even where its other operand is inside the
-    chain; then the sum is silently wrong. It does not fuse broadcast_add.
-    """
-    number = x.entry[0]
-    while (node := call.build.nodes[number]).op in _FUSED:
-        number = node.inputs[0][0]
-    return number if node.op == "Convolution" else -1
 
 
 def _with_constant(

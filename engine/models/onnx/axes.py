@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import prod
 
 from engine.errors import ModelError
-from engine.models.onnx_call import Call
-from engine.models.onnx_graph import Array, Shape
+from engine.models.onnx.call import Call
+from engine.models.onnx.graph import Array, Shape
 
 Operands = Sequence[Array | None]
 

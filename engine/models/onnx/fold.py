@@ -12,7 +12,7 @@ from math import ceil, prod
 import numpy as np
 
 from engine.errors import ModelError
-from engine.models.onnx_axes import (
+from engine.models.onnx.axes import (
     axes_of,
     axis_of,
     pieces_of,
@@ -21,8 +21,8 @@ from engine.models.onnx_axes import (
     squeezed,
     unsqueezed,
 )  # fmt: skip
-from engine.models.onnx_call import Call
-from engine.models.onnx_graph import BATCHES, Array, Known, Shape, Tensor
+from engine.models.onnx.call import Call
+from engine.models.onnx.graph import BATCHES, Array, Known, Shape, Tensor
 
 MAX_FOLDED = 2**26  # numbers in one result
 

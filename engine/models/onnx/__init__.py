@@ -1,0 +1,1 @@
+"""Our own ONNX importer: `file.load_onnx` reads a file, the others translate its operators."""
