@@ -52,7 +52,7 @@ def prepared(model: str, precision: str) -> tuple[Any, str, Calibration]:
 def test_forward(benchmark: BenchmarkFixture, model: str, precision: str) -> None:
     benchmark.group = f"{BATCH} images, {model}"
     definition, layer, calibration = prepared(model, precision)
-    network = MxnetNetwork(definition, (layer,), BATCH, precision, calibration.ranges)
+    network = MxnetNetwork(definition, (layer,), BATCH, precision, calibration.quantization)
     shape = (BATCH, *definition.preprocessing.input_shape)
     images = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
     result = benchmark.pedantic(lambda: network.forward(images).logits, rounds=10, warmup_rounds=3)

@@ -90,6 +90,14 @@ class LayerInfo:
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """How a backbone becomes int8; the same for every worker of a run."""
+
+    ranges: dict[str, tuple[float, float]]  # smallest and largest value of each tensor
+    keep_first: bool  # the first convolution stays in float32
+
+
+@dataclass(frozen=True)
 class LayerMaps:
     """Signed maps of one layer."""
 

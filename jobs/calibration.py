@@ -16,7 +16,7 @@ from engine.imaging import UndecodableImage, decode, view
 from engine.manifest import write_atomically
 from engine.planning import Plan
 from engine.protocols import Method, Network, Reader
-from engine.types import F4, Preprocessing, RunPaths, View
+from engine.types import F4, Preprocessing, Quantization, RunPaths, View
 
 if TYPE_CHECKING:
     from engine.models.definition import NetworkDefinition
@@ -32,6 +32,7 @@ class Calibration:
     """The ranges of a run, and the agreement of int8 with float32 on held-out images."""
 
     ranges: dict[str, tuple[float, float]]
+    keep_first: bool
     images: int
     held_out: int
     top1_agreement: float | None  # share of images with the same first class
@@ -39,8 +40,20 @@ class Calibration:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the ranges."""
-        return hashlib.sha256(json.dumps(self.ranges, sort_keys=True).encode()).hexdigest()
+        """SHA-256 of what changes the numbers."""
+        numbers = json.dumps([self.ranges, self.keep_first], sort_keys=True)
+        return hashlib.sha256(numbers.encode()).hexdigest()
+
+    @property
+    def quantization(self) -> Quantization:
+        """What a network needs of it."""
+        return Quantization(self.ranges, self.keep_first)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether int8 is known to agree with float32 well enough to be used without a thought."""
+        top1, correlation = self.top1_agreement or 0, self.map_correlation or 0
+        return top1 >= LOW_TOP1 and correlation >= LOW_CORRELATION
 
 
 def read_calibration(paths: RunPaths) -> Calibration | None:
@@ -68,7 +81,8 @@ def write_calibration(paths: RunPaths, calibration: Calibration) -> None:
 
 def print_agreement(calibration: Calibration, console: Console) -> None:
     """Say how well int8 agrees with float32, loudly where it does not."""
-    console.print(f"int8: calibrated on {calibration.images} images of the source")
+    kept = "; the first convolution stays float32" if calibration.keep_first else ""
+    console.print(f"int8: calibrated on {calibration.images} images of the source{kept}")
     top1, correlation = calibration.top1_agreement, calibration.map_correlation
     if top1 is None or correlation is None:
         console.print("int8: no image left to compare with float32; its agreement is not known")
@@ -77,7 +91,7 @@ def print_agreement(calibration: Calibration, console: Console) -> None:
         f"int8: agreement with float32 on {calibration.held_out} other images: "
         f"first class {top1:.0%}, maps correlate {correlation:.3f}"
     )
-    if top1 < LOW_TOP1 or correlation < LOW_CORRELATION:
+    if not calibration.agrees:
         console.print(
             f"WARNING: int8 disagrees with float32 here (first class below {LOW_TOP1:.0%} or "
             f"correlation below {LOW_CORRELATION}); use --precision fp32 where maps matter one "
@@ -95,6 +109,9 @@ def calibrate_on_source(
 ) -> Calibration:
     """Ranges from the first half of the views; agreement of a precision on the second.
 
+    Every layer is tried in int8 first; if that does not agree well enough, the first
+    convolution stays in float32.
+
     Raises
     ------
     SourceError
@@ -106,14 +123,20 @@ def calibrate_on_source(
     if not views:
         raise SourceError("no image of the source can be decoded: nothing to calibrate int8 on")
     half = (len(views) + 1) // 2
-    ranges = calibrate(definition, layers, _batches(views[:half], definition))
-    held = views[half:]
-    top1 = correlation = None
-    if held:
-        exact = MxnetNetwork(definition, layers, BATCH)
-        fast = MxnetNetwork(definition, layers, BATCH, precision, ranges)
-        top1, correlation = _agreement(exact, fast, method, _batches(held, definition), len(held))
-    return Calibration(ranges, half, len(held), top1, correlation)
+    batches, held = _batches(views[:half], definition), views[half:]
+    if not held:
+        found = calibrate(definition, layers, batches, keep_first=True)
+        return Calibration(found.ranges, True, half, 0, None, None)
+    compared = _batches(held, definition)
+    exact = MxnetNetwork(definition, layers, BATCH)
+    for keep_first in (False, True):
+        found = calibrate(definition, layers, batches, keep_first)
+        fast = MxnetNetwork(definition, layers, BATCH, precision, found)
+        agreement = _agreement(exact, fast, method, compared, len(held))
+        calibration = Calibration(found.ranges, keep_first, half, len(held), *agreement)
+        if calibration.agrees:
+            break
+    return calibration
 
 
 def views_of_source(

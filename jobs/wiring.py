@@ -19,7 +19,7 @@ from engine.errors import ConfigError, ModelError
 from engine.manifest import Manifest
 from engine.planning import Plan, make_plan
 from engine.protocols import Executor, Reader, ShardRunner, Sink
-from engine.types import NO_LABEL, LayerInfo, RunPaths
+from engine.types import NO_LABEL, LayerInfo, Quantization, RunPaths
 from engine.writers.schema import SCHEMA_VERSION, DatasetSpec, dataset_specs
 from jobs.calibration import (
     Calibration,
@@ -70,7 +70,7 @@ class WorkerOrder:
     fingerprint: str
     model: str  # digest of the model that the driver planned with
     layers: tuple[str, ...]
-    ranges: dict[str, tuple[float, float]] | None  # of an int8 run
+    quantization: Quantization | None  # of an int8 run
     key_bytes: int
 
 
@@ -119,7 +119,7 @@ def worker_order(prepared: Prepared) -> WorkerOrder:
         fingerprint=prepared.manifest.fingerprint,
         model=prepared.manifest.numbers["model"],
         layers=tuple(info.name for info in prepared.layers),
-        ranges=prepared.calibration.ranges if prepared.calibration else None,
+        quantization=prepared.calibration.quantization if prepared.calibration else None,
         key_bytes=prepared.plan.key_bytes,
     )
 
@@ -165,7 +165,7 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
     warm_up()
     network = MxnetNetwork(
-        definition, order.layers, config.batch_size, config.precision, order.ranges, gpu
+        definition, order.layers, config.batch_size, config.precision, order.quantization, gpu
     )
     classes = class_count(definition)
     targets = parse_targets(config.target, classes)

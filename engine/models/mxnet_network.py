@@ -10,9 +10,9 @@ from engine.models.closed_form import pooled_dense_weight
 from engine.models.definition import NetworkDefinition
 from engine.models.graph import Cut, cut, to_json
 from engine.models.layers import resolve_layer
-from engine.models.precision import FP32, Ranges, lower
+from engine.models.precision import FP32, lower
 from engine.models.program import Program, backbone, program_of
-from engine.types import F4, I4, LayerInfo
+from engine.types import F4, I4, LayerInfo, Quantization
 
 
 class MxnetNetwork:
@@ -30,8 +30,8 @@ class MxnetNetwork:
         Of the backbone: fp32, bf16 or int8. The heads are float32 always.
     gpu
         Compute on the first GPU that this process sees; it must be usable.
-    ranges
-        What int8 needs: the ranges that :func:`engine.models.precision.calibrate` found.
+    quantization
+        What int8 needs, as :func:`engine.models.precision.calibrate` found it.
 
     Raises
     ------
@@ -45,7 +45,7 @@ class MxnetNetwork:
         layers: tuple[str, ...],
         batch_size: int,
         precision: str = FP32,
-        ranges: Ranges | None = None,
+        quantization: Quantization | None = None,
         gpu: bool = False,
     ) -> None:
         self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
@@ -55,7 +55,9 @@ class MxnetNetwork:
         self._data = mx.nd.array(self._input, self._device)
         cuts = [cut(definition.graph, info.name, definition.parameters) for info in self.layers]
         entries, program = backbone(definition, cuts, self._device)
-        self._backbone = lower(program, precision, ranges).bind({definition.input_name: self._data})
+        self._backbone = lower(program, precision, quantization).bind(
+            {definition.input_name: self._data}
+        )
         self._taps = dict(zip(entries, self._backbone.outputs, strict=True))
         self._heads = self._bind_heads(cuts)
 

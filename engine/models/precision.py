@@ -3,8 +3,8 @@
 int8 follows MXNet's oneDNN recipe: fuse, insert quantised operators, give each its
 range, fuse again.  The ranges are the smallest and largest values that float32 showed
 on a few images ("naive" calibration: its maps agree better with float32 than those of
-entropy calibration).  The first convolution stays in float32: for a tenth of the speed
-EfficientNet-Lite0's first class agrees on 77 % instead of 54 % of scikit-image's
+entropy calibration).  The first convolution may stay in float32: for a tenth of the
+speed EfficientNet-Lite0's first class agrees on 77 % instead of 54 % of scikit-image's
 photographs and textures.
 """
 
@@ -16,24 +16,24 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet.contrib import amp, quantization
+from mxnet.contrib import amp
+from mxnet.contrib import quantization as mxnet_quantization
 
 from engine.models.definition import NetworkDefinition
 from engine.models.graph import cut
 from engine.models.program import Program, backbone
-from engine.types import F4
+from engine.types import F4, Quantization
 
 FP32, BF16, INT8, FP16 = "fp32", "bf16", "int8", "fp16"
 HALVES = {BF16: "bfloat16", FP16: "float16"}
-Ranges = dict[str, tuple[float, float]]
 
 _BACKEND = "MKLDNN_QUANTIZE"
 _FUSED_CONVOLUTION = "_sg_mkldnn_conv"
 _SETTINGS = {"quantized_dtype": "auto", "calib_mode": "naive"}
 
 
-def lower(program: Program, precision: str, ranges: Ranges | None = None) -> Program:
-    """The same program at another precision; int8 needs the `ranges` of :func:`calibrate`.
+def lower(program: Program, precision: str, quantization: Quantization | None = None) -> Program:
+    """The same program at another precision; int8 needs what :func:`calibrate` found.
 
     bf16 and int8 run on CPUs, fp16 on GPUs.
     """
@@ -43,15 +43,18 @@ def lower(program: Program, precision: str, ranges: Ranges | None = None) -> Pro
         )
         return Program(symbol, arguments, states, program.device)
     if precision == INT8:
-        if ranges is None:
+        if quantization is None:
             raise ValueError("int8 needs calibrated ranges")
-        return _to_int8(program, ranges)
+        return _to_int8(program, quantization)
     return program
 
 
 def calibrate(
-    definition: NetworkDefinition, layers: Iterable[str], batches: Iterable[F4]
-) -> Ranges:
+    definition: NetworkDefinition,
+    layers: Iterable[str],
+    batches: Iterable[F4],
+    keep_first: bool,
+) -> Quantization:
     """The range of every tensor that int8 quantises, over float32 passes of some images.
 
     Parameters
@@ -62,10 +65,12 @@ def calibrate(
         The layers it will be cut at.
     batches
         Arrays of (N,channels,H,W) preprocessed images, all of the same shape.
+    keep_first
+        Leave the first convolution in float32.
     """
     cuts = [cut(definition.graph, name, definition.parameters) for name in layers]
     fused = _fused(backbone(definition, cuts, mx.cpu())[1])
-    *_, collector = _quantized(fused)
+    *_, collector = _quantized(fused, keep_first)
     stack = np.stack(list(batches))
     data = mx.nd.array(stack[0])
     executor = fused.bind({definition.input_name: data})
@@ -74,14 +79,15 @@ def calibrate(
         data[:] = images
         executor.forward(is_train=False)
         mx.nd.waitall()
-    return {key: (float(low), float(high)) for key, (low, high) in collector.min_max_dict.items()}
+    found = collector.min_max_dict.items()
+    return Quantization({key: (float(low), float(high)) for key, (low, high) in found}, keep_first)
 
 
-def _to_int8(program: Program, ranges: Ranges) -> Program:
+def _to_int8(program: Program, quantization: Quantization) -> Program:
     fused = _fused(program)
-    symbol, _, _, collector = _quantized(fused)
-    collector.min_max_dict = ranges
-    symbol, arguments, states = quantization.calib_graph(
+    symbol, _, _, collector = _quantized(fused, quantization.keep_first)
+    collector.min_max_dict = quantization.ranges
+    symbol, arguments, states = mxnet_quantization.calib_graph(
         symbol, fused.arguments, fused.states, collector, **_SETTINGS
     )
     return Program(symbol.get_backend_symbol(_BACKEND), arguments, states, program.device)
@@ -92,15 +98,15 @@ def _fused(program: Program) -> Program:
     return Program(symbol, program.arguments, program.states, program.device)
 
 
-def _quantized(fused: Program) -> tuple[mx.sym.Symbol, Any, Any, Any]:
+def _quantized(fused: Program, keep_first: bool) -> tuple[mx.sym.Symbol, Any, Any, Any]:
     nodes = json.loads(fused.symbol.tojson())["nodes"]
     convolutions = [n["name"] for n in nodes if n["op"].startswith(_FUSED_CONVOLUTION)]
-    found: tuple[mx.sym.Symbol, Any, Any, Any] = quantization.quantize_graph(
+    found: tuple[mx.sym.Symbol, Any, Any, Any] = mxnet_quantization.quantize_graph(
         fused.symbol,
         fused.arguments,
         fused.states,
         quantize_mode="smart",
-        excluded_sym_names=convolutions[:1],
+        excluded_sym_names=convolutions[:1] if keep_first else None,
         **_SETTINGS,
     )
     return found

@@ -35,7 +35,7 @@ def exact(definition, images):
 
 @pytest.fixture(scope="module")
 def ranges(definition, images):
-    return calibrate(definition, LAYERS, [images])
+    return calibrate(definition, LAYERS, [images], keep_first=True)
 
 
 def raw_maps(forward, targets):
@@ -53,10 +53,11 @@ def test_maps_agree_with_float32(definition, images, exact, ranges, precision, l
     assert (forward.logits.argmax(axis=1) == targets[:, 0]).mean() >= 0.8
 
 
-def test_ranges_are_those_of_the_activations(ranges):
-    assert "data" not in ranges  # the first convolution stays in float32
-    relu6 = [bounds for bounds in ranges.values() if bounds == (0, 6)]
-    assert len(relu6) > 10
+def test_ranges_are_those_of_the_activations(definition, images, ranges):
+    assert "data" not in ranges.ranges  # the first convolution stays in float32
+    assert len([bounds for bounds in ranges.ranges.values() if bounds == (0, 6)]) > 10
+    every = calibrate(definition, LAYERS, [images], keep_first=False).ranges
+    assert every["data"] == (pytest.approx(images.min()), pytest.approx(images.max()))
 
 
 def test_the_same_ranges_give_the_same_numbers(definition, images, ranges):
