@@ -6,6 +6,7 @@ fingerprint takes those that change the numbers.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -102,8 +103,15 @@ class RunConfig(BaseModel):
     @field_validator("std")
     @classmethod
     def _nonzero(cls, value: Channels | None) -> Channels | None:
-        if value is not None and min(value) <= 0:
+        if value is not None and not all(0 < v < math.inf for v in value):
             raise ValueError("must be positive")
+        return value
+
+    @field_validator("mean")
+    @classmethod
+    def _finite(cls, value: Channels | None) -> Channels | None:
+        if value is not None and not all(map(math.isfinite, value)):
+            raise ValueError("must be numbers")
         return value
 
     def absolute(self) -> RunConfig:

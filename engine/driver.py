@@ -14,7 +14,7 @@ from engine.errors import AccountingError, RunDirectoryError
 from engine.manifest import write_atomically
 from engine.planning import Plan
 from engine.protocols import Executor
-from engine.results import check_shard, read_failures, read_shard_summary
+from engine.results import check_shard, open_run, read_failures, read_shard_summary
 from engine.types import Failure, RunPaths, Shard, ShardReport
 from engine.writers.index import build_index
 from engine.writers.staging import clean_staging
@@ -91,11 +91,19 @@ def execute(
         clean_staging(paths)  # of workers that died
     seconds = time.perf_counter() - start
     result = _close(plan, paths, reports, seconds)
-    if todo or not paths.index.exists():
+    if todo or not _index_is_good(paths):
         build_index(paths)
     if todo or not paths.report.exists():
         write_atomically(paths, "report.json", json.dumps(asdict(result), indent=2) + "\n")
     return result
+
+
+def _index_is_good(paths: RunPaths) -> bool:
+    try:
+        open_run(paths.root).close()
+    except RunDirectoryError:
+        return False
+    return True
 
 
 def _close(plan: Plan, paths: RunPaths, reports: list[ShardReport], seconds: float) -> RunReport:
@@ -109,7 +117,8 @@ def _close(plan: Plan, paths: RunPaths, reports: list[ShardReport], seconds: flo
             f"{ok} ok + {failed} failed"
         )
     failures = [f for s in summaries if s.failed for f in read_failures(paths.shard(s.shard))]
-    write_atomically(paths, "failures.csv", _table(failures))
+    if reports or not paths.failures.exists():
+        write_atomically(paths, "failures.csv", _table(failures))
     stages: Counter[str] = Counter()
     for report in reports:
         stages.update(report.seconds)

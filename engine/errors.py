@@ -16,6 +16,13 @@ turns it into one printed line and an exit code::
     Interrupted              exit 4   stopped by Ctrl-C or SIGTERM; the same command resumes
 """
 
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class ShardcamError(Exception):
     """Base of every error that ends a run with one clear line."""
@@ -68,3 +75,11 @@ class DiskFull(ShardcamError):
     """No space left on the device that holds the run directory."""
 
     exit_code = 5
+
+
+def storage_error(error: OSError, directory: Path) -> ShardcamError:
+    """Return what to tell the user about an error of the disk that holds `directory`."""
+    reason = error.strerror or str(error).partition("\n")[0]
+    if error.errno in _FULL:
+        return DiskFull(f"{directory}: {reason}; make room and the same command resumes")
+    return RunDirectoryError(f"{error.filename or directory}: cannot be written: {reason}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from engine.errors import RunDirectoryError
+from engine.errors import RunDirectoryError, storage_error
 from engine.types import RunPaths
 
 
@@ -68,15 +69,20 @@ def open_run_directory(paths: RunPaths, manifest: Manifest) -> bool:
         if paths.run_json.exists():
             _require_same(paths, read_manifest(paths), manifest)
             return True
-        if paths.root.exists() and any(paths.root.iterdir()):
+        if paths.root.exists() and not _is_blank(paths):
             raise RunDirectoryError(
                 f"{paths.root}: not empty and not a run directory; give --out another one"
             )
-        paths.staging.mkdir(parents=True, exist_ok=True)
-        _write(paths, manifest)
+        paths.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunDirectoryError(f"{paths.root}: cannot be written: {error.strerror}") from error
+        raise storage_error(error, paths.root) from error
+    _write(paths, manifest)
     return False
+
+
+def _is_blank(paths: RunPaths) -> bool:
+    """Nothing in it but what a run that was killed while it began may leave."""
+    return all(entry.name.startswith(".run.json.") for entry in paths.root.iterdir())
 
 
 def _write(paths: RunPaths, manifest: Manifest) -> None:
@@ -87,11 +93,16 @@ def _write(paths: RunPaths, manifest: Manifest) -> None:
 def write_atomically(paths: RunPaths, name: str, text: str) -> None:
     """Write a small file of the run so that it is there whole or not at all."""
     temporary = paths.root / f".{name}.{os.getpid()}"
-    with temporary.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(paths.root / name)
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(paths.root / name)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise storage_error(error, paths.root) from error
 
 
 def _require_same(paths: RunPaths, stored: Manifest, wanted: Manifest) -> None:

@@ -27,7 +27,7 @@ from engine.types import (
     ShardReport,
     View,
 )
-from kernels import heatmap_u8, normalize, planar, scale_maps, upsample
+from kernels import NON_FINITE, heatmap_u8, normalize, planar, scale_maps, upsample
 
 TOP = 5
 
@@ -146,6 +146,7 @@ def _explain(
     top = top_classes(logits, min(TOP, logits.shape[1]))
     layers = {info.name: forward.layer(info.name) for info in parts.network.layers}
     maps, flags = _maps(layers, target, parts.method)
+    flags[~np.isfinite(logits).all(axis=1)] |= NON_FINITE
     save = parts.save
     return ResultBatch(
         samples=samples,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from engine.config import RunConfig
 from engine.driver import RunReport, execute
-from engine.errors import Interrupted, TooManyFailures
+from engine.errors import Interrupted, RunDirectoryError, TooManyFailures
 from engine.manifest import open_run_directory
 from engine.results import open_run
 from engine.types import RunPaths
@@ -68,7 +69,8 @@ def run_extract(config: RunConfig, console: Console) -> RunReport:
         )
     print_report(report, prepared.paths, console)
     if report.ok:
-        print_predictions(config, console)
+        with suppress(RunDirectoryError):  # too few files may be open: the run is good all the same
+            print_predictions(config, console)
     if not report.ok:
         raise TooManyFailures(
             f"none of {report.listed} images gave a map; see {prepared.paths.failures}"

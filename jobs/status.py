@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 
 from engine.manifest import read_manifest
-from engine.results import ShardSummary, read_shard_summary
+from engine.results import ShardSummary, check_shard, read_shard_summary
 from engine.types import RunPaths
 from jobs.terminal import make_console
 
@@ -19,7 +19,7 @@ def status(run: Path) -> None:
     """Show how far RUN is: shards and images done, failed and to do."""
     paths = RunPaths(run)
     manifest = read_manifest(paths)
-    done = published(paths, manifest.plan["shards"])
+    done = published(paths, manifest.plan["shards"], manifest.fingerprint)
     listed, failed = sum(s.listed for s in done), sum(s.failed for s in done)
     config = manifest.config
     table = Table(show_header=False, box=None)
@@ -35,7 +35,7 @@ def status(run: Path) -> None:
     make_console().print(table)
 
 
-def published(paths: RunPaths, shards: int) -> list[ShardSummary]:
-    """Summaries of the shards that are there."""
-    numbers = (i for i in range(shards) if paths.shard(i).exists())
-    return [read_shard_summary(paths.shard(i)) for i in numbers]
+def published(paths: RunPaths, shards: int, fingerprint: str) -> list[ShardSummary]:
+    """Summaries of the shards that are there, whole and of this run."""
+    good = (i for i in range(shards) if check_shard(paths.shard(i), i, fingerprint) is None)
+    return [read_shard_summary(paths.shard(i)) for i in good]

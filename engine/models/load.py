@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+import numpy as np
+
 from engine.errors import ConfigError, ModelError
 from engine.models.definition import NetworkDefinition
 
@@ -14,15 +16,25 @@ LITE0 = "efficientnet_lite0"
 def load_network(
     model: str, params: str | None = None, image_size: int | None = None
 ) -> NetworkDefinition:
-    """Load `model`: ``efficientnet_lite0``, a zoo name with `params`, or a checkpoint's file.
+    """Load `model`: ``efficientnet_lite0``, a zoo name with `params`, or a file.
 
     Raises
     ------
     ConfigError
         No such model.
     ModelError
-        Its weights are missing, damaged, or of another network.
+        Its weights are missing, damaged, not finite, or of another network.
     """
+    definition = _load(model, params, image_size)
+    for name, value in definition.parameters.items():
+        if not np.isfinite(value.sum(dtype=np.float64)):  # MXNet's ReLU would turn NaN into 0
+            raise ModelError(f"{model}: its weight {name!r} holds a NaN or an infinity")
+    return definition
+
+
+def _load(
+    model: str, params: str | None = None, image_size: int | None = None
+) -> NetworkDefinition:
     from engine.models.checkpoint import SUFFIX, checkpoint_network
     from engine.models.efficientnet_lite import efficientnet_lite0
     from engine.models.onnx.file import load_onnx

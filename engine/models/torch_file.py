@@ -17,7 +17,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +168,8 @@ def _view(storage: npt.NDArray[np.generic], tensor: _Tensor) -> npt.NDArray[np.g
     last = tensor.offset + sum(
         (n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True)
     )
-    if prod(tensor.shape) and last >= storage.size:
+    count = int(np.prod(tensor.shape, dtype=np.float64))
+    if count > storage.size or (count and last >= storage.size):
         raise ModelError("a tensor larger than its storage")
     item = storage.dtype.itemsize
     view = np.lib.stride_tricks.as_strided(

@@ -9,12 +9,15 @@ from pathlib import Path
 from engine.errors import SourceError
 from engine.types import NO_LABEL, Sample
 
+RUN_MARK = "run.json"
+
 
 class FolderReader:
     """Image files below a folder, in the order of their keys.
 
     The key of a sample is its path relative to the folder, with forward slashes.
-    Hidden files and files with other extensions are not part of the source.
+    Hidden files, files with other extensions, run directories and linked folders are not
+    part of the source.
 
     Parameters
     ----------
@@ -47,7 +50,10 @@ class FolderReader:
 
     def read(self, sample: Sample) -> bytes:
         """Return the file's bytes; see :class:`engine.protocols.Reader`."""
-        return Path(sample.location).read_bytes()
+        path = Path(sample.location)
+        if not path.is_file() and path.exists():
+            raise OSError("not a regular file")  # a pipe would wait for ever
+        return path.read_bytes()
 
     def _files(self) -> Iterator[tuple[str, str, int]]:
         """Key, path and size of every image file."""
@@ -59,6 +65,9 @@ class FolderReader:
             raise SourceError(f"{self._root}: no such file or folder")
         root = str(self._root.resolve())
         for folder, subfolders, files in os.walk(root, onerror=_unreadable):
+            if RUN_MARK in files:  # a run directory: its overlays are no source
+                subfolders.clear()
+                continue
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             for name in files:
                 if name.lower().endswith(self._extensions) and not name.startswith("."):

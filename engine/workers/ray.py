@@ -13,12 +13,11 @@ import signal
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from engine.errors import ShardcamError, WorkerError
 from engine.protocols import ShardRunner
@@ -30,6 +29,7 @@ _TOKEN_HINT = (
     "A cluster that `ray start` of Ray 2.60 began asks for a token: set RAY_AUTH_MODE=token and "
     "the RAY_AUTH_TOKEN it was started with, or RAY_AUTH_MODE=disabled on both sides"
 )
+_PATIENCE = 0.5  # seconds until a signal is seen
 _OBJECT_STORE = 80 * 1024 * 1024  # the least Ray accepts; only reports pass through it
 
 
@@ -72,18 +72,20 @@ class RayExecutor:
     def run(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
         """See :class:`engine.protocols.Executor`."""
         self._queue.extend(shards)
-        try:
-            with _signals_deferred():
+        with _DeferredSignals() as signals:
+            try:
                 _connect(self._options)
-            for _ in range(min(self._worker_count(), len(self._queue))):
-                self._start_worker()
-            while self._leases:
-                ready, _ = ray.wait(list(self._leases), num_returns=1)
-                yield from self._settle(ready[0])
-        finally:
-            for lease in self._leases.values():
-                ray.kill(lease.worker)
-            ray.shutdown()
+                signals.install()
+                for _ in range(min(self._worker_count(), len(self._queue))):
+                    self._start_worker()
+                while self._leases and not signals.pending:
+                    ready, _ = ray.wait(list(self._leases), num_returns=1, timeout=_PATIENCE)
+                    for ref in ready:
+                        yield from self._settle(ref)
+            finally:
+                for lease in self._leases.values():
+                    ray.kill(lease.worker)
+                ray.shutdown()
 
     def _worker_count(self) -> int:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -116,11 +118,11 @@ class RayExecutor:
         lease = self._leases.pop(ref)
         try:
             report: ShardReport | None = ray.get(ref)
-        except RayActorError as error:
-            self._replace(lease, error)
-            return
         except RayTaskError as error:
             raise _cause(error) from error
+        except RayError as error:  # it crashed, its node is gone, memory ran out
+            self._replace(lease, error)
+            return
         self._hand_out(lease.worker)
         if report is not None:
             yield report
@@ -132,8 +134,9 @@ class RayExecutor:
         else:
             ray.kill(worker)
 
-    def _replace(self, lease: _Lease, error: RayActorError) -> None:
+    def _replace(self, lease: _Lease, error: RayError) -> None:
         """A worker died. Its shard goes to another one, but not for ever."""
+        ray.kill(lease.worker)  # it may be out of reach only
         shard = lease.shard
         held = None if shard is None else shard.index
         self._deaths[held] += 1
@@ -161,27 +164,39 @@ class _Worker:
         return self._runner(shard)
 
 
-@contextmanager
-def _signals_deferred() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until Ray is up, then react as the driver does.
+class _DeferredSignals:
+    """Lets SIGINT and SIGTERM wait for a moment at which the driver may stop.
 
-    ``ray.init`` swallows what a handler raises inside it, and puts a handler of its own
-    in the place of SIGTERM's, which ends the process with no word.
+    Ray swallows or garbles what a handler raises inside its calls, and puts a handler of
+    its own in the place of SIGTERM's, which ends the process with no word.
     """
-    received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        signal.signal(number, lambda number, _frame: received.append(number))
-    try:
-        yield
-    except SystemExit:  # from Ray's handler
-        received.append(signal.SIGTERM)
-    finally:
-        for number, handler in handlers.items():
+
+    _numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def __enter__(self) -> _DeferredSignals:
+        self._received: list[int] = []
+        self._handlers = {number: signal.getsignal(number) for number in self._numbers}
+        self.install()
+        return self
+
+    def install(self) -> None:
+        """Record signals from here on; again after Ray has put its handler in place."""
+        for number in self._numbers:
+            signal.signal(number, lambda number, _frame: self._received.append(number))
+
+    @property
+    def pending(self) -> bool:
+        """Whether a signal waits."""
+        return bool(self._received)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        if kind is SystemExit:  # from Ray's handler
+            self._received.append(signal.SIGTERM)
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-    if received:
-        signal.raise_signal(received[0])
+        if self.pending:
+            signal.raise_signal(self._received[0])
+        return kind is SystemExit
 
 
 def _connect(options: RayOptions) -> None:
@@ -213,8 +228,7 @@ def _connect(options: RayOptions) -> None:
 
 def try_ray() -> str:
     """Start a Ray of our own, have an actor answer, and return Ray's version."""
-    with _signals_deferred():
-        _connect(RayOptions(1, 1, 0, None))
+    _connect(RayOptions(1, 1, 0, None))
     try:
         actor: Any = ray.remote(_Worker).options(num_cpus=1).remote()
         ray.get(actor.__ray_ready__.remote())

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import AccountingError, RunDirectoryError
+from engine.errors import AccountingError, RunDirectoryError, storage_error
 from engine.results import check_shard
 from engine.types import Failure, ResultBatch, RunPaths, Shard
 from engine.writers.schema import (
@@ -30,7 +30,6 @@ from engine.writers.staging import (
     fsync_directory,
     publish,
     staging_path,
-    storage_error,
 )
 
 _CHUNK_BYTES = 256 * 1024

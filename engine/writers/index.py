@@ -6,6 +6,7 @@ to itself, so a run directory can be moved.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def build_index(paths: RunPaths) -> Path:
     DiskFull
         No space left.
     """
-    files = sorted(paths.shards.glob("shard-*.h5"), key=_number)
+    files = sorted(filter(_is_shard, paths.shards.glob("*")), key=_number)
     if not files:
         raise RunDirectoryError(f"{paths.shards}: no shard in it")
     fingerprint = read_shard_summary(files[0]).fingerprint
@@ -69,6 +70,10 @@ def build_index(paths: RunPaths) -> Path:
         staged.path.replace(paths.index)
         fsync_directory(paths.root)
     return paths.index
+
+
+def _is_shard(path: Path) -> bool:
+    return re.fullmatch(r"shard-\d{6,}\.h5", path.name) is not None
 
 
 def _number(path: Path) -> int:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import cv2
 
+from engine.errors import storage_error
 from engine.protocols import ShardWriter
 from engine.types import F4, Failure, ResultBatch, RunPaths, Sample, Shard, View
-from engine.writers.staging import storage_error
 from kernels import JET, overlay
 
 QUALITY = 92
@@ -34,7 +34,10 @@ class OverlaySink:
 
     def open(self, shard: Shard) -> ShardWriter:
         """See :class:`engine.protocols.Sink`."""
-        self._folder.mkdir(exist_ok=True)
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, self._folder) from error
         return _OverlayWriter(self._folder, self._peak_normalize)
 
 

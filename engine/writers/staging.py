@@ -14,10 +14,9 @@ from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 
-from engine.errors import DiskFull, RunDirectoryError, ShardcamError
+from engine.errors import storage_error
 from engine.types import RunPaths
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -58,14 +57,6 @@ class GuardedStream(io.FileIO):
 def staging_path(paths: RunPaths, stem: str) -> Path:
     """A name in the staging directory that no other writer has."""
     return paths.staging / f"{stem}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}.h5"
-
-
-def storage_error(error: OSError, directory: Path) -> ShardcamError:
-    """Return what to tell the user about an error of the disk that holds `directory`."""
-    reason = error.strerror or str(error).partition("\n")[0]
-    if error.errno in _FULL:
-        return DiskFull(f"{directory}: {reason}; make room and the same command resumes")
-    return RunDirectoryError(f"{error.filename or directory}: {reason}")
 
 
 def fsync_directory(directory: Path) -> None:

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from tests.jobs.images import make_folder
 
 LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64")
 LOCAL = ("--executor", "local")
+REFERENCE = Path(__file__).parent.parent / "fixtures" / "reference"
 
 
 @pytest.fixture(scope="module")
@@ -103,22 +106,31 @@ def wait_for(condition, process, seconds=120):
 
 
 def workers_of(process):
-    """Pids of the Ray actors below a driver."""
-    found = []
-    for entry in os.listdir("/proc"):
+    """Pids of the Ray actors that descend from a driver."""
+    parents, workers = {}, []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{entry}/cmdline", "rb") as stream:
-                if stream.read().startswith(b"ray::_Worker"):
-                    found.append(int(entry))
+            with open(f"/proc/{entry}/stat") as stat, open(f"/proc/{entry}/cmdline") as command:
+                parents[int(entry)] = int(stat.read().rpartition(")")[2].split()[1])
+                if command.read().startswith("ray::_Worker"):
+                    workers.append(int(entry))
         except OSError:
             continue
-    return found
+
+    def descends(pid):
+        while pid in parents and pid != process.pid:
+            pid = parents[pid]
+        return pid == process.pid
+
+    return [pid for pid in workers if descends(pid)]
 
 
 def test_killed_driver_and_killed_worker_lose_nothing(three_hundred, tmp_path):
     """SIGKILL of the driver, then of a worker, at random moments; the rows stay the same."""
     base, _, _ = three_hundred
-    rng = np.random.RandomState()
+    seed = int(time.time())
+    print(f"seed {seed}")
+    rng = np.random.RandomState(seed)
     command = (
         "extract", base / "images", *LITE0, "--out", tmp_path / "run", "--max-pixels", 10**6,
         "--workers", 2,
@@ -177,6 +189,8 @@ def test_bad_input_is_one_line(tmp_path):
         ((images, *LITE0, *out, "--save", "map"), 2, "--save"),
         ((images, *LITE0, *out, "--target", "label"), 2, "no sample has a label"),
         ((images, *LITE0, *out, "--mean", "1,2"), 2, "takes 3 numbers"),
+        ((images, *LITE0, *out, "--mean", "nan,0,0"), 2, "--mean: must be numbers"),
+        ((images, *LITE0, *out, "--std", "nan,1,1"), 2, "--std: must be positive"),
         ((images, *LITE0, *out, "--workers", 2), 2, "for --executor ray"),
         ((images, *LITE0, *out, "--precision", "fp16"), 2, "needs a GPU (--gpus-per-worker)"),
         ((images, *LITE0, *out, "--labels", tmp_path / "no.txt"), 2, "No such file"),
@@ -213,6 +227,87 @@ def test_signal_before_the_first_image(tmp_path, seconds):
     assert process.returncode in (4, -signal.SIGTERM), err
     if process.returncode == 4:
         assert "run the same command again to resume" in err
+
+
+def test_reference_photographs_through_the_whole_path(tmp_path):
+    """Files to HDF5 and pictures, against what PyTorch and pytorch-grad-cam gave."""
+    code, _, err = shardcam(
+        "extract", REFERENCE, "--model", "efficientnet_lite0", *LOCAL, "--out", tmp_path / "run",
+        "--save", "maps,logits,heatmaps,overlays", "--batch-size", 3,
+    )  # fmt: skip
+    assert code == 0, err
+    rows = contents(tmp_path / "run")
+    with np.load(REFERENCE / "lite0_expected.npz") as stored:
+        order = [f"{name}.png".encode() for name in stored["names"]]
+        expected = {name: values for name, values in stored.items() if name != "names"}
+    at = [order.index(key) for key in rows["key"]]
+    assert rows["target"][:, 0].tolist() == expected["target"][at].tolist()
+    assert (rows["flags"] == 0).all()
+    np.testing.assert_allclose(rows["logits"], expected["logits"][at], atol=1e-3, rtol=0)
+    raw = rows["cam/head_relu6/map"][:, 0] * rows["cam/head_relu6/scale"][:, :, None]
+    worst = abs(raw - expected["raw_gradcam"][at]).max(axis=(1, 2))
+    assert (worst < 1e-3 * expected["raw_gradcam"][at].max(axis=(1, 2))).all()
+    theirs = expected["pytorch_grad_cam__gradcam"][at].astype(np.float32)
+    assert abs(rows["heatmap"][:, 0] / 255 - theirs).max() < 2 / 255
+    pictures = sorted((tmp_path / "run" / "overlays").iterdir())
+    for picture, key, heat in zip(pictures, rows["key"], theirs, strict=True):
+        photograph = cv2.imread(str(REFERENCE / key.decode()))
+        colours = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_JET)
+        blended = cv2.addWeighted(colours, 0.5, photograph, 0.5, 0)
+        assert abs(cv2.imread(str(picture)).astype(int) - blended).mean() < 3
+
+
+def test_preprocessing_options_reach_the_network(tmp_path):
+    """Twice the deviation and another way to fit change the logits as computed apart."""
+    make_folder(tmp_path / "images", 2)
+    logits = {}
+    for name, options in {
+        "own": (), "std": ("--std", "256,256,256"), "mean": ("--mean", "0,0,0"),
+        "pad": ("--resize", "pad"), "squash": ("--resize", "squash"),
+    }.items():  # fmt: skip
+        code, _, err = shardcam(
+            "extract", tmp_path / "images", *LITE0, *LOCAL, "--out", tmp_path / name,
+            "--save", "logits", *options,
+        )  # fmt: skip
+        assert code == 0, err
+        logits[name] = contents(tmp_path / name)["logits"]
+    for name in ("std", "mean", "pad", "squash"):
+        assert abs(logits[name] - logits["own"]).max() > 0.1
+
+
+def test_what_is_no_image_file_or_already_output(tmp_path):
+    """A pipe would hang a reader, and overlays inside the source would become input."""
+    images = tmp_path / "images"
+    make_folder(images, 3)
+    os.mkfifo(images / "pipe.jpg")
+    command = (
+        "extract",
+        images,
+        *LITE0,
+        *LOCAL,
+        "--out",
+        images / "run",
+        "--save",
+        "overlays,maps",
+    )
+    for done in ("1 done now", "0 done now"):
+        code, out, err = shardcam(*command)
+        assert code == 0, err
+        assert "4 listed = 3 ok + 1 failed" in out
+        assert done in out
+    assert "not a regular file" in (images / "run" / "failures.csv").read_text()
+
+
+def test_a_damaged_index_is_built_again(tmp_path):
+    make_folder(tmp_path / "images", 3)
+    command = ("extract", tmp_path / "images", *LITE0, *LOCAL, "--out", tmp_path / "run")
+    assert shardcam(*command)[0] == 0
+    before = contents(tmp_path / "run")
+    index = tmp_path / "run" / "index.h5"
+    index.write_bytes(index.read_bytes()[:500])
+    (tmp_path / "run" / "shards" / "shard-000000 (copy).h5").write_text("stray")
+    assert shardcam(*command)[0] == 0
+    assert_same(contents(tmp_path / "run"), before)
 
 
 def test_targets_labels_and_everything_saved(tmp_path):

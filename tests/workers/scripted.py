@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def _run(script, folder, shard):
     Path(folder, f"{shard.index}-{attempts}").touch()
     if what == "die" and attempts < int(times):
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "sleep":
+        time.sleep(float(times))
     if what == "full":
         raise DiskFull("/data: no space left")
     if what == "bug":

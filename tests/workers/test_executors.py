@@ -1,6 +1,12 @@
-import pytest
+import os
+import signal
+import threading
+import time
 
-from engine.errors import WorkerError
+import pytest
+import ray
+
+from engine.errors import Interrupted, WorkerError
 from engine.workers.local import LocalExecutor
 from engine.workers.ray import ATTEMPTS, RayExecutor, RayOptions
 from tests.workers import executor_conformance as conformance
@@ -47,3 +53,25 @@ def test_an_address_where_nothing_answers(tmp_path):
     executor = RayExecutor(builder({}, tmp_path), RayOptions(1, 1, 0, "127.0.0.1:1"))
     with pytest.raises(WorkerError, match=r"--address 127\.0\.0\.1:1: no Ray cluster answers"):
         list(executor.run(shards(1)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_seen_while_a_long_shard_runs(tmp_path, number):
+    """And nothing of Ray is left behind, nor its handlers."""
+
+    def interrupt(*_):
+        raise Interrupted("stopped")
+
+    before = signal.signal(number, interrupt)
+    timer = threading.Timer(8, os.kill, (os.getpid(), number))
+    timer.start()
+    start = time.monotonic()
+    try:
+        with pytest.raises(Interrupted):
+            list(on_ray(builder({0: "sleep 60"}, tmp_path)).run(shards(1)))
+        assert signal.getsignal(number) is interrupt
+    finally:
+        timer.cancel()
+        signal.signal(number, before)
+    assert time.monotonic() - start < 25
+    assert not ray.is_initialized()
