@@ -73,5 +73,5 @@ def test_a_signal_is_seen_while_a_long_shard_runs(tmp_path, number):
     finally:
         timer.cancel()
         signal.signal(number, before)
-    assert time.monotonic() - start < 25
+    assert time.monotonic() - start < 45
     assert not ray.is_initialized()
