@@ -17,6 +17,7 @@ from engine.targets import Targets, softmax, top_classes
 from engine.types import (
     F4,
     I4,
+    TOP,
     U1,
     Failure,
     LayerMaps,
@@ -28,8 +29,6 @@ from engine.types import (
     View,
 )
 from kernels import NON_FINITE, heatmap_u8, normalize, planar, scale_maps, upsample
-
-TOP = 5
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ I4 = npt.NDArray[np.int32]
 U1 = npt.NDArray[np.uint8]
 
 NO_LABEL = -1
+TOP = 5  # classes kept as the prediction
 
 
 @dataclass(frozen=True)

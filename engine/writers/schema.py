@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import ConfigError
-from engine.types import Failure, LayerInfo, ResultBatch
+from engine.types import TOP, Failure, LayerInfo, ResultBatch
 
 SCHEMA_VERSION = 1
-TOP = 5  # classes kept as the prediction
 FAILURES = "failure/"  # datasets with a row per failure; all others have a row per good sample
 
 _STAGE, _ERROR, _MESSAGE = 16, 32, 256  # bytes of the texts of a failure
