@@ -51,9 +51,7 @@ class ProgressDisplay:
             self._bar.update(self._task, completed=self._done, note=self._note())
         elif self._due():
             self._last_line = time.monotonic()
-            self._console.print(
-                f"{self._done}/{self._total} images, {self._note()}, {self._left()}"
-            )
+            self._console.print(f"{self._done}/{self._total} images, {self._note()}{self._left()}")
 
     def _start_bar(self) -> None:
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
