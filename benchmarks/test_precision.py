@@ -1,6 +1,7 @@
 """Forward passes in fp32, bf16 and int8: images per second, and agreement with fp32.
 
-All cores, batches of 8. Agreement is on scikit-image's photographs and textures: half of
+All cores, batches of 8; the backbone alone, whose precision it is, and the whole network
+with its float32 head. Agreement is on scikit-image's photographs and textures: half of
 them calibrate int8, the other half are compared. Networks without real weights here have
 random ones, and their agreement says little.
 """
@@ -49,17 +50,23 @@ def prepared(model: str, precision: str) -> tuple[Any, str, Calibration]:
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
-def test_forward(benchmark: BenchmarkFixture, model: str, precision: str) -> None:
-    benchmark.group = f"{BATCH} images, {model}"
+@pytest.mark.parametrize("part", ["backbone", "network"])
+def test_forward(benchmark: BenchmarkFixture, model: str, precision: str, part: str) -> None:
+    benchmark.group = f"{BATCH} images, {model}, {part}"
     definition, layer, calibration = prepared(model, precision)
     network = MxnetNetwork(definition, (layer,), BATCH, precision, calibration.quantization)
     shape = (BATCH, *definition.preprocessing.input_shape)
     images = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
-    result = benchmark.pedantic(lambda: network.forward(images).logits, rounds=10, warmup_rounds=3)
+
+    def forward() -> np.ndarray[Any, Any]:
+        run = network.forward(images)
+        return run.logits if part == "network" else run.layer(layer).activation
+
+    result = benchmark.pedantic(forward, rounds=10, warmup_rounds=3)
     assert np.isfinite(result).all()
     benchmark.extra_info |= {
         "images_per_second": round(BATCH / benchmark.stats.stats.median, 1),
         "top1_agreement": calibration.top1_agreement,
         "map_correlation": calibration.map_correlation,
     }
-    print(f"\n{model} {precision}: {benchmark.extra_info}")
+    print(f"\n{model} {part} {precision}: {benchmark.extra_info}")
