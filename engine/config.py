@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+SMOOTHINGS = ("aug", "eigen")
 SAVEABLE = ("maps", "activations", "pooled", "logits", "heatmaps", "overlays")
 RANDOM_PARAMS = "random"
 Channels = tuple[float, ...]
@@ -28,10 +29,20 @@ class RunConfig(BaseModel):
     params: str | None = Field(
         None, description="Weights of a zoo model: a .params file, or 'random' to try without."
     )
-    method: str = Field("gradcam", description="CAM method: gradcam or cam.")
+    method: str = Field("gradcam", description="CAM method; shardcam methods lists them.")
+    smooth: tuple[str, ...] = Field(
+        (),
+        description="aug: average over mirrored and rescaled copies; eigen: first principal "
+        "component of the terms instead of their sum; aug,eigen: both.",
+    )
     layer: tuple[str, ...] = Field(
         ("auto",),
         description="Layer to explain, repeatable; 'auto' is the last spatial layer.",
+    )
+    fuse: Literal["mean", "max", "product"] | None = Field(
+        None,
+        description="How heatmaps and overlays join several layers  [default: mean; refinecam: "
+        "product]",
     )
     target: str = Field(
         "top1", description="Classes to explain: top1, topK, label or class:ID[,ID...]."
@@ -99,6 +110,14 @@ class RunConfig(BaseModel):
         if unknown or not value:
             raise ValueError(f"takes {', '.join(SAVEABLE)}; not {', '.join(unknown) or 'nothing'}")
         return tuple(name for name in SAVEABLE if name in value)
+
+    @field_validator("smooth")
+    @classmethod
+    def _known_smoothings(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(value) - set(SMOOTHINGS))
+        if unknown:
+            raise ValueError(f"takes aug, eigen or aug,eigen; not {', '.join(unknown)}")
+        return tuple(name for name in SMOOTHINGS if name in value)
 
     @field_validator("std")
     @classmethod

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.clock import Clock
+from engine.heatmaps import heatmaps
 from engine.imaging import UndecodableImage, decode, luminance, view
 from engine.protocols import ForwardPass, LayerView, Method, Network, Reader, Sink
+from engine.smoothing import plain_maps, smoothed_maps
 from engine.targets import Targets, softmax, top_classes
 from engine.types import (
     F4,
@@ -28,7 +30,7 @@ from engine.types import (
     ShardReport,
     View,
 )
-from kernels import NON_FINITE, heatmap_u8, normalize, planar, scale_maps, upsample
+from kernels import NON_FINITE, planar, scale_maps
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Parts:
     batch_size: int
     max_pixels: int
     save: frozenset[str]
+    smooth: bool = False  # average the maps over changed copies of the images
+    fuse: str = "mean"  # how the maps of several layers become one heatmap
 
 
 def run_shard(shard: Shard, parts: Parts) -> ShardReport:
@@ -144,9 +148,13 @@ def _explain(
     probability = softmax(logits)
     top = top_classes(logits, min(TOP, logits.shape[1]))
     layers = {info.name: forward.layer(info.name) for info in parts.network.layers}
-    maps, flags = _maps(layers, target, parts.method)
-    flags[~np.isfinite(logits).all(axis=1)] |= NON_FINITE
     save = parts.save
+    activations = _activations(layers) if "activations" in save else {}
+    pooled = _pooled(layers) if "pooled" in save else {}
+    maps, flags = _scaled(_maps(forward, target, parts))
+    flags[~np.isfinite(logits).all(axis=1)] |= NON_FINITE
+    drawn = "heatmaps" in save or ("overlays" in save and len(maps) > 1)
+    size = (parts.preprocessing.height, parts.preprocessing.width)
     return ResultBatch(
         samples=samples,
         views=views,
@@ -156,21 +164,26 @@ def _explain(
         top_score=np.take_along_axis(probability, top, axis=1),
         flags=flags,
         maps=maps,
-        activations=_activations(layers) if "activations" in save else {},
-        pooled=_pooled(layers) if "pooled" in save else {},
+        activations=activations,
+        pooled=pooled,
         logits=logits if "logits" in save else None,
-        heatmap=_heatmap(maps, parts.preprocessing) if "heatmaps" in save else None,
+        heatmap=heatmaps(maps, size, parts.fuse) if drawn else None,
     )
 
 
-def _maps(
-    layers: dict[str, LayerView], target: I4, method: Method
-) -> tuple[dict[str, LayerMaps], U1]:
-    """Maps of every layer, and each image's flags."""
+def _maps(forward: ForwardPass, target: I4, parts: Parts) -> dict[str, F4]:
+    """Raw maps of every layer. What else is wanted of the pass must be read before."""
+    if parts.smooth:
+        return smoothed_maps(parts.network, parts.method, forward.images, target)
+    return plain_maps(forward, parts.network, parts.method, target)
+
+
+def _scaled(raw: dict[str, F4]) -> tuple[dict[str, LayerMaps], U1]:
+    """Maps of every layer as they are stored, and each image's flags."""
     maps: dict[str, LayerMaps] = {}
-    flags = np.zeros(len(target), np.uint8)
-    for name, layer in layers.items():
-        unit, scale, raised = scale_maps(method(layer, target))
+    flags = np.zeros(len(next(iter(raw.values()))), np.uint8)
+    for name, values in raw.items():
+        unit, scale, raised = scale_maps(values)
         maps[name] = LayerMaps(unit, scale)
         flags |= np.bitwise_or.reduce(raised, axis=1)
     return maps, flags
@@ -182,16 +195,3 @@ def _activations(layers: dict[str, LayerView]) -> dict[str, F4]:
 
 def _pooled(layers: dict[str, LayerView]) -> dict[str, F4]:
     return {name: layer.activation.mean(axis=(2, 3)) for name, layer in layers.items()}
-
-
-def _heatmap(maps: dict[str, LayerMaps], preprocessing: Preprocessing) -> U1:
-    """(N,K,H,W) u1; of several layers, the mean of their heatmaps, normalised again."""
-    size = (preprocessing.height, preprocessing.width)
-    flat = [m.unit.reshape(-1, *m.unit.shape[2:]) for m in maps.values()]
-    if len(flat) == 1:
-        pictures = heatmap_u8(flat[0], size)
-    else:
-        mean = np.mean([upsample(normalize(m), size) for m in flat], axis=0, dtype=np.float32)
-        pictures = (normalize(mean) * np.float32(255)).astype(np.uint8)
-    count, targets = next(iter(maps.values())).unit.shape[:2]
-    return pictures.reshape(count, targets, *size)

@@ -37,16 +37,48 @@ class Reader(Protocol):
         ...
 
 
+class HeadView(Protocol):
+    """The head run on M activations."""
+
+    @property
+    def logits(self) -> F4:
+        """(M,classes) scores before the softmax."""
+        ...
+
+    def gradient(self, direction: F4) -> F4:
+        """(M,classes) -> (M,C,h,w); see :meth:`LayerView.gradient`."""
+        ...
+
+
 class LayerView(Protocol):
-    """One layer of one forward pass, as a CAM method sees it."""
+    """One layer of one forward pass over N images, as a CAM method sees it."""
 
     @property
     def activation(self) -> F4:
         """(N,C,h,w) activations."""
         ...
 
-    def mean_gradient(self, targets: I4) -> F4:
-        """(N,K) classes -> (N,K,C) spatial mean of d logit / d activation."""
+    @property
+    def logits(self) -> F4:
+        """(N,classes) scores before the softmax."""
+        ...
+
+    @property
+    def images(self) -> F4:
+        """(N,channels,H,W) what the network was given."""
+        ...
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether global average pooling and one dense layer follow."""
+        ...
+
+    def gradient(self, direction: F4) -> F4:
+        """(N,classes) -> (N,C,h,w) gradient of the sum of `direction * logits`.
+
+        (N,C,1,1) in closed form, where it does not vary over space. One backward pass
+        through the head else, and none below the layer.
+        """
         ...
 
     def class_weights(self, targets: I4) -> F4:
@@ -59,6 +91,32 @@ class LayerView(Protocol):
         """
         ...
 
+    def at(self, activation: F4, image: I4) -> HeadView:
+        """The head run on other activations: (M,C,h,w), row j those of image `image[j]`.
+
+        M is at most `head_rows`. What else the head reads, as inside a residual block, is
+        that image's. The result is valid until the next call.
+        """
+        ...
+
+    @property
+    def head_rows(self) -> int:
+        """How many rows `at` takes, so that the head's memory stays within a fixed budget."""
+        ...
+
+    def of(self, images: F4) -> LayerView:
+        """The same layer in a forward pass over other images, (M,channels,H,W).
+
+        M is at most `network_rows`. This pass stays as it is; the result is valid until
+        the next call.
+        """
+        ...
+
+    @property
+    def network_rows(self) -> int:
+        """How many images `of` takes: the batch size of the network."""
+        ...
+
 
 class ForwardPass(Protocol):
     """The result of one forward pass over N images."""
@@ -66,6 +124,11 @@ class ForwardPass(Protocol):
     @property
     def logits(self) -> F4:
         """(N,classes) scores before the softmax."""
+        ...
+
+    @property
+    def images(self) -> F4:
+        """(N,channels,H,W) what the network was given."""
         ...
 
     def layer(self, name: str) -> LayerView:
@@ -87,7 +150,7 @@ class Network(Protocol):
 
 
 class Method(Protocol):
-    """A class activation map method."""
+    """A class activation map method, ready to be used."""
 
     def __call__(self, layer: LayerView, targets: I4) -> F4:
         """(N,K) classes -> (N,K,h,w) raw maps, signed, before ReLU."""

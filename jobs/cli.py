@@ -11,6 +11,7 @@ from jobs.demo import demo
 from jobs.doctor import doctor
 from jobs.extract import extract
 from jobs.layers import layers
+from jobs.methods import methods
 from jobs.status import status
 from jobs.verify import verify
 
@@ -26,7 +27,7 @@ def cli() -> None:
     """
 
 
-for _command in (extract, status, verify, layers, doctor, demo):
+for _command in (extract, status, verify, layers, methods, doctor, demo):
     cli.add_command(_command)
 
 

@@ -16,7 +16,12 @@ from engine.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_COMMA = {"save", "mean", "std"}  # given as one word, A,B,C
+_COMMA = {  # given as one word, A,B,C
+    "save": "WHAT[,WHAT...]",
+    "smooth": "aug|eigen|aug,eigen",
+    "mean": "R,G,B",
+    "std": "R,G,B",
+}
 
 
 def run_options(command: F) -> F:
@@ -38,7 +43,7 @@ def make_config(values: dict[str, Any]) -> RunConfig:
         One line for the first option that is wrong.
     """
     given = {name: value for name, value in values.items() if value not in (None, ())}
-    for name in _COMMA & given.keys():
+    for name in _COMMA.keys() & given.keys():
         given[name] = tuple(part.strip() for part in given[name].split(","))
     try:
         return RunConfig(**given)
@@ -61,7 +66,7 @@ def _option(name: str, info: FieldInfo) -> Callable[[F], F]:
     elif typing.get_origin(kind) is typing.Literal:
         settings["type"] = click.Choice(typing.get_args(kind))
     elif name in _COMMA:
-        settings["metavar"] = "R,G,B" if name != "save" else "WHAT[,WHAT...]"
+        settings["metavar"] = _COMMA[name]
     elif typing.get_origin(kind) is tuple:
         settings["multiple"] = True
     else:
@@ -71,7 +76,7 @@ def _option(name: str, info: FieldInfo) -> Callable[[F], F]:
 
 def _help(name: str, info: FieldInfo) -> str:
     text = info.description or ""
-    if info.is_required() or info.default in (None, False):
+    if info.is_required() or info.default in (None, False, ()):
         return text
     default = info.default
     return f"{text}  [default: {','.join(default) if isinstance(default, tuple) else default}]"
@@ -79,6 +84,6 @@ def _help(name: str, info: FieldInfo) -> str:
 
 def _kind(annotation: Any) -> Any:
     """The type without its `| None`."""
-    if isinstance(annotation, types.UnionType):
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         return next(a for a in typing.get_args(annotation) if a is not type(None))
     return annotation

@@ -13,6 +13,7 @@ PACKAGES = {  # shared object: Debian and Ubuntu, Fedora
     "libgomp.so.1": ("libgomp1", "libgomp"),
     "libquadmath.so.0": ("libquadmath0", "libquadmath"),
 }
+DRIVER = "libcuda.so.1"
 
 
 def ready_libraries() -> None:
@@ -26,7 +27,11 @@ def ready_libraries() -> None:
     require_system_libraries()
     if find_spec("mxnet") is None:
         raise ShardcamError("MXNet is not installed: pip install 'shardcam[cpu]' (or [cu117])")
-    preload_libraries()
+    if preload_libraries() and not _loads(DRIVER):
+        raise ShardcamError(
+            f"{DRIVER} is missing, which MXNet's GPU wheel needs: install NVIDIA's driver, or "
+            "use shardcam[cpu] in a new environment"
+        )
 
 
 def require_system_libraries() -> None:

@@ -28,6 +28,7 @@ from jobs.calibration import (
     views_of_source,
 )
 from jobs.class_names import class_names
+from jobs.explaining import bound_method, method_of, require_explainable
 from jobs.system import ready_libraries
 
 if TYPE_CHECKING:
@@ -84,21 +85,17 @@ def prepare(config: RunConfig) -> Prepared:
     """
     _require_possible(config)
     ready_libraries()
-    from engine.methods import METHODS
     from engine.models.layers import class_count, resolve_layer
     from engine.targets import parse_targets
 
-    if config.method not in METHODS:
-        raise ConfigError(
-            f"--method: unknown method {config.method!r}; known: {', '.join(METHODS)}"
-        )
+    method_of(config)
     class_names(config)  # a bad file should be told now, not after the work
     plan = make_plan(make_reader(config).samples(), config.limit, config.shard_size)
     definition = _definition(config)
     layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in config.layer))
     classes = class_count(definition)
     targets = parse_targets(config.target, classes)
-    _require_explainable(config, layers)
+    require_explainable(config, layers)
     if targets.kind == "label" and not any(s.label != NO_LABEL for s in plan.samples()):
         raise ConfigError("--target label: no sample has a label; see --label-from-folder")
     calibration = _calibration(config, definition, layers, plan)
@@ -148,7 +145,6 @@ def driver_threads(config: RunConfig) -> int:
 def build_runner(order: WorkerOrder) -> ShardRunner:
     """Load the model and make the function that turns one shard into one report."""
     ready_libraries()
-    from engine.methods import METHODS
     from engine.models.cuda import require_gpu
     from engine.models.layers import class_count
     from engine.models.mxnet_network import MxnetNetwork
@@ -172,7 +168,7 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
     parts = Parts(
         reader=make_reader(config),
         network=network,
-        method=METHODS[config.method],
+        method=bound_method(config),
         targets=targets,
         sink=_sink(
             order,
@@ -189,6 +185,8 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
         batch_size=config.batch_size,
         max_pixels=config.max_pixels,
         save=frozenset(config.save),
+        smooth="aug" in config.smooth,
+        fuse=config.fuse or method_of(config).fuse,
     )
     return partial(run_shard, parts=parts)
 
@@ -253,8 +251,6 @@ def _calibration(
     config: RunConfig, definition: NetworkDefinition, layers: tuple[LayerInfo, ...], plan: Plan
 ) -> Calibration | None:
     """The run's own if it has one, so that resuming changes nothing."""
-    from engine.methods import METHODS
-
     if config.precision != "int8":
         return None
     stored = read_calibration(RunPaths(Path(config.out)))
@@ -262,20 +258,7 @@ def _calibration(
         return stored
     views = views_of_source(plan, make_reader(config), definition.preprocessing, config.max_pixels)
     names = tuple(info.name for info in layers)
-    return calibrate_on_source(definition, names, METHODS[config.method], views)
-
-
-def _require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> None:
-    for info in layers:
-        if len(info.shape) != 3:
-            raise ConfigError(
-                f"--layer {info.name}: its output {info.shape} has no height and width"
-            )
-        if config.method == "cam" and not info.closed_form:
-            raise ConfigError(
-                f"--method cam needs global average pooling and one dense layer after "
-                f"{info.name!r}; use --method gradcam, which works everywhere"
-            )
+    return calibrate_on_source(definition, names, bound_method(config), views)
 
 
 def _numbers(
@@ -288,6 +271,8 @@ def _numbers(
         "preprocessing": asdict(definition.preprocessing),
         "layer": [info.name for info in layers],
         "method": config.method,
+        "smooth": list(config.smooth),
+        "fuse": config.fuse,
         "target": config.target,
         "precision": config.precision,
         "max_pixels": config.max_pixels,

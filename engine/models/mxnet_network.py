@@ -9,9 +9,10 @@ from engine.errors import ConfigError
 from engine.models.closed_form import pooled_dense_weight
 from engine.models.definition import NetworkDefinition
 from engine.models.graph import Cut, cut, to_json
+from engine.models.head import Head, HeadProgram, HeadView
 from engine.models.layers import resolve_layer
 from engine.models.precision import FP32, lower
-from engine.models.program import Program, backbone, program_of
+from engine.models.program import backbone, program_of
 from engine.types import F4, I4, LayerInfo, Quantization
 
 
@@ -49,132 +50,124 @@ class MxnetNetwork:
         gpu: bool = False,
     ) -> None:
         self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
-        self._definition = definition
-        self._input = np.zeros((batch_size, *definition.preprocessing.input_shape), np.float32)
+        self._shape = (batch_size, *definition.preprocessing.input_shape)
         self._device = mx.gpu(0) if gpu else mx.cpu()
-        self._data = mx.nd.array(self._input, self._device)
+        self._input_name = definition.input_name
         cuts = [cut(definition.graph, info.name, definition.parameters) for info in self.layers]
-        entries, program = backbone(definition, cuts, self._device)
-        self._backbone = lower(program, precision, quantization).bind(
-            {definition.input_name: self._data}
-        )
-        self._taps = dict(zip(entries, self._backbone.outputs, strict=True))
-        self._heads = self._bind_heads(cuts)
+        self._entries, program = backbone(definition, cuts, self._device)
+        self._program = lower(program, precision, quantization)
+        self._heads = {
+            info.name: self._head(definition, c, info)
+            for info, c in zip(self.layers, cuts, strict=True)
+        }
+        self._main = _Bound(self)
+        self._spare: _Bound | None = None
 
     def forward(self, images: F4) -> _Pass:
         """Run the backbone; see :class:`engine.protocols.Network`."""
+        return self._main.forward(images)
+
+    @property
+    def spare(self) -> _Bound:
+        """A second set of executors on the same weights, made when a method asks for it."""
+        if self._spare is None:
+            self._spare = _Bound(self)
+        return self._spare
+
+    def _head(self, definition: NetworkDefinition, c: Cut, info: LayerInfo) -> HeadProgram:
+        program = program_of(mx.sym.load_json(to_json(c.head)), definition, self._device)
+        weight = pooled_dense_weight(c, info.shape)
+        dense = None
+        if weight is not None:
+            dense = definition.parameters[weight].reshape(-1, info.shape[0])
+        return HeadProgram(program, c.crossing, c.backbone, dense)
+
+
+class _Bound:
+    """Executors and the buffers between them, for one pass at a time."""
+
+    def __init__(self, network: MxnetNetwork) -> None:
+        self._network = network
+        self._padded = np.zeros(network._shape, np.float32)
+        self._data = mx.nd.array(self._padded, network._device)
+        self._backbone = network._program.bind({network._input_name: self._data})
+        taps = dict(zip(network._entries, self._backbone.outputs, strict=True))
+        self._heads = {
+            name: Head(program, [taps[e] for e in program.entries])
+            for name, program in network._heads.items()
+        }
+
+    def forward(self, images: F4) -> _Pass:
         count = len(images)
-        if count == len(self._input):
+        if count == len(self._padded):
             self._data[:] = images
         else:
-            self._input[:count], self._input[count:] = images, 0
-            self._data[:] = self._input
+            self._padded[:count], self._padded[count:] = images, 0
+            self._data[:] = self._padded
         self._backbone.forward(is_train=False)
         for head in self._heads.values():
             head.new_batch()
-        return _Pass(self._heads, self.layers[-1].name, count)
-
-    def _bind_heads(self, cuts: list[Cut]) -> dict[str, _Head]:
-        heads: dict[str, _Head] = {}
-        for info, c in zip(self.layers, cuts, strict=True):
-            symbol = mx.sym.load_json(to_json(c.head))
-            inputs = {n: self._taps[e] for n, e in zip(c.crossing, c.backbone, strict=True)}
-            inputs[self._definition.input_name] = self._data
-            program = program_of(symbol, self._definition, self._device)
-            heads[info.name] = _Head(program, inputs, c.crossing[0], self._dense_weight(c, info))
-        return heads
-
-    def _dense_weight(self, c: Cut, info: LayerInfo) -> F4 | None:
-        """(classes,C) weight of the dense layer, if the head is in closed form."""
-        name = pooled_dense_weight(c, info.shape)
-        if name is None:
-            return None
-        return self._definition.parameters[name].reshape(-1, info.shape[0])
-
-
-class _Head:
-    """From one layer to the logits, in float32. MXNet fuses no graph that has a gradient.
-
-    Where it is global average pooling and one dense layer, `dense` is that layer's
-    (classes,C) weight and the gradient is known without a backward pass.
-    """
-
-    def __init__(
-        self, program: Program, inputs: dict[str, mx.nd.NDArray], tap: str, dense: F4 | None
-    ) -> None:
-        self._tap, self.dense = inputs[tap], dense
-        self._gradient = None if dense is not None else mx.nd.zeros(self._tap.shape, self._tap.ctx)
-        self._executor = program.bind(inputs, None if dense is not None else (tap, self._gradient))
-        self.new_batch()
-
-    def new_batch(self) -> None:
-        self._logits: F4 | None = None
-        self._activation: F4 | None = None
-
-    def activation(self) -> F4:
-        if self._activation is None:
-            self._activation = self._tap.asnumpy()
-        return self._activation
-
-    def logits(self) -> F4:
-        """(B,classes). In training mode, because max-pooling's backward needs its workspace."""
-        if self._logits is None:
-            self._forward()
-            self._logits = self._executor.outputs[0].asnumpy()
-        return self._logits
-
-    def _forward(self) -> None:
-        self._executor.forward(is_train=self._gradient is not None)
-        self._differentiable = True
-
-    def gradient(self, target: I4) -> F4:
-        """(n,) classes -> (n,C,...) d logit[target] / d activation, one backward pass."""
-        if self._gradient is None:
-            raise ValueError("this head is in closed form")
-        one_hot = np.zeros_like(self.logits())
-        one_hot[np.arange(len(target)), target] = 1
-        if not self._differentiable:
-            self._forward()
-        self._executor.backward([mx.nd.array(one_hot, self._tap.ctx)])
-        self._differentiable = False  # it reuses the memory of what the forward pass kept
-        gradient: F4 = self._gradient.asnumpy()[: len(target)]
-        return gradient
+        return _Pass(self._network, self._heads, images)
 
 
 class _Pass:
     """One forward pass; see :class:`engine.protocols.ForwardPass`."""
 
-    def __init__(self, heads: dict[str, _Head], last: str, count: int) -> None:
-        self._heads, self._last, self._count = heads, last, count
+    def __init__(self, network: MxnetNetwork, heads: dict[str, Head], images: F4) -> None:
+        self.network, self.images = network, images
+        self._heads = heads
 
     @property
     def logits(self) -> F4:
-        return self._heads[self._last].logits()[: self._count]
+        last = self.network.layers[-1].name
+        return self._heads[last].logits()[: len(self.images)]
 
     def layer(self, name: str) -> _LayerView:
-        return _LayerView(self._heads[name], name, self._count)
+        return _LayerView(self, self._heads[name], name)
 
 
 class _LayerView:
     """One layer of one pass; see :class:`engine.protocols.LayerView`."""
 
-    def __init__(self, head: _Head, name: str, count: int) -> None:
-        self._head, self._name, self._count = head, name, count
+    def __init__(self, run: _Pass, head: Head, name: str) -> None:
+        self._pass, self._head, self._name = run, head, name
 
     @property
     def activation(self) -> F4:
-        return self._head.activation()[: self._count]
+        return self._head.activation()[: len(self.images)]
 
-    def mean_gradient(self, targets: I4) -> F4:
-        if self._head.dense is not None:
-            area = np.float32(np.prod(self.activation.shape[2:]))
-            gradient: F4 = self.class_weights(targets) / area
-            return gradient
-        columns = [self._head.gradient(target).mean(axis=(2, 3)) for target in targets.T]
-        return np.ascontiguousarray(np.stack(columns, axis=1))
+    @property
+    def logits(self) -> F4:
+        return self._pass.logits
+
+    @property
+    def images(self) -> F4:
+        return self._pass.images
+
+    @property
+    def closed_form(self) -> bool:
+        return self._head.program.dense is not None
+
+    def gradient(self, direction: F4) -> F4:
+        return self._head.gradient(direction)
 
     def class_weights(self, targets: I4) -> F4:
-        if self._head.dense is None:
+        dense = self._head.program.dense
+        if dense is None:
             raise ConfigError(f"{self._name}: no global average pooling and dense layer follow it")
-        weights: F4 = self._head.dense[targets]
+        weights: F4 = dense[targets]
         return weights
+
+    def at(self, activation: F4, image: I4) -> HeadView:
+        return self._head.at(activation, image)
+
+    @property
+    def head_rows(self) -> int:
+        return self._head.rows
+
+    def of(self, images: F4) -> _LayerView:
+        return self._pass.network.spare.forward(images).layer(self._name)
+
+    @property
+    def network_rows(self) -> int:
+        return self._pass.network._shape[0]

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from engine.errors import storage_error
 from engine.protocols import ShardWriter
@@ -15,10 +16,13 @@ from engine.types import F4, Failure, ResultBatch, RunPaths, Sample, Shard, View
 from kernels import JET, overlay
 
 QUALITY = 92
+FUSED = "fused"
 
 
 class OverlaySink:
     """Writes ``overlays/INDEX-KEY-LAYER-CLASS.jpg``, one for each layer and target.
+
+    Of several layers there is one more, LAYER being `fused`: that of their common heatmap.
 
     Parameters
     ----------
@@ -50,16 +54,21 @@ class _OverlayWriter:
 
     def write(self, batch: ResultBatch) -> None:
         for layer, maps in batch.maps.items():
-            rows = zip(batch.samples, batch.views, maps.unit, batch.target, strict=True)
-            for sample, seen, of_targets, classes in rows:
-                for unit, target in zip(of_targets, classes, strict=True):
-                    self._draw(overlay_name(sample, layer, int(target)), seen, unit)
+            self._draw_layer(batch, layer, maps.unit)
+        if len(batch.maps) > 1 and batch.heatmap is not None:
+            self._draw_layer(batch, FUSED, batch.heatmap.astype(np.float32))
 
     def commit(self, failures: Iterable[Failure]) -> bool:
         return True
 
     def discard(self) -> None:
         """Nothing to forget: the next attempt writes the same pictures again."""
+
+    def _draw_layer(self, batch: ResultBatch, layer: str, maps: F4) -> None:
+        rows = zip(batch.samples, batch.views, maps, batch.target, strict=True)
+        for sample, seen, of_targets, classes in rows:
+            for unit, target in zip(of_targets, classes, strict=True):
+                self._draw(overlay_name(sample, layer, int(target)), seen, unit)
 
     def _draw(self, name: str, seen: View, unit: F4) -> None:
         blended = overlay(unit, seen.pixels, JET, peak_normalize=self._peak_normalize)

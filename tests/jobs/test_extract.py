@@ -187,7 +187,7 @@ def test_bad_input_is_one_line(tmp_path):
         ((images, *LITE0, "--out", tmp_path / "bad.params" / "run"), 1, "cannot be written"),
         ((images, *LITE0, "--out", "/proc/run"), 1, "cannot be written"),
         ((images, *LITE0, *out, "--target", "class:1000"), 2, "classes 0 to 999"),
-        ((images, *LITE0, *out, "--method", "gradcam2"), 2, "known: cam, gradcam"),
+        ((images, *LITE0, *out, "--method", "gradcam2"), 2, "nearest: gradcam"),
         ((images, *LITE0, *out, "--save", "map"), 2, "--save"),
         ((images, *LITE0, *out, "--target", "label"), 2, "no sample has a label"),
         ((images, *LITE0, *out, "--mean", "1,2"), 2, "takes 3 numbers"),

@@ -30,7 +30,7 @@ def export(gluon, directory):
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         logits = network(images).numpy()
-    maps, _ = gradcam(network, images, layer)
+    maps, _ = gradcam(network, images, layer, TARGETS)
     targets = np.array(TARGETS, np.int32)
     np.savez(
         directory / f"{gluon}.weights.npz",

@@ -3,7 +3,7 @@
 import mxnet as mx
 import numpy as np
 
-from engine.methods.gradcam import gradcam
+from engine.methods import METHODS
 from engine.models.graph import Graph, to_json
 from engine.models.layers import auto_layer, layer_shapes
 from engine.models.mxnet_network import MxnetNetwork
@@ -54,7 +54,9 @@ def gradcam_errors(definition, expected):
     network = MxnetNetwork(definition, ("auto", *names[1:]), batch_size=len(images))
     forward = network.forward(images)
     return {
-        name: relative_error(gradcam(forward.layer(name), targets), expected[f"map:{layer}"])
+        name: relative_error(
+            METHODS["gradcam"](forward.layer(name), targets), expected[f"map:{layer}"]
+        )
         - float(expected[f"float32:{layer}"])
         for name, layer in zip(names, layers_of(expected), strict=True)
     }

@@ -9,6 +9,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from engine.methods.gradients import mean_gradient
 from engine.models.mxnet_network import MxnetNetwork
 from tests.models.networks import every_tap_kind, sum_with_its_own_convolution
 
@@ -68,7 +69,7 @@ def test_tap_is_not_the_value_after_fusion(definition, images, kind):
 def test_gradient_equals_finite_differences(definition, images, kind):
     """Max-pooling's workspace, batch statistics, fused graphs and Dropout each break this."""
     view = MxnetNetwork(definition, (kind,), batch_size=4).forward(images).layer(kind)
-    ours = view.mean_gradient(TARGETS)
+    ours = mean_gradient(view, TARGETS)
     shape = view.activation.shape
     step = 1e-6
     for channel in (0, shape[1] - 1):
@@ -89,14 +90,14 @@ def test_all_taps_at_once(definition, images):
         view = together.layer(kind)
         np.testing.assert_allclose(view.activation, alone.activation, rtol=1e-5, atol=1e-4)
         np.testing.assert_allclose(
-            view.mean_gradient(TARGETS), alone.mean_gradient(TARGETS), rtol=1e-4, atol=1e-6
+            mean_gradient(view, TARGETS), mean_gradient(alone, TARGETS), rtol=1e-4, atol=1e-6
         )
 
 
 def test_gradient_does_not_change_from_call_to_call(definition, images):
     view = MxnetNetwork(definition, ("add",), batch_size=3).forward(images).layer("add")
-    first = view.mean_gradient(TARGETS)
-    assert all(np.array_equal(view.mean_gradient(TARGETS), first) for _ in range(5))
+    first = mean_gradient(view, TARGETS)
+    assert all(np.array_equal(mean_gradient(view, TARGETS), first) for _ in range(5))
 
 
 def test_frozen_batchnorm_keeps_its_statistics(definition, images):
@@ -104,18 +105,18 @@ def test_frozen_batchnorm_keeps_its_statistics(definition, images):
     network = MxnetNetwork(definition, ("add",), batch_size=3)
     first = network.forward(images).logits
     for _ in range(3):
-        network.forward(images).layer("add").mean_gradient(TARGETS)
+        mean_gradient(network.forward(images).layer("add"), TARGETS)
     np.testing.assert_array_equal(network.forward(images).logits, first)
 
 
 def test_a_map_does_not_depend_on_its_batch(definition, images):
     network = MxnetNetwork(definition, ("concat",), batch_size=3)
     view = network.forward(images).layer("concat")
-    together = view.activation, view.mean_gradient(TARGETS)
+    together = view.activation, mean_gradient(view, TARGETS)
     for i in range(len(images)):
         alone = network.forward(images[i : i + 1]).layer("concat")
         np.testing.assert_allclose(alone.activation[0], together[0][i], rtol=1e-5, atol=1e-6)
-        gradient = alone.mean_gradient(TARGETS[i : i + 1])
+        gradient = mean_gradient(alone, TARGETS[i : i + 1])
         np.testing.assert_allclose(gradient[0], together[1][i], rtol=1e-4, atol=1e-6)
 
 

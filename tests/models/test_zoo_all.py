@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from engine.methods.gradients import mean_gradient
 from engine.models.layers import resolve_layer
 from engine.models.load import load_network
 from engine.models.mxnet_network import MxnetNetwork
@@ -45,7 +46,7 @@ def test_auto_layer_and_its_gradient(name):
     images = np.random.RandomState(5).standard_normal(shape).astype(np.float32)
     forward = MxnetNetwork(definition, ("auto",), 1).forward(images)
     targets = np.array([[3, 998]], np.int32)
-    gradient = forward.layer(info.name).mean_gradient(targets)
+    gradient = mean_gradient(forward.layer(info.name), targets)
     assert forward.logits.shape == (1, 1000)
     assert np.isfinite(gradient).all()
     inputs = crossing_values(definition, info.name, images)

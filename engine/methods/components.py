@@ -1,0 +1,66 @@
+"""The first principal component over space, by the smaller of two Gram matrices.
+
+Of a layer's C x P values, C channels at P positions, centred over the positions, the
+singular vectors are eigenvectors of a P x P or of a C x C matrix: 49 x 49 where an SVD
+with full matrices works on 2048 x 2048.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.types import F4
+
+F8 = NDArray[np.float64]
+
+
+def first_component(terms: F4) -> F4:
+    """(N,C,h,w) -> (N,h,w): each image's terms projected on their first principal component.
+
+    Values that are no numbers count as 0, as in pytorch-grad-cam. The sign of a component is
+    arbitrary; here the map rises where the sum over the channels does.
+    """
+    rows = centred(terms)
+    if rows.shape[1] <= rows.shape[2]:  # fewer positions than channels
+        vector, value = _leading(rows @ rows.transpose(0, 2, 1))
+        maps = vector * np.sqrt(value)[:, None]
+    else:
+        vector, _ = _leading(rows.transpose(0, 2, 1) @ rows)
+        maps = (rows @ vector[:, :, None])[..., 0]
+    return oriented(maps, rows).reshape(len(terms), *terms.shape[2:])
+
+
+def first_kernel_component(terms: F4) -> F4:
+    """(N,C,h,w) -> (N,h,w): as `first_component`, in the feature space of a sigmoid kernel.
+
+    ``k(x, y) = tanh(x.y / C + 1)``, centred in feature space (Schoelkopf et al. 1998);
+    scikit-learn's ``KernelPCA(kernel="sigmoid")``.
+    """
+    rows = centred(terms)
+    kernel = np.tanh(rows @ rows.transpose(0, 2, 1) / rows.shape[2] + 1).astype(np.float64)
+    means = kernel.mean(axis=1, keepdims=True)
+    kernel += means.mean(axis=2, keepdims=True) - means - means.transpose(0, 2, 1)
+    vector, value = _leading(kernel)
+    maps = vector * np.sqrt(value)[:, None]
+    return oriented(maps, rows).reshape(len(terms), *terms.shape[2:])
+
+
+def centred(terms: F4) -> F4:
+    """(N,C,h,w) -> (N,P,C): a row for each position, centred over the positions."""
+    rows = np.nan_to_num(terms.reshape(*terms.shape[:2], -1), posinf=0, neginf=0)
+    rows = rows.transpose(0, 2, 1)
+    return np.ascontiguousarray(rows - rows.mean(axis=1, keepdims=True))
+
+
+def oriented(maps: F8, rows: F4) -> F4:
+    """(N,P), (N,P,C) -> (N,P) f4: each map with the sign of its product with the channel sum."""
+    agreement = np.einsum("np,np->n", maps, rows.sum(axis=2, dtype=np.float64))
+    signed: F4 = (maps * np.where(agreement < 0, -1, 1)[:, None]).astype(np.float32)
+    return signed
+
+
+def _leading(symmetric: F4 | F8) -> tuple[F8, F8]:
+    """(N,m,m) positive semidefinite -> (N,m) eigenvector and (N,) value of the largest one."""
+    values, vectors = np.linalg.eigh(symmetric.astype(np.float64))
+    return vectors[:, :, -1], np.maximum(values[:, -1], 0)

@@ -1,0 +1,23 @@
+"""Eigen-Grad-CAM: the first principal component of ``G_c A_c``."""
+
+from __future__ import annotations
+
+from engine.methods.gradients import gradients
+from engine.methods.method import GRADIENT, CamMethod, Combine, FirstComponent
+from engine.protocols import LayerView
+from engine.types import F4, I4
+
+
+def eigengradcam(layer: LayerView, targets: I4, combine: Combine) -> F4:
+    """Eigen-CAM with class discrimination: HiResCAM's terms in place of the activations."""
+    return FirstComponent().elements(layer.activation, gradients(layer, targets))
+
+
+EIGENGRADCAM = CamMethod(
+    eigengradcam,
+    "pytorch-grad-cam (no paper)",
+    GRADIENT,
+    "K head backward passes, K small eigenproblems",
+    "K small eigenproblems",
+    terms=False,
+)

@@ -1,0 +1,28 @@
+"""FEM: channels weighted by how often they are far above their own mean."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.methods.eigencam import for_each_target
+from engine.methods.method import FORWARD, CamMethod, Combine
+from engine.protocols import LayerView
+from engine.types import F4, I4
+from kernels import weighted_sum
+
+DEVIATIONS = 2
+
+
+def fem(layer: LayerView, targets: I4, combine: Combine) -> F4:
+    """Weight each channel by the share of values above mean + 2 deviations, as pytorch-grad-cam.
+
+    The class plays no part.
+    """
+    activation = layer.activation
+    mean = activation.mean(axis=(2, 3), keepdims=True)
+    deviation = activation.std(axis=(2, 3), keepdims=True)
+    weights = (activation > mean + DEVIATIONS * deviation).mean(axis=(2, 3), dtype=np.float32)
+    return for_each_target(weighted_sum(activation, weights[:, None])[:, 0], targets)
+
+
+FEM = CamMethod(fem, "Fuad et al., IPTA 2020", FORWARD, "nothing", terms=False, per_class=False)

@@ -1,0 +1,22 @@
+"""Element-wise Grad-CAM: ``sum_c relu(G_c A_c)``."""
+
+from __future__ import annotations
+
+from engine.methods.gradients import gradients
+from engine.methods.method import GRADIENT, CamMethod, Combine
+from engine.protocols import LayerView
+from engine.types import F4, I4
+
+
+def gradcam_elementwise(layer: LayerView, targets: I4, combine: Combine) -> F4:
+    """Multiply element by element and keep what speaks for the class, channel by channel."""
+    return combine.elements(layer.activation, gradients(layer, targets), relu="product")
+
+
+GRADCAM_ELEMENTWISE = CamMethod(
+    gradcam_elementwise,
+    "pytorch-grad-cam (no paper)",
+    GRADIENT,
+    "K head backward passes",
+    "nothing",
+)

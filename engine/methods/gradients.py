@@ -1,0 +1,40 @@
+"""Gradients of class scores, one target after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from engine.protocols import LayerView
+from engine.types import F4, I4
+
+
+def gradients(layer: LayerView, targets: I4) -> Iterator[F4]:
+    """(N,K) classes -> K times (N,C,h,w), or (N,C,1,1) in closed form."""
+    for column in targets.T:
+        yield layer.gradient(one_hot(column, layer.logits.shape[1]))
+
+
+def mean_gradient(layer: LayerView, targets: I4) -> F4:
+    """(N,K) classes -> (N,K,C) spatial means of the gradients."""
+    return stacked(gradient.mean(axis=(2, 3)) for gradient in gradients(layer, targets))
+
+
+def one_hot(classes: I4, count: int) -> F4:
+    """(N,) class numbers -> (N,count)."""
+    directions = np.zeros((len(classes), count), np.float32)
+    directions[np.arange(len(classes)), classes] = 1
+    return directions
+
+
+def spatial_sum(values: F4, layer: LayerView) -> F4:
+    """(N,C,h,w) -> (N,C); what is given once for all positions, (N,C,1,1), counts for each."""
+    repeats = np.prod(layer.activation.shape[2:]) / np.prod(values.shape[2:])
+    total: F4 = values.sum(axis=(2, 3)) * np.float32(repeats)
+    return total
+
+
+def stacked(weights: Iterator[F4]) -> F4:
+    """K times (N,C) -> (N,K,C), C order."""
+    return np.ascontiguousarray(np.stack(list(weights), axis=1))

@@ -1,0 +1,22 @@
+"""HiResCAM: ``sum_c G_c A_c``."""
+
+from __future__ import annotations
+
+from engine.methods.gradients import gradients
+from engine.methods.method import GRADIENT, CamMethod, Combine
+from engine.protocols import LayerView
+from engine.types import F4, I4
+
+
+def hirescam(layer: LayerView, targets: I4, combine: Combine) -> F4:
+    """Multiply element by element, so that the map shows what the class score used (equation 4)."""
+    return combine.elements(layer.activation, gradients(layer, targets))
+
+
+HIRESCAM = CamMethod(
+    hirescam,
+    "Draelos & Carin, 2020, arXiv:2011.08891",
+    GRADIENT,
+    "K head backward passes",
+    "nothing",
+)

@@ -1,0 +1,18 @@
+"""LayerCAM: ``sum_c relu(G_c) A_c``."""
+
+from __future__ import annotations
+
+from engine.methods.gradients import gradients
+from engine.methods.method import GRADIENT, CamMethod, Combine
+from engine.protocols import LayerView
+from engine.types import F4, I4
+
+
+def layercam(layer: LayerView, targets: I4, combine: Combine) -> F4:
+    """Weight each value by its own positive gradient; meant for early layers too (equation 6)."""
+    return combine.elements(layer.activation, gradients(layer, targets), relu="factor")
+
+
+LAYERCAM = CamMethod(
+    layercam, "Jiang et al., TIP 2021", GRADIENT, "K head backward passes", "nothing"
+)

@@ -1,0 +1,9 @@
+"""RefineCAM: the product of the Grad-CAM++ heatmaps of several layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engine.methods.gradcam_plusplus import GRADCAM_PLUSPLUS
+
+REFINECAM = replace(GRADCAM_PLUSPLUS, paper="arXiv:2605.14641", fuse="product")

@@ -1,0 +1,134 @@
+"""From one layer to the logits, in float32: forward, and backward where it must be."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import mxnet as mx
+import numpy as np
+
+from engine.models.graph import Entry
+from engine.models.program import Program
+from engine.types import F4, I4
+
+HEAD_BYTES = 256 << 20  # for the tensors of a head that runs on activations of our making
+
+
+@dataclass(frozen=True)
+class HeadProgram:
+    """What a head computes, not yet bound to buffers."""
+
+    program: Program
+    crossing: tuple[str, ...]  # its inputs; the first is the layer
+    entries: tuple[Entry, ...]  # the same, in the whole graph
+    dense: F4 | None  # (classes,C) weight, if it is global average pooling and one dense layer
+
+
+class Head:
+    """A head that reads its inputs in place. MXNet fuses no graph that has a gradient.
+
+    In closed form the gradient is known without a backward pass:
+    ``d logit[t] / d A[c,y,x] = dense[t,c] / (h*w)``.
+    """
+
+    def __init__(self, program: HeadProgram, inputs: list[mx.nd.NDArray]) -> None:
+        self.program = program
+        self._inputs, self._tap = inputs, inputs[0]
+        named = dict(zip(program.crossing, inputs, strict=True))
+        if program.dense is not None:
+            self._executor = program.program.bind(named)
+        else:
+            self._gradient = mx.nd.zeros(self._tap.shape, self._tap.ctx)
+            self._executor = program.program.bind(named, (program.crossing[0], self._gradient))
+        self._differentiable = False
+        self._variant: Head | None = None
+        self.new_batch()
+
+    def new_batch(self) -> None:
+        """Forget what was computed from the inputs as they were."""
+        self._logits: F4 | None = None
+        self._activation: F4 | None = None
+
+    def activation(self) -> F4:
+        """(B,C,h,w)."""
+        if self._activation is None:
+            self._activation = self._tap.asnumpy()
+        return self._activation
+
+    def logits(self) -> F4:
+        """(B,classes). In training mode, because max-pooling's backward needs its workspace."""
+        if self._logits is None:
+            self._forward()
+            self._logits = self._executor.outputs[0].asnumpy()
+        return self._logits
+
+    def gradient(self, direction: F4) -> F4:
+        """(n,classes) -> (n,C,h,w) gradient of the sum of direction * logits, or (n,C,1,1)."""
+        dense = self.program.dense
+        if dense is not None:
+            area = np.float32(math.prod(self._tap.shape[2:]))
+            closed: F4 = (direction @ dense / area)[:, :, None, None]
+            return closed
+        padded = np.zeros_like(self.logits())
+        padded[: len(direction)] = direction
+        if not self._differentiable:
+            self._forward()
+        self._executor.backward([mx.nd.array(padded, self._tap.ctx)])
+        self._differentiable = False  # it reuses the memory of what the forward pass kept
+        gradient: F4 = self._gradient.asnumpy()[: len(direction)]
+        return gradient
+
+    @functools.cached_property
+    def rows(self) -> int:
+        """Rows that `at` takes: as many as are of use and keep its tensors within HEAD_BYTES."""
+        batch, channels = self._tap.shape[:2]
+        affordable = HEAD_BYTES // self._bytes_per_row()
+        rows: int = max(1, min(affordable, max(batch, channels)))
+        return rows
+
+    def at(self, activation: F4, image: I4) -> HeadView:
+        """Run the head on (M,C,h,w) activations; row j reads the rest from image `image[j]`."""
+        if self._variant is None:
+            shapes = [(self.rows, *tap.shape[1:]) for tap in self._inputs]
+            self._variant = Head(self.program, [mx.nd.zeros(s, self._tap.ctx) for s in shapes])
+        variant, count = self._variant, len(activation)
+        variant._tap[:count] = activation
+        chosen = mx.nd.array(image, self._tap.ctx, dtype=np.int32)
+        for mine, its in zip(self._inputs[1:], variant._inputs[1:], strict=True):
+            its[:count] = mx.nd.take(mine, chosen)
+        variant.new_batch()
+        return HeadView(variant, count)
+
+    def _forward(self) -> None:
+        self._executor.forward(is_train=self.program.dense is None)
+        self._differentiable = True
+
+    def _bytes_per_row(self) -> int:
+        """Of all float32 tensors from the layer on, the weights apart."""
+        program = self.program.program
+        inner = program.symbol.get_internals()
+        names = self.program.crossing
+        known = {name: (1, *tap.shape[1:]) for name, tap in zip(names, self._inputs, strict=True)}
+        _, shapes, _ = inner.infer_shape(**known)
+        weights = program.arguments.keys() | program.states.keys()
+        tensors = zip(inner.list_outputs(), shapes, strict=True)
+        numbers: int = sum(math.prod(shape) for name, shape in tensors if name not in weights)
+        return 4 * numbers
+
+
+class HeadView:
+    """The first rows of a head."""
+
+    def __init__(self, head: Head, count: int) -> None:
+        self._head, self._count = head, count
+
+    @property
+    def logits(self) -> F4:
+        """See :class:`engine.protocols.HeadView`."""
+        return self._head.logits()[: self._count]
+
+    def gradient(self, direction: F4) -> F4:
+        """See :class:`engine.protocols.HeadView`."""
+        return self._head.gradient(direction)

@@ -1,0 +1,48 @@
+"""Maps averaged over changed copies of the images: pytorch-grad-cam's `aug_smooth`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.protocols import ForwardPass, Method, Network
+from engine.types import F4, I4
+from kernels import normalize, upsample
+
+FACTORS = (0.9, 1.0, 1.1)  # on the normalised input
+COPIES = tuple((factor, mirrored) for mirrored in (False, True) for factor in FACTORS)
+
+
+def plain_maps(forward: ForwardPass, network: Network, method: Method, target: I4) -> dict[str, F4]:
+    """(N,K) classes -> (N,K,h,w) raw maps of every layer of a forward pass."""
+    return {info.name: method(forward.layer(info.name), target) for info in network.layers}
+
+
+def smoothed_maps(network: Network, method: Method, images: F4, target: I4) -> dict[str, F4]:
+    """(N,K) classes -> (N,K,h,w) maps from 0 to 1 of every layer, the mean over six copies.
+
+    The images are multiplied by 0.9, 1 and 1.1 and mirrored left to right; each copy's map is
+    stretched as its heatmap would be, and mirrored back. Enlarging the mean is the mean of the
+    enlarged maps. Earlier passes of the network are no longer valid.
+    """
+    mean: dict[str, F4] = {}
+    for factor, mirrored in COPIES:
+        copies = images * np.float32(factor)
+        forward = network.forward(_mirror(copies) if mirrored else copies)
+        for name, raw in plain_maps(forward, network, method, target).items():
+            part = _stretched(raw, images.shape[2:]) / np.float32(len(COPIES))
+            mean[name] = mean.get(name, np.float32(0)) + (_mirror(part) if mirrored else part)
+    return mean
+
+
+def _mirror(pictures: F4) -> F4:
+    return np.ascontiguousarray(pictures[..., ::-1])
+
+
+def _stretched(raw: F4, size: tuple[int, ...]) -> F4:
+    """(N,K,h,w): to [0, 1], so that the enlarged map reaches 0 and 1 (see `kernels.heatmap_u8`)."""
+    unit = normalize(raw.reshape(-1, *raw.shape[2:]))
+    enlarged = upsample(unit, (size[0], size[1]))
+    low = enlarged.min(axis=(1, 2), keepdims=True)
+    high = enlarged.max(axis=(1, 2), keepdims=True)
+    stretched: F4 = (unit - low) / (high - low + np.float32(1e-7))
+    return stretched.reshape(raw.shape)

@@ -1,0 +1,81 @@
+"""The CAM method of a run: which, whether it fits the layers, and how its terms are joined."""
+
+from __future__ import annotations
+
+import difflib
+from functools import partial
+from typing import TYPE_CHECKING
+
+from engine.config import RunConfig
+from engine.errors import ConfigError
+from engine.protocols import Method
+from engine.types import LayerInfo
+
+if TYPE_CHECKING:
+    from engine.methods.method import CamMethod
+
+KERNEL_POSITIONS = 4096  # h*w that kpcacam takes: its matrix is that number squared
+
+
+def method_of(config: RunConfig) -> CamMethod:
+    """The method that was asked for.
+
+    Raises
+    ------
+    ConfigError
+        There is no such method.
+    """
+    from engine.methods import METHODS
+
+    if config.method not in METHODS:
+        near = difflib.get_close_matches(config.method, METHODS, n=3, cutoff=0.5)
+        known = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(METHODS)}"
+        raise ConfigError(f"--method: unknown method {config.method!r}; {known}")
+    return METHODS[config.method]
+
+
+def bound_method(config: RunConfig) -> Method:
+    """The method, with its terms added or, for `--smooth eigen`, projected."""
+    from engine.methods.method import FirstComponent, Sum
+
+    combine = FirstComponent() if "eigen" in config.smooth else Sum()
+    return partial(method_of(config), combine=combine)
+
+
+def require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> None:
+    """Refuse what the method cannot do at these layers.
+
+    Raises
+    ------
+    ConfigError
+        The message names the option and what to use instead.
+    """
+    method, name = method_of(config), config.method
+    for info in layers:
+        _require_layer(config, info)
+    if "eigen" in config.smooth and not method.terms:
+        raise ConfigError(f"--smooth eigen: {name} is no sum of terms that could be projected")
+    fuse = config.fuse or ("product" if method.fuse == "product" else None)
+    if fuse is None:
+        return
+    option = "--fuse" if config.fuse else f"--method {name}"
+    if len(layers) < 2:
+        raise ConfigError(f"{option} joins several layers: give --layer more than once")
+    if not {"heatmaps", "overlays"} & set(config.save):
+        raise ConfigError(f"{option} joins heatmaps: add heatmaps or overlays to --save")
+
+
+def _require_layer(config: RunConfig, info: LayerInfo) -> None:
+    if len(info.shape) != 3:
+        raise ConfigError(f"--layer {info.name}: its output {info.shape} has no height and width")
+    if config.method == "cam" and not info.closed_form:
+        raise ConfigError(
+            f"--method cam needs global average pooling and one dense layer after "
+            f"{info.name!r}; use --method gradcam, which works everywhere"
+        )
+    _, height, width = info.shape
+    if config.method == "kpcacam" and height * width > KERNEL_POSITIONS:
+        raise ConfigError(
+            f"--method kpcacam takes layers of at most {KERNEL_POSITIONS} positions; "
+            f"{info.name} has {height}x{width}: take a deeper layer, or --method eigencam"
+        )

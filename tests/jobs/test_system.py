@@ -1,0 +1,15 @@
+import pytest
+
+from engine.errors import ShardcamError
+from jobs import system
+
+
+def test_a_gpu_build_without_a_driver_is_one_line(monkeypatch):
+    monkeypatch.setattr(system, "preload_libraries", lambda: ["libcudart.so.11.0"])
+    with pytest.raises(ShardcamError, match=r"libcuda.so.1 is missing.*driver, or use shardcam\["):
+        system.ready_libraries()
+
+
+def test_a_cpu_build_needs_no_driver(monkeypatch):
+    monkeypatch.setattr(system, "preload_libraries", list)
+    system.ready_libraries()
