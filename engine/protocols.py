@@ -81,6 +81,13 @@ class LayerView(Protocol):
         """
         ...
 
+    def bias_terms(self, direction: F4) -> Iterator[F4]:
+        """(N,classes) -> for each bias of the network, (N,C,h,w) bias times gradient.
+
+        Of every convolution and normalisation; a backward pass through the whole network.
+        """
+        ...
+
     def class_weights(self, targets: I4) -> F4:
         """(N,K) classes -> (N,K,C) rows of the dense layer behind global average pooling.
 

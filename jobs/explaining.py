@@ -14,6 +14,7 @@ from engine.types import LayerInfo
 if TYPE_CHECKING:
     from engine.methods.method import CamMethod
 
+AUTO = "auto"
 KERNEL_POSITIONS = 4096  # h*w that kpcacam takes: its matrix is that number squared
 
 
@@ -53,6 +54,10 @@ def require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> Non
     method, name = method_of(config), config.method
     for info in layers:
         _require_layer(config, info)
+    if method.whole and config.layer != (AUTO,):
+        raise ConfigError(f"--method {name} explains the network's input: leave --layer out")
+    if method.whole and config.precision != "fp32":
+        raise ConfigError(f"--method {name} computes in float32: leave --precision out")
     if "eigen" in config.smooth and not method.terms:
         raise ConfigError(f"--smooth eigen: {name} is no sum of terms that could be projected")
     fuse = config.fuse or ("product" if method.fuse == "product" else None)

@@ -92,7 +92,8 @@ def prepare(config: RunConfig) -> Prepared:
     class_names(config)  # a bad file should be told now, not after the work
     plan = make_plan(make_reader(config).samples(), config.limit, config.shard_size)
     definition = _definition(config)
-    layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in config.layer))
+    wanted = (definition.input_name,) if method_of(config).whole else config.layer
+    layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in wanted))
     classes = class_count(definition)
     targets = parse_targets(config.target, classes)
     require_explainable(config, layers)

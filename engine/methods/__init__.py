@@ -8,6 +8,7 @@ from engine.methods.eigencam import EIGENCAM
 from engine.methods.eigengradcam import EIGENGRADCAM
 from engine.methods.fem import FEM
 from engine.methods.finercam import FINERCAM
+from engine.methods.fullgrad import FULLGRAD
 from engine.methods.gradcam import GRADCAM
 from engine.methods.gradcam_elementwise import GRADCAM_ELEMENTWISE
 from engine.methods.gradcam_plusplus import GRADCAM_PLUSPLUS
@@ -39,4 +40,5 @@ METHODS: dict[str, CamMethod] = {
     "refinecam": REFINECAM,
     "shapleycam": SHAPLEYCAM,
     "fem": FEM,
+    "fullgrad": FULLGRAD,
 }

@@ -93,6 +93,7 @@ class CamMethod:
     closed_form: str = ""  # the cost where global average pooling and a dense layer follow
     terms: bool = True  # the map is a sum of terms, so that `--smooth eigen` applies
     per_class: bool = True  # the map depends on the class
+    whole: bool = False  # it explains the network's input, not a layer
     fuse: str = "mean"  # how the maps of several layers become one heatmap
 
     def __call__(self, layer: LayerView, targets: I4, combine: Combine | None = None) -> F4:

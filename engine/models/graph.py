@@ -36,11 +36,11 @@ class Graph:
     heads: tuple[Entry, ...]
 
     def number(self, name: str) -> int:
-        """Position of the operator node called `name`; KeyError if there is none."""
-        for i, node in enumerate(self.nodes):
-            if node.name == name and node.op != VARIABLE:
-                return i
-        raise KeyError(name)
+        """Position of the operator called `name`, else of the variable; KeyError if neither is."""
+        found = [i for i, node in enumerate(self.nodes) if node.name == name]
+        if not found:
+            raise KeyError(name)
+        return next((i for i in found if self.nodes[i].op != VARIABLE), found[0])
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Head:
             self._executor = program.program.bind(named)
         else:
             self._gradient = mx.nd.zeros(self._tap.shape, self._tap.ctx)
-            self._executor = program.program.bind(named, (program.crossing[0], self._gradient))
+            self._executor = program.program.bind(named, {program.crossing[0]: self._gradient})
         self._differentiable = False
         self._variant: Head | None = None
         self.new_batch()

@@ -95,14 +95,14 @@ def _has_weights(at: Cut) -> bool:
 
 
 def resolve_layer(network: NetworkDefinition, wanted: str) -> LayerInfo:
-    """Find a layer by name, or `auto`; a trailing ``_output`` is accepted.
+    """Find a layer by name, or `auto`; a trailing ``_output`` is accepted, and the input's name.
 
     Raises
     ------
     ConfigError
         No such layer; the message offers the nearest names.
     """
-    shapes = layer_shapes(network)
+    shapes = {network.input_name: network.preprocessing.input_shape, **layer_shapes(network)}
     name = auto_layer(network) if wanted == AUTO else wanted
     if name not in shapes and name.removesuffix("_output") in shapes:
         name = name.removesuffix("_output")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+
 import mxnet as mx
 import numpy as np
 
 from engine.errors import ConfigError
+from engine.models.biases import BiasGradients
 from engine.models.closed_form import pooled_dense_weight
 from engine.models.definition import NetworkDefinition
 from engine.models.graph import Cut, cut, to_json
@@ -52,7 +56,7 @@ class MxnetNetwork:
         self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
         self._shape = (batch_size, *definition.preprocessing.input_shape)
         self._device = mx.gpu(0) if gpu else mx.cpu()
-        self._input_name = definition.input_name
+        self._definition = definition
         cuts = [cut(definition.graph, info.name, definition.parameters) for info in self.layers]
         self._entries, program = backbone(definition, cuts, self._device)
         self._program = lower(program, precision, quantization)
@@ -61,18 +65,20 @@ class MxnetNetwork:
             for info, c in zip(self.layers, cuts, strict=True)
         }
         self._main = _Bound(self)
-        self._spare: _Bound | None = None
 
     def forward(self, images: F4) -> _Pass:
         """Run the backbone; see :class:`engine.protocols.Network`."""
         return self._main.forward(images)
 
-    @property
+    @functools.cached_property
     def spare(self) -> _Bound:
         """A second set of executors on the same weights, made when a method asks for it."""
-        if self._spare is None:
-            self._spare = _Bound(self)
-        return self._spare
+        return _Bound(self)
+
+    @functools.cached_property
+    def biases(self) -> BiasGradients:
+        """The whole network in float32 once more, made when a method asks for it."""
+        return BiasGradients(self._definition, self._device)
 
     def _head(self, definition: NetworkDefinition, c: Cut, info: LayerInfo) -> HeadProgram:
         program = program_of(mx.sym.load_json(to_json(c.head)), definition, self._device)
@@ -90,7 +96,7 @@ class _Bound:
         self._network = network
         self._padded = np.zeros(network._shape, np.float32)
         self._data = mx.nd.array(self._padded, network._device)
-        self._backbone = network._program.bind({network._input_name: self._data})
+        self._backbone = network._program.bind({network._definition.input_name: self._data})
         taps = dict(zip(network._entries, self._backbone.outputs, strict=True))
         self._heads = {
             name: Head(program, [taps[e] for e in program.entries])
@@ -150,6 +156,9 @@ class _LayerView:
 
     def gradient(self, direction: F4) -> F4:
         return self._head.gradient(direction)
+
+    def bias_terms(self, direction: F4) -> Iterator[F4]:
+        return self._pass.network.biases.terms(self.images, direction)
 
     def class_weights(self, targets: I4) -> F4:
         dense = self._head.program.dense

@@ -22,20 +22,19 @@ class Program:
     def bind(
         self,
         inputs: dict[str, mx.nd.NDArray],
-        differentiate: tuple[str, mx.nd.NDArray] | None = None,
+        gradients: dict[str, mx.nd.NDArray] | None = None,
     ) -> mx.executor.Executor:
         """An executor that reads `inputs` in place.
 
-        `differentiate` names one input and where its gradient is to be written. Without
+        `gradients` names inputs and where their gradients are to be written. Without
         it MXNet fuses operators; a graph that has a gradient it leaves as it is.
         """
         known = {**self.arguments, **inputs}
-        name, gradient = differentiate or (None, None)
         return self.symbol.bind(
             self.device,
             {argument: known[argument] for argument in self.symbol.list_arguments()},
-            args_grad={name: gradient} if name else None,
-            grad_req={name: "write"} if name else "null",
+            args_grad=gradients,
+            grad_req=dict.fromkeys(gradients, "write") if gradients else "null",
             aux_states={state: self.states[state] for state in self.symbol.list_auxiliary_states()},
         )
 

@@ -331,7 +331,7 @@ def test_targets_labels_and_everything_saved(tmp_path):
     top = rows["logits"].argmax(axis=1)
     np.testing.assert_array_equal(top, rows["top_class"][:, 0])
     names = sorted(p.name for p in (tmp_path / "run" / "overlays").iterdir())
-    assert len(names) == 12
+    assert len(names) == 18  # of two layers, and fused
     assert names[0] == "00000000-group0-picture-0000-block10_add-0.jpg"
 
 
