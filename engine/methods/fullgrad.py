@@ -1,0 +1,48 @@
+"""FullGrad: what the input and every bias add to the score, of the network as a whole."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.methods.gradients import one_hot
+from engine.methods.method import NETWORK, CamMethod, Combine
+from engine.protocols import LayerView
+from engine.types import F4, I4
+from kernels import normalize, upsample
+
+
+def fullgrad(layer: LayerView, targets: I4, combine: Combine) -> F4:
+    """Add up the stretched magnitudes of all terms (equation 6); the layer is the input.
+
+    The terms, input times gradient and each bias times its gradient, sum to the logit where
+    the network is piecewise linear (proposition 1).
+    """
+    maps = []
+    for column in targets.T:
+        direction = one_hot(column, layer.logits.shape[1])
+        total = _saliency(layer.activation * layer.gradient(direction), layer)
+        for term in layer.bias_terms(direction):
+            total += _saliency(term, layer)
+        maps.append(total)
+    return np.ascontiguousarray(np.stack(maps, axis=1))
+
+
+def _saliency(term: F4, layer: LayerView) -> F4:
+    """(N,C,h,w) -> (N,H,W): each channel stretched to [0, 1], added, and then enlarged.
+
+    Enlarging is linear, so that the channels need not be enlarged one by one.
+    """
+    count, channels, h, w = term.shape
+    unit = normalize(np.abs(term).reshape(-1, h, w)).reshape(count, channels, h, w)
+    height, width = layer.images.shape[2:]
+    return upsample(np.ascontiguousarray(unit.sum(axis=1)), (height, width))
+
+
+FULLGRAD = CamMethod(
+    fullgrad,
+    "Srinivas & Fleuret, NeurIPS 2019",
+    NETWORK,
+    "K whole forward and backward passes",
+    terms=False,
+    whole=True,
+)
