@@ -68,6 +68,40 @@ def test_raw_gradcam_and_heatmap(forward, reference):
     assert abs(stored - theirs).max() < 2 / 255
 
 
+THEIRS = {"gradcam++": "gradcamplusplus"}
+PEERS = ("hirescam", "gradcam++", "xgradcam", "layercam", "eigencam", "eigengradcam", "scorecam",
+         "ablationcam", "kpcacam", "gradcamelementwise")  # fmt: skip
+
+
+TORCHCAM = {"gradcam": "GradCAM", "xgradcam": "XGradCAM", "layercam": "LayerCAM"}
+
+
+@pytest.fixture(scope="module")
+def network(definition):
+    return MxnetNetwork(definition, ("auto",), 8)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_heatmaps_of_every_method(network, images, reference, name):
+    count = 1 if name == "scorecam" else 2  # Score-CAM makes 1280 forward passes for each
+    theirs = reference[f"pytorch_grad_cam__{THEIRS.get(name, name)}"][:count].astype(np.float32)
+    targets = reference["target"].astype(np.int32)[:count, None]
+    raw = METHODS[name](network.forward(images[:count]).layer("head_relu6"), targets)[:, 0]
+    ours = normalize(upsample(normalize(np.ascontiguousarray(raw)), (224, 224)))
+    assert abs(ours - theirs).max() < 1e-3
+    stored = heatmap_u8(np.ascontiguousarray(raw), (224, 224)).astype(np.float32) / 255
+    assert abs(stored - theirs).max() < 2 / 255
+
+
+@pytest.mark.parametrize("name", TORCHCAM)
+def test_maps_of_torchcam(network, images, reference, name):
+    """Where the formulas are the same; its Grad-CAM++ and Score-CAM are others."""
+    targets = reference["target"].astype(np.int32)[:2, None]
+    raw = METHODS[name](network.forward(images[:2]).layer("head_relu6"), targets)[:, 0]
+    unit = normalize(np.ascontiguousarray(raw))
+    assert abs(unit - reference[f"torchcam__{TORCHCAM[name]}"]).max() < 1e-3
+
+
 def test_gradcam_equals_cam_but_for_the_area(forward, reference):
     targets = reference["target"].astype(np.int32)[:, None]
     layer = forward.layer("head_relu6")
