@@ -78,7 +78,7 @@ class MxnetNetwork:
     @functools.cached_property
     def biases(self) -> BiasGradients:
         """The whole network in float32 once more, made when a method asks for it."""
-        return BiasGradients(self._definition, self._device)
+        return BiasGradients(self._definition, self._shape[0], self._device)
 
     def _head(self, definition: NetworkDefinition, c: Cut, info: LayerInfo) -> HeadProgram:
         program = program_of(mx.sym.load_json(to_json(c.head)), definition, self._device)
