@@ -47,8 +47,11 @@ def seconds(work, rounds):
     return float(np.median(times))
 
 
-def report(model, library, name, work, forward, count):
-    rounds = 1 if name in ONE_IMAGE else ROUNDS
+def report(model, library, name, work, network, images):
+    """Beside a forward pass of the same moment."""
+    rounds, count = (1, 1) if name in ONE_IMAGE else (ROUNDS, BATCH)
+    with torch.no_grad():
+        forward = seconds(partial(network, images), ROUNDS) / BATCH
     if rounds > 1:
         work()
     cost = seconds(work, rounds) / count
@@ -64,17 +67,13 @@ def main():
         torch.manual_seed(0)
         network = getattr(torchvision.models, model)(weights=None).eval()
         module = network.get_submodule(layer)
-        with torch.no_grad():
-            network(images)
-            forward = seconds(partial(network, images), ROUNDS) / BATCH
-        print(f"{model} forward pass: {1e3 * forward:.3g} ms an image", flush=True)
         for name, method in PGC.items():
             if name not in wanted:
                 continue
             shown = images[: 1 if name in ONE_IMAGE else BATCH]
             with method(network, [] if name == "fullgrad" else [module]) as cam:
                 work = partial(cam, shown, None)
-                report(model, "pytorch-grad-cam", name, work, forward, len(shown))
+                report(model, "pytorch-grad-cam", name, work, network, images)
         for name, method in TORCHCAM.items():
             if name not in wanted or (name == "cam" and model == "vgg16"):
                 continue
@@ -82,7 +81,7 @@ def main():
             head = {"fc_layer": "fc"} if name == "cam" else {}
             with getattr(torchcam.methods, method)(network, module, **head) as extract:
                 work = partial(explain, network, extract, shown)
-                report(model, "torchcam", name, work, forward, len(shown))
+                report(model, "torchcam", name, work, network, images)
 
 
 def explain(network, extract, images):
