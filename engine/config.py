@@ -76,6 +76,9 @@ class RunConfig(BaseModel):
     save: tuple[str, ...] = Field(
         ("maps",), description=f"What to write, comma-separated: {', '.join(SAVEABLE)}."
     )
+    codec: Literal["none", "gzip", "zstd", "lz4"] = Field(
+        "gzip", description="Compression of the HDF5 files; zstd and lz4 need hdf5plugin to read."
+    )
     overlay_norm: bool = Field(
         False, description="Divide each overlay by its maximum, as pytorch-grad-cam does."
     )

@@ -20,6 +20,7 @@ from engine.manifest import Manifest
 from engine.planning import Plan, make_plan
 from engine.protocols import Executor, Reader, ShardRunner, Sink
 from engine.types import NO_LABEL, LayerInfo, Quantization, RunPaths
+from engine.writers import codec
 from engine.writers.schema import SCHEMA_VERSION, DatasetSpec, dataset_specs
 from jobs.calibration import (
     Calibration,
@@ -84,6 +85,7 @@ def prepare(config: RunConfig) -> Prepared:
         Anything about the model, the source or the options that cannot work.
     """
     _require_possible(config)
+    codec.require(config.codec)
     ready_libraries()
     from engine.models.layers import class_count, resolve_layer
     from engine.targets import parse_targets
@@ -217,15 +219,16 @@ def make_reader(config: RunConfig) -> Reader:
 
 def _sink(order: WorkerOrder, specs: tuple[DatasetSpec, ...]) -> Sink:
     """The shard files, behind the pictures: what commits last is what counts."""
+    from engine.writers.background import BackgroundSink
     from engine.writers.hdf5 import Hdf5Sink
     from engine.writers.overlays import OverlaySink
     from engine.writers.tee import TeeSink
 
     paths = RunPaths(Path(order.config.out))
-    shards = Hdf5Sink(paths, specs, order.fingerprint)
+    shards = Hdf5Sink(paths, specs, order.fingerprint, order.config.codec)
     if "overlays" not in order.config.save:
-        return shards
-    return TeeSink(OverlaySink(paths, order.config.overlay_norm), shards)
+        return BackgroundSink(shards)
+    return BackgroundSink(TeeSink(OverlaySink(paths, order.config.overlay_norm), shards))
 
 
 def _version(name: str) -> str:
