@@ -48,7 +48,7 @@ def test_write(benchmark: BenchmarkFixture, tmp_path: Path, what: str) -> None:
     benchmark.group = "512 rows of (512,7,7) float32 activations"
     given = batches()
     paths = RunPaths(tmp_path)
-    specs = dataset_specs((LAYER,), 1000, 1, (224, 224), 12, ("activations",))
+    specs = dataset_specs((LAYER,), (LAYER,), 1000, 1, (224, 224), 12, ("activations",))
 
     def disk() -> None:
         with (tmp_path / "plain").open("wb") as file:

@@ -47,6 +47,14 @@ class RunConfig(BaseModel):
     target: str = Field(
         "top1", description="Classes to explain: top1, topK, label or class:ID[,ID...]."
     )
+    activation_layer: tuple[str, ...] = Field(
+        (),
+        description="Layer whose values --save activations and pooled keep, repeatable; any "
+        "layer, dense ones too  [default: the explained ones]",
+    )
+    activation_dtype: Literal["f4", "f2"] = Field(
+        "f4", description="Of saved activations: single or half precision."
+    )
     label_from_folder: bool = Field(
         False, description="Take the first folder below SOURCE as the label of its images."
     )

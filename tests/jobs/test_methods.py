@@ -63,6 +63,26 @@ def test_smoothed_and_fused(images, tmp_path):
         assert index["target"].shape == (4, 2)
 
 
+def test_activations_of_other_layers(images, tmp_path):
+    """A dense layer and one that is not explained, in half precision."""
+    command = ("extract", images, *LITE0, "--save", "maps,activations,pooled", "--out")
+    layers = ("--activation-layer", "fc", "--activation-layer", "block7_add")
+    code, _, err = shardcam(*command, tmp_path / "half", *layers, "--activation-dtype", "f2")
+    assert code == 0, err
+    half = contents(tmp_path / "half")
+    kept = {name for name in half if name.startswith("activation/")}
+    assert kept == {"activation/fc", "activation/block7_add"}
+    assert half["activation/fc"].shape == (4, 1000)
+    assert half["activation/fc"].dtype == np.float16
+    assert not half["flags"].any()
+    assert shardcam(*command, tmp_path / "whole", "--layer", "block7_add")[0] == 0
+    whole = contents(tmp_path / "whole")
+    values = whole["activation/block7_add"]
+    np.testing.assert_allclose(half["activation/block7_add"], values, rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(half["pooled/block7_add"], whole["pooled/block7_add"], atol=1e-5)
+    assert half["pooled/fc"].argmax(axis=1).tolist() == half["top_class"][:, 0].tolist()
+
+
 def test_what_does_not_fit_is_one_line(images, tmp_path):
     cases = [
         (("--method", "eigencam", "--smooth", "eigen"), "eigencam is no sum of terms"),
@@ -71,6 +91,7 @@ def test_what_does_not_fit_is_one_line(images, tmp_path):
         (("--fuse", "max", *TWO), "add heatmaps or overlays to --save"),
         (("--method", "fullgrad", "--layer", "block10_add"), "leave --layer out"),
         (("--method", "fullgrad", "--precision", "int8"), "leave --precision out"),
+        (("--activation-layer", "fc"), "add activations or pooled to --save"),
         (("--method", "kpcacam", "--layer", "stem_conv", "--image-size", "160"), "at most 4096"),
     ]
     for options, message in cases:

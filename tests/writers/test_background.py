@@ -26,7 +26,7 @@ from tests.writers.sink_conformance import (
     publish,
 )
 
-SPECS = dataset_specs((LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
+SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
 
 
 def rows_of(path):
