@@ -35,6 +35,20 @@ def weighted_sum(activation: F4, weight: F4) -> F4:
     return product.reshape(n, -1, h, w)
 
 
+def product_sum(activation: F4, factor: F4) -> F4:
+    product: F4 = np.einsum("nchw,nchw->nhw", activation, factor)
+    return product
+
+
+def layer_cam(activation: F4, factor: F4) -> F4:
+    return product_sum(activation, np.maximum(factor, 0))
+
+
+def element_wise(activation: F4, factor: F4) -> F4:
+    total: F4 = np.maximum(factor * activation, 0).sum(axis=1)
+    return total
+
+
 def scale_maps(raw: F4) -> F4:
     unit = np.empty_like(raw)
     for source, target in zip(_each_map(raw), _each_map(unit), strict=True):
@@ -97,6 +111,9 @@ def _heat(raw: F4, image: U1, table: U1) -> Any:
 
 CHAINS: dict[str, Callable[..., Any]] = {
     "weighted_sum": weighted_sum,
+    "product_sum-none": product_sum,
+    "product_sum-factor": layer_cam,
+    "product_sum-product": element_wise,
     "scale_maps": scale_maps,
     "normalize": normalize,
     "upsample": upsample,

@@ -14,7 +14,7 @@ from kernels.colormap import JET
 from kernels.heatmap import heatmap_u8, normalize, upsample
 from kernels.overlay import overlay
 from kernels.preprocess import planar
-from kernels.weighting import ALL_ZERO, CONSTANT, NON_FINITE, scale_maps, weighted_sum
+from kernels.weighting import ALL_ZERO, CONSTANT, NON_FINITE, product_sum, scale_maps, weighted_sum
 
 __all__ = [
     "ALL_ZERO",
@@ -26,6 +26,7 @@ __all__ = [
     "normalize",
     "overlay",
     "planar",
+    "product_sum",
     "scale_maps",
     "upsample",
     "warm_up",
@@ -43,6 +44,7 @@ def warm_up() -> None:
     image = np.zeros((1, 1, 3), np.uint8)
     ones = np.ones(3, np.float32)
     scale_maps(weighted_sum(maps, maps[0]))
+    product_sum(maps, maps, "none")
     normalize(maps[0])
     upsample(maps[0], (1, 1))
     heatmap_u8(maps[0], (1, 1))

@@ -19,6 +19,12 @@ def weighted_sum(activation: F4, weight: F4, out: F4 | None = None) -> F4:
     return np.sum(products, axis=2, out=out)
 
 
+def product_sum(activation: F4, factor: F4, relu: str, out: F4 | None = None) -> F4:
+    """(N,C,h,w) * (N,C,h,w) -> (N,h,w), float32, C order."""
+    products = (np.maximum(factor, 0) if relu == "factor" else factor) * activation
+    return np.sum(np.maximum(products, 0) if relu == "product" else products, axis=1, out=out)
+
+
 def scale_maps(raw: F4) -> tuple[F4, F4, U1]:
     """(N,K,h,w) -> (N,K,h,w), (N,K), (N,K), float32 and uint8, C order."""
     finite = np.isfinite(raw).all(axis=(2, 3))

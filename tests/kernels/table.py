@@ -68,6 +68,11 @@ def _channels(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
     return activation, _normal(rng, size.batch, size.targets, size.channels)
 
 
+def _activation_and_factor(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
+    shape = (size.batch, size.channels, *size.map)
+    return _normal(rng, *shape), _normal(rng, *shape)
+
+
 def _raw(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
     return (_normal(rng, size.batch, size.targets, *size.map),)
 
@@ -93,12 +98,16 @@ def _network_input(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
 def _pair(name: str, inputs: Inputs, levels: int = 0, **options: Any) -> Pair:
     kernel = functools.partial(getattr(kernels, name), **options)
     twin = functools.partial(getattr(reference, name), **options)
-    label = "-".join([name, *options])
+    chosen = [key if value is True else value for key, value in options.items()]
+    label = "-".join([name, *chosen])
     return Pair(label, kernel, twin, inputs, levels, written=name == "planar")
 
 
 PAIRS = (
     _pair("weighted_sum", _channels),
+    _pair("product_sum", _activation_and_factor, relu="none"),
+    _pair("product_sum", _activation_and_factor, relu="factor"),
+    _pair("product_sum", _activation_and_factor, relu="product"),
     _pair("scale_maps", _raw),
     _pair("normalize", _maps),
     _pair("upsample", _maps_and_size),

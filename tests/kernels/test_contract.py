@@ -114,6 +114,8 @@ def test_refuses_shapes_that_do_not_belong_together() -> None:
     raw, three = np.ones((2, 2), np.float32), np.ones(3, np.float32)
     with pytest.raises(ValueError, match=r"^weight: expected shape \(2, K, 5\), got \(2, 1, 6\)$"):
         kernels.weighted_sum(activation, np.ones((2, 1, 6), np.float32))
+    with pytest.raises(ValueError, match=r"^factor: expected shape \(2, 5, 3, 3\)"):
+        kernels.product_sum(activation, activation[:1], "none")
     with pytest.raises(ValueError, match=r"^table: expected shape \(256, 3\)"):
         kernels.overlay(raw, image, kernels.JET[:255])
     with pytest.raises(ValueError, match=r"^out: "):
@@ -128,6 +130,8 @@ def test_refuses_values_outside_their_range() -> None:
     for alpha in (-0.1, 1.1, np.nan):
         with pytest.raises(ValueError, match=r"^alpha: "):
             kernels.overlay(raw, image, kernels.JET, alpha)
+    with pytest.raises(ValueError, match=r"^relu: expected one of none, factor, product, got"):
+        kernels.product_sum(raw[None, None], raw[None, None], "weight")
     for std in (0, -1, np.nan):
         with pytest.raises(ValueError, match=r"^std: "):
             kernels.planar(image, three, np.array([1, std, 1], np.float32), out)
@@ -162,11 +166,15 @@ def test_writes_and_returns_the_given_output(rng: np.random.Generator) -> None:
     out = np.full_like(one, 9)
     assert kernels.weighted_sum(one, one[0, :, :1, :1], out=out) is out
     np.testing.assert_array_equal(out, one)
+    out = np.full_like(one[0], 9)
+    assert kernels.product_sum(one, one, "none", out=out) is out
+    np.testing.assert_array_equal(out, one[0])
 
 
 def test_an_empty_batch_gives_an_empty_result() -> None:
     none = np.empty((0, 4, 2, 2), np.float32)
     assert kernels.weighted_sum(none, np.empty((0, 3, 4), np.float32)).shape == (0, 3, 2, 2)
+    assert kernels.product_sum(none, none, "factor").shape == (0, 2, 2)
     assert [part.shape for part in kernels.scale_maps(none)] == [(0, 4, 2, 2), (0, 4), (0, 4)]
     assert kernels.normalize(none[:, 0].copy()).shape == (0, 2, 2)
     assert kernels.heatmap_u8(none[:, 0].copy(), (5, 6)).shape == (0, 5, 6)
@@ -194,5 +202,5 @@ def test_each_kernel_has_one_signature(rng: np.random.Generator) -> None:
     modules = (colormap, heatmap, inspect.getmodule(overlay), preprocess, weighting)
     found = [value for module in modules for value in vars(module).values()]
     compiled: list[Any] = [value.compiled for value in found if isinstance(value, Kernel)]
-    assert len(compiled) == 9
-    assert [len(kernel.signatures) for kernel in compiled] == [1] * 9
+    assert len(compiled) == 10
+    assert [len(kernel.signatures) for kernel in compiled] == [1] * 10

@@ -63,6 +63,47 @@ def test_weighted_sum_of_a_map_ignores_the_rest_of_the_batch(
 
 
 @pytest.mark.parametrize(
+    ("relu", "expected"), [("none", [[-5, 9]]), ("factor", [[1, 9]]), ("product", [[1, 12]])]
+)
+def test_product_sum_by_hand(relu: str, expected: list[list[float]]) -> None:
+    activation = np.array([[[[1, -3]], [[2, 4]]]], np.float32)
+    factor = np.array([[[[1, 1]], [[-3, 3]]]], np.float32)
+    np.testing.assert_array_equal(kernels.product_sum(activation, factor, relu), [expected])
+
+
+@pytest.mark.parametrize("relu", ["none", "factor", "product"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("channel", [0, 8])
+def test_product_sum_passes_on_what_is_not_finite(relu: str, bad: float, channel: int) -> None:
+    factor = np.ones((1, 9, 1, 3), np.float32)
+    factor[0, channel, 0, 1] = bad
+    raw = kernels.product_sum(np.ones_like(factor), factor, relu)
+    middle = 8 if bad == -np.inf and relu != "none" else bad
+    np.testing.assert_array_equal(raw, [[[9, middle, 9]]])
+
+
+@few
+@given(
+    shape=hnp.array_shapes(min_dims=4, max_dims=4, max_side=5),
+    relu=st.sampled_from(["none", "factor", "product"]),
+    seed=st.integers(0, 99),
+)
+def test_product_sum_of_a_map_ignores_the_rest_of_the_batch(
+    shape: tuple[int, ...], relu: str, seed: int
+) -> None:
+    n, c, h, w = shape
+    rng = np.random.default_rng(seed)
+    activation, factor = rng.standard_normal((2, n, 4 * c, h, w), dtype=np.float32)
+    together = kernels.product_sum(activation, factor, relu)
+    np.testing.assert_allclose(
+        together, reference.product_sum(activation, factor, relu), rtol=1e-5, atol=1e-5
+    )
+    # A copy, so that the map lies at another address too.
+    alone = kernels.product_sum(activation[-1:].copy(), factor[-1:].copy(), relu)
+    np.testing.assert_array_equal(together[-1:], alone)
+
+
+@pytest.mark.parametrize(
     ("raw", "scale", "flags"),
     [
         ([[0, 4], [28, 32.5]], 32.5, 0),
