@@ -93,6 +93,21 @@ def overlay_peak(raw: F4, image: U1, table: U1) -> Any:
     return cv2.convertScaleAbs(blended, alpha=255 / cv2.norm(blended, cv2.NORM_INF))
 
 
+def grad_cam(raw: F4, image: U1, table: U1) -> Any:
+    """pytorch-grad-cam's recipe: `scale_cam_image` before and after, `show_cam_on_image`."""
+    cam = _to_unit(np.maximum(raw, 0))
+    cam = _to_unit(cv2.resize(cam, image.shape[1::-1]))
+    heat = cv2.applyColorMap(np.uint8(255 * cam), cv2.COLORMAP_JET)
+    heat = np.float32(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB)) / 255
+    blended = 0.5 * heat + 0.5 * (np.float32(image) / 255)
+    return np.uint8(255 * (blended / np.max(blended)))
+
+
+def _to_unit(cam: F4) -> F4:
+    cam = cam - np.min(cam)
+    return cam / (1e-7 + np.max(cam))
+
+
 def planar(image: U1, mean: F4, std: F4, out: F4) -> F4:
     levels = (np.arange(256, dtype=np.float32) - mean[:, None]) / std[:, None]
     for c, channel in enumerate(cv2.split(image)):
