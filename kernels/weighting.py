@@ -23,6 +23,7 @@ CONSTANT = 4
 _ZERO = np.float32(0)
 _MAX = np.finfo(np.float32).max
 _INF = np.float32(np.inf)
+_cgutils: Any = cgutils  # untyped
 # Channels added in one pass over a map: eight at a time, it is read and written C/8 times.
 _BLOCK = 8
 # Positions from which on whole rows are read from memory faster than pieces of 64.
@@ -164,7 +165,7 @@ def _add_64(_: Any, activation: Any, n: Any, weight: Any, k: Any, start: Any, ou
         arrays = [
             context.make_array(signature.args[i])(context, builder, values[i]) for i in (0, 2, 5)
         ]
-        _, channels, positions = cgutils.unpack_tuple(builder, arrays[0].shape)
+        _, channels, positions = _cgutils.unpack_tuple(builder, arrays[0].shape)
         targets = builder.extract_value(arrays[1].shape, 1)
         map_index = builder.add(builder.mul(n, targets), k)
         source = builder.gep(arrays[0].data, [builder.mul(builder.mul(n, channels), positions)])
@@ -183,18 +184,18 @@ def _add_64(_: Any, activation: Any, n: Any, weight: Any, k: Any, start: Any, ou
             places.append(place)
 
         vector = ir.PointerType(floats)
-        load = _declare(
+        load = _cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(floats, [vector, int32, bits, floats]),
             "llvm.masked.load.v16f32.p0",
         )
-        store = _declare(
+        store = _cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(ir.VoidType(), [floats, vector, int32, bits]),
             "llvm.masked.store.v16f32.p0",
         )
-        sums = [cgutils.alloca_once_value(builder, zeros) for _ in range(4)]
-        with cgutils.for_range(builder, channels) as loop:
+        sums = [_cgutils.alloca_once_value(builder, zeros) for _ in range(4)]
+        with _cgutils.for_range(builder, channels) as loop:
             factor = builder.load(builder.gep(factors, [loop.index]))
             factor = builder.insert_element(ir.Constant(floats, ir.Undefined), factor, int32(0))
             same = ir.Constant(ir.VectorType(int32, 16), [0] * 16)
@@ -214,7 +215,6 @@ def _add_64(_: Any, activation: Any, n: Any, weight: Any, k: Any, start: Any, ou
     return signature, generate
 
 
-_declare: Any = cgutils.get_or_insert_function
 _add_64_positions: Any = intrinsic(_add_64)
 _MASKS = compiles_for("avx512f")
 
