@@ -27,6 +27,7 @@ _ONE = np.float32(1)
 _TOP_LEVEL = np.float32(255)
 _MAX = np.finfo(np.float32).max
 _EPSILON = 1e-7
+_A_BIT_MORE = np.float32(1 + 2**-22)
 _declare: Any = cgutils.get_or_insert_function
 _FIRST, _STEP = np.uint64(0), np.uint64(64)
 
@@ -98,8 +99,7 @@ def _normalize(maps: F4, out: F4) -> None:
 
 
 # Across first, into a few short rows, then down: the loop over the output reads two rows side
-# by side. Unsigned indices, for a signed one might count from the end, and the test for that
-# keeps LLVM from vectorising.
+# by side. Limited by writing: 32 maps of 224x224 take 100 us, as long as `numpy.ndarray.fill`.
 @Kernel
 def _upsample(maps: F4, down: Taps, across: Taps, out: F4) -> None:
     lower, share, _ = down
@@ -277,6 +277,7 @@ def _overlay(
     table: U1,
     alpha: float,
     peak_normalize: bool,
+    fresh: bool,
     out: U1,
 ) -> None:
     lower, share, _ = down
@@ -298,25 +299,40 @@ def _overlay(
 
     mix, rest = np.float32(alpha), _ONE - np.float32(alpha)
     heat = np.empty((1, size), np.uint8)
-    peak = _ZERO
+    factor = _ONE
     if peak_normalize:
         peaks = np.zeros(size, np.float32)  # one for each column: a single one is not vectorised
+        sums = np.zeros(size, np.uint16)
+        painted = out if fresh else heat
         for y in range(np.uint64(lower.size)):
             top, bottom = lower[y], min(lower[y] + np.uint64(1), last)
-            _paint_row(rows, top, bottom, share[y], palette, image, y, False, heat, _FIRST)
-            for i in range(size):
-                value = mix * np.float32(heat[0, i]) + rest * np.float32(image[y, i])
-                peaks[i] = max(peaks[i], value)
+            line = y if fresh else _FIRST
+            _paint_row(rows, top, bottom, share[y], palette, image, y, False, painted, line)
+            if alpha == 0.5:
+                for i in range(size):
+                    total = np.uint16(np.uint16(painted[line, i]) + np.uint16(image[y, i]))
+                    sums[i] = max(sums[i], total)
+            else:
+                for i in range(size):
+                    value = mix * np.float32(painted[line, i]) + rest * np.float32(image[y, i])
+                    peaks[i] = max(peaks[i], value)
+        peak = _ZERO
         for i in range(size):
-            peak = max(peak, peaks[i])
+            peak = max(peak, peaks[i], mix * np.float32(sums[i]))
+        # The bit more than the quotient makes up for its rounding: the peak itself is 255.
+        factor = _TOP_LEVEL / peak * _A_BIT_MORE if peak > 0 else _ONE
     for y in range(np.uint64(lower.size)):
         top, bottom = lower[y], min(lower[y] + np.uint64(1), last)
-        _paint_row(rows, top, bottom, share[y], palette, image, y, False, heat, _FIRST)
-        if peak > 0:
+        if fresh and peak_normalize:
             for i in range(size):
-                value = mix * np.float32(heat[0, i]) + rest * np.float32(image[y, i])
-                out[y, i] = np.uint8(np.int32(_TOP_LEVEL * (value / peak)))
+                heat[0, i] = out[y, i]
+        else:
+            _paint_row(rows, top, bottom, share[y], palette, image, y, False, heat, _FIRST)
+        if alpha == 0.5:
+            for i in range(size):
+                total = np.uint16(np.uint16(heat[0, i]) + np.uint16(image[y, i]))
+                out[y, i] = np.uint8(np.int32(factor * mix * np.float32(total)))
         else:
             for i in range(size):
                 value = mix * np.float32(heat[0, i]) + rest * np.float32(image[y, i])
-                out[y, i] = np.uint8(np.int32(value))
+                out[y, i] = np.uint8(np.int32(factor * value))

@@ -55,6 +55,7 @@ def overlay(
     require("table", table, np.uint8, 256, 3)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected a number from 0 to 1, got {alpha}")
+    fresh = out is None  # else it may be the image itself
     if out is None:
         out = np.empty(image.shape, np.uint8)
     else:
@@ -62,6 +63,6 @@ def overlay(
 
     down, across = taps(raw.shape[0], height), taps(raw.shape[1], width)
     flat = height, 3 * width
-    inputs = raw, down, across, image.reshape(flat), table, alpha, bool(peak_normalize)
+    inputs = raw, down, across, image.reshape(flat), table, alpha, bool(peak_normalize), fresh
     _overlay(*inputs, out=(out.reshape(flat),))
     return out

@@ -46,11 +46,13 @@ def normalize(maps: F4) -> F4:
     return unit
 
 
-def upsample(maps: F4, size: tuple[int, int]) -> F4:
+def upsample(maps: F4, size: tuple[int, int], out: F4 | None = None) -> F4:
     """(M,h,w) -> (M,H,W), float32, C order."""
     down, across = _hat_weights(maps.shape[1], size[0]), _hat_weights(maps.shape[2], size[1])
     heatmaps: F4 = (down @ maps @ across.T).astype(np.float32)
-    return heatmaps
+    if out is not None:
+        out[...] = heatmaps
+    return heatmaps if out is None else out
 
 
 def heatmap_u8(maps: F4, size: tuple[int, int]) -> U1:
