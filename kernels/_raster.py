@@ -27,6 +27,7 @@ _ONE = np.float32(1)
 _TOP_LEVEL = np.float32(255)
 _MAX = np.finfo(np.float32).max
 _EPSILON = 1e-7
+_NOISE = np.float32(1e-6)  # eight times the last bit of 1
 _A_BIT_MORE = np.float32(1 + 2**-22)
 _declare: Any = cgutils.get_or_insert_function
 _FIRST, _STEP = np.uint64(0), np.uint64(64)
@@ -87,6 +88,8 @@ def _stretch(unit: F4, down: Taps, across: Taps) -> None:
             value = (_ONE - share[y]) * above + share[y] * below
             low, high = min(low, value), max(high, value)
     divisor = np.float32(np.float64(high - low) + _EPSILON)
+    if high - low <= _NOISE:  # a constant, but for rounding, which must not fill the range
+        low, divisor = _ZERO, np.float32(np.inf)
     for y in range(unit.shape[0]):
         for x in range(unit.shape[1]):
             unit[y, x] = _TOP_LEVEL * ((unit[y, x] - low) / divisor)

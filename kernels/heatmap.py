@@ -80,7 +80,8 @@ def heatmap_u8(maps: F4, size: tuple[int, int]) -> U1:
 
     `uint8(255 * normalize(upsample(normalize(maps), size)))`, truncated, in one pass over
     the output: pytorch-grad-cam's heatmap (`scale_cam_image` once before it enlarges a map,
-    and once after).
+    and once after). Where the enlarged values are equal but for rounding, to 1e-6 of the
+    map's peak, it is zeros.
 
     Parameters
     ----------

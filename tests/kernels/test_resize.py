@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import kernels
 from kernels import reference
+from tests.kernels.table import only_compiled
 
 few = settings(max_examples=50, deadline=None)
 sides = st.integers(1, 20)
@@ -57,6 +58,7 @@ def test_is_opencv_resize(h: int, w: int, height: int, width: int, seed: int) ->
     assert np.mean(found == twin.transpose(1, 2, 0)) >= 0.95
 
 
+@only_compiled
 @pytest.mark.parametrize("size", [(224, 224), (300, 450)])
 def test_a_picture_of_six_million_pixels(size: tuple[int, int], rng: np.random.Generator) -> None:
     coarse = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
