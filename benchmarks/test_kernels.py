@@ -223,7 +223,10 @@ PER_IMAGE = ["weighted_sum", "upsample", "overlay", "resize_planar"]
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", PER_IMAGE)
 def test_two_threads(name: str, threads: int, benchmark: BenchmarkFixture) -> None:
-    """The same 64 calls by one thread and by two, each with inputs and outputs of its own."""
+    """The same 64 calls by one thread and by two, each with inputs and outputs of its own.
+
+    Tells something only where a second core is idle.
+    """
     benchmark.group = f"{name}, threads"
     (pair,) = (pair for pair in PAIRS if pair.name == name)
     size = dataclasses.replace(REAL, batch=8)

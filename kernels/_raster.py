@@ -150,8 +150,8 @@ def _paint_64(
     """Numba intrinsic: what `_paint_row` says, for the 64 pixels from `x` on.
 
     A table of 256 bytes fits into four vector registers, and AVX-512 VBMI looks up 64 bytes
-    at once in two of them. One byte after the other, the look-ups took 33 us of an overlay's
-    58 us, at 224x224.
+    at once in two of them. One byte after the other, the look-ups take 33 us of an overlay's
+    45 us at 224x224; so, the whole takes 11 us, 4 us of them the call's.
     """
     octets, quads = ir.VectorType(ir.IntType(8), 64), ir.VectorType(ir.IntType(32), 16)
     floats = ir.VectorType(ir.FloatType(), 16)

@@ -63,6 +63,7 @@ def overlay(
 
     down, across = taps(raw.shape[0], height), taps(raw.shape[1], width)
     flat = height, 3 * width
-    inputs = raw, down, across, image.reshape(flat), table, alpha, bool(peak_normalize), fresh
+    options = float(alpha), bool(peak_normalize), fresh
+    inputs = raw, down, across, image.reshape(flat), table, *options
     _overlay(*inputs, out=(out.reshape(flat),))
     return out
