@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ F4: TypeAlias = NDArray[np.float32]
 U1: TypeAlias = NDArray[np.uint8]
 
 _BATCH_AXES = ("N", "M")
+_NATIVE: dict[object, object] = {kind: np.dtype(kind) for kind in (np.float32, np.uint8)}
 
 
 def require(name: str, array: NDArray[Any], dtype: DTypeLike, *axes: int | str) -> tuple[int, ...]:
@@ -37,14 +39,17 @@ def require(name: str, array: NDArray[Any], dtype: DTypeLike, *axes: int | str) 
     """
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: expected a numpy array, got {type(array).__name__}")
-    if array.dtype != dtype:
+    # The first test is for speed: NumPy has one object for each of its native dtypes.
+    if array.dtype is not _NATIVE.get(dtype) and array.dtype != dtype:
         raise TypeError(f"{name}: expected dtype {np.dtype(dtype)}, got {array.dtype}")
-    if array.ndim != len(axes) or not all(map(_fits, array.shape, axes)):
+    shape = array.shape
+    if not _fit(shape, axes):
         expected = ", ".join(map(str, axes))
-        raise ValueError(f"{name}: expected shape ({expected}), got {array.shape}")
-    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise ValueError(f"{name}: expected shape ({expected}), got {shape}")
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
         raise ValueError(f"{name}: expected a C-contiguous, aligned array; copy it first")
-    return array.shape
+    return shape
 
 
 def require_out(name: str, array: NDArray[Any], dtype: DTypeLike, *axes: int | str) -> None:
@@ -58,6 +63,11 @@ def require_out(name: str, array: NDArray[Any], dtype: DTypeLike, *axes: int | s
     require(name, array, dtype, *axes)
     if not array.flags.writeable:
         raise ValueError(f"{name}: expected a writable array")
+
+
+@functools.lru_cache(maxsize=1024)
+def _fit(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
+    return len(shape) == len(axes) and all(map(_fits, shape, axes))
 
 
 def _fits(size: int, axis: int | str) -> bool:

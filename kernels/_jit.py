@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from numba.core.codegen import get_host_cpu_features
 from numpy.typing import NDArray
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -31,14 +32,17 @@ _FLAGS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz"},
 }
 _config: Any = numba.config
+_host_features: Any = get_host_cpu_features
 _lock = threading.Lock()
 
 
 class Kernel:
     """A function of `(*inputs, *out)`, compiled by Numba on its first call.
 
-    Inputs reach the compiled code as read-only views: each kernel then has one signature, and
-    arrays that are read-only already (Ray's, memory-mapped ones) need no second one.
+    Each kernel has one signature, in which the inputs are read-only: arrays that are so
+    already (Ray's, memory-mapped ones) need no second one. The first call passes read-only
+    views to make it; later calls pass the arrays as they are, and Numba converts their types
+    in 0.5 us where making a view takes 0.9 us for each array.
 
     A damaged cache file makes Numba raise whatever unpickling it raises, and a full disk an
     OSError, at the first call and before any output is written. The cached kernels are then
@@ -48,19 +52,28 @@ class Kernel:
     def __init__(self, function: Callable[..., None]) -> None:
         functools.update_wrapper(self, function)
         self._function = function
+        self._ready: Callable[..., None] | None = None
 
     @functools.cached_property
     def compiled(self) -> Callable[..., None]:
         return _compile(self._function)
 
     def __call__(self, *inputs: object, out: tuple[NDArray[Any], ...]) -> None:
-        arguments = (*map(_read_only, inputs), *out)
+        if self._ready is None:
+            self._first_call(*map(_read_only, inputs), *out)
+        else:
+            self._ready(*inputs, *out)
+
+    def _first_call(self, *arguments: object) -> None:
         try:
             self.compiled(*arguments)
         except Exception:
             if not _discard_cache(self.compiled):
                 raise
             self.compiled(*arguments)
+        if hasattr(self.compiled, "disable_compile"):
+            self.compiled.disable_compile()
+        self._ready = self.compiled
 
 
 def inlined(function: _Function) -> _Function:
@@ -71,6 +84,13 @@ def inlined(function: _Function) -> _Function:
     """
     compiled: _Function = numba.njit(**_FLAGS)(function)
     return compiled
+
+
+def compiles_for(feature: str) -> bool:
+    """Whether Numba compiles for processors with that feature, by LLVM's name for it."""
+    chosen = _config.CPU_FEATURES
+    features: str = _host_features() if chosen is None else chosen
+    return not _config.DISABLE_JIT and f"+{feature}" in features.split(",")
 
 
 def _discard_cache(compiled: Callable[..., None]) -> bool:

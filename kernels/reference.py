@@ -46,11 +46,13 @@ def normalize(maps: F4) -> F4:
     return unit
 
 
-def upsample(maps: F4, size: tuple[int, int]) -> F4:
+def upsample(maps: F4, size: tuple[int, int], out: F4 | None = None) -> F4:
     """(M,h,w) -> (M,H,W), float32, C order."""
     down, across = _hat_weights(maps.shape[1], size[0]), _hat_weights(maps.shape[2], size[1])
     heatmaps: F4 = (down @ maps @ across.T).astype(np.float32)
-    return heatmaps
+    if out is not None:
+        out[...] = heatmaps
+    return heatmaps if out is None else out
 
 
 def heatmap_u8(maps: F4, size: tuple[int, int]) -> U1:
@@ -83,6 +85,45 @@ def planar(image: U1, mean: F4, std: F4, out: F4) -> F4:
     """(H,W,3), (3), (3) -> (3,H,W), uint8 and float32, C order."""
     out[...] = ((image.astype(np.float32) - mean) / std).transpose(2, 0, 1)
     return out
+
+
+def resize_planar(image: U1, box: tuple[int, int, int, int], mean: F4, std: F4, out: F4) -> F4:
+    """(H0,W0,3), (4), (3), (3) -> (3,H,W), uint8 and float32, C order."""
+    top, left, bottom, right = box
+    part = image[top:bottom, left:right].astype(np.float64)
+    (h, w, _), (_, height, width) = part.shape, out.shape
+    if height >= h and width >= w:
+        weights = _hat_weights
+    elif height <= h and width <= w:
+        weights = _area_weights
+    else:
+        weights = _area_hat_weights
+    across = np.tensordot(part, weights(w, width), axes=(1, 1))  # (h, 3, W)
+    resized = np.tensordot(weights(h, height), across, axes=(1, 0)).transpose(0, 2, 1)
+    return planar(np.floor(resized + 0.5).astype(np.uint8), mean, std, out)
+
+
+def _area_weights(source: int, target: int) -> NDArray[np.float64]:
+    """(target, source) float64: of each output pixel, which share of it lies in which sample."""
+    low = np.arange(target)[:, None] * source / target
+    high, start = low + source / target, np.arange(source)
+    covered: NDArray[np.float64] = np.minimum(high, start + 1) - np.maximum(low, start)
+    return np.maximum(covered, 0) * target / source
+
+
+def _area_hat_weights(source: int, target: int) -> NDArray[np.float64]:
+    """(target, source) float64: OpenCV's INTER_AREA where the other axis grows or shrinks instead.
+
+    Each output pixel begins in one sample, and mixes in the next one where it reaches it.
+    """
+    weights = np.zeros((target, source))
+    for i in range(target):
+        lower = i * source // target
+        upper_share = max(i + 1 - (lower + 1) * target / source, 0) % 1
+        weights[i, lower] = 1
+        if lower < source - 1:
+            weights[i, lower : lower + 2] = 1 - upper_share, upper_share
+    return weights
 
 
 def _hat_weights(source: int, target: int) -> NDArray[np.float64]:

@@ -42,7 +42,7 @@ Inputs = Callable[[np.random.Generator, Size], tuple[Any, ...]]
 class Pair:
     """A kernel and its twin.
 
-    `levels` is by how much two uint8 results may differ: truncating turns the last bit of a
+    `levels` is by how much two results in levels may differ: rounding turns the last bit of a
     float into a whole level, and one level of the map is up to four of the colour table.
     `written` says that the last input is the output.
     """
@@ -95,12 +95,23 @@ def _network_input(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
     return _image(rng, size), mean, std, np.full((3, *size.image), np.nan, np.float32)
 
 
+def _photograph(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
+    """A picture of 500x375 for 224x224, its largest square in the middle."""
+    height, width = (375 * size.image[0] // 224, 500 * size.image[1] // 224)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    side = min(height, width)
+    left = (width - side) // 2
+    mean, std = np.zeros(3, np.float32), np.ones(3, np.float32)  # the result is in levels
+    out = np.full((3, *size.image), np.nan, np.float32)
+    return image, (0, left, side, left + side), mean, std, out
+
+
 def _pair(name: str, inputs: Inputs, levels: int = 0, **options: Any) -> Pair:
     kernel = functools.partial(getattr(kernels, name), **options)
     twin = functools.partial(getattr(reference, name), **options)
     chosen = [key if value is True else value for key, value in options.items()]
     label = "-".join([name, *chosen])
-    return Pair(label, kernel, twin, inputs, levels, written=name == "planar")
+    return Pair(label, kernel, twin, inputs, levels, written=name.endswith("planar"))
 
 
 PAIRS = (
@@ -114,6 +125,7 @@ PAIRS = (
     _pair("heatmap_u8", _maps_and_size, levels=1),
     _pair("overlay", _picture, levels=3),
     _pair("overlay", _picture, levels=5, peak_normalize=True),
+    _pair("resize_planar", _photograph, levels=1),
     _pair("planar", _network_input),
 )
 
@@ -124,11 +136,11 @@ def arrays(result: Any) -> tuple[NDArray[Any], ...]:
 
 
 def assert_same(actual: Any, expected: Any, levels: int = 0) -> None:
-    """Equal shapes and dtypes; floats equal to rounding, uint8 to `levels` in 1 % of the places."""
+    """Equal shapes and dtypes; equal to rounding, or to whole `levels` in 1 % of the places."""
     for one, other in zip(arrays(actual), arrays(expected), strict=True):
         assert (one.shape, one.dtype) == (other.shape, other.dtype)
-        if one.dtype == np.uint8:
-            gap = np.abs(one.astype(int) - other)
+        if one.dtype == np.uint8 or levels:
+            gap = np.abs(one.astype(np.float64) - other)
             assert gap.max(initial=0) <= levels
             assert (gap > 0).sum() <= 0.01 * gap.size
         else:

@@ -59,7 +59,7 @@ def test_warm_up_recovers_from_a_truncated_cache(
 
 def test_importing_compiles_nothing_and_writes_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys, kernels; from kernels.heatmap import _normalize;"
+        "import sys, kernels; from kernels._raster import _normalize;"
         "print('compiled' in vars(_normalize), 'cv2' in sys.modules)"
     )
     assert python(code, HOME=str(tmp_path)).split() == ["False", "False"]
@@ -72,13 +72,13 @@ def test_the_default_cache_is_private_to_the_user_and_the_node(tmp_path: Path) -
     open_to_all.chmod(0o777)
     python(ONE_KERNEL, HOME="/nowhere", XDG_CACHE_HOME=str(tmp_path))
     assert open_to_all.stat().st_mode & 0o777 == 0o700
-    assert list(open_to_all.rglob("heatmap._normalize-*.nbi"))
+    assert list(open_to_all.rglob("_raster._normalize-*.nbi"))
 
 
 @pytest.mark.parametrize("variable", ["NUMBA_CACHE_DIR", "XDG_CACHE_HOME"])
 @pytest.mark.parametrize("directory", [__file__, "/proc"])
 def test_compiles_without_a_cache_where_none_can_be_written(variable: str, directory: str) -> None:
-    place = "import sys; print(sys.modules['kernels.heatmap']._normalize.compiled.stats.cache_path)"
+    place = "import sys; print(sys.modules['kernels._raster']._normalize.compiled.stats.cache_path)"
     assert python(f"{ONE_KERNEL}; {place}", **{variable: directory}).strip() == "None"
 
 

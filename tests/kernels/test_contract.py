@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import kernels
-from kernels import colormap, heatmap, overlay, preprocess, weighting
+from kernels import _raster, preprocess, resize, weighting
 from kernels._jit import Kernel
 from tests.kernels.table import PAIRS, SMALL, Pair, arrays, assert_same, only_compiled
 
@@ -135,10 +135,17 @@ def test_refuses_values_outside_their_range() -> None:
     for std in (0, -1, np.nan):
         with pytest.raises(ValueError, match=r"^std: "):
             kernels.planar(image, three, np.array([1, std, 1], np.float32), out)
+    for box in ((0, 0, 5, 4), (-1, 0, 4, 4), (2, 0, 2, 4), (0, 3, 4, 2)):
+        with pytest.raises(ValueError, match=r"^box: expected a part of 4x4 pixels, got"):
+            kernels.resize_planar(image, box, three, three, out)
+    with pytest.raises(TypeError):
+        kernels.resize_planar(image, (0, 0, 4, 3.5), three, three, out)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^std: "):
+        kernels.resize_planar(image, (0, 0, 4, 4), three, -three, out)
     for size in ((0, 4), (4, 0), (-1, 4)):
-        for resize in (kernels.upsample, kernels.heatmap_u8):
+        for enlarge in (kernels.upsample, kernels.heatmap_u8):
             with pytest.raises(ValueError, match=r"^size: "):
-                resize(raw[None], size)
+                enlarge(raw[None], size)
 
 
 def test_refuses_a_read_only_output() -> None:
@@ -199,7 +206,7 @@ def test_each_kernel_has_one_signature(rng: np.random.Generator) -> None:
         pair.kernel(*inputs, last)
         pair.kernel(*map(read_only, inputs), last if pair.written else read_only(last))
     kernels.warm_up()
-    modules = (colormap, heatmap, inspect.getmodule(overlay), preprocess, weighting)
+    modules = (_raster, preprocess, resize, weighting)
     found = [value for module in modules for value in vars(module).values()]
     compiled: list[Any] = [value.compiled for value in found if isinstance(value, Kernel)]
     assert len(compiled) == 10

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import cv2
+import numba
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -13,7 +15,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 import kernels
-from kernels import JET, reference
+from kernels import JET, _raster, reference, weighting
+from kernels._jit import Kernel
+from tests.kernels.table import assert_same, only_compiled
 
 few = settings(max_examples=25, deadline=None)
 sides = st.integers(1, 12)
@@ -86,6 +90,17 @@ def test_a_map_that_shows_nothing_becomes_zeros(raw: list[list[float]]) -> None:
     np.testing.assert_array_equal(picture, np.broadcast_to([50, 50, 114], image.shape))
 
 
+@pytest.mark.parametrize(
+    ("shape", "size"), [((1, 6), (70, 1)), ((6, 1), (1, 70)), ((5, 6), (1, 1))]
+)
+def test_a_map_seen_at_one_point_only_is_constant(
+    shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    for seed in range(20):
+        maps = np.random.default_rng(seed).random((1, *shape), dtype=np.float32)
+        assert not kernels.heatmap_u8(maps, size).any()
+
+
 @few
 @given(
     maps=hnp.arrays(
@@ -111,6 +126,15 @@ def test_upsample_is_opencv_resize(h: int, w: int, height: int, width: int, seed
     maps = np.random.default_rng(seed).standard_normal((2, h, w), dtype=np.float32)
     resized = [cv2.resize(m, (width, height), interpolation=cv2.INTER_LINEAR) for m in maps]
     np.testing.assert_allclose(kernels.upsample(maps, (height, width)), resized, atol=2e-6)
+
+
+def test_upsample_writes_into_a_given_output(rng: np.random.Generator) -> None:
+    maps = rng.standard_normal((3, 4, 5), dtype=np.float32)
+    out = np.full((3, 9, 70), np.nan, np.float32)
+    assert kernels.upsample(maps, (9, 70), out=out) is out
+    np.testing.assert_array_equal(out, kernels.upsample(maps, (9, 70)))
+    with pytest.raises(ValueError, match=r"^out: expected shape \(3, 9, 71\)"):
+        kernels.upsample(maps, (9, 71), out=out)
 
 
 def test_jet_is_opencv_jet() -> None:
@@ -159,6 +183,70 @@ def test_overlay_of_black_on_black_is_black() -> None:
     black = np.zeros((2, 2, 3), np.uint8)
     picture = kernels.overlay(HAND_MAP, black, np.zeros_like(JET), peak_normalize=True)
     np.testing.assert_array_equal(picture, black)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("peak", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (70, 1), (3, 63), (3, 64), (3, 65), (5, 150)])
+def test_overlay_of_any_width_and_share_equals_its_twin(
+    size: tuple[int, int], peak: bool, alpha: float, rng: np.random.Generator
+) -> None:
+    table = rng.integers(0, 256, (256, 3), dtype=np.uint8)
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    for shape in ((1, 1), (1, 6), (6, 1), (4, 7)):
+        raw = rng.standard_normal(shape, dtype=np.float32)
+        ours = kernels.overlay(raw, image, table, alpha, peak)
+        theirs = reference.overlay(raw, image, table, alpha, peak)
+        # A level on the other side of its edge is a pixel of any other colour.
+        same = (np.abs(ours.astype(int) - theirs) <= 1).all(axis=2)
+        assert (~same).sum() <= max(3, 0.01 * same.size)
+        canvas = image.copy()
+        kernels.overlay(raw, canvas, table, alpha, peak, out=canvas)
+        np.testing.assert_array_equal(canvas, ours)
+
+
+def test_overlay_writes_nothing_beside_its_output(rng: np.random.Generator) -> None:
+    room = np.full((3, 30, 3), 7, np.uint8)
+    image = rng.integers(0, 256, (10, 3), dtype=np.uint8).reshape(1, 10, 3)
+    raw = rng.random((2, 2), dtype=np.float32)
+    out = room.reshape(-1)[90:120].reshape(1, 10, 3)
+    for peak in (False, True):
+        np.testing.assert_array_equal(
+            kernels.overlay(raw, image, JET, peak_normalize=peak, out=out),
+            kernels.overlay(raw, image, JET, peak_normalize=peak),
+        )
+    assert (np.delete(room.reshape(-1), np.s_[90:120]) == 7).all()
+
+
+@only_compiled
+@pytest.mark.parametrize("peak", [False, True])
+def test_overlay_of_six_million_pixels(peak: bool, rng: np.random.Generator) -> None:
+    raw = rng.standard_normal((7, 7), dtype=np.float32)
+    image = rng.integers(0, 256, (2000, 3000, 3), dtype=np.uint8)
+    difference = np.abs(
+        kernels.overlay(raw, image, JET, peak_normalize=peak).astype(np.int16)
+        - reference.overlay(raw, image, JET, peak_normalize=peak)
+    )
+    assert difference.max() <= 5
+    assert np.mean(difference > 0) <= 0.001
+
+
+@only_compiled
+def test_a_processor_without_avx512_gives_the_same(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.setattr(_raster, "_BYTE_LOOKUP", False)
+    monkeypatch.setattr(weighting, "_MASKS", False)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "/proc")  # this variant is not to be kept
+    plain = Kernel(_raster._overlay._function), Kernel(weighting._weighted_sum._function)
+    raw, image = rng.random((4, 4), dtype=np.float32), np.full((9, 70, 3), 99, np.uint8)
+    activation = rng.standard_normal((2, 19, 3, 23), dtype=np.float32)
+    weight = rng.standard_normal((2, 2, 19), dtype=np.float32)
+    expected = kernels.overlay(raw, image, JET), kernels.weighted_sum(activation, weight)
+    monkeypatch.setattr(sys.modules["kernels.overlay"], "_overlay", plain[0])
+    monkeypatch.setattr(weighting, "_weighted_sum", plain[1])
+    assert_same(kernels.overlay(raw, image, JET), expected[0], levels=3)
+    assert_same(kernels.weighted_sum(activation, weight), expected[1])
 
 
 def test_planar_by_hand() -> None:

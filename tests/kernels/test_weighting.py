@@ -45,6 +45,20 @@ def test_weighted_sum_passes_on_what_is_not_finite(bad: float, channel: int) -> 
     np.testing.assert_array_equal(raw, [[[[9, bad, 9]]]])
 
 
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 9), (7, 7), (9, 7), (1, 64), (5, 13), (8, 17), (40, 26)]
+)
+def test_weighted_sum_of_any_size_of_map(shape: tuple[int, int], rng: np.random.Generator) -> None:
+    activation = rng.standard_normal((2, 19, *shape), dtype=np.float32)
+    weight = rng.standard_normal((2, 3, 19), dtype=np.float32)
+    room = np.full((4, 3, *shape), 7, np.float32)
+    raw = kernels.weighted_sum(activation, weight, out=room[1:3])
+    np.testing.assert_allclose(
+        raw, reference.weighted_sum(activation, weight), rtol=1e-5, atol=1e-5
+    )
+    assert (room[[0, 3]] == 7).all()
+
+
 @few
 @given(shape=hnp.array_shapes(min_dims=5, max_dims=5, max_side=4), seed=st.integers(0, 99))
 def test_weighted_sum_of_a_map_ignores_the_rest_of_the_batch(

@@ -1,0 +1,133 @@
+"""From a decoded picture of any size to the network's input."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels._checks import F4, U1, require, require_out
+from kernels._jit import Kernel, inlined
+from kernels.preprocess import planar
+
+_ZERO = np.float32(0)
+_LINEAR, _AREA, _AREA_LINEAR = 0, 1, 2
+
+
+def resize_planar(image: U1, box: tuple[int, int, int, int], mean: F4, std: F4, out: F4) -> F4:
+    """(H0,W0,3), (4), (3), (3) -> (3,H,W), uint8 and float32, C order.
+
+    Cuts the box out, resizes it to `out`'s size, rounds to whole levels, standardises each
+    channel and separates the channels, as `planar` does: one pass, no picture in between.
+
+    Where either axis shrinks it is OpenCV's INTER_AREA: each output pixel is the mean of the
+    area it covers, or, if the other axis grows, OpenCV's bilinear stand-in for that. Where
+    none does it is INTER_LINEAR, bilinear with half-pixel centres. Levels differ from
+    OpenCV's by at most 1, for OpenCV rounds its weights to 11 bits.
+
+    Parameters
+    ----------
+    image : (H0, W0, 3) uint8
+        Channels last.
+    box : (top, left, bottom, right)
+        The part to take, in pixels; bottom and right are outside it.
+    mean : (3,) float32
+        Subtracted; on the 0-255 scale.
+    std : (3,) float32
+        Divided by; positive, on the 0-255 scale.
+    out : (3, H, W) float32
+        Written and returned.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array has another dtype or shape or is not C-contiguous, the box is empty, not
+        inside the image or not of whole numbers, or `std` not positive.
+    """
+    height, width, _ = require("image", image, np.uint8, "H0", "W0", 3)
+    require("mean", mean, np.float32, 3)
+    require("std", std, np.float32, 3)
+    require_out("out", out, np.float32, 3, "H", "W")
+    top, left, bottom, right = map(operator.index, box)
+    if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+        raise ValueError(f"box: expected a part of {height}x{width} pixels, got {box}")
+    if not (std > 0).all():
+        raise ValueError(f"std: expected positive numbers, got {std.tolist()}")
+    if (bottom - top, right - left) == (height, width) == out.shape[1:]:
+        return planar(image, mean, std, out)
+    _resize_planar(image.reshape(height, -1), (top, left, bottom, right), mean, std, out=(out,))
+    return out
+
+
+@inlined
+def _taps(source: int, target: int, method: int, first: NDArray[np.int64], share: F4) -> None:
+    """What each output pixel mixes along one axis: the first sample, and the samples' shares."""
+    scale, count = source / target, share.shape[1]
+    for i in range(target):
+        if method == _AREA:
+            low, high = i * scale, (i + 1) * scale
+            start = min(int(low), source - count)
+            for k in range(count):
+                covered = min(start + k + 1.0, high) - max(start + k * 1.0, low)
+                share[i, k] = max(covered, 0.0) / scale
+        else:
+            if method == _LINEAR:
+                position = min(max((i + 0.5) * scale - 0.5, 0.0), source - 1.0)
+                lower = int(position)
+                upper_share = position - lower
+            else:
+                lower = int(i * scale)
+                upper_share = max(i + 1 - (lower + 1) / scale, 0.0)
+                upper_share = upper_share - int(upper_share) if lower < source - 1 else 0.0
+            start = min(lower, source - count)
+            for k in range(count):
+                share[i, k] = 0.0
+            share[i, lower - start] += 1.0 - upper_share
+            if upper_share > 0.0:
+                share[i, lower - start + 1] += upper_share
+        first[i] = start
+
+
+@Kernel
+def _resize_planar(image: U1, box: tuple[int, int, int, int], mean: F4, std: F4, out: F4) -> None:
+    top, left, bottom, right = box
+    rows, columns = bottom - top, right - left
+    _, height, width = out.shape
+    method = _LINEAR
+    if height < rows or width < columns:
+        method = _AREA if height <= rows and width <= columns else _AREA_LINEAR
+    down_taps = across_taps = 2
+    if method == _AREA:
+        down_taps, across_taps = int(np.ceil(rows / height)) + 1, int(np.ceil(columns / width)) + 1
+    down_taps, across_taps = min(down_taps, rows), min(across_taps, columns)
+    down, down_share = np.empty(height, np.int64), np.empty((height, down_taps), np.float32)
+    across, across_share = np.empty(width, np.int64), np.empty((width, across_taps), np.float32)
+    _taps(rows, height, method, down, down_share)
+    _taps(columns, width, method, across, across_share)
+    levels = np.empty((3, 256), np.float32)
+    for c in range(3):
+        for i in range(256):
+            levels[c, i] = (np.float32(i) - mean[c]) / std[c]
+
+    # Down first: that loop is vectorised. Across, pixels and channels lie apart, and the time
+    # goes: 100 us of 180 us from 375x375 to 224x224.
+    row = np.empty(3 * columns, np.float32)
+    for y in range(height):
+        row[:] = _ZERO
+        for k in range(down_taps):
+            share = down_share[y, k]
+            if share > 0:
+                source = image[top + down[y] + k, 3 * left : 3 * right]
+                for i in range(source.size):
+                    row[i] += share * np.float32(source[i])
+        for x in range(width):
+            red = green = blue = np.float32(0.5)
+            for k in range(across_taps):
+                share, i = across_share[x, k], 3 * (across[x] + k)
+                red += share * row[i]
+                green += share * row[i + 1]
+                blue += share * row[i + 2]
+            out[0, y, x] = levels[0, np.uint8(np.int32(red))]
+            out[1, y, x] = levels[1, np.uint8(np.int32(green))]
+            out[2, y, x] = levels[2, np.uint8(np.int32(blue))]
