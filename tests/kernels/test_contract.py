@@ -209,5 +209,5 @@ def test_each_kernel_has_one_signature(rng: np.random.Generator) -> None:
     modules = (_raster, preprocess, resize, weighting)
     found = [value for module in modules for value in vars(module).values()]
     compiled: list[Any] = [value.compiled for value in found if isinstance(value, Kernel)]
-    assert len(compiled) == 10
-    assert [len(kernel.signatures) for kernel in compiled] == [1] * 10
+    assert len(compiled) == 9
+    assert [len(kernel.signatures) for kernel in compiled] == [1] * 9
