@@ -54,7 +54,7 @@ class Rows:
         RunDirectoryError
             The file is damaged there.
         """
-        first, *rest = index if isinstance(index, tuple) and index else (index,)
+        first, *rest = (index or (slice(None),)) if isinstance(index, tuple) else (index,)
         if len(rest) >= len(self.shape):
             raise IndexError(f"{1 + len(rest)} indices for {len(self.shape)} axes")
         for axis, (part, length) in enumerate(zip(rest, self.shape[1:], strict=False), 1):
