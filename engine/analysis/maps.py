@@ -24,9 +24,13 @@ class RawMaps(Rows):
     """
 
     def __init__(self, unit: Rows, scale: Rows, crop: Rows, image_size: Rows) -> None:
-        super().__init__(unit.shape, np.float32, self._read_raw)
-        self._unit, self._scale = unit, scale
-        self._crop, self._image_size = crop, image_size
+        def read(rows: Positions, part: Part) -> Array:
+            raw = unit.read(rows, part).astype(np.float32)
+            raw *= scale.read(rows, part)[..., None, None]
+            return raw
+
+        super().__init__(unit.shape, np.float32, read)
+        self._unit, self._crop, self._image_size = unit, crop, image_size
 
     def normalized(self) -> Rows:
         """(N,K,h,w) float32, from 0 to 1: `kernels.normalize` of the stored maps."""
@@ -92,11 +96,6 @@ class RawMaps(Rows):
 
     def _placed(self, i: int, target: int) -> tuple[U1, tuple[slice, slice]]:
         return place(self._unit[i, target], self._crop[i], self._image_size[i])
-
-    def _read_raw(self, rows: Positions, part: Part) -> Array:
-        raw = self._unit.read(rows, part).astype(np.float32)
-        raw *= self._scale.read(rows, part)[..., None, None]
-        return raw
 
     def _mapped(self, size: tuple[int, ...], dtype: type, function: Callable[[F4], Array]) -> Rows:
         def read(rows: Positions, part: Part) -> Array:

@@ -122,15 +122,17 @@ def _read(dataset: h5py.Dataset, rows: Positions, part: Part) -> Array:
     if not dataset:
         raise ValueError("the file is closed: use a run inside its with, a shard inside its loop")
     rest = (part,) if dataset.ndim > 1 else ()
-    if not len(rows) or (np.diff(rows) == 1).all():
-        span = slice(rows[0], rows[-1] + 1) if len(rows) else slice(0, 0)
-        return _read_span(dataset, (span, *rest))
+    every = (slice(None), *rest)
+    none: Array = np.empty((0, *dataset.shape[1:]), dataset.dtype)[every]
+    if not len(rows):
+        return none  # HDF5 fails to read nothing from many shards
+    if (np.diff(rows) == 1).all():
+        return _read_span(dataset, (slice(rows[0], rows[-1] + 1), *rest))
     row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
     block = max(1, _BLOCK_BYTES // row_bytes)
     order = np.argsort(rows, kind="stable")
     starts = np.flatnonzero(np.diff(rows[order] // block)) + 1
-    row = _read_span(dataset, (slice(0, 0), *rest)).shape[1:]
-    found = np.empty((len(rows), *row), dataset.dtype)
+    found = np.empty((len(rows), *none.shape[1:]), none.dtype)
     for places in np.split(order, starts):
         wanted = rows[places]
         values = _read_span(dataset, (slice(wanted[0], wanted[-1] + 1), *rest))

@@ -49,7 +49,7 @@ def matching(
 
 
 def _is_one_of(name: str, found: npt.NDArray[Any], wanted: Classes) -> npt.NDArray[np.bool_]:
-    classes = np.array(wanted if isinstance(wanted, int | np.integer) else list(wanted or ()))
+    classes = np.array(list(wanted) if isinstance(wanted, Collection) else wanted)
     if classes.size and classes.dtype.kind not in "iu":
         raise ConfigError(f"{name}: expected class numbers, got {wanted!r}")
     return np.isin(found, classes)

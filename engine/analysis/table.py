@@ -30,7 +30,7 @@ def make_table(samples: Samples) -> pd.DataFrame:
         pandas is not installed.
     """
     pandas = require("pandas", "a table")
-    columns: dict[str, Any] = {"key": samples.keys}
+    columns: dict[str, Any] = {"key": pandas.Series(samples.keys, dtype=object)}
     for name in _SINGLE:
         columns[name] = samples[name][:]
     for name in _NUMBERED:
