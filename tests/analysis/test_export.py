@@ -193,8 +193,8 @@ def test_a_shard_that_is_damaged_on_the_way_leaves_what_was_there(tmp_path, form
 
 def test_memory_does_not_grow_with_the_run(tmp_path):
     peaks = {}
-    for shards in (10, 60):
-        made = make_run(tmp_path / f"run{shards}", (30,) * shards, failures=0)
+    for shards in (4, 24):
+        made = make_run(tmp_path / f"run{shards}", (20,) * shards, failures=0)
         with open_run(made.paths.root) as run:
             for form, export in exports(run, tmp_path / "out").items():
                 shutil.rmtree(tmp_path / "out", ignore_errors=True)
@@ -204,4 +204,4 @@ def test_memory_does_not_grow_with_the_run(tmp_path):
                 peaks[form, shards] = tracemalloc.get_traced_memory()[1]
                 tracemalloc.stop()
     for form in ("npy", "masks", "coco"):
-        assert peaks[form, 60] < 1.3 * peaks[form, 10] + 50_000, peaks
+        assert peaks[form, 24] < 1.3 * peaks[form, 4] + 20_000, peaks
