@@ -82,6 +82,8 @@ def test_pipeline_knows_protocols_only():
         "rich",
         "matplotlib",
         "skimage",
+        "pandas",
+        "xarray",
     ],
 )
 def test_pinned_versions_import_together(name):
