@@ -16,6 +16,7 @@ Array = npt.NDArray[Any]
 Positions = npt.NDArray[np.intp]
 Part = int | slice  # of the axis after the samples
 
+CLOSED = "the file is closed: use a run inside its with, a shard inside its loop"
 _BLOCK_BYTES = 1 << 20  # read at once where rows are scattered; HDF5's chunks are smaller
 
 
@@ -120,7 +121,7 @@ def _is_plain(part: Any) -> bool:
 def _read(dataset: h5py.Dataset, rows: Positions, part: Part) -> Array:
     """Read rows block by block: no more is held than the result and one block."""
     if not dataset:
-        raise ValueError("the file is closed: use a run inside its with, a shard inside its loop")
+        raise ValueError(CLOSED)
     rest = (part,) if dataset.ndim > 1 else ()
     every = (slice(None), *rest)
     none: Array = np.empty((0, *dataset.shape[1:]), dataset.dtype)[every]

@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.analysis.maps import RawMaps
 from engine.analysis.means import ClassMeans, class_means
-from engine.analysis.rows import Positions, Rows, column
+from engine.analysis.rows import CLOSED, Positions, Rows, column
 from engine.analysis.selection import matching
 from engine.errors import ConfigError
 from engine.results import reading
@@ -51,8 +51,14 @@ class Samples:
     ) -> None:
         self._file, self._parts, self._chosen = file, parts, chosen
 
+    @property
+    def _open(self) -> h5py.File:
+        if not self._file:
+            raise ValueError(CLOSED)
+        return self._file
+
     def __len__(self) -> int:
-        return len(self._file["sample"]) if self._chosen is None else len(self._chosen)
+        return len(self._open["sample"]) if self._chosen is None else len(self._chosen)
 
     def __getitem__(self, name: str) -> Rows:
         """Return a dataset with a row for each sample, such as ``label`` or ``pooled/LAYER``.
@@ -62,7 +68,7 @@ class Samples:
         ConfigError
             The run does not have it.
         """
-        dataset = self._file.get(name)
+        dataset = self._open.get(name)
         if not isinstance(dataset, h5py.Dataset):
             raise ConfigError(f"{self._file.filename}: no dataset {name!r} in it")
         return column(dataset, self._chosen)
@@ -70,7 +76,7 @@ class Samples:
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers that have maps, slashes replaced by dots."""
-        return tuple(self._file["cam"]) if "cam" in self._file else ()
+        return tuple(self._open["cam"]) if "cam" in self._open else ()
 
     @cached_property
     def keys(self) -> list[str]:

@@ -124,7 +124,6 @@ def test_a_damaged_chunk_is_one_line(tmp_path):
 def test_a_closed_run_says_so(made):
     with open_run(made.paths.root) as run:
         maps = run.cam(MAP)
-        part = next(run.shards())
-    with pytest.raises(ValueError, match="the file is closed"):
-        maps[0]
-    del part
+    for late in (lambda: maps[0], lambda: run.layers, lambda: len(run), lambda: run["label"]):
+        with pytest.raises(ValueError, match="the file is closed"):
+            late()

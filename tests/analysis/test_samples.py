@@ -262,3 +262,14 @@ def test_resident_memory_and_open_files_do_not_grow(long):
     numbers = np.array(run_python(code, long.paths.root), int).reshape(6, 2)
     assert numbers[-1, 0] - numbers[0, 0] < 4096, "kB in five more passes over 120 shards"
     assert numbers[-1, 1] < 20
+
+
+def test_a_run_in_which_all_failed_is_empty(tmp_path):
+    made = make_run(tmp_path / "run", (0, 0))
+    with open_run(made.paths.root) as run:
+        assert (len(run), run.keys, len(run.failures), len(run.table)) == (0, [], 2, 0)
+        assert list(run.shards()) == []
+        assert run.class_means(MAP).maps.shape == (0, 5, 7)
+        assert run.to_xarray(MAP).shape == run.cam(MAP)[:].shape == (0, 2, 5, 7)
+        with pytest.raises(IndexError, match="there are 0 samples"):
+            run.cam(MAP)[0]
