@@ -51,7 +51,7 @@ def make_run(root, shards=(4, 3, 0, 5), failures=1, resize="crop", keys="größe
     open_run_directory(paths, manifest)
     names = [keys.format(i) for i in range(listed)]
     key_bytes = max(len(name.encode()) for name in names)
-    specs = dataset_specs(LAYERS, CLASSES, TARGETS, VIEW, key_bytes, ("maps", "pooled"))
+    specs = dataset_specs(LAYERS, LAYERS, CLASSES, TARGETS, VIEW, key_bytes, ("maps", "pooled"))
     sink, first = Hdf5Sink(paths, specs, manifest.fingerprint), 0
     for index, count in enumerate(shards):
         indices = range(first, first + count + failures)
