@@ -55,5 +55,5 @@ $(VENV)/.ready-demo: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready-demo
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[cpu,demo,dev]"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[cpu,demo,analysis,dev]"
 	@touch $@

@@ -12,19 +12,22 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from engine.errors import RunDirectoryError
 from engine.manifest import read_manifest
-from engine.types import F4, Failure, RunPaths
+from engine.types import Failure, RunPaths
 from engine.writers.codec import require
 
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # h5py on a damaged file
+if TYPE_CHECKING:
+    from engine.analysis.run import Run
+
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # h5py on a damaged file
 _SPARE_FILES = 32  # open files that a reader needs besides the shards
 
 
@@ -106,8 +109,8 @@ def reading(path: Path) -> Iterator[h5py.File]:
             yield file
     except FileNotFoundError as error:
         raise RunDirectoryError(f"{path}: missing") from error
-    except _DAMAGE as error:
-        raise RunDirectoryError(f"{path}: unreadable ({_first_line(error)})") from error
+    except DAMAGE as error:
+        raise RunDirectoryError(f"{path}: unreadable ({first_line(error)})") from error
 
 
 def summarize(file: h5py.File, path: Path) -> ShardSummary:
@@ -172,7 +175,8 @@ def _content_problem(file: h5py.File) -> str | None:
     return None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line."""
     return str(error.args[-1] if error.args else error).partition("\n")[0]
 
 
@@ -189,6 +193,8 @@ def open_run(root: str | Path) -> Run:
         There is no index, a shard of it is missing, damaged or of another run, or the
         process may not open that many files.
     """
+    from engine.analysis.run import Run  # here, because writers import this module
+
     paths = RunPaths(Path(root))
     manifest = read_manifest(paths)
     require(manifest.config.get("codec", "gzip"))
@@ -196,75 +202,18 @@ def open_run(root: str | Path) -> Run:
         raise RunDirectoryError(f"{paths.root}: no {paths.index.name} in it; the run is not done")
     with reading(paths.index) as file:
         _verify(file, paths, manifest.fingerprint)
+        shards = mapped_rows(file["sample"])
         covered, planned = int(file.attrs["shards"]), manifest.plan["shards"]
     if covered != planned:
         warnings.warn(f"{paths.index}: {covered} of the run's {planned} shards", stacklevel=2)
-    return Run(paths, manifest.config)
-
-
-class Run:
-    """The results of a run, read when asked for. Use it in a ``with`` statement."""
-
-    def __init__(self, paths: RunPaths, config: dict[str, Any]) -> None:
-        self.config = config  # the options of the run
-        self._file = h5py.File(paths.index, "r", locking="best-effort")
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The layers that have maps, slashes replaced by dots."""
-        return tuple(self._file["cam"]) if "cam" in self._file else ()
-
-    @cached_property
-    def keys(self) -> list[str]:
-        """The key of every sample."""
-        return list(self._file["key"].asstr()[:])
-
-    def __len__(self) -> int:
-        return len(self._file["sample"])
-
-    def __getitem__(self, name: str) -> h5py.Dataset:
-        """Return a dataset over all shards; rows are read when it is sliced."""
-        return self._file[name]
-
-    def cam(self, layer: str) -> RawMaps:
-        """Return the raw maps of a layer; rows are read when it is sliced."""
-        group = self._file[f"cam/{layer.replace('/', '.')}"]
-        return RawMaps(group["map"], group["scale"])
-
-    def close(self) -> None:
-        """Close the files."""
-        self._file.close()
-
-    def __enter__(self) -> Run:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class RawMaps:
-    """(N,K,h,w) float32 maps of one layer, before division by their scale."""
-
-    def __init__(self, unit: h5py.Dataset, scale: h5py.Dataset) -> None:
-        self._unit, self._scale = unit, scale
-        self.shape: tuple[int, ...] = unit.shape
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Any) -> F4:
-        """Index by sample, or by sample and target, as in ``[10:20]`` or ``[:, 0]``."""
-        scale: F4 = self._scale[rows]
-        raw: F4 = self._unit[rows].astype(np.float32)
-        raw *= scale[..., None, None]
-        return raw
+    return Run(paths, manifest.config, shards)
 
 
 def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> None:
     """Hold the index against the shards it was made of."""
     if index.attrs["fingerprint"] != fingerprint:
         raise RunDirectoryError(f"{paths.index}: of another run than {paths.run_json.name}")
-    ok, failed = _mapped_rows(index["sample"]), _mapped_rows(index["failure/sample"])
+    ok, failed = mapped_rows(index["sample"]), mapped_rows(index["failure/sample"])
     shards = sorted(ok.keys() | failed.keys())
     if (len(shards), sum(ok.values()), sum(failed.values())) != tuple(
         index.attrs[name] for name in ("shards", "samples_ok", "samples_failed")
@@ -284,7 +233,7 @@ def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> None:
             raise RunDirectoryError(f"{path}: not the file that {paths.index.name} was made of")
 
 
-def _mapped_rows(dataset: h5py.Dataset) -> dict[str, int]:
+def mapped_rows(dataset: h5py.Dataset) -> dict[str, int]:
     """Rows that each shard file gives to a virtual dataset."""
     if not dataset.is_virtual:  # nothing to map
         return {}

@@ -9,6 +9,7 @@ import click
 from engine.errors import Interrupted, ShardcamError
 from jobs.demo import demo
 from jobs.doctor import doctor
+from jobs.export import export
 from jobs.extract import extract
 from jobs.layers import layers
 from jobs.methods import methods
@@ -27,7 +28,7 @@ def cli() -> None:
     """
 
 
-for _command in (extract, status, verify, layers, methods, doctor, demo):
+for _command in (extract, export, status, verify, layers, methods, doctor, demo):
     cli.add_command(_command)
 
 

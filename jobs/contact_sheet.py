@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from engine.analysis.run import Run
 from engine.config import RunConfig
 from engine.imaging import decode
-from engine.results import Run
 from engine.types import F4, U1
 from jobs.class_names import ClassName, class_names
 from jobs.wiring import make_reader

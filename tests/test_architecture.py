@@ -12,7 +12,14 @@ FILES = sorted(p for top in ("kernels", "engine", "jobs") for p in (ROOT / top).
 ONLY_IN = {  # library: where it may be imported
     "mxnet": ("engine/models/",),
     "ray": ("engine/workers/ray.py", "jobs/submit.py"),
-    "h5py": ("engine/writers/hdf5.py", "engine/writers/index.py", "engine/results.py"),
+    "h5py": (
+        "engine/writers/hdf5.py",
+        "engine/writers/index.py",
+        "engine/results.py",
+        "engine/analysis/",
+    ),
+    "pandas": ("engine/analysis/table.py", "engine/analysis/samples.py"),
+    "xarray": ("engine/analysis/labelled.py", "engine/analysis/samples.py"),
     "numba": ("kernels/",),
     "onnx": ("engine/models/onnx/",),
 }
@@ -75,6 +82,8 @@ def test_pipeline_knows_protocols_only():
         "rich",
         "matplotlib",
         "skimage",
+        "pandas",
+        "xarray",
     ],
 )
 def test_pinned_versions_import_together(name):

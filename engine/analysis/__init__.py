@@ -1,0 +1,1 @@
+"""What is done with a finished run: selections, tables, maps on pictures, means, exports."""

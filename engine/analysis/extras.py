@@ -1,0 +1,22 @@
+"""Libraries that only some analyses need."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from engine.errors import ConfigError
+
+
+def require(name: str, what: str) -> Any:
+    """Import a library of the extra.
+
+    Raises
+    ------
+    ConfigError
+        It is not installed; the message says how to.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{what} needs {error.name}: pip install 'shardcam[analysis]'") from error

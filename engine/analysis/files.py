@@ -1,0 +1,64 @@
+"""Exported files, which appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from errno import EISDIR
+from pathlib import Path
+from typing import BinaryIO
+
+from engine.errors import ConfigError, storage_error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file beside its place, and put it there when all is written.
+
+    Raises
+    ------
+    DiskFull, RunDirectoryError
+        No space, or no permission to write.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        make_folder(path.parent)
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, "it is a folder")
+        with temporary.open("wb") as stream:
+            yield stream
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise storage_error(OSError(error.errno, error.strerror), path) from error
+        raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to write into, with those above it.
+
+    Raises
+    ------
+    DiskFull, RunDirectoryError
+        No space, or no permission to write.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+
+
+def level_of(threshold: float) -> int:
+    """The lowest level, 0 to 255, of a heatmap that reaches a share of its range.
+
+    Raises
+    ------
+    ConfigError
+        `threshold` is not between 0 and 1.
+    """
+    if not 0 < threshold < 1:
+        raise ConfigError(f"threshold: expected a number between 0 and 1, got {threshold}")
+    return int(-(-threshold * 255 // 1))

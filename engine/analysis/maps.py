@@ -1,0 +1,105 @@
+"""The maps of one layer: raw, from 0 to 1, as heatmaps, on the original pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from engine.analysis.placement import place
+from engine.analysis.rows import Array, Part, Positions, Rows
+from engine.types import F4, U1
+from kernels import JET, heatmap_u8, normalize
+
+
+class RawMaps(Rows):
+    """(N,K,h,w) float32 signed maps of one layer, in the network's own unit.
+
+    Parameters
+    ----------
+    unit, scale
+        What is stored: maps in [-1,1] and their scales, raw = unit * scale.
+    crop, image_size
+        Of each sample: the view in the picture's pixels, the picture's height and width.
+    """
+
+    def __init__(self, unit: Rows, scale: Rows, crop: Rows, image_size: Rows) -> None:
+        def read(rows: Positions, part: Part) -> Array:
+            raw = unit.read(rows, part).astype(np.float32)
+            raw *= scale.read(rows, part)[..., None, None]
+            return raw
+
+        super().__init__(unit.shape, np.float32, read)
+        self._unit, self._crop, self._image_size = unit, crop, image_size
+
+    def normalized(self) -> Rows:
+        """(N,K,h,w) float32, from 0 to 1: `kernels.normalize` of the stored maps."""
+        return self._mapped(self.shape[2:], np.float32, normalize)
+
+    def heatmap(self, size: tuple[int, int]) -> Rows:
+        """(N,K,H,W) uint8, levels 0 to 255: `kernels.heatmap_u8` of the stored maps.
+
+        Parameters
+        ----------
+        size
+            H and W, in pixels.
+
+        Raises
+        ------
+        ValueError
+            A size is not positive.
+        """
+        if min(size) < 1:
+            raise ValueError(f"size: expected positive numbers, got {size}")
+        return self._mapped(tuple(size), np.uint8, lambda maps: heatmap_u8(maps, size))
+
+    def on_original(self, i: int, target: int = 0) -> U1:
+        """(height,width) uint8: the heatmap on the pixels of the original picture.
+
+        Right for every ``--resize``; 0 where the network saw nothing of the picture. See
+        :func:`engine.analysis.placement.place`. The picture is as decoded, its EXIF
+        orientation applied.
+        """
+        return self._placed(i, target)[0]
+
+    def overlay(self, i: int, picture: U1, target: int = 0, alpha: float = 0.5) -> U1:
+        """(height,width,3) -> (height,width,3), uint8 RGB: the heatmap over the original picture.
+
+        What the network did not see stays as it is.
+
+        Parameters
+        ----------
+        i, target
+            The sample, and which of its targets.
+        picture
+            The original picture.
+        alpha
+            The heatmap's share, 0 to 1.
+
+        Raises
+        ------
+        ValueError
+            The picture is not of the sample's size or type, or `alpha` is outside 0 to 1.
+        """
+        levels, seen = self._placed(i, target)
+        if picture.shape != (*levels.shape, 3) or picture.dtype != np.uint8:
+            raise ValueError(
+                f"picture: expected uint8 {(*levels.shape, 3)}, got {picture.dtype} {picture.shape}"
+            )
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha: expected a number from 0 to 1, got {alpha}")
+        heat, rest = np.float32(alpha) * JET.astype(np.float32), np.float32(1 - alpha)
+        out = picture.copy()
+        for row, below in zip(levels[seen], out[seen], strict=True):
+            below[:] = heat[row] + rest * below
+        return out
+
+    def _placed(self, i: int, target: int) -> tuple[U1, tuple[slice, slice]]:
+        return place(self._unit[i, target], self._crop[i], self._image_size[i])
+
+    def _mapped(self, size: tuple[int, ...], dtype: type, function: Callable[[F4], Array]) -> Rows:
+        def read(rows: Positions, part: Part) -> Array:
+            unit = self._unit.read(rows, part).astype(np.float32, order="C")
+            return function(unit.reshape(-1, *self.shape[2:])).reshape(*unit.shape[:-2], *size)
+
+        return Rows((*self.shape[:2], *size), dtype, read)

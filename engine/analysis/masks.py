@@ -1,0 +1,60 @@
+"""Where heatmaps are high, as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from engine.analysis.files import level_of, make_folder, whole_file
+from engine.types import NO_LABEL, Sample
+from engine.writers.overlays import overlay_name
+
+if TYPE_CHECKING:
+    from engine.analysis.samples import Samples
+
+
+def write_masks(samples: Samples, folder: Path, layer: str, threshold: float, target: int) -> int:
+    """Write ``INDEX-KEY-LAYER-CLASS.png`` for each sample: 255 where the heatmap is high, else 0.
+
+    Each is of the original picture's size. The names are those of the run's overlays: safe
+    on every file system, whatever the keys are. One picture is held at a time.
+
+    Parameters
+    ----------
+    folder
+        Made if need be; files of the same names are replaced, others are left.
+    layer, target
+        Whose maps, and which of the explained classes of each sample.
+    threshold
+        Share of the heatmap's range that counts as high, between 0 and 1.
+
+    Returns
+    -------
+    int
+        How many were written.
+
+    Raises
+    ------
+    ConfigError
+        The layer has no maps, or the threshold is none.
+    IndexError
+        There are not so many targets.
+    DiskFull, RunDirectoryError
+        No space, no permission to write, or a damaged shard.
+    """
+    level, written = level_of(threshold), 0
+    samples.cam(layer)[:0, target]
+    make_folder(folder)
+    for shard in samples.shards():
+        maps, numbers, classes = shard.cam(layer), shard["sample"][:], shard["target"][:, target]
+        for i, key in enumerate(shard.keys):
+            sample = Sample(key, int(numbers[i]), NO_LABEL, "", 0)
+            name = Path(overlay_name(sample, layer, int(classes[i]))).with_suffix(".png").name
+            mask = (maps.on_original(i, target) >= level).astype(np.uint8) * 255
+            with whole_file(folder / name) as stream:
+                stream.write(cv2.imencode(".png", mask)[1].tobytes())
+            written += 1
+    return written

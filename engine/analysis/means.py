@@ -1,0 +1,76 @@
+"""The average map of each class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import ConfigError
+from engine.types import NO_LABEL
+
+if TYPE_CHECKING:
+    from engine.analysis.samples import Samples
+
+_BY = ("predicted", "label")
+
+
+@dataclass(frozen=True)
+class ClassMeans:
+    """C classes, ascending, their numbers of samples and their mean maps."""
+
+    classes: npt.NDArray[np.int64]  # (C,)
+    counts: npt.NDArray[np.int64]  # (C,)
+    maps: npt.NDArray[np.float64]  # (C,h,w), from 0 to 1
+
+
+def class_means(samples: Samples, layer: str, by: str, target: int) -> ClassMeans:
+    """Average normalised maps in one pass, in float64; held are one shard and a map per class.
+
+    Parameters
+    ----------
+    layer
+        Whose maps.
+    by
+        Class by ``predicted``, or by ``label``; samples without a label are left out.
+    target
+        Which of the explained classes of each sample.
+
+    A map that is flagged as zero or not finite counts as one of zeros;
+    ``select(flags=0)`` leaves it out.
+
+    Raises
+    ------
+    ConfigError
+        `by` is neither, or the layer has no maps.
+    IndexError
+        There are not so many targets.
+    """
+    if by not in _BY:
+        raise ConfigError(f"by: expected predicted or label, got {by!r}")
+    shape = samples.cam(layer).shape[2:]
+    samples.cam(layer)[:0, target]
+    sums: dict[int, npt.NDArray[np.float64]] = {}
+    counts: dict[int, int] = {}
+    for shard in samples.shards():
+        classes = _classes(shard, by)
+        maps = shard.cam(layer).normalized()[:, target]
+        order = np.argsort(classes, kind="stable")
+        found, starts = np.unique(classes[order], return_index=True)
+        totals = np.add.reduceat(maps[order], starts, axis=0, dtype=np.float64)
+        many = np.diff([*starts, len(order)])
+        for number, total, count in zip(found.tolist(), totals, many.tolist(), strict=True):
+            sums[number] = sums[number] + total if number in sums else total
+            counts[number] = counts.get(number, 0) + count
+    if by == "label":
+        sums.pop(NO_LABEL, None)
+    ascending = sorted(sums)
+    number_of = np.array([counts[c] for c in ascending], np.int64)
+    stacked = np.array([sums[c] for c in ascending], np.float64).reshape(-1, *shape)
+    return ClassMeans(np.array(ascending, np.int64), number_of, stacked / number_of[:, None, None])
+
+
+def _classes(shard: Samples, by: str) -> npt.NDArray[Any]:
+    return shard["label"][:] if by == "label" else shard["top_class"][:, 0]

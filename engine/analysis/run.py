@@ -1,0 +1,51 @@
+"""A finished run, open."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import h5py
+
+from engine.analysis.samples import Part, Samples
+from engine.results import read_failures
+from engine.types import Failure, RunPaths
+
+
+class Run(Samples):
+    """All samples of a run. Use it in a ``with`` statement; :func:`engine.open_run` makes it.
+
+    Parameters
+    ----------
+    paths
+        The run directory.
+    config
+        The options of the run.
+    shards
+        Rows of the index that come from each shard file, in their order.
+    """
+
+    def __init__(self, paths: RunPaths, config: dict[str, Any], shards: dict[str, int]) -> None:
+        ends = accumulate(shards.values())
+        parts = tuple(
+            Part(paths.root / name, end - rows, end)
+            for (name, rows), end in zip(shards.items(), ends, strict=True)
+        )
+        super().__init__(h5py.File(paths.index, "r", locking="best-effort"), parts)
+        self.config, self._paths = config, paths
+
+    @cached_property
+    def failures(self) -> list[Failure]:
+        """Every sample that failed, and why."""
+        return read_failures(self._paths.index)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,197 @@
+"""Some samples of a run: a whole run, a shard of it, or what was selected from either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from engine.analysis.maps import RawMaps
+from engine.analysis.means import ClassMeans, class_means
+from engine.analysis.rows import CLOSED, Positions, Rows, column
+from engine.analysis.selection import matching
+from engine.errors import ConfigError
+from engine.results import reading
+from engine.writers.schema import layer_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+
+@dataclass(frozen=True)
+class Part:
+    """A shard file, and which rows of its run it holds."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+class Samples:
+    """N samples, read when asked for.
+
+    Parameters
+    ----------
+    file
+        Index or shard, open.
+    parts
+        The shards of the file, in the order of its rows.
+    chosen
+        The rows that are meant, ascending; None: all.
+    """
+
+    def __init__(
+        self, file: h5py.File, parts: tuple[Part, ...], chosen: Positions | None = None
+    ) -> None:
+        self._file, self._parts, self._chosen = file, parts, chosen
+
+    @property
+    def _open(self) -> h5py.File:
+        if not self._file:
+            raise ValueError(CLOSED)
+        return self._file
+
+    def __len__(self) -> int:
+        return len(self._open["sample"]) if self._chosen is None else len(self._chosen)
+
+    def __getitem__(self, name: str) -> Rows:
+        """Return a dataset with a row for each sample, such as ``label`` or ``pooled/LAYER``.
+
+        Raises
+        ------
+        ConfigError
+            The run does not have it.
+        """
+        dataset = self._open.get(name)
+        if not isinstance(dataset, h5py.Dataset):
+            raise ConfigError(f"{self._file.filename}: no dataset {name!r} in it")
+        return column(dataset, self._chosen)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that have maps, slashes replaced by dots."""
+        return tuple(self._open["cam"]) if "cam" in self._open else ()
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The key of every sample."""
+        return [key.decode() for key in self["key"][:].tolist()]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each sample: see :func:`engine.analysis.table.make_table`."""
+        from engine.analysis.table import make_table
+
+        return make_table(self)
+
+    def cam(self, layer: str) -> RawMaps:
+        """Return the raw maps of a layer.
+
+        Raises
+        ------
+        ConfigError
+            The layer has none.
+        """
+        name = layer_path(layer)
+        if name not in self.layers:
+            known = ", ".join(self.layers) or "none; see --save maps"
+            raise ConfigError(f"no maps of layer {layer!r}; layers with maps: {known}")
+        columns = (f"cam/{name}/map", f"cam/{name}/scale", "crop", "image_size")
+        return RawMaps(*(self[column] for column in columns))
+
+    def select(
+        self,
+        *,
+        predicted: int | Collection[int] | None = None,
+        label: int | Collection[int] | None = None,
+        min_score: float | None = None,
+        flags: int | None = None,
+        correct: bool | None = None,
+    ) -> Samples:
+        """Return the samples for which all that is given is so; nothing but a column is read.
+
+        Parameters
+        ----------
+        predicted, label
+            The predicted or the given class, or several of which it is one.
+        min_score
+            Probability of the predicted class, at least.
+        flags
+            The very value: 0 for maps without remark.
+        correct
+            Whether prediction and label agree; samples without a label are neither.
+
+        Raises
+        ------
+        ConfigError
+            Something given is no class number.
+        """
+        found = matching(self, predicted, label, min_score, flags, correct)
+        chosen = found if self._chosen is None else self._chosen[found]
+        return Samples(self._file, self._parts, chosen)
+
+    def shards(self) -> Iterator[Samples]:
+        """Go through the samples shard by shard, those of one file at a time.
+
+        Each is open until the next is asked for; memory does not grow with the run.
+
+        Raises
+        ------
+        RunDirectoryError
+            A shard is missing or damaged.
+        """
+        for part in self._parts:
+            rows = part.stop - part.start
+            chosen = None
+            if self._chosen is not None:
+                first, last = np.searchsorted(self._chosen, (part.start, part.stop))
+                chosen = self._chosen[first:last] - part.start
+            if rows if chosen is None else len(chosen):
+                with reading(part.path) as file:
+                    yield Samples(file, (Part(part.path, 0, rows),), chosen)
+
+    def class_means(self, layer: str, by: str = "predicted", target: int = 0) -> ClassMeans:
+        """Average the normalised maps of each class, in one pass over the shards.
+
+        See :func:`engine.analysis.means.class_means`.
+        """
+        return class_means(self, layer, by, target)
+
+    def to_xarray(self, layer: str) -> xr.DataArray:
+        """Load the raw maps of a layer: see :func:`engine.analysis.labelled.to_xarray`."""
+        from engine.analysis.labelled import to_xarray
+
+        return to_xarray(self, layer)
+
+    def to_npy(self, path: str | Path, layer: str, target: int = 0) -> int:
+        """Write raw maps to a file: see :func:`engine.analysis.npy.write_npy`."""
+        from engine.analysis.npy import write_npy
+
+        return write_npy(self, Path(path), layer, target)
+
+    def to_masks(
+        self, folder: str | Path, layer: str, threshold: float = 0.5, target: int = 0
+    ) -> int:
+        """Write a picture for each sample: see :func:`engine.analysis.masks.write_masks`."""
+        from engine.analysis.masks import write_masks
+
+        return write_masks(self, Path(folder), layer, threshold, target)
+
+    def to_coco(
+        self,
+        path: str | Path,
+        layer: str,
+        threshold: float = 0.5,
+        target: int = 0,
+        names: Callable[[int], str] = str,
+    ) -> int:
+        """Write regions as COCO JSON: see :func:`engine.analysis.coco.write_coco`."""
+        from engine.analysis.coco import write_coco
+
+        return write_coco(self, Path(path), layer, threshold, target, names)

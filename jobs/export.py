@@ -1,0 +1,87 @@
+"""``shardcam export``: maps, masks and boxes of a run, for other programs."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from engine import open_run
+from engine.analysis.run import Run
+from engine.config import RunConfig
+from engine.errors import ConfigError, Interrupted
+from jobs.class_names import class_names
+from jobs.terminal import make_console
+
+THRESHOLD = 0.5
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["npy", "masks", "coco"]),
+    required=True,
+    help="npy: raw maps, one array; masks: a PNG for each picture, of its size, 255 where the "
+    "heatmap is high; coco: boxes and regions there, JSON.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The file to write, or the folder for masks; what is there by that name is replaced.",
+)
+@click.option("--layer", help="Whose maps; needed where the run has several layers.")
+@click.option(
+    "--threshold",
+    type=float,
+    help=f"Share of the heatmap's range that is high, between 0 and 1  [default: {THRESHOLD}]",
+)
+@click.option(
+    "--target-index",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Which of the explained classes of each picture.",
+)
+def export(
+    run: Path, form: str, out: Path, layer: str | None, threshold: float | None, target_index: int
+) -> None:
+    """Write the maps of RUN to a file or a folder, a shard at a time.
+
+    Rows and pictures are in the order of the run's `key`.
+    """
+    if form == "npy" and threshold is not None:
+        raise ConfigError("--threshold: npy takes the maps as they are; it is for masks and coco")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    level = THRESHOLD if threshold is None else threshold
+    with open_run(run) as opened:
+        chosen = layer or _only_layer(opened)
+        if target_index >= opened.cam(chosen).shape[1]:
+            explained = opened.cam(chosen).shape[1]
+            raise ConfigError(f"--target-index {target_index}: {explained} explained, from 0")
+        if form == "npy":
+            done = f"{opened.to_npy(out, chosen, target_index)} maps"
+        elif form == "masks":
+            written = opened.to_masks(out, chosen, level, target_index)
+            done = f"{written} masks"
+        else:
+            names = class_names(RunConfig(**opened.config))
+            count = opened.to_coco(out, chosen, level, target_index, names)
+            done = f"{count} regions of {len(opened)} pictures"
+        make_console().print(f"{done} of {chosen} written to {out}", soft_wrap=True)
+
+
+def _only_layer(run: Run) -> str:
+    if len(run.layers) != 1:
+        known = ", ".join(run.layers) or "none; see --save maps"
+        raise ConfigError(f"--layer: say which; layers with maps: {known}")
+    return run.layers[0]
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    raise Interrupted(f"stopped by {signal.Signals(number).name}; the same command begins anew")

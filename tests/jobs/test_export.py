@@ -1,0 +1,145 @@
+"""A real run, from pictures to maps, masks and boxes in other programs' formats."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine import open_run
+from engine.config import RunConfig
+from jobs.class_names import class_names
+from tests.jobs.command import contents, shardcam, start
+from tests.jobs.images import make_folder
+
+EXTRACT = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """14 pictures, one of them broken, labelled by their folders; padded, two targets each."""
+    base = tmp_path_factory.mktemp("real")
+    make_folder(base / "pictures", 14, bad=1)
+    code, _, err = shardcam(
+        *("extract", base / "pictures", *EXTRACT, "--out", base / "run", "--resize", "pad"),
+        *("--shard-size", 5, "--label-from-folder", "--target", "class:285,281"),
+    )
+    assert code == 0, err
+    return base
+
+
+def test_the_library_reads_what_the_command_wrote(real):
+    rows = contents(real / "run")
+    with open_run(real / "run") as run:
+        assert len(run) == 13
+        assert len(run.failures) == 1
+        (layer,) = run.layers
+        table, maps = run.table, run.cam(layer)
+        assert set(table.label) == {0, 1, 2}
+        assert set(table.target_0) == {285}
+        scale = rows[f"cam/{layer}/scale"][..., None, None]
+        raw = rows[f"cam/{layer}/map"].astype(np.float32) * scale
+        np.testing.assert_array_equal(maps[::-1, 1], raw[::-1, 1])
+        means = run.class_means(layer, by="label")
+        assert means.counts.tolist() == np.bincount(table.label).tolist()
+        for part in run.shards():
+            for i, key in enumerate(part.keys):
+                picture = cv2.imread(str(real / "pictures" / key))
+                assert part.cam(layer).on_original(i).shape == picture.shape[:2]
+                assert part.cam(layer).overlay(i, picture).shape == picture.shape
+        best = run.select(predicted=int(table.top_class_0[0]))
+        assert table.key[0] in best.keys
+
+
+def test_npy(real, tmp_path):
+    code, out, err = shardcam(
+        *("export", real / "run", "--to", "npy", "--out", tmp_path / "m.npy", "--target-index", 1)
+    )
+    assert (code, err) == (0, "")
+    assert f"13 maps of head_relu6 written to {tmp_path / 'm.npy'}" in out
+    with open_run(real / "run") as run:
+        np.testing.assert_array_equal(np.load(tmp_path / "m.npy"), run.cam("head_relu6")[:, 1])
+
+
+def test_masks(real, tmp_path):
+    arguments = ("--to", "masks", "--out", tmp_path / "masks", "--layer", "head_relu6")
+    code, out, err = shardcam("export", real / "run", *arguments, "--threshold", 0.4)
+    assert (code, err) == (0, "")
+    assert "13 masks of head_relu6" in out
+    names = sorted(os.listdir(tmp_path / "masks"))
+    with open_run(real / "run") as run:
+        for i, name in enumerate(names):
+            mask = cv2.imread(str(tmp_path / "masks" / name), cv2.IMREAD_UNCHANGED)
+            heat = run.cam("head_relu6").on_original(i)
+            np.testing.assert_array_equal(mask, np.where(heat / 255 >= 0.4, 255, 0))
+
+
+def test_coco_names_the_classes(real, tmp_path):
+    code, out, err = shardcam("export", real / "run", "--to", "coco", "--out", tmp_path / "c.json")
+    assert (code, err) == (0, "")
+    coco = json.loads((tmp_path / "c.json").read_text())
+    assert f"{len(coco['annotations'])} regions of 13 pictures" in out
+    assert coco["categories"] == [{"id": 285, "name": "Egyptian cat"}]
+    with open_run(real / "run") as run:
+        assert class_names(RunConfig(**run.config))(285) == "Egyptian cat"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "words"),
+    [
+        (("--to", "npy", "--layer", "nose"), 2, "no maps of layer 'nose'"),
+        (("--to", "npy", "--threshold", 0.5), 2, "--threshold: npy takes the maps as they are"),
+        (("--to", "masks", "--threshold", 0), 2, "threshold: expected a number between 0 and 1"),
+        (("--to", "coco", "--target-index", 2), 2, "--target-index 2: 2 explained, from 0"),
+        (("--to", "tiff"), 2, "'tiff' is not one of 'npy', 'masks', 'coco'"),
+    ],
+    ids=str,
+)
+def test_wrong_usage_is_one_line(real, tmp_path, arguments, expected, words):
+    code, _, err = shardcam("export", real / "run", "--out", tmp_path / "out", *arguments)
+    assert code == expected
+    assert words in err.splitlines()[-1]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_damaged_run_and_a_bad_place_are_one_line(real, tmp_path):
+    run = shutil.copytree(real / "run", tmp_path / "run")
+    (tmp_path / "file").write_text("")
+    for form in ("npy", "masks", "coco"):
+        code, _, err = shardcam("export", run, "--to", form, "--out", tmp_path / "file" / "x")
+        assert code == 1
+        assert err.startswith(f"shardcam: {tmp_path / 'file'}")
+        assert err.count("\n") == 1
+    (run / "shards" / "shard-000001.h5").write_bytes(b"")
+    code, _, err = shardcam("export", run, "--to", "npy", "--out", tmp_path / "m.npy")
+    assert code == 1
+    assert "shard-000001.h5: unreadable" in err
+    assert err.count("\n") == 1
+    code, _, err = shardcam("export", tmp_path, "--to", "npy", "--out", tmp_path / "m.npy")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "not a run directory" in err
+
+
+def wait_until_stuck(pid):
+    """Wait until a process has not computed for a second."""
+    before, now = None, ""
+    while now != before:
+        time.sleep(1)
+        before, now = now, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+
+
+def test_an_interrupted_export_leaves_nothing(real, tmp_path):
+    """The file's place is a pipe that nobody reads: the command waits in its first write."""
+    process = start("export", real / "run", "--to", "npy", "--out", tmp_path / "m.npy")
+    os.mkfifo(tmp_path / f".m.npy.{process.pid}")
+    wait_until_stuck(process.pid)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert "stopped by SIGTERM; the same command begins anew" in err
+    assert os.listdir(tmp_path) == []
