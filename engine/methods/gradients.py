@@ -11,9 +11,20 @@ from engine.types import F4, I4
 
 
 def gradients(layer: LayerView, targets: I4) -> Iterator[F4]:
-    """(N,K) classes -> K times (N,C,h,w), or (N,C,1,1) in closed form."""
-    for column in targets.T:
-        yield layer.gradient(one_hot(column, layer.logits.shape[1]))
+    """(N,K) classes -> K times (N,C,h,w), or (N,C,1,1) in closed form.
+
+    All classes in one backward pass, if the head takes as many rows.
+    """
+    images, classes = len(targets), layer.logits.shape[1]
+    rows = targets.size
+    if layer.closed_form or rows == images or rows > layer.head_rows:
+        for column in targets.T:
+            yield layer.gradient(one_hot(column, classes))
+        return
+    image = np.tile(np.arange(images, dtype=np.int32), rows // images)
+    together = layer.at(layer.activation[image], image)
+    whole = together.gradient(one_hot(targets.T.ravel(), classes))
+    yield from whole.reshape(-1, images, *whole.shape[1:])
 
 
 def mean_gradient(layer: LayerView, targets: I4) -> F4:

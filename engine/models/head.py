@@ -93,7 +93,7 @@ class Head:
         """Run the head on (M,C,h,w) activations; row j reads the rest from image `image[j]`."""
         count = len(activation)
         batch = len(self._tap)
-        variant = self._variant(min(batch, self.rows) if count <= batch else self.rows)
+        variant = self._variant(min(self.rows, -(-count // batch) * batch))
         variant._tap[:count] = activation
         chosen = mx.nd.array(image, self._tap.ctx, dtype=np.int32)
         for mine, its in zip(self._inputs[1:], variant._inputs[1:], strict=True):
