@@ -13,7 +13,8 @@ def ablationcam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     """Weight each channel by the share of the score that is lost without it (equation 3)."""
     score = np.take_along_axis(layer.logits, targets, axis=1)[..., None]
     lost = _closed_form(layer, targets) if layer.closed_form else score - _ablated(layer, targets)
-    weights: F4 = lost / score
+    with np.errstate(divide="ignore", invalid="ignore"):  # a score of 0: the map is flagged
+        weights: F4 = lost / score
     return combine.channels(layer.activation, np.ascontiguousarray(weights))
 
 

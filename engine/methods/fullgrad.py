@@ -19,10 +19,9 @@ def fullgrad(layer: LayerView, targets: I4, combine: Combine) -> F4:
     """
     maps = []
     for column in targets.T:
-        direction = one_hot(column, layer.logits.shape[1])
-        total = _saliency(layer.activation * layer.gradient(direction), layer)
-        for term in layer.bias_terms(direction):
-            total += _saliency(term, layer)
+        total = np.zeros((len(targets), *layer.images.shape[2:]), np.float32)
+        for images, term in layer.bias_terms(one_hot(column, layer.classes)):
+            total[images] += _saliency(term, layer)
         maps.append(total)
     return np.ascontiguousarray(np.stack(maps, axis=1))
 

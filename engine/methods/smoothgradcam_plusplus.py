@@ -21,7 +21,7 @@ def smoothgradcam_plusplus(layer: LayerView, targets: I4, combine: Combine) -> F
     """
     activation = layer.activation
     total = activation.sum(axis=(2, 3), keepdims=True)
-    classes = layer.logits.shape[1]
+    classes = layer.classes
     powers = [[np.zeros((), np.float32)] * 3 for _ in targets.T]
     for noise in _noise(layer.images.shape[1:]):
         noisy = layer.of(layer.images + noise)
