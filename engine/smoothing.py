@@ -32,9 +32,12 @@ def smoothed_maps(network: Network, method: Method, images: F4, target: I4) -> d
         for name, raw in plain_maps(forward, network, method, target).items():
             part = _stretched(raw, images.shape[2:]) / np.float32(len(COPIES))
             mean[name] = mean.get(name, np.float32(0)) + (_mirror(part) if mirrored else part)
-    return {
-        name: maps - maps.min(axis=(2, 3), keepdims=True).clip(max=0) for name, maps in mean.items()
-    }
+    return {name: _raised(maps) for name, maps in mean.items()}
+
+
+def _raised(maps: F4) -> F4:
+    raised: F4 = maps - maps.min(axis=(2, 3), keepdims=True).clip(max=0)
+    return raised
 
 
 def _mirror(pictures: F4) -> F4:
