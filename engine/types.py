@@ -18,6 +18,7 @@ I4 = npt.NDArray[np.int32]
 U1 = npt.NDArray[np.uint8]
 
 NO_LABEL = -1
+AUTO = "auto"  # the name of the layer that is chosen for the user
 TOO_LARGE = 8  # flag: an activation that is saved as infinity; the other flags are the kernels'
 TOP = 5  # classes kept as the prediction
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from engine.config import RunConfig
 from engine.errors import ConfigError
 from engine.protocols import Method
-from engine.types import LayerInfo
+from engine.types import AUTO, LayerInfo
 
 if TYPE_CHECKING:
     from engine.methods.method import CamMethod
 
-AUTO = "auto"
 KERNEL_POSITIONS = 1024  # h*w that kpcacam takes: its matrix is that number squared
 
 

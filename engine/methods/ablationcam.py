@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.methods.method import HEAD, CamMethod, Combine
+from engine.methods.method import CamMethod, Combine
 from engine.protocols import LayerView
 from engine.types import F4, I4
 
@@ -41,5 +41,5 @@ def _ablated(layer: LayerView, targets: I4) -> F4:
 
 
 ABLATIONCAM = CamMethod(
-    ablationcam, "Ramaswamy & Desai, WACV 2020", HEAD, "C head forward passes", "nothing"
+    ablationcam, "Ramaswamy & Desai, WACV 2020", "C head forwards", cost=(0, 0), many=True
 )

@@ -41,10 +41,4 @@ def _directions(logits: F4, targets: I4) -> Iterator[F4]:
         yield direction
 
 
-FINERCAM = CamMethod(
-    finercam,
-    "Zhang et al., CVPR 2025, arXiv:2501.11309",
-    GRADIENT,
-    "K head backward passes",
-    "nothing",
-)
+FINERCAM = CamMethod(finercam, "Zhang et al., CVPR 2025, arXiv:2501.11309", GRADIENT, cost=(0, 0))

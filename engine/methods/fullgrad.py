@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from engine.methods.gradients import one_hot
-from engine.methods.method import NETWORK, CamMethod, Combine
+from engine.methods.method import CamMethod, Combine
 from engine.protocols import LayerView
 from engine.types import F4, I4
 from kernels import normalize, upsample
@@ -40,8 +40,9 @@ def _saliency(term: F4, layer: LayerView) -> F4:
 FULLGRAD = CamMethod(
     fullgrad,
     "Srinivas & Fleuret, NeurIPS 2019",
-    NETWORK,
-    "K whole forward and backward passes",
+    "whole backward",
+    cost=(0, 0),
     terms=False,
     whole=True,
+    many=True,
 )

@@ -44,10 +44,4 @@ def _curvature(layer: LayerView, targets: I4) -> F4:
     return curvature
 
 
-SHAPLEYCAM = CamMethod(
-    shapleycam,
-    "Cai, 2025, arXiv:2501.06261",
-    GRADIENT,
-    "3 K head backward passes",
-    "nothing",
-)
+SHAPLEYCAM = CamMethod(shapleycam, "Cai, 2025, arXiv:2501.06261", GRADIENT, cost=(0, 0))

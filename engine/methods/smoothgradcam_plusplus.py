@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.methods.gradcam_plusplus import alpha
 from engine.methods.gradients import one_hot, spatial_sum, stacked
-from engine.methods.method import NETWORK, CamMethod, Combine
+from engine.methods.method import CamMethod, Combine
 from engine.protocols import LayerView
 from engine.types import F4, I4
 
@@ -43,7 +43,7 @@ def _noise(shape: tuple[int, ...]) -> F4:
 SMOOTHGRADCAM_PLUSPLUS = CamMethod(
     smoothgradcam_plusplus,
     "Omeiza et al., 2019, arXiv:1908.01224",
-    NETWORK,
-    f"{COPIES} whole forward passes, {COPIES} K head backward passes",
-    f"{COPIES} whole forward passes",
+    f"{COPIES} forward passes, head backward",
+    cost=(0, 0),
+    many=True,
 )
