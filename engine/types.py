@@ -29,7 +29,8 @@ class Sample:
     index: int  # position in the listing
     label: int  # class given by the source, NO_LABEL where there is none
     location: str  # where the reader finds it
-    size: int  # bytes
+    size: int  # bytes, -1 where the listing does not know
+    box: tuple[float, float, float, float] | None = None  # y0, x0, y1, x1: look at this part only
 
 
 @dataclass(frozen=True)

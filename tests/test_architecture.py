@@ -12,7 +12,15 @@ FILES = sorted(p for top in ("kernels", "engine", "jobs") for p in (ROOT / top).
 ONLY_IN = {  # library: where it may be imported
     "mxnet": ("engine/models/",),
     "ray": ("engine/workers/ray.py", "jobs/submit.py"),
-    "h5py": ("engine/writers/hdf5.py", "engine/writers/index.py", "engine/results.py"),
+    "h5py": (
+        "engine/writers/hdf5.py",
+        "engine/writers/index.py",
+        "engine/results.py",
+        "engine/readers/hdf5.py",
+    ),
+    "fsspec": ("engine/files.py",),
+    "aiohttp": ("engine/files.py",),
+    "pyarrow": ("engine/readers/parquet.py",),
     "numba": ("kernels/",),
     "onnx": ("engine/models/onnx/",),
 }
