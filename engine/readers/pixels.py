@@ -46,7 +46,7 @@ def require_stack(where: str, shape: tuple[int, ...], dtype: np.dtype[np.generic
             f"{where}: {dtype} {shape} is no array of pictures; wanted is uint8 (N,H,W), "
             "(N,H,W,1) or (N,H,W,3)"
         )
-    if not prod(shape):
+    if min(shape) <= 0:
         raise SourceError(f"{where}: no picture in it: its shape is {shape}")
     return Stack(shape[0], shape[1:])
 

@@ -114,10 +114,10 @@ def _measure(stream: BinaryIO, start: int, size: int) -> _Record:
 
     first = True
     while first or part in (_FIRST, _MIDDLE):
+        if at + 8 > size:
+            return bad("the file ends within the record")
         stream.seek(at)
         head = stream.read(8)
-        if len(head) < 8:
-            return bad("the file ends within the record")
         (word,) = _WORD.unpack_from(head, 4)
         part, length = word >> 29, word & _LENGTH
         if head[:4] != _MAGIC or part not in ((_WHOLE, _FIRST) if first else (_MIDDLE, _LAST)):
