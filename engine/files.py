@@ -7,6 +7,7 @@ never longer than the file, whatever a header claims.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -88,12 +89,18 @@ def size(path: str) -> int:
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file."""
+    """Whether there is a file that may be read.
+
+    Raises
+    ------
+    OSError
+        It cannot be known: the server does not answer.
+    """
     if not is_url(path):
         return Path(path).is_file()
     try:
-        return bool(_fetch(path, lambda system: system.exists(path)))
-    except OSError:
+        return size(path) >= 0
+    except (FileNotFoundError, PermissionError):  # S3 says the latter where it may not list
         return False
 
 
@@ -229,11 +236,18 @@ def _fetch(path: str, call: Callable[[Any], T]) -> T:
     for pause in (*_PAUSES, None):
         try:
             return call(_system(path))
-        except Exception as error:  # each file system has exceptions of its own
+        except Exception as found:  # each file system has exceptions of its own
+            error = _told(found)
             if pause is None or _is_final(error):
                 raise _as_os_error(error) from error
         time.sleep(pause)
     raise AssertionError  # the last try returns or raises
+
+
+def _told(error: Exception) -> Exception:
+    """What a server said; fsspec calls all of that a missing file."""
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
+    return cause if isinstance(cause, Exception) else error
 
 
 def _is_final(error: Exception) -> bool:
@@ -247,10 +261,12 @@ def _is_final(error: Exception) -> bool:
 def _as_os_error(error: Exception) -> OSError:
     """One line, without queries of URLs: a redirection may carry a signature."""
     status = getattr(error, "status", None)
+    if isinstance(error, FileNotFoundError) or status == 404:
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     if isinstance(status, int):
         return OSError(f"the server answers {status}")
-    if isinstance(error, FileNotFoundError):
-        return FileNotFoundError(2, "No such file or directory")
     if isinstance(error, OSError) and error.strerror:
         return OSError(error.strerror)
     text = re.sub(r"\?\S*", "", str(error).partition("\n")[0])

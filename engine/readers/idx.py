@@ -94,7 +94,9 @@ class IdxReader:
     def _labels(self, count: int) -> Iterator[int]:
         folder, slash, name = self._path.rpartition("/")
         beside = folder + slash + name.replace("images", "labels").replace("idx3", "idx1")
-        if beside == self._path or not files.exists(beside):
+        with listing(beside):
+            there = beside != self._path and files.exists(beside)
+        if not there:
             yield from (NO_LABEL for _ in range(count))
             return
         (held,) = _header(beside, _LABELS, 1)
