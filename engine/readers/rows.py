@@ -117,9 +117,10 @@ def _number(text: str | None) -> int | float | str | None:
 
 
 def _jsonl_rows(path: str) -> Iterator[Row]:
+    decoder = json.JSONDecoder(object_pairs_hook=_once)
     for number, text in _lines(path):
         try:
-            row = json.loads(text, object_pairs_hook=_once)
+            row = decoder.decode(text)
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", None) or str(error)
             raise SourceError(f"{path}, line {number}: not JSON: {reason}") from None
