@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from engine.types import U1, Preprocessing, View
+from engine.types import U1, Box, Preprocessing, View
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-Box = tuple[float, float, float, float]  # y0, x0, y1, x1
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 

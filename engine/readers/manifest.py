@@ -15,10 +15,9 @@ from engine.errors import SourceError
 from engine.readers.location import key_text
 from engine.readers.parquet import parquet_rows, require_pyarrow
 from engine.readers.rows import Row, rows
-from engine.types import NO_LABEL, Sample
+from engine.types import NO_LABEL, Box, Sample
 
 _LONGEST = 4096  # bytes of a path or a key
-Box = tuple[float, float, float, float]
 
 
 class ManifestReader:

@@ -18,7 +18,7 @@ from engine.readers.tar_headers import Member, members
 from engine.types import NO_LABEL, Sample
 
 _LABELS = (".cls", ".json")
-_LARGEST_LABEL = 1 << 20  # bytes
+_LARGEST_LABEL = 1 << 24  # bytes
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _Entry = tuple[str, str, Member]  # name without its ending, ending, member
 
@@ -28,8 +28,9 @@ class TarReader:
 
     The key is the member's name without its ending; several images that share one keep
     their endings, and in a set of archives the archive's name comes first. The label is
-    that of a neighbour of the same name: a number in ``.cls``, or ``label`` or ``cls`` of a
-    ``.json`` object. Nothing is extracted: a location is a range of the archive.
+    that of a neighbour of the same name: the number in a ``.cls``, or the one that a ``.json``
+    has, alone or as ``label`` or ``cls``. Nothing is extracted: a location is a range of the
+    archive.
 
     Parameters
     ----------
@@ -135,7 +136,7 @@ def _label(path: str, stream: BinaryIO, ending: str, member: Member) -> int:
     Raises
     ------
     SourceError
-        It is no whole number from 0 on, or no JSON.
+        A ``.cls`` is no whole number from 0 on, or a ``.json`` no JSON.
     """
     stream.seek(member.offset)
     text = stream.read(min(member.size, _LARGEST_LABEL))
@@ -145,8 +146,10 @@ def _label(path: str, stream: BinaryIO, ending: str, member: Member) -> int:
     except (ValueError, RecursionError) as error:
         kind = "a whole number" if ending == ".cls" else "JSON"
         raise SourceError(f"{where}: not {kind}") from error
-    if ending == ".json" and isinstance(value, dict):
-        value = value.get("label", value.get("cls", NO_LABEL))
-    if type(value) is not int or not NO_LABEL <= value < 2**31:
-        raise SourceError(f"{where}: the label must be a whole number from 0 on")
-    return value
+    if isinstance(value, dict):
+        value = value.get("label", value.get("cls"))
+    if type(value) is int and 0 <= value < 2**31:
+        return value
+    if ending == ".cls":
+        raise SourceError(f"{where}: not a whole number from 0 on")
+    return NO_LABEL

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+from engine.config import RunConfig
 from engine.errors import ConfigError, SourceError
 from engine.imaging import view_of
 from engine.types import Preprocessing
@@ -37,6 +38,19 @@ def test_names_with_signs_of_patterns_are_names_if_they_exist(tmp_path):
     (tmp_path / "what?.png").write_bytes(png(pictures(1)[0]))
     check_listing(opened(tmp_path / "photos[1]"), 3)
     assert check_listing(opened(tmp_path / "what?.png"), 1)[0].key == "what?.png"
+
+
+def test_what_a_worker_is_told_does_not_depend_on_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for source, root, absolute in [
+        ("photos/*.jpg", None, f"{tmp_path}/photos/*.jpg"),
+        ("a.h5::x/y", None, f"{tmp_path}/a.h5::x/y"),
+        ("a.csv", "images", f"{tmp_path}/a.csv"),
+        ("s3://bucket/a.csv", "gs://bucket//x", "s3://bucket/a.csv"),
+    ]:
+        config = RunConfig(source=source, root=root, model="m", out="o").absolute()
+        assert config.source == absolute
+        assert config.root == (f"{tmp_path}/images" if root == "images" else root)
 
 
 def test_refusals(tmp_path):

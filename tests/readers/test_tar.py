@@ -28,7 +28,7 @@ def test_labels_come_from_neighbours_before_or_behind(tmp_path):
         ("a.cls", b"3\n"), ("a.jpg", b"A"),
         ("b.jpg", b"B"), ("b.json", b'{"label": 4, "text": "x"}'),
         ("c.jpg", b"C"), ("c.json", b'{"cls": 5}'),
-        ("d.jpg", b"D"), ("d.json", b"{}"),
+        ("d.jpg", b"D"), ("d.json", b'{"label": "dog"}'),
         ("e.jpg", b"E"), ("e.png", b"F"), ("e.cls", b"6"),
     ]  # fmt: skip
     listing = check_listing(opened(write_tar(tmp_path / "a.tar", members)), 6)
