@@ -116,10 +116,9 @@ def read(path: str) -> bytes:
         data: bytes = _fetch(path, lambda system: system.cat_file(path))
         return data
     length = _regular(path)  # a pipe would wait for ever
-    if length > LARGEST:
-        raise OSError(f"{length} bytes; an image has at most {LARGEST}")
+    _require_image(length)
     with Path(path).open("rb") as stream:
-        return stream.read(LARGEST)
+        return stream.read(length)
 
 
 def read_range(path: str, offset: int, length: int) -> bytes:
@@ -128,8 +127,9 @@ def read_range(path: str, offset: int, length: int) -> bytes:
     Raises
     ------
     OSError
-        It cannot be read, or ends before.
+        It cannot be read, ends before, or so much is no image.
     """
+    _require_image(length)
     if is_url(path):
         data: bytes = _fetch(
             path, lambda system: system.cat_file(path, start=offset, end=offset + length)
@@ -205,6 +205,11 @@ class _RemoteFile(io.RawIOBase):
             buffer[:count] = read_range(self._path, self._at, count)
         self._at += count
         return count
+
+
+def _require_image(length: int) -> None:
+    if length > LARGEST:
+        raise OSError(f"{length} bytes; an image has at most {LARGEST}")
 
 
 def _regular(path: str) -> int:

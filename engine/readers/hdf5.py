@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from math import prod
 
@@ -11,10 +13,11 @@ import numpy as np
 
 from engine import files
 from engine.errors import SourceError
-from engine.readers.location import listing
+from engine.readers.location import key_text, listing
 from engine.readers.pixels import is_stack, require_stack, rgb
 from engine.types import NO_LABEL, U1, Sample
 
+_RAISED = (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, OverflowError)
 _LABELS = ("label", "labels")
 _LARGEST_CHUNK = 1 << 28  # bytes
 _CACHE = 1 << 26  # bytes of chunks kept, so that neighbours in a chunk unpack it once
@@ -42,59 +45,65 @@ class Hdf5Reader:
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see :class:`engine.protocols.Reader`."""
-        dataset = self._dataset
-        stack = require_stack(self._where(dataset), dataset.shape, dataset.dtype)
-        self._require_stored(dataset)
-        for index, label in enumerate(self._labels(dataset)):
-            location = f"{self._path}#{index}"
-            yield Sample(stack.key(index), index, label, location, stack.picture_bytes)
+        with self._plainly("damaged"):
+            dataset = self._dataset
+            stack = require_stack(self._where(dataset), dataset.shape, dataset.dtype)
+            self._require_stored(dataset)
+            for index, label in enumerate(self._labels(dataset)):
+                location = f"{self._path}#{index}"
+                yield Sample(stack.key(index), index, label, location, stack.picture_bytes)
 
     def read(self, sample: Sample) -> U1:
         """Return a picture; see :class:`engine.protocols.Reader`."""
         index = int(sample.location.rpartition("#")[2])
         try:
             picture: U1 = np.asarray(self._dataset[index])
-        except (SourceError, RuntimeError, ValueError, IndexError) as error:
+        except (SourceError, *_RAISED) as error:
             raise OSError(str(error).partition("\n")[0]) from error
+        if not is_stack((1, *picture.shape), picture.dtype):
+            raise OSError("the dataset has changed since it was listed")
         return rgb(picture)
+
+    @contextmanager
+    def _plainly(self, problem: str) -> Iterator[None]:
+        """Turn what HDF5 raises into one line."""
+        try:
+            yield
+        except _RAISED as error:
+            reason = str(error).partition("\n")[0]
+            raise SourceError(f"{self._path}: {problem}: {reason}") from error
 
     @cached_property
     def _file(self) -> h5py.File:
         with listing(self._path):
             files.size(self._path)  # no such file, in plain words
             source = files.open_stream(self._path) if files.is_url(self._path) else self._path
-        try:
+        with self._plainly("no HDF5 file"):
             locking = {} if files.is_url(self._path) else {"locking": "best-effort"}
             return h5py.File(source, "r", rdcc_nbytes=_CACHE, **locking)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).partition("\n")[0]
-            raise SourceError(f"{self._path}: no HDF5 file: {reason}") from error
 
     @cached_property
     def _dataset(self) -> h5py.Dataset:
-        try:
-            found = self._only() if self._name is None else self._named(self._name)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).partition("\n")[0]
-            raise SourceError(f"{self._path}: damaged: {reason}") from error
+        found = self._only() if self._name is None else self._named(self._name)
         self._require_own(found)
         return found
 
     def _only(self) -> h5py.Dataset:
-        names: list[str] = []
+        found: dict[str, h5py.Dataset] = {}
 
-        def note(name: str, item: h5py.Dataset | h5py.Group) -> None:
-            if isinstance(item, h5py.Dataset) and is_stack(item.shape or (), item.dtype):
-                names.append(name)
+        def note(name: str | bytes, item: h5py.Dataset | h5py.Group) -> None:
+            with suppress(TypeError):  # a type that NumPy does not have
+                if isinstance(item, h5py.Dataset) and is_stack(item.shape or (), item.dtype):
+                    found[_text(name)] = item
 
         self._file.visititems(note)  # follows no link into another file
-        if len(names) != 1:
-            which = f"several datasets ({', '.join(names[:5])})" if names else "no dataset"
+        if len(found) != 1:
+            which = f"several datasets ({', '.join([*found][:5])})" if found else "no dataset"
             raise SourceError(
                 f"{self._path}: {which} of uint8 (N,H,W) or (N,H,W,1|3) in it; name one: "
                 f"{self._path}::DATASET"
             )
-        return self._file[names[0]]
+        return next(iter(found.values()))
 
     def _named(self, name: str) -> h5py.Dataset:
         item = self._file
@@ -137,7 +146,7 @@ class Hdf5Reader:
             yield from (NO_LABEL for _ in range(count))
             return
         labels = group[names[0]]
-        where = f"{self._path}::{group.name.strip('/')}/{names[0]}".replace("::/", "::")
+        where = f"{self._path}::{_text(group.name)}/{names[0]}".replace("::/", "::")
         kind = labels.dtype.kind if isinstance(labels, h5py.Dataset) else "O"
         if kind not in "iu" or labels.shape not in ((count,), (count, 1)):
             raise SourceError(f"{where}: not {count} whole numbers, one for each picture")
@@ -150,4 +159,9 @@ class Hdf5Reader:
             yield from values.tolist()
 
     def _where(self, dataset: h5py.Dataset) -> str:
-        return f"{self._path}::{dataset.name.lstrip('/')}"
+        return f"{self._path}::{_text(dataset.name)}"
+
+
+def _text(name: str | bytes | None) -> str:
+    """A name in the file, which need not be UTF-8."""
+    return key_text(os.fsdecode(name or "")).strip("/")

@@ -49,6 +49,8 @@ def parquet_rows(path: str) -> Iterator[Row]:
                 for values in zip(*(columns.get(c, nothing) for c in COLUMNS), strict=True):
                     number += 1
                     yield number, values
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
-        raise SourceError(f"{path}: no Parquet file that can be read: {reason}") from None
+        raise SourceError(
+            f"{path}: not Parquet that can be read, after row {number}: {reason}"
+        ) from None

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from engine.errors import SourceError
+from engine.files import LARGEST
 from engine.types import U1
 
 
@@ -48,7 +49,10 @@ def require_stack(where: str, shape: tuple[int, ...], dtype: np.dtype[np.generic
         )
     if min(shape) <= 0:
         raise SourceError(f"{where}: no picture in it: its shape is {shape}")
-    return Stack(shape[0], shape[1:])
+    stack = Stack(shape[0], shape[1:])
+    if stack.picture_bytes > LARGEST:
+        raise SourceError(f"{where}: pictures of {shape[1:]} are larger than {LARGEST} bytes")
+    return stack
 
 
 def picture_of(data: bytes, stack: Stack) -> U1:

@@ -17,7 +17,9 @@ import time
 
 import h5py
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from engine.errors import SourceError
 from engine.planning import make_plan
@@ -229,7 +231,7 @@ def idx_with_a_wrong_magic(base):
     return written(base / "a-idx3-ubyte", struct.pack(">IIII", 0xD03, 1, 2, 2) + bytes(16))
 
 
-@case("pictures need 79228162458924105385300197391 bytes; the file has 20")
+@case("pictures of .4294967295, 4294967295. are larger than 1073741824 bytes")
 def idx_that_claims_a_huge_shape(base):
     most = 2**32 - 1
     return written(base / "a-idx3-ubyte", struct.pack(">IIII", 0x803, most, most, most) + bytes(4))
@@ -268,6 +270,27 @@ def h5_that_claims_a_huge_shape(base):
 def h5_with_a_huge_chunk(base):
     with h5py.File(base / "a.h5", "w") as file:
         file.create_dataset("x", (64, 8192, 8192), np.uint8, chunks=(32, 8192, 8192))
+    return base / "a.h5"
+
+
+@case("pictures of .* are larger than 1073741824 bytes")
+def h5_that_unpacks_to_gigabytes(base):
+    with h5py.File(base / "a.h5", "w") as file:
+        options = {"chunks": (1, 8192, 8192, 1), "compression": "gzip"}
+        data = file.create_dataset("x", (1, 8192, 8192 * 17, 1), np.uint8, **options)
+        data[0, 0, 0] = 1
+    return base / "a.h5"
+
+
+@case("labels: a label is no class|a.h5: damaged")
+def h5_with_labels_that_are_damaged(base):
+    write_h5(base / "a.h5", pictures(4))
+    with h5py.File(base / "a.h5", "a") as file:
+        file.create_dataset("labels", data=np.arange(4), chunks=(4,), fletcher32=True)
+        at = file["labels"].id.get_chunk_info(0).byte_offset
+    with (base / "a.h5").open("r+b") as stream:
+        stream.seek(at)
+        stream.write(b"\x55" * 9)
     return base / "a.h5"
 
 
@@ -336,9 +359,26 @@ def manifest_with_an_open_quote(base):
     return base / "a.csv"
 
 
-@case("no Parquet file")
+@case("not Parquet that can be read")
 def manifest_that_is_no_parquet(base):
     return written(base / "a.parquet", b"PAR1" + os.urandom(1000) + b"\xff\xff\xff\x7fPAR1")
+
+
+@case("after row 0: 'utf-8' codec can't decode")
+def manifest_of_parquet_that_is_not_utf8(base):
+    text = pa.array([b"a.png", b"\xff.png"], pa.binary()).view(pa.string())
+    parquet.write_table(pa.table({"path": text}), base / "a.parquet")
+    return base / "a.parquet"
+
+
+@case((1, 1))
+def tar_with_a_member_of_a_terabyte(base):
+    size = b"\x80\0\0\0" + struct.pack(">Q", 1 << 40)
+    data = changed_header(one_member(base), size=size)
+    written(base / "a.tar", one_member(base, "b.png")[:1024] + data[:512])  # on no disk space
+    with (base / "a.tar").open("r+b") as stream:
+        stream.truncate(1536 + (1 << 40))
+    return base / "a.tar"
 
 
 @case((1, 3))
