@@ -43,11 +43,14 @@ def require_columns(path: str, names: list[str]) -> None:
     Raises
     ------
     SourceError
-        There is no ``path``, a name comes twice, or the box is not whole.
+        There is no ``path``, a name comes twice or is nearly one of ours, or the box is not whole.
     """
     for name in names:
         if names.count(name) > 1:
             raise SourceError(f"{path}, line 1: the column {name!r} is there twice")
+        meant = name.strip().lower()
+        if meant in COLUMNS and name not in COLUMNS:
+            raise SourceError(f"{path}, line 1: the column {name!r} must be {meant!r}")
     if "path" not in names:
         given = ", ".join(names)[:200]
         raise SourceError(f"{path}, line 1: no column 'path'; the columns are {given}")

@@ -65,6 +65,7 @@ BAD = {  # ending, content, what the line must say
     "header only": ("csv", b"path\n", "no image in it"),
     "no path": ("csv", b"file,label\na,1\n", "line 1: no column 'path'; the columns are file"),
     "twice": ("csv", b"path,label,path\na,1,b\n", "line 1: the column 'path' is there twice"),
+    "nearly": ("csv", b"path, Label\na,1\n", "line 1: the column ' Label' must be 'label'"),
     "half a box": ("csv", b"path,x0,y0,x1\na,1,1,2\n", "line 1: a box needs the column 'y1' too"),
     "a column less": ("csv", b"path,label\na,1\nb\n", "line 3: 1 columns, the header has 2"),
     "label": ("csv", b"path,label\na,dog\n", "line 2: the label 'dog' is no whole number"),
