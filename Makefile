@@ -6,7 +6,7 @@ SOURCE ?=
 OUT ?=
 BENCH := --benchmark-columns=median,iqr,rounds --benchmark-group-by=group
 
-.PHONY: demo test test-all bench lint clean
+.PHONY: demo test test-all bench bench-peers lint clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/shardcam demo $(if $(SOURCE),"$(SOURCE)") $(if $(OUT),--out "$(OUT)")
@@ -31,6 +31,12 @@ bench: $(VENV)/.ready-dev
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks/test_kernels.py $(BENCH)
 	$(BIN)/python -m pytest -q benchmarks/test_pipeline.py $(BENCH)
 	$(BIN)/python -m pytest -q -s benchmarks/test_precision.py $(BENCH)
+
+# The same methods in pytorch-grad-cam and torchcam: compare multiples, not milliseconds.
+bench-peers: $(VENV)/.ready-dev build/torch-exports/.ready
+	@.venv-torch/bin/python -m pip install -q --disable-pip-version-check grad-cam==1.5.7 torchcam==0.5.0
+	$(BIN)/python -m pytest -q -s benchmarks/test_methods.py
+	.venv-torch/bin/python benchmarks/peers.py
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

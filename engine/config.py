@@ -52,6 +52,14 @@ class RunConfig(BaseModel):
     target: str = Field(
         "top1", description="Classes to explain: top1, topK, label or class:ID[,ID...]."
     )
+    activation_layer: tuple[str, ...] = Field(
+        (),
+        description="Layer whose values --save activations and pooled keep, repeatable; any "
+        "layer, dense ones too  [default: the explained ones]",
+    )
+    activation_dtype: Literal["f4", "f2"] = Field(
+        "f4", description="Of saved activations: single or half precision."
+    )
     label_from_folder: bool = Field(
         False, description="Take the first folder below SOURCE as the label of its images."
     )
@@ -83,6 +91,9 @@ class RunConfig(BaseModel):
     )
     save: tuple[str, ...] = Field(
         ("maps",), description=f"What to write, comma-separated: {', '.join(SAVEABLE)}."
+    )
+    codec: Literal["none", "gzip", "zstd", "lz4"] = Field(
+        "gzip", description="Compression of the HDF5 files; zstd and lz4 need hdf5plugin to read."
     )
     overlay_norm: bool = Field(
         False, description="Divide each overlay by its maximum, as pytorch-grad-cam does."

@@ -9,16 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.clock import Clock
 from engine.heatmaps import heatmaps
 from engine.imaging import UndecodableImage, luminance, view_of
-from engine.protocols import ForwardPass, LayerView, Method, Network, Reader, Sink
+from engine.protocols import ForwardPass, Method, Network, Reader, Sink
 from engine.smoothing import plain_maps, smoothed_maps
 from engine.targets import Targets, softmax, top_classes
 from engine.types import (
     F4,
     I4,
+    TOO_LARGE,
     TOP,
     U1,
     Failure,
@@ -46,6 +48,8 @@ class Parts:
     batch_size: int
     max_pixels: int
     save: frozenset[str]
+    read: tuple[str, ...]  # layers whose activations are saved
+    half: bool  # in half precision
     smooth: bool = False  # average the maps over changed copies of the images
     fuse: str = "mean"  # how the maps of several layers become one heatmap
 
@@ -147,12 +151,12 @@ def _explain(
     target = parts.targets.choose(logits, samples)
     probability = softmax(logits)
     top = top_classes(logits, min(TOP, logits.shape[1]))
-    layers = {info.name: forward.layer(info.name) for info in parts.network.layers}
     save = parts.save
-    activations = _activations(layers) if "activations" in save else {}
-    pooled = _pooled(layers) if "pooled" in save else {}
+    read = {name: forward.activation(name) for name in parts.read}
     maps, flags = _scaled(_maps(forward, target, parts))
     flags[~np.isfinite(logits).all(axis=1)] |= NON_FINITE
+    if parts.half and "activations" in save:
+        flags[_too_large(read)] |= TOO_LARGE
     drawn = "heatmaps" in save or ("overlays" in save and len(maps) > 1)
     size = (parts.preprocessing.height, parts.preprocessing.width)
     return ResultBatch(
@@ -164,8 +168,8 @@ def _explain(
         top_score=np.take_along_axis(probability, top, axis=1),
         flags=flags,
         maps=maps,
-        activations=activations,
-        pooled=pooled,
+        activations=read if "activations" in save else {},
+        pooled=_pooled(read) if "pooled" in save else {},
         logits=logits if "logits" in save else None,
         heatmap=heatmaps(maps, size, parts.fuse) if drawn else None,
     )
@@ -189,9 +193,13 @@ def _scaled(raw: dict[str, F4]) -> tuple[dict[str, LayerMaps], U1]:
     return maps, flags
 
 
-def _activations(layers: dict[str, LayerView]) -> dict[str, F4]:
-    return {name: layer.activation for name, layer in layers.items()}
+def _pooled(activations: dict[str, F4]) -> dict[str, F4]:
+    """Spatial means; a dense layer's values are their own."""
+    return {n: v.reshape(*v.shape[:2], -1).mean(axis=2) for n, v in activations.items()}
 
 
-def _pooled(layers: dict[str, LayerView]) -> dict[str, F4]:
-    return {name: layer.activation.mean(axis=(2, 3)) for name, layer in layers.items()}
+def _too_large(activations: dict[str, F4]) -> npt.NDArray[np.bool_]:
+    """(N,) images with a value that half precision cannot hold."""
+    largest = [np.abs(v).reshape(len(v), -1).max(axis=1) for v in activations.values()]
+    too_large: npt.NDArray[np.bool_] = np.max(largest, axis=0) > np.finfo(np.float16).max
+    return too_large

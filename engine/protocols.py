@@ -146,6 +146,10 @@ class ForwardPass(Protocol):
         """The named layer of this pass; valid until the next one."""
         ...
 
+    def activation(self, name: str) -> F4:
+        """(N,C,h,w) or (N,D) of a layer that is explained or only read."""
+        ...
+
 
 class Network(Protocol):
     """A convolutional network, cut at the layers to explain."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import resource
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 from engine.errors import RunDirectoryError
 from engine.manifest import read_manifest
 from engine.types import F4, Failure, RunPaths
+from engine.writers.codec import require
 
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # h5py on a damaged file
 _SPARE_FILES = 32  # open files that a reader needs besides the shards
@@ -89,9 +90,17 @@ def check_shard(path: Path, expected: int, fingerprint: str, deep: bool = False)
     return f"{path}: {problem}" if problem else None
 
 
+@cache
+def register_filters() -> None:
+    """Make HDF5 know zstd and lz4, if they are installed; other codecs need nothing."""
+    with suppress(ImportError):
+        import hdf5plugin  # noqa: F401
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[h5py.File]:
     """Open a file that was written complete; what is wrong with it becomes one line."""
+    register_filters()
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
             yield file
@@ -174,12 +183,15 @@ def open_run(root: str | Path) -> Run:
 
     Raises
     ------
+    ConfigError
+        Its files need hdf5plugin, which is not installed.
     RunDirectoryError
         There is no index, a shard of it is missing, damaged or of another run, or the
         process may not open that many files.
     """
     paths = RunPaths(Path(root))
     manifest = read_manifest(paths)
+    require(manifest.config.get("codec", "gzip"))
     if not paths.index.exists():
         raise RunDirectoryError(f"{paths.root}: no {paths.index.name} in it; the run is not done")
     with reading(paths.index) as file:

@@ -106,6 +106,7 @@ def calibrate_on_source(
     method: Method,
     views: list[View],
     precision: str = "int8",
+    read: tuple[str, ...] = (),
 ) -> Calibration:
     """Ranges from the first half of the views; agreement of a precision on the second.
 
@@ -125,13 +126,13 @@ def calibrate_on_source(
     half = (len(views) + 1) // 2
     batches, held = _batches(views[:half], definition), views[half:]
     if not held:
-        found = calibrate(definition, layers, batches, keep_first=True)
+        found = calibrate(definition, layers, batches, True, read)
         return Calibration(found.ranges, True, half, 0, None, None)
     compared = _batches(held, definition)
     exact = MxnetNetwork(definition, layers, BATCH)
     for keep_first in (False, True):
-        found = calibrate(definition, layers, batches, keep_first)
-        fast = MxnetNetwork(definition, layers, BATCH, precision, found)
+        found = calibrate(definition, layers, batches, keep_first, read)
+        fast = MxnetNetwork(definition, layers, BATCH, precision, found, read=read)
         agreement = _agreement(exact, fast, method, compared, len(held))
         calibration = Calibration(found.ranges, keep_first, half, len(held), *agreement)
         if calibration.agrees:

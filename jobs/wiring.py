@@ -21,6 +21,7 @@ from engine.manifest import Manifest
 from engine.planning import Plan, make_plan
 from engine.protocols import Executor, Reader, ShardRunner, Sink
 from engine.types import NO_LABEL, LayerInfo, Quantization, RunPaths
+from engine.writers import codec
 from engine.writers.schema import SCHEMA_VERSION, DatasetSpec, dataset_specs
 from jobs.calibration import (
     Calibration,
@@ -56,6 +57,7 @@ class Prepared:
     manifest: Manifest
     plan: Plan
     layers: tuple[LayerInfo, ...]
+    read: tuple[LayerInfo, ...]  # whose activations are saved
     calibration: Calibration | None  # of an int8 run
 
     @property
@@ -72,6 +74,7 @@ class WorkerOrder:
     fingerprint: str
     model: str  # digest of the model that the driver planned with
     layers: tuple[str, ...]
+    read: tuple[LayerInfo, ...]  # whose activations are saved
     quantization: Quantization | None  # of an int8 run
     key_bytes: int
 
@@ -85,6 +88,7 @@ def prepare(config: RunConfig) -> Prepared:
         Anything about the model, the source or the options that cannot work.
     """
     _require_possible(config)
+    codec.require(config.codec)
     ready_libraries()
     from engine.models.layers import class_count, resolve_layer
     from engine.targets import parse_targets
@@ -95,21 +99,30 @@ def prepare(config: RunConfig) -> Prepared:
     definition = _definition(config)
     wanted = (definition.input_name,) if method_of(config).whole else config.layer
     layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in wanted))
+    read = tuple(
+        dict.fromkeys(
+            resolve_layer(definition, name, "--activation-layer")
+            for name in config.activation_layer
+        )
+    )
+    if read and not {"activations", "pooled"} & set(config.save):
+        raise ConfigError("--activation-layer: add activations or pooled to --save")
+    read = (read or layers) if {"activations", "pooled"} & set(config.save) else ()
     classes = class_count(definition)
     targets = parse_targets(config.target, classes)
     require_explainable(config, layers)
     if targets.kind == "label" and not any(s.label != NO_LABEL for s in plan.samples()):
         raise ConfigError("--target label: no sample has a label; see --label-from-folder")
-    calibration = _calibration(config, definition, layers, plan)
+    calibration = _calibration(config, definition, layers, read, plan)
     manifest = Manifest(
         config=config.absolute().model_dump(mode="json"),
-        numbers=_numbers(config, plan, definition, layers)
+        numbers=_numbers(config, plan, definition, layers, read)
         | boxes_digest(plan)
         | ({"calibration": calibration.digest} if calibration else {}),
         plan={"samples": plan.listed, "shards": len(plan.shards), "shard_size": plan.shard_size},
         versions={name: _version(name) for name in LIBRARIES},
     )
-    return Prepared(config, manifest, plan, layers, calibration)
+    return Prepared(config, manifest, plan, layers, read, calibration)
 
 
 def worker_order(prepared: Prepared) -> WorkerOrder:
@@ -119,6 +132,7 @@ def worker_order(prepared: Prepared) -> WorkerOrder:
         fingerprint=prepared.manifest.fingerprint,
         model=prepared.manifest.numbers["model"],
         layers=tuple(info.name for info in prepared.layers),
+        read=prepared.read,
         quantization=prepared.calibration.quantization if prepared.calibration else None,
         key_bytes=prepared.plan.key_bytes,
     )
@@ -164,7 +178,13 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
     warm_up()
     network = MxnetNetwork(
-        definition, order.layers, config.batch_size, config.precision, order.quantization, gpu
+        definition,
+        order.layers,
+        config.batch_size,
+        config.precision,
+        order.quantization,
+        gpu,
+        _only_read(order.layers, order.read),
     )
     classes = class_count(definition)
     targets = parse_targets(config.target, classes)
@@ -177,21 +197,30 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
             order,
             dataset_specs(
                 layers=network.layers,
+                read=order.read,
                 classes=classes,
                 targets=targets.count,
                 view=definition.preprocessing.input_shape[1:],
                 key_bytes=order.key_bytes,
                 save=config.save,
+                activation_dtype=config.activation_dtype,
             ),
         ),
         preprocessing=definition.preprocessing,
         batch_size=config.batch_size,
         max_pixels=config.max_pixels,
         save=frozenset(config.save),
+        read=tuple(info.name for info in order.read),
+        half=config.activation_dtype == "f2",
         smooth="aug" in config.smooth,
         fuse=config.fuse or method_of(config).fuse,
     )
     return partial(run_shard, parts=parts)
+
+
+def _only_read(layers: tuple[str, ...], read: tuple[LayerInfo, ...]) -> tuple[str, ...]:
+    """Layers whose activations are wanted and that are not explained."""
+    return tuple(info.name for info in read if info.name not in layers)
 
 
 def _definition(config: RunConfig) -> NetworkDefinition:
@@ -220,15 +249,16 @@ def make_reader(config: RunConfig) -> Reader:
 
 def _sink(order: WorkerOrder, specs: tuple[DatasetSpec, ...]) -> Sink:
     """The shard files, behind the pictures: what commits last is what counts."""
+    from engine.writers.background import BackgroundSink
     from engine.writers.hdf5 import Hdf5Sink
     from engine.writers.overlays import OverlaySink
     from engine.writers.tee import TeeSink
 
     paths = RunPaths(Path(order.config.out))
-    shards = Hdf5Sink(paths, specs, order.fingerprint)
+    shards = Hdf5Sink(paths, specs, order.fingerprint, order.config.codec)
     if "overlays" not in order.config.save:
-        return shards
-    return TeeSink(OverlaySink(paths, order.config.overlay_norm), shards)
+        return BackgroundSink(shards)
+    return BackgroundSink(TeeSink(OverlaySink(paths, order.config.overlay_norm), shards))
 
 
 def _version(name: str) -> str:
@@ -252,7 +282,11 @@ def _require_possible(config: RunConfig) -> None:
 
 
 def _calibration(
-    config: RunConfig, definition: NetworkDefinition, layers: tuple[LayerInfo, ...], plan: Plan
+    config: RunConfig,
+    definition: NetworkDefinition,
+    layers: tuple[LayerInfo, ...],
+    read: tuple[LayerInfo, ...],
+    plan: Plan,
 ) -> Calibration | None:
     """The run's own if it has one, so that resuming changes nothing."""
     if config.precision != "int8":
@@ -262,7 +296,9 @@ def _calibration(
         return stored
     views = views_of_source(plan, make_reader(config), definition.preprocessing, config.max_pixels)
     names = tuple(info.name for info in layers)
-    return calibrate_on_source(definition, names, bound_method(config), views)
+    return calibrate_on_source(
+        definition, names, bound_method(config), views, read=_only_read(names, read)
+    )
 
 
 def boxes_digest(plan: Plan) -> dict[str, str]:
@@ -276,7 +312,11 @@ def boxes_digest(plan: Plan) -> dict[str, str]:
 
 
 def _numbers(
-    config: RunConfig, plan: Plan, definition: NetworkDefinition, layers: tuple[LayerInfo, ...]
+    config: RunConfig,
+    plan: Plan,
+    definition: NetworkDefinition,
+    layers: tuple[LayerInfo, ...],
+    read: tuple[LayerInfo, ...],
 ) -> dict[str, Any]:
     """All that changes the numbers in the output files; its hash is the fingerprint."""
     return {
@@ -284,6 +324,8 @@ def _numbers(
         "model": definition.digest(),
         "preprocessing": asdict(definition.preprocessing),
         "layer": [info.name for info in layers],
+        "activation_layer": [info.name for info in read],
+        "activation_dtype": config.activation_dtype,
         "method": config.method,
         "smooth": list(config.smooth),
         "fuse": config.fuse,

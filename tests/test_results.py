@@ -33,7 +33,7 @@ from tests.writers.sink_conformance import (
     publish,
 )
 
-SPECS = dataset_specs((LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
+SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
 FAILED = (0, 6, 2)
 
 

@@ -25,13 +25,13 @@ class BiasGradients:
     (Srinivas & Fleuret 2019, appendix). Dense layers have no positions and are left out.
     """
 
-    def __init__(self, definition: NetworkDefinition, device: mx.Context) -> None:
+    def __init__(self, definition: NetworkDefinition, batch_size: int, device: mx.Context) -> None:
         shapes = layer_shapes(definition)
         nodes = definition.graph.nodes
         biases = {n.name: _bias(n, definition) for n in nodes if len(shapes.get(n.name, ())) == 3}
         self._biases = {name: bias for name, bias in biases.items() if bias is not None}
         per_row = 8 * sum(math.prod(shapes[name]) for name in self._biases) + 1
-        self._rows = max(1, HEAD_BYTES // per_row)
+        self._rows = max(1, min(batch_size, HEAD_BYTES // per_row))
         program = program_of(
             mx.sym.load_json(to_json(_with_zeros(definition.graph, set(self._biases)))),
             definition,

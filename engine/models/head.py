@@ -43,7 +43,7 @@ class Head:
             self._gradient = mx.nd.zeros(self._tap.shape, self._tap.ctx)
             self._executor = program.program.bind(named, {program.crossing[0]: self._gradient})
         self._differentiable = False
-        self._variant: Head | None = None
+        self._kept: Head | None = None
         self.new_batch()
 
     def new_batch(self) -> None:
@@ -82,24 +82,31 @@ class Head:
 
     @functools.cached_property
     def rows(self) -> int:
-        """Rows that `at` takes: as many as are of use and keep its tensors within HEAD_BYTES."""
+        """Rows that `at` takes: its tensors keep within HEAD_BYTES, and C are even parts of it."""
         batch, channels = self._tap.shape[:2]
-        affordable = HEAD_BYTES // self._bytes_per_row()
-        rows: int = max(1, min(affordable, max(batch, channels)))
+        affordable = max(1, HEAD_BYTES // self._bytes_per_row())
+        parts = -(-channels // affordable)
+        rows: int = min(affordable, max(batch, -(-channels // parts)))
         return rows
 
     def at(self, activation: F4, image: I4) -> HeadView:
         """Run the head on (M,C,h,w) activations; row j reads the rest from image `image[j]`."""
-        if self._variant is None:
-            shapes = [(self.rows, *tap.shape[1:]) for tap in self._inputs]
-            self._variant = Head(self.program, [mx.nd.zeros(s, self._tap.ctx) for s in shapes])
-        variant, count = self._variant, len(activation)
+        count = len(activation)
+        batch = len(self._tap)
+        variant = self._variant(min(batch, self.rows) if count <= batch else self.rows)
         variant._tap[:count] = activation
         chosen = mx.nd.array(image, self._tap.ctx, dtype=np.int32)
         for mine, its in zip(self._inputs[1:], variant._inputs[1:], strict=True):
             its[:count] = mx.nd.take(mine, chosen)
         variant.new_batch()
         return HeadView(variant, count)
+
+    def _variant(self, rows: int) -> Head:
+        """The same head on inputs of its own; the last one asked for is kept."""
+        if self._kept is None or len(self._kept._tap) != rows:
+            shapes = [(rows, *tap.shape[1:]) for tap in self._inputs]
+            self._kept = Head(self.program, [mx.nd.zeros(s, self._tap.ctx) for s in shapes])
+        return self._kept
 
     def _forward(self) -> None:
         self._executor.forward(is_train=self.program.dense is None)

@@ -94,7 +94,7 @@ def _has_weights(at: Cut) -> bool:
     return any(n.op == VARIABLE and n.name not in at.crossing for n in at.head.nodes)
 
 
-def resolve_layer(network: NetworkDefinition, wanted: str) -> LayerInfo:
+def resolve_layer(network: NetworkDefinition, wanted: str, option: str = "--layer") -> LayerInfo:
     """Find a layer by name, or `auto`; a trailing ``_output`` is accepted, and the input's name.
 
     Raises
@@ -109,7 +109,7 @@ def resolve_layer(network: NetworkDefinition, wanted: str) -> LayerInfo:
     if name not in shapes:
         near = difflib.get_close_matches(name, shapes, n=3, cutoff=0.6)
         offer = f"; nearest: {', '.join(near)}" if near else "; shardcam layers lists them"
-        raise ConfigError(f"--layer: {network.name} has no layer {wanted!r}{offer}")
+        raise ConfigError(f"{option}: {network.name} has no layer {wanted!r}{offer}")
     return layer_info(network, name, shapes[name])
 
 

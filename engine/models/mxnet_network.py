@@ -37,6 +37,8 @@ class MxnetNetwork:
         Compute on the first GPU that this process sees; it must be usable.
     quantization
         What int8 needs, as :func:`engine.models.precision.calibrate` found it.
+    read
+        Names of further layers whose activations are wanted, and nothing else.
 
     Raises
     ------
@@ -52,13 +54,17 @@ class MxnetNetwork:
         precision: str = FP32,
         quantization: Quantization | None = None,
         gpu: bool = False,
+        read: tuple[str, ...] = (),
     ) -> None:
         self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
+        self._read = {name: (definition.graph.number(name), 0) for name in read}
         self._shape = (batch_size, *definition.preprocessing.input_shape)
         self._device = mx.gpu(0) if gpu else mx.cpu()
         self._definition = definition
         cuts = [cut(definition.graph, info.name, definition.parameters) for info in self.layers]
-        self._entries, program = backbone(definition, cuts, self._device)
+        self._entries, program = backbone(
+            definition, cuts, tuple(self._read.values()), self._device
+        )
         self._program = lower(program, precision, quantization)
         self._heads = {
             info.name: self._head(definition, c, info)
@@ -78,7 +84,7 @@ class MxnetNetwork:
     @functools.cached_property
     def biases(self) -> BiasGradients:
         """The whole network in float32 once more, made when a method asks for it."""
-        return BiasGradients(self._definition, self._device)
+        return BiasGradients(self._definition, self._shape[0], self._device)
 
     def _head(self, definition: NetworkDefinition, c: Cut, info: LayerInfo) -> HeadProgram:
         program = program_of(mx.sym.load_json(to_json(c.head)), definition, self._device)
@@ -102,6 +108,7 @@ class _Bound:
             name: Head(program, [taps[e] for e in program.entries])
             for name, program in network._heads.items()
         }
+        self._read = {name: taps[entry] for name, entry in network._read.items()}
 
     def forward(self, images: F4) -> _Pass:
         count = len(images)
@@ -113,15 +120,21 @@ class _Bound:
         self._backbone.forward(is_train=False)
         for head in self._heads.values():
             head.new_batch()
-        return _Pass(self._network, self._heads, images)
+        return _Pass(self._network, self._heads, self._read, images)
 
 
 class _Pass:
     """One forward pass; see :class:`engine.protocols.ForwardPass`."""
 
-    def __init__(self, network: MxnetNetwork, heads: dict[str, Head], images: F4) -> None:
+    def __init__(
+        self,
+        network: MxnetNetwork,
+        heads: dict[str, Head],
+        read: dict[str, mx.nd.NDArray],
+        images: F4,
+    ) -> None:
         self.network, self.images = network, images
-        self._heads = heads
+        self._heads, self._read = heads, read
 
     @property
     def logits(self) -> F4:
@@ -130,6 +143,12 @@ class _Pass:
 
     def layer(self, name: str) -> _LayerView:
         return _LayerView(self, self._heads[name], name)
+
+    def activation(self, name: str) -> F4:
+        if name in self._heads:
+            return self.layer(name).activation
+        values: F4 = self._read[name].asnumpy()[: len(self.images)]
+        return values
 
 
 class _LayerView:

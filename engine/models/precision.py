@@ -54,6 +54,7 @@ def calibrate(
     layers: Iterable[str],
     batches: Iterable[F4],
     keep_first: bool,
+    read: tuple[str, ...] = (),
 ) -> Quantization:
     """The range of every tensor that int8 quantises, over float32 passes of some images.
 
@@ -67,9 +68,12 @@ def calibrate(
         Arrays of (N,channels,H,W) preprocessed images, all of the same shape.
     keep_first
         Leave the first convolution in float32.
+    read
+        Further layers that will be read.
     """
+    entries = tuple((definition.graph.number(name), 0) for name in read)
     cuts = [cut(definition.graph, name, definition.parameters) for name in layers]
-    fused = _fused(backbone(definition, cuts, mx.cpu())[1])
+    fused = _fused(backbone(definition, cuts, entries, mx.cpu())[1])
     *_, collector = _quantized(fused, keep_first)
     stack = np.stack(list(batches))
     data = mx.nd.array(stack[0])

@@ -51,14 +51,15 @@ def program_of(symbol: mx.sym.Symbol, definition: NetworkDefinition, device: mx.
 
 
 def backbone(
-    definition: NetworkDefinition, cuts: list[Cut], device: mx.Context
+    definition: NetworkDefinition, cuts: list[Cut], read: tuple[Entry, ...], device: mx.Context
 ) -> tuple[list[Entry], Program]:
-    """One program for all cuts, and the graph entry of each of its outputs.
+    """One program for all cuts and what else is read, and the graph entry of each output.
 
     BlockGrad keeps each tap outside MXNet's operator fusion: fused, a tap returns the
     value after the operators that follow it.
     """
-    entries = list(dict.fromkeys(entry for c in cuts for entry in c.backbone))
+    crossing = [entry for c in cuts for entry in c.backbone]
+    entries = list(dict.fromkeys([*crossing, *read]))
     internals = mx.sym.load_json(to_json(Graph(definition.graph.nodes, tuple(entries))))
     taps = mx.sym.Group([mx.sym.BlockGrad(internals[i]) for i in range(len(entries))])
     return entries, program_of(taps, definition, device)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from engine.errors import AccountingError, RunDirectoryError, storage_error
 from engine.results import check_shard
 from engine.types import Failure, ResultBatch, RunPaths, Shard
+from engine.writers.codec import filters
 from engine.writers.schema import (
     FAILURES,
     SCHEMA_VERSION,
@@ -33,7 +35,6 @@ from engine.writers.staging import (
 )
 
 _CHUNK_BYTES = 256 * 1024
-_FILTERS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
 _FORMAT = ("v108", "v114")  # "latest" would write files that HDF5 1.14 cannot read
 
 
@@ -48,12 +49,26 @@ class Hdf5Sink:
         Every dataset of a shard file, from :func:`engine.writers.schema.dataset_specs`.
     fingerprint
         Of the run; stored in every file.
+    codec
+        See :func:`engine.writers.codec.filters`.
+
+    Raises
+    ------
+    ConfigError
+        The codec is not installed.
     """
 
-    def __init__(self, paths: RunPaths, specs: tuple[DatasetSpec, ...], fingerprint: str) -> None:
+    def __init__(
+        self,
+        paths: RunPaths,
+        specs: tuple[DatasetSpec, ...],
+        fingerprint: str,
+        codec: str = "gzip",
+    ) -> None:
         self._paths = paths
         self._specs = specs
         self._fingerprint = fingerprint
+        self._filters = filters(codec)
 
     def open(self, shard: Shard) -> Hdf5ShardWriter:
         """Begin a shard.
@@ -63,14 +78,19 @@ class Hdf5Sink:
         DiskFull, RunDirectoryError
             No space, or no permission to write.
         """
-        return Hdf5ShardWriter(self._paths, self._specs, self._fingerprint, shard)
+        return Hdf5ShardWriter(self._paths, self._specs, self._fingerprint, self._filters, shard)
 
 
 class Hdf5ShardWriter:
     """An open, unpublished shard. A writer that has raised is discarded already."""
 
     def __init__(
-        self, paths: RunPaths, specs: tuple[DatasetSpec, ...], fingerprint: str, shard: Shard
+        self,
+        paths: RunPaths,
+        specs: tuple[DatasetSpec, ...],
+        fingerprint: str,
+        dataset_filters: dict[str, Any],
+        shard: Shard,
     ) -> None:
         self._paths, self._specs, self._shard = paths, specs, shard
         self._fingerprint = fingerprint
@@ -78,7 +98,7 @@ class Hdf5ShardWriter:
         self._staged = StagedFile(paths, shard.name)
         with self._staged.guarded():
             self._columns = {
-                spec.name: _Column(self._staged.file, spec, len(shard.samples))
+                spec.name: _Column(self._staged.file, spec, len(shard.samples), dataset_filters)
                 for spec in specs
                 if not spec.name.startswith(FAILURES)
             }
@@ -147,7 +167,7 @@ class Hdf5ShardWriter:
         rows = failure_columns(failed)
         for spec in self._specs:
             if spec.name.startswith(FAILURES):
-                column = _Column(self._staged.file, spec, len(failed))
+                column = _Column(self._staged.file, spec, len(failed), filters("gzip"))
                 column.append(rows[spec.name], len(failed))
                 column.finish()
         listed = len(self._shard.samples)
@@ -167,7 +187,9 @@ class _Column:
     Rows written one at a time cost 60 us each, for every dataset.
     """
 
-    def __init__(self, file: h5py.File, spec: DatasetSpec, rows: int) -> None:
+    def __init__(
+        self, file: h5py.File, spec: DatasetSpec, rows: int, dataset_filters: dict[str, Any]
+    ) -> None:
         dtype = hdf5_dtype(np.dtype(spec.dtype))
         row_bytes = dtype.itemsize * int(np.prod(spec.row_shape))
         chunk = (max(1, min(rows, _CHUNK_BYTES // row_bytes)), *spec.row_shape)
@@ -177,7 +199,7 @@ class _Column:
             dtype,
             chunks=chunk,
             maxshape=(None, *spec.row_shape),
-            **_FILTERS,
+            **dataset_filters,
         )
         self._dataset.attrs["axes"] = spec.axes
         self._dataset.attrs["unit"] = spec.unit

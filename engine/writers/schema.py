@@ -19,7 +19,10 @@ SCHEMA_VERSION = 1
 FAILURES = "failure/"  # datasets with a row per failure; all others have a row per good sample
 
 _STAGE, _ERROR, _MESSAGE = 16, 32, 256  # bytes of the texts of a failure
-_FLAGS = "bits: 1 non-finite map, 2 all-zero map after ReLU, 4 constant map"
+_FLAGS = (
+    "bits: 1 non-finite map, 2 all-zero map after ReLU, 4 constant map, "
+    "8 activation too large for f2"
+)
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,22 @@ def layer_path(layer: str) -> str:
 
 def dataset_specs(
     layers: Sequence[LayerInfo],
+    read: Sequence[LayerInfo],
     classes: int,
     targets: int,
     view: tuple[int, int],
     key_bytes: int,
     save: Collection[str],
+    activation_dtype: str = "f4",
 ) -> tuple[DatasetSpec, ...]:
     """Return every dataset of a shard file, failures last.
 
     Parameters
     ----------
     layers
-        The layers to save maps and activations of; a dense layer has no maps.
+        The layers to save maps of.
+    read
+        The layers to save activations of.
     classes, targets
         Classes of the network, and how many of them are explained per image.
     view
@@ -60,6 +67,8 @@ def dataset_specs(
         Length of the longest key of the source, in UTF-8.
     save
         Any of maps, activations, pooled, logits, heatmaps; others are not for this file.
+    activation_dtype
+        f4 or f2.
 
     Raises
     ------
@@ -67,8 +76,10 @@ def dataset_specs(
         Two layers would share a name.
     """
     specs = _sample_specs(max(1, key_bytes), targets, min(TOP, classes))
-    for layer in layers:
-        specs += _layer_specs(layer, targets, save)
+    if "maps" in save:
+        specs += [spec for layer in layers for spec in _map_specs(layer, targets)]
+    for layer in read:
+        specs += _activation_specs(layer, activation_dtype, save)
     if "logits" in save:
         specs.append(DatasetSpec("logits", (classes,), "f4", "N,classes", "logit"))
     if "heatmaps" in save:
@@ -96,16 +107,20 @@ def _sample_specs(key_bytes: int, targets: int, top: int) -> list[DatasetSpec]:
     ]
 
 
-def _layer_specs(layer: LayerInfo, targets: int, save: Collection[str]) -> list[DatasetSpec]:
+def _map_specs(layer: LayerInfo, targets: int) -> list[DatasetSpec]:
+    name, size = layer_path(layer.name), (targets, *layer.shape[1:])
+    return [
+        DatasetSpec(f"cam/{name}/map", size, "f2", "N,K,h,w", "scale"),
+        DatasetSpec(f"cam/{name}/scale", (targets,), "f4", "N,K", "raw map"),
+    ]
+
+
+def _activation_specs(layer: LayerInfo, dtype: str, save: Collection[str]) -> list[DatasetSpec]:
     name, spatial = layer_path(layer.name), len(layer.shape) == 3
     specs = []
-    if "maps" in save and spatial:
-        size = (targets, *layer.shape[1:])
-        specs.append(DatasetSpec(f"cam/{name}/map", size, "f2", "N,K,h,w", "scale"))
-        specs.append(DatasetSpec(f"cam/{name}/scale", (targets,), "f4", "N,K", "raw map"))
     if "activations" in save:
         axes = "N,C,h,w" if spatial else "N,D"
-        specs.append(DatasetSpec(f"activation/{name}", layer.shape, "f4", axes, "activation"))
+        specs.append(DatasetSpec(f"activation/{name}", layer.shape, dtype, axes, "activation"))
     if "pooled" in save:
         axes = "N,C" if spatial else "N,D"
         specs.append(DatasetSpec(f"pooled/{name}", layer.shape[:1], "f4", axes, "activation"))

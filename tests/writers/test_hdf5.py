@@ -36,7 +36,7 @@ from tests.writers.sink_conformance import (
     publish,
 )
 
-SPECS = dataset_specs((LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
+SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
 
 
 @pytest.fixture
@@ -129,7 +129,10 @@ def test_names_shapes_and_types_are_those_of_the_documentation(sink, paths):
 
 
 def test_only_what_was_asked_for_has_a_dataset():
-    names = {spec.name for spec in dataset_specs((LAYER,), 1000, 1, VIEW, 9, ("maps", "overlays"))}
+    names = {
+        spec.name
+        for spec in dataset_specs((LAYER,), (LAYER,), 1000, 1, VIEW, 9, ("maps", "overlays"))
+    }
     assert {"cam/stage.conv/map", "top_class"} < names
     assert not {name.partition("/")[0] for name in names} & {
         "activation",
@@ -141,7 +144,7 @@ def test_only_what_was_asked_for_has_a_dataset():
 
 def test_a_dense_layer_has_activations_and_no_map():
     dense = replace(LAYER, name="fc1", shape=(4096,))
-    specs = {spec.name: spec for spec in dataset_specs((dense,), 10, 1, VIEW, 9, SAVED)}
+    specs = {spec.name: spec for spec in dataset_specs((), (dense,), 10, 1, VIEW, 9, SAVED)}
     assert specs["activation/fc1"].row_shape == (4096,)
     assert "cam/fc1/map" not in specs
 
@@ -149,7 +152,7 @@ def test_a_dense_layer_has_activations_and_no_map():
 def test_two_layers_that_would_share_a_name_are_refused():
     twin = replace(LAYER, name="stage.conv")
     with pytest.raises(ConfigError, match=r"stage\.conv"):
-        dataset_specs((LAYER, twin), CLASSES, TARGETS, VIEW, 9, ("maps",))
+        dataset_specs((LAYER, twin), (), CLASSES, TARGETS, VIEW, 9, ("maps",))
 
 
 def test_a_batch_that_lacks_what_was_asked_for_is_refused(sink, paths):
@@ -177,7 +180,9 @@ def test_blocks_larger_and_smaller_than_a_chunk_keep_their_rows(paths):
     """One row of these activations fills a chunk, and 512 rows of the other columns do not."""
     layer = replace(LAYER, shape=(8, 100, 100))
     shard = make_shard(size=7)
-    specs = dataset_specs((layer,), CLASSES, TARGETS, VIEW, KEY_BYTES, ("activations", "logits"))
+    specs = dataset_specs(
+        (layer,), (layer,), CLASSES, TARGETS, VIEW, KEY_BYTES, ("activations", "logits")
+    )
     activations = np.arange(7 * 80_000, dtype=np.float32).reshape(7, 8, 100, 100)
     writer = Hdf5Sink(paths, specs, "f00d").open(shard)
     for start, end in ((0, 1), (1, 6), (6, 7)):

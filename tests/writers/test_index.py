@@ -28,7 +28,7 @@ from tests.writers.sink_conformance import (
     publish,
 )
 
-SPECS = dataset_specs((LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
+SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
 
 
 @pytest.fixture

@@ -1,0 +1,76 @@
+"""What each CAM method costs on top of the forward pass that every run makes.
+
+All cores, the first class of each image, at the layer that `auto` takes; ResNet-50's head is
+in closed form, VGG16's is not. Two images at once, one where a method makes a pass for each
+channel. `make bench-peers` prints the same for pytorch-grad-cam and torchcam.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import cache
+
+import numpy as np
+import pytest
+
+from engine.methods import METHODS
+from engine.methods.method import HEAD, NETWORK
+from engine.models.load import load_network
+from engine.models.mxnet_network import MxnetNetwork
+from engine.targets import top_classes
+from engine.types import F4
+from engine.workers.threads import limit_threads
+from kernels import warm_up
+
+BATCH = 8
+ROUNDS = 5
+
+limit_threads(os.cpu_count() or 1)
+warm_up()
+
+
+@cache
+def network(model: str, whole: bool) -> tuple[MxnetNetwork, F4]:
+    definition = load_network(model, "random")
+    layer = definition.input_name if whole else "auto"
+    images = np.random.RandomState(0).standard_normal((BATCH, 3, 224, 224)).astype(np.float32)
+    return MxnetNetwork(definition, (layer,), BATCH), images
+
+
+@pytest.mark.parametrize("model", ["resnet50_v1", "vgg16"])
+@pytest.mark.parametrize("name", METHODS)
+def test_cost(model: str, name: str) -> None:
+    method = METHODS[name]
+    if name == "cam" and model == "vgg16":
+        pytest.skip("VGG16 has no global average pooling")
+    many = method.needs in (HEAD, NETWORK) and name != "smoothgradcam++"
+    net, images = network(model, method.whole)
+    count = 1 if many else BATCH
+    layer = net.layers[-1].name
+
+    def forward() -> float:
+        start = time.perf_counter()
+        assert np.isfinite(net.forward(images).logits).all()
+        return (time.perf_counter() - start) / BATCH
+
+    def explain() -> float:
+        run = net.forward(images[:count])
+        targets = top_classes(run.logits, 1)
+        start = time.perf_counter()
+        maps = method(run.layer(layer), targets)
+        assert np.isfinite(maps).all()
+        return (time.perf_counter() - start) / count
+
+    forward()
+    if name != "scorecam":
+        explain()
+    passes, extra = [], []
+    for _ in range(1 if name == "scorecam" else ROUNDS):
+        passes.append(forward())
+        extra.append(explain())
+    multiple = 1 + float(np.median(extra) / np.median(passes))
+    milliseconds = 1e3 * np.median(extra)
+    print(
+        f"\n{model} {name}: {multiple:.3g} forward passes, {milliseconds:.3g} ms beyond the first"
+    )

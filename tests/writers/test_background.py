@@ -1,0 +1,134 @@
+"""Writing in a thread: the same promises, and errors that arrive a little later."""
+
+import threading
+import time
+
+import h5py
+import pytest
+
+from engine.errors import DiskFull
+from engine.results import read_failures
+from engine.types import RunPaths
+from engine.writers.background import WAITING, BackgroundSink
+from engine.writers.hdf5 import Hdf5Sink
+from engine.writers.schema import dataset_specs
+from tests.writers.sink_conformance import (
+    CLASSES,
+    KEY_BYTES,
+    LAYER,
+    PROMISES,
+    SAVED,
+    TARGETS,
+    VIEW,
+    SinkCase,
+    make_batch,
+    make_shard,
+    publish,
+)
+
+SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
+
+
+def rows_of(path):
+    with h5py.File(path) as file:
+        found = {}
+        file.visititems(lambda name, item: found.update({name: item}))
+        return {
+            name: item[:]
+            for name, item in found.items()
+            if isinstance(item, h5py.Dataset) and not name.startswith("failure/")
+        }
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+def test_it_keeps_the_promises_of_a_sink(promise, tmp_path):
+    paths = RunPaths(tmp_path)
+    promise(
+        SinkCase(
+            BackgroundSink(Hdf5Sink(paths, SPECS, "f00d")),
+            rows=lambda shard: rows_of(paths.shard(shard.index)),
+            failures=lambda shard: read_failures(paths.shard(shard.index)),
+            published=lambda shard: paths.shard(shard.index).exists(),
+            leftovers=lambda: sorted(p.name for p in paths.staging.iterdir()),
+        )
+    )
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "zstd", "lz4"])
+def test_every_codec_gives_the_same_rows_and_has_a_checksum(codec, tmp_path):
+    shard = make_shard()
+    paths = RunPaths(tmp_path)
+    assert publish(Hdf5Sink(paths, SPECS, "f00d", codec), shard)
+    rows = rows_of(paths.shard(0))
+    expected = tmp_path / "gzip"
+    publish(Hdf5Sink(RunPaths(expected), SPECS, "f00d"), shard)
+    assert {name: values.tobytes() for name, values in rows.items()} == {
+        name: values.tobytes() for name, values in rows_of(RunPaths(expected).shard(0)).items()
+    }
+    with h5py.File(paths.shard(0)) as file:
+        assert file["logits"].fletcher32
+
+
+class Slow:
+    """A writer that waits for a gate, and may fail."""
+
+    def __init__(self, error=None):
+        self.gate, self.error, self.written, self.discarded = threading.Event(), error, 0, False
+
+    def open(self, _shard):
+        return self
+
+    def write(self, _batch):
+        assert self.gate.wait(10)
+        if self.error:
+            raise self.error
+        self.written += 1
+
+    def commit(self, _failures):
+        return True
+
+    def discard(self):
+        self.discarded = True
+
+
+BATCH = make_batch(make_shard().samples)
+
+
+def test_the_caller_goes_on_and_waits_only_when_too_much_is_waiting():
+    slow = Slow()
+    writer = BackgroundSink(slow).open(make_shard())
+    for _ in range(WAITING):
+        writer.write(BATCH)
+    assert slow.written == 0
+    threading.Timer(0.2, slow.gate.set).start()
+    start = time.monotonic()
+    for _ in range(3):
+        writer.write(BATCH)
+    assert time.monotonic() - start > 0.1
+    assert writer.commit([])
+    assert slow.written == WAITING + 3
+
+
+def test_an_error_is_raised_by_a_later_call_and_never_lost():
+    slow = Slow(DiskFull("no space"))
+    slow.gate.set()
+    writer = BackgroundSink(slow).open(make_shard())
+    with pytest.raises(DiskFull):
+        for _ in range(100):
+            writer.write(BATCH)
+            time.sleep(0.01)
+    with pytest.raises(DiskFull):
+        writer.commit([])
+    writer.discard()
+    assert slow.discarded
+
+
+def test_what_is_discarded_is_not_written():
+    slow = Slow()
+    writer = BackgroundSink(slow).open(make_shard())
+    for _ in range(WAITING):
+        writer.write(BATCH)
+    threading.Timer(0.2, slow.gate.set).start()
+    writer.discard()
+    assert slow.written <= 1  # the one that was being written
+    assert slow.discarded
