@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from engine.errors import RunDirectoryError, SourceError
-from engine.imaging import UndecodableImage, decode, view
+from engine.imaging import UndecodableImage, view_of
 from engine.manifest import write_atomically
 from engine.planning import Plan
 from engine.protocols import Method, Network, Reader
@@ -152,8 +152,8 @@ def views_of_source(
     views = []
     for number in np.random.RandomState(0).permutation(chosen):
         with suppress(OSError, UndecodableImage):
-            pixels = decode(reader.read(samples[number]), max_pixels)
-            views.append(view(pixels, preprocessing))
+            sample = samples[number]
+            views.append(view_of(reader.read(sample), sample.box, preprocessing, max_pixels))
     return views
 
 

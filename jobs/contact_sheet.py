@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from engine.analysis.run import Run
 from engine.config import RunConfig
-from engine.imaging import decode
+from engine.imaging import pixels_of
 from engine.types import F4, U1
 from jobs.class_names import ClassName, class_names
 from jobs.wiring import make_reader
@@ -40,7 +40,7 @@ def draw_contact_sheet(run: Run, path: Path) -> None:
     maps = run.cam(run.layers[-1])[:count, 0]
     for i in range(count):
         data = reader.read(samples[run["sample"][i]])
-        picture = _seen(decode(data, config.max_pixels), run["crop"][i])
+        picture = _seen(pixels_of(data, config.max_pixels), run["crop"][i])
         axes[2 * i].imshow(picture)
         axes[2 * i + 1].imshow(overlay(maps[i], picture, JET))
         _caption(axes[2 * i], axes[2 * i + 1], run, i, name_of)

@@ -6,6 +6,7 @@ before, and ``--help`` should not load a network library.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -116,6 +117,7 @@ def prepare(config: RunConfig) -> Prepared:
     manifest = Manifest(
         config=config.absolute().model_dump(mode="json"),
         numbers=_numbers(config, plan, definition, layers, read)
+        | boxes_digest(plan)
         | ({"calibration": calibration.digest} if calibration else {}),
         plan={"samples": plan.listed, "shards": len(plan.shards), "shard_size": plan.shard_size},
         versions={name: _version(name) for name in LIBRARIES},
@@ -239,9 +241,10 @@ def _definition(config: RunConfig) -> NetworkDefinition:
 def make_reader(config: RunConfig) -> Reader:
     """The reader of the source."""
     from engine.imaging import EXTENSIONS
-    from engine.readers.folder import FolderReader
+    from engine.readers.source import SourceOptions, open_source
 
-    return FolderReader(Path(config.source), EXTENSIONS, config.label_from_folder)
+    options = SourceOptions(EXTENSIONS, config.label_from_folder, config.root)
+    return open_source(config.source, options)
 
 
 def _sink(order: WorkerOrder, specs: tuple[DatasetSpec, ...]) -> Sink:
@@ -296,6 +299,16 @@ def _calibration(
     return calibrate_on_source(
         definition, names, bound_method(config), views, read=_only_read(names, read)
     )
+
+
+def boxes_digest(plan: Plan) -> dict[str, str]:
+    """The SHA-256 of all boxes, where the source gives any."""
+    if all(sample.box is None for sample in plan.samples()):
+        return {}
+    state = hashlib.sha256()
+    for sample in plan.samples():
+        state.update(f"{sample.box}\n".encode())
+    return {"boxes": state.hexdigest()}
 
 
 def _numbers(

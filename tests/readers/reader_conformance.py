@@ -1,5 +1,9 @@
 """What every reader must do; each reader's test calls these with a reader of its own."""
 
+import numpy as np
+
+from engine.imaging import pixels_of
+
 
 def check_listing(reader, count):
     """The same samples in the same order each time, with unique keys and running indices."""
@@ -14,3 +18,11 @@ def check_content(reader, expected):
     """Each key's bytes are what was put in."""
     found = {sample.key: reader.read(sample) for sample in reader.samples()}
     assert found == expected
+
+
+def check_pixels(reader, pictures):
+    """The listing in its order gives these (H,W,3) pictures; a second reader's samples too."""
+    listing = check_listing(reader, len(pictures))
+    for sample, picture in zip(listing, pictures, strict=True):
+        np.testing.assert_array_equal(pixels_of(reader.read(sample), 10**8), picture)
+    return listing
