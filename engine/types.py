@@ -19,6 +19,7 @@ U1 = npt.NDArray[np.uint8]
 
 NO_LABEL = -1
 TOP = 5  # classes kept as the prediction
+LISTING_STAGED = ".listing-"  # how the name of a listing that is being written begins
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,11 @@ class RunPaths:
     def run_json(self) -> Path:
         """What the run is."""
         return self.root / "run.json"
+
+    @property
+    def listing(self) -> Path:
+        """Every sample of the source, in order."""
+        return self.root / "listing.zip"
 
     @property
     def shards(self) -> Path:

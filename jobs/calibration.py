@@ -146,12 +146,11 @@ def views_of_source(
 
     The first ones would all be of one class where folders are classes.
     """
-    samples = list(plan.samples())
-    chosen = np.unique(np.linspace(0, len(samples) - 1, 2 * IMAGES).astype(int))
+    chosen = np.unique(np.linspace(0, plan.listed - 1, 2 * IMAGES).astype(int))
     views = []
     for number in np.random.RandomState(0).permutation(chosen):
         with suppress(OSError, UndecodableImage):
-            pixels = decode(reader.read(samples[number]), max_pixels)
+            pixels = decode(reader.read(plan.sample(int(number))), max_pixels)
             views.append(view(pixels, preprocessing))
     return views
 

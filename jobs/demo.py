@@ -9,7 +9,9 @@ import click
 
 from engine.config import RunConfig
 from engine.errors import ConfigError
+from engine.listing import Listing
 from engine.results import open_run
+from engine.types import RunPaths
 from jobs.extract import run_extract
 from jobs.terminal import make_console
 
@@ -51,7 +53,7 @@ def demo(source: Path | None, out: Path | None) -> None:
         from jobs.contact_sheet import draw_contact_sheet
 
         with open_run(root) as run:
-            draw_contact_sheet(run, sheet)
+            draw_contact_sheet(run, Listing(RunPaths(root).listing), sheet)
     console.print(f"look at {sheet}", style="bold")
 
 
@@ -64,6 +66,7 @@ def example_photographs(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in PHOTOGRAPHS:
         link = folder / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(shipped / name)
+        if not link.is_symlink() or link.readlink() != shipped / name:
+            link.unlink(missing_ok=True)
+            link.symlink_to(shipped / name)
     return folder

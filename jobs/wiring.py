@@ -7,19 +7,22 @@ before, and ``--help`` should not load a network library.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config import RunConfig
 from engine.errors import ConfigError, ModelError
-from engine.manifest import Manifest
+from engine.manifest import Manifest, open_run_directory, require_usable
 from engine.planning import Plan, make_plan
 from engine.protocols import Executor, Reader, ShardRunner, Sink
-from engine.types import NO_LABEL, LayerInfo, Quantization, RunPaths
+from engine.types import LayerInfo, Quantization, RunPaths, Sample
+from engine.writers.listing import run_listing
 from engine.writers.schema import SCHEMA_VERSION, DatasetSpec, dataset_specs
 from jobs.calibration import (
     Calibration,
@@ -45,6 +48,8 @@ LIBRARIES = (
     "ray",
     "shardcam",
 )
+Watch = Callable[[Iterable[Sample]], Iterable[Sample]]
+LISTING_OPTIONS = {"source", "label_from_folder", "limit"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Prepared:
     plan: Plan
     layers: tuple[LayerInfo, ...]
     calibration: Calibration | None  # of an int8 run
+    resumed: bool  # the run directory held this run already
+    listed: bool  # by this command; False if the run directory held the listing
 
     @property
     def paths(self) -> RunPaths:
@@ -75,39 +82,54 @@ class WorkerOrder:
     key_bytes: int
 
 
-def prepare(config: RunConfig) -> Prepared:
-    """List the source, load the model, resolve layers and targets; writes nothing.
+def prepare(
+    config: RunConfig, watch: Callable[[Iterable[Sample]], Iterable[Sample]] = iter
+) -> Prepared:
+    """Load the model, resolve layers and targets, list the source, open the run directory.
+
+    A run that is refused leaves no trace. The source is listed once for a run: resuming
+    reads the listing that the run directory holds.
+
+    Parameters
+    ----------
+    watch
+        Is handed the samples as they are listed, and hands them on.
 
     Raises
     ------
     ShardcamError
-        Anything about the model, the source or the options that cannot work.
+        Anything about the model, the source, the options or the run directory that
+        cannot work.
     """
     _require_possible(config)
+    paths = RunPaths(Path(config.out))
+    require_usable(paths)
     ready_libraries()
     from engine.models.layers import class_count, resolve_layer
     from engine.targets import parse_targets
 
     method_of(config)
     class_names(config)  # a bad file should be told now, not after the work
-    plan = make_plan(make_reader(config).samples(), config.limit, config.shard_size)
     definition = _definition(config)
     wanted = (definition.input_name,) if method_of(config).whole else config.layer
     layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in wanted))
-    classes = class_count(definition)
-    targets = parse_targets(config.target, classes)
+    targets = parse_targets(config.target, class_count(definition))
     require_explainable(config, layers)
-    if targets.kind == "label" and not any(s.label != NO_LABEL for s in plan.samples()):
-        raise ConfigError("--target label: no sample has a label; see --label-from-folder")
-    calibration = _calibration(config, definition, layers, plan)
-    manifest = Manifest(
-        config=config.absolute().model_dump(mode="json"),
-        numbers=_numbers(config, plan, definition, layers)
-        | ({"calibration": calibration.digest} if calibration else {}),
-        plan={"samples": plan.listed, "shards": len(plan.shards), "shard_size": plan.shard_size},
-        versions={name: _version(name) for name in LIBRARIES},
-    )
-    return Prepared(config, manifest, plan, layers, calibration)
+    with run_listing(paths, _origin(config), lambda: watch(_samples(config))) as listing:
+        listed = listing.path != paths.listing
+        if targets.kind == "label" and not listing.facts.labelled:
+            raise ConfigError("--target label: no sample has a label; see --label-from-folder")
+        plan = make_plan(listing, config.shard_size)
+        calibration = _calibration(config, definition, layers, plan)
+        manifest = Manifest(
+            config=config.absolute().model_dump(mode="json"),
+            numbers=_numbers(config, plan, definition, layers)
+            | ({"calibration": calibration.digest} if calibration else {}),
+            plan={"samples": plan.listed, "shards": plan.shards, "shard_size": plan.shard_size},
+            versions={name: _version(name) for name in LIBRARIES},
+        )
+        resumed = open_run_directory(paths, manifest)
+    return Prepared(config, manifest, plan, layers, calibration, resumed, listed)
 
 
 def worker_order(prepared: Prepared) -> WorkerOrder:
@@ -118,7 +140,7 @@ def worker_order(prepared: Prepared) -> WorkerOrder:
         model=prepared.manifest.numbers["model"],
         layers=tuple(info.name for info in prepared.layers),
         quantization=prepared.calibration.quantization if prepared.calibration else None,
-        key_bytes=prepared.plan.key_bytes,
+        key_bytes=prepared.plan.listing.facts.key_bytes,
     )
 
 
@@ -215,6 +237,15 @@ def make_reader(config: RunConfig) -> Reader:
     return FolderReader(Path(config.source), EXTENSIONS, config.label_from_folder)
 
 
+def _samples(config: RunConfig) -> Iterator[Sample]:
+    return islice(make_reader(config).samples(), config.limit)
+
+
+def _origin(config: RunConfig) -> dict[str, Any]:
+    """The options that decide what is listed."""
+    return config.absolute().model_dump(mode="json", include=LISTING_OPTIONS)
+
+
 def _sink(order: WorkerOrder, specs: tuple[DatasetSpec, ...]) -> Sink:
     """The shard files, behind the pictures: what commits last is what counts."""
     from engine.writers.hdf5 import Hdf5Sink
@@ -279,6 +310,6 @@ def _numbers(
         "max_pixels": config.max_pixels,
         "save": list(config.save),
         "overlay_norm": config.overlay_norm,
-        "source": plan.listing,
+        "source": plan.listing.facts.digest,
         "shard_size": plan.shard_size,
     }
