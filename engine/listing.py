@@ -27,6 +27,7 @@ VERSION = 1
 _REMEDY = "the same extract command lists the source again"
 FACTS = "listing.json"
 SAMPLE_FIELDS = tuple(field.name for field in fields(Sample))
+_LONGEST = 100  # characters of a reason: zipfile quotes what it found
 _IDENTITY = attrgetter(*(name for name in SAMPLE_FIELDS if name not in ("index", "location")))
 _DAMAGE = (
     OSError,
@@ -99,6 +100,10 @@ class Listing:
         self.path.replace(path)
         self.path = path
 
+    def close(self) -> None:
+        """Close the file."""
+        self._archive.close()
+
     def _block(self, number: int) -> list[Sample]:
         if self._held[0] != number:
             with self._reading():
@@ -131,7 +136,7 @@ class Listing:
         except FileNotFoundError as error:
             raise RunDirectoryError(f"{self.path}: missing; {_REMEDY}") from error
         except _DAMAGE as error:
-            reason = str(error).partition("\n")[0] or type(error).__name__
+            reason = str(error).partition("\n")[0][:_LONGEST] or type(error).__name__
             raise RunDirectoryError(
                 f"{self.path}: cannot be used ({reason}); delete that file and {_REMEDY}"
             ) from error

@@ -70,20 +70,26 @@ def run_listing(
         if saved.facts.origin == origin:
             yield saved
             return
+    staged, listing = listing_staging_path(paths), None
     with _new_directory(paths.root):
-        staged = listing_staging_path(paths)
         try:
-            listing = _write(staged, origin, samples())
+            hashes = _write(staged, origin, samples())
+            listing = Listing(staged)
+            _require_unique(listing, hashes)
             yield listing
             with _storage(paths.root):
                 listing.publish(paths.listing)
                 fsync_directory(paths.root)
-        finally:
+        except BaseException:
+            if listing is not None:
+                listing.close()
             with suppress(OSError):
                 staged.unlink()
+            raise
 
 
-def _write(path: Path, origin: dict[str, Any], samples: Iterable[Sample]) -> Listing:
+def _write(path: Path, origin: dict[str, Any], samples: Iterable[Sample]) -> array[int]:
+    """Write all samples to a file, and return the hashes of their keys."""
     writer = _Writer(path)
     try:
         source = iter(samples)
@@ -92,9 +98,7 @@ def _write(path: Path, origin: dict[str, Any], samples: Iterable[Sample]) -> Lis
         writer.finish(origin)
     finally:
         writer.close()
-    listing = Listing(path)
-    _require_unique(listing, writer.hashes)
-    return listing
+    return writer.hashes
 
 
 class _Writer:
