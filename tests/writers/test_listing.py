@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from engine.errors import RunDirectoryError, SourceError
 from engine.listing import Listing, listing_digest
+from engine.manifest import require_usable
 from engine.types import RunPaths, Sample
 from engine.writers import listing as writing
 from engine.writers.listing import run_listing
@@ -59,6 +60,15 @@ def test_what_is_read_is_what_was_listed(tmp_path_factory, rows, block):
     stored = "".join(f"{s.key}\0{s.label}\0{s.size}\n" for s in listed)
     assert listing.facts.digest == hashlib.sha256(stored.encode()).hexdigest()
     assert listing_digest(listing) == listing.facts.digest
+
+
+@pytest.mark.parametrize("value", [None, (0, 0, 31, 24), (0.1, 2.5), True])
+def test_any_field_of_a_sample(tmp_path, value):
+    """What has a meaning of its own comes back as it was, and is in the digest."""
+    listed = [replace(sample, size=value) for sample in samples(3)]
+    assert list(save(tmp_path / "run", listed)) == listed
+    digests = {save(tmp_path / str(i), x).facts.digest for i, x in enumerate([listed, samples(3)])}
+    assert len(digests) == 2
 
 
 def test_it_is_a_zip_file_that_other_tools_read(tmp_path):
@@ -243,6 +253,7 @@ def test_killed_while_listing(tmp_path):
     assert done.returncode == -signal.SIGKILL
     (left,) = (tmp_path / "run").iterdir()
     assert re.fullmatch(r"\.listing-.+\.zip", left.name)
+    require_usable(RunPaths(tmp_path / "run"))
     assert list(save(tmp_path / "run", samples(5))) == samples(5)
     assert clean_staging(RunPaths(tmp_path / "run")) == 1
     assert os.listdir(tmp_path / "run") == ["listing.zip"]
