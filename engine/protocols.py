@@ -210,6 +210,8 @@ class Executor(Protocol):
     def run(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
         """Yield one report for each shard, as they finish.
 
+        Shards are taken when there is a worker for them: together they do not fit in memory.
+
         Raises
         ------
         WorkerError

@@ -21,6 +21,7 @@ Box = tuple[float, float, float, float]  # y0, x0, y1, x1 in pixels of the pictu
 NO_LABEL = -1
 TOO_LARGE = 8  # flag: an activation that is saved as infinity; the other flags are the kernels'
 TOP = 5  # classes kept as the prediction
+LISTING_STAGED = ".listing-"  # how the name of a listing that is being written begins
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,11 @@ class RunPaths:
     def run_json(self) -> Path:
         """What the run is."""
         return self.root / "run.json"
+
+    @property
+    def listing(self) -> Path:
+        """Every sample of the source, in order."""
+        return self.root / "listing.zip"
 
     @property
     def shards(self) -> Path:

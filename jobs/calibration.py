@@ -147,12 +147,11 @@ def views_of_source(
 
     The first ones would all be of one class where folders are classes.
     """
-    samples = list(plan.samples())
-    chosen = np.unique(np.linspace(0, len(samples) - 1, 2 * IMAGES).astype(int))
+    chosen = np.unique(np.linspace(0, plan.listed - 1, 2 * IMAGES).astype(int))
     views = []
     for number in np.random.RandomState(0).permutation(chosen):
         with suppress(OSError, UndecodableImage):
-            sample = samples[number]
+            sample = plan.sample(int(number))
             views.append(view_of(reader.read(sample), sample.box, preprocessing, max_pixels))
     return views
 

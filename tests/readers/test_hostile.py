@@ -8,6 +8,7 @@ import gzip
 import io
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -22,7 +23,8 @@ import pytest
 from pyarrow import parquet
 
 from engine.errors import SourceError
-from engine.planning import make_plan
+from engine.types import RunPaths
+from engine.writers.listing import run_listing
 from tests.readers.sources import opened, pictures, png, write_h5, write_idx, write_tar
 
 CASES = {}
@@ -400,9 +402,11 @@ def test_hostile(tmp_path, name):
     before = sorted(tmp_path.rglob("*"))
     begin = time.monotonic()
     try:
-        shards = make_plan(opened(source).samples(), None, None).shards
+        with run_listing(RunPaths(tmp_path / "run"), {}, opened(source).samples) as listing:
+            samples = list(listing)
+        shutil.rmtree(tmp_path / "run")
         read, failed = 0, 0
-        for sample in (sample for shard in shards for sample in shard.samples):
+        for sample in samples:
             try:
                 data = opened(source).read(sample)
                 assert not isinstance(data, bytes) or (data == PICTURE and data != SECRET)
