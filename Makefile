@@ -33,6 +33,7 @@ bench: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -q benchmarks/test_sink.py $(BENCH)
 	$(BIN)/python -m pytest -q benchmarks/test_pipeline.py $(BENCH)
 	$(BIN)/python -m pytest -q -s benchmarks/test_precision.py $(BENCH)
+	$(BIN)/python -m pytest -q -s benchmarks/test_listing.py
 
 # The same methods in pytorch-grad-cam and torchcam: compare multiples, not milliseconds.
 bench-peers: $(VENV)/.ready-dev build/torch-exports/.ready

@@ -49,7 +49,7 @@ def test_shard(
     prepared = prepare(config)
     runner = build_runner(worker_order(prepared))
     parts: Parts = runner.keywords["parts"]
-    shard = prepared.plan.shards[0]
+    shard = prepared.plan.shard(0)
     published = RunPaths(tmp_path).shard(0)
 
     def whole() -> None:

@@ -12,6 +12,7 @@ import os
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ from engine.models.load import load_network
 from engine.models.mxnet_network import MxnetNetwork
 from engine.planning import make_plan
 from engine.readers.folder import FolderReader
+from engine.types import RunPaths
 from engine.workers.threads import limit_threads
+from engine.writers.listing import run_listing
 from jobs.calibration import BATCH, Calibration, calibrate_on_source, views_of_source
 
 MODELS = {"efficientnet_lite0": None, "resnet50_v1": "random", "vgg16": "random"}
@@ -42,8 +45,12 @@ def prepared(model: str, precision: str) -> tuple[Any, str, Calibration]:
     spec = find_spec("skimage")
     assert spec is not None and spec.origin is not None
     reader = FolderReader(Path(spec.origin).parent / "data", EXTENSIONS)
-    plan = make_plan(reader.samples(), None, None)
-    views = views_of_source(plan, reader, definition.preprocessing, MAX_PIXELS)
+    with (
+        TemporaryDirectory() as folder,
+        run_listing(RunPaths(Path(folder)), {}, reader.samples) as listing,
+    ):
+        plan = make_plan(listing, None)
+        views = views_of_source(plan, reader, definition.preprocessing, MAX_PIXELS)
     calibration = calibrate_on_source(definition, (layer,), METHODS["gradcam"], views, precision)
     return definition, layer, calibration
 

@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from engine.files import is_url
+
 SMOOTHINGS = ("aug", "eigen")
 SAVEABLE = ("maps", "activations", "pooled", "logits", "heatmaps", "overlays")
 RANDOM_PARAMS = "random"
@@ -23,7 +25,10 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: str = Field(description="Folder of images (searched recursively), or one image file.")
+    source: str = Field(
+        description="Folder of images (searched recursively), image, pattern, manifest, .rec, "
+        ".tar, .h5, .npy or idx file; a path or a URL."
+    )
     model: str = Field(description="efficientnet_lite0, or vgg16 / resnet50_v1 with --params.")
     out: str = Field(description="Run directory. If it holds the same run, that run is resumed.")
     params: str | None = Field(
@@ -57,6 +62,9 @@ class RunConfig(BaseModel):
     )
     label_from_folder: bool = Field(
         False, description="Take the first folder below SOURCE as the label of its images."
+    )
+    root: str | None = Field(
+        None, description="Where the paths of a manifest begin  [default: its folder]"
     )
     precision: Literal["fp32", "bf16", "int8", "fp16"] = Field(
         "fp32",
@@ -149,6 +157,7 @@ class RunConfig(BaseModel):
         """The same with absolute paths: what another process, or a later day, can use."""
         paths = {
             "source": self.source,
+            "root": self.root,
             "out": self.out,
             "params": self.params,
             "labels": self.labels,
@@ -156,6 +165,6 @@ class RunConfig(BaseModel):
         absolute = {
             name: str(Path(path).absolute())
             for name, path in paths.items()
-            if path is not None and path != RANDOM_PARAMS
+            if path is not None and path != RANDOM_PARAMS and not is_url(path)
         }
         return self.model_copy(update=absolute)

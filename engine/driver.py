@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from engine.errors import AccountingError, RunDirectoryError
-from engine.manifest import write_atomically
+from engine.manifest import atomic_file, write_atomically
 from engine.planning import Plan
 from engine.protocols import Executor
-from engine.results import check_shard, open_run, read_failures, read_shard_summary
-from engine.types import Failure, RunPaths, Shard, ShardReport
+from engine.results import (
+    ShardSummary,
+    check_shard,
+    open_run,
+    read_failures,
+    read_shard_summary,
+)
+from engine.types import Failure, RunPaths, ShardReport
 from engine.writers.index import build_index
 from engine.writers.staging import clean_staging
 
@@ -23,7 +29,7 @@ from engine.writers.staging import clean_staging
 class Observer(Protocol):
     """Somebody who watches a run."""
 
-    def started(self, plan: Plan, todo: tuple[Shard, ...]) -> None:
+    def started(self, plan: Plan, todo: Sequence[int]) -> None:
         """The run begins; shards not in `todo` are done already."""
         ...
 
@@ -49,8 +55,8 @@ class RunReport:
     bottleneck: str | None
 
 
-def missing_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> tuple[Shard, ...]:
-    """Resume is a set difference: the shards of the plan that have no file.
+def missing_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> list[int]:
+    """Resume is a set difference: the numbers of the shards of the plan that have no file.
 
     Raises
     ------
@@ -58,15 +64,15 @@ def missing_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> tuple[Shard
         A shard file is damaged, or of another run.
     """
     todo = []
-    for shard in plan.shards:
-        path = paths.shard(shard.index)
+    for number in range(plan.shards):
+        path = paths.shard(number)
         if not path.exists():
-            todo.append(shard)
+            todo.append(number)
             continue
-        problem = check_shard(path, shard.index, fingerprint)
+        problem = check_shard(path, number, fingerprint)
         if problem:
             raise RunDirectoryError(f"{problem}; delete that file and run the command again")
-    return tuple(todo)
+    return todo
 
 
 def execute(
@@ -85,7 +91,7 @@ def execute(
     start = time.perf_counter()
     reports = []
     if todo:
-        for report in executor.run(todo):
+        for report in executor.run(map(plan.shard, todo)):
             reports.append(report)
             observer.shard_done(report)
         clean_staging(paths)  # of workers that died
@@ -108,7 +114,7 @@ def _index_is_good(paths: RunPaths) -> bool:
 
 def _close(plan: Plan, paths: RunPaths, reports: list[ShardReport], seconds: float) -> RunReport:
     """Count from the published files alone, and write failures.csv from them."""
-    summaries = [read_shard_summary(paths.shard(shard.index)) for shard in plan.shards]
+    summaries = [read_shard_summary(paths.shard(number)) for number in range(plan.shards)]
     listed = sum(s.listed for s in summaries)
     ok, failed = sum(s.ok for s in summaries), sum(s.failed for s in summaries)
     if listed != plan.listed or listed != ok + failed:
@@ -116,21 +122,22 @@ def _close(plan: Plan, paths: RunPaths, reports: list[ShardReport], seconds: flo
             f"{paths.root}: {plan.listed} samples in the source, {listed} in the shards, "
             f"{ok} ok + {failed} failed"
         )
-    failures = [f for s in summaries if s.failed for f in read_failures(paths.shard(s.shard))]
+    failures = _failures(paths, summaries)
     if reports or not paths.failures.exists():
-        write_atomically(paths, "failures.csv", _table(failures))
+        failures = _tabled(failures, paths)
+    reasons = Counter(failure.error for failure in failures)
     stages: Counter[str] = Counter()
     for report in reports:
         stages.update(report.seconds)
     done_now = sum(report.listed for report in reports)
     return RunReport(
         fingerprint=summaries[0].fingerprint,
-        shards=len(plan.shards),
+        shards=plan.shards,
         shards_done_now=len(reports),
         listed=listed,
         ok=ok,
         failed=failed,
-        failures=dict(Counter(failure.error for failure in failures)),
+        failures=dict(reasons),
         seconds=seconds,
         images_per_second=done_now / seconds if reports else 0.0,
         stage_seconds=dict(stages),
@@ -138,9 +145,17 @@ def _close(plan: Plan, paths: RunPaths, reports: list[ShardReport], seconds: flo
     )
 
 
-def _table(failures: list[Failure]) -> str:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("key", "sample", "stage", "error", "message"))
-    rows.writerows((f.key, f.sample, f.stage, f.error, f.message) for f in failures)
-    return text.getvalue()
+def _failures(paths: RunPaths, summaries: Iterable[ShardSummary]) -> Iterator[Failure]:
+    for summary in summaries:
+        if summary.failed:
+            yield from read_failures(paths.shard(summary.shard))
+
+
+def _tabled(failures: Iterable[Failure], paths: RunPaths) -> Iterator[Failure]:
+    """Write failures.csv on the way: there may be as many of them as samples."""
+    with atomic_file(paths, paths.failures.name) as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(("key", "sample", "stage", "error", "message"))
+        for f in failures:
+            rows.writerow((f.key, f.sample, f.stage, f.error, f.message))
+            yield f

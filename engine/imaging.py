@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from math import ceil, floor
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from engine.types import U1, Preprocessing, View
+from engine.types import U1, Box, Preprocessing, View
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -35,14 +36,62 @@ def decode(data: bytes, max_pixels: int) -> U1:
     if not data:
         raise UndecodableImage("empty", "the file is empty")
     form, (width, height) = _header(data)
-    if width * height > max_pixels:
-        raise UndecodableImage(
-            "oversized", f"{width}x{height} pixels; at most {max_pixels} are allowed (--max-pixels)"
-        )
+    _require_size(width, height, max_pixels)
     pixels = _decode_gif(data) if form == "GIF" else _decode(data)
     if pixels is None:
         raise UndecodableImage("undecodable", "the image data is truncated or damaged")
     return pixels
+
+
+def pixels_of(data: bytes | U1, max_pixels: int) -> U1:
+    """The (height,width,3) RGB pixels of what a reader gave.
+
+    Raises
+    ------
+    UndecodableImage
+        See :func:`decode`; pixels can be too many as well.
+    """
+    if isinstance(data, bytes):
+        return decode(data, max_pixels)
+    height, width = data.shape[:2]
+    _require_size(width, height, max_pixels)
+    return data
+
+
+def view_of(
+    data: bytes | U1, box: Box | None, preprocessing: Preprocessing, max_pixels: int
+) -> View:
+    """The network's view of what a reader gave, or of the part in a box.
+
+    The part is every whole pixel that the box touches. `image_size` and `crop` of the
+    view are those of the whole picture.
+
+    Raises
+    ------
+    UndecodableImage
+        See :func:`decode`, or the box lies outside the picture.
+    """
+    pixels = pixels_of(data, max_pixels)
+    if box is None:
+        return view(pixels, preprocessing)
+    height, width = pixels.shape[:2]
+    top, left = max(floor(box[0]), 0), max(floor(box[1]), 0)
+    bottom, right = min(ceil(box[2]), height), min(ceil(box[3]), width)
+    if top >= bottom or left >= right:
+        x0, y0, x1, y1 = box[1], box[0], box[3], box[2]
+        raise UndecodableImage(
+            "box outside", f"the box {x0:g},{y0:g},{x1:g},{y1:g} is outside {width}x{height} pixels"
+        )
+    seen = view(np.ascontiguousarray(pixels[top:bottom, left:right]), preprocessing)
+    y0, x0, y1, x1 = seen.crop
+    return View(seen.pixels, (height, width), (y0 + top, x0 + left, y1 + top, x1 + left))
+
+
+def _require_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise UndecodableImage(
+            "oversized", f"{width}x{height} pixels; at most {max_pixels} are allowed (--max-pixels)"
+        )
 
 
 def _decode(data: bytes) -> U1 | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from engine.errors import RunDirectoryError, storage_error
-from engine.types import RunPaths
+from engine.types import LISTING_STAGED, RunPaths
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,11 @@ def open_run_directory(paths: RunPaths, manifest: Manifest) -> bool:
         It holds another run (the differences are named), or something that is no run,
         or it cannot be written.
     """
+    require_usable(paths)
     try:
         if paths.run_json.exists():
             _require_same(paths, read_manifest(paths), manifest)
             return True
-        if paths.root.exists() and not _is_blank(paths):
-            raise RunDirectoryError(
-                f"{paths.root}: not empty and not a run directory; give --out another one"
-            )
         paths.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(error, paths.root) from error
@@ -80,9 +78,27 @@ def open_run_directory(paths: RunPaths, manifest: Manifest) -> bool:
     return False
 
 
+def require_usable(paths: RunPaths) -> None:
+    """Refuse a directory that holds something that is no run.
+
+    Raises
+    ------
+    RunDirectoryError
+        It does, or it is no directory.
+    """
+    try:
+        if paths.root.exists() and not (paths.run_json.exists() or _is_blank(paths)):
+            raise RunDirectoryError(
+                f"{paths.root}: not empty and not a run directory; give --out another one"
+            )
+    except OSError as error:
+        raise storage_error(error, paths.root) from error
+
+
 def _is_blank(paths: RunPaths) -> bool:
     """Nothing in it but what a run that was killed while it began may leave."""
-    return all(entry.name.startswith(".run.json.") for entry in paths.root.iterdir())
+    left = (".run.json.", LISTING_STAGED)
+    return all(entry.name.startswith(left) for entry in paths.root.iterdir())
 
 
 def _write(paths: RunPaths, manifest: Manifest) -> None:
@@ -92,17 +108,26 @@ def _write(paths: RunPaths, manifest: Manifest) -> None:
 
 def write_atomically(paths: RunPaths, name: str, text: str) -> None:
     """Write a small file of the run so that it is there whole or not at all."""
+    with atomic_file(paths, name) as stream:
+        stream.write(text)
+
+
+@contextmanager
+def atomic_file(paths: RunPaths, name: str) -> Iterator[TextIO]:
+    """A text file of the run that is there whole, or not at all if the block raises."""
     temporary = paths.root / f".{name}.{os.getpid()}"
     try:
         with temporary.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(paths.root / name)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        raise storage_error(error, paths.root) from error
+        if isinstance(error, OSError):
+            raise storage_error(error, paths.root) from error
+        raise
 
 
 def _require_same(paths: RunPaths, stored: Manifest, wanted: Manifest) -> None:
@@ -121,7 +146,7 @@ def _require_same(paths: RunPaths, stored: Manifest, wanted: Manifest) -> None:
 
 def _difference(name: str, before: Any, after: Any) -> str:
     if name == "source":
-        return "the source's files are others, or of other sizes or labels"
+        return "the source's files are others, or of other sizes, labels or boxes"
     return f"{name}: {_short(before)} there, {_short(after)} now"
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from engine.clock import Clock
 from engine.heatmaps import heatmaps
-from engine.imaging import UndecodableImage, decode, luminance, view
+from engine.imaging import UndecodableImage, luminance, view_of
 from engine.protocols import ForwardPass, Method, Network, Reader, Sink
 from engine.smoothing import plain_maps, smoothed_maps
 from engine.targets import Targets, softmax, top_classes
@@ -105,7 +105,7 @@ def _with_target(
 
 def _read(
     samples: Iterator[Sample], reader: Reader, failures: list[Failure]
-) -> list[tuple[Sample, bytes]]:
+) -> list[tuple[Sample, bytes | U1]]:
     files = []
     for sample in samples:
         try:
@@ -117,13 +117,13 @@ def _read(
 
 
 def _decode(
-    files: list[tuple[Sample, bytes]], parts: Parts, failures: list[Failure]
+    files: list[tuple[Sample, bytes | U1]], parts: Parts, failures: list[Failure]
 ) -> list[tuple[Sample, View]]:
     pictures = []
     for sample, data in files:
         try:
-            pixels = decode(data, parts.max_pixels)
-            pictures.append((sample, view(pixels, parts.preprocessing)))
+            seen = view_of(data, sample.box, parts.preprocessing, parts.max_pixels)
+            pictures.append((sample, seen))
         except UndecodableImage as error:
             failures.append(Failure(sample.key, sample.index, "decode", error.reason, str(error)))
     return pictures

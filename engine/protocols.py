@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from engine.types import F4, I4, Failure, LayerInfo, ResultBatch, Sample, Shard, ShardReport
+from engine.types import F4, I4, U1, Failure, LayerInfo, ResultBatch, Sample, Shard, ShardReport
 
 
 class Reader(Protocol):
-    """A source of images."""
+    """A source of images.
+
+    Each worker builds its own: the constructor does not look at the source, and `read`
+    needs nothing but the sample.
+    """
 
     def samples(self) -> Iterator[Sample]:
         """List the source, always in the same order.
@@ -26,8 +30,8 @@ class Reader(Protocol):
         """
         ...
 
-    def read(self, sample: Sample) -> bytes:
-        """Return the encoded image.
+    def read(self, sample: Sample) -> bytes | U1:
+        """Return the encoded image, or (H,W,3) RGB pixels where the source holds pixels.
 
         Raises
         ------
@@ -218,6 +222,8 @@ class Executor(Protocol):
 
     def run(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
         """Yield one report for each shard, as they finish.
+
+        Shards are taken when there is a worker for them: together they do not fit in memory.
 
         Raises
         ------

@@ -16,11 +16,13 @@ import numpy.typing as npt
 F4 = npt.NDArray[np.float32]
 I4 = npt.NDArray[np.int32]
 U1 = npt.NDArray[np.uint8]
+Box = tuple[float, float, float, float]  # y0, x0, y1, x1 in pixels of the picture
 
 NO_LABEL = -1
 AUTO = "auto"  # the name of the layer that is chosen for the user
 TOO_LARGE = 8  # flag: an activation that is saved as infinity; the other flags are the kernels'
 TOP = 5  # classes kept as the prediction
+LISTING_STAGED = ".listing-"  # how the name of a listing that is being written begins
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Sample:
     index: int  # position in the listing
     label: int  # class given by the source, NO_LABEL where there is none
     location: str  # where the reader finds it
-    size: int  # bytes
+    size: int  # bytes, -1 where the listing does not know
+    box: Box | None = None  # the part to look at, None: all of it
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class View:
 
     pixels: U1  # (H,W,3) RGB
     image_size: tuple[int, int]  # height, width of the picture
-    crop: tuple[float, float, float, float]  # y0, x0, y1, x1 of the view in the picture's pixels
+    crop: Box  # where the view lies in the picture
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,11 @@ class RunPaths:
     def run_json(self) -> Path:
         """What the run is."""
         return self.root / "run.json"
+
+    @property
+    def listing(self) -> Path:
+        """Every sample of the source, in order."""
+        return self.root / "listing.zip"
 
     @property
     def shards(self) -> Path:

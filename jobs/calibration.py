@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from engine.errors import RunDirectoryError, SourceError
-from engine.imaging import UndecodableImage, decode, view
+from engine.imaging import UndecodableImage, view_of
 from engine.manifest import write_atomically
 from engine.planning import Plan
 from engine.protocols import Method, Network, Reader
@@ -147,13 +147,12 @@ def views_of_source(
 
     The first ones would all be of one class where folders are classes.
     """
-    samples = list(plan.samples())
-    chosen = np.unique(np.linspace(0, len(samples) - 1, 2 * IMAGES).astype(int))
+    chosen = np.unique(np.linspace(0, plan.listed - 1, 2 * IMAGES).astype(int))
     views = []
     for number in np.random.RandomState(0).permutation(chosen):
         with suppress(OSError, UndecodableImage):
-            pixels = decode(reader.read(samples[number]), max_pixels)
-            views.append(view(pixels, preprocessing))
+            sample = plan.sample(int(number))
+            views.append(view_of(reader.read(sample), sample.box, preprocessing, max_pixels))
     return views
 
 

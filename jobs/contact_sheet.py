@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 
 from engine.analysis.run import Run
 from engine.config import RunConfig
-from engine.imaging import decode
+from engine.imaging import pixels_of
+from engine.listing import Listing
 from engine.types import F4, U1
 from jobs.class_names import ClassName, class_names
-from jobs.wiring import make_reader
+from jobs.listing import make_reader
 from kernels import JET, overlay
 
 COLUMNS = 3  # pairs of pictures in a row
@@ -24,12 +25,11 @@ MOST = 30  # images on one sheet
 INCHES = 2.2
 
 
-def draw_contact_sheet(run: Run, path: Path) -> None:
+def draw_contact_sheet(run: Run, listing: Listing, path: Path) -> None:
     """Draw the first images of a run, each beside its overlay, into a PNG file."""
     config = RunConfig(**run.config)
     reader, name_of = make_reader(config), class_names(config)
-    samples = list(reader.samples())
-    count = min(len(run.keys), MOST)
+    count = min(len(run), MOST)
     columns = min(COLUMNS, count)
     rows = ceil(count / columns)
     figure = Figure(figsize=(columns * 2 * INCHES, rows * INCHES * 1.15), layout="constrained")
@@ -39,8 +39,9 @@ def draw_contact_sheet(run: Run, path: Path) -> None:
         axis.set_axis_off()
     maps = run.cam(run.layers[-1])[:count, 0]
     for i in range(count):
-        data = reader.read(samples[run["sample"][i]])
-        picture = _seen(decode(data, config.max_pixels), run["crop"][i])
+        (sample,) = listing.read(int(run["sample"][i]), int(run["sample"][i]) + 1)
+        data = reader.read(sample)
+        picture = _seen(pixels_of(data, config.max_pixels), run["crop"][i])
         axes[2 * i].imshow(picture)
         axes[2 * i + 1].imshow(overlay(maps[i], picture, JET))
         _caption(axes[2 * i], axes[2 * i + 1], run, i, name_of)
@@ -55,7 +56,7 @@ def _seen(pixels: U1, crop: F4) -> U1:
 
 
 def _caption(picture: Axes, heat: Axes, run: Run, i: int, name_of: ClassName) -> None:
-    name = Path(run.keys[i]).name
+    name = Path(bytes(run["key"][i]).decode()).name
     picture.set_title(name if len(name) <= 24 else name[:23] + "…", fontsize=8)
     target, score = int(run["target"][i, 0]), float(run["score"][i, 0])
     heat.set_title(f"{name_of(target)} {score:.2f}", fontsize=8)

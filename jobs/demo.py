@@ -9,7 +9,9 @@ import click
 
 from engine.config import RunConfig
 from engine.errors import ConfigError
+from engine.listing import Listing
 from engine.results import open_run
+from engine.types import RunPaths
 from jobs.extract import run_extract
 from jobs.terminal import make_console
 
@@ -27,18 +29,19 @@ RUNS = Path("runs")
 
 
 @click.command()
-@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.argument("source", required=False)
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory.")
-def demo(source: Path | None, out: Path | None) -> None:
+def demo(source: str | None, out: Path | None) -> None:
     """Show where EfficientNet-Lite0 looks in photographs, SOURCE's or a few well-known ones.
 
     Two Ray workers compute Grad-CAMs into a run directory; a contact sheet shows each
     picture, its heatmap and the predicted class.
     """
     console = make_console()
-    root = out or (RUNS / "demo" if source is None else RUNS / f"demo-{source.resolve().name}")
+    name = "demo" if source is None else f"demo-{Path(source).resolve().name}"
+    root = out or RUNS / name
     config = RunConfig(
-        source=str(source or example_photographs(RUNS / "photographs")),
+        source=source or str(example_photographs(RUNS / "photographs")),
         model="efficientnet_lite0",
         out=str(root),
         workers=2,
@@ -51,7 +54,7 @@ def demo(source: Path | None, out: Path | None) -> None:
         from jobs.contact_sheet import draw_contact_sheet
 
         with open_run(root) as run:
-            draw_contact_sheet(run, sheet)
+            draw_contact_sheet(run, Listing(RunPaths(root).listing), sheet)
     console.print(f"look at {sheet}", style="bold")
 
 
@@ -64,6 +67,7 @@ def example_photographs(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in PHOTOGRAPHS:
         link = folder / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(shipped / name)
+        if not link.is_symlink() or link.readlink() != shipped / name:
+            link.unlink(missing_ok=True)
+            link.symlink_to(shipped / name)
     return folder

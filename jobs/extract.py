@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -14,7 +15,7 @@ from rich.table import Table
 from engine.config import RunConfig
 from engine.driver import RunReport, execute
 from engine.errors import Interrupted, RunDirectoryError, TooManyFailures
-from engine.manifest import open_run_directory
+from engine.listing import Listing
 from engine.results import open_run
 from engine.types import RunPaths
 from engine.workers.threads import limit_threads
@@ -53,13 +54,14 @@ def run_extract(config: RunConfig, console: Console) -> RunReport:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     limit_threads(driver_threads(config))
-    prepared = prepare(config)
-    resumed = open_run_directory(prepared.paths, prepared.manifest)
-    if prepared.calibration is not None:
-        if not resumed:
-            write_calibration(prepared.paths, prepared.calibration)
-        print_agreement(prepared.calibration, console)
     with ProgressDisplay(console) as display:
+        prepared = prepare(config, display.listing)
+        if not prepared.listed:
+            print_listing(prepared.plan.listing, config.source, console)
+        if prepared.calibration is not None:
+            if not prepared.resumed:
+                write_calibration(prepared.paths, prepared.calibration)
+            print_agreement(prepared.calibration, console)
         report = execute(
             prepared.plan,
             make_executor(prepared),
@@ -81,6 +83,16 @@ def run_extract(config: RunConfig, console: Console) -> RunReport:
             f"{config.max_failed} allows; see {prepared.paths.failures}"
         )
     return report
+
+
+def print_listing(listing: Listing, source: str, console: Console) -> None:
+    """Say of when the listing is, and whether the source looks changed since."""
+    try:
+        changed = Path(source).stat().st_mtime > listing.created.timestamp()
+    except OSError:  # the failures will tell
+        changed = False
+    note = f"; {source} has changed since, and this run does not see it" if changed else ""
+    console.print(f"{len(listing)} images as listed on {listing.created:%Y-%m-%d %H:%M} UTC{note}")
 
 
 def print_report(report: RunReport, paths: RunPaths, console: Console) -> None:
@@ -109,7 +121,8 @@ def print_predictions(config: RunConfig, console: Console) -> None:
     with open_run(config.out) as run:
         shown = slice(0, SHOWN)
         classes, scores = run["top_class"][shown, 0], run["top_score"][shown, 0]
-        for key, number, score in zip(run.keys[shown], classes, scores, strict=True):
+        keys = [key.decode() for key in run["key"][shown].tolist()]
+        for key, number, score in zip(keys, classes, scores, strict=True):
             table.add_row(printable(key), name_of(int(number)), f"{score:.2f}")
         if len(run) > SHOWN:
             table.add_row(f"and {len(run) - SHOWN} more", "", "")

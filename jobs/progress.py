@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.status import Status
 
 from engine.planning import Plan
-from engine.types import Shard, ShardReport
+from engine.types import Sample, ShardReport
 
 LINE_EVERY = 10.0  # seconds between plain lines
+COUNT_EVERY = 1024  # samples between looks at the clock
 
 
 class ProgressDisplay:
@@ -18,6 +21,7 @@ class ProgressDisplay:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._status: Status | None = None
         self._bar: Progress | None = None
         self._failed = self._done = self._shards = 0
         self._last_line = time.monotonic()
@@ -27,15 +31,27 @@ class ProgressDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end_status()
         if self._bar is not None:
             self._bar.stop()
 
-    def started(self, plan: Plan, todo: tuple[Shard, ...]) -> None:
+    def listing(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """Hand samples on, and say how many there are so far."""
+        if self._console.is_terminal:
+            self._status = self._console.status("listing the source")
+            self._status.start()
+        for number, sample in enumerate(samples, 1):
+            if number % COUNT_EVERY == 0:
+                self._counted(number)
+            yield sample
+        self._end_status()
+
+    def started(self, plan: Plan, todo: Sequence[int]) -> None:
         """Show what there is to do, and what was done before."""
         self._total = plan.listed
-        self._shards_total = len(plan.shards)
-        self._shards = len(plan.shards) - len(todo)
-        self._done = plan.listed - sum(len(s.samples) for s in todo)
+        self._shards_total = plan.shards
+        self._shards = plan.shards - len(todo)
+        self._done = plan.listed - sum(map(plan.samples_in, todo))
         if self._shards:
             self._console.print(f"resuming: {self._shards} of {self._shards_total} shards are done")
         if todo and self._console.is_terminal:
@@ -52,6 +68,18 @@ class ProgressDisplay:
         elif self._due():
             self._last_line = time.monotonic()
             self._console.print(f"{self._done}/{self._total} images, {self._note()}{self._left()}")
+
+    def _counted(self, number: int) -> None:
+        note = f"listing: {number} images"
+        if self._status is not None:
+            self._status.update(note)
+        elif time.monotonic() - self._last_line >= LINE_EVERY:
+            self._last_line = time.monotonic()
+            self._console.print(note)
+
+    def _end_status(self) -> None:
+        if self._status is not None:
+            self._status.stop()
 
     def _start_bar(self) -> None:
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from engine.errors import RunDirectoryError
+from engine.listing import Listing
 from engine.manifest import read_manifest
 from engine.results import ShardSummary, check_shard, read_shard_summary
 from engine.types import RunPaths
@@ -25,6 +27,7 @@ def status(run: Path) -> None:
     table = Table(show_header=False, box=None)
     table.add_row("run", f"{paths.root}  ({manifest.fingerprint[:12]})")
     table.add_row("source", str(config["source"]))
+    table.add_row("listing", _listing(paths))
     table.add_row("model", f"{config['model']}, {config['method']}, {config['target']}")
     table.add_row("shards", f"{len(done)} of {manifest.plan['shards']} done")
     table.add_row("images", f"{listed} of {manifest.plan['samples']} done, {failed} of them failed")
@@ -33,6 +36,14 @@ def status(run: Path) -> None:
     state = "complete" if complete else "incomplete; the same extract command resumes it"
     table.add_row("state", state)
     make_console().print(table)
+
+
+def _listing(paths: RunPaths) -> str:
+    try:
+        listing = Listing(paths.listing)
+    except RunDirectoryError as error:
+        return str(error)
+    return f"{len(listing)} images, {listing.created:%Y-%m-%d %H:%M} UTC"
 
 
 def published(paths: RunPaths, shards: int, fingerprint: str) -> list[ShardSummary]:

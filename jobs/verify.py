@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from engine.errors import RunDirectoryError
+from engine.listing import Listing, listing_digest
 from engine.manifest import Manifest, read_manifest
 from engine.results import check_shard, open_run, read_shard_summary
 from engine.types import RunPaths
@@ -27,6 +28,7 @@ def verify(run: Path, deep: bool) -> None:
     paths = RunPaths(run)
     manifest = read_manifest(paths)
     console = make_console()
+    _require_listing(paths, manifest, deep)
     problems = [
         problem
         for number in range(manifest.plan["shards"])
@@ -44,6 +46,13 @@ def verify(run: Path, deep: bool) -> None:
     open_run(run).close()
     how = "every byte read" if deep else "counts and fingerprints"
     console.print(f"{run}: {listed} listed = {ok} ok + {failed} failed; all shards good ({how})")
+
+
+def _require_listing(paths: RunPaths, manifest: Manifest, deep: bool) -> None:
+    listing = Listing(paths.listing)
+    digest = listing_digest(listing) if deep else listing.facts.digest
+    if digest != manifest.numbers["source"]:
+        raise RunDirectoryError(f"{paths.listing}: of another run than {paths.run_json.name}")
 
 
 def _account(paths: RunPaths, manifest: Manifest) -> tuple[int, int, int]:

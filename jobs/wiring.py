@@ -7,21 +7,19 @@ before, and ``--help`` should not load a network library.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.config import RunConfig
 from engine.errors import ConfigError, ModelError
-from engine.manifest import Manifest
+from engine.manifest import Manifest, open_run_directory, require_usable
 from engine.planning import Plan, make_plan
-from engine.protocols import Executor, Reader, ShardRunner, Sink
-from engine.types import NO_LABEL, LayerInfo, Quantization, RunPaths
+from engine.protocols import Executor, ShardRunner, Sink
+from engine.types import LayerInfo, Quantization, RunPaths
 from engine.writers import codec
-from engine.writers.schema import SCHEMA_VERSION, DatasetSpec, dataset_specs
+from engine.writers.schema import DatasetSpec, dataset_specs
 from jobs.calibration import (
     Calibration,
     calibrate_on_source,
@@ -30,22 +28,12 @@ from jobs.calibration import (
 )
 from jobs.class_names import class_names
 from jobs.explaining import bound_method, method_of, require_explainable
+from jobs.listing import Watch, listing_of, make_reader
+from jobs.manifest import make_manifest
 from jobs.system import ready_libraries
 
 if TYPE_CHECKING:
     from engine.models.definition import NetworkDefinition
-
-LIBRARIES = (
-    "mxnet",
-    "numpy",
-    "numba",
-    "opencv-python-headless",
-    "pillow",
-    "h5py",
-    "onnx",
-    "ray",
-    "shardcam",
-)
 
 
 @dataclass(frozen=True)
@@ -58,6 +46,8 @@ class Prepared:
     layers: tuple[LayerInfo, ...]
     read: tuple[LayerInfo, ...]  # whose activations are saved
     calibration: Calibration | None  # of an int8 run
+    resumed: bool  # the run directory held this run already
+    listed: bool  # by this command; False if the run directory held the listing
 
     @property
     def paths(self) -> RunPaths:
@@ -78,23 +68,33 @@ class WorkerOrder:
     key_bytes: int
 
 
-def prepare(config: RunConfig) -> Prepared:
-    """List the source, load the model, resolve layers and targets; writes nothing.
+def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
+    """Load the model, resolve layers and targets, list the source, open the run directory.
+
+    A run that is refused leaves no trace. The source is listed once for a run: resuming
+    reads the listing that the run directory holds.
+
+    Parameters
+    ----------
+    watch
+        Is handed the samples as they are listed, and hands them on.
 
     Raises
     ------
     ShardcamError
-        Anything about the model, the source or the options that cannot work.
+        Anything about the model, the source, the options or the run directory that
+        cannot work.
     """
     _require_possible(config)
     codec.require(config.codec)
+    paths = RunPaths(Path(config.out))
+    require_usable(paths)
     ready_libraries()
     from engine.models.layers import class_count, resolve_layer
     from engine.targets import parse_targets
 
     method_of(config)
     class_names(config)  # a bad file should be told now, not after the work
-    plan = make_plan(make_reader(config).samples(), config.limit, config.shard_size)
     definition = _definition(config)
     wanted = (definition.input_name,) if method_of(config).whole else config.layer
     layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in wanted))
@@ -107,20 +107,17 @@ def prepare(config: RunConfig) -> Prepared:
     if read and not {"activations", "pooled"} & set(config.save):
         raise ConfigError("--activation-layer: add activations or pooled to --save")
     read = (read or layers) if {"activations", "pooled"} & set(config.save) else ()
-    classes = class_count(definition)
-    targets = parse_targets(config.target, classes)
+    targets = parse_targets(config.target, class_count(definition))
     require_explainable(config, layers)
-    if targets.kind == "label" and not any(s.label != NO_LABEL for s in plan.samples()):
-        raise ConfigError("--target label: no sample has a label; see --label-from-folder")
-    calibration = _calibration(config, definition, layers, read, plan)
-    manifest = Manifest(
-        config=config.absolute().model_dump(mode="json"),
-        numbers=_numbers(config, plan, definition, layers, read)
-        | ({"calibration": calibration.digest} if calibration else {}),
-        plan={"samples": plan.listed, "shards": len(plan.shards), "shard_size": plan.shard_size},
-        versions={name: _version(name) for name in LIBRARIES},
-    )
-    return Prepared(config, manifest, plan, layers, read, calibration)
+    with listing_of(config, watch) as listing:
+        listed = listing.path != paths.listing
+        if targets.kind == "label" and not listing.facts.labelled:
+            raise ConfigError("--target label: no sample has a label; see --label-from-folder")
+        plan = make_plan(listing, config.shard_size)
+        calibration = _calibration(config, definition, layers, read, plan)
+        manifest = make_manifest(config, plan, definition, layers, read, calibration)
+        resumed = open_run_directory(paths, manifest)
+    return Prepared(config, manifest, plan, layers, read, calibration, resumed, listed)
 
 
 def worker_order(prepared: Prepared) -> WorkerOrder:
@@ -132,7 +129,7 @@ def worker_order(prepared: Prepared) -> WorkerOrder:
         layers=tuple(info.name for info in prepared.layers),
         read=prepared.read,
         quantization=prepared.calibration.quantization if prepared.calibration else None,
-        key_bytes=prepared.plan.key_bytes,
+        key_bytes=prepared.plan.listing.facts.key_bytes,
     )
 
 
@@ -236,14 +233,6 @@ def _definition(config: RunConfig) -> NetworkDefinition:
     return replace(definition, preprocessing=changed)
 
 
-def make_reader(config: RunConfig) -> Reader:
-    """The reader of the source."""
-    from engine.imaging import EXTENSIONS
-    from engine.readers.folder import FolderReader
-
-    return FolderReader(Path(config.source), EXTENSIONS, config.label_from_folder)
-
-
 def _sink(order: WorkerOrder, specs: tuple[DatasetSpec, ...]) -> Sink:
     """The shard files, behind the pictures: what commits last is what counts."""
     from engine.writers.background import BackgroundSink
@@ -256,14 +245,6 @@ def _sink(order: WorkerOrder, specs: tuple[DatasetSpec, ...]) -> Sink:
     if "overlays" not in order.config.save:
         return BackgroundSink(shards)
     return BackgroundSink(TeeSink(OverlaySink(paths, order.config.overlay_norm), shards))
-
-
-def _version(name: str) -> str:
-    """Of an installed distribution; MXNet has one for each kind of device."""
-    for variant in (name, f"{name}-cu117", f"{name}-cu112"):
-        with suppress(PackageNotFoundError):
-            return version(variant)
-    return "unknown"
 
 
 def _require_possible(config: RunConfig) -> None:
@@ -296,31 +277,3 @@ def _calibration(
     return calibrate_on_source(
         definition, names, bound_method(config), views, read=_only_read(names, read)
     )
-
-
-def _numbers(
-    config: RunConfig,
-    plan: Plan,
-    definition: NetworkDefinition,
-    layers: tuple[LayerInfo, ...],
-    read: tuple[LayerInfo, ...],
-) -> dict[str, Any]:
-    """All that changes the numbers in the output files; its hash is the fingerprint."""
-    return {
-        "schema": SCHEMA_VERSION,
-        "model": definition.digest(),
-        "preprocessing": asdict(definition.preprocessing),
-        "layer": [info.name for info in layers],
-        "activation_layer": [info.name for info in read],
-        "activation_dtype": config.activation_dtype,
-        "method": config.method,
-        "smooth": list(config.smooth),
-        "fuse": config.fuse,
-        "target": config.target,
-        "precision": config.precision,
-        "max_pixels": config.max_pixels,
-        "save": list(config.save),
-        "overlay_norm": config.overlay_norm,
-        "source": plan.listing,
-        "shard_size": plan.shard_size,
-    }

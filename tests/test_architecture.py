@@ -17,9 +17,13 @@ ONLY_IN = {  # library: where it may be imported
         "engine/writers/index.py",
         "engine/results.py",
         "engine/analysis/",
+        "engine/readers/hdf5.py",
     ),
     "pandas": ("engine/analysis/table.py", "engine/analysis/samples.py"),
     "xarray": ("engine/analysis/labelled.py", "engine/analysis/samples.py"),
+    "fsspec": ("engine/files.py",),
+    "aiohttp": ("engine/files.py",),
+    "pyarrow": ("engine/readers/parquet.py",),
     "numba": ("kernels/",),
     "onnx": ("engine/models/onnx/",),
 }

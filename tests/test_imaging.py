@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.imaging import UndecodableImage, decode, view
+from engine.imaging import UndecodableImage, decode, view, view_of
 from engine.types import Preprocessing
 
 RNG = np.random.RandomState(0)
@@ -123,3 +123,15 @@ def test_pad_fills_with_the_mean_colour():
     np.testing.assert_array_equal(seen.pixels[8:45], PICTURE)
     assert seen.pixels[0, 0].tolist() == [1, 127, 255]
     assert seen.crop == (-8, 0, 45, 53)
+
+
+def test_a_box_beyond_the_picture_is_cut_and_one_outside_fails():
+    picture = np.random.RandomState(0).randint(0, 256, (20, 30, 3), np.uint8)
+    whole = Preprocessing(20, 30, (0.0,) * 3, (1.0,) * 3, "squash")
+    seen = view_of(picture, (-5.0, -5.0, 100.0, 100.0), whole, 10**6)
+    np.testing.assert_array_equal(seen.pixels, picture)
+    assert seen.crop == (0, 0, 20, 30)
+    with pytest.raises(UndecodableImage, match="the box 30,0,40,5 is outside 30x20 pixels"):
+        view_of(picture, (0.0, 30.0, 5.0, 40.0), whole, 10**6)
+    with pytest.raises(UndecodableImage, match="at most 599 are allowed"):
+        view_of(picture, None, whole, 599)

@@ -1,4 +1,4 @@
-"""A folder tree of image files, or one image file."""
+"""A folder tree of image files, those that match a pattern, or one image file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine import files
 from engine.errors import SourceError
+from engine.readers.finding import Found, Pattern, find_files
+from engine.readers.location import key_text, listing
 from engine.types import NO_LABEL, Sample
-
-RUN_MARK = "run.json"
 
 
 class FolderReader:
@@ -22,27 +23,37 @@ class FolderReader:
     Parameters
     ----------
     root
-        The folder, or a single image file.
+        The folder, or a single image file; a path or a URL.
     extensions
         Lower-case file name endings that count as images.
     label_from_folder
         Take the first folder below `root` as the class: the number it is named by, if
         all are numbers, else its position in sorted order.
+    pattern
+        What a key must match to be listed.
     """
 
     def __init__(
-        self, root: Path, extensions: tuple[str, ...], label_from_folder: bool = False
+        self,
+        root: str | os.PathLike[str],
+        extensions: tuple[str, ...],
+        label_from_folder: bool = False,
+        pattern: Pattern | None = None,
     ) -> None:
-        self._root = root
+        self._root = os.fspath(root)
         self._extensions = extensions
         self._label_from_folder = label_from_folder
+        self._pattern = pattern
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see :class:`engine.protocols.Reader`."""
         found = sorted(self._files())
         if not found:
             known = " ".join(self._extensions)
-            raise SourceError(f"{self._root}: no image file in it (looked for {known})")
+            where = f"{self._root}: no image file in it"
+            if self._pattern is not None:
+                where += " matches the pattern"
+            raise SourceError(f"{where} (looked for {known})")
         labels = self._labels([key for key, _, _ in found])
         for index, (key, path, size) in enumerate(found):
             label = labels.get(key.partition("/")[0], NO_LABEL)
@@ -50,30 +61,20 @@ class FolderReader:
 
     def read(self, sample: Sample) -> bytes:
         """Return the file's bytes; see :class:`engine.protocols.Reader`."""
-        path = Path(sample.location)
-        if not path.is_file() and path.exists():
-            raise OSError("not a regular file")  # a pipe would wait for ever
-        return path.read_bytes()
+        return files.read(sample.location)
 
-    def _files(self) -> Iterator[tuple[str, str, int]]:
+    def _files(self) -> Iterator[Found]:
         """Key, path and size of every image file."""
-        if self._root.is_file():
-            file = self._root.resolve()
-            yield _key(file.name), str(file), _size(str(file))
+        if files.is_url(self._root):
+            single = self._root.lower().endswith(self._extensions)
+        else:
+            single = Path(self._root).is_file()
+        if not single:
+            yield from find_files(self._root, self._extensions, self._pattern)
             return
-        if not self._root.is_dir():
-            raise SourceError(f"{self._root}: no such file or folder")
-        root = str(self._root.resolve())
-        for folder, subfolders, files in os.walk(root, onerror=_unreadable):
-            if RUN_MARK in files:  # a run directory: its overlays are no source
-                subfolders.clear()
-                continue
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            for name in files:
-                if name.lower().endswith(self._extensions) and not name.startswith("."):
-                    path = os.path.join(folder, name)
-                    key = os.path.relpath(path, root).replace(os.sep, "/")
-                    yield _key(key), path, _size(path)
+        path = self._root if files.is_url(self._root) else os.path.realpath(self._root)
+        with listing(self._root):
+            yield key_text(path.rpartition("/")[2]), path, files.size(path)
 
     def _labels(self, keys: list[str]) -> dict[str, int]:
         if not self._label_from_folder:
@@ -93,19 +94,3 @@ class FolderReader:
 
 def _is_number(name: str) -> bool:
     return name.isascii() and name.isdigit() and len(name) < 10
-
-
-def _key(name: str) -> str:
-    """A key is stored as UTF-8: bytes of a name that are not become ``\\xNN``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:  # a dangling link: the reader will say so when it is read
-        return -1
-
-
-def _unreadable(error: OSError) -> None:
-    raise SourceError(f"{error.filename}: {error.strerror}")

@@ -1,8 +1,9 @@
 """Shards on Ray actors, each with its own process, model and CPU cores.
 
 A call carries a shard descriptor in and a small report out; pixels and maps never
-enter Ray's object store.  Ray restarts nothing by itself: this driver knows which
-worker held which shard, and decides.
+enter Ray's object store.  Descriptors are taken as workers get free, so few are in
+memory.  Ray restarts nothing by itself: this driver knows which worker held which
+shard, and decides.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import ray
@@ -65,18 +67,20 @@ class RayExecutor:
     def __init__(self, build: Callable[[], ShardRunner], options: RayOptions) -> None:
         self._build = build
         self._options = options
-        self._queue: deque[Shard] = deque()
+        self._shards: Iterator[Shard] = iter(())
+        self._queue: deque[Shard] = deque()  # taken from the iterator, and with no worker yet
         self._leases: dict[Any, _Lease] = {}
         self._deaths: Counter[int | None] = Counter()
 
     def run(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
         """See :class:`engine.protocols.Executor`."""
-        self._queue.extend(shards)
+        self._shards = iter(shards)
         with _DeferredSignals() as signals:
             try:
                 _connect(self._options)
                 signals.install()
-                for _ in range(min(self._worker_count(), len(self._queue))):
+                self._queue.extend(islice(self._shards, self._worker_count()))
+                for _ in range(len(self._queue)):
                     self._start_worker()
                 while self._leases and not signals.pending:
                     ready, _ = ray.wait(list(self._leases), num_returns=1, timeout=_PATIENCE)
@@ -128,8 +132,8 @@ class RayExecutor:
             yield report
 
     def _hand_out(self, worker: Any) -> None:
-        if self._queue:
-            shard = self._queue.popleft()
+        shard = self._queue.popleft() if self._queue else next(self._shards, None)
+        if shard is not None:
             self._leases[worker.run.remote(shard)] = _Lease(worker, shard)
         else:
             ray.kill(worker)

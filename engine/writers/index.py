@@ -37,7 +37,6 @@ class _Part:
 
     source: str  # its name relative to the index
     summary: ShardSummary
-    specs: tuple[DatasetSpec, ...]
 
     def rows(self, spec: DatasetSpec) -> int:
         return self.summary.failed if spec.name.startswith(FAILURES) else self.summary.ok
@@ -57,13 +56,16 @@ def build_index(paths: RunPaths) -> Path:
     if not files:
         raise RunDirectoryError(f"{paths.shards}: no shard in it")
     fingerprint = read_shard_summary(files[0]).fingerprint
-    parts = [_read_part(path, paths.root, fingerprint) for path in files]
-    for path, part in zip(files, parts, strict=True):
-        if part.specs != parts[0].specs:
+    _, specs = _read_part(files[0], paths.root, fingerprint)
+    parts: list[_Part] = []
+    for path in files:
+        part, found = _read_part(path, paths.root, fingerprint)
+        if found != specs:
             raise RunDirectoryError(f"{path}: its datasets are unlike those of {files[0].name}")
+        parts.append(part)
     staged = StagedFile(paths, "index")
     with staged.guarded():
-        for spec in parts[0].specs:
+        for spec in specs:
             _map(staged.file, spec, parts)
         _describe(staged.file, parts)
         staged.seal()
@@ -80,7 +82,7 @@ def _number(path: Path) -> int:
     return int(path.stem.removeprefix("shard-"))
 
 
-def _read_part(path: Path, root: Path, fingerprint: str) -> _Part:
+def _read_part(path: Path, root: Path, fingerprint: str) -> tuple[_Part, tuple[DatasetSpec, ...]]:
     with reading(path) as file:
         summary = summarize(file, path)
         problem = shard_problem(file, summary, _number(path), fingerprint)
@@ -92,7 +94,7 @@ def _read_part(path: Path, root: Path, fingerprint: str) -> _Part:
         )
     if problem:
         raise RunDirectoryError(f"{path}: {problem}")
-    return _Part(path.relative_to(root).as_posix(), summary, specs)
+    return _Part(path.relative_to(root).as_posix(), summary), specs
 
 
 def _map(file: h5py.File, spec: DatasetSpec, parts: list[_Part]) -> None:

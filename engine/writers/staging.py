@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.errors import storage_error
-from engine.types import RunPaths
+from engine.types import LISTING_STAGED, RunPaths
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -56,7 +56,12 @@ class GuardedStream(io.FileIO):
 
 def staging_path(paths: RunPaths, stem: str) -> Path:
     """A name in the staging directory that no other writer has."""
-    return paths.staging / f"{stem}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}.h5"
+    return paths.staging / f"{stem}-{_writer()}.h5"
+
+
+def listing_staging_path(paths: RunPaths) -> Path:
+    """A name for a listing that is being written; it comes before there are any shards."""
+    return paths.root / f"{LISTING_STAGED}{_writer()}.zip"
 
 
 def fsync_directory(directory: Path) -> None:
@@ -96,7 +101,7 @@ def _publish_without_links(staged: Path, final: Path) -> bool:
 
 
 def clean_staging(paths: RunPaths, older_than: float = 86400.0) -> int:
-    """Remove what dead writers left in the staging directory.
+    """Remove what dead writers of shards, of the index and of the listing left.
 
     A file of this host goes when its process is gone.  A file of another host goes
     when nobody has written to it for `older_than` seconds.
@@ -107,7 +112,8 @@ def clean_staging(paths: RunPaths, older_than: float = 86400.0) -> int:
         How many files were removed.
     """
     try:
-        return sum(_remove_abandoned(path, older_than) for path in paths.staging.glob("*.h5"))
+        left = [*paths.staging.glob("*.h5"), *paths.root.glob(f"{LISTING_STAGED}*.zip")]
+        return sum(_remove_abandoned(path, older_than) for path in left)
     except OSError as error:
         raise storage_error(error, paths.shards) from error
 
@@ -125,6 +131,11 @@ def _abandoned(path: Path, older_than: float) -> bool:
     if writer and writer[1] == _host():
         return not _alive(int(writer[2]))
     return time.time() - path.stat().st_mtime > older_than
+
+
+def _writer() -> str:
+    """A part of a file name that tells who writes the file."""
+    return f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def _host() -> str:

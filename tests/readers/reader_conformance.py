@@ -1,12 +1,22 @@
 """What every reader must do; each reader's test calls these with a reader of its own."""
 
+from dataclasses import astuple
+
+import numpy as np
+
+from engine.imaging import pixels_of
+
 
 def check_listing(reader, count):
-    """The same samples in the same order each time, with unique keys and running indices."""
+    """The same samples in the same order each time, with unique keys and running indices,
+    of plain values, which can be saved as JSON."""
     listing = list(reader.samples())
     assert list(reader.samples()) == listing
     assert [sample.index for sample in listing] == list(range(count))
     assert len({sample.key for sample in listing}) == count
+    for sample in listing:
+        assert [type(v) for v in astuple(sample)[:5]] == [str, int, int, str, int]
+        assert sample.box is None or [type(v) for v in sample.box] == [float] * 4
     return listing
 
 
@@ -14,3 +24,11 @@ def check_content(reader, expected):
     """Each key's bytes are what was put in."""
     found = {sample.key: reader.read(sample) for sample in reader.samples()}
     assert found == expected
+
+
+def check_pixels(reader, pictures):
+    """The listing in its order gives these (H,W,3) pictures; a second reader's samples too."""
+    listing = check_listing(reader, len(pictures))
+    for sample, picture in zip(listing, pictures, strict=True):
+        np.testing.assert_array_equal(pixels_of(reader.read(sample), 10**8), picture)
+    return listing

@@ -11,6 +11,20 @@ def check_every_shard_is_reported_once(make, folder):
     assert sorted(report.shard for report in reports) == list(range(7))
 
 
+def check_shards_are_taken_as_workers_get_free(make, folder, workers=2):
+    taken = 0
+
+    def counted():
+        nonlocal taken
+        for shard in shards(12):
+            taken += 1
+            yield shard
+
+    for done, _ in enumerate(make(builder({}, folder)).run(counted()), 1):
+        assert taken <= done + workers
+    assert taken == 12
+
+
 def check_errors_of_ours_arrive_as_they_are(make, folder):
     with pytest.raises(ModelError, match=r"weights\.params: cut short"):
         list(make(builder({"start": "model error"}, folder)).run(shards(1)))

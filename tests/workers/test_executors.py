@@ -23,6 +23,7 @@ def on_ray(build):
     "check",
     [
         conformance.check_every_shard_is_reported_once,
+        conformance.check_shards_are_taken_as_workers_get_free,
         conformance.check_errors_of_ours_arrive_as_they_are,
         conformance.check_a_bug_is_not_swallowed,
     ],

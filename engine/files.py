@@ -1,0 +1,278 @@
+"""Bytes at a path: of this machine by plain system calls, at a URL through fsspec.
+
+What a reader needs and no more: a size, a whole file, a range of it, a stream, a
+listing.  Everything is opened for reading, nothing is cached on disk, and a range is
+never longer than the file, whatever a header claims.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from engine.errors import SourceError
+
+T = TypeVar("T")
+
+LARGEST = 1 << 30  # bytes of one image
+_PACKAGES = {  # scheme: what fsspec needs for it
+    "http": "aiohttp",
+    "https": "aiohttp",
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "memory": "fsspec",
+}
+_PAUSES = (0.25, 0.5, 1.0)  # seconds before each further try
+_BLOCK = 1 << 20  # bytes fetched at once by a stream
+_SECRET = re.compile(
+    r"credential|signature|secret|token|passw|access.?key|api.?key|^(auth|key|pwd|sig)$",
+    re.IGNORECASE,
+)
+_CONNECT, _SILENCE, _TOTAL = 10, 30, 300  # seconds until a server counts as gone
+
+
+def is_url(path: str) -> bool:
+    """Whether a path has a scheme."""
+    return "://" in path
+
+
+def require_url(url: str) -> None:
+    """Check that a URL can be used.
+
+    Raises
+    ------
+    SourceError
+        Its scheme is unknown, a package for it is missing, or it holds credentials.
+    """
+    scheme, _, rest = url.partition("://")
+    try:
+        parts = urlsplit(url)
+        names = [name for name, _ in parse_qsl(parts.query)]
+    except ValueError as error:
+        raise SourceError(f"a URL that cannot be read: {error}") from None
+    if "@" in rest.partition("/")[0] or any(_SECRET.search(name) for name in names):
+        raise SourceError(
+            f"a {scheme}:// URL with credentials in it: it would be stored with the run; give "
+            "them in the environment"
+        )
+    if scheme not in _PACKAGES:
+        raise SourceError(f"{url}: unknown scheme; known are {', '.join(_PACKAGES)}")
+    for package in ("fsspec", _PACKAGES[scheme]):
+        if find_spec(package) is None:
+            extra = "'shardcam[remote]'" if package in ("fsspec", "aiohttp") else package
+            raise SourceError(f"{url}: {scheme}:// needs {package}: pip install {extra}")
+
+
+def size(path: str) -> int:
+    """Bytes of a file.
+
+    Raises
+    ------
+    OSError
+        There is none, or it is no regular file.
+    """
+    if not is_url(path):
+        return _regular(path)
+    found = _fetch(path, lambda system: system.info(path))
+    if found.get("type") != "file" or found.get("size") is None:
+        raise OSError("its size cannot be known")
+    return int(found["size"])
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file that may be read.
+
+    Raises
+    ------
+    OSError
+        It cannot be known: the server does not answer.
+    """
+    if not is_url(path):
+        return Path(path).is_file()
+    try:
+        return size(path) >= 0
+    except (FileNotFoundError, PermissionError):  # S3 says the latter where it may not list
+        return False
+
+
+def read(path: str) -> bytes:
+    """Return a whole file.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, is no regular file, or is larger than `LARGEST`.
+    """
+    if is_url(path):
+        data: bytes = _fetch(path, lambda system: system.cat_file(path))
+        return data
+    length = _regular(path)  # a pipe would wait for ever
+    _require_image(length)
+    with Path(path).open("rb") as stream:
+        return stream.read(length)
+
+
+def read_range(path: str, offset: int, length: int) -> bytes:
+    """Return `length` bytes of a file from `offset` on.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, ends before, or so much is no image.
+    """
+    _require_image(length)
+    if is_url(path):
+        data: bytes = _fetch(
+            path, lambda system: system.cat_file(path, start=offset, end=offset + length)
+        )
+        if len(data) > length:
+            raise OSError("the server sends whole files only: it does not know byte ranges")
+    else:
+        held = _regular(path)
+        with Path(path).open("rb") as stream:
+            data = os.pread(stream.fileno(), max(min(length, held - offset), 0), offset)
+    if len(data) != length:
+        raise OSError(f"the file is cut short: {len(data)} of {length} bytes at {offset}")
+    return data
+
+
+def open_stream(path: str) -> BinaryIO:
+    """Open a file that can be read and sought in.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    length = size(path)
+    if is_url(path):
+        return io.BufferedReader(_RemoteFile(path, length), _BLOCK)
+    return Path(path).open("rb")
+
+
+def walk(url: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Folders below a URL: each one's URL, and its subfolders and files by name.
+
+    Subfolders that the caller removes are not entered.
+
+    Raises
+    ------
+    OSError
+        It cannot be listed.
+    """
+    system = _system(url)
+    try:
+        for folder, subfolders, files in system.walk(url, detail=True, on_error="raise"):
+            yield str(system.unstrip_protocol(folder)), subfolders, files
+    except Exception as error:
+        raise _as_os_error(error) from error
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file at a URL, by ranges."""
+
+    def __init__(self, path: str, length: int) -> None:
+        self._path = path
+        self._length = length
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
+        self._at = max(start + offset, 0)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(min(len(buffer), self._length - self._at), 0)
+        if count:
+            buffer[:count] = read_range(self._path, self._at, count)
+        self._at += count
+        return count
+
+
+def _require_image(length: int) -> None:
+    if length > LARGEST:
+        raise OSError(f"{length} bytes; an image has at most {LARGEST}")
+
+
+def _regular(path: str) -> int:
+    """Size of a regular file."""
+    try:
+        found = os.stat(path)
+    except ValueError as error:  # a NUL in it
+        raise OSError(str(error)) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("not a regular file")
+    return found.st_size
+
+
+def _system(url: str) -> Any:
+    """The file system behind a URL; fsspec keeps one for each kind."""
+    import fsspec
+
+    scheme = url.partition("://")[0]
+    if scheme not in ("http", "https"):
+        return fsspec.filesystem(scheme)
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=_TOTAL, sock_connect=_CONNECT, sock_read=_SILENCE)
+    return fsspec.filesystem(scheme, client_kwargs={"timeout": timeout})
+
+
+def _fetch(path: str, call: Callable[[Any], T]) -> T:
+    """Ask a server, a few times if need be."""
+    for pause in (*_PAUSES, None):
+        try:
+            return call(_system(path))
+        except Exception as found:  # each file system has exceptions of its own
+            error = _told(found)
+            if pause is None or _is_final(error):
+                raise _as_os_error(error) from error
+        time.sleep(pause)
+    raise AssertionError  # the last try returns or raises
+
+
+def _told(error: Exception) -> Exception:
+    """What a server said; fsspec calls all of that a missing file."""
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
+    return cause if isinstance(cause, Exception) else error
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether asking again is useless."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return 400 <= status < 500 and status not in (408, 429)
+    return isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
+
+
+def _as_os_error(error: Exception) -> OSError:
+    """One line, without queries of URLs: a redirection may carry a signature."""
+    status = getattr(error, "status", None)
+    if isinstance(error, FileNotFoundError) or status == 404:
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if isinstance(status, int):
+        return OSError(f"the server answers {status}")
+    if isinstance(error, OSError) and error.strerror:
+        return OSError(error.strerror)
+    text = re.sub(r"\?\S*", "", str(error).partition("\n")[0])
+    return OSError(f"{type(error).__name__}: {text}")

@@ -1,0 +1,175 @@
+"""The saved listing of a run: read block by block, so that any shard of any source is at hand.
+
+A ZIP file.  ``000000.json``, ``000001.json``, ... hold the samples, each a JSON array of
+rows; ``listing.json`` says what they are of.  ZIP has a checksum of each block, and
+``listing.json`` one over all of those and itself.  :mod:`engine.writers.listing` writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+from engine.errors import RunDirectoryError
+from engine.types import Sample
+
+VERSION = 1
+_REMEDY = "the same extract command lists the source again"
+FACTS = "listing.json"
+SAMPLE_FIELDS = tuple(field.name for field in fields(Sample))
+_LONGEST = 100  # characters of a reason: zipfile quotes what it found
+_IDENTITY = attrgetter(*(name for name in SAMPLE_FIELDS if name not in ("index", "location")))
+_DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+    EOFError,
+    OverflowError,
+    BadZipFile,
+    struct.error,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class ListingFacts:
+    """What a listing is of."""
+
+    created: str  # UTC, when the listing began
+    origin: dict[str, Any]  # the options that decide what is listed
+    fields: list[str]  # of a sample, in the order of a row
+    samples: int
+    block: int  # samples in a block; the last one is shorter
+    labelled: int  # samples that have a label
+    key_bytes: int  # length of the longest key, in UTF-8
+    digest: str  # SHA-256 of all of each sample but where it lies
+
+
+class Listing:
+    """Samples on disk, in the order of the reader; memory holds one block of them.
+
+    Raises
+    ------
+    RunDirectoryError
+        The file is damaged, was edited, or is of another version; reading a block can
+        raise it too.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._reading():
+            self._archive = ZipFile(path)
+            self.facts = self._facts()
+        self._held: tuple[int, list[Sample]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self.facts.samples
+
+    def __iter__(self) -> Iterator[Sample]:
+        for number in range(_blocks(self.facts)):
+            yield from self._block(number)
+
+    @property
+    def created(self) -> datetime:
+        """When the listing began."""
+        return datetime.fromisoformat(self.facts.created)
+
+    def read(self, start: int, stop: int) -> tuple[Sample, ...]:
+        """Return the samples at the positions from `start` up to `stop`."""
+        size, found = self.facts.block, list[Sample]()
+        for number in range(start // size, -(-min(stop, len(self)) // size)):
+            first = number * size
+            found += self._block(number)[max(start - first, 0) : stop - first]
+        return tuple(found)
+
+    def publish(self, path: Path) -> None:
+        """Give the file its final name, in the place of another listing if there is one."""
+        self.path.replace(path)
+        self.path = path
+
+    def close(self) -> None:
+        """Close the file."""
+        self._archive.close()
+
+    def _block(self, number: int) -> list[Sample]:
+        if self._held[0] != number:
+            with self._reading():
+                rows = json.loads(self._archive.read(block_name(number)))
+                expected = min(self.facts.block, len(self) - number * self.facts.block)
+                if len(rows) != expected:
+                    raise ValueError(f"{len(rows)} samples in {block_name(number)}")
+                self._held = number, [Sample(*map(_value, row)) for row in rows]
+        return self._held[1]
+
+    def _facts(self) -> ListingFacts:
+        stored = json.loads(self._archive.read(FACTS))
+        if stored.pop("version") != VERSION:
+            raise ValueError("written by another version of shardcam")
+        checksum = stored.pop("checksum")
+        facts = ListingFacts(**stored)
+        *blocks, last = self._archive.infolist()
+        if [info.filename for info in blocks] != [block_name(i) for i in range(_blocks(facts))]:
+            raise ValueError("a block is missing")
+        if last.filename != FACTS or checksum != facts_checksum(facts, [b.CRC for b in blocks]):
+            raise ValueError("edited")
+        if tuple(facts.fields) != SAMPLE_FIELDS:
+            raise ValueError("written by another version of shardcam")
+        return facts
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise RunDirectoryError(f"{self.path}: missing; {_REMEDY}") from error
+        except _DAMAGE as error:
+            reason = str(error).partition("\n")[0][:_LONGEST] or type(error).__name__
+            raise RunDirectoryError(
+                f"{self.path}: cannot be used ({reason}); delete that file and {_REMEDY}"
+            ) from error
+
+
+def block_name(number: int) -> str:
+    """Name of a block in the ZIP file."""
+    return f"{number:06d}.json"
+
+
+def facts_checksum(facts: ListingFacts, blocks: Sequence[int]) -> str:
+    """SHA-256 of the facts and of the checksums of all blocks."""
+    text = json.dumps([asdict(facts), list(blocks)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def identity(sample: Sample) -> str:
+    """All of a sample but its index and where it lies; what a digest is made of."""
+    return "\0".join([str(value) for value in _IDENTITY(sample) if value is not None]) + "\n"
+
+
+def listing_digest(samples: Iterable[Sample]) -> str:
+    """SHA-256 of the identities of all samples."""
+    state = hashlib.sha256()
+    for sample in samples:
+        state.update(identity(sample).encode())
+    return state.hexdigest()
+
+
+def _blocks(facts: ListingFacts) -> int:
+    return -(-facts.samples // facts.block)
+
+
+def _value(value: Any) -> Any:
+    """JSON has no tuples."""
+    return tuple(value) if isinstance(value, list) else value

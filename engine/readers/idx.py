@@ -1,0 +1,139 @@
+"""MNIST's idx files: ``train-images-idx3-ubyte``, with the labels beside it, plain or ``.gz``.
+
+Big-endian: two zeros, the type (8: unsigned byte), the number of dimensions, one 32-bit
+size for each, then the bytes (yann.lecun.com/exdb/mnist, "The IDX file format").
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from engine import files
+from engine.errors import SourceError
+from engine.readers.location import listing, place
+from engine.readers.pixels import Stack, picture_of, require_stack
+from engine.types import NO_LABEL, U1, Sample
+
+_IMAGES, _LABELS = 0x00000803, 0x00000801
+_IMAGES_START, _LABELS_START = 16, 8
+_LARGEST_PACKED = 1 << 30  # bytes of a .gz once unpacked: it is kept in memory
+_STEP = 1 << 20
+
+
+class IdxReader:
+    """The pictures of an idx file; the key is the picture's number.
+
+    Labels are those of the file whose name has ``labels-idx1`` for ``images-idx3``.
+
+    Parameters
+    ----------
+    path
+        The file with the images, a path or a URL.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def samples(self) -> Iterator[Sample]:
+        """List the source; see :class:`engine.protocols.Reader`."""
+        stack, length = self._stack, self._stack.picture_bytes
+        for index, label in enumerate(self._labels(stack.count)):
+            location = place(self._path, _IMAGES_START + index * length, length)
+            yield Sample(stack.key(index), index, label, location, length)
+
+    def read(self, sample: Sample) -> U1:
+        """Return a picture; see :class:`engine.protocols.Reader`."""
+        try:
+            stack = self._stack
+        except SourceError as error:  # it was good when it was listed
+            raise OSError(str(error)) from error
+        offset, length = map(int, sample.location.rpartition("#")[2].split(":"))
+        if _is_packed(self._path):
+            data = self._unpacked[offset : offset + length]
+        else:
+            data = files.read_range(self._path, offset, length)
+        return picture_of(data, stack)
+
+    @cached_property
+    def _stack(self) -> Stack:
+        counts = _header(self._path, _IMAGES, 3)
+        stack = require_stack(self._path, counts, np.dtype(np.uint8))
+        wanted = _IMAGES_START + stack.count * stack.picture_bytes
+        if _is_packed(self._path) and wanted > _LARGEST_PACKED:
+            raise SourceError(
+                f"{self._path}: {wanted} bytes once unpacked; more than {_LARGEST_PACKED} must be "
+                "unpacked first (gunzip)"
+            )
+        with listing(self._path):
+            held = len(self._unpacked) if _is_packed(self._path) else files.size(self._path)
+        if held != wanted:
+            raise SourceError(
+                f"{self._path}: {counts} pictures need {wanted} bytes; the file has {held}"
+            )
+        return stack
+
+    @cached_property
+    def _unpacked(self) -> bytes:
+        """The whole file, at most a byte more than what is allowed."""
+        parts: list[bytes] = []
+        held = 0
+        with _opened(self._path) as stream:
+            while step := stream.read(min(_STEP, _LARGEST_PACKED + 1 - held)):
+                parts.append(step)
+                held += len(step)
+        return b"".join(parts)
+
+    def _labels(self, count: int) -> Iterator[int]:
+        folder, slash, name = self._path.rpartition("/")
+        beside = folder + slash + name.replace("images", "labels").replace("idx3", "idx1")
+        with listing(beside):
+            there = beside != self._path and files.exists(beside)
+        if not there:
+            yield from (NO_LABEL for _ in range(count))
+            return
+        (held,) = _header(beside, _LABELS, 1)
+        if held != count:
+            raise SourceError(f"{beside}: {held} labels for {count} pictures")
+        with _opened(beside) as stream:
+            stream.seek(_LABELS_START)
+            given = 0
+            while step := stream.read(min(_STEP, count - given)):
+                yield from step
+                given += len(step)
+        if given != count:
+            raise SourceError(f"{beside}: it ends after {given} of {count} labels")
+
+
+def _is_packed(path: str) -> bool:
+    return path.lower().endswith(".gz")
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    """The file, unpacked."""
+    try:
+        with listing(path), files.open_stream(path) as stream:
+            if not _is_packed(path):
+                yield stream
+                return
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                yield cast(BinaryIO, unpacked)
+    except (EOFError, zlib.error) as error:
+        raise SourceError(f"{path}: damaged: {error}") from error
+
+
+def _header(path: str, magic: int, dimensions: int) -> tuple[int, ...]:
+    length = 4 + 4 * dimensions
+    with _opened(path) as stream:
+        data = stream.read(length)
+    if len(data) < length or struct.unpack_from(">I", data)[0] != magic:
+        raise SourceError(f"{path}: no idx file of {dimensions} dimensions and unsigned bytes")
+    return struct.unpack_from(f">{dimensions}I", data, 4)

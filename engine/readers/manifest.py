@@ -1,0 +1,137 @@
+"""Manifests: a file that lists images, with keys, labels and boxes if need be."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+from math import isfinite
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from engine import files
+from engine.errors import SourceError
+from engine.readers.location import key_text
+from engine.readers.parquet import parquet_rows, require_pyarrow
+from engine.readers.rows import Row, rows
+from engine.types import NO_LABEL, Box, Sample
+
+_LONGEST = 4096  # bytes of a path or a key
+
+
+class ManifestReader:
+    """The images that a ``.txt``, ``.csv``, ``.jsonl`` or ``.parquet`` file lists, in its order.
+
+    Columns are ``path`` and, if they are there, ``key``, ``label`` and ``x0 y0 x1 y1``, a
+    box in pixels of the picture; others are ignored, and ``.txt`` has nothing but paths.
+    The key is the path relative to the root, behind it the box, if no key is given. Rows
+    are read one at a time and the images not looked at: sizes are not known.
+
+    Parameters
+    ----------
+    path
+        The manifest, a path or a URL.
+    root
+        The folder that every path must lie in, a path or a URL; None: the manifest's own.
+    """
+
+    def __init__(self, path: str, root: str | None = None) -> None:
+        self._path = path
+        if root is not None:
+            self._root = root
+        elif files.is_url(path):
+            self._root = path.partition("?")[0].rpartition("/")[0]
+        else:
+            self._root = str(Path(path).parent)
+        if not files.is_url(self._root):
+            self._root = os.path.normpath(Path(self._root).absolute())
+        self._below = self._root.rstrip("/") + "/"
+        if self._is_parquet:
+            require_pyarrow(path)
+
+    @property
+    def _is_parquet(self) -> bool:
+        return self._path.partition("?")[0].lower().endswith(".parquet")
+
+    def samples(self) -> Iterator[Sample]:
+        """List the source; see :class:`engine.protocols.Reader`."""
+        index = -1
+        for index, row in enumerate(self._rows()):
+            number, (path, key, label, *sides) = row
+            try:
+                below = self._relative(path)
+                box = None if sides == _NO_BOX else _box(sides)
+                if key is None:
+                    key = below if box is None else f"{below}#{','.join(map(str, sides))}"
+                elif not _is_text(key):
+                    raise ValueError(f"the key {_shown(key)} is no text of 1 to {_LONGEST} bytes")
+                yield Sample(key, index, _label(label), self._below + below, -1, box)
+            except ValueError as error:
+                raise SourceError(f"{self._path}, line {number}: {error}") from None
+        if index < 0:
+            raise SourceError(f"{self._path}: no image in it")
+
+    def read(self, sample: Sample) -> bytes:
+        """Return the file's bytes; see :class:`engine.protocols.Reader`."""
+        return files.read(sample.location)
+
+    def _rows(self) -> Iterator[Row]:
+        return parquet_rows(self._path) if self._is_parquet else rows(self._path)
+
+    def _relative(self, path: object) -> str:
+        """A path below the root, without ``.`` and ``..``."""
+        if not isinstance(path, str) or not _is_text(path):
+            raise ValueError(f"the path {_shown(path)} is no text of 1 to {_LONGEST} bytes")
+        if path[0] not in "./" and "/." not in path and "//" not in path and "%" not in path:
+            return path
+        if path.startswith("/") or files.is_url(path):
+            if not path.startswith(self._below):
+                raise ValueError(f"the path {_shown(path)} is not below {self._root} (see --root)")
+            path = path[len(self._below) :]
+        plain = unquote(path) if files.is_url(self._root) else path
+        if ".." in plain.split("/"):
+            path = posixpath.normpath(plain)
+            if path.startswith("..") or files.is_url(self._root):
+                raise ValueError(f"the path {_shown(plain)} leads out of {self._root} (see --root)")
+        below = posixpath.normpath(path)
+        if below.startswith("/") or below == ".":
+            raise ValueError(f"the path {_shown(path)} names no file below {self._root}")
+        return below
+
+
+_NO_BOX: list[Any] = [None] * 4
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        return 0 < len(value.encode()) <= _LONGEST
+    except UnicodeEncodeError:  # half a surrogate pair, as JSON can have
+        return False
+
+
+def _label(value: Any) -> int:
+    """A class number."""
+    if value is None:
+        return NO_LABEL
+    if type(value) is not int or not NO_LABEL <= value < 2**31:
+        raise ValueError(f"the label {_shown(value)} is no whole number from 0 on")
+    return value
+
+
+def _box(sides: list[Any]) -> Box:
+    """``x0 y0 x1 y1`` -> y0, x0, y1, x1."""
+    for value in sides:
+        if type(value) not in (int, float) or not isfinite(value):
+            raise ValueError(f"the box side {_shown(value)} is no number")
+    x0, y0, x1, y1 = map(float, sides)
+    if x0 >= x1 or y0 >= y1:
+        raise ValueError(f"the box {x0:g},{y0:g},{x1:g},{y1:g} is empty: x0 < x1 and y0 < y1")
+    return y0, x0, y1, x1
+
+
+def _shown(value: object) -> str:
+    text = key_text(repr(value))
+    return text if len(text) <= 100 else text[:99] + "…"

@@ -1,0 +1,161 @@
+"""RecordIO: the ``.rec`` files that MXNet's im2rec writes, with or without ``.idx``.
+
+A record is a magic word, a word of 3 bits of flag and 29 bits of length, that many bytes,
+and zeros up to the next multiple of 4.  A payload that holds the magic word at such a
+multiple is split there and the word left out; flag 0 is a whole record, 1, 2 and 3 are
+first, middle and last part (dmlc-core, ``include/dmlc/recordio.h``).  A payload begins
+with the header ``IfQQ`` of flag, label, id and id2; a flag above 0 says that as many
+float32 labels follow (MXNet 1.9.1, ``recordio.py``, ``pack``).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from engine import files
+from engine.errors import SourceError
+from engine.readers.location import listing, place, read_place, refusal
+from engine.types import NO_LABEL, Sample
+
+_MAGIC = b"\x0a\x23\xd7\xce"  # 0xced7230a, little-endian
+_WORD = struct.Struct("<I")
+_HEADER = struct.Struct("<IfQQ")
+_LABEL = struct.Struct("<f")
+_LENGTH = (1 << 29) - 1
+_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+_LONGEST_LINE = 256  # of an index
+
+
+@dataclass(frozen=True)
+class _Record:
+    """Where a record lies, and what the listing needs of it."""
+
+    offset: int
+    length: int  # on disk, with all its parts; 0 where its end is not known
+    label: int
+    problem: str  # why it cannot be read, if so
+
+
+class RecordReader:
+    """The records of a ``.rec`` file.
+
+    With ``FILE.idx`` beside it, records come in the index's order and the key is the
+    index's; without, in the file's order, and the key is the record's number.  Of many
+    labels the first is kept; a label that is no whole number from 0 on is none.
+
+    Parameters
+    ----------
+    path
+        The file, whose name ends in ``.rec``; a path or a URL.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._index = path[: -len(".rec")] + ".idx"
+
+    def samples(self) -> Iterator[Sample]:
+        """List the source; see :class:`engine.protocols.Reader`."""
+        with listing(self._path):
+            size = files.size(self._path)
+            with files.open_stream(self._path) as stream:
+                walk = self._indexed if files.exists(self._index) else self._scanned
+                number = -1
+                for number, (key, record) in enumerate(walk(stream, size)):
+                    if record.problem:
+                        location = refusal(self._path, record.problem)
+                    else:
+                        location = place(self._path, record.offset, record.length)
+                    yield Sample(key, number, record.label, location, record.length)
+        if number < 0:
+            raise SourceError(f"{self._path}: no record in it")
+
+    def read(self, sample: Sample) -> bytes:
+        """Return a record's image; see :class:`engine.protocols.Reader`."""
+        try:
+            payload = _joined(read_place(sample.location))
+            count = _HEADER.unpack_from(payload)[0]
+        except struct.error as error:
+            raise OSError("the record is damaged") from error
+        return payload[_HEADER.size + _LABEL.size * count :]
+
+    def _scanned(self, stream: BinaryIO, size: int) -> Iterator[tuple[str, _Record]]:
+        offset = number = 0
+        while offset < size:
+            record = _measure(stream, offset, size)
+            if not record.length:
+                raise SourceError(
+                    f"{self._path}: record {number} at byte {offset}: {record.problem}; with "
+                    f"the index {self._index} beside it other records could be read"
+                )
+            yield str(number), record
+            offset += record.length
+            number += 1
+
+    def _indexed(self, stream: BinaryIO, size: int) -> Iterator[tuple[str, _Record]]:
+        with files.open_stream(self._index) as index:
+            lines = iter(lambda: index.readline(_LONGEST_LINE), b"")
+            for number, line in enumerate(lines, 1):
+                key, _, offset = line.decode("ascii", "replace").strip().partition("\t")
+                if not (key and key.isprintable() and offset.isdigit() and len(offset) < 19):
+                    raise SourceError(f"{self._index}, line {number}: not KEY, tab, OFFSET")
+                yield key, _measure(stream, int(offset), size)
+
+
+def _measure(stream: BinaryIO, start: int, size: int) -> _Record:
+    """Walk over the parts of one record, reading no more than its header."""
+    prefix, total, at, part = b"", 0, start, _WHOLE
+    wanted = _HEADER.size + _LABEL.size
+
+    def bad(problem: str) -> _Record:
+        return _Record(start, 0, NO_LABEL, problem)
+
+    first = True
+    while first or part in (_FIRST, _MIDDLE):
+        if at + 8 > size:
+            return bad("the file ends within the record")
+        stream.seek(at)
+        head = stream.read(8)
+        (word,) = _WORD.unpack_from(head, 4)
+        part, length = word >> 29, word & _LENGTH
+        if head[:4] != _MAGIC or part not in ((_WHOLE, _FIRST) if first else (_MIDDLE, _LAST)):
+            return bad("it does not begin like a record" if first else "a part is missing")
+        if at + 8 + length > size:
+            return bad("the file ends within the record")
+        if not first:
+            prefix, total = prefix + _MAGIC, total + len(_MAGIC)
+        if len(prefix) < wanted:
+            prefix += stream.read(min(length, wanted - len(prefix)))
+        total += length
+        at += 8 + length + -length % 4
+        first = False
+    label, problem = _label(prefix, total)
+    return _Record(start, min(at, size) - start, label, problem)
+
+
+def _label(prefix: bytes, total: int) -> tuple[int, str]:
+    """The first label of a payload of `total` bytes, and what is wrong with its header."""
+    if total < _HEADER.size:
+        return NO_LABEL, "the record is shorter than its header"
+    count, value, _, _ = _HEADER.unpack_from(prefix)
+    if count:
+        if total < _HEADER.size + _LABEL.size * count:
+            return NO_LABEL, f"the record is shorter than its {count} labels"
+        (value,) = _LABEL.unpack_from(prefix, _HEADER.size)
+    whole = 0 <= value < 2**31 and value == int(value)  # NaN is in no range
+    return (int(value) if whole else NO_LABEL), ""
+
+
+def _joined(data: bytes) -> bytes:
+    """The payload of a record, its parts joined by the word that was left out."""
+    parts, at, part = [], 0, _FIRST
+    while part in (_FIRST, _MIDDLE):
+        (word,) = _WORD.unpack_from(data, at + 4)
+        part, length = word >> 29, word & _LENGTH
+        if data[at : at + 4] != _MAGIC or at + 8 + length > len(data):
+            raise OSError("the record is damaged")
+        parts.append(data[at + 8 : at + 8 + length])
+        at += 8 + length + -length % 4
+    return _MAGIC.join(parts)

@@ -1,0 +1,100 @@
+"""From what was typed as SOURCE to the reader of it: a source is known by what it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import files
+from engine.errors import ConfigError, SourceError
+from engine.protocols import Reader
+from engine.readers.finding import is_pattern, parse_pattern
+from engine.readers.folder import FolderReader
+from engine.readers.idx import IdxReader
+from engine.readers.manifest import ManifestReader
+from engine.readers.npy import NpyReader
+from engine.readers.recordio import RecordReader
+from engine.readers.tar import TarReader, is_archive_set
+
+_MANIFESTS = (".txt", ".csv", ".jsonl", ".parquet")
+_HDF5 = (".h5", ".hdf5")
+_IDX = ("idx3-ubyte", "idx3-ubyte.gz")
+KINDS = (
+    "a folder, an image, a pattern ('photos/**/*.jpg'), a manifest (.txt .csv .jsonl .parquet), "
+    ".rec, .tar ('train-{000..123}.tar', 'train-*.tar'), .h5 .hdf5 (FILE.h5::DATASET), .npy, or "
+    "idx (images-idx3-ubyte, .gz)"
+)
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What is asked of a source."""
+
+    extensions: tuple[str, ...]  # lower-case endings of image files
+    label_from_folder: bool = False
+    root: str | None = None  # where the paths of a manifest begin
+
+
+def open_source(source: str, options: SourceOptions) -> Reader:
+    """The reader of a source, which nothing was read of yet.
+
+    Raises
+    ------
+    SourceError
+        It is missing, or of no known kind.
+    ConfigError
+        An option is for sources of another kind.
+    """
+    for path in (source, options.root):
+        if path is not None and files.is_url(path):
+            files.require_url(path)
+    reader = _reader(source, options)
+    if options.label_from_folder and not isinstance(reader, FolderReader):
+        raise ConfigError(f"--label-from-folder is for folders; {source} is none")
+    if options.root is not None and not isinstance(reader, ManifestReader):
+        raise ConfigError(f"--root is for manifests ({' '.join(_MANIFESTS)}); {source} is none")
+    return reader
+
+
+def _reader(source: str, options: SourceOptions) -> Reader:
+    remote = files.is_url(source)
+    if not remote and Path(source).is_dir():
+        return FolderReader(source, options.extensions, options.label_from_folder)
+    there = not remote and Path(source).exists()
+    name = (source.partition("?")[0] if remote else source).lower()
+    if not there and name.endswith(".tar") and is_archive_set(source):
+        return TarReader(source, options.extensions)
+    if not there and is_pattern(source):
+        pattern = parse_pattern(source)
+        return FolderReader(pattern.root, options.extensions, options.label_from_folder, pattern)
+    if "::" in source and not there:
+        path, _, dataset = source.partition("::")
+        if path.lower().endswith(_HDF5):
+            return _hdf5(path, dataset)
+    if not remote and not there:
+        raise SourceError(f"{source}: no such file or folder")
+    if name.endswith(_MANIFESTS):
+        return ManifestReader(source, options.root)
+    if name.endswith(_HDF5):
+        return _hdf5(source, None)
+    if name.endswith(".rec"):
+        return RecordReader(source)
+    if name.endswith(".tar"):
+        return TarReader(source, options.extensions)
+    if name.endswith(".npy"):
+        return NpyReader(source)
+    if name.endswith(_IDX):
+        return IdxReader(source)
+    if name.endswith(options.extensions):
+        return FolderReader(source, options.extensions)
+    listable = remote and not source.startswith("http")
+    if listable and "." not in name.rstrip("/").rpartition("/")[2]:
+        return FolderReader(source, options.extensions, options.label_from_folder)
+    raise SourceError(f"{source}: no known kind of source; known are {KINDS}")
+
+
+def _hdf5(path: str, dataset: str | None) -> Reader:
+    """Its reader; h5py is loaded for HDF5 alone."""
+    from engine.readers.hdf5 import Hdf5Reader
+
+    return Hdf5Reader(path, dataset)

@@ -1,0 +1,155 @@
+"""tar archives, one or many, in WebDataset's form: an image, and its label beside it."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import BinaryIO
+
+from engine import files
+from engine.errors import SourceError
+from engine.readers.finding import find_files, is_pattern, parse_pattern
+from engine.readers.location import key_text, listing, place, read_place, refusal
+from engine.readers.tar_headers import Member, members
+from engine.types import NO_LABEL, Sample
+
+_LABELS = (".cls", ".json")
+_LARGEST_LABEL = 1 << 24  # bytes
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_Entry = tuple[str, str, Member]  # name without its ending, ending, member
+
+
+class TarReader:
+    """Image members of tar archives, in their order.
+
+    The key is the member's name without its ending; several images that share one keep
+    their endings, and in a set of archives the archive's name comes first. The label is
+    that of a neighbour of the same name: the number in a ``.cls``, or the one that a ``.json``
+    has, alone or as ``label`` or ``cls``. Nothing is extracted: a location is a range of the
+    archive.
+
+    Parameters
+    ----------
+    source
+        An archive, a pattern with ``{000..123}``, or one with wildcards; a path or a URL.
+    extensions
+        Lower-case file name endings that count as images.
+    """
+
+    def __init__(self, source: str, extensions: tuple[str, ...]) -> None:
+        self._source = source
+        self._extensions = extensions
+
+    def samples(self) -> Iterator[Sample]:
+        """List the source; see :class:`engine.protocols.Reader`."""
+        index = 0
+        for prefix, path in self._archives():
+            with listing(path):
+                size = files.size(path)
+                with files.open_stream(path) as stream:
+                    for key, label, member in self._images(path, stream, size):
+                        location = (
+                            refusal(path, member.problem)
+                            if member.problem
+                            else place(path, member.offset, member.size)
+                        )
+                        yield Sample(prefix + key, index, label, location, member.size)
+                        index += 1
+        if index == 0:
+            known = " ".join(self._extensions)
+            raise SourceError(f"{self._source}: no image member in it (looked for {known})")
+
+    def read(self, sample: Sample) -> bytes:
+        """Return a member's bytes; see :class:`engine.protocols.Reader`."""
+        return read_place(sample.location)
+
+    def _archives(self) -> Iterator[tuple[str, str]]:
+        """Key prefix and path of each archive."""
+        single = not files.is_url(self._source) and Path(self._source).is_file()
+        if single or not is_archive_set(self._source):
+            yield "", self._source
+        elif _BRACES.search(self._source):
+            top = self._source[: self._source.index("{")].rpartition("/")[0]
+            for path in _expanded(self._source):
+                below = path[len(top) :].lstrip("/")
+                yield key_text(below.removesuffix(".tar")) + "/", path
+        else:
+            pattern = parse_pattern(self._source)
+            found = sorted(find_files(pattern.root, (".tar",), pattern))
+            if not found:
+                raise SourceError(f"{self._source}: no archive matches the pattern")
+            for key, path, _ in found:
+                yield key.removesuffix(".tar") + "/", path
+
+    def _images(self, path: str, stream: BinaryIO, size: int) -> Iterator[tuple[str, int, Member]]:
+        """Key, label and member of each image, neighbours of one name taken together."""
+        for stem, group in groupby(self._entries(path, stream, size), key=lambda entry: entry[0]):
+            images, label = [], NO_LABEL
+            for _, ending, member in group:
+                if ending in _LABELS:
+                    label = _label(path, stream, ending, member)
+                else:
+                    images.append((ending, member))
+            for ending, member in images:
+                yield stem + (ending if len(images) > 1 else ""), label, member
+
+    def _entries(self, path: str, stream: BinaryIO, size: int) -> Iterator[_Entry]:
+        """Images and labels; hidden members are left out."""
+        for member in members(path, stream, size):
+            name = member.name.removeprefix("./")
+            hidden = any(part.startswith(".") and part != ".." for part in name.split("/"))
+            stem, ending = posixpath.splitext(name)
+            kind = ending.lower()
+            if kind in self._extensions and not hidden:
+                yield key_text(stem), key_text(ending), member
+            elif kind in _LABELS and not hidden and not member.problem:
+                yield key_text(stem), kind, member
+
+
+def is_archive_set(source: str) -> bool:
+    """Whether a source names several archives."""
+    return _BRACES.search(source) is not None or is_pattern(source)
+
+
+def _expanded(source: str) -> Iterator[str]:
+    """``a-{08..10}.tar`` -> ``a-08.tar``, ``a-09.tar``, ``a-10.tar``."""
+    found = _BRACES.search(source)
+    if found is None:
+        yield source
+        return
+    first, last = found.groups()
+    if int(first) > int(last):
+        raise SourceError(f"{source}: {found.group()} runs backwards")
+    numbers: Iterable[int] = range(int(first), int(last) + 1)
+    for number in numbers:
+        name = f"{number:0{len(first)}d}"
+        yield from _expanded(source[: found.start()] + name + source[found.end() :])
+
+
+def _label(path: str, stream: BinaryIO, ending: str, member: Member) -> int:
+    """The class that a label member gives.
+
+    Raises
+    ------
+    SourceError
+        A ``.cls`` is no whole number from 0 on, or a ``.json`` no JSON.
+    """
+    stream.seek(member.offset)
+    text = stream.read(min(member.size, _LARGEST_LABEL))
+    where = f"{path}: {key_text(member.name)}"
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        kind = "a whole number" if ending == ".cls" else "JSON"
+        raise SourceError(f"{where}: not {kind}") from error
+    if isinstance(value, dict):
+        value = value.get("label", value.get("cls"))
+    if type(value) is int and 0 <= value < 2**31:
+        return value
+    if ending == ".cls":
+        raise SourceError(f"{where}: not a whole number from 0 on")
+    return NO_LABEL

@@ -1,0 +1,36 @@
+"""From SOURCE to its reader, and to the listing of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from itertools import islice
+from pathlib import Path
+
+from engine.config import RunConfig
+from engine.listing import Listing
+from engine.protocols import Reader
+from engine.types import RunPaths, Sample
+from engine.writers.listing import run_listing
+
+Watch = Callable[[Iterable[Sample]], Iterable[Sample]]
+LISTING_OPTIONS = {"source", "root", "label_from_folder", "limit"}  # decide what is listed
+
+
+def make_reader(config: RunConfig) -> Reader:
+    """The reader of the source."""
+    from engine.imaging import EXTENSIONS
+    from engine.readers.source import SourceOptions, open_source
+
+    options = SourceOptions(EXTENSIONS, config.label_from_folder, config.root)
+    return open_source(config.source, options)
+
+
+def listing_of(config: RunConfig, watch: Watch) -> AbstractContextManager[Listing]:
+    """The listing that the run directory holds, or a new one, which `watch` sees being made."""
+    origin = config.absolute().model_dump(mode="json", include=LISTING_OPTIONS)
+
+    def samples() -> Iterable[Sample]:
+        return watch(islice(make_reader(config).samples(), config.limit))
+
+    return run_listing(RunPaths(Path(config.out)), origin, samples)

@@ -1,0 +1,84 @@
+"""What ``run.json`` says of a run: its options, its fingerprint, the versions of libraries."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from engine.config import RunConfig
+from engine.manifest import Manifest
+from engine.planning import Plan
+from engine.types import LayerInfo
+from engine.writers.schema import SCHEMA_VERSION
+from jobs.calibration import Calibration
+
+if TYPE_CHECKING:
+    from engine.models.definition import NetworkDefinition
+
+LIBRARIES = (
+    "mxnet",
+    "numpy",
+    "numba",
+    "opencv-python-headless",
+    "pillow",
+    "h5py",
+    "onnx",
+    "ray",
+    "shardcam",
+)
+
+
+def make_manifest(
+    config: RunConfig,
+    plan: Plan,
+    definition: NetworkDefinition,
+    layers: tuple[LayerInfo, ...],
+    read: tuple[LayerInfo, ...],
+    calibration: Calibration | None,
+) -> Manifest:
+    """The manifest of a run that explains `layers` and saves the activations of `read`."""
+    return Manifest(
+        config=config.absolute().model_dump(mode="json"),
+        numbers=_numbers(config, plan, definition, layers, read)
+        | ({"calibration": calibration.digest} if calibration else {}),
+        plan={"samples": plan.listed, "shards": plan.shards, "shard_size": plan.shard_size},
+        versions={name: _version(name) for name in LIBRARIES},
+    )
+
+
+def _numbers(
+    config: RunConfig,
+    plan: Plan,
+    definition: NetworkDefinition,
+    layers: tuple[LayerInfo, ...],
+    read: tuple[LayerInfo, ...],
+) -> dict[str, Any]:
+    """All that changes the numbers in the output files; its hash is the fingerprint."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "model": definition.digest(),
+        "preprocessing": asdict(definition.preprocessing),
+        "layer": [info.name for info in layers],
+        "activation_layer": [info.name for info in read],
+        "activation_dtype": config.activation_dtype,
+        "method": config.method,
+        "smooth": list(config.smooth),
+        "fuse": config.fuse,
+        "target": config.target,
+        "precision": config.precision,
+        "max_pixels": config.max_pixels,
+        "save": list(config.save),
+        "overlay_norm": config.overlay_norm,
+        "source": plan.listing.facts.digest,
+        "shard_size": plan.shard_size,
+    }
+
+
+def _version(name: str) -> str:
+    """Of an installed distribution; MXNet has one for each kind of device."""
+    for variant in (name, f"{name}-cu117", f"{name}-cu112"):
+        with suppress(PackageNotFoundError):
+            return version(variant)
+    return "unknown"

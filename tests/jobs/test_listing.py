@@ -1,0 +1,128 @@
+"""A source is listed once for a run, and whoever resumes is told of when the listing is."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from engine.config import RunConfig
+from engine.errors import ConfigError, Interrupted, RunDirectoryError
+from engine.readers.folder import FolderReader
+from jobs import progress
+from jobs.progress import ProgressDisplay
+from jobs.wiring import prepare
+from tests.jobs.command import shardcam
+from tests.jobs.images import make_folder
+
+LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
+
+
+@pytest.fixture
+def config(tmp_path):
+    make_folder(tmp_path / "images", 9)
+    return RunConfig(
+        source=str(tmp_path / "images"), model="efficientnet_lite0", out=str(tmp_path / "run")
+    )
+
+
+def options(config, **changed):
+    return RunConfig(**{**config.model_dump(), **changed})
+
+
+def test_resuming_does_not_list_the_source(config, monkeypatch):
+    first = prepare(config)
+    assert (first.listed, first.resumed) == (True, False)
+    monkeypatch.setattr(FolderReader, "samples", lambda self: pytest.fail("listed again"))
+    second = prepare(config)
+    assert (second.listed, second.resumed) == (False, True)
+    assert second.manifest == first.manifest
+    assert [second.plan.shard(i) for i in range(2)] == [first.plan.shard(i) for i in range(2)]
+
+
+def test_a_run_without_its_listing_is_listed_again_and_held_to_it(config, tmp_path):
+    prepare(config)
+    (tmp_path / "run" / "listing.zip").unlink()
+    assert prepare(config).listed
+    assert not prepare(config).listed
+    (tmp_path / "run" / "listing.zip").unlink()
+    make_folder(tmp_path / "images", 10)
+    with pytest.raises(RunDirectoryError, match="the source's files are others"):
+        prepare(config)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["run.json"]
+
+
+def test_other_files_than_a_runs_are_said_before_anything_is_listed(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(FolderReader, "samples", lambda self: pytest.fail("listed"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunDirectoryError, match="not empty and not a run directory"):
+        prepare(config)
+
+
+def test_the_source_at_another_place_is_the_same_run(config, tmp_path):
+    """Its listing is made anew: the old one says where the files were."""
+    first = prepare(config)
+    (tmp_path / "images").rename(tmp_path / "moved")
+    second = prepare(options(config, source=str(tmp_path / "moved")))
+    assert (second.listed, second.resumed) == (True, True)
+    assert second.manifest.fingerprint == first.manifest.fingerprint
+    assert "/moved/" in second.plan.sample(0).location
+
+
+def test_limit_takes_the_first(config):
+    plan = prepare(options(config, limit=5)).plan
+    assert [s.index for s in plan.listing] == [0, 1, 2, 3, 4]
+    with pytest.raises(RunDirectoryError, match="the source's files are others"):
+        prepare(options(config, limit=6))
+    assert len(prepare(options(config, limit=5)).plan.listing) == 5
+
+
+def test_nothing_is_left_of_what_is_stopped_or_refused(config, tmp_path):
+    def stopped(samples):
+        yield from list(samples)[:3]
+        raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        prepare(config, stopped)
+    with pytest.raises(ConfigError, match="no sample has a label"):
+        prepare(options(config, target="label"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_as_a_person_sees_it(tmp_path):
+    make_folder(tmp_path / "images", 9)
+    run, said = tmp_path / "run", r"9 images as listed on \d{4}-\d\d-\d\d \d\d:\d\d UTC"
+    command = ("extract", tmp_path / "images", *LITE0, "--out", run)
+    code, out, _ = shardcam(*command)
+    assert (code, "as listed on" in out) == (0, False)
+    code, out, _ = shardcam(*command)
+    assert code == 0
+    assert re.search(said + "$", out, re.MULTILINE)
+    (tmp_path / "images" / "another.jpg").write_bytes(b"")
+    code, out, _ = shardcam(*command)
+    assert code == 0
+    assert re.search(said + "; .*images has changed since, and this run does not see it", out)
+    assert "9 listed = 9 ok" in out
+    assert re.search("listing +9 images, ", shardcam("status", run)[1])
+    assert shardcam("verify", run, "--deep")[0] == 0
+    listing = run / "listing.zip"
+    listing.write_bytes(listing.read_bytes()[:-100])
+    for arguments in (command, ("verify", run)):
+        code, _, err = shardcam(*arguments)
+        assert code == 1
+        assert "listing.zip: cannot be used" in err
+        assert len(err.strip().splitlines()) == 1
+    assert "listing.zip: cannot be used" in shardcam("status", run)[1]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_listing_is_no_silent_wait(monkeypatch, terminal):
+    monkeypatch.setattr(progress, "LINE_EVERY", 0)
+    monkeypatch.setattr(progress, "COUNT_EVERY", 2)
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
+    with ProgressDisplay(console) as display:
+        assert list(display.listing(range(5))) == list(range(5))
+    said = console.file.getvalue()
+    assert "listing: 4 images" in said
+    assert ("\x1b" in said) == terminal

@@ -1,0 +1,163 @@
+import json
+import string
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from engine.errors import SourceError
+from engine.readers.manifest import ManifestReader
+from engine.types import NO_LABEL
+from tests.readers.reader_conformance import check_content, check_listing
+
+
+def manifest(base, text, ending="csv", root=None):
+    path = base / f"list.{ending}"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return ManifestReader(str(path), root)
+
+
+def test_keys_labels_and_boxes(tmp_path):
+    (tmp_path / "ü b.jpg").write_bytes(b"1")
+    (tmp_path / "c.jpg").write_bytes(b"2")
+    reader = manifest(
+        tmp_path,
+        "\ufefflabel,path,x0,y0,x1,y1,note\r\n"
+        "3,ü b.jpg,1,2.5,30,40,kept out\r\n"
+        ",./c.jpg,,,,,\r\n"
+        '-1,"x/../c.jpg",0,0,5,5,\r\n',
+    )
+    first, second, third = check_listing(reader, 3)
+    assert (first.key, first.label, first.box) == ("ü b.jpg#1,2.5,30,40", 3, (2.5, 1, 40, 30))
+    assert (second.key, second.label, second.box) == ("c.jpg", NO_LABEL, None)
+    assert (third.key, third.label, third.size) == ("c.jpg#0,0,5,5", NO_LABEL, -1)
+    check_content(reader, {first.key: b"1", second.key: b"2", third.key: b"2"})
+
+
+def test_a_given_key_wins_and_a_missing_image_fails_when_it_is_read(tmp_path):
+    reader = manifest(tmp_path, '{"path": "gone.jpg", "key": "cat 1"}\n', "jsonl")
+    (sample,) = check_listing(reader, 1)
+    assert sample.key == "cat 1"
+    with pytest.raises(FileNotFoundError):
+        reader.read(sample)
+
+
+def test_root(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(b"a")
+    root = str(tmp_path / "images")
+    reader = manifest(tmp_path, f"a.jpg\n{root}/b.jpg\n", "txt", root)
+    first, second = check_listing(reader, 2)
+    assert (first.key, second.key) == ("a.jpg", "b.jpg")
+    assert reader.read(first) == b"a"
+    everything = manifest(tmp_path, f"{root}/a.jpg\n", "txt", "/")
+    (sample,) = everything.samples()
+    assert "/" + sample.key == sample.location == f"{root}/a.jpg"
+
+
+BAD = {  # ending, content, what the line must say
+    "empty file": ("txt", b"", "list.txt: empty"),
+    "empty line": ("txt", b"a.jpg\n\nb.jpg\n", "line 2: empty"),
+    "header only": ("csv", b"path\n", "no image in it"),
+    "no path": ("csv", b"file,label\na,1\n", "line 1: no column 'path'; the columns are file"),
+    "twice": ("csv", b"path,label,path\na,1,b\n", "line 1: the column 'path' is there twice"),
+    "nearly": ("csv", b"path, Label\na,1\n", "line 1: the column ' Label' must be 'label'"),
+    "half a box": ("csv", b"path,x0,y0,x1\na,1,1,2\n", "line 1: a box needs the column 'y1' too"),
+    "a column less": ("csv", b"path,label\na,1\nb\n", "line 3: 1 columns, the header has 2"),
+    "label": ("csv", b"path,label\na,dog\n", "line 2: the label 'dog' is no whole number"),
+    "large label": ("csv", b"path,label\na,2147483648\n", "the label 2147483648 is no whole"),
+    "half a label": ("jsonl", b'{"path": "a", "label": 1.5}', "line 1: the label 1.5 is no whole"),
+    "true": ("jsonl", b'{"path": "a", "label": true}', "line 1: the label True is no whole"),
+    "text": ("jsonl", b'{"path": "a", "label": "3"}', "line 1: the label '3' is no whole"),
+    "path type": ("jsonl", b'{"path": 3}', "line 1: the path 3 is no text"),
+    "missing path": ("jsonl", b'{"path": "a"}\n{"key": "a"}', "line 2: the path None is no text"),
+    "surrogate": ("jsonl", b'{"path": "\\ud800"}', "line 1: the path '.*' is no text"),
+    "nul in json": ("jsonl", b'{"path": "a\\u0000b"}', "line 1: the path .* is no text"),
+    "no object": ("jsonl", b"[1]\n", "line 1: no JSON object"),
+    "no json": ("jsonl", b"{'path': 1}\n", "line 1: not JSON: Expecting"),
+    "name twice": ("jsonl", b'{"path": "a", "path": "b"}', "line 1: not JSON: a name is there"),
+    "nul": ("txt", b"a.jpg\nb\0.jpg\n", "line 2: a NUL in it"),
+    "not utf-8": ("csv", b"path\na\xff.jpg\n", "line 2: not UTF-8"),
+    "utf-16": ("csv", "path\na.jpg\n".encode("utf-16"), "line 1: not UTF-8"),
+    "empty box": ("csv", b"path,x0,y0,x1,y1\na,5,1,5,2\n", "line 2: the box 5,1,5,2 is empty"),
+    "nan": ("csv", b"path,x0,y0,x1,y1\na,nan,1,5,2\n", "line 2: the box side nan is no number"),
+    "part of a box": ("csv", b"path,x0,y0,x1,y1\na,1,,5,2\n", "line 2: the box side None"),
+    "escape": ("txt", b"../../etc/passwd\n", "line 1: the path '../../etc/passwd' leads out of"),
+    "absolute": ("txt", b"/etc/passwd\n", "line 1: the path '/etc/passwd' is not below .*--root"),
+    "url": ("txt", b"http://127.0.0.1/a.jpg\n", "line 1: the path 'http.*' is not below .*--root"),
+    "folder": ("txt", b"./\n", "names no file below"),
+    "long": ("txt", b"a" * 5000 + b"\n", "line 1: the path '.*… is no text of 1 to 4096 bytes"),
+    "quote": ("csv", b'path\n"a"b\n', "line 2: .*expected after"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_one_line_with_its_number(tmp_path, name):
+    ending, content, message = BAD[name]
+    with pytest.raises(SourceError, match=message) as caught:
+        list(manifest(tmp_path, content, ending).samples())
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / f"list.{ending}") in str(caught.value)
+
+
+def test_parquet(tmp_path):
+    table = pa.table({
+        "path": [f"{i}.jpg" for i in range(25)], "label": pa.array(range(25), pa.uint8()),
+        "x0": [None, *[1.0] * 24], "y0": [None, *[2] * 24], "x1": [None, *[3.5] * 24],
+        "y1": [None, *[4] * 24], "other": [{"a": 1}] * 25,
+    })  # fmt: skip
+    parquet.write_table(table, tmp_path / "list.parquet", row_group_size=10)
+    listing = check_listing(ManifestReader(str(tmp_path / "list.parquet")), 25)
+    assert [sample.label for sample in listing] == list(range(25))
+    assert listing[0].box is None
+    assert (listing[7].key, listing[7].box) == ("7.jpg#1.0,2,3.5,4", (2.0, 1.0, 4.0, 3.5))
+    parquet.write_table(pa.table({"file": ["a"]}), tmp_path / "bad.parquet")
+    with pytest.raises(SourceError, match="no column 'path'"):
+        list(ManifestReader(str(tmp_path / "bad.parquet")).samples())
+
+
+def test_parquet_without_pyarrow_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.readers.parquet.find_spec", lambda name: None)
+    with pytest.raises(SourceError, match=r"pip install 'shardcam\[parquet\]'"):
+        ManifestReader(str(tmp_path / "list.parquet"))
+
+
+names = st.text(string.ascii_letters + "äöü ,\"'#;|", min_size=1, max_size=20).filter(str.strip)
+labels = st.one_of(st.none(), st.integers(-1, 2**31 - 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(names, labels), min_size=1, max_size=20))
+def test_what_is_written_is_read(rows):
+    import csv
+
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        with (base / "list.csv").open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([("path", "label"), *rows])
+        written = [{"path": path, "label": label} for path, label in rows]
+        text = "".join(json.dumps(row) + "\n" for row in written)
+        (base / "list.jsonl").write_text(text)
+        for ending in ("csv", "jsonl"):
+            listing = list(ManifestReader(str(base / f"list.{ending}")).samples())
+            found = [(s.key, None if s.label == NO_LABEL else s.label) for s in listing]
+            assert found == [(p, None if n == NO_LABEL else n) for p, n in rows]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["txt", "csv", "jsonl"]), st.binary(max_size=200), st.booleans())
+def test_any_bytes_are_a_listing_or_one_line(ending, data, with_header):
+    with tempfile.TemporaryDirectory() as folder:
+        data = b"path,label,x0,y0,x1,y1\n" + data if with_header and ending == "csv" else data
+        reader = manifest(Path(folder), data, ending)
+        try:
+            for sample in reader.samples():
+                location = Path(sample.location)
+                assert location.is_relative_to(folder)
+                assert ".." not in location.parts
+        except SourceError as error:
+            assert "\n" not in str(error)

@@ -1,0 +1,254 @@
+"""Sources at URLs: fsspec's memory file system, and a web server of our own on loopback."""
+
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from engine import files
+from engine.errors import SourceError
+from tests.readers.reader_conformance import check_listing, check_pixels
+from tests.readers.sources import (
+    opened,
+    pictures,
+    png,
+    write_folder,
+    write_h5,
+    write_idx,
+    write_manifests,
+    write_rec,
+    write_tar,
+)
+
+COUNT = 12
+
+
+class Server(BaseHTTPRequestHandler):
+    """Files of a folder, by byte ranges; told to, it fails a few times first."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self):
+        self.server.asked.append((self.path, self.headers.get("Range")))
+        path = self.server.root / self.path.lstrip("/").partition("?")[0]
+        if self.server.failing or self.path.endswith(self.server.failing_at):
+            self.server.failing -= 1
+            return self.answer(503)
+        if not path.is_file():
+            return self.answer(404)
+        data = path.read_bytes()
+        span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if span is None or not self.server.ranges:
+            return self.answer(200, data)
+        first, last = map(int, span.groups())
+        length = {"Content-Range": f"bytes {first}-{last}/{len(data)}"}
+        return self.answer(206, data[first : last + 1], length)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def answer(self, status, data=b"", headers=()):
+        self.send_response(status)
+        for name, value in dict(headers).items():
+            self.send_header(name, value)
+        self.send_header("Accept-Ranges", "bytes" if self.server.ranges else "none")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_PAUSES", (0.01, 0.01))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    server.root, server.failing, server.ranges, server.asked = tmp_path, 0, True, []
+    server.failing_at = "no path ends like this"
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def memory():
+    system = fsspec.filesystem("memory")
+    yield system
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+
+
+def build(base):
+    """Sources by name, the pictures of each, all in one folder."""
+    stack, gray = pictures(COUNT), pictures(COUNT, gray=True)
+    data, labels = [png(picture) for picture in stack], list(range(COUNT))
+    names = write_folder(base, stack)
+    write_manifests(base, names, labels)
+    write_tar(base / "a-0.tar", [(f"{i:02d}.png", data[i]) for i in range(6)])
+    write_tar(base / "a-1.tar", [(f"{i:02d}.png", data[i]) for i in range(6, COUNT)])
+    write_rec(base / "a.rec", data, labels)
+    write_rec(base / "b.rec", data, labels, index=False)
+    write_h5(base / "a.h5", stack, labels, chunks=(5, 12, 9, 3), compression="gzip")
+    np.save(base / "a.npy", stack)
+    write_idx(base, gray, labels)
+    write_idx(base, gray, labels, packed=True)
+    kinds = "list.txt list.csv list.jsonl list.parquet a-{0..1}.tar a.rec b.rec a.h5 a.h5::images"
+    expected = dict.fromkeys([*kinds.split(), "a.npy"], stack)
+    threes = np.repeat(gray[..., None], 3, axis=-1)
+    return expected | dict.fromkeys(
+        ["train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"], threes
+    )
+
+
+def upload(system, base):
+    for path in base.rglob("*"):
+        if path.is_file():
+            system.pipe(f"/bucket/{path.relative_to(base)}", path.read_bytes())
+
+
+def test_every_kind_over_http(web):
+    for kind, stack in build(web.root).items():
+        check_pixels(opened(f"{web.url}/{kind}"), stack)
+
+
+def test_every_kind_in_memory(memory, tmp_path):
+    expected = build(tmp_path)
+    upload(memory, tmp_path)
+    stack = expected["list.txt"]
+    for kind in (*expected, "", "group?/*.png", "**/*.png", "a-*.tar"):
+        if kind != "group?/*.png":  # in a URL a ? begins the query
+            pictures_of = expected.get(kind, stack)
+            check_pixels(opened(f"memory://bucket/{kind}"), pictures_of)
+
+
+def test_a_remote_folder_has_the_keys_of_a_local_one(memory, tmp_path):
+    write_folder(tmp_path / "tree", pictures(COUNT))
+    (tmp_path / "tree" / ".hidden").mkdir()
+    for extra in (".hidden/x.png", "run/run.json", "run/overlays.png"):
+        (tmp_path / "tree" / extra).parent.mkdir(exist_ok=True)
+        (tmp_path / "tree" / extra).write_bytes(b"x")
+    upload(memory, tmp_path)
+    here = list(opened(tmp_path / "tree", label_from_folder=True).samples())
+    there = check_listing(opened("memory://bucket/tree", label_from_folder=True), COUNT)
+    assert [(s.key, s.label, s.size) for s in there] == [(s.key, s.label, s.size) for s in here]
+    assert there[0].location.endswith("/bucket/tree/group0/0000.png")
+    (single,) = check_listing(opened("memory://bucket/tree/group0/0000.png"), 1)
+    assert single.key == "0000.png"
+
+
+def test_a_manifest_here_of_images_there(web, tmp_path):
+    write_folder(web.root, pictures(2))
+    lines = ["group0/0000.png", f"{web.url}/group0/0001.png"]
+    (tmp_path / "l.txt").write_text("\n".join(lines))
+    check_pixels(opened(tmp_path / "l.txt", root=web.url), pictures(2))
+    for line in ("http://127.0.0.1:1/a.png", "../a.png", "%2e%2e/a.png", "a/%2E./b.png"):
+        (tmp_path / "l.txt").write_text(line)
+        with pytest.raises(SourceError, match="line 1: the path"):
+            list(opened(tmp_path / "l.txt", root=f"{web.url}/deep").samples())
+
+
+def test_a_few_failures_are_waited_out(web):
+    write_folder(web.root, pictures(1))
+    write_manifests(web.root, ["group0/0000.png"], [0])
+    reader = opened(f"{web.url}/list.txt")
+    (sample,) = reader.samples()
+    web.failing, web.asked[:] = 2, []
+    assert reader.read(sample) == png(pictures(1)[0])
+    assert len(web.asked) == 3
+    web.failing = 3  # a size is asked for by HEAD, then by GET
+    check_listing(reader, 1)
+    web.failing, web.asked[:] = 99, []
+    with pytest.raises(OSError, match="the server answers 503"):
+        reader.read(sample)
+    assert len(web.asked) == 3
+
+
+def test_a_server_in_trouble_is_not_a_missing_index(web):
+    """Else the same source would have other keys."""
+    write_rec(web.root / "a.rec", [b"a"], [0])
+    web.failing_at = ".idx"
+    with pytest.raises(SourceError, match=r"a\.rec: the server answers 503"):
+        list(opened(f"{web.url}/a.rec").samples())
+
+
+def test_what_is_not_there_is_asked_for_once(web):
+    with pytest.raises(SourceError, match=r"list.txt: No such file or directory"):
+        list(opened(f"{web.url}/list.txt").samples())
+    (web.root / "list.txt").write_text("gone.png\n")
+    reader = opened(f"{web.url}/list.txt")
+    (sample,) = reader.samples()
+    web.asked.clear()
+    with pytest.raises(FileNotFoundError):
+        reader.read(sample)
+    assert len(web.asked) == 1
+
+
+def test_only_ranges_of_a_container_are_fetched(web):
+    np.save(web.root / "a.npy", pictures(50, 64, 64))
+    reader = opened(f"{web.url}/a.npy")
+    sample = list(reader.samples())[30]
+    web.asked.clear()
+    reader.read(sample)
+    start = int(sample.location.rpartition("#")[2].split(":")[0])
+    assert web.asked == [("/a.npy", f"bytes={start}-{start + 64 * 64 * 3 - 1}")]
+
+
+def test_a_server_without_ranges_is_one_line(web):
+    write_tar(web.root / "a.tar", [("a.png", bytes(5 << 20))])
+    web.ranges = False
+    with pytest.raises(SourceError, match=r"a.tar: the server sends whole files only"):
+        list(opened(f"{web.url}/a.tar").samples())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:hunter2@host/a.txt",
+        "s3://AKIA:hunter2@bucket/a.txt",
+        "https://host/a.txt?X-Amz-Credential=x&X-Amz-Signature=hunter2",
+        "https://host/a.txt?sig=hunter2",
+        "https://host/a.txt?access_token=hunter2",
+    ],
+)
+def test_credentials_in_a_url_are_refused_and_not_printed(tmp_path, url):
+    (tmp_path / "l.txt").write_text("a.png\n")
+    for source, root in ((url, None), (str(tmp_path / "l.txt"), url)):
+        with pytest.raises(SourceError, match=r"credentials in it.*environment") as caught:
+            opened(source, root=root)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_refusals(web, monkeypatch):
+    for url, message in {
+        "ftp://host/a.tar": "unknown scheme; known are http, https, s3, gs, memory",
+        "file:///etc/passwd": "unknown scheme",
+        "http://[::1/a.tar": "a URL that cannot be read",
+        f"{web.url}/folder/": "no known kind of source",
+        "memory://bucket/none": "No such file or directory",
+    }.items():
+        with pytest.raises(SourceError, match=message):
+            list(opened(url).samples())
+    monkeypatch.setattr(files, "find_spec", lambda name: None)
+    with pytest.raises(SourceError, match=r"needs fsspec: pip install 'shardcam\[remote\]'"):
+        opened("s3://bucket/a.tar")
+    monkeypatch.setattr(files, "find_spec", lambda name: name == "fsspec" or None)
+    with pytest.raises(SourceError, match=r"s3:// needs s3fs: pip install s3fs"):
+        opened("s3://bucket/a.tar")
+    with pytest.raises(SourceError, match=r"gs:// needs gcsfs: pip install gcsfs"):
+        opened("gs://bucket/a.tar")
+
+
+def test_nobody_is_listening():
+    with pytest.raises(SourceError, match=r"a\.tar: .*onnect"):
+        list(opened("http://127.0.0.1:9/a.tar").samples())
+    assert not Path("a.tar").exists()

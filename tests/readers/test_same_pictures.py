@@ -1,0 +1,102 @@
+"""Fifty pictures give the same pixels in the same order, whatever holds them."""
+
+import numpy as np
+import pytest
+
+from tests.readers.reader_conformance import check_pixels
+from tests.readers.sources import (
+    opened,
+    pictures,
+    png,
+    write_folder,
+    write_h5,
+    write_idx,
+    write_manifests,
+    write_rec,
+    write_tar,
+)
+
+COUNT = 50
+LABELS = [i // 10 for i in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    """Every kind of source of the same colour pictures."""
+    base = tmp_path_factory.mktemp("sources")
+    stack = pictures(COUNT)
+    names = write_folder(base / "folder", stack)
+    files = [png(picture) for picture in stack]
+    manifests = write_manifests(base / "folder", names, LABELS)
+    members = [
+        member
+        for name, data, label in zip(names, files, LABELS)
+        for member in ((name, data), (name[:-4] + ".cls", b"%d" % label))
+    ]
+    write_tar(base / "all.tar", members)
+    write_tar(base / "part-09.tar", members[:40])
+    write_tar(base / "part-10.tar", members[40:])
+    write_rec(base / "indexed.rec", files, LABELS)
+    write_rec(base / "plain.rec", files, LABELS, index=False)
+    write_h5(base / "one.h5", stack, LABELS)
+    write_h5(base / "chunked.h5", stack, LABELS, chunks=(7, 12, 9, 3), compression="gzip")
+    np.save(base / "stack.npy", stack)
+    sources = {
+        "folder": base / "folder",
+        "pattern": f"{base}/folder/**/*.png",
+        **{path.suffix[1:]: path for path in manifests},
+        "tar": base / "all.tar",
+        "tar braces": f"{base}/part-{{09..10}}.tar",
+        "tar pattern": f"{base}/part-*.tar",
+        "rec with idx": base / "indexed.rec",
+        "rec": base / "plain.rec",
+        "h5": base / "one.h5",
+        "h5 dataset": f"{base}/chunked.h5::images",
+        "npy": base / "stack.npy",
+    }
+    return stack, names, sources
+
+
+KEYS = {
+    "tar": lambda i, name: name[:-4],
+    "tar braces": lambda i, name: f"part-{'09' if i < 20 else '10'}/{name[:-4]}",
+    "tar pattern": lambda i, name: f"part-{'09' if i < 20 else '10'}/{name[:-4]}",
+    "rec with idx": lambda i, name: str(i),
+    "rec": lambda i, name: str(i),
+    "h5": lambda i, name: f"{i:02d}",
+    "h5 dataset": lambda i, name: f"{i:02d}",
+    "npy": lambda i, name: f"{i:02d}",
+}
+WITHOUT_LABELS = ("folder", "pattern", "txt", "npy")
+KINDS = ("folder", "pattern", "txt", "csv", "jsonl", "parquet", *KEYS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_same_pictures(held, kind):
+    stack, names, sources = held
+    listing = check_pixels(opened(sources[kind]), stack)
+    key_of = KEYS.get(kind, lambda _, name: name)
+    assert [s.key for s in listing] == [key_of(i, name) for i, name in enumerate(names)]
+    expected = [-1] * COUNT if kind in WITHOUT_LABELS else LABELS
+    assert [sample.label for sample in listing] == expected
+    other = opened(sources[kind])  # a worker's: it never lists
+    for i in (49, 0, 17):
+        first, second = other.read(listing[i]), opened(sources[kind]).read(listing[i])
+        assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("kind", ["idx", "idx.gz", "npy", "h5", "png"])
+def test_gray_pictures_have_three_channels(tmp_path, kind):
+    gray = pictures(COUNT, gray=True)
+    source = tmp_path / f"gray.{kind}"
+    if kind.startswith("idx"):
+        source = write_idx(tmp_path, gray, LABELS, packed=kind.endswith("gz"))
+    elif kind == "npy":
+        np.save(source, gray[..., None])
+    elif kind == "h5":
+        write_h5(source, gray)
+    else:
+        write_folder(tmp_path, gray)
+        source = tmp_path
+    listing = check_pixels(opened(source), np.repeat(gray[..., None], 3, axis=-1))
+    assert [s.label for s in listing] == (LABELS if kind.startswith("idx") else [-1] * COUNT)
