@@ -42,6 +42,18 @@ def bound_method(config: RunConfig) -> Method:
     return partial(method_of(config), combine=combine)
 
 
+def fuse_of(config: RunConfig) -> str:
+    """How the maps of several layers become one heatmap."""
+    return config.fuse or method_of(config).fuse
+
+
+def comparing_method(config: RunConfig) -> Method:
+    """What int8 is compared with float32 by: the run's method, or Grad-CAM if it takes long."""
+    from engine.methods import METHODS
+
+    return METHODS["gradcam"] if method_of(config).many else bound_method(config)
+
+
 def require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> None:
     """Refuse what the method cannot do at these layers.
 

@@ -41,5 +41,5 @@ def _ablated(layer: LayerView, targets: I4) -> F4:
 
 
 ABLATIONCAM = CamMethod(
-    ablationcam, "Ramaswamy & Desai, WACV 2020", "C head forwards", cost=(0, 0), many=True
+    ablationcam, "Ramaswamy & Desai, WACV 2020", "C head forwards", cost=(1.02, 6.4), many=True
 )

@@ -21,5 +21,10 @@ def for_each_target(maps: F4, targets: I4) -> F4:
 
 
 EIGENCAM = CamMethod(
-    eigencam, "Muhammad & Yeasin, IJCNN 2020", FORWARD, cost=(0, 0), terms=False, per_class=False
+    eigencam,
+    "Muhammad & Yeasin, IJCNN 2020",
+    FORWARD,
+    cost=(1.03, 1.03),
+    terms=False,
+    per_class=False,
 )

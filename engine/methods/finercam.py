@@ -41,4 +41,9 @@ def _directions(logits: F4, targets: I4) -> Iterator[F4]:
         yield direction
 
 
-FINERCAM = CamMethod(finercam, "Zhang et al., CVPR 2025, arXiv:2501.11309", GRADIENT, cost=(0, 0))
+FINERCAM = CamMethod(
+    finercam,
+    "Zhang et al., CVPR 2025, arXiv:2501.11309",
+    GRADIENT,
+    cost=(1.01, 1.03),
+)

@@ -41,7 +41,7 @@ FULLGRAD = CamMethod(
     fullgrad,
     "Srinivas & Fleuret, NeurIPS 2019",
     "whole backward",
-    cost=(0, 0),
+    cost=(4.9, 5.6),
     terms=False,
     whole=True,
     many=True,

@@ -34,5 +34,5 @@ def alpha(second: F4, third: F4, total: F4) -> F4:
 
 
 GRADCAM_PLUSPLUS = CamMethod(
-    gradcam_plusplus, "Chattopadhay et al., WACV 2018", GRADIENT, cost=(0, 0)
+    gradcam_plusplus, "Chattopadhay et al., WACV 2018", GRADIENT, cost=(1.01, 1.03)
 )

@@ -13,4 +13,9 @@ def hirescam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     return combine.elements(layer.activation, gradients(layer, targets))
 
 
-HIRESCAM = CamMethod(hirescam, "Draelos & Carin, 2020, arXiv:2011.08891", GRADIENT, cost=(0, 0))
+HIRESCAM = CamMethod(
+    hirescam,
+    "Draelos & Carin, 2020, arXiv:2011.08891",
+    GRADIENT,
+    cost=(1.01, 1.02),
+)

@@ -18,7 +18,7 @@ KPCACAM = CamMethod(
     kpcacam,
     "Karmani et al., MMSP 2024, arXiv:2410.00267",
     FORWARD,
-    cost=(0, 0),
+    cost=(1.03, 1.04),
     terms=False,
     per_class=False,
 )

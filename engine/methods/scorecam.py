@@ -46,5 +46,5 @@ def _bilinear(source: int, target: int) -> F4:
 
 
 SCORECAM = CamMethod(
-    scorecam, "Wang et al., CVPRW 2020", "C forward passes", cost=(0, 0), many=True
+    scorecam, "Wang et al., CVPRW 2020", "C forward passes", cost=(2050, 513), many=True
 )

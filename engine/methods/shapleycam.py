@@ -44,4 +44,4 @@ def _curvature(layer: LayerView, targets: I4) -> F4:
     return curvature
 
 
-SHAPLEYCAM = CamMethod(shapleycam, "Cai, 2025, arXiv:2501.06261", GRADIENT, cost=(0, 0))
+SHAPLEYCAM = CamMethod(shapleycam, "Cai, 2025, arXiv:2501.06261", GRADIENT, cost=(1.01, 1.03))

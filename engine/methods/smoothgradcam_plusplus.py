@@ -44,6 +44,6 @@ SMOOTHGRADCAM_PLUSPLUS = CamMethod(
     smoothgradcam_plusplus,
     "Omeiza et al., 2019, arXiv:1908.01224",
     f"{COPIES} forward passes, head backward",
-    cost=(0, 0),
+    cost=(5.0, 5.2),
     many=True,
 )
