@@ -22,6 +22,7 @@ from engine.results import (
     read_shard_summary,
 )
 from engine.types import Failure, RunPaths, ShardReport
+from engine.writers.again import bring_back
 from engine.writers.index import build_index
 from engine.writers.staging import clean_staging
 
@@ -71,14 +72,23 @@ def missing_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> list[int]:
             continue
         problem = check_shard(path, number, fingerprint)
         if problem:
-            raise RunDirectoryError(f"{problem}; delete that file and run the command again")
+            raise RunDirectoryError(
+                f"{problem}; shardcam verify --repair deletes it, and the same command refills it"
+            )
     return todo
 
 
 def execute(
-    plan: Plan, executor: Executor, paths: RunPaths, fingerprint: str, observer: Observer
+    plan: Plan,
+    executor: Executor,
+    paths: RunPaths,
+    fingerprint: str,
+    observer: Observer,
+    again: bool = False,
 ) -> RunReport:
     """Run what is missing, index the shards and close the account.
+
+    `again`: shards were set aside on purpose (:mod:`engine.writers.again`).
 
     Raises
     ------
@@ -86,6 +96,8 @@ def execute(
         A sample of the plan is neither done nor failed.
     """
     clean_staging(paths)
+    if not again:
+        bring_back(paths)
     todo = missing_shards(plan, paths, fingerprint)
     observer.started(plan, todo)
     start = time.perf_counter()

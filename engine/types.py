@@ -168,6 +168,11 @@ class RunPaths:
         return self.shards / ".tmp"
 
     @property
+    def set_aside(self) -> Path:
+        """Published shards that are being computed again."""
+        return self.shards / ".again"
+
+    @property
     def index(self) -> Path:
         """Virtual datasets over all shards."""
         return self.root / "index.h5"

@@ -43,8 +43,10 @@ def extract(**options: Any) -> None:
     run_extract(make_config(options), make_console())
 
 
-def run_extract(config: RunConfig, console: Console) -> RunReport:
+def run_extract(config: RunConfig, console: Console, again: bool = False) -> RunReport:
     """Extract, show progress, print the account.
+
+    `again`: see :func:`engine.driver.execute`.
 
     Raises
     ------
@@ -68,6 +70,7 @@ def run_extract(config: RunConfig, console: Console) -> RunReport:
             prepared.paths,
             prepared.manifest.fingerprint,
             display,
+            again,
         )
     print_report(report, prepared.paths, console)
     if report.ok:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
-from engine.errors import RunDirectoryError
+from engine.errors import RunDirectoryError, storage_error
 from engine.listing import Listing, listing_digest
 from engine.manifest import Manifest, read_manifest
 from engine.results import check_shard, open_run, read_shard_summary
@@ -19,33 +20,46 @@ SHOWN = 20  # problems that are printed
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--deep", is_flag=True, help="Read every byte and compare its checksum.")
-def verify(run: Path, deep: bool) -> None:
+@click.option("--repair", is_flag=True, help="Delete damaged shards, so that extract refills them.")
+def verify(run: Path, deep: bool, repair: bool) -> None:
     """Check that RUN is complete: every shard present, whole and of this run.
 
-    Each damaged or missing shard is named; delete a damaged file and run the same
-    extract command again to fill the gap. Exits with 1 if anything is wrong.
+    Each damaged or missing shard is named; the same extract command fills the gaps that
+    --repair leaves. Exits with 1 if anything is wrong.
     """
     paths = RunPaths(run)
     manifest = read_manifest(paths)
     console = make_console()
     _require_listing(paths, manifest, deep)
-    problems = [
-        problem
+    checked = (
+        (number, check_shard(paths.shard(number), number, manifest.fingerprint, deep))
         for number in range(manifest.plan["shards"])
-        if (problem := check_shard(paths.shard(number), number, manifest.fingerprint, deep))
-    ]
-    for problem in problems[:SHOWN]:
+    )
+    problems = {number: problem for number, problem in checked if problem}
+    for problem in list(problems.values())[:SHOWN]:
         console.print(problem, soft_wrap=True)
     if len(problems) > SHOWN:
         console.print(f"and {len(problems) - SHOWN} more")
     if problems:
-        raise RunDirectoryError(
-            f"{run}: {len(problems)} of {manifest.plan['shards']} shards are bad"
-        )
+        told = f"{run}: {len(problems)} of {manifest.plan['shards']} shards are bad"
+        if repair:
+            told += f"; {_delete(paths, problems)} deleted, the same extract command refills them"
+        raise RunDirectoryError(told)
     listed, ok, failed = _account(paths, manifest)
     open_run(run).close()
     how = "every byte read" if deep else "counts and fingerprints"
     console.print(f"{run}: {listed} listed = {ok} ok + {failed} failed; all shards good ({how})")
+
+
+def _delete(paths: RunPaths, numbers: Iterable[int]) -> int:
+    """Delete the files of damaged shards; how many there were."""
+    files = [paths.shard(number) for number in numbers if paths.shard(number).exists()]
+    try:
+        for file in files:
+            file.unlink()
+    except OSError as error:
+        raise storage_error(error, paths.shards) from error
+    return len(files)
 
 
 def _require_listing(paths: RunPaths, manifest: Manifest, deep: bool) -> None:

@@ -1,0 +1,65 @@
+"""``shardcam retry-failed``: another try for what could not be read or decoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from pydantic import ValidationError
+
+from engine.config import RunConfig
+from engine.errors import RunDirectoryError
+from engine.manifest import read_manifest
+from engine.results import read_failures, read_shard_summary
+from engine.types import RunPaths
+from engine.writers.again import bring_back, set_aside
+from jobs.extract import run_extract
+from jobs.terminal import make_console
+
+FINAL = "target"  # the stage whose failures another try cannot mend
+
+
+@click.command("retry-failed")
+@click.argument("run", type=click.Path(path_type=Path))
+def retry_failed(run: Path) -> None:
+    """Compute the shards of RUN anew that have samples which could not be read or decoded.
+
+    For files that were missing, being written or on a network that failed. The old shard
+    stays until its successor is published. The run must be complete.
+    """
+    paths = RunPaths(run)
+    manifest = read_manifest(paths)
+    config = stored_config(paths, manifest.config)
+    bring_back(paths)
+    numbers = [n for n in range(manifest.plan["shards"]) if _can_be_mended(paths, n)]
+    console = make_console()
+    if not numbers:
+        console.print(f"{run}: no sample failed to be read or decoded; nothing to do")
+        return
+    console.print(f"{run}: {len(numbers)} of {manifest.plan['shards']} shards have such samples")
+    with set_aside(paths, numbers):
+        run_extract(config.model_copy(update={"out": str(run)}), console, again=True)
+
+
+def stored_config(paths: RunPaths, stored: dict[str, object]) -> RunConfig:
+    """The options that a run was begun with.
+
+    Raises
+    ------
+    RunDirectoryError
+        Another version of shardcam wrote them.
+    """
+    try:
+        return RunConfig.model_validate(stored)
+    except ValidationError as error:
+        option = ".".join(map(str, error.errors()[0]["loc"]))
+        raise RunDirectoryError(
+            f"{paths.run_json}: its option {option!r} is not one of this version of shardcam"
+        ) from None
+
+
+def _can_be_mended(paths: RunPaths, number: int) -> bool:
+    path = paths.shard(number)
+    if not read_shard_summary(path).failed:
+        return False
+    return any(failure.stage != FINAL for failure in read_failures(path))

@@ -1,0 +1,103 @@
+"""What could not be read is tried again, damaged shards are refilled, and nothing is lost."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from engine.types import RunPaths
+from engine.writers.again import bring_back, set_aside
+from tests.jobs.command import assert_same, contents, shardcam, start
+from tests.jobs.images import jpeg, make_folder
+
+LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("retry") / "images"
+    reasons = make_folder(folder, 40, bad=4)
+    return folder, [folder / key for key in reasons]
+
+
+def extract(folder, run):
+    return shardcam("extract", folder, *LITE0, "--out", run, "--max-pixels", 10**6)
+
+
+def test_failed_samples_are_tried_again(source, tmp_path):
+    folder, broken = source
+    assert extract(folder, tmp_path / "run")[0] == 0
+    before = contents(tmp_path / "run")
+    untouched = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "shards").glob("*.h5")}
+    saved = [path.read_bytes() for path in broken]
+    try:
+        broken[0].write_bytes(jpeg(np.random.RandomState(0), 80, 100))
+        code, out, err = shardcam("retry-failed", tmp_path / "run")
+        assert code == 0, err
+        assert "40 listed = 37 ok + 3 failed" in out
+        rows = contents(tmp_path / "run")
+        assert len(rows["key"]) == len(before["key"]) + 1
+        assert str(broken[0].relative_to(folder)).encode() in rows["key"].tolist()
+        same = [p for p, time in untouched.items() if p.stat().st_mtime_ns == time]
+        assert 0 < len(same) < len(untouched)  # shards without failures are left alone
+        assert not RunPaths(tmp_path / "run").set_aside.exists()
+        assert shardcam("verify", tmp_path / "run", "--deep")[0] == 0
+    finally:
+        for path, data in zip(broken, saved):
+            path.write_bytes(data)
+
+
+def test_nothing_failed_is_said(tmp_path):
+    make_folder(tmp_path / "images", 3)
+    assert extract(tmp_path / "images", tmp_path / "run")[0] == 0
+    code, out, _ = shardcam("retry-failed", tmp_path / "run")
+    assert code == 0
+    assert "nothing to do" in out
+
+
+def test_whoever_is_killed_in_between_loses_nothing(source, tmp_path):
+    folder, _ = source
+    assert extract(folder, tmp_path / "run")[0] == 0
+    before = contents(tmp_path / "run")
+    process = start("retry-failed", tmp_path / "run")
+    while process.poll() is None and not RunPaths(tmp_path / "run").set_aside.exists():
+        os.sched_yield()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    code, _, err = extract(folder, tmp_path / "run")
+    assert code == 0, err
+    assert_same(contents(tmp_path / "run"), before)
+    assert not RunPaths(tmp_path / "run").set_aside.exists()
+
+
+def test_what_is_not_replaced_comes_back(tmp_path):
+    paths = RunPaths(tmp_path)
+    paths.shards.mkdir()
+    for number in range(3):
+        paths.shard(number).write_text(f"old {number}")
+    with pytest.raises(KeyError), set_aside(paths, [0, 2]):
+        assert not paths.shard(0).exists()
+        paths.shard(0).write_text("new 0")
+        raise KeyError
+    assert [paths.shard(n).read_text() for n in range(3)] == ["new 0", "old 1", "old 2"]
+    bring_back(paths)  # harmless when there is nothing
+    assert not paths.set_aside.exists()
+
+
+def test_damaged_shards_are_deleted_and_refilled(source, tmp_path):
+    folder, _ = source
+    assert extract(folder, tmp_path / "run")[0] == 0
+    before = contents(tmp_path / "run")
+    paths = RunPaths(tmp_path / "run")
+    paths.shard(1).write_bytes(paths.shard(1).read_bytes()[:3000])
+    paths.shard(2).unlink()
+    code, _, err = extract(folder, tmp_path / "run")
+    assert code == 1
+    assert "verify --repair deletes it" in err
+    code, _, err = shardcam("verify", tmp_path / "run", "--repair")
+    assert code == 1
+    assert "2 of 5 shards are bad; 1 deleted" in err
+    assert extract(folder, tmp_path / "run")[0] == 0
+    assert_same(contents(tmp_path / "run"), before)
+    assert shardcam("verify", tmp_path / "run", "--deep")[0] == 0
