@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from engine.methods import METHODS
-from engine.methods.method import HEAD, NETWORK
 from engine.models.load import load_network
 from engine.models.mxnet_network import MxnetNetwork
 from engine.targets import top_classes
@@ -44,7 +43,7 @@ def test_cost(model: str, name: str) -> None:
     method = METHODS[name]
     if name == "cam" and model == "vgg16":
         pytest.skip("VGG16 has no global average pooling")
-    many = method.needs in (HEAD, NETWORK) and name != "smoothgradcam++"
+    many = method.many and name != "smoothgradcam++"
     net, images = network(model, method.whole)
     count = 1 if many else BATCH
     layer = net.layers[-1].name

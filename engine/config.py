@@ -135,7 +135,8 @@ class RunConfig(BaseModel):
     def _known_smoothings(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         unknown = sorted(set(value) - set(SMOOTHINGS))
         if unknown:
-            raise ValueError(f"takes aug, eigen or aug,eigen; not {', '.join(unknown)}")
+            given = ",".join(value) or "nothing"
+            raise ValueError(f"takes aug, eigen or aug,eigen; not {given}")
         return tuple(name for name in SMOOTHINGS if name in value)
 
     @field_validator("std")

@@ -9,8 +9,6 @@ import numpy as np
 from engine.types import F4, U1, LayerMaps
 from kernels import heatmap_u8, normalize, upsample
 
-FUSIONS = ("mean", "max", "product")
-
 
 def heatmaps(maps: Mapping[str, LayerMaps], size: tuple[int, int], fuse: str = "mean") -> U1:
     """Heatmaps (N,K,H,W), levels 0 to 255, of raw maps (N,K,h,w) of each layer.

@@ -64,12 +64,22 @@ class LayerView(Protocol):
 
     @property
     def logits(self) -> F4:
-        """(N,classes) scores before the softmax."""
+        """(N,classes) scores before the softmax, as this layer's own head computes them."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
         ...
 
     @property
     def images(self) -> F4:
         """(N,channels,H,W) what the network was given."""
+        ...
+
+    @property
+    def piecewise_linear(self) -> bool:
+        """Whether nothing between the layer and the logits has a second derivative."""
         ...
 
     @property
@@ -85,10 +95,12 @@ class LayerView(Protocol):
         """
         ...
 
-    def bias_terms(self, direction: F4) -> Iterator[F4]:
-        """(N,classes) -> for each bias of the network, (N,C,h,w) bias times gradient.
+    def bias_terms(self, direction: F4) -> Iterator[tuple[slice, F4]]:
+        """(N,classes) -> some images at a time, (n,C,h,w) terms of the sum of direction * logits.
 
-        Of every convolution and normalisation; a backward pass through the whole network.
+        Input times gradient, and bias times gradient of every convolution and batch
+        normalisation: a backward pass through the whole network. Biases of other operators
+        are left out.
         """
         ...
 
@@ -102,11 +114,12 @@ class LayerView(Protocol):
         """
         ...
 
-    def at(self, activation: F4, image: I4) -> HeadView:
+    def at(self, activation: F4, image: I4, differentiable: bool = False) -> HeadView:
         """The head run on other activations: (M,C,h,w), row j those of image `image[j]`.
 
         M is at most `head_rows`. What else the head reads, as inside a residual block, is
-        that image's. The result is valid until the next call.
+        that image's. The result is valid until the next call, and has a gradient only if it
+        is `differentiable`.
         """
         ...
 

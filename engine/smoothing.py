@@ -18,11 +18,12 @@ def plain_maps(forward: ForwardPass, network: Network, method: Method, target: I
 
 
 def smoothed_maps(network: Network, method: Method, images: F4, target: I4) -> dict[str, F4]:
-    """(N,K) classes -> (N,K,h,w) maps from 0 to 1 of every layer, the mean over six copies.
+    """(N,K) classes -> (N,K,h,w) maps of every layer, none negative: the mean over six copies.
 
     The images are multiplied by 0.9, 1 and 1.1 and mirrored left to right; each copy's map is
     stretched as its heatmap would be, and mirrored back. Enlarging the mean is the mean of the
-    enlarged maps. Earlier passes of the network are no longer valid.
+    enlarged maps, but for a constant: a map that dips below 0 between the heatmap's pixels is
+    raised to 0. Earlier passes of the network are no longer valid.
     """
     mean: dict[str, F4] = {}
     for factor, mirrored in COPIES:
@@ -31,7 +32,12 @@ def smoothed_maps(network: Network, method: Method, images: F4, target: I4) -> d
         for name, raw in plain_maps(forward, network, method, target).items():
             part = _stretched(raw, images.shape[2:]) / np.float32(len(COPIES))
             mean[name] = mean.get(name, np.float32(0)) + (_mirror(part) if mirrored else part)
-    return mean
+    return {name: _raised(maps) for name, maps in mean.items()}
+
+
+def _raised(maps: F4) -> F4:
+    raised: F4 = maps - maps.min(axis=(2, 3), keepdims=True).clip(max=0)
+    return raised
 
 
 def _mirror(pictures: F4) -> F4:
@@ -45,4 +51,5 @@ def _stretched(raw: F4, size: tuple[int, ...]) -> F4:
     low = enlarged.min(axis=(1, 2), keepdims=True)
     high = enlarged.max(axis=(1, 2), keepdims=True)
     stretched: F4 = (unit - low) / (high - low + np.float32(1e-7))
-    return stretched.reshape(raw.shape)
+    finite = np.isfinite(raw).all(axis=(2, 3), keepdims=True)  # else the mean is flagged
+    return np.where(finite, stretched.reshape(raw.shape), np.float32(np.nan))

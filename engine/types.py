@@ -19,6 +19,7 @@ U1 = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]  # y0, x0, y1, x1 in pixels of the picture
 
 NO_LABEL = -1
+AUTO = "auto"  # the name of the layer that is chosen for the user
 TOO_LARGE = 8  # flag: an activation that is saved as infinity; the other flags are the kernels'
 TOP = 5  # classes kept as the prediction
 LISTING_STAGED = ".listing-"  # how the name of a listing that is being written begins

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from engine.config import RunConfig
 from engine.errors import ConfigError
 from engine.protocols import Method
-from engine.types import LayerInfo
+from engine.types import AUTO, LayerInfo
 
 if TYPE_CHECKING:
     from engine.methods.method import CamMethod
 
-AUTO = "auto"
-KERNEL_POSITIONS = 4096  # h*w that kpcacam takes: its matrix is that number squared
+KERNEL_POSITIONS = 1024  # h*w that kpcacam takes: its matrix is that number squared
 
 
 def method_of(config: RunConfig) -> CamMethod:
@@ -29,7 +28,7 @@ def method_of(config: RunConfig) -> CamMethod:
     from engine.methods import METHODS
 
     if config.method not in METHODS:
-        near = difflib.get_close_matches(config.method, METHODS, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(config.method.lower(), METHODS, n=3, cutoff=0.5)
         known = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(METHODS)}"
         raise ConfigError(f"--method: unknown method {config.method!r}; {known}")
     return METHODS[config.method]
@@ -41,6 +40,18 @@ def bound_method(config: RunConfig) -> Method:
 
     combine = FirstComponent() if "eigen" in config.smooth else Sum()
     return partial(method_of(config), combine=combine)
+
+
+def fuse_of(config: RunConfig) -> str:
+    """How the maps of several layers become one heatmap."""
+    return config.fuse or method_of(config).fuse
+
+
+def comparing_method(config: RunConfig) -> Method:
+    """What int8 is compared with float32 by: the run's method, or Grad-CAM if it takes long."""
+    from engine.methods import METHODS
+
+    return METHODS["gradcam"] if method_of(config).many else bound_method(config)
 
 
 def require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> None:
@@ -60,8 +71,9 @@ def require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> Non
         raise ConfigError(f"--method {name} computes in float32: leave --precision out")
     if "eigen" in config.smooth and not method.terms:
         raise ConfigError(f"--smooth eigen: {name} is no sum of terms that could be projected")
-    fuse = config.fuse or ("product" if method.fuse == "product" else None)
-    if fuse is None:
+    if config.fuse and method.whole:
+        raise ConfigError(f"--fuse joins layers, and --method {name} explains the network's input")
+    if config.fuse is None and method.fuse == "mean":
         return
     option = "--fuse" if config.fuse else f"--method {name}"
     if len(layers) < 2:

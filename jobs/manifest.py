@@ -13,6 +13,7 @@ from engine.planning import Plan
 from engine.types import LayerInfo
 from engine.writers.schema import SCHEMA_VERSION
 from jobs.calibration import Calibration
+from jobs.explaining import fuse_of
 
 if TYPE_CHECKING:
     from engine.models.definition import NetworkDefinition
@@ -65,7 +66,7 @@ def _numbers(
         "activation_dtype": config.activation_dtype,
         "method": config.method,
         "smooth": list(config.smooth),
-        "fuse": config.fuse,
+        "fuse": fuse_of(config),
         "target": config.target,
         "precision": config.precision,
         "max_pixels": config.max_pixels,

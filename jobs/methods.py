@@ -12,20 +12,22 @@ from jobs.terminal import make_console
 def methods() -> None:
     """List the CAM methods: what they need of the network, and what they cost.
 
-    The cost is what comes on top of the one forward pass that every run makes, for K classes
-    of an image and C channels of the layer. `closed form` is the cost where global average
-    pooling and one dense layer follow the layer; shardcam layers says where that is so.
+    The cost counts forward passes of the network, the one that every run makes included, for
+    one class of an image: measured on ResNet-50, where global average pooling and one dense
+    layer follow the layer and most gradients are known in closed form (shardcam layers says
+    where that is so), and on VGG16, where they take a backward pass through the head.
     """
     from engine.methods import METHODS
 
     table = Table(box=None)
-    for column in ("method", "needs", "cost", "closed form", "source"):
-        table.add_column(column)
+    for column in ("method", "needs", "ResNet-50", "VGG16", "source"):
+        table.add_column(column, justify="right" if column in ("ResNet-50", "VGG16") else "left")
     for name, method in METHODS.items():
-        closed_form = method.closed_form or "the same"
-        mark = "" if method.per_class else ", whatever the class"
-        table.add_row(name, method.needs, method.cost + mark, closed_form, method.paper)
+        cost = ("" if value is None else f"{value:g}x" for value in method.cost)
+        table.add_row(name, method.needs, *cost, method.paper)
     console = make_console()
     console.print(table)
-    console.print("\n--smooth aug makes six passes in place of one; --smooth eigen adds a small")
+    blind = ", ".join(name for name, method in METHODS.items() if not method.per_class)
+    console.print(f"\nThe class plays no part in {blind}.", soft_wrap=True)
+    console.print("--smooth aug makes six passes in place of one; --smooth eigen adds a small")
     console.print("eigenproblem for each class. --fuse joins the heatmaps of several layers.")

@@ -27,7 +27,13 @@ from jobs.calibration import (
     views_of_source,
 )
 from jobs.class_names import class_names
-from jobs.explaining import bound_method, method_of, require_explainable
+from jobs.explaining import (
+    bound_method,
+    comparing_method,
+    fuse_of,
+    method_of,
+    require_explainable,
+)
 from jobs.listing import Watch, listing_of, make_reader
 from jobs.manifest import make_manifest
 from jobs.system import ready_libraries
@@ -208,7 +214,7 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
         read=tuple(info.name for info in order.read),
         half=config.activation_dtype == "f2",
         smooth="aug" in config.smooth,
-        fuse=config.fuse or method_of(config).fuse,
+        fuse=fuse_of(config),
     )
     return partial(run_shard, parts=parts)
 
@@ -275,5 +281,5 @@ def _calibration(
     views = views_of_source(plan, make_reader(config), definition.preprocessing, config.max_pixels)
     names = tuple(info.name for info in layers)
     return calibrate_on_source(
-        definition, names, bound_method(config), views, read=_only_read(names, read)
+        definition, names, comparing_method(config), views, read=_only_read(names, read)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.methods.method import HEAD, CamMethod, Combine
+from engine.methods.method import CamMethod, Combine
 from engine.protocols import LayerView
 from engine.types import F4, I4
 
@@ -13,7 +13,8 @@ def ablationcam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     """Weight each channel by the share of the score that is lost without it (equation 3)."""
     score = np.take_along_axis(layer.logits, targets, axis=1)[..., None]
     lost = _closed_form(layer, targets) if layer.closed_form else score - _ablated(layer, targets)
-    weights: F4 = lost / score
+    with np.errstate(divide="ignore", invalid="ignore"):  # a score of 0: the map is flagged
+        weights: F4 = lost / score
     return combine.channels(layer.activation, np.ascontiguousarray(weights))
 
 
@@ -40,5 +41,5 @@ def _ablated(layer: LayerView, targets: I4) -> F4:
 
 
 ABLATIONCAM = CamMethod(
-    ablationcam, "Ramaswamy & Desai, WACV 2020", HEAD, "C head forward passes", "nothing"
+    ablationcam, "Ramaswamy & Desai, WACV 2020", "C head forwards", cost=(1.02, 6.4), many=True
 )

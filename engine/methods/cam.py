@@ -18,4 +18,4 @@ def cam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     return combine.channels(layer.activation, layer.class_weights(targets))
 
 
-CAM = CamMethod(cam, "Zhou et al., CVPR 2016", FORWARD, "nothing", "nothing")
+CAM = CamMethod(cam, "Zhou et al., CVPR 2016", FORWARD, cost=(1, None))

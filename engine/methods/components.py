@@ -38,29 +38,37 @@ def first_kernel_component(terms: F4) -> F4:
     scikit-learn's ``KernelPCA(kernel="sigmoid")``.
     """
     rows = centred(terms)
-    kernel = np.tanh(rows @ rows.transpose(0, 2, 1) / rows.shape[2] + 1).astype(np.float64)
-    means = kernel.mean(axis=1, keepdims=True)
-    kernel += means.mean(axis=2, keepdims=True) - means - means.transpose(0, 2, 1)
-    vector, value = _leading(kernel)
-    maps = vector * np.sqrt(value)[:, None]
+    maps = np.stack([_kernel_component(positions) for positions in rows])
     return oriented(maps, rows).reshape(len(terms), *terms.shape[2:])
 
 
-def centred(terms: F4) -> F4:
+def _kernel_component(positions: F8) -> F8:
+    """(P,C) -> (P,), one image at a time: the kernel is P x P."""
+    kernel = np.tanh(positions @ positions.T / positions.shape[1] + 1)
+    means = kernel.mean(axis=1)
+    kernel += means.mean() - means - means[:, None]
+    vector, value = _leading(kernel[None])
+    component: F8 = vector[0] * np.sqrt(value[0])
+    return component
+
+
+def centred(terms: F4) -> F8:
     """(N,C,h,w) -> (N,P,C): a row for each position, centred over the positions."""
     rows = np.nan_to_num(terms.reshape(*terms.shape[:2], -1), posinf=0, neginf=0)
-    rows = rows.transpose(0, 2, 1)
-    return np.ascontiguousarray(rows - rows.mean(axis=1, keepdims=True))
+    rows = rows.transpose(0, 2, 1).astype(np.float64)
+    centre = rows.mean(axis=1, keepdims=True)
+    rounding = np.finfo(np.float32).eps * np.abs(centre)
+    return np.where(np.abs(rows - centre) > rounding, rows - centre, 0)
 
 
-def oriented(maps: F8, rows: F4) -> F4:
+def oriented(maps: F8, rows: F8) -> F4:
     """(N,P), (N,P,C) -> (N,P) f4: each map with the sign of its product with the channel sum."""
-    agreement = np.einsum("np,np->n", maps, rows.sum(axis=2, dtype=np.float64))
+    agreement = np.einsum("np,np->n", maps, rows.sum(axis=2))
     signed: F4 = (maps * np.where(agreement < 0, -1, 1)[:, None]).astype(np.float32)
     return signed
 
 
-def _leading(symmetric: F4 | F8) -> tuple[F8, F8]:
+def _leading(symmetric: F8) -> tuple[F8, F8]:
     """(N,m,m) positive semidefinite -> (N,m) eigenvector and (N,) value of the largest one."""
-    values, vectors = np.linalg.eigh(symmetric.astype(np.float64))
+    values, vectors = np.linalg.eigh(symmetric)
     return vectors[:, :, -1], np.maximum(values[:, -1], 0)

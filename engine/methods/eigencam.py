@@ -21,6 +21,10 @@ def for_each_target(maps: F4, targets: I4) -> F4:
 
 
 EIGENCAM = CamMethod(
-    eigencam, "Muhammad & Yeasin, IJCNN 2020", FORWARD, "one small eigenproblem", terms=False,
+    eigencam,
+    "Muhammad & Yeasin, IJCNN 2020",
+    FORWARD,
+    cost=(1.03, 1.03),
+    terms=False,
     per_class=False,
-)  # fmt: skip
+)

@@ -25,4 +25,11 @@ def fem(layer: LayerView, targets: I4, combine: Combine) -> F4:
     return for_each_target(weighted_sum(activation, weights[:, None])[:, 0], targets)
 
 
-FEM = CamMethod(fem, "Fuad et al., IPTA 2020", FORWARD, "nothing", terms=False, per_class=False)
+FEM = CamMethod(
+    fem,
+    "Fuad et al., IPTA 2020",
+    FORWARD,
+    cost=(1.01, 1.0),
+    terms=False,
+    per_class=False,
+)

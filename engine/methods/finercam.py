@@ -45,6 +45,5 @@ FINERCAM = CamMethod(
     finercam,
     "Zhang et al., CVPR 2025, arXiv:2501.11309",
     GRADIENT,
-    "K head backward passes",
-    "nothing",
+    cost=(1.01, 1.03),
 )

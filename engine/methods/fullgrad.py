@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from engine.methods.gradients import one_hot
-from engine.methods.method import NETWORK, CamMethod, Combine
+from engine.methods.method import CamMethod, Combine
 from engine.protocols import LayerView
 from engine.types import F4, I4
 from kernels import normalize, upsample
@@ -19,10 +19,9 @@ def fullgrad(layer: LayerView, targets: I4, combine: Combine) -> F4:
     """
     maps = []
     for column in targets.T:
-        direction = one_hot(column, layer.logits.shape[1])
-        total = _saliency(layer.activation * layer.gradient(direction), layer)
-        for term in layer.bias_terms(direction):
-            total += _saliency(term, layer)
+        total = np.zeros((len(targets), *layer.images.shape[2:]), np.float32)
+        for images, term in layer.bias_terms(one_hot(column, layer.classes)):
+            total[images] += _saliency(term, layer)
         maps.append(total)
     return np.ascontiguousarray(np.stack(maps, axis=1))
 
@@ -41,8 +40,9 @@ def _saliency(term: F4, layer: LayerView) -> F4:
 FULLGRAD = CamMethod(
     fullgrad,
     "Srinivas & Fleuret, NeurIPS 2019",
-    NETWORK,
-    "K whole forward and backward passes",
+    "whole backward",
+    cost=(4.9, 5.6),
     terms=False,
     whole=True,
+    many=True,
 )

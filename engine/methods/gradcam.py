@@ -13,6 +13,4 @@ def gradcam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     return combine.channels(layer.activation, mean_gradient(layer, targets))
 
 
-GRADCAM = CamMethod(
-    gradcam, "Selvaraju et al., ICCV 2017", GRADIENT, "K head backward passes", "nothing"
-)
+GRADCAM = CamMethod(gradcam, "Selvaraju et al., ICCV 2017", GRADIENT, cost=(1.01, 1.03))

@@ -14,9 +14,5 @@ def gradcam_elementwise(layer: LayerView, targets: I4, combine: Combine) -> F4:
 
 
 GRADCAM_ELEMENTWISE = CamMethod(
-    gradcam_elementwise,
-    "pytorch-grad-cam (no paper)",
-    GRADIENT,
-    "K head backward passes",
-    "nothing",
+    gradcam_elementwise, "pytorch-grad-cam (no paper)", GRADIENT, cost=(1.01, 1.03)
 )

@@ -28,14 +28,11 @@ def alpha(second: F4, third: F4, total: F4) -> F4:
 
     As in pytorch-grad-cam; torchcam has ``sum(A G^3)`` in the denominator.
     """
-    coefficient: F4 = second / (2 * second + total * third + _EPSILON)
+    with np.errstate(divide="ignore", invalid="ignore"):  # the map is flagged
+        coefficient: F4 = second / (2 * second + total * third + _EPSILON)
     return np.where(second != 0, coefficient, np.float32(0))
 
 
 GRADCAM_PLUSPLUS = CamMethod(
-    gradcam_plusplus,
-    "Chattopadhay et al., WACV 2018",
-    GRADIENT,
-    "K head backward passes",
-    "nothing",
+    gradcam_plusplus, "Chattopadhay et al., WACV 2018", GRADIENT, cost=(1.01, 1.03)
 )

@@ -15,14 +15,14 @@ def gradients(layer: LayerView, targets: I4) -> Iterator[F4]:
 
     All classes in one backward pass, if the head takes as many rows.
     """
-    images, classes = len(targets), layer.logits.shape[1]
+    images, classes = len(targets), layer.classes
     rows = targets.size
     if layer.closed_form or rows == images or rows > layer.head_rows:
         for column in targets.T:
             yield layer.gradient(one_hot(column, classes))
         return
     image = np.tile(np.arange(images, dtype=np.int32), rows // images)
-    together = layer.at(layer.activation[image], image)
+    together = layer.at(layer.activation[image], image, differentiable=True)
     whole = together.gradient(one_hot(targets.T.ravel(), classes))
     yield from whole.reshape(-1, images, *whole.shape[1:])
 

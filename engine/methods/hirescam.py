@@ -17,6 +17,5 @@ HIRESCAM = CamMethod(
     hirescam,
     "Draelos & Carin, 2020, arXiv:2011.08891",
     GRADIENT,
-    "K head backward passes",
-    "nothing",
+    cost=(1.01, 1.02),
 )

@@ -15,6 +15,10 @@ def kpcacam(layer: LayerView, targets: I4, combine: Combine) -> F4:
 
 
 KPCACAM = CamMethod(
-    kpcacam, "Karmani et al., MMSP 2024, arXiv:2410.00267", FORWARD, "one small eigenproblem",
-    terms=False, per_class=False,
-)  # fmt: skip
+    kpcacam,
+    "Karmani et al., MMSP 2024, arXiv:2410.00267",
+    FORWARD,
+    cost=(1.03, 1.04),
+    terms=False,
+    per_class=False,
+)

@@ -13,6 +13,4 @@ def layercam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     return combine.elements(layer.activation, gradients(layer, targets), relu="factor")
 
 
-LAYERCAM = CamMethod(
-    layercam, "Jiang et al., TIP 2021", GRADIENT, "K head backward passes", "nothing"
-)
+LAYERCAM = CamMethod(layercam, "Jiang et al., TIP 2021", GRADIENT, cost=(1.01, 1.03))

@@ -78,8 +78,7 @@ class Maps(Protocol):
         ...
 
 
-FORWARD, GRADIENT = "a forward pass", "head gradients"
-HEAD, NETWORK = "head forward passes", "whole forward passes"
+FORWARD, GRADIENT = "forward only", "head backward"
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,11 @@ class CamMethod:
 
     maps: Maps
     paper: str
-    needs: str  # FORWARD, GRADIENT, HEAD or NETWORK
-    cost: str  # beyond the forward pass; K targets, C channels
-    closed_form: str = ""  # the cost where global average pooling and a dense layer follow
+    needs: str  # of the network, with C channels
+    # Of a forward pass, that pass included: for ResNet-50, whose head is in closed form, and
+    # for VGG16, one class each, as benchmarks/test_methods.py finds them. None: not possible.
+    cost: tuple[float, float | None]
+    many: bool = False  # it makes many passes
     terms: bool = True  # the map is a sum of terms, so that `--smooth eigen` applies
     per_class: bool = True  # the map depends on the class
     whole: bool = False  # it explains the network's input, not a layer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.methods.method import NETWORK, CamMethod, Combine
+from engine.methods.method import CamMethod, Combine
 from engine.protocols import LayerView
 from engine.targets import softmax
 from engine.types import F4, I4
@@ -45,4 +45,6 @@ def _bilinear(source: int, target: int) -> F4:
     return np.maximum(0, 1 - np.abs(position - np.arange(source))).astype(np.float32)
 
 
-SCORECAM = CamMethod(scorecam, "Wang et al., CVPRW 2020", NETWORK, "C whole forward passes")
+SCORECAM = CamMethod(
+    scorecam, "Wang et al., CVPRW 2020", "C forward passes", cost=(2050, 513), many=True
+)

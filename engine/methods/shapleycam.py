@@ -16,19 +16,20 @@ def shapleycam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     """Add the second order to Grad-CAM's weights (equation 17).
 
     The Hessian times A is the slope of the gradient along A, taken as a central difference
-    over 1 % of A each way: MXNet's operators have no second derivatives. Where the head is
-    piecewise linear (ReLU, max-pooling) it counts the kinks that these 2 % cross, which
-    automatic differentiation does not see. It is 0 in closed form.
+    over 1 % of A each way: MXNet's operators have no second derivatives. It is 0 where all
+    operators of the head are piecewise linear, as automatic differentiation has it. In a head
+    that has both kinds it counts the kinks of ReLU and max-pooling that these 2 % cross, which
+    automatic differentiation does not.
     """
     weights = mean_gradient(layer, targets)
-    if not layer.closed_form:
+    if not layer.piecewise_linear:
         weights = weights - _curvature(layer, targets) / 2
     return combine.channels(layer.activation, weights)
 
 
 def _curvature(layer: LayerView, targets: I4) -> F4:
     """(N,K,C) spatial means of the Hessian times A."""
-    activation, classes = layer.activation, layer.logits.shape[1]
+    activation, classes = layer.activation, layer.classes
     images, targets_each = targets.shape
     curvature = np.empty((images, targets_each, activation.shape[1]), np.float32)
     for start in range(0, images, layer.head_rows):
@@ -36,17 +37,11 @@ def _curvature(layer: LayerView, targets: I4) -> F4:
         for k in range(targets_each):
             direction = one_hot(targets[part, k], classes)
             up, down = (
-                layer.at(activation[part] * np.float32(1 + step), part).gradient(direction)
+                layer.at(activation[part] * np.float32(1 + step), part, True).gradient(direction)
                 for step in (STEP, -STEP)
             )
             curvature[part, k] = (up - down).mean(axis=(2, 3)) / np.float32(2 * STEP)
     return curvature
 
 
-SHAPLEYCAM = CamMethod(
-    shapleycam,
-    "Cai, 2025, arXiv:2501.06261",
-    GRADIENT,
-    "3 K head backward passes",
-    "nothing",
-)
+SHAPLEYCAM = CamMethod(shapleycam, "Cai, 2025, arXiv:2501.06261", GRADIENT, cost=(1.01, 1.03))

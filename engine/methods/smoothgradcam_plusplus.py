@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.methods.gradcam_plusplus import alpha
 from engine.methods.gradients import one_hot, spatial_sum, stacked
-from engine.methods.method import NETWORK, CamMethod, Combine
+from engine.methods.method import CamMethod, Combine
 from engine.protocols import LayerView
 from engine.types import F4, I4
 
@@ -21,7 +21,7 @@ def smoothgradcam_plusplus(layer: LayerView, targets: I4, combine: Combine) -> F
     """
     activation = layer.activation
     total = activation.sum(axis=(2, 3), keepdims=True)
-    classes = layer.logits.shape[1]
+    classes = layer.classes
     powers = [[np.zeros((), np.float32)] * 3 for _ in targets.T]
     for noise in _noise(layer.images.shape[1:]):
         noisy = layer.of(layer.images + noise)
@@ -43,7 +43,7 @@ def _noise(shape: tuple[int, ...]) -> F4:
 SMOOTHGRADCAM_PLUSPLUS = CamMethod(
     smoothgradcam_plusplus,
     "Omeiza et al., 2019, arXiv:1908.01224",
-    NETWORK,
-    f"{COPIES} whole forward passes, {COPIES} K head backward passes",
-    f"{COPIES} whole forward passes",
+    f"{COPIES} forward passes, head backward",
+    cost=(5.0, 5.2),
+    many=True,
 )

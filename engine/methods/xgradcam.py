@@ -20,6 +20,4 @@ def xgradcam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     return combine.channels(activation, stacked(weights))
 
 
-XGRADCAM = CamMethod(
-    xgradcam, "Fu et al., BMVC 2020", GRADIENT, "K head backward passes", "nothing"
-)
+XGRADCAM = CamMethod(xgradcam, "Fu et al., BMVC 2020", GRADIENT, cost=(1.01, 1.03))

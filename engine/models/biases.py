@@ -18,7 +18,7 @@ from engine.types import F4
 
 
 class BiasGradients:
-    """The whole network in float32, a zero added after each convolution and normalisation.
+    """The whole network in float32, a zero added after each convolution and batch normalisation.
 
     The gradient at the zero is the gradient at the bias, position by position. The bias of a
     normalisation is what it adds: ``beta - gamma * mean / sqrt(variance + epsilon)``
@@ -41,27 +41,33 @@ class BiasGradients:
         zeros = {
             _zero(name): mx.nd.zeros((self._rows, *shapes[name]), device) for name in self._biases
         }
-        self._gradients = {name: mx.nd.zeros_like(values) for name, values in zeros.items()}
-        self._executor = program.bind({definition.input_name: self._data, **zeros}, self._gradients)
+        inputs = {definition.input_name: self._data, **zeros}
+        self._input_name = definition.input_name
+        self._gradients = {name: mx.nd.zeros_like(values) for name, values in inputs.items()}
+        self._executor = program.bind(inputs, self._gradients)
 
-    def terms(self, images: F4, direction: F4) -> Iterator[F4]:
-        """(N,...) images, (N,classes) -> for each bias (N,C,h,w) bias times gradient."""
-        parts = [
-            self._gradients_of(images[start : start + self._rows], direction[start:])
-            for start in range(0, len(images), self._rows)
-        ]
-        for name, bias in self._biases.items():
-            gradient = np.concatenate([part[name] for part in parts])
-            yield gradient * bias[:, None, None]
+    def terms(self, images: F4, direction: F4) -> Iterator[tuple[slice, F4]]:
+        """(N,...) images, (N,classes) -> some images at a time, (n,C,h,w) terms of the score.
 
-    def _gradients_of(self, images: F4, direction: F4) -> dict[str, F4]:
-        count = len(images)
-        self._data[:count] = images
+        Input times gradient, then each bias times its gradient.
+        """
+        for start in range(0, len(images), self._rows):
+            part = slice(start, min(start + self._rows, len(images)))
+            self._backward(images[part], direction[part])
+            yield part, images[part] * self._gradient(self._input_name, part)
+            for name, bias in self._biases.items():
+                yield part, bias[:, None, None] * self._gradient(_zero(name), part)
+
+    def _backward(self, images: F4, direction: F4) -> None:
+        self._data[: len(images)] = images
         self._executor.forward(is_train=True)
         padded = np.zeros(self._executor.outputs[0].shape, np.float32)
-        padded[:count] = direction[:count]
+        padded[: len(images)] = direction
         self._executor.backward([mx.nd.array(padded, self._data.ctx)])
-        return {name: self._gradients[_zero(name)].asnumpy()[:count] for name in self._biases}
+
+    def _gradient(self, name: str, part: slice) -> F4:
+        gradient: F4 = self._gradients[name].asnumpy()[: part.stop - part.start]
+        return gradient
 
 
 def _bias(node: Node, definition: NetworkDefinition) -> F4 | None:
@@ -87,16 +93,18 @@ def _zero(name: str) -> str:
 def _with_zeros(graph: Graph, names: set[str]) -> Graph:
     """Add a variable to the first output of each named node."""
     nodes: list[Node] = []
-    moved: dict[Entry, Entry] = {}
+    place: dict[int, int] = {}  # of a node of the graph, in the new one
+    plus: dict[Entry, Entry] = {}  # an output, and the same with the variable added
+
+    def target(entry: Entry) -> Entry:
+        return plus.get(entry, (place[entry[0]], entry[1]))
+
     for number, node in enumerate(graph.nodes):
-        inputs = tuple(moved.get(entry, entry) for entry in node.inputs)
-        nodes.append(replace(node, inputs=inputs))
-        place = len(nodes) - 1
-        outputs = [(number, out) for out in range(3)]  # BatchNorm has three
-        moved |= {entry: (place, entry[1]) for entry in outputs}
+        nodes.append(replace(node, inputs=tuple(map(target, node.inputs))))
+        place[number] = len(nodes) - 1
         if node.name in names and node.op != VARIABLE:
             nodes.append(Node(VARIABLE, _zero(node.name)))
-            sources = ((place, 0), (place + 1, 0))
+            sources = ((len(nodes) - 2, 0), (len(nodes) - 1, 0))
             nodes.append(Node("elemwise_add", f"{node.name}_plus", {}, sources))
-            moved[number, 0] = (place + 2, 0)
-    return Graph(tuple(nodes), tuple(moved[entry] for entry in graph.heads))
+            plus[number, 0] = (len(nodes) - 1, 0)
+    return Graph(tuple(nodes), tuple(map(target, graph.heads)))

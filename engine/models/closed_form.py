@@ -10,6 +10,16 @@ from ast import literal_eval
 
 from engine.models.graph import VARIABLE, Cut, Node
 
+_PIECEWISE_LINEAR = frozenset(
+    {
+        "BatchNorm", "BlockGrad", "Concat", "Convolution", "Deconvolution", "Flatten",
+        "FullyConnected", "Pad", "Pooling", "Reshape", "SliceChannel", "UpSampling",
+        "_copy", "_div_scalar", "_minus_scalar", "_mul_scalar", "_npi_concatenate",
+        "_plus_scalar", "broadcast_add", "broadcast_sub", "clip", "elemwise_add",
+        "elemwise_sub", "expand_dims", "hard_sigmoid", "identity", "mean", "relu", "reshape",
+        "slice", "slice_axis", "squeeze", "sum", "transpose",
+    }
+)  # fmt: skip
 _SHAPE_ONLY = ("Flatten", "Reshape", "reshape", "squeeze", "identity", "_copy")
 
 
@@ -31,6 +41,19 @@ def pooled_dense_weight(cut: Cut, shape: tuple[int, ...]) -> str | None:
     if not _is_global_average(pooling, shape) or len(linear) != 1 or not _is_dense(linear[0]):
         return None
     return cut.head.nodes[linear[0].inputs[1][0]].name
+
+
+def is_piecewise_linear(cut: Cut) -> bool:
+    """Whether the logits have no second derivative with regard to the layer, but at kinks."""
+    return all(map(_bends_nowhere, cut.head.nodes))
+
+
+def _bends_nowhere(node: Node) -> bool:
+    if node.op == "Activation":
+        return node.attrs.get("act_type") == "relu"
+    if node.op == "LeakyReLU":
+        return node.attrs.get("act_type", "leaky") in ("leaky", "prelu")
+    return node.op == VARIABLE or node.op in _PIECEWISE_LINEAR
 
 
 def _is_dense(node: Node) -> bool:

@@ -24,6 +24,7 @@ class HeadProgram:
     crossing: tuple[str, ...]  # its inputs; the first is the layer
     entries: tuple[Entry, ...]  # the same, in the whole graph
     dense: F4 | None  # (classes,C) weight, if it is global average pooling and one dense layer
+    piecewise_linear: bool  # no second derivatives
 
 
 class Head:
@@ -33,17 +34,21 @@ class Head:
     ``d logit[t] / d A[c,y,x] = dense[t,c] / (h*w)``.
     """
 
-    def __init__(self, program: HeadProgram, inputs: list[mx.nd.NDArray]) -> None:
+    def __init__(
+        self, program: HeadProgram, inputs: list[mx.nd.NDArray], differentiable: bool = True
+    ) -> None:
         self.program = program
         self._inputs, self._tap = inputs, inputs[0]
+        self._trains = differentiable and program.dense is None
         named = dict(zip(program.crossing, inputs, strict=True))
-        if program.dense is not None:
+        if not self._trains:
             self._executor = program.program.bind(named)
         else:
             self._gradient = mx.nd.zeros(self._tap.shape, self._tap.ctx)
             self._executor = program.program.bind(named, {program.crossing[0]: self._gradient})
         self._differentiable = False
         self._kept: Head | None = None
+        self._kept_as = (0, False)  # its rows, and whether it has a gradient
         self.new_batch()
 
     def new_batch(self) -> None:
@@ -89,11 +94,11 @@ class Head:
         rows: int = min(affordable, max(batch, -(-channels // parts)))
         return rows
 
-    def at(self, activation: F4, image: I4) -> HeadView:
+    def at(self, activation: F4, image: I4, differentiable: bool) -> HeadView:
         """Run the head on (M,C,h,w) activations; row j reads the rest from image `image[j]`."""
         count = len(activation)
         batch = len(self._tap)
-        variant = self._variant(min(self.rows, -(-count // batch) * batch))
+        variant = self._variant(min(self.rows, -(-count // batch) * batch), differentiable)
         variant._tap[:count] = activation
         chosen = mx.nd.array(image, self._tap.ctx, dtype=np.int32)
         for mine, its in zip(self._inputs[1:], variant._inputs[1:], strict=True):
@@ -101,15 +106,17 @@ class Head:
         variant.new_batch()
         return HeadView(variant, count)
 
-    def _variant(self, rows: int) -> Head:
+    def _variant(self, rows: int, differentiable: bool) -> Head:
         """The same head on inputs of its own; the last one asked for is kept."""
-        if self._kept is None or len(self._kept._tap) != rows:
+        if self._kept is None or self._kept_as != (rows, differentiable):
+            self._kept, self._kept_as = None, (rows, differentiable)  # its memory goes first
             shapes = [(rows, *tap.shape[1:]) for tap in self._inputs]
-            self._kept = Head(self.program, [mx.nd.zeros(s, self._tap.ctx) for s in shapes])
+            inputs = [mx.nd.zeros(shape, self._tap.ctx) for shape in shapes]
+            self._kept = Head(self.program, inputs, differentiable)
         return self._kept
 
     def _forward(self) -> None:
-        self._executor.forward(is_train=self.program.dense is None)
+        self._executor.forward(is_train=self._trains)
         self._differentiable = True
 
     def _bytes_per_row(self) -> int:

@@ -10,9 +10,8 @@ from engine.errors import ConfigError, ModelError
 from engine.models.closed_form import pooled_dense_weight
 from engine.models.definition import NetworkDefinition
 from engine.models.graph import VARIABLE, Cut, cut, to_json
-from engine.types import LayerInfo
+from engine.types import AUTO, LayerInfo
 
-AUTO = "auto"
 # Operators whose outputs people explain; the others reshape or normalise on the way.
 FEATURES = frozenset(
     {

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.errors import ConfigError
 from engine.models.biases import BiasGradients
-from engine.models.closed_form import pooled_dense_weight
+from engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
 from engine.models.definition import NetworkDefinition
 from engine.models.graph import Cut, cut, to_json
 from engine.models.head import Head, HeadProgram, HeadView
@@ -70,6 +70,10 @@ class MxnetNetwork:
             info.name: self._head(definition, c, info)
             for info, c in zip(self.layers, cuts, strict=True)
         }
+        shortest = min(
+            zip(self.layers, cuts, strict=True), key=lambda pair: len(pair[1].head.nodes)
+        )
+        self.deepest = shortest[0].name  # the logits come from its head, in whatever order
         self._main = _Bound(self)
 
     def forward(self, images: F4) -> _Pass:
@@ -92,7 +96,8 @@ class MxnetNetwork:
         dense = None
         if weight is not None:
             dense = definition.parameters[weight].reshape(-1, info.shape[0])
-        return HeadProgram(program, c.crossing, c.backbone, dense)
+        linear = is_piecewise_linear(c)
+        return HeadProgram(program, c.crossing, c.backbone, dense, linear)
 
 
 class _Bound:
@@ -138,8 +143,7 @@ class _Pass:
 
     @property
     def logits(self) -> F4:
-        last = self.network.layers[-1].name
-        return self._heads[last].logits()[: len(self.images)]
+        return self._heads[self.network.deepest].logits()[: len(self.images)]
 
     def layer(self, name: str) -> _LayerView:
         return _LayerView(self, self._heads[name], name)
@@ -163,7 +167,11 @@ class _LayerView:
 
     @property
     def logits(self) -> F4:
-        return self._pass.logits
+        return self._head.logits()[: len(self.images)]
+
+    @property
+    def classes(self) -> int:
+        return self._pass.logits.shape[1]
 
     @property
     def images(self) -> F4:
@@ -176,7 +184,7 @@ class _LayerView:
     def gradient(self, direction: F4) -> F4:
         return self._head.gradient(direction)
 
-    def bias_terms(self, direction: F4) -> Iterator[F4]:
+    def bias_terms(self, direction: F4) -> Iterator[tuple[slice, F4]]:
         return self._pass.network.biases.terms(self.images, direction)
 
     def class_weights(self, targets: I4) -> F4:
@@ -186,8 +194,12 @@ class _LayerView:
         weights: F4 = dense[targets]
         return weights
 
-    def at(self, activation: F4, image: I4) -> HeadView:
-        return self._head.at(activation, image)
+    @property
+    def piecewise_linear(self) -> bool:
+        return self._head.program.piecewise_linear
+
+    def at(self, activation: F4, image: I4, differentiable: bool = False) -> HeadView:
+        return self._head.at(activation, image, differentiable)
 
     @property
     def head_rows(self) -> int:

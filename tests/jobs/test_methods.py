@@ -83,6 +83,27 @@ def test_activations_of_other_layers(images, tmp_path):
     assert half["pooled/fc"].argmax(axis=1).tolist() == half["top_class"][:, 0].tolist()
 
 
+def test_refinecam_is_the_product_of_two_layers(images, tmp_path):
+    command = ("extract", images, *LITE0, *TWO, "--save", "maps,heatmaps", "--out")
+    assert shardcam(*command, tmp_path / "refine", "--method", "refinecam")[0] == 0
+    product = ("--method", "gradcam++", "--fuse", "product")
+    assert shardcam(*command, tmp_path / "product", *product)[0] == 0
+    assert shardcam(*command, tmp_path / "mean", "--method", "gradcam++")[0] == 0
+    refine, same, mean = (contents(tmp_path / n)["heatmap"] for n in ("refine", "product", "mean"))
+    np.testing.assert_array_equal(refine, same)
+    assert (refine != mean).any()
+
+
+def test_smoothing_does_not_change_what_else_is_saved(images, tmp_path):
+    command = ("extract", images, *LITE0, "--save", "maps,activations,pooled,logits", "--out")
+    assert shardcam(*command, tmp_path / "plain")[0] == 0
+    assert shardcam(*command, tmp_path / "aug", "--smooth", "aug")[0] == 0
+    plain, aug = contents(tmp_path / "plain"), contents(tmp_path / "aug")
+    for name in ("activation/head_relu6", "pooled/head_relu6", "logits", "score", "target"):
+        np.testing.assert_array_equal(plain[name], aug[name])
+    assert (plain["cam/head_relu6/map"] != aug["cam/head_relu6/map"]).any()
+
+
 def test_what_does_not_fit_is_one_line(images, tmp_path):
     cases = [
         (("--method", "eigencam", "--smooth", "eigen"), "eigencam is no sum of terms"),
@@ -92,7 +113,7 @@ def test_what_does_not_fit_is_one_line(images, tmp_path):
         (("--method", "fullgrad", "--layer", "block10_add"), "leave --layer out"),
         (("--method", "fullgrad", "--precision", "int8"), "leave --precision out"),
         (("--activation-layer", "fc"), "add activations or pooled to --save"),
-        (("--method", "kpcacam", "--layer", "stem_conv", "--image-size", "160"), "at most 4096"),
+        (("--method", "kpcacam", "--layer", "stem_conv", "--image-size", "160"), "at most 1024"),
     ]
     for options, message in cases:
         code, _, err = shardcam("extract", images, *LITE0, "--out", tmp_path / "run", *options)

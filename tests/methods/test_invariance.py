@@ -7,10 +7,13 @@ from engine.methods import METHODS
 from engine.methods.method import FirstComponent
 from engine.models import mxnet_network
 from engine.models.mxnet_network import MxnetNetwork
+from engine.models.precision import calibrate
 from engine.smoothing import smoothed_maps
-from tests.models.networks import every_tap_kind, sum_with_its_own_convolution
+from kernels import NON_FINITE, scale_maps
+from tests.models.networks import every_tap_kind, hand_checked, sum_with_its_own_convolution
 
-LAYERS = ("add", "concat", "e_relu")  # inside a residual block, with negative values; the last
+# Inside a residual block, the head reading another tensor too; with negative values; the last.
+LAYERS = ("b_relu", "c_bn", "concat", "e_relu")
 PER_LAYER = sorted(set(METHODS) - {"cam", "fullgrad"})
 TARGETS = np.array([[1, 4], [2, 0], [0, 3]], np.int32)
 IMAGES = np.random.RandomState(5).standard_normal((3, 3, 12, 12)).astype(np.float32)
@@ -98,11 +101,73 @@ def test_head_rows_within_the_budget(monkeypatch, together):
     """Ablation in pieces of a few rows gives the same map."""
     monkeypatch.setattr("engine.models.head.HEAD_BYTES", 120_000)
     forward = network().forward(IMAGES)
-    rows = forward.layer("add").head_rows
+    rows = forward.layer("c_bn").head_rows
     assert 1 < rows < 8
     assert_close(
-        METHODS["ablationcam"](forward.layer("add"), TARGETS), together["ablationcam", "add"]
+        METHODS["ablationcam"](forward.layer("c_bn"), TARGETS), together["ablationcam", "c_bn"]
     )
+
+
+def test_fullgrad_alone_or_in_a_batch(monkeypatch):
+    layer = network(("data",)).forward(IMAGES).layer("data")
+    together = METHODS["fullgrad"](layer, TARGETS)
+    monkeypatch.setattr("engine.models.biases.HEAD_BYTES", 1)  # one image at a time
+    other = network(("data",), batch=2)
+    for i in range(3):
+        alone = METHODS["fullgrad"](other.forward(IMAGES[i : i + 1]).layer("data"), TARGETS[[i]])
+        assert_close(alone, together[[i]])
+
+
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+@pytest.mark.parametrize("name", ["ablationcam", "finercam", "gradcam"])
+def test_order_of_the_layers_at_low_precision(name, precision):
+    """A layer's own head gives the scores that its map is made from."""
+    found = {}
+    for layers in (("concat", "e_relu"), ("e_relu", "concat")):
+        definition = every_tap_kind()
+        ranges = calibrate(definition, layers, [IMAGES], False) if precision == "int8" else None
+        net = MxnetNetwork(definition, layers, 3, precision, ranges)
+        forward = net.forward(IMAGES)
+        found[layers] = [METHODS[name](forward.layer(at), TARGETS) for at in sorted(layers)]
+        found[layers].append(forward.logits)
+    for first, second in zip(*found.values()):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-5 * abs(first).max())
+
+
+def test_smoothgradcam_plusplus_by_the_formula():
+    """Section 3 of the paper in float64, from gradients at the noisy images themselves."""
+    net = network(("c_bn",))
+    activation = net.forward(IMAGES).layer("c_bn").activation.astype(np.float64)
+    noise = np.random.RandomState(0).normal(0, 0.3, (4, 3, 12, 12)).astype(np.float32)
+    powers = np.zeros((3, *activation.shape))
+    for copy in noise:
+        view = net.forward(IMAGES + copy).layer("c_bn")
+        direction = np.zeros((3, 5), np.float32)
+        direction[np.arange(3), TARGETS[:, 1]] = 1
+        gradient = view.gradient(direction).astype(np.float64)
+        powers += np.stack([gradient, gradient**2, gradient**3]) / 4
+    first, second, third = powers
+    total = activation.sum(axis=(2, 3), keepdims=True)
+    alpha = np.where(second > 0, second / (2 * second + total * third + 1e-6), 0)
+    weights = (alpha * np.maximum(first, 0)).sum(axis=(2, 3), keepdims=True)
+    expected = (weights * activation).sum(axis=1)
+    found = METHODS["smoothgradcam++"](net.forward(IMAGES).layer("c_bn"), TARGETS)
+    assert_close(found[:, 1], expected)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_shapleycam_is_gradcam_where_nothing_is_curved(together, layer):
+    np.testing.assert_array_equal(together["shapleycam", layer], together["gradcam", layer])
+
+
+def test_a_score_of_zero_is_flagged_smoothed_or_not():
+    images = np.zeros((1, 1, 4, 4), np.float32)  # every logit of the network is 0
+    net = MxnetNetwork(hand_checked(), ("relu",), 1)
+    target = np.zeros((1, 1), np.int32)
+    plain = METHODS["ablationcam"](net.forward(images).layer("relu"), target)
+    smoothed = smoothed_maps(net, METHODS["ablationcam"], images, target)["relu"]
+    for raw in (plain, smoothed):
+        assert scale_maps(raw)[2][0, 0] == NON_FINITE
 
 
 def test_eigen_smoothing_of_hirescam_is_eigengradcam(together):
@@ -118,7 +183,7 @@ def test_smoothed_maps_are_between_0_and_1():
     for maps in found.values():
         assert maps.shape[:2] == (3, 2)
         assert maps.min() >= 0
-    assert 0.5 < found["add"].max() <= 1.2  # a map may exceed its enlarged, stretched heatmap
+    assert 0.5 < found["c_bn"].max() <= 1.2  # a map may exceed its enlarged, stretched heatmap
 
 
 @pytest.mark.parametrize("define", [every_tap_kind, sum_with_its_own_convolution])
@@ -128,9 +193,9 @@ def test_fullgrad_terms_sum_to_the_logit(define):
     layer = network((definition.input_name,), define=define).forward(IMAGES).layer("data")
     direction = np.zeros((3, 5), np.float32)
     direction[np.arange(3), TARGETS[:, 0]] = 1
-    total = (IMAGES * layer.gradient(direction)).sum(axis=(1, 2, 3), dtype=np.float64)
-    for term in layer.bias_terms(direction):
-        total += term.sum(axis=(1, 2, 3), dtype=np.float64)
+    total = np.zeros(3)
+    for images, term in layer.bias_terms(direction):
+        total[images] += term.sum(axis=(1, 2, 3), dtype=np.float64)
     total += definition.parameters["dense_bias"][TARGETS[:, 0]]
     logits = layer.logits[np.arange(3), TARGETS[:, 0]]
     np.testing.assert_allclose(total, logits, rtol=1e-3)
