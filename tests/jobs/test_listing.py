@@ -70,6 +70,17 @@ def test_the_source_at_another_place_is_the_same_run(config, tmp_path):
     assert "/moved/" in second.plan.sample(0).location
 
 
+def test_a_manifest_with_another_root_is_listed_again(config, tmp_path):
+    images = sorted(p.relative_to(tmp_path / "images") for p in tmp_path.rglob("*.jpg"))
+    (tmp_path / "list.txt").write_text("".join(f"{path}\n" for path in images))
+    told = options(config, source=str(tmp_path / "list.txt"), root=str(tmp_path / "images"))
+    first = prepare(told)
+    assert not prepare(told).listed
+    second = prepare(options(told, root=str(tmp_path / "moved")))
+    assert (second.listed, second.manifest.fingerprint) == (True, first.manifest.fingerprint)
+    assert "/moved/" in second.plan.sample(0).location
+
+
 def test_limit_takes_the_first(config):
     plan = prepare(options(config, limit=5)).plan
     assert [s.index for s in plan.listing] == [0, 1, 2, 3, 4]
