@@ -19,6 +19,7 @@ from engine.listing import Listing
 from engine.results import open_run
 from engine.types import RunPaths
 from engine.workers.threads import limit_threads
+from jobs.budget import print_budget
 from jobs.calibration import print_agreement, write_calibration
 from jobs.class_names import class_names
 from jobs.options import make_config, run_options
@@ -60,6 +61,7 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
         prepared = prepare(config, display.listing)
         if not prepared.listed:
             print_listing(prepared.plan.listing, config.source, console)
+        print_budget(config, prepared.specs, prepared.plan, console)
         if prepared.calibration is not None:
             if not prepared.resumed:
                 write_calibration(prepared.paths, prepared.calibration)

@@ -20,6 +20,7 @@ from engine.protocols import Executor, ShardRunner, Sink
 from engine.types import LayerInfo, Quantization, RunPaths
 from engine.writers import codec
 from engine.writers.schema import DatasetSpec, dataset_specs
+from jobs.budget import require_room
 from jobs.calibration import (
     Calibration,
     calibrate_on_source,
@@ -51,6 +52,7 @@ class Prepared:
     plan: Plan
     layers: tuple[LayerInfo, ...]
     read: tuple[LayerInfo, ...]  # whose activations are saved
+    specs: tuple[DatasetSpec, ...]  # of a shard file
     calibration: Calibration | None  # of an int8 run
     resumed: bool  # the run directory held this run already
     listed: bool  # by this command; False if the run directory held the listing
@@ -71,7 +73,7 @@ class WorkerOrder:
     layers: tuple[str, ...]
     read: tuple[LayerInfo, ...]  # whose activations are saved
     quantization: Quantization | None  # of an int8 run
-    key_bytes: int
+    specs: tuple[DatasetSpec, ...]  # of a shard file
 
 
 def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
@@ -113,7 +115,8 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
     if read and not {"activations", "pooled"} & set(config.save):
         raise ConfigError("--activation-layer: add activations or pooled to --save")
     read = (read or layers) if {"activations", "pooled"} & set(config.save) else ()
-    targets = parse_targets(config.target, class_count(definition))
+    classes = class_count(definition)
+    targets = parse_targets(config.target, classes)
     require_explainable(config, layers)
     with listing_of(config, watch) as listing:
         listed = listing.path != paths.listing
@@ -121,9 +124,20 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
             raise ConfigError("--target label: no sample has a label; see --label-from-folder")
         plan = make_plan(listing, config.shard_size)
         calibration = _calibration(config, definition, layers, read, plan)
+        specs = dataset_specs(
+            layers=layers,
+            read=read,
+            classes=classes,
+            targets=targets.count,
+            view=definition.preprocessing.input_shape[1:],
+            key_bytes=listing.facts.key_bytes,
+            save=config.save,
+            activation_dtype=config.activation_dtype,
+        )
+        require_room(config, specs, plan)
         manifest = make_manifest(config, plan, definition, layers, read, calibration)
         resumed = open_run_directory(paths, manifest)
-    return Prepared(config, manifest, plan, layers, read, calibration, resumed, listed)
+    return Prepared(config, manifest, plan, layers, read, specs, calibration, resumed, listed)
 
 
 def worker_order(prepared: Prepared) -> WorkerOrder:
@@ -135,7 +149,7 @@ def worker_order(prepared: Prepared) -> WorkerOrder:
         layers=tuple(info.name for info in prepared.layers),
         read=prepared.read,
         quantization=prepared.calibration.quantization if prepared.calibration else None,
-        key_bytes=prepared.plan.listing.facts.key_bytes,
+        specs=prepared.specs,
     )
 
 
@@ -187,26 +201,13 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
         gpu,
         _only_read(order.layers, order.read),
     )
-    classes = class_count(definition)
-    targets = parse_targets(config.target, classes)
+    targets = parse_targets(config.target, class_count(definition))
     parts = Parts(
         reader=make_reader(config),
         network=network,
         method=bound_method(config),
         targets=targets,
-        sink=_sink(
-            order,
-            dataset_specs(
-                layers=network.layers,
-                read=order.read,
-                classes=classes,
-                targets=targets.count,
-                view=definition.preprocessing.input_shape[1:],
-                key_bytes=order.key_bytes,
-                save=config.save,
-                activation_dtype=config.activation_dtype,
-            ),
-        ),
+        sink=_sink(order),
         preprocessing=definition.preprocessing,
         batch_size=config.batch_size,
         max_pixels=config.max_pixels,
@@ -239,7 +240,7 @@ def _definition(config: RunConfig) -> NetworkDefinition:
     return replace(definition, preprocessing=changed)
 
 
-def _sink(order: WorkerOrder, specs: tuple[DatasetSpec, ...]) -> Sink:
+def _sink(order: WorkerOrder) -> Sink:
     """The shard files, behind the pictures: what commits last is what counts."""
     from engine.writers.background import BackgroundSink
     from engine.writers.hdf5 import Hdf5Sink
@@ -247,7 +248,7 @@ def _sink(order: WorkerOrder, specs: tuple[DatasetSpec, ...]) -> Sink:
     from engine.writers.tee import TeeSink
 
     paths = RunPaths(Path(order.config.out))
-    shards = Hdf5Sink(paths, specs, order.fingerprint, order.config.codec)
+    shards = Hdf5Sink(paths, order.specs, order.fingerprint, order.config.codec)
     if "overlays" not in order.config.save:
         return BackgroundSink(shards)
     return BackgroundSink(TeeSink(OverlaySink(paths, order.config.overlay_norm), shards))

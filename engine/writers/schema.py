@@ -35,6 +35,11 @@ class DatasetSpec:
     axes: str
     unit: str
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, before compression."""
+        return int(np.dtype(self.dtype).itemsize * np.prod(self.row_shape, dtype=np.int64))
+
 
 def layer_path(layer: str) -> str:
     """Return the layer's name as part of a dataset's name."""

@@ -1,0 +1,80 @@
+"""What a run will write, told and compared with the disk before it begins."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from engine.config import RunConfig
+from engine.errors import DiskFull
+from engine.planning import Plan
+from engine.types import RunPaths
+from engine.writers.schema import FAILURES, DatasetSpec
+
+SHOWN = 3  # datasets that are named
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def print_budget(
+    config: RunConfig, specs: tuple[DatasetSpec, ...], plan: Plan, console: Console
+) -> None:
+    """Say how many bytes the run's files hold at most, and which datasets they are of."""
+    sizes = _sizes(specs, plan)
+    largest = sorted(sizes.items(), key=lambda item: -item[1])[:SHOWN]
+    named = ", ".join(f"{name} {readable(size)}" for name, size in largest)
+    packed = "" if config.codec == "none" else f" before {config.codec}"
+    pictures = "; pictures apart" if "overlays" in config.save else ""
+    console.print(
+        f"at most {readable(sum(sizes.values()))}{packed}: {named}{pictures}; "
+        f"{readable(_free(Path(config.out)))} free",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def require_room(config: RunConfig, specs: tuple[DatasetSpec, ...], plan: Plan) -> None:
+    """Refuse a run that its disk cannot hold: without compression, what is left to write.
+
+    With compression it is not known; a full disk then stops the run, which can be resumed.
+
+    Raises
+    ------
+    DiskFull
+        The message names the largest datasets.
+    """
+    paths = RunPaths(Path(config.out))
+    left = plan.shards - len(list(paths.shards.glob("shard-*.h5")))
+    sizes = _sizes(specs, plan)
+    needed, free = sum(sizes.values()) * left // max(plan.shards, 1), _free(paths.root)
+    if config.codec == "none" and needed > free:
+        name, size = max(sizes.items(), key=lambda item: item[1])
+        raise DiskFull(
+            f"{paths.root}: {readable(needed)} to write, {readable(free)} free ({name} alone is "
+            f"{readable(size)}); save less, compress it (--codec) or make room"
+        )
+
+
+def readable(size: int) -> str:
+    """``1234567`` -> ``1.2 MB``."""
+    value, steps = float(size), 0
+    while value >= 999.5 and steps < len(UNITS) - 1:
+        value, steps = value / 1000, steps + 1
+    return f"{value:.3g} {UNITS[steps]}"
+
+
+def _sizes(specs: tuple[DatasetSpec, ...], plan: Plan) -> dict[str, int]:
+    """Bytes of each dataset of the whole run, if no sample fails."""
+    rows = (spec for spec in specs if not spec.name.startswith(FAILURES))
+    return {spec.name: spec.row_bytes * plan.listed for spec in rows}
+
+
+def _free(path: Path) -> int:
+    return next(shutil.disk_usage(place).free for place in _existing(path))
+
+
+def _existing(path: Path) -> Iterator[Path]:
+    absolute = path.absolute()
+    return (place for place in (absolute, *absolute.parents) if place.exists())

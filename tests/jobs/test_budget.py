@@ -1,0 +1,62 @@
+"""What a run will write is told before, and refused where the disk cannot hold it."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from engine.config import RunConfig
+from engine.errors import DiskFull
+from engine.types import LayerInfo
+from engine.writers.schema import dataset_specs
+from jobs import budget
+from jobs.terminal import make_console
+
+LAYER = LayerInfo("stage/conv", (64, 7, 7), closed_form=False)
+SPECS = dataset_specs((LAYER,), (LAYER,), 1000, 2, (224, 224), 20, ("maps", "activations"))
+ROW = 64 * 49 * 4 + 2 * 49 * 2 + 2 * 4  # activations, maps, scales
+FIXED = 20 + 8 + 4 + 2 * 4 + 4 * 4 + 2 * 4 + 2 * 4 + 5 * 4 + 5 * 4 + 1
+
+
+def planned(tmp_path, samples=1000, codec="none"):
+    config = RunConfig(source="s", model="m", out=str(tmp_path / "run"), codec=codec)
+    return config, SPECS, SimpleNamespace(listed=samples, shards=10)
+
+
+@pytest.fixture
+def free(monkeypatch):
+    def set_free(number):
+        usage = SimpleNamespace(free=number)
+        monkeypatch.setattr(budget.shutil, "disk_usage", lambda _: usage)
+
+    return set_free
+
+
+def test_readable():
+    sizes = (999, 1000, 999_499, 999_500, 1_234_567, 5 * 10**12)
+    assert [budget.readable(size) for size in sizes] == [
+        "999 B", "1 kB", "999 kB", "1 MB", "1.23 MB", "5 TB",
+    ]  # fmt: skip
+
+
+def test_the_largest_datasets_are_named(tmp_path, free, capsys):
+    free(10**9)
+    budget.print_budget(*planned(tmp_path, codec="gzip"), make_console())
+    told = capsys.readouterr().out
+    assert told.startswith(f"at most {budget.readable(1000 * (ROW + FIXED))} before gzip: ")
+    assert "activation/stage.conv 12.5 MB, cam/stage.conv/map 196 kB" in told
+    assert told.rstrip().endswith("1 GB free")
+
+
+def test_too_little_room_is_refused_without_compression(tmp_path, free):
+    free(1000 * (ROW + FIXED) - 1)
+    with pytest.raises(DiskFull, match=r"12.9 MB to write, 12.9 MB free \(activation/stage.conv alone"):
+        budget.require_room(*planned(tmp_path))
+    budget.require_room(*planned(tmp_path, codec="gzip"))  # nobody knows
+
+
+def test_only_what_is_left_counts(tmp_path, free):
+    free(1000 * (ROW + FIXED) - 1)
+    shards = tmp_path / "run" / "shards"
+    shards.mkdir(parents=True)
+    (shards / "shard-000003.h5").touch()
+    budget.require_room(*planned(tmp_path))
