@@ -124,7 +124,9 @@ class Head:
         program = self.program.program
         inner = program.symbol.get_internals()
         names = self.program.crossing
-        known = {name: (1, *tap.shape[1:]) for name, tap in zip(names, self._inputs, strict=True)}
+        known = {name: value.shape for name, value in program.arguments.items()}
+        for name, tap in zip(names, self._inputs, strict=True):
+            known[name] = (1, *tap.shape[1:])
         _, shapes, _ = inner.infer_shape(**known)
         weights = program.arguments.keys() | program.states.keys()
         tensors = zip(inner.list_outputs(), shapes, strict=True)
