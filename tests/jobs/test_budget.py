@@ -49,7 +49,9 @@ def test_the_largest_datasets_are_named(tmp_path, free, capsys):
 
 def test_too_little_room_is_refused_without_compression(tmp_path, free):
     free(1000 * (ROW + FIXED) - 1)
-    with pytest.raises(DiskFull, match=r"12.9 MB to write, 12.9 MB free \(activation/stage.conv alone"):
+    with pytest.raises(
+        DiskFull, match=r"12.9 MB to write, 12.9 MB free \(activation/stage.conv alone"
+    ):
         budget.require_room(*planned(tmp_path))
     budget.require_room(*planned(tmp_path, codec="gzip"))  # nobody knows
 
