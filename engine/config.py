@@ -89,6 +89,11 @@ class RunConfig(BaseModel):
     max_pixels: int = Field(
         100_000_000, ge=1, description="Larger pictures fail instead of being decoded."
     )
+    fast_decode: bool = Field(
+        False,
+        description="Decode JPEG files at 1/2, 1/4 or 1/8 where that is still as large as the "
+        "network's input: faster, and slightly other maps.",
+    )
     save: tuple[str, ...] = Field(
         ("maps",), description=f"What to write, comma-separated: {', '.join(SAVEABLE)}."
     )

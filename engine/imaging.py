@@ -12,6 +12,12 @@ from PIL import Image
 from engine.types import U1, Box, Preprocessing, View
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+REDUCTIONS = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_COLOR_RGB,
+    4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_COLOR_RGB,
+    8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_COLOR_RGB,
+}
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
@@ -23,10 +29,20 @@ class UndecodableImage(Exception):
         self.reason = reason
 
 
-def decode(data: bytes, max_pixels: int) -> U1:
+def decode(data: bytes, max_pixels: int, enough: int | None = None) -> U1:
     """Decode an image file to (height,width,3) RGB, EXIF orientation applied, alpha dropped.
 
     The header is read first, so that a small file cannot claim a huge picture.
+
+    Parameters
+    ----------
+    data
+        The file's bytes.
+    max_pixels
+        Larger pictures are refused.
+    enough
+        A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size, the smallest whose shorter side
+        still has that many pixels: libjpeg leaves out the high frequencies.
 
     Raises
     ------
@@ -37,7 +53,10 @@ def decode(data: bytes, max_pixels: int) -> U1:
         raise UndecodableImage("empty", "the file is empty")
     form, (width, height) = _header(data)
     _require_size(width, height, max_pixels)
-    pixels = _decode_gif(data) if form == "GIF" else _decode(data)
+    reduction = 1
+    if form == "JPEG" and enough is not None:
+        reduction = max(by for by in REDUCTIONS if by == 1 or min(width, height) >= by * enough)
+    pixels = _decode_gif(data) if form == "GIF" else _decode(data, REDUCTIONS[reduction])
     if pixels is None:
         raise UndecodableImage("undecodable", "the image data is truncated or damaged")
     return pixels
@@ -59,18 +78,25 @@ def pixels_of(data: bytes | U1, max_pixels: int) -> U1:
 
 
 def view_of(
-    data: bytes | U1, box: Box | None, preprocessing: Preprocessing, max_pixels: int
+    data: bytes | U1,
+    box: Box | None,
+    preprocessing: Preprocessing,
+    max_pixels: int,
+    fast: bool = False,
 ) -> View:
     """The network's view of what a reader gave, or of the part in a box.
 
     The part is every whole pixel that the box touches. `image_size` and `crop` of the
-    view are those of the whole picture.
+    view are those of the whole picture. `fast`: whole JPEG pictures are decoded no larger
+    than the view needs.
 
     Raises
     ------
     UndecodableImage
         See :func:`decode`, or the box lies outside the picture.
     """
+    if fast and box is None and isinstance(data, bytes):
+        return _fast_view(data, preprocessing, max_pixels)
     pixels = pixels_of(data, max_pixels)
     if box is None:
         return view(pixels, preprocessing)
@@ -87,6 +113,18 @@ def view_of(
     return View(seen.pixels, (height, width), (y0 + top, x0 + left, y1 + top, x1 + left))
 
 
+def _fast_view(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> View:
+    pixels = decode(data, max_pixels, max(preprocessing.height, preprocessing.width))
+    seen = view(pixels, preprocessing)
+    height, width = seen.image_size
+    _, (w, h) = _header(data)
+    if (h > w) != (height > width):  # turned by EXIF
+        h, w = w, h
+    y0, x0, y1, x1 = seen.crop
+    down, across = h / height, w / width
+    return View(seen.pixels, (h, w), (y0 * down, x0 * across, y1 * down, x1 * across))
+
+
 def _require_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise UndecodableImage(
@@ -94,9 +132,9 @@ def _require_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _decode(data: bytes) -> U1 | None:
+def _decode(data: bytes, how: int) -> U1 | None:
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
     except cv2.error as error:
         raise UndecodableImage("undecodable", f"{error.err}".strip()) from error
     return None if pixels is None else pixels.astype(np.uint8, copy=False)

@@ -50,6 +50,7 @@ class Parts:
     save: frozenset[str]
     read: tuple[str, ...]  # layers whose activations are saved
     half: bool  # in half precision
+    fast_decode: bool = False  # decode JPEG files no larger than needed
     smooth: bool = False  # average the maps over changed copies of the images
     fuse: str = "mean"  # how the maps of several layers become one heatmap
 
@@ -122,7 +123,9 @@ def _decode(
     pictures = []
     for sample, data in files:
         try:
-            seen = view_of(data, sample.box, parts.preprocessing, parts.max_pixels)
+            seen = view_of(
+                data, sample.box, parts.preprocessing, parts.max_pixels, parts.fast_decode
+            )
             pictures.append((sample, seen))
         except UndecodableImage as error:
             failures.append(Failure(sample.key, sample.index, "decode", error.reason, str(error)))

@@ -70,6 +70,7 @@ def _numbers(
         "target": config.target,
         "precision": config.precision,
         "max_pixels": config.max_pixels,
+        "fast_decode": config.fast_decode,
         "save": list(config.save),
         "overlay_norm": config.overlay_norm,
         "source": plan.listing.facts.digest,

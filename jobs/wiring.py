@@ -213,6 +213,7 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
         max_pixels=config.max_pixels,
         save=frozenset(config.save),
         read=tuple(info.name for info in order.read),
+        fast_decode=config.fast_decode,
         half=config.activation_dtype == "f2",
         smooth="aug" in config.smooth,
         fuse=fuse_of(config),

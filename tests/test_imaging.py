@@ -135,3 +135,37 @@ def test_a_box_beyond_the_picture_is_cut_and_one_outside_fails():
         view_of(picture, (0.0, 30.0, 5.0, 40.0), whole, 10**6)
     with pytest.raises(UndecodableImage, match="at most 599 are allowed"):
         view_of(picture, None, whole, 599)
+
+
+def large_jpeg(height, width, orientation=None):
+    rows, columns = np.mgrid[:height, :width]
+    pixels = np.stack([rows * 255 // height, columns * 255 // width, rows * 0 + 90], axis=2)
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    Image.fromarray(pixels.astype(np.uint8)).save(stream, "JPEG", quality=95, exif=exif)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
+@pytest.mark.parametrize(
+    ("size", "orientation"), [((500, 901), None), ((901, 500), None), ((500, 901), 6)]
+)
+def test_fast_decoding_sees_the_same_part_of_the_picture(size, orientation, resize):
+    data = large_jpeg(*size, orientation)
+    preprocessing = Preprocessing(60, 60, (0.0,) * 3, (1.0,) * 3, resize)
+    whole = view_of(data, None, preprocessing, 10**6)
+    fast = view_of(data, None, preprocessing, 10**6, fast=True)
+    assert fast.image_size == whole.image_size
+    np.testing.assert_allclose(fast.crop, whole.crop, atol=8)
+    assert abs(fast.pixels.astype(int) - whole.pixels).max() < 12
+
+
+def test_reduction_leaves_enough_pixels_and_is_for_jpeg_only():
+    data = large_jpeg(500, 901)
+    sizes = [decode(data, 10**6, enough).shape[:2] for enough in (62, 63, 125, 250, 251, 1000)]
+    assert sizes == [(63, 113), (125, 226), (125, 226), (250, 451), (500, 901), (500, 901)]
+    assert decode(encoded("PNG"), 10**6, 1).shape == PICTURE.shape
+    with pytest.raises(UndecodableImage, match="at most 1000 are allowed"):
+        decode(data, 1000, 8)
