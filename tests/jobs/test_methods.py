@@ -104,6 +104,21 @@ def test_smoothing_does_not_change_what_else_is_saved(images, tmp_path):
     assert (plain["cam/head_relu6/map"] != aug["cam/head_relu6/map"]).any()
 
 
+@pytest.mark.parametrize("name", ["layercam", "ablationcam", "smoothgradcam++"])
+def test_maps_do_not_depend_on_shard_or_batch(images, tmp_path, name):
+    command = ("extract", images, *LITE0, "--layer", "block14_add", "--method", name)
+    found = []
+    for shard, batch in ((1, 1), (3, 2), (4, 8)):
+        sizes = ("--shard-size", shard, "--batch-size", batch, "--out", tmp_path / str(shard))
+        assert shardcam(*command, *sizes)[0] == 0
+        rows = contents(tmp_path / str(shard))
+        unit, scale = (rows[f"cam/block14_add/{part}"] for part in ("map", "scale"))
+        found.append((rows["key"].tolist(), unit.astype(np.float32) * scale[..., None, None]))
+    for keys, maps in found[1:]:
+        assert keys == found[0][0]
+        np.testing.assert_allclose(maps, found[0][1], atol=2e-3 * abs(maps).max())
+
+
 def test_what_does_not_fit_is_one_line(images, tmp_path):
     cases = [
         (("--method", "eigencam", "--smooth", "eigen"), "eigencam is no sum of terms"),
