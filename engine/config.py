@@ -29,10 +29,15 @@ class RunConfig(BaseModel):
         description="Folder of images (searched recursively), image, pattern, manifest, .rec, "
         ".tar, .h5, .npy or idx file; a path or a URL."
     )
-    model: str = Field(description="efficientnet_lite0, or vgg16 / resnet50_v1 with --params.")
+    model: str = Field(
+        description="efficientnet_lite0, a name of Gluon's zoo (with --params), NAME-symbol.json "
+        "or FILE.onnx."
+    )
     out: str = Field(description="Run directory. If it holds the same run, that run is resumed.")
     params: str | None = Field(
-        None, description="Weights of a zoo model: a .params file, or 'random' to try without."
+        None,
+        description="Weights of a zoo model or symbol file: .params, .safetensors or .pth; "
+        "'random' to try without.",
     )
     method: str = Field("gradcam", description="CAM method; shardcam methods lists them.")
     smooth: tuple[str, ...] = Field(

@@ -199,7 +199,9 @@ def open_run(root: str | Path) -> Run:
     manifest = read_manifest(paths)
     require(manifest.config.get("codec", "gzip"))
     if not paths.index.exists():
-        raise RunDirectoryError(f"{paths.root}: no {paths.index.name} in it; the run is not done")
+        raise RunDirectoryError(
+            f"{paths.root}: no {paths.index.name} in it; the same extract command completes it"
+        )
     with reading(paths.index) as file:
         _verify(file, paths, manifest.fingerprint)
         shards = mapped_rows(file["sample"])

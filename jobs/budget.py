@@ -15,20 +15,21 @@ from engine.types import RunPaths
 from engine.writers.schema import FAILURES, DatasetSpec
 
 SHOWN = 3  # datasets that are named
+STRUCTURE = 2048  # bytes that a dataset takes in a shard file besides its rows
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def print_budget(
     config: RunConfig, specs: tuple[DatasetSpec, ...], plan: Plan, console: Console
 ) -> None:
-    """Say how many bytes the run's files hold at most, and which datasets they are of."""
+    """Say how many bytes the run's files will hold, and which datasets they are of."""
     sizes = _sizes(specs, plan)
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:SHOWN]
     named = ", ".join(f"{name} {readable(size)}" for name, size in largest)
     packed = "" if config.codec == "none" else f" before {config.codec}"
     pictures = "; pictures apart" if "overlays" in config.save else ""
     console.print(
-        f"at most {readable(sum(sizes.values()))}{packed}: {named}{pictures}; "
+        f"about {readable(sum(sizes.values()))}{packed}: {named}{pictures}; "
         f"{readable(_free(Path(config.out)))} free",
         soft_wrap=True,
         highlight=False,
@@ -68,7 +69,8 @@ def readable(size: int) -> str:
 def _sizes(specs: tuple[DatasetSpec, ...], plan: Plan) -> dict[str, int]:
     """Bytes of each dataset of the whole run, if no sample fails."""
     rows = (spec for spec in specs if not spec.name.startswith(FAILURES))
-    return {spec.name: spec.row_bytes * plan.listed for spec in rows}
+    sizes = {spec.name: spec.row_bytes * plan.listed for spec in rows}
+    return sizes | {"structure of the files": STRUCTURE * len(specs) * plan.shards}
 
 
 def _free(path: Path) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FILE = "calibration.json"
 IMAGES = 32  # for the ranges, and as many again to compare on
 BATCH = 8
+FEW = 16  # images, below which agreement says little
 LOW_TOP1, LOW_CORRELATION = 0.9, 0.95  # below either, the user is told loudly
 
 
@@ -91,6 +92,8 @@ def print_agreement(calibration: Calibration, console: Console) -> None:
         f"int8: agreement with float32 on {calibration.held_out} other images: "
         f"first class {top1:.0%}, maps correlate {correlation:.3f}"
     )
+    if calibration.held_out < FEW:
+        console.print(f"int8: {calibration.held_out} images are too few to tell how well it agrees")
     if not calibration.agrees:
         console.print(
             f"WARNING: int8 disagrees with float32 here (first class below {LOW_TOP1:.0%} or "

@@ -12,8 +12,8 @@ from engine.errors import ConfigError
 ClassName = Callable[[int], str]
 
 
-def class_names(config: RunConfig) -> ClassName:
-    """The name of a class by its number.
+def class_names(config: RunConfig, classes: int | None = None) -> ClassName:
+    """The name of a class by its number; `classes`, if given, is how many there must be.
 
     A ``--labels`` file is text with a name per line, or JSON: a list of names, or an
     object with a name, or a list that ends in one, for each number.  Without it,
@@ -23,10 +23,15 @@ def class_names(config: RunConfig) -> ClassName:
     Raises
     ------
     ConfigError
-        The file is missing or of another form.
+        The file is missing, of another form, or has another number of names.
     """
     if config.labels is not None:
         names = _read(Path(config.labels))
+        if classes is not None and len(names) != classes:
+            raise ConfigError(
+                f"--labels {config.labels}: {len(names)} names, but the network has {classes} "
+                "classes"
+            )
         return lambda number: names.get(number, f"class {number}")
     if Path(config.model).suffix in (".json", ".onnx"):
         return lambda number: f"class {number}"

@@ -32,8 +32,9 @@ THRESHOLD = 0.5
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="The file to write, or the folder for masks; what is there by that name is replaced.",
+    help="The file to write, or the folder for masks.",
 )
+@click.option("--force", is_flag=True, help="Replace what is at --out.")
 @click.option("--layer", help="Whose maps; needed where the run has several layers.")
 @click.option(
     "--threshold",
@@ -48,7 +49,13 @@ THRESHOLD = 0.5
     help="Which of the explained classes of each picture.",
 )
 def export(
-    run: Path, form: str, out: Path, layer: str | None, threshold: float | None, target_index: int
+    run: Path,
+    form: str,
+    out: Path,
+    force: bool,
+    layer: str | None,
+    threshold: float | None,
+    target_index: int,
 ) -> None:
     """Write the maps of RUN to a file or a folder, a shard at a time.
 
@@ -56,6 +63,8 @@ def export(
     """
     if form == "npy" and threshold is not None:
         raise ConfigError("--threshold: npy takes the maps as they are; it is for masks and coco")
+    if not force:
+        _require_new(out)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     level = THRESHOLD if threshold is None else threshold
@@ -76,10 +85,20 @@ def export(
         make_console().print(f"{done} of {chosen} written to {out}", soft_wrap=True)
 
 
+def _require_new(out: Path) -> None:
+    """Nothing of the user's may be lost, and masks of two runs may not be mixed."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        what = "not empty" if out.is_dir() else "exists"
+        raise ConfigError(f"--out {out}: {what}; --force replaces what is there")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}")
+
+
 def _only_layer(run: Run) -> str:
     if len(run.layers) != 1:
-        known = ", ".join(run.layers) or "none; see --save maps"
-        raise ConfigError(f"--layer: say which; layers with maps: {known}")
+        if not run.layers:
+            raise ConfigError("this run has no maps: it was made without maps in --save")
+        raise ConfigError(f"--layer: say which; layers with maps: {', '.join(run.layers)}")
     return run.layers[0]
 
 

@@ -121,7 +121,7 @@ def print_predictions(config: RunConfig, console: Console) -> None:
     """The first images of a run, each with its first class."""
     name_of = class_names(config)
     table = Table(box=None)
-    for column in ("image", "class", "score"):
+    for column in ("image", "predicted", "score"):
         table.add_column(column, justify="right" if column == "score" else "left")
     with open_run(config.out) as run:
         shown = slice(0, SHOWN)

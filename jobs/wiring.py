@@ -112,10 +112,13 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
             for name in config.activation_layer
         )
     )
+    if config.activation_dtype != "f4" and "activations" not in config.save:
+        raise ConfigError("--activation-dtype: add activations to --save")
     if read and not {"activations", "pooled"} & set(config.save):
         raise ConfigError("--activation-layer: add activations or pooled to --save")
     read = (read or layers) if {"activations", "pooled"} & set(config.save) else ()
     classes = class_count(definition)
+    class_names(config, classes)
     targets = parse_targets(config.target, classes)
     require_explainable(config, layers)
     with listing_of(config, watch) as listing:

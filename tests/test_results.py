@@ -221,7 +221,7 @@ def test_an_index_that_lost_a_shard_is_refused(run):
 def test_without_an_index_the_run_is_not_done(run):
     paths, _ = run
     paths.index.unlink()
-    with pytest.raises(RunDirectoryError, match="not done"):
+    with pytest.raises(RunDirectoryError, match="the same extract command completes it"):
         open_run(paths.root)
 
 

@@ -19,4 +19,5 @@ def require(name: str, what: str) -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{what} needs {error.name}: pip install 'shardcam[analysis]'") from error
+        missing = error.name
+    raise ConfigError(f"{what} needs {missing}: pip install 'shardcam[analysis]'")

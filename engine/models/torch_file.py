@@ -105,7 +105,9 @@ def read_torch_weights(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise ModelError(f"{path}: not a usable PyTorch weight file: {error}") from error
+        raise ModelError(
+            f"{path}: not a PyTorch weight file, or a damaged one ({error})"
+        ) from error
 
 
 def _read_zip(stream: BytesIO) -> dict[str, npt.NDArray[np.generic]]:

@@ -112,9 +112,19 @@ def test_a_damaged_run_and_a_bad_place_are_one_line(real, tmp_path):
     (tmp_path / "file").write_text("")
     for form in ("npy", "masks", "coco"):
         code, _, err = shardcam("export", run, "--to", form, "--out", tmp_path / "file" / "x")
-        assert code == 1
-        assert err.startswith(f"shardcam: {tmp_path / 'file'}")
+        assert code == 2
+        assert f"there is no folder {tmp_path / 'file'}" in err
         assert err.count("\n") == 1
+    code, _, err = shardcam("export", run, "--to", "npy", "--out", tmp_path / "file")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "exists; --force replaces what is there" in err
+    assert (tmp_path / "file").read_text() == ""
+    assert shardcam("export", run, "--to", "npy", "--out", tmp_path / "file", "--force")[0] == 0
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "mine.png").write_text("")
+    code, _, err = shardcam("export", run, "--to", "masks", "--out", tmp_path / "masks")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "not empty; --force" in err
     (run / "shards" / "shard-000001.h5").write_bytes(b"")
     code, _, err = shardcam("export", run, "--to", "npy", "--out", tmp_path / "m.npy")
     assert code == 1

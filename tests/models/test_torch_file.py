@@ -125,7 +125,7 @@ def test_a_well_described_tensor(tmp_path):
         ({"stride": (10**12, 1)}, "larger than its storage"),
         ({"stride": (-2, 1)}, "negative"),
         ({"offset": -1}, "negative"),
-        ({"shape": (2,)}, "not a usable"),
+        ({"shape": (2,)}, "not a PyTorch weight file"),
         ({"shape": "22"}, "without a shape"),
     ],
 )
