@@ -89,7 +89,8 @@ class CamMethod:
     paper: str
     needs: str  # of the network, with C channels
     # Of a forward pass, that pass included: for ResNet-50, whose head is in closed form, and
-    # for VGG16, one class each, as benchmarks/test_methods.py finds them. None: not possible.
+    # for VGG16, one class each, as benchmarks/test_methods.py finds them (scorecam by count).
+    # None: not possible.
     cost: tuple[float, float | None]
     many: bool = False  # it makes many passes
     terms: bool = True  # the map is a sum of terms, so that `--smooth eigen` applies
