@@ -10,9 +10,9 @@ import click
 
 from engine import open_run
 from engine.analysis.run import Run
-from engine.config import RunConfig
 from engine.errors import ConfigError, Interrupted
 from jobs.class_names import class_names
+from jobs.options import stored_config
 from jobs.terminal import make_console
 
 THRESHOLD = 0.5
@@ -79,7 +79,7 @@ def export(
             written = opened.to_masks(out, chosen, level, target_index)
             done = f"{written} masks"
         else:
-            names = class_names(RunConfig(**opened.config))
+            names = class_names(stored_config(run, opened.config))
             count = opened.to_coco(out, chosen, level, target_index, names)
             done = f"{count} regions of {len(opened)} pictures"
         make_console().print(f"{done} of {chosen} written to {out}", soft_wrap=True)

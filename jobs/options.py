@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -12,7 +13,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from engine.config import RunConfig
-from engine.errors import ConfigError
+from engine.errors import ConfigError, RunDirectoryError
+from engine.types import RunPaths
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,6 +53,24 @@ def make_config(values: dict[str, Any]) -> RunConfig:
         first = error.errors()[0]
         option = flag(str(first["loc"][0]))
         raise ConfigError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def stored_config(run: str | Path, stored: dict[str, Any]) -> RunConfig:
+    """The options that a run was begun with.
+
+    Raises
+    ------
+    RunDirectoryError
+        Another version of shardcam wrote them.
+    """
+    try:
+        return RunConfig.model_validate(stored)
+    except ValidationError as error:
+        option = ".".join(map(str, error.errors()[0]["loc"]))
+        file = RunPaths(Path(run)).run_json
+        raise RunDirectoryError(
+            f"{file}: its option {option!r} is not one of this version of shardcam"
+        ) from None
 
 
 def flag(name: str) -> str:

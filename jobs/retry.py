@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from pydantic import ValidationError
 
-from engine.config import RunConfig
-from engine.errors import RunDirectoryError
 from engine.manifest import read_manifest
 from engine.results import read_failures, read_shard_summary
 from engine.types import RunPaths
 from engine.writers.again import bring_back, set_aside
 from jobs.extract import run_extract
+from jobs.options import stored_config
 from jobs.terminal import make_console
 
 FINAL = "target"  # the stage whose failures another try cannot mend
@@ -29,7 +27,7 @@ def retry_failed(run: Path) -> None:
     """
     paths = RunPaths(run)
     manifest = read_manifest(paths)
-    config = stored_config(paths, manifest.config)
+    config = stored_config(run, manifest.config)
     bring_back(paths)
     numbers = [n for n in range(manifest.plan["shards"]) if _can_be_mended(paths, n)]
     console = make_console()
@@ -39,23 +37,6 @@ def retry_failed(run: Path) -> None:
     console.print(f"{run}: {len(numbers)} of {manifest.plan['shards']} shards have such samples")
     with set_aside(paths, numbers):
         run_extract(config.model_copy(update={"out": str(run)}), console, again=True)
-
-
-def stored_config(paths: RunPaths, stored: dict[str, object]) -> RunConfig:
-    """The options that a run was begun with.
-
-    Raises
-    ------
-    RunDirectoryError
-        Another version of shardcam wrote them.
-    """
-    try:
-        return RunConfig.model_validate(stored)
-    except ValidationError as error:
-        option = ".".join(map(str, error.errors()[0]["loc"]))
-        raise RunDirectoryError(
-            f"{paths.run_json}: its option {option!r} is not one of this version of shardcam"
-        ) from None
 
 
 def _can_be_mended(paths: RunPaths, number: int) -> bool:

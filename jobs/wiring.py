@@ -102,7 +102,6 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
     from engine.targets import parse_targets
 
     method_of(config)
-    class_names(config)  # a bad file should be told now, not after the work
     definition = _definition(config)
     wanted = (definition.input_name,) if method_of(config).whole else config.layer
     layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in wanted))
@@ -118,7 +117,7 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
         raise ConfigError("--activation-layer: add activations or pooled to --save")
     read = (read or layers) if {"activations", "pooled"} & set(config.save) else ()
     classes = class_count(definition)
-    class_names(config, classes)
+    class_names(config, classes)  # a bad file should be told now, not after the work
     targets = parse_targets(config.target, classes)
     require_explainable(config, layers)
     with listing_of(config, watch) as listing:
@@ -126,7 +125,6 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
         if targets.kind == "label" and not listing.facts.labelled:
             raise ConfigError("--target label: no sample has a label; see --label-from-folder")
         plan = make_plan(listing, config.shard_size)
-        calibration = _calibration(config, definition, layers, read, plan)
         specs = dataset_specs(
             layers=layers,
             read=read,
@@ -138,6 +136,7 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
             activation_dtype=config.activation_dtype,
         )
         require_room(config, specs, plan)
+        calibration = _calibration(config, definition, layers, read, plan)
         manifest = make_manifest(config, plan, definition, layers, read, calibration)
         resumed = open_run_directory(paths, manifest)
     return Prepared(config, manifest, plan, layers, read, specs, calibration, resumed, listed)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -81,6 +83,18 @@ def publish(sink: Sink, shard: Shard, failed: int = 0) -> bool:
         if samples:
             writer.write(make_batch(samples, seed=samples[0].index))
     return writer.commit([failure_of(sample) for sample in shard.samples[len(good) :]])
+
+
+def rows_of(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """Every dataset of a shard file by its name, the failures apart."""
+    with h5py.File(path) as file:
+        found: dict[str, h5py.HLObject] = {}
+        file.visititems(lambda name, item: found.update({name: item}))
+        return {
+            name: item[:]
+            for name, item in found.items()
+            if isinstance(item, h5py.Dataset) and not name.startswith("failure/")
+        }
 
 
 def rows_come_back_as_written(case: SinkCase) -> None:

@@ -24,20 +24,10 @@ from tests.writers.sink_conformance import (
     make_batch,
     make_shard,
     publish,
+    rows_of,
 )
 
 SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
-
-
-def rows_of(path):
-    with h5py.File(path) as file:
-        found = {}
-        file.visititems(lambda name, item: found.update({name: item}))
-        return {
-            name: item[:]
-            for name, item in found.items()
-            if isinstance(item, h5py.Dataset) and not name.startswith("failure/")
-        }
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)

@@ -34,6 +34,7 @@ from tests.writers.sink_conformance import (
     make_batch,
     make_shard,
     publish,
+    rows_of,
 )
 
 SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
@@ -55,20 +56,10 @@ def left(paths):
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 def test_it_keeps_the_promises_of_a_sink(promise, sink, paths):
-    def rows(shard):
-        with h5py.File(paths.shard(shard.index)) as file:
-            found = {}
-            file.visititems(lambda name, item: found.update({name: item}))
-            return {
-                name: item[:]
-                for name, item in found.items()
-                if isinstance(item, h5py.Dataset) and not name.startswith("failure/")
-            }
-
     promise(
         SinkCase(
             sink,
-            rows=rows,
+            rows=lambda shard: rows_of(paths.shard(shard.index)),
             failures=lambda shard: read_failures(paths.shard(shard.index)),
             published=lambda shard: paths.shard(shard.index).exists(),
             leftovers=lambda: left(paths),
