@@ -15,6 +15,8 @@ from jobs.layers import layers
 from jobs.methods import methods
 from jobs.retry import retry_failed
 from jobs.status import status
+from jobs.submit import submit
+from jobs.submitted import jobs
 from jobs.verify import verify
 
 
@@ -29,7 +31,19 @@ def cli() -> None:
     """
 
 
-for _command in (extract, export, status, verify, retry_failed, layers, methods, doctor, demo):
+for _command in (
+    extract,
+    submit,
+    jobs,
+    export,
+    status,
+    verify,
+    retry_failed,
+    layers,
+    methods,
+    doctor,
+    demo,
+):
     cli.add_command(_command)
 
 
