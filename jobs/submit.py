@@ -11,8 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from engine.errors import ConfigError, Interrupted, JobFailed, ShardcamError
+from engine.errors import ConfigError, Interrupted, ShardcamError
 from jobs.config_file import config_yaml
+from jobs.following import PAUSE, Follower, Unreachable, one_line, raise_outcome
 from jobs.options import make_config, run_options
 from jobs.submission import (
     ADDRESS_VARIABLES,
@@ -35,11 +35,12 @@ from jobs.terminal import make_console
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 TOKEN_FILE = Path("~/.ray/auth_token")  # where Ray itself looks
-SILENCE = 10.0  # seconds without a line until the cluster is asked whether the job still runs
-PAUSE = 2.0  # seconds between two tries to connect
-PATIENCE = 600.0  # seconds of tries until nobody is there any more
-ANSWER = 30.0  # seconds an answer may take
-COMMAND_NOT_FOUND = 127  # a shell's exit code
+TALKERS = (  # loggers that set a level of their own
+    "dashboard.modules.dashboard_sdk",
+    "dashboard.modules.job.sdk",
+    "_private.runtime_env.packaging",
+    "_private.runtime_env.working_dir",
+)
 
 
 @click.command()
@@ -124,8 +125,8 @@ class RayJobs:
     def _connect(self) -> Any:
         from ray.job_submission import JobSubmissionClient
 
-        for name in ("dashboard_sdk", "job.sdk"):  # they set a level of their own
-            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
+        for name in TALKERS:
+            logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
         return JobSubmissionClient(self.address)
 
     def submit(self, submission: Submission) -> None:
@@ -153,15 +154,24 @@ class RayJobs:
         """The jobs of a run directory, the latest first."""
         return [info for info in self.all() if info.metadata[RUN_KEY] == run]
 
+    def info(self, job: str) -> Any:
+        """What Ray knows of a job."""
+        return self._asked(self._client.get_job_info, job)
+
     def logs(self, job: str) -> str:
         """What a job has printed so far."""
         text: str = self._asked(self._client.get_job_logs, job)
         return text
 
+    def tail(self, job: str) -> AsyncGenerator[str, None]:
+        """The log as it grows."""
+        pieces: AsyncGenerator[str, None] = self._client.tail_job_logs(job)
+        return pieces
+
     def stop(self, job: str) -> None:
         """Stop a job and wait for its end."""
         self._asked(self._client.stop_job, job)
-        while not self._asked(self._client.get_job_info, job).status.is_terminal():
+        while not self.info(job).status.is_terminal():
             time.sleep(PAUSE / 4)
 
     def follow(self, job: str) -> None:
@@ -172,9 +182,8 @@ class RayJobs:
         JobFailed, Interrupted
             The job's outcome, if it did not succeed.
         """
-        follower = Follower(self, self._client, job)
         try:
-            info = asyncio.run(follower.follow())
+            info = asyncio.run(Follower(self, job).follow())
         except KeyboardInterrupt:
             raise Interrupted(
                 f"no longer following; {job} goes on: shardcam jobs logs {job} --follow, or "
@@ -192,9 +201,9 @@ class RayJobs:
         except AuthenticationError as error:
             raise ShardcamError(_refusal(self.address, str(error))) from None
         except (ConnectionError, RequestException) as error:
-            raise Unreachable(f"--address {self.address}: {_line(error)}") from None
+            raise Unreachable(f"--address {self.address}: {one_line(error)}") from None
         except (RuntimeError, ValueError) as error:
-            text = _line(error)
+            text = one_line(error)
             if "status code 404" in text or "does not exist" in text:
                 raise ShardcamError(
                     f"{self.address}: no such job; the cluster forgets its jobs when it is started "
@@ -205,110 +214,13 @@ class RayJobs:
             raise ShardcamError(f"--address {self.address}: {text}") from None
 
 
-class Unreachable(ShardcamError):
-    """The dashboard does not answer now; it may later."""
-
-
-class Follower:
-    """Prints a job's log once, over as many connections as it takes."""
-
-    def __init__(self, jobs: RayJobs, client: Any, job: str) -> None:
-        self._jobs, self._client, self._job = jobs, client, job
-        self._printed = 0  # characters of the log
-
-    async def follow(self) -> Any:
-        """Return what Ray knows of the job when it has ended."""
-        lost: float | None = None  # since when
-        while True:
-            try:
-                info = await self._info()
-                if lost is not None:
-                    lost = None
-                    click.echo(f"shardcam: {self._jobs.address} answers again", err=True)
-                if info.status.is_terminal():
-                    await self._rest()
-                    return info
-                await self._tail()
-            except Unreachable as error:
-                if lost is None:
-                    lost = time.monotonic()
-                    click.echo(f"shardcam: connection lost, trying again: {error}", err=True)
-                if time.monotonic() - lost > PATIENCE:
-                    raise ShardcamError(
-                        f"--address {self._jobs.address}: no answer for {PATIENCE:g} s; the job "
-                        f"may go on: shardcam jobs logs {self._job} --follow"
-                    ) from None
-                await asyncio.sleep(PAUSE)
-
-    async def _info(self) -> Any:
-        question = asyncio.to_thread(self._jobs._asked, self._client.get_job_info, self._job)
-        try:
-            return await asyncio.wait_for(question, ANSWER)
-        except asyncio.TimeoutError:
-            raise Unreachable(f"no answer for {ANSWER:g} s") from None
-
-    async def _tail(self) -> None:
-        """Print one connection's lines; it begins at the start of the log."""
-        import aiohttp
-
-        seen = 0
-        try:
-            async with aclosing(self._client.tail_job_logs(self._job)) as lines:
-                waiting = asyncio.ensure_future(anext(lines))
-                while True:
-                    done, _ = await asyncio.wait([waiting], timeout=SILENCE)
-                    if not done:
-                        if (await self._info()).status.is_terminal():
-                            waiting.cancel()
-                            return
-                        continue
-                    text = waiting.result()
-                    self._print(text, seen)
-                    seen += len(text)
-                    waiting = asyncio.ensure_future(anext(lines))
-        except StopAsyncIteration:
-            await asyncio.sleep(PAUSE / 4)  # the log has ended, the job's state follows
-        except (aiohttp.ClientError, OSError, RuntimeError) as error:
-            raise Unreachable(_line(error)) from None
-
-    async def _rest(self) -> None:
-        """What came after the last line that was seen."""
-        with suppress(ShardcamError):  # its node may be gone: the outcome is known all the same
-            self._print(await asyncio.to_thread(self._jobs.logs, self._job), 0)
-
-    def _print(self, text: str, start: int) -> None:
-        """Print what of a text that begins at `start` of the log is new."""
-        new = text[max(self._printed - start, 0) :]
-        if new:
-            click.echo(new, nl=False)
-            self._printed += len(new)
-
-
-def raise_outcome(job: str, info: Any) -> None:
-    """Nothing for a job that succeeded; else an error with the exit code of extract."""
-    code, status = info.driver_exit_code, str(info.status)
-    if status == "SUCCEEDED":
-        return
-    if status == "STOPPED":
-        raise Interrupted(f"{job} was stopped; the same submit resumes it")
-    if code == COMMAND_NOT_FOUND:
-        raise JobFailed(
-            f"{job}: the cluster's head node does not find the program: install shardcam there, "
-            "start Ray from its activated environment, or give --program or --send-code",
-            ShardcamError.exit_code,
-        )
-    if code is not None and 0 < code <= 5:
-        raise JobFailed(f"{job} failed with exit code {code}; its log says why", code)
-    raise JobFailed(f"{job} failed: {_line(info.message or 'no reason known')}", 1)
-
-
 def _dashboard(address: str | None) -> str:
     """The address to use; afterwards Ray sees none in its environment."""
     known = {name: value for name in ADDRESS_VARIABLES if (value := os.environ.pop(name, None))}
     if address is None:
         usable = [v for v in known.values() if v.startswith(("http://", "https://"))]
         address = usable[0] if usable else DEFAULT_ADDRESS
-    elif ignored := [f"{name}={value}" for name, value in known.items() if value != address]:
+    elif ignored := [name for name, value in known.items() if value != address]:
         click.echo(f"shardcam: --address wins over {' and '.join(ignored)}", err=True)
     try:
         parts = urlsplit(address)
@@ -368,8 +280,3 @@ def _refusal(address: str, said: str) -> str:
         f"{address} asks for a token, and none was sent: RAY_AUTH_MODE=token {what}. It must be "
         "that of the cluster: `ray get-auth-token` on its head prints it"
     )
-
-
-def _line(error: object) -> str:
-    """An error, or a message, on one line."""
-    return " ".join(str(error).split())[:500]

@@ -1,33 +1,23 @@
 """Each worker sees exactly its device: two fake GPUs on a Ray head started for the test."""
 
 import os
-import socket
-import subprocess
-import sys
 
 import pytest
 
 from engine.errors import WorkerError
 from engine.workers.ray import RayExecutor
 from engine.workers.ray_cluster import RayOptions
+from tests.ray_head import ray_head
 from tests.workers.scripted import builder, nobody, shards
 
 
 @pytest.fixture(scope="module")
 def head():
     """A Ray head with 4 CPUs and 2 GPUs that are not there."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    start = ["start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}"]
-    size = ["--num-cpus=4", "--num-gpus=2", "--include-dashboard=false"]
-    subprocess.run([*ray, *start, *size], env=environment, check=True, capture_output=True)
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    yield f"127.0.0.1:{port}"
-    del os.environ["RAY_AUTH_MODE"]
-    subprocess.run([*ray, "stop", "--force"], env=environment, check=True, capture_output=True)
+    with ray_head(cpus=4, gpus=2, RAY_AUTH_MODE="disabled") as head:
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+        yield head.address
+        del os.environ["RAY_AUTH_MODE"]
 
 
 def devices_seen(tmp_path, options, workers):
