@@ -38,7 +38,8 @@ def read_config_file(path: Path) -> dict[str, Any]:
 def config_yaml(config: RunConfig) -> str:
     """Every option that has a value, as a file that ``--config`` reads; paths are absolute."""
     values = config.absolute().model_dump(mode="json", exclude_none=True)
-    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
+    plain = json.dumps(values, ensure_ascii=False).isprintable()  # else PyYAML breaks lines
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=plain, width=1000)
     return text
 
 

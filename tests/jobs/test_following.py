@@ -4,7 +4,7 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import Interrupted, JobFailed, ShardcamError
@@ -56,6 +56,7 @@ def _no_pauses(monkeypatch):
     monkeypatch.setattr(following, "PAUSE", 0.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(LOG)), max_size=6), st.integers(1, 200))
 def test_every_character_is_printed_once(breaks, pieces):
     shown = []
