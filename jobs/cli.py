@@ -13,6 +13,7 @@ from jobs.export import export
 from jobs.extract import extract
 from jobs.layers import layers
 from jobs.methods import methods
+from jobs.render import render
 from jobs.retry import retry_failed
 from jobs.status import status
 from jobs.submit import submit
@@ -35,6 +36,7 @@ for _command in (
     extract,
     submit,
     jobs,
+    render,
     export,
     status,
     verify,

@@ -29,7 +29,7 @@ from jobs.wiring import require_possible
 RUN_KEY = "shardcam_run"  # of a job's metadata: the run directory
 STOP_SECONDS = 30  # until Ray kills a job that was told to stop; its own default is 3
 CODE = Path(__file__).parent.parent  # where engine/, jobs/ and kernels/ lie
-ONLY_CODE = ["/*", "!/engine", "!/jobs", "!/kernels", "__pycache__"]  # excludes, as in .gitignore
+ONLY_CODE = ["/*", "!.", "!/engine", "!/jobs", "!/kernels", "__pycache__"]  # excludes of Ray
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers them to any argument
 
 

@@ -21,6 +21,7 @@ class Head:
     """Where a head listens."""
 
     address: str  # HOST:PORT, for extract
+    folder: Path  # its temporary files
     dashboard: str  # http://HOST:PORT, for submit; nobody there if it has none
 
 
@@ -65,7 +66,7 @@ def ray_head(cpus, gpus=0, dashboard=False, **environment):
     )
     try:
         _wait_for(head, port, *([web] if dashboard else []))
-        yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{web}")
+        yield Head(f"127.0.0.1:{port}", Path(folder), f"http://127.0.0.1:{web}")
     finally:
         _end(head, folder)
 
