@@ -42,7 +42,9 @@ class Column:
         self._dataset.attrs["axes"] = spec.axes
         self._dataset.attrs["unit"] = spec.unit
         self._codec = codec
-        self._chunk: npt.NDArray[np.generic] = np.zeros(chunk, dtype)
+        self._bytes = np.zeros(chunk[0] * spec.row_bytes + 4, np.uint8)  # and their checksum
+        self._chunk: npt.NDArray[np.generic] = self._bytes[:-4].view(dtype).reshape(chunk)
+        self._spare = np.empty_like(self._bytes)
         self._held = 0  # rows in the chunk
         self._stored = 0  # rows in the file
 
@@ -70,7 +72,7 @@ class Column:
 
     def _store(self) -> None:
         place = (self._stored, *(0 for _ in self._chunk.shape[1:]))
-        packed = self._codec.pack(self._chunk.reshape(-1).view(np.uint8))
+        packed = self._codec.pack(self._bytes, self._spare)
         self._dataset.id.write_direct_chunk(place, packed)
         self._stored, self._held = self._stored + self._held, 0
 
