@@ -1,6 +1,6 @@
 """The HDF5 sink beside plain writing of the same bytes, and what it costs the forward passes.
 
-What is written are the results of EfficientNet-Lite0 for 256 cuts of scikit-image's
+What is written are the results of EfficientNet-Lite0 for 512 cuts of scikit-image's
 photographs, in batches of 8. Plain writing goes in pieces of 1 MB, straight from memory,
 and ends with an fsync, as the sink does. In each round all take their turn; shares are
 medians of the shares within a round.
@@ -33,7 +33,7 @@ from engine.writers.hdf5 import Hdf5Sink
 from engine.writers.schema import FAILURES, DatasetSpec, dataset_specs, sample_columns
 from jobs.wiring import build_runner, prepare, worker_order
 
-ROWS, ROUNDS, PIECE = 256, 9, 1 << 20
+ROWS, ROUNDS, PIECE = 512, 7, 1 << 20
 RELU, DENSE = "head_relu6", "head_conv"
 LAYERS = tuple(LayerInfo(name, (1280, 7, 7), True) for name in (RELU, DENSE))
 CASES = {  # what is saved, of which layers, in which type
@@ -187,7 +187,7 @@ def test_forward_goes_on(work: tuple[Shard, Parts], tmp_path: Path) -> None:
     sinks["nothing"] = Memory(keep=False)
     whole: dict[str, list[float]] = {name: [] for name in sinks}
     waited: dict[str, list[float]] = {name: [] for name in sinks}
-    for _ in range(4):
+    for _ in range(3):
         for name, sink in sinks.items():
             if name in paths:
                 paths[name].shard(0).unlink(missing_ok=True)

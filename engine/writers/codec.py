@@ -1,9 +1,9 @@
 """How a chunk is compressed, and what HDF5 is told so that it can read it.
 
-The chunks are packed here and not by HDF5, which would hold one lock for it, copies them
-several times and knows no faster zlib. What is stored is what its own filters would read.
-There is no byte shuffle: of ReLU activations, which are zero in long runs, it makes the
-files a third larger and costs half the speed; of logits it would save 7 %.
+The chunks are packed here and not by HDF5, which copies them several times and knows no
+faster zlib. What is stored is what its own filters read. There is no byte shuffle: it makes
+the files of ReLU activations, which are zero in long runs, a third larger and takes half the
+speed; of logits it would save 7 %.
 """
 
 from __future__ import annotations

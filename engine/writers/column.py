@@ -41,7 +41,7 @@ class Column:
         )
         self._dataset.attrs["axes"] = spec.axes
         self._dataset.attrs["unit"] = spec.unit
-        self._codec = codec
+        self._codec, self._rows = codec, rows
         self._bytes = np.zeros(chunk[0] * spec.row_bytes + 4, np.uint8)  # and their checksum
         self._chunk: npt.NDArray[np.generic] = self._bytes[:-4].view(dtype).reshape(chunk)
         self._spare = np.empty_like(self._bytes)
@@ -65,7 +65,9 @@ class Column:
 
     def finish(self) -> None:
         """Store the last rows; the dataset then has as many rows as came."""
-        self._dataset.resize(self._stored + self._held, axis=0)
+        end = self._stored + self._held
+        if end < self._rows:
+            self._dataset.resize(end, axis=0)
         if self._held:
             self._chunk[self._held :] = np.zeros((), self._chunk.dtype)  # a chunk has one size
             self._store()
