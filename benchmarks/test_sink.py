@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from engine.clock import Clock
 from engine.config import RunConfig
 from engine.imaging import EXTENSIONS
 from engine.pipeline import Parts, run_shard
@@ -82,12 +83,12 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shard, Parts]:
     }
     with (folder / "cuts.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(("path", "x0", "y0", "x1", "y1"))
+        table.writerow(("key", "path", "x0", "y0", "x1", "y1"))
         for i in range(ROWS):
             path, (height, width) = list(sizes.items())[i % len(sizes)]
             side = int(min(height, width) * random.uniform(0.5, 1))
             top, left = random.randint(height - side + 1), random.randint(width - side + 1)
-            table.writerow((path, left, top, left + side, top + side))
+            table.writerow((i, path, left, top, left + side, top + side))
     config = RunConfig(
         source=str(folder / "cuts.csv"),
         root="/",
@@ -105,7 +106,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shard, Parts]:
 def batches(work: tuple[Shard, Parts]) -> list[ResultBatch]:
     shard, parts = work
     memory = Memory(keep=True)
-    run_shard(shard, replace(parts, sink=memory))
+    run_shard(shard, Clock(), replace(parts, sink=memory))
     return memory.batches
 
 
@@ -192,7 +193,7 @@ def test_forward_goes_on(work: tuple[Shard, Parts], tmp_path: Path) -> None:
             if name in paths:
                 paths[name].shard(0).unlink(missing_ok=True)
             start = time.perf_counter()
-            report = run_shard(shard, replace(parts, sink=sink))
+            report = run_shard(shard, Clock(), replace(parts, sink=sink))
             whole[name].append(time.perf_counter() - start)
             waited[name].append(report.seconds["write"])
     print()
