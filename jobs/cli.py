@@ -18,6 +18,7 @@ from jobs.retry import retry_failed
 from jobs.status import status
 from jobs.submit import submit
 from jobs.submitted import jobs
+from jobs.throughput import throughput
 from jobs.verify import verify
 
 
@@ -43,6 +44,7 @@ for _command in (
     retry_failed,
     layers,
     methods,
+    throughput,
     doctor,
     demo,
 ):

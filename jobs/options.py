@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,24 +27,33 @@ _COMMA = {  # given as one word, A,B,C
 }
 
 
-def run_options(command: F, **texts: str) -> F:
-    """Give a command SOURCE, one option for each other field, and ``--config``.
+def run_options(command: F) -> F:
+    """Give a command SOURCE, one option for each other field, and ``--config``."""
+    decorate: Callable[[F], F] = run_options_but({})
+    return decorate(command)
 
-    `texts` explain options that mean another thing to this command.
-    """
-    command = click.option(
-        "--config",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="YAML file of these options, with _ for -; those given here win. Paths in it begin "
-        "at this folder.",
-    )(command)
-    for name, info in reversed(RunConfig.model_fields.items()):
-        if name == "source":
-            command = click.argument("source", required=False)(command)
-        else:
-            command = _option(name, info, texts.get(name))(command)
-    return command
+
+def run_options_but(other: Mapping[str, Callable[..., Any]]) -> Callable[[F], F]:
+    """The same, with decorators of the caller's for some names."""
+
+    def decorate(command: F) -> F:
+        command = click.option(
+            "--config",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="YAML file of these options, with _ for -; those given here win. Paths in it "
+            "begin at this folder.",
+        )(command)
+        for name, info in reversed(RunConfig.model_fields.items()):
+            if name in other:
+                command = other[name](command)
+            elif name == "source":
+                command = click.argument("source", required=False)(command)
+            else:
+                command = _option(name, info)(command)
+        return command
+
+    return decorate
 
 
 def make_config(values: dict[str, Any]) -> RunConfig:
@@ -112,8 +121,8 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _option(name: str, info: FieldInfo, text: str | None) -> Callable[[F], F]:
-    settings: dict[str, Any] = {"help": text or _help(info)}
+def _option(name: str, info: FieldInfo) -> Callable[[F], F]:
+    settings: dict[str, Any] = {"help": _help(info)}
     kind = _kind(info.annotation)
     if kind is bool:
         return click.option(f"{flag(name)}/--no-{flag(name)[2:]}", name, default=None, **settings)

@@ -12,7 +12,6 @@ import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +21,7 @@ import click
 from engine.errors import ConfigError, Interrupted, ShardcamError
 from jobs.config_file import config_yaml
 from jobs.following import PAUSE, Follower, Unreachable, one_line, raise_outcome
-from jobs.options import make_config, run_options
+from jobs.options import make_config, run_options_but
 from jobs.submission import (
     ADDRESS_VARIABLES,
     RUN_KEY,
@@ -43,12 +42,15 @@ TALKERS = (  # loggers that set a level of their own
 )
 
 
-@click.command()
-@partial(
-    run_options,
-    address="The cluster's dashboard, http://HOST:8265  [default: RAY_API_SERVER_ADDRESS, else "
+dashboard_option = click.option(
+    "--address",
+    help="The cluster's dashboard, http://HOST:8265  [default: RAY_API_SERVER_ADDRESS, else "
     f"RAY_ADDRESS, else {DEFAULT_ADDRESS}]",
 )
+
+
+@click.command()
+@run_options_but({"address": dashboard_option})
 @click.option("--print-config", is_flag=True, help="Print the file for --config, and stop.")
 @click.option("--detach", is_flag=True, help="Return once the job is submitted.")
 @click.option(

@@ -10,10 +10,8 @@ from rich.table import Table
 
 from engine.errors import ShardcamError
 from jobs.submission import RUN_KEY, run_path
-from jobs.submit import RayJobs
+from jobs.submit import RayJobs, dashboard_option
 from jobs.terminal import make_console
-
-_address = click.option("--address", help="The cluster's dashboard, http://HOST:8265")
 
 
 @click.group("jobs")
@@ -23,7 +21,7 @@ def jobs() -> None:
 
 @jobs.command("list")
 @click.argument("run", required=False)
-@_address
+@dashboard_option
 def list_jobs(run: str | None, address: str | None) -> None:
     """Show the submitted jobs of the cluster, or of RUN, the latest first."""
     cluster = RayJobs(address)
@@ -40,7 +38,7 @@ def list_jobs(run: str | None, address: str | None) -> None:
 
 @jobs.command()
 @click.argument("run")
-@_address
+@dashboard_option
 @click.option("--follow", is_flag=True, help="Go on until the job ends, and exit as it does.")
 def logs(run: str, address: str | None, follow: bool) -> None:
     """Print the log of the latest job of RUN."""
@@ -54,7 +52,7 @@ def logs(run: str, address: str | None, follow: bool) -> None:
 
 @jobs.command()
 @click.argument("run")
-@_address
+@dashboard_option
 def stop(run: str, address: str | None) -> None:
     """Stop the latest job of RUN. What it published stays; submit resumes the run."""
     cluster = RayJobs(address)
