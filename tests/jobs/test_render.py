@@ -1,6 +1,7 @@
 """Files for Slurm and KubeRay: parsed by what reads them, and the script run with a stand-in."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import yaml
 from engine.config import RunConfig
 from jobs.cluster_files import Nodes, PodOptions, SlurmOptions, job_name, kuberay_job, slurm_script
 from jobs.config_file import read_config_file
+from jobs.system import PACKAGES
 from tests.jobs.command import ROOT, contents, shardcam
 from tests.jobs.images import make_folder
 
@@ -125,6 +127,17 @@ def test_what_cannot_run_is_not_written(tmp_path, arguments, words):
     code, out, err = shardcam("render", system, *rest, *given, cwd=tmp_path)
     assert code in (1, 2) and out == ""
     assert err.count("\n") == 1 and words in err
+
+
+def test_the_image_is_of_the_pinned_ray_and_has_the_libraries():
+    text = (ROOT / "Dockerfile").read_text()
+    pinned = re.search(r"^ARG RAY=(.+)$", text, re.MULTILINE).group(1)
+    assert f"ray=={pinned}\n" in (ROOT / "constraints.txt").read_text()
+    assert all(debian in text for debian, _ in PACKAGES.values())
+    variants = set(re.findall(r"^FROM .* AS (.+)$", text, re.MULTILINE))
+    project = (ROOT / "pyproject.toml").read_text()
+    assert variants == {"cpu", "cu112", "cu117"}
+    assert all(f"\n{name} = [" in project for name in variants)
 
 
 @pytest.mark.slow

@@ -107,6 +107,15 @@ def test_a_refused_token_is_explained(head, monkeypatch, mode, token, words):
     assert err.count("\n") == 1 and words in err and token not in err
 
 
+def test_every_node_is_examined(head, tmp_path):
+    code, out, err = shardcam("doctor", "--address", head.address, "--out", tmp_path / "not yet")
+    assert code == 0, err
+    assert "3 CPUs, 0 GPUs" in out
+    for line in ("CPU build", "compiled", "the driver's", f"{tmp_path} is the driver's too"):
+        assert line in out
+    assert not list(tmp_path.iterdir())
+
+
 def test_of_a_run_nobody_submitted(head, tmp_path):
     code, _, err = jobs(head, "stop", tmp_path / "run")
     assert code == 1
