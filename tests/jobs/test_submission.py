@@ -13,6 +13,7 @@ from jobs.extract import extract
 from jobs.options import as_arguments, make_config
 from jobs.submission import make_submission, ray_command, require_submittable
 from jobs.submit import RayJobs
+from jobs.wiring import require_possible
 from tests.jobs.images import make_folder
 
 RUN = RunConfig(source="photos", model="efficientnet_lite0", out="runs/my photos")
@@ -113,6 +114,11 @@ def test_what_cannot_run_is_refused(tmp_path, monkeypatch, change, words):
         require_submittable(RUN.model_copy(update=change), elsewhere=False)
     assert "pass@" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["photos"]
+
+
+def test_a_dashboard_is_no_cluster_to_join():
+    with pytest.raises(ShardcamError, match="is a dashboard, for shardcam submit; extract takes"):
+        require_possible(RUN.model_copy(update={"address": "http://head:8265"}))
 
 
 def test_paths_of_the_cluster_are_absolute_and_not_looked_for():

@@ -77,6 +77,7 @@ def test_a_run_is_followed_over_a_broken_connection(head, images, tmp_path):
     assert json.loads((run / "run.json").read_text())["config"]["address"] is None
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_gives_its_exit_code_and_its_reason(head, images, tmp_path):
     code, out, err = submit(head, images, *LITE0, "--layer", "nowhere", "--out", tmp_path / "run")
     assert code == 2, err
@@ -107,6 +108,7 @@ def test_a_refused_token_is_explained(head, monkeypatch, mode, token, words):
     assert err.count("\n") == 1 and words in err and token not in err
 
 
+@pytest.mark.slow
 def test_every_node_is_examined(head, tmp_path):
     code, out, err = shardcam("doctor", "--address", head.address, "--out", tmp_path / "not yet")
     assert code == 0, err
