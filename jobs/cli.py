@@ -13,6 +13,7 @@ from jobs.export import export
 from jobs.extract import extract
 from jobs.layers import layers
 from jobs.methods import methods
+from jobs.report import report
 from jobs.retry import retry_failed
 from jobs.status import status
 from jobs.verify import verify
@@ -29,7 +30,8 @@ def cli() -> None:
     """
 
 
-for _command in (extract, export, status, verify, retry_failed, layers, methods, doctor, demo):
+_RUNS = (extract, export, report, status, verify, retry_failed)
+for _command in (*_RUNS, layers, methods, doctor, demo):
     cli.add_command(_command)
 
 

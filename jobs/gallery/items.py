@@ -1,0 +1,123 @@
+"""The samples of a page, as its script is given them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.analysis.run import Run
+from engine.types import NO_LABEL
+from jobs.class_names import ClassName
+from jobs.gallery.columns import Columns, Positions
+from jobs.gallery.pictures import data_uri, draw_mean
+from jobs.gallery.statistics import FREQUENT, flag_words
+from jobs.terminal import printable
+
+_COLUMNS: tuple[str, ...] = ("key", "sample", "label", "flags", "image_size")
+_COLUMNS += ("target", "score", "top_class", "top_score")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A class and its probability."""
+
+    number: int
+    name: str
+    score: float | None  # None where it is no number
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Addresses of the pictures of a sample."""
+
+    photo: str | None
+    note: str | None  # why there is no photograph
+    heat: list[list[str]]  # of each layer, of each target
+
+
+@dataclass(frozen=True)
+class Item:
+    """A sample."""
+
+    row: int
+    key: str
+    sample: int
+    label: int | None
+    label_name: str | None
+    correct: bool | None
+    flags: int
+    flag_words: list[str]
+    height: int
+    width: int
+    predictions: list[Scored]
+    targets: list[Scored]
+    pictures: Pictures
+
+
+@dataclass(frozen=True)
+class MeanMap:
+    """The average map of a class."""
+
+    number: int
+    name: str
+    count: int  # of maps
+    picture: str
+
+
+def make_items(
+    run: Run, rows: Positions, name_of: ClassName, pictures: Callable[[int], Pictures]
+) -> list[Item]:
+    """Describe some rows of a run; of each dataset no more than they need is read."""
+    read = {name: run[name][rows] for name in _COLUMNS}
+    items = []
+    for i, row in enumerate(rows.tolist()):
+        label, flags = int(read["label"][i]), int(read["flags"][i])
+        predictions = _scored(read["top_class"][i], read["top_score"][i], name_of)
+        known = label != NO_LABEL
+        items.append(
+            Item(
+                row=row,
+                key=printable(bytes(read["key"][i]).decode()),
+                sample=int(read["sample"][i]),
+                label=label if known else None,
+                label_name=name_of(label) if known else None,
+                correct=label == predictions[0].number if known else None,
+                flags=flags,
+                flag_words=flag_words(flags),
+                height=int(read["image_size"][i, 0]),
+                width=int(read["image_size"][i, 1]),
+                predictions=predictions,
+                targets=_scored(read["target"][i], read["score"][i], name_of),
+                pictures=pictures(row),
+            )
+        )
+    return items
+
+
+def mean_maps(run: Run, layer: str, columns: Columns, name_of: ClassName) -> list[MeanMap]:
+    """The average maps of the most frequent predicted classes, in one pass over the shards.
+
+    Of the first explained class of each sample; samples with a flag are left out.
+    """
+    numbers, counts = np.unique(columns.predicted[columns.flags == 0], return_counts=True)
+    frequent = numbers[np.argsort(-counts, kind="stable")[:FREQUENT]].tolist()
+    if not frequent:
+        return []
+    means = run.select(predicted=frequent, flags=0).class_means(layer)
+    found = zip(means.classes.tolist(), means.counts.tolist(), means.maps, strict=True)
+    maps = [
+        MeanMap(number, name_of(number), count, data_uri(draw_mean(mean)))
+        for number, count, mean in found
+    ]
+    return sorted(maps, key=lambda mean: -mean.count)
+
+
+def _scored(
+    classes: npt.NDArray[Any], scores: npt.NDArray[Any], name_of: ClassName
+) -> list[Scored]:
+    pairs = zip(classes.tolist(), scores.tolist(), strict=True)
+    return [Scored(c, name_of(c), s if np.isfinite(s) else None) for c, s in pairs]
