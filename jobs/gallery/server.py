@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -192,5 +193,7 @@ class ReportServer(ThreadingHTTPServer):
         """Where the report is."""
         return f"http://{LOOPBACK}:{self.server_port}/"
 
-    def handle_error(self, *_: Any) -> None:
-        """A browser that went away is no error."""
+    def handle_error(self, *given: Any) -> None:
+        """Print what went wrong; a browser that went away is no error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(*given)

@@ -11,7 +11,7 @@ from jobs.class_names import ClassName
 from jobs.gallery.columns import Columns
 
 BINS = 20  # of the score, 0 to 1
-FREQUENT = 24  # classes that are shown by themselves
+FREQUENT = 20  # classes that are shown by themselves
 FLAGS = {  # bit: what it says of a sample
     1: "map not finite",
     2: "map all zero",

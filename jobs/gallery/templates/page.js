@@ -262,7 +262,7 @@ async function showMeans(details) {
       $("img", made).src = picture;
       $("img", made).alt = `average map of ${name}`;
       $(".name", made).textContent = name;
-      $(".count", made).textContent = count.toLocaleString("en");
+      $(".count", made).textContent = count === 1 ? "1 image" : `${count.toLocaleString("en")} images`;
       return made;
     }));
     if (!found.length) box.textContent = "Every map has a flag.";
@@ -276,4 +276,5 @@ for (const details of document.querySelectorAll(".means")) {
   showMeans(details);
 }
 
+$(".filtering").open = matchMedia("(min-width: 40rem)").matches;
 turn(0);
