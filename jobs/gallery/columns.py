@@ -95,10 +95,9 @@ def matching(columns: Columns, wanted: Filter) -> Positions:
     if wanted.flag is not None:
         keep &= (columns.flags & wanted.flag != 0) if wanted.flag else (columns.flags == 0)
     rows: Positions = np.flatnonzero(keep)
-    if wanted.order == "source":
-        return rows
-    score = np.nan_to_num(columns.score[rows], nan=0.0)
-    rows = rows[np.argsort(-score if wanted.order == "surest" else score, kind="stable")]
+    if wanted.order != "source":
+        score = np.nan_to_num(columns.score[rows], nan=0.0)
+        rows = rows[np.argsort(-score if wanted.order == "surest" else score, kind="stable")]
     return rows
 
 

@@ -103,19 +103,19 @@ function draw() {
 let latest = 0;  // an answer that comes late is not shown
 
 async function turn(page) {
-  const asked = ++latest;
+  const turned = ++latest;
   grid.setAttribute("aria-busy", "true");
   try {
     const found = await source.page(wantedNow(), page);
-    if (asked !== latest) return false;
+    if (turned !== latest) return false;
     Object.assign(shown, { page, total: found.total, items: found.items });
     draw();
     return true;
   } catch (error) {
-    if (asked === latest) $("#place").textContent = `No answer: ${error.message}`;
+    if (turned === latest) $("#place").textContent = `No answer: ${error.message}`;
     return false;
   } finally {
-    if (asked === latest) grid.removeAttribute("aria-busy");
+    if (turned === latest) grid.removeAttribute("aria-busy");
   }
 }
 
@@ -149,8 +149,16 @@ grid.addEventListener("keydown", (event) => {
 
 $("#previous").addEventListener("click", () => turn(shown.page - 1));
 $("#next").addEventListener("click", () => turn(shown.page + 1));
-filters.addEventListener("input", () => turn(0));
-filters.addEventListener("reset", () => setTimeout(() => turn(0)));
+let asked = JSON.stringify(wantedNow());
+
+function filter() {
+  const wanted = JSON.stringify(wantedNow());
+  if (wanted !== asked) turn(0);
+  asked = wanted;
+}
+
+for (const change of ["input", "change"]) filters.addEventListener(change, filter);
+filters.addEventListener("reset", () => setTimeout(filter));
 filters.addEventListener("submit", (event) => event.preventDefault());
 for (const id of ["layer", "target"]) $(`#${id}`)?.addEventListener("change", draw);
 
