@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.analysis.run import Run
+from engine.analysis.samples import Samples
 from engine.types import NO_LABEL
 from jobs.class_names import ClassName
 from jobs.gallery.columns import Columns, Positions
@@ -69,33 +70,47 @@ class MeanMap:
 
 
 def make_items(
-    run: Run, rows: Positions, name_of: ClassName, pictures: Callable[[int], Pictures]
+    run: Run,
+    rows: Positions,
+    name_of: ClassName,
+    pictures: Callable[[Samples, int, int], Pictures],
 ) -> list[Item]:
-    """Describe some rows of a run; of each dataset no more than they need is read."""
-    read = {name: run[name][rows] for name in _COLUMNS}
-    items = []
-    for i, row in enumerate(rows.tolist()):
-        label, flags = int(read["label"][i]), int(read["flags"][i])
-        predictions = _scored(read["top_class"][i], read["top_score"][i], name_of)
-        known = label != NO_LABEL
-        items.append(
-            Item(
-                row=row,
-                key=printable(bytes(read["key"][i]).decode()),
-                sample=int(read["sample"][i]),
-                label=label if known else None,
-                label_name=name_of(label) if known else None,
-                correct=label == predictions[0].number if known else None,
-                flags=flags,
-                flag_words=flag_words(flags),
-                height=int(read["image_size"][i, 0]),
-                width=int(read["image_size"][i, 1]),
-                predictions=predictions,
-                targets=_scored(read["target"][i], read["score"][i], name_of),
-                pictures=pictures(row),
-            )
-        )
-    return items
+    """Describe some rows of a run; each of their shards is opened once.
+
+    Parameters
+    ----------
+    pictures
+        From some samples, which of them, and its row in the run, to its pictures.
+    """
+    ascending, items = np.unique(rows), list[Item]()
+    for shard in run.take(ascending).shards():
+        columns = {name: shard[name][:] for name in _COLUMNS}
+        for i in range(len(shard)):
+            row = int(ascending[len(items)])
+            values = {name: column[i] for name, column in columns.items()}
+            items.append(_item(row, values, name_of, pictures(shard, i, row)))
+    return [items[place] for place in np.searchsorted(ascending, rows)]
+
+
+def _item(row: int, values: dict[str, Any], name_of: ClassName, pictures: Pictures) -> Item:
+    label, flags = int(values["label"]), int(values["flags"])
+    predictions = _scored(values["top_class"], values["top_score"], name_of)
+    known = label != NO_LABEL
+    return Item(
+        row=row,
+        key=printable(bytes(values["key"]).decode()),
+        sample=int(values["sample"]),
+        label=label if known else None,
+        label_name=name_of(label) if known else None,
+        correct=label == predictions[0].number if known else None,
+        flags=flags,
+        flag_words=flag_words(flags),
+        height=int(values["image_size"][0]),
+        width=int(values["image_size"][1]),
+        predictions=predictions,
+        targets=_scored(values["target"], values["score"], name_of),
+        pictures=pictures,
+    )
 
 
 def mean_maps(run: Run, layer: str, columns: Columns, name_of: ClassName) -> list[MeanMap]:
@@ -104,16 +119,18 @@ def mean_maps(run: Run, layer: str, columns: Columns, name_of: ClassName) -> lis
     Of the first explained class of each sample; samples with a flag are left out.
     """
     numbers, counts = np.unique(columns.predicted[columns.flags == 0], return_counts=True)
-    frequent = numbers[np.argsort(-counts, kind="stable")[:FREQUENT]].tolist()
-    if not frequent:
-        return []
-    means = run.select(predicted=frequent, flags=0).class_means(layer)
-    found = zip(means.classes.tolist(), means.counts.tolist(), means.maps, strict=True)
-    maps = [
-        MeanMap(number, name_of(number), count, data_uri(draw_mean(mean)))
-        for number, count, mean in found
+    order = np.argsort(-counts, kind="stable")[:FREQUENT]
+    frequent = numbers[order].tolist()
+    sums = dict.fromkeys(frequent, np.zeros(run.cam(layer).shape[2:]))
+    for shard in run.shards():
+        means = shard.select(predicted=frequent, flags=0).class_means(layer)
+        found = zip(means.classes.tolist(), means.counts.tolist(), means.maps, strict=True)
+        for number, count, mean in found:
+            sums[number] = sums[number] + count * mean
+    return [
+        MeanMap(number, name_of(number), count, data_uri(draw_mean(sums[number] / count)))
+        for number, count in zip(frequent, counts[order].tolist(), strict=True)
     ]
-    return sorted(maps, key=lambda mean: -mean.count)
 
 
 def _scored(

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from engine.analysis.run import Run
+from engine.analysis.samples import Samples
 from engine.config import RunConfig
 from engine.errors import ShardcamError
 from engine.imaging import REDUCTIONS, UndecodableImage, decode
@@ -50,7 +50,7 @@ class Photographs:
         except ShardcamError as error:
             self.missing = f"There are no photographs: {error}"
 
-    def view(self, run: Run, row: int) -> U1:
+    def view(self, samples: Samples, i: int) -> U1:
         """(H,W,3) what the network saw of a photograph, in the photograph's proportions.
 
         Raises
@@ -60,8 +60,8 @@ class Photographs:
         """
         if self.missing is not None:
             raise NoPhotograph(self.missing)
-        number, crop = int(run["sample"][row]), run["crop"][row]
-        image_size = run["image_size"][row]
+        number, crop = int(samples["sample"][i]), samples["crop"][i]
+        image_size = samples["image_size"][i]
         try:
             with self._lock:  # memory holds one of them
                 (sample,) = self._listing.read(number, number + 1)
@@ -116,10 +116,10 @@ def _inside(start: float, stop: float, size: int) -> tuple[int, int]:
     return first, min(max(round(stop), first + 1), size)
 
 
-def draw_heatmap(run: Run, layer: str, row: int, target: int) -> bytes:
+def draw_heatmap(samples: Samples, i: int, layer: str, target: int) -> bytes:
     """The heatmap of a sample, in colours, as a file."""
-    size = view_size(run["crop"][row])
-    return encode(JET[run.cam(layer).heatmap(size)[row, target]])
+    size = view_size(samples["crop"][i])
+    return encode(JET[samples.cam(layer).heatmap(size)[i, target]])
 
 
 def draw_mean(mean: npt.NDArray[np.float64]) -> bytes:

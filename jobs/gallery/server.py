@@ -12,10 +12,11 @@ from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from engine.analysis.samples import Samples
 from engine.errors import ConfigError, ShardcamError
 from jobs.gallery.columns import ORDERS, Filter, matching
 from jobs.gallery.items import MeanMap, Pictures, make_items
-from jobs.gallery.opened import OpenedRun
+from jobs.gallery.opened import UNREAD, OpenedRun
 from jobs.gallery.page import PER_PAGE, as_json, policy, render
 from jobs.gallery.pictures import FORM, NoPhotograph, draw_heatmap, encode
 
@@ -75,11 +76,11 @@ class Pages:
         page = _number("page", asked.pop("page", "0"), int)
         rows = matching(self._opened.columns, _filter(asked))
         part = rows[page * PER_PAGE : (page + 1) * PER_PAGE]
-        items = make_items(self._opened.run, part, self._opened.name_of, self._pictures)
+        items = make_items(self._opened.run, part, self._opened.name_of, self._addresses)
         return _json({"total": len(rows), "items": items})
 
-    def _pictures(self, row: int) -> Pictures:
-        layers, targets = range(len(self._opened.run.layers)), self._opened.run["target"].shape[1]
+    def _addresses(self, samples: Samples, _: int, row: int) -> Pictures:
+        layers, targets = range(len(samples.layers)), samples["target"].shape[1]
         heat = [[f"heat/{layer}/{k}/{row}.webp" for k in range(targets)] for layer in layers]
         photographs = self._opened.photographs
         there = photographs is not None and photographs.missing is None
@@ -94,11 +95,13 @@ class Pages:
 
     def _photo(self, _: dict[str, str], row: int) -> Answer:
         if self._opened.photographs is None:
-            raise NoPhotograph("The photographs were not asked for.")
-        return Answer(200, FORM, encode(self._opened.photographs.view(self._opened.run, row)))
+            raise NoPhotograph(UNREAD)
+        shards = self._opened.run.take(row).shards()
+        return Answer(200, FORM, encode(self._opened.photographs.view(next(shards), 0)))
 
     def _heat(self, _: dict[str, str], layer: int, target: int, row: int) -> Answer:
-        return Answer(200, FORM, draw_heatmap(self._opened.run, self._layer(layer), row, target))
+        shards = self._opened.run.take(row).shards()
+        return Answer(200, FORM, draw_heatmap(next(shards), 0, self._layer(layer), target))
 
     def _layer(self, number: int) -> str:
         return self._opened.run.layers[number]
