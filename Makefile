@@ -34,6 +34,7 @@ bench: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -q benchmarks/test_pipeline.py $(BENCH)
 	$(BIN)/python -m pytest -q -s benchmarks/test_precision.py $(BENCH)
 	$(BIN)/python -m pytest -q -s benchmarks/test_listing.py
+	$(BIN)/python -m pytest -q -s benchmarks/test_report.py
 
 # The same methods in pytorch-grad-cam and torchcam: compare multiples, not milliseconds.
 bench-peers: $(VENV)/.ready-dev build/torch-exports/.ready

@@ -5,8 +5,11 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 import tracemalloc
 from html.parser import HTMLParser
+from zipfile import ZipFile
 
 import cv2
 import h5py
@@ -22,9 +25,11 @@ from jobs.gallery.pictures import NoPhotograph, Photographs, cut, view_size
 from jobs.gallery.statistics import measure
 from kernels import JET, heatmap_u8
 from tests.analysis.runs import LAYERS, make_run
-from tests.jobs.command import shardcam
+from tests.jobs.command import ROOT, shardcam
 from tests.jobs.shown import change_options, make_shown_run, picture_of
 
+TEMPLATES = "jobs/gallery/templates"
+IGNORED = (".git", ".venv", ".venv-torch", "build", "runs", "tests", "benchmarks", "docs")
 VOID = {"meta", "link", "img", "input", "br"}
 LOADING = ("src", "href", "srcset", "action", "poster", "data", "xlink:href", "style")
 
@@ -336,11 +341,11 @@ def test_a_listing_that_is_gone_is_told(tmp_path):
 def test_a_file_of_names_that_is_gone_is_told(tmp_path):
     made = make_shown_run(tmp_path, shards=(4,))
     names = tmp_path / "names <b>.txt"
-    names.write_text("\n".join(f"<i>{i}" for i in range(6)))
+    names.write_text("\n".join(f"</script><i>{i}" for i in range(6)))
     change_options(made.paths, labels=str(names))
     page = written(made.paths, tmp_path / "page.html")
     assert {p["name"] for item in page.data["items"] for p in item["predictions"]} == {
-        f"<i>{i}" for i in range(6)
+        f"</script><i>{i}" for i in range(6)
     }
     assert not [tag for tag, _ in page.elements if tag in ("b", "i")]
     names.unlink()
@@ -427,6 +432,19 @@ def test_what_is_no_run_is_one_line(tmp_path):
     assert (code, err.count("\n")) == (1, 1)
     assert "no shard is done yet" in err
     assert not (made.paths.root / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_the_templates(tmp_path):
+    """Who installs shardcam has all of the page."""
+    project = shutil.copytree(ROOT, tmp_path / "project", ignore=lambda *_: IGNORED)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, project]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = set(ZipFile(wheel).namelist())
+    parts = {p.relative_to(ROOT).as_posix() for p in (ROOT / TEMPLATES).iterdir()}
+    assert len(parts) > 5
+    assert parts <= held
 
 
 def test_photographs_need_no_run_to_be_refused(shown):
