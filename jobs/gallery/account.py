@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 
-from engine.driver import RunReport
+from engine.events import Activity, read_events, summarize
+from engine.lock import lock_holder
 from engine.manifest import Manifest
 from engine.results import read_failures
 from engine.types import Failure, RunPaths
+from engine.verdict import Verdict, verdict
 from jobs.status import published
 
 MOST = 1000  # failures that are shown one by one
@@ -37,12 +38,18 @@ class Account:
     bytes: int  # of the shard files
     reasons: tuple[Reason, ...]  # the most frequent first
     failures: tuple[Failure, ...]  # the first MOST
-    times: RunReport | None  # of the last command that did work; None while there is none
+    activity: Activity  # what the event log knows: stage times, speed
+    holder: str | None  # who works on the run at this moment
 
     @property
     def complete(self) -> bool:
         """Whether every shard is there."""
         return self.shards == self.shards_planned
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What held the run up."""
+        return verdict(self.activity.stage_seconds)
 
     @property
     def closed(self) -> bool:
@@ -75,14 +82,6 @@ def read_account(paths: RunPaths, manifest: Manifest) -> Account:
         bytes=sum(s.bytes for s in done),
         reasons=tuple(Reason(*reason, count) for reason, count in reasons.most_common()),
         failures=tuple(first),
-        times=_times(paths, manifest.fingerprint),
+        activity=summarize(read_events(paths)),
+        holder=lock_holder(paths),
     )
-
-
-def _times(paths: RunPaths, fingerprint: str) -> RunReport | None:
-    """What report.json says; it is there once a run was complete."""
-    try:
-        report = RunReport(**json.loads(paths.report.read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return report if report.fingerprint == fingerprint else None

@@ -35,7 +35,7 @@ def write_page(opened: OpenedRun, path: Path, sample: int) -> int:
 def _pictures(opened: OpenedRun, samples: Samples, i: int) -> Pictures:
     targets = range(samples["target"].shape[1])
     heat = [
-        [data_uri(draw_heatmap(samples, i, layer, target)) for target in targets]
+        [data_uri(draw_heatmap(samples, i, layer, target, opened.colours)) for target in targets]
         for layer in samples.layers
     ]
     photo, note = None, None

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from engine.analysis.run import Run
 from engine.analysis.samples import Samples
-from engine.types import NO_LABEL
+from engine.types import NO_LABEL, U1
 from jobs.class_names import ClassName
 from jobs.gallery.columns import Columns, Positions
 from jobs.gallery.pictures import data_uri, draw_mean
@@ -113,7 +113,9 @@ def _item(row: int, values: dict[str, Any], name_of: ClassName, pictures: Pictur
     )
 
 
-def mean_maps(run: Run, layer: str, columns: Columns, name_of: ClassName) -> list[MeanMap]:
+def mean_maps(
+    run: Run, layer: str, columns: Columns, name_of: ClassName, colours: U1
+) -> list[MeanMap]:
     """The average maps of the most frequent predicted classes, in one pass over the shards.
 
     Of the first explained class of each sample; samples with a flag are left out.
@@ -128,7 +130,7 @@ def mean_maps(run: Run, layer: str, columns: Columns, name_of: ClassName) -> lis
         for number, count, mean in found:
             sums[number] = sums[number] + count * mean
     return [
-        MeanMap(number, name_of(number), count, data_uri(draw_mean(sums[number] / count)))
+        MeanMap(number, name_of(number), count, data_uri(draw_mean(sums[number] / count, colours)))
         for number, count in zip(frequent, counts[order].tolist(), strict=True)
     ]
 

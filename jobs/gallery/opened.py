@@ -6,15 +6,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from engine.analysis.run import Run
+from engine.colormaps import colour_table
 from engine.config import RunConfig
 from engine.errors import ConfigError, RunDirectoryError
 from engine.manifest import Manifest, read_manifest
 from engine.results import open_run
-from engine.types import I4, NO_LABEL, RunPaths
+from engine.types import I4, NO_LABEL, U1, RunPaths
 from engine.writers.index import build_index
 from jobs.class_names import ClassName, class_names
 from jobs.gallery.account import Account, read_account
@@ -38,7 +40,13 @@ class OpenedRun:
     columns: Columns
     name_of: ClassName
     photographs: Photographs | None  # None: not asked for
+    config: RunConfig
     notes: tuple[str, ...]  # what the reader of the page should know
+
+    @cached_property
+    def colours(self) -> U1:
+        """Those of the run's heatmaps, (256,3) RGB."""
+        return colour_table(self.config.colormap)
 
     def gallery(
         self, shown: Columns, items: list[Item] | None, means: dict[str, list[MeanMap]] | None
@@ -53,6 +61,7 @@ class OpenedRun:
             targets=self.run["target"].shape[1],
             choices=self._choices(shown.predicted),
             labels=self._choices(shown.label[shown.label != NO_LABEL]),
+            alpha=self.config.alpha,
             notes=self.notes,
             items=items,
             means=means,
@@ -60,7 +69,7 @@ class OpenedRun:
 
     def means(self, layer: str) -> list[MeanMap]:
         """The average maps of a layer."""
-        return mean_maps(self.run, layer, self.columns, self.name_of)
+        return mean_maps(self.run, layer, self.columns, self.name_of, self.colours)
 
     def _choices(self, classes: I4) -> tuple[Choice, ...]:
         numbers, counts = np.unique(classes, return_counts=True)
@@ -94,7 +103,7 @@ def opened_run(paths: RunPaths, photographs: bool) -> Iterator[OpenedRun]:
     with run:
         columns = read_columns(run)
         everything = (*notes, note) if note else notes
-        yield OpenedRun(run, manifest, account, columns, name_of, pictures, everything)
+        yield OpenedRun(run, manifest, account, columns, name_of, pictures, config, everything)
 
 
 def _index_what_is_there(paths: RunPaths, manifest: Manifest, account: Account) -> Account:

@@ -54,6 +54,7 @@ class Gallery:
     targets: int
     choices: tuple[Choice, ...]  # predicted classes to filter by
     labels: tuple[Choice, ...]  # given classes to filter by
+    alpha: float  # the heatmaps' share at first
     notes: tuple[str, ...]  # what is not there, and why
     items: list[Item] | None  # None: they are asked for, page by page
     means: dict[str, list[MeanMap]] | None  # of each layer; None: they are asked for

@@ -17,7 +17,7 @@ from engine.imaging import REDUCTIONS, UndecodableImage, decode
 from engine.listing import Listing
 from engine.types import F4, U1, RunPaths
 from jobs.listing import make_reader
-from kernels import JET, heatmap_u8
+from kernels import heatmap_u8
 
 SIZE = 224  # pixels of the longer side
 FORM = "image/webp"
@@ -116,18 +116,18 @@ def _inside(start: float, stop: float, size: int) -> tuple[int, int]:
     return first, min(max(round(stop), first + 1), size)
 
 
-def draw_heatmap(samples: Samples, i: int, layer: str, target: int) -> bytes:
-    """The heatmap of a sample, in colours, as a file."""
+def draw_heatmap(samples: Samples, i: int, layer: str, target: int, colours: U1) -> bytes:
+    """The heatmap of a sample as a file; `colours` is (256,3) RGB of each level."""
     size = view_size(samples["crop"][i])
-    return encode(JET[samples.cam(layer).heatmap(size)[i, target]])
+    return encode(colours[samples.cam(layer).heatmap(size)[i, target]])
 
 
-def draw_mean(mean: npt.NDArray[np.float64]) -> bytes:
-    """The mean map of a class, in colours, as a file."""
+def draw_mean(mean: npt.NDArray[np.float64], colours: U1) -> bytes:
+    """The mean map of a class as a file, in such colours too."""
     height, width = mean.shape
     scale = SIZE / 2 / max(height, width)
     size = max(round(height * scale), 1), max(round(width * scale), 1)
-    return encode(JET[heatmap_u8(mean[None].astype(np.float32), size)[0]])
+    return encode(colours[heatmap_u8(mean[None].astype(np.float32), size)[0]])
 
 
 def encode(pixels: U1) -> bytes:

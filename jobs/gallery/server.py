@@ -101,7 +101,8 @@ class Pages:
 
     def _heat(self, _: dict[str, str], layer: int, target: int, row: int) -> Answer:
         shards = self._opened.run.take(row).shards()
-        return Answer(200, FORM, draw_heatmap(next(shards), 0, self._layer(layer), target))
+        colours = self._opened.colours
+        return Answer(200, FORM, draw_heatmap(next(shards), 0, self._layer(layer), target, colours))
 
     def _layer(self, number: int) -> str:
         return self._opened.run.layers[number]

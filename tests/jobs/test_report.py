@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +17,9 @@ import h5py
 import numpy as np
 import pytest
 
+from engine.events import EventLog
 from engine.imaging import view
+from engine.lock import driver_lock
 from engine.types import Preprocessing, RunPaths
 from jobs.gallery.columns import ORDERS, Columns, Filter, matching, read_columns, spread
 from jobs.gallery.file import write_page
@@ -352,6 +355,40 @@ def test_a_file_of_names_that_is_gone_is_told(tmp_path):
     page = written(made.paths, tmp_path / "page.html")
     assert f"The classes have no names: --labels {names}" in page.words
     assert page.data["items"][0]["predictions"][0]["name"].startswith("class ")
+
+
+def test_heatmaps_have_the_colours_of_the_run(tmp_path):
+    made = make_shown_run(tmp_path, shards=(2,))
+    change_options(made.paths, colormap="viridis", alpha=0.3)
+    page = written(made.paths, tmp_path / "page.html")
+    levels = heatmap_u8(made.rows["cam/last/map"][1, :1].astype(np.float32), (112, 112))[0]
+    table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)
+    found = pixels(page.data["items"][1]["pictures"]["heat"][1][0]).reshape(-1, 3).astype(int)
+    expected = table[levels][..., 0, ::-1].reshape(-1, 3)
+    assert np.abs(found.mean(axis=0) - expected.mean(axis=0)).max() < 12
+    sliders = [a["value"] for _, a in page.elements if a.get("type") == "range"]
+    assert sliders == ["30", "30"]
+
+
+def test_stage_times_are_those_of_the_event_log(tmp_path):
+    made = make_shown_run(tmp_path, shards=(2,))
+    assert "The run has no event log." in written(made.paths, tmp_path / "page.html").words
+    log = EventLog(made.paths)
+    for seconds in ({"decode": 2.0, "wait": 1.0}, {"decode": 3.0, "wait": 0.5, "write": 0.1}):
+        log("shard_done", shard=0, worker="a", images=3, seconds=seconds)
+    log.close()
+    words = written(made.paths, tmp_path / "page.html").words
+    assert "decode 5.0 s wait 1.5 s write 0.1 s" in words
+    assert "decode-bound: 94% of the workers' time" in words
+
+
+def test_a_run_at_work_names_who_works(tmp_path):
+    made = make_shown_run(tmp_path, shards=(4, 3))
+    made.paths.shard(1).unlink()
+    with driver_lock(made.paths):
+        words = written(made.paths, tmp_path / "page.html").words
+    assert f"process {os.getpid()} on " in words
+    assert "resumes the run" not in words
 
 
 def test_an_unfinished_run_is_shown_as_far_as_it_is(tmp_path):

@@ -162,12 +162,15 @@ filters.addEventListener("reset", () => setTimeout(filter));
 filters.addEventListener("submit", (event) => event.preventDefault());
 for (const id of ["layer", "target"]) $(`#${id}`)?.addEventListener("change", draw);
 
-for (const slider of document.querySelectorAll("input[type=range]")) {
-  slider.addEventListener("input", () => {
-    document.documentElement.style.setProperty("--mix", slider.value / 100);
-    for (const other of document.querySelectorAll("input[type=range]")) other.value = slider.value;
-  });
+const sliders = [...document.querySelectorAll("input[type=range]")];
+
+function blend(value) {
+  document.documentElement.style.setProperty("--mix", value / 100);
+  for (const slider of sliders) slider.value = value;
 }
+
+for (const slider of sliders) slider.addEventListener("input", () => blend(slider.value));
+if (sliders.length) blend(sliders[0].value);
 
 for (const button of document.querySelectorAll("[data-predicted]")) {
   button.addEventListener("click", () => {
