@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from engine.events import Activity, read_events, summarize
 from engine.lock import lock_holder
 from engine.manifest import Manifest
-from engine.results import read_failures
+from engine.results import read_failures, read_shard_summary
 from engine.types import Failure, RunPaths
 from engine.verdict import Verdict, verdict
-from jobs.status import published
 
 MOST = 1000  # failures that are shown one by one
 
@@ -63,9 +62,10 @@ def read_account(paths: RunPaths, manifest: Manifest) -> Account:
     Raises
     ------
     RunDirectoryError
-        A shard's failures are damaged.
+        A shard is damaged.
     """
-    done = published(paths, manifest.plan["shards"], manifest.fingerprint)
+    files = (paths.shard(number) for number in range(manifest.plan["shards"]))
+    done = [read_shard_summary(file) for file in files if file.exists()]
     reasons: Counter[tuple[str, str]] = Counter()
     first: list[Failure] = []
     for summary in done:
