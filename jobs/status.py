@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from rich.table import Table
 from engine.errors import RunDirectoryError
 from engine.listing import Listing
 from engine.manifest import read_manifest
-from engine.results import ShardSummary, check_shard, read_shard_summary
+from engine.results import ShardSummary, read_shard_summary, summary_problem
 from engine.types import RunPaths
 from jobs.terminal import make_console
 
@@ -48,5 +49,10 @@ def _listing(paths: RunPaths) -> str:
 
 def published(paths: RunPaths, shards: int, fingerprint: str) -> list[ShardSummary]:
     """Summaries of the shards that are there, whole and of this run."""
-    good = (i for i in range(shards) if check_shard(paths.shard(i), i, fingerprint) is None)
-    return [read_shard_summary(paths.shard(i)) for i in good]
+    good = []
+    for number in range(shards):
+        with suppress(RunDirectoryError):
+            summary = read_shard_summary(paths.shard(number))
+            if summary_problem(summary, number, fingerprint) is None:
+                good.append(summary)
+    return good
