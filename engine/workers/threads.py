@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 
 
@@ -17,6 +18,7 @@ def limit_threads(count: int) -> None:
         os.environ[name] = str(count)
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line to stderr at each bind
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # a damaged image becomes a failure row
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # so does this
     import cv2
 
     cv2.setNumThreads(count)
