@@ -129,7 +129,10 @@ class RunConfig(BaseModel):
         "ray", description="ray: worker processes; local: all in this process."
     )
     workers: int | None = Field(
-        None, ge=1, description="Ray workers  [default: as many as the CPUs allow]"
+        None,
+        ge=1,
+        description="Ray workers  [default: as many as the cluster has room for, and more when "
+        "nodes join]",
     )
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and so threads, of a worker.")
     gpus_per_worker: float = Field(
@@ -138,6 +141,10 @@ class RunConfig(BaseModel):
     address: str | None = Field(
         None, description="Ray cluster to use  [default: RAY_ADDRESS, else one started here]"
     )
+    hang_timeout: float = Field(
+        1800.0, gt=0, description="Seconds without one more batch until a worker is replaced."
+    )
+    recycle: int = Field(2000, ge=1, description="Shards after which a worker is replaced.")
     max_failed: float | None = Field(
         None, ge=0, le=1, description="Exit with 3 if a larger fraction of the samples failed."
     )

@@ -163,10 +163,16 @@ def make_executor(prepared: Prepared) -> Executor:
         from engine.workers.local import LocalExecutor
 
         return LocalExecutor(build)
-    from engine.workers.ray import RayExecutor, RayOptions
+    from engine.workers.ray import RayExecutor
+    from engine.workers.ray_cluster import RayOptions
 
     options = RayOptions(
-        config.workers, config.cpus_per_worker, config.gpus_per_worker, config.address
+        config.workers,
+        config.cpus_per_worker,
+        config.gpus_per_worker,
+        config.address,
+        config.hang_timeout,
+        config.recycle,
     )
     return RayExecutor(build, options)
 
