@@ -18,7 +18,6 @@ from statistics import median
 
 import cv2
 import h5py
-import mxnet as mx
 import numpy as np
 import pytest
 
@@ -27,9 +26,9 @@ from engine.driver import published_shards
 from engine.manifest import read_manifest
 from engine.planning import Plan
 from engine.readers.folder import FolderReader
-from engine.results import open_run
 from engine.types import RunPaths
 from engine.writers.index import build_index
+from tests.models.small_checkpoint import write_checkpoint
 
 SIZE = 32
 SHARD = 512
@@ -42,26 +41,10 @@ TENTHS = 10
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Options for a network of two convolutions."""
-    x = mx.sym.var("data")
-    for name, filters in (("one", 8), ("two", 16)):
-        options = {"num_filter": filters, "kernel": (3, 3), "stride": (2, 2), "pad": (1, 1)}
-        x = mx.sym.Convolution(x, name=name, **options)
-        x = mx.sym.Activation(x, name=f"{name}_relu", act_type="relu")
-    x = mx.sym.Pooling(x, name="pool", global_pool=True, pool_type="avg", kernel=(1, 1))
-    x = mx.sym.FullyConnected(mx.sym.Flatten(x), name="dense", num_hidden=10)
-    shapes, _, _ = x.infer_shape(data=(1, 3, SIZE, SIZE))
-    rng = np.random.RandomState(0)
-    parameters = {
-        f"arg:{name}": mx.nd.array(0.2 * rng.standard_normal(shape))
-        for name, shape in zip(x.list_arguments(), shapes, strict=True)
-        if name != "data"
-    }
-    base = tmp_path_factory.mktemp("model") / "tiny"
-    x.save(f"{base}-symbol.json")
-    mx.nd.save(f"{base}-0000.params", parameters)
+    """Options for a tiny network."""
+    path = write_checkpoint(tmp_path_factory.mktemp("model"), SIZE)
     sizes = ["--image-size", str(SIZE), "--batch-size", "32", "--shard-size", str(SHARD)]
-    return ["--model", f"{base}-symbol.json", *sizes]
+    return ["--model", path, *sizes]
 
 
 EXECUTORS = {"local": ["--executor", "local"], "ray": ["--workers", "2"]}
@@ -169,7 +152,7 @@ def test_shards(tmp_path: Path, model: list[str]) -> None:
             file.attrs["shard"] = number
     text = paths.run_json.read_text()
     paths.run_json.write_text(re.sub(r'"shards": \d+', f'"shards": {SHARDS}', text))
-    for what in ("nothing", "resume", "index", "open", "status"):
+    for what in ("nothing", "resume", "index", "status"):
         seconds, megabytes = _measured("benchmarks.test_scale", what, str(run))
         print(f"\n{SHARDS} shards: {what} {seconds:.1f} s, peak {megabytes:.0f} MB", end="")
     print()
@@ -214,8 +197,6 @@ def _job(what: str, place: str) -> None:
         assert len(found) == SHARDS
     elif what == "index":
         build_index(paths)
-    elif what == "open":
-        open_run(paths.root).close()
     elif what == "status":
         from jobs.status import published
 

@@ -20,6 +20,7 @@ _RNG = np.random.RandomState(11)
 _PIXELS = np.asarray(
     Image.fromarray(_RNG.randint(0, 256, (6, 8, 3), np.uint8)).resize((60, 40), Image.BICUBIC)
 )
+_MORE = [Image.fromarray(255 - _PIXELS)]
 _NOISE = _RNG.bytes(4096)
 
 
@@ -95,7 +96,9 @@ def tiff_entries(width=4, height=4, **changed):
 
 def bmp(width, height, depth=24, compression=0, data=b"", offset=54, colours=0):
     header = struct.pack("<2sIHHI", b"BM", offset + len(data), 0, 0, offset)
-    header += struct.pack("<IiiHHIIiiII", 40, width, height, 1, depth, compression, 0, 0, 0, colours, 0)
+    header += struct.pack(
+        "<IiiHHIIiiII", 40, width, height, 1, depth, compression, 0, 0, 0, colours, 0
+    )
     return header + data
 
 
@@ -123,16 +126,24 @@ add("postscript.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run
 add("ppm.png", b"P6 4 4 255\n" + bytes(48), NOT)
 add("script.bmp", b"#!/bin/sh\ntouch /tmp/x\n", NOT)
 
-# Files of every format cut at many places.
-for _name, _data in {
-    "jpeg": JPEG, "progressive": PROGRESSIVE, "png": PNG, "webp": WEBP, "lossless": LOSSLESS,
-    "bmp": BMP, "tiff": TIFF, "lzw": LZW, "gif": GIF,
-}.items():  # fmt: skip
-    _ending = {"progressive": "jpeg", "lossless": "webp", "lzw": "tiff"}.get(_name, _name)
+# Files of every format cut at many places, and the per cent of the file that its header needs:
+# all of a WebP file; the directory of a compressed TIFF is at its end.
+for _name, _data, _header in (
+    ("jpeg", JPEG, 50),
+    ("progressive", PROGRESSIVE, 50),
+    ("png", PNG, 0),
+    ("webp", WEBP, 101),
+    ("lossless", LOSSLESS, 101),
+    ("bmp", BMP, 0),
+    ("tiff", TIFF, 10),
+    ("lzw", LZW, 101),
+    ("gif", GIF, 50),
+):
     for _percent in (1, 10, 50, 75, 95):
         _cut = _data[: max(3, len(_data) * _percent // 100)]
-        add(f"cut-{_name}-{_percent:02d}.{_ending}", _cut, "?")
-    add(f"cut-{_name}-last-byte.{_ending}", _data[:-1], "?")
+        add(f"cut-{_name}-{_percent:02d}.png", _cut, DAMAGED if _percent >= _header else NOT)
+    _whole = OK if _name == "gif" else DAMAGED if _header <= 100 else NOT  # a GIF's end is one byte
+    add(f"cut-{_name}-last-byte.png", _data[:-1], _whole)
 
 # Sizes.
 _sof = marker(JPEG, 0xC0) + 5
@@ -143,24 +154,24 @@ add("bomb.gif", patched(GIF, 6, struct.pack("<HH", MOST, MOST)), LARGE)
 add("bomb.bmp", bmp(MOST, MOST, data=bytes(100)), LARGE)
 add("bomb.tif", tiff(tiff_entries(MOST, MOST), bytes(16)), LARGE)
 add("bomb.webp", patched(LOSSLESS, 21, b"\xff\xff\xff\x0f"), LARGE)
-add("bomb-2g.png", png(2**31 - 1, 2**31 - 1, rows=bytes(100)), "?")
-add("bomb-negative.bmp", bmp(-5, 5, data=bytes(100)), "?")
+add("bomb-2g.png", png(2**31 - 1, 2**31 - 1, rows=bytes(100)), LARGE)
+add("bomb-negative.bmp", bmp(-5, 5, data=bytes(100)), LARGE)
 add("just-allowed.png", saved("PNG", np.zeros((9000, 9000), np.uint8), "1"), OK)
-add("just-allowed-but-cut.jpg", patched(JPEG, _sof, struct.pack(">HH", 9000, 9000)), "?")
-add("just-allowed-but-empty.bmp", bmp(9000, 9000, data=bytes(100)), "?")
-add("just-allowed-but-empty.tif", tiff(tiff_entries(9000, 9000), bytes(16)), "?")
-add("just-allowed-but-empty.gif", patched(GIF, 6, struct.pack("<HH", 9000, 9000)), "?")
-add("zero-width.jpg", patched(JPEG, _sof, struct.pack(">HH", 40, 0)), "?")
-add("zero-height.jpg", patched(JPEG, _sof, struct.pack(">HH", 0, 60)), "?")
-add("zero.png", png(0, 0), "?")
-add("zero.bmp", bmp(0, 0), "?")
-add("zero.tif", tiff(tiff_entries(0, 0), bytes(16)), "?")
-add("zero.gif", patched(GIF, 6, bytes(4)), "?")
+add("just-allowed-but-cut.jpg", patched(JPEG, _sof, struct.pack(">HH", 9000, 9000)), OK)
+add("just-allowed-but-empty.bmp", bmp(9000, 9000, data=bytes(100)), DAMAGED)
+add("just-allowed-but-empty.tif", tiff(tiff_entries(9000, 9000), bytes(16)), DAMAGED)
+add("just-allowed-but-empty.gif", patched(GIF, 6, struct.pack("<HH", 9000, 9000)), OK)
+add("zero-width.jpg", patched(JPEG, _sof, struct.pack(">HH", 40, 0)), NOT)
+add("zero-height.jpg", patched(JPEG, _sof, struct.pack(">HH", 0, 60)), NOT)
+add("zero.png", png(0, 0), NOT)
+add("zero.bmp", bmp(0, 0), NOT)
+add("zero.tif", tiff(tiff_entries(0, 0), bytes(16)), NOT)
+add("zero.gif", patched(GIF, 6, bytes(4)), OK)
 add("one-by-one.png", saved("PNG", _PIXELS[:1, :1]), OK)
 add("row.jpg", saved("JPEG", np.zeros((1, 20000, 3), np.uint8)), OK)
 add("column.png", saved("PNG", np.zeros((20000, 1, 3), np.uint8)), OK)
 
-# JPEG.
+# JPEG. Of scans that are damaged or too short but end well, libjpeg makes grey; it counts as OK.
 _scan = marker(JPEG, 0xDA) + 14
 _huffman = marker(JPEG, 0xC4)
 add("grey.jpg", saved("JPEG", mode="L"), OK)
@@ -168,27 +179,31 @@ add("cmyk.jpg", saved("JPEG", mode="CMYK"), OK)
 add("progressive.jpg", PROGRESSIVE, OK)
 add("optimised.jpg", saved("JPEG", optimize=True, subsampling=2), OK)
 add("restarts.jpg", saved("JPEG", restart_marker_blocks=1), OK)
-add("no-end.jpg", JPEG[:-2], "?")
-add("tail-of-zeros.jpg", JPEG[: len(JPEG) // 2] + bytes(len(JPEG) // 2), "?")
-add("noise-in-the-middle.jpg", patched(JPEG, _scan + 100, _NOISE[:400]), "?")
-add("zeros-in-the-middle.jpg", patched(JPEG, _scan + 100, bytes(60)), "?")
+add("no-end.jpg", JPEG[:-2], DAMAGED)
+add("tail-of-zeros.jpg", JPEG[: len(JPEG) // 2] + bytes(len(JPEG) // 2), DAMAGED)
+add("noise-in-the-middle.jpg", patched(JPEG, _scan + 100, _NOISE[:400]), OK)
+add("zeros-in-the-middle.jpg", patched(JPEG, _scan + 100, bytes(60)), OK)
 add("noise-after-the-end.jpg", JPEG + _NOISE, OK)
 add("twice.jpg", JPEG + JPEG, OK)
 add("zip-behind-it.jpg", JPEG + b"PK\x03\x04" + _NOISE, OK)
-add("markers-filled.jpg", JPEG[:-2] + b"\xff\xff\xff\xd9", "?")
-add("bad-huffman.jpg", patched(JPEG, _huffman + 5, b"\xff" * 16), "?")
-add("huffman-missing.jpg", JPEG[:_huffman] + JPEG[_huffman + 33 :], "?")
-add("quantisation-missing.jpg", patched(JPEG, marker(JPEG, 0xDB) + 1, b"\xfe"), "?")
-add("twelve-bits.jpg", patched(JPEG, _sof - 1, b"\x0c"), "?")
-add("arithmetic.jpg", patched(JPEG, marker(JPEG, 0xC0) + 1, b"\xc9"), "?")
-add("lossless-mode.jpg", patched(JPEG, marker(JPEG, 0xC0) + 1, b"\xc3"), "?")
-add("five-components.jpg", patched(JPEG, _sof + 4, b"\x05"), "?")
-add("sampling-zero.jpg", patched(JPEG, _sof + 6, b"\0"), "?")
-add("taller-than-its-data.jpg", patched(JPEG, _sof, struct.pack(">HH", 400, 60)), "?")
+add("markers-filled.jpg", JPEG[:-2] + b"\xff\xff\xff\xd9", OK)
+add("bad-huffman.jpg", patched(JPEG, _huffman + 5, b"\xff" * 16), DAMAGED)
+add("huffman-missing.jpg", JPEG[:_huffman] + JPEG[_huffman + 33 :], OK)
+add("quantisation-missing.jpg", patched(JPEG, marker(JPEG, 0xDB) + 1, b"\xfe"), DAMAGED)
+add("twelve-bits.jpg", patched(JPEG, _sof - 1, b"\x0c"), NOT)
+add("arithmetic.jpg", patched(JPEG, marker(JPEG, 0xC0) + 1, b"\xc9"), OK)
+add("lossless-mode.jpg", patched(JPEG, marker(JPEG, 0xC0) + 1, b"\xc3"), DAMAGED)
+add("five-components.jpg", patched(JPEG, _sof + 4, b"\x05"), NOT)
+add("sampling-zero.jpg", patched(JPEG, _sof + 6, b"\0"), DAMAGED)
+add("taller-than-its-data.jpg", patched(JPEG, _sof, struct.pack(">HH", 400, 60)), OK)
 add("only-start-and-end.jpg", b"\xff\xd8\xff\xd9", NOT)
-add("segment-of-length-0.jpg", JPEG[:2] + b"\xff\xe1\0\0" + JPEG[2:], "?")
-add("segment-beyond-the-file.jpg", JPEG[:2] + b"\xff\xe1\xff\xff" + JPEG[2:], "?")
-add("two-headers.jpg", JPEG[:_huffman] + JPEG[marker(JPEG, 0xC0) : _huffman] + JPEG[_huffman:], "?")
+add("segment-of-length-0.jpg", JPEG[:2] + b"\xff\xe1\0\0" + JPEG[2:], OK)
+add("segment-beyond-the-file.jpg", JPEG[:2] + b"\xff\xe1\xff\xff" + JPEG[2:], NOT)
+add(
+    "two-headers.jpg",
+    JPEG[:_huffman] + JPEG[marker(JPEG, 0xC0) : _huffman] + JPEG[_huffman:],
+    DAMAGED,
+)
 for _orientation in (0, 3, 6, 9, 65535):
     add(f"orientation-{_orientation}.jpg", exif([(0x112, 3, 1, _orientation)]), OK)
 add("orientation-of-wrong-type.jpg", exif([(0x112, 2, 4_000_000_000, 99)]), OK)
@@ -209,99 +224,114 @@ add("alpha.png", saved("PNG", mode="RGBA"), OK)
 add("grey-alpha.png", saved("PNG", mode="LA"), OK)
 add("transparent.png", saved("PNG", mode="P", transparency=3), OK)
 add("interlaced.png", png(4, 4, rows=(b"\0" + bytes(3)) * 2 + b"\0\0\0\0\0\0\0" * 5 + bytes(30),
-    interlace=1), "?")  # fmt: skip
-add("interlaced-cut.png", png(400, 400, rows=bytes(900), interlace=1), "?")
-add("animated.png", saved("PNG", save_all=True, append_images=[Image.fromarray(255 - _PIXELS)]), OK)
+    interlace=1), OK)  # fmt: skip
+add("interlaced-cut.png", png(400, 400, rows=bytes(900), interlace=1), DAMAGED)
+add("animated.png", saved("PNG", save_all=True, append_images=_MORE), OK)
 add("profile-noise.png", saved("PNG", icc_profile=_NOISE), OK)
-add("no-palette.png", png(4, 4, 8, 3, bytes(5) * 4), "?")
+add("no-palette.png", png(4, 4, 8, 3, bytes(5) * 4), DAMAGED)
 add("index-beyond-palette.png", png(4, 4, 8, 3, (b"\0" + b"\xff" * 4) * 4,
-    chunk(b"PLTE", b"\1\2\3")), "?")  # fmt: skip
-add("palette-of-wrong-length.png", png(4, 4, 8, 3, bytes(5) * 4, chunk(b"PLTE", b"\1\2")), "?")
-add("crc-of-header.png", patched(PNG, 29, b"\0\0\0\0"), "?")
-add("crc-of-data.png", patched(PNG, len(PNG) - 16, b"\0\0\0\0"), "?")
-add("bit-flipped.png", patched(PNG, _idat + 60, bytes([PNG[_idat + 60] ^ 16])), "?")
-add("filter-unknown.png", png(4, 4, rows=(b"\x09" + bytes(12)) * 4), "?")
-add("too-few-rows.png", png(40, 40, rows=bytes(121) * 10), "?")
-add("too-many-rows.png", png(4, 4, rows=bytes(13) * 400), "?")
-add("no-data.png", PNG[: _idat - 4] + chunk(b"IEND", b""), "?")
-add("no-end.png", png(end=False), "?")
-add("depth-3.png", png(4, 4, 3, 2), "?")
-add("colour-type-5.png", png(4, 4, 8, 5), "?")
-add("two-headers.png", png(before=chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))), "?")
-add("length-of-data-wrong.png", patched(PNG, _idat - 4, b"\x7f\xff\xff\xff"), "?")
-add("text-bomb.png", png(before=chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(50_000_000)))), "?")
-add("profile-bomb.png", png(before=chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(50_000_000)))), "?")
-add("unknown-critical-chunk.png", png(before=chunk(b"ABCD", b"x")), "?")
+    chunk(b"PLTE", b"\1\2\3")), OK)  # fmt: skip
+add("palette-of-wrong-length.png", png(4, 4, 8, 3, bytes(5) * 4, chunk(b"PLTE", b"\1\2")), DAMAGED)
+add("crc-of-header.png", patched(PNG, 29, b"\0\0\0\0"), NOT)
+add("crc-of-data.png", patched(PNG, len(PNG) - 16, b"\0\0\0\0"), DAMAGED)
+add("bit-flipped.png", patched(PNG, _idat + 60, bytes([PNG[_idat + 60] ^ 16])), DAMAGED)
+add("filter-unknown.png", png(4, 4, rows=(b"\x09" + bytes(12)) * 4), DAMAGED)
+add("too-few-rows.png", png(40, 40, rows=bytes(121) * 10), DAMAGED)
+add("too-many-rows.png", png(4, 4, rows=bytes(13) * 400), OK)
+add("no-data.png", PNG[: _idat - 4] + chunk(b"IEND", b""), DAMAGED)
+add("no-end.png", png(end=False), DAMAGED)
+add("depth-3.png", png(4, 4, 3, 2), NOT)
+add("colour-type-5.png", png(4, 4, 8, 5), NOT)
+add(
+    "two-headers.png",
+    png(before=chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))),
+    DAMAGED,
+)
+add("length-of-data-wrong.png", patched(PNG, _idat - 4, b"\x7f\xff\xff\xff"), DAMAGED)
+add("text-bomb.png", png(before=chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(50_000_000)))), NOT)
+add(
+    "profile-bomb.png", png(before=chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(50_000_000)))), NOT
+)
+add("unknown-critical-chunk.png", png(before=chunk(b"ABCD", b"x")), DAMAGED)
 add("after-the-end.png", PNG + _NOISE, OK)
 
 # GIF.
-add("animated.gif", saved("GIF", save_all=True, append_images=[Image.fromarray(255 - _PIXELS)]), OK)
-add("no-frame.gif", GIF[:13 + 768] + b";", "?")
-add("header-only.gif", GIF[:13], "?")
-add("bad-codes.gif", patched(GIF, len(GIF) - 600, _NOISE[:300]), "?")
-add("frame-outside.gif", patched(GIF, 6, struct.pack("<HH", 5, 5)), "?")
-add("code-size-99.gif", patched(GIF, GIF.index(b",\0\0\0\0", 700) + 10, b"\x63"), "?")
+add("animated.gif", saved("GIF", save_all=True, append_images=_MORE), OK)
+add("no-frame.gif", GIF[: 13 + 768] + b";", NOT)
+add("header-only.gif", GIF[:13], NOT)
+add("bad-codes.gif", patched(GIF, len(GIF) - 600, _NOISE[:300]), DAMAGED)
+add("frame-outside.gif", patched(GIF, 6, struct.pack("<HH", 5, 5)), OK)
+add("code-size-99.gif", patched(GIF, GIF.index(b",\0\0\0\0", 700) + 10, b"\x63"), DAMAGED)
 
 # BMP.
 add("top-down.bmp", bmp(4, -4, data=bytes(48)), OK)
-add("height-least.bmp", bmp(4, -(2**31), data=bytes(48)), "?")
+add("height-least.bmp", bmp(4, -(2**31), data=bytes(48)), LARGE)
 add("run-length.bmp", bmp(4, 4, 8, 1, bytes(1024) + b"\4\1\0\0" * 4 + b"\0\1", 1078, 256), OK)
-add("run-length-beyond.bmp", bmp(4, 4, 8, 1, bytes(1024) + b"\xff\1" * 99, 1078, 256), "?")
-add("run-length-cut.bmp", bmp(400, 400, 8, 1, bytes(1024) + b"\4\1", 1078, 256), "?")
+add("run-length-beyond.bmp", bmp(4, 4, 8, 1, bytes(1024) + b"\xff\1" * 99, 1078, 256), DAMAGED)
+add("run-length-cut.bmp", bmp(400, 400, 8, 1, bytes(1024) + b"\4\1", 1078, 256), DAMAGED)
 add("run-length-4.bmp", bmp(4, 4, 4, 2, bytes(64) + b"\4\x11\0\0" * 4 + b"\0\1", 118, 16), OK)
-add("offset-beyond.bmp", patched(BMP, 10, b"\xff\xff\xff\x7f"), "?")
+add("offset-beyond.bmp", patched(BMP, 10, b"\xff\xff\xff\x7f"), DAMAGED)
 add("bits-1.bmp", saved("BMP", mode="1"), OK)
 add("bits-16.bmp", bmp(4, 4, 16, 0, bytes(32)), OK)
-add("bits-7.bmp", bmp(4, 4, 7, 0, bytes(32)), "?")
-add("colours-4g.bmp", bmp(4, 4, 8, 0, bytes(1040), 1078, 2**32 - 1), "?")
-add("jpeg-inside.bmp", bmp(60, 40, 0, 4, JPEG), "?")
+add("bits-7.bmp", bmp(4, 4, 7, 0, bytes(32)), NOT)
+add("colours-4g.bmp", bmp(4, 4, 8, 0, bytes(1040), 1078, 2**32 - 1), NOT)
+add("jpeg-inside.bmp", bmp(60, 40, 0, 4, JPEG), NOT)
 
 # WebP.
 add("alpha.webp", saved("WEBP", mode="RGBA"), OK)
-add("animated.webp", saved("WEBP", save_all=True, append_images=[Image.fromarray(255 - _PIXELS)]), OK)
-add("length-short.webp", patched(WEBP, 4, b"\4\0\0\0"), "?")
-add("length-4g.webp", patched(WEBP, 4, b"\xff\xff\xff\xff"), "?")
-add("noise-inside.webp", patched(WEBP, 40, _NOISE[:200]), "?")
-add("no-picture.webp", b"RIFF" + struct.pack("<I", 4) + b"WEBP", "?")
+add(
+    "animated.webp",
+    saved("WEBP", save_all=True, append_images=_MORE),
+    OK,
+)
+add("length-short.webp", patched(WEBP, 4, b"\4\0\0\0"), NOT)
+add("length-4g.webp", patched(WEBP, 4, b"\xff\xff\xff\xff"), NOT)
+add("noise-inside.webp", patched(WEBP, 40, _NOISE[:200]), DAMAGED)
+add("no-picture.webp", b"RIFF" + struct.pack("<I", 4) + b"WEBP", NOT)
 
 # TIFF.
-add("many-frames.tif", saved("TIFF", save_all=True, append_images=[Image.fromarray(_PIXELS)] * 9), OK)
+add(
+    "many-frames.tif",
+    saved("TIFF", save_all=True, append_images=_MORE * 9),
+    OK,
+)
 add("bits-16.tif", saved("TIFF", (_PIXELS[..., 0] * 257).astype(np.uint16)), OK)
-add("cmyk.tif", saved("TIFF", mode="CMYK"), "?")
-add("float.tif", saved("TIFF", _PIXELS[..., 0].astype(np.float32)), "?")
-add("not-a-number.tif", saved("TIFF", np.full((8, 8), np.nan, np.float32)), "?")
+add("cmyk.tif", saved("TIFF", mode="CMYK"), OK)
+add("float.tif", saved("TIFF", _PIXELS[..., 0].astype(np.float32)), DAMAGED)
+add("not-a-number.tif", saved("TIFF", np.full((8, 8), np.nan, np.float32)), DAMAGED)
 add("jpeg-inside.tif", saved("TIFF", compression="jpeg"), OK)
 add("deflate.tif", saved("TIFF", compression="tiff_adobe_deflate"), OK)
 add("fax.tif", saved("TIFF", mode="1", compression="group4"), OK)
 add("one-strip.tif", tiff(tiff_entries(), bytes(16)), OK)
-add("looping.tif", tiff(tiff_entries(), bytes(16), 8), "?")
+add("looping.tif", tiff(tiff_entries(), bytes(16), 8), OK)
 add("directory-beyond.tif", tiff(tiff_entries(), bytes(16), 2**31), OK)
-add("strips-4g.tif", tiff(tiff_entries(offset=(273, 4, 2**32 - 1, 122)), bytes(16)), "?")
-add("strip-beyond.tif", tiff(tiff_entries(offset=(273, 4, 1, 2**31)), bytes(16)), "?")
-add("strip-of-4g.tif", tiff(tiff_entries(bytes=(279, 4, 1, 2**32 - 1)), bytes(16)), "?")
-add("no-strips.tif", tiff(tiff_entries(offset=None), bytes(16)), "?")
-add("rows-0.tif", tiff(tiff_entries(rows=(278, 3, 1, 0)), bytes(16)), "?")
+add("strips-4g.tif", tiff(tiff_entries(offset=(273, 4, 2**32 - 1, 122)), bytes(16)), NOT)
+add("strip-beyond.tif", tiff(tiff_entries(offset=(273, 4, 1, 2**31)), bytes(16)), DAMAGED)
+add("strip-of-4g.tif", tiff(tiff_entries(bytes=(279, 4, 1, 2**32 - 1)), bytes(16)), OK)
+add("no-strips.tif", tiff(tiff_entries(offset=None), bytes(16)), NOT)
+add("rows-0.tif", tiff(tiff_entries(rows=(278, 3, 1, 0)), bytes(16)), DAMAGED)
 add("tiles-huge.tif", tiff([*tiff_entries(offset=None, bytes=None, rows=None), (322, 4, 1, 2**16),
-    (323, 4, 1, 2**16), (324, 4, 1, 122), (325, 4, 1, 16)], bytes(16)), "?")  # fmt: skip
+    (323, 4, 1, 2**16), (324, 4, 1, 122), (325, 4, 1, 16)], bytes(16)), DAMAGED)  # fmt: skip
 add("tiles-0.tif", tiff([*tiff_entries(offset=None, bytes=None, rows=None), (322, 4, 1, 0),
-    (323, 4, 1, 0), (324, 4, 1, 122), (325, 4, 1, 16)], bytes(16)), "?")  # fmt: skip
-add("bits-64.tif", tiff(tiff_entries(bits=(258, 3, 1, 64)), bytes(128)), "?")
-add("samples-65535.tif", tiff(tiff_entries(samples=(277, 3, 1, MOST)), bytes(16)), "?")
-add("compression-unknown.tif", tiff(tiff_entries(compression=(259, 3, 1, 9999)), bytes(16)), "?")
-add("photometric-unknown.tif", tiff(tiff_entries(photometric=(262, 3, 1, 999)), bytes(16)), "?")
-add("no-entries.tif", tiff([]), "?")
-add("entries-65535.tif", b"II*\0\x08\0\0\0\xff\xff" + _NOISE, "?")
-add("big.tif", b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 0) + bytes(64), "?")
+    (323, 4, 1, 0), (324, 4, 1, 122), (325, 4, 1, 16)], bytes(16)), DAMAGED)  # fmt: skip
+add("bits-64.tif", tiff(tiff_entries(bits=(258, 3, 1, 64)), bytes(128)), NOT)
+add("samples-65535.tif", tiff(tiff_entries(samples=(277, 3, 1, MOST)), bytes(16)), NOT)
+add("compression-unknown.tif", tiff(tiff_entries(compression=(259, 3, 1, 9999)), bytes(16)), NOT)
+add("photometric-unknown.tif", tiff(tiff_entries(photometric=(262, 3, 1, 999)), bytes(16)), NOT)
+add("no-entries.tif", tiff([]), NOT)
+add("entries-65535.tif", b"II*\0\x08\0\0\0\xff\xff" + _NOISE, NOT)
+add("big.tif", b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 0) + bytes(64), NOT)
 
-_apng = (chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0))
-    + chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, MOST, MOST, 0, 0, 1, 1, 0, 0)))  # fmt: skip
-add("frame-huge.png", png(before=_apng), "?")
-add("exif-noise.png", png(before=chunk(b"eXIf", _NOISE)), "?")
-add("exif-noise.webp", saved("WEBP", exif=b"Exif\0\0" + _NOISE), "?")
-add("million-wide.png", saved("PNG", np.zeros((1, 1_000_001), np.uint8)), "?")
-add("million-high.bmp", saved("BMP", np.zeros((1_000_001, 1), np.uint8)), "?")
+for _name, _frames in (("frames-2g", 2**31 - 1), ("frame-huge", 2)):
+    _animation = chunk(b"acTL", struct.pack(">II", _frames, 0))
+    _animation += chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, MOST, MOST, 0, 0, 1, 1, 0, 0))
+    add(f"{_name}.png", png(before=_animation), NOT)
+add("exif-noise.png", png(before=chunk(b"eXIf", _NOISE)), OK)
+add("exif-noise.webp", saved("WEBP", exif=b"Exif\0\0" + _NOISE), OK)
+add("million-wide.png", saved("PNG", np.zeros((1, 1_000_001), np.uint8)), DAMAGED)
+add("million-high.bmp", saved("BMP", np.zeros((1_000_001, 1), np.uint8)), OK)
 add("canvas-huge.webp", b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<I", 10)
-    + b"\x02\0\0\0" + b"\xff\x3f\0" * 2, "?")  # fmt: skip
+    + b"\x02\0\0\0" + b"\xff\x3f\0" * 2, NOT)  # fmt: skip
 
 # One format under the name of another is what it is.
 add("is-a-png.jpg", PNG, OK)

@@ -2,7 +2,6 @@
 
 import signal
 
-import mxnet as mx
 import numpy as np
 import pytest
 from rich.console import Console
@@ -10,6 +9,7 @@ from rich.console import Console
 from engine.config import RunConfig
 from jobs.extract import run_extract
 from tests.jobs.command import contents
+from tests.models.small_checkpoint import write_checkpoint
 from tests.readers.reader_conformance import check_pixels
 from tests.readers.sources import (
     opened,
@@ -95,21 +95,7 @@ def test_same_pictures(held, kind):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A checkpoint of one convolution and a dense layer, for pictures of 8x8."""
-    x = mx.sym.Convolution(mx.sym.var("data"), name="conv", num_filter=6, kernel=(3, 3))
-    x = mx.sym.Activation(x, name="relu", act_type="relu")
-    x = mx.sym.FullyConnected(mx.sym.Flatten(x), name="dense", num_hidden=5)
-    rng = np.random.RandomState(0)
-    shapes, _, _ = x.infer_shape(data=(1, 3, 8, 8))
-    parameters = {
-        f"arg:{name}": mx.nd.array(0.3 * rng.standard_normal(shape))
-        for name, shape in zip(x.list_arguments(), shapes)
-        if name != "data"
-    }
-    base = tmp_path_factory.mktemp("model") / "net"
-    x.save(f"{base}-symbol.json")
-    mx.nd.save(f"{base}-0000.params", parameters)
-    return f"{base}-symbol.json"
+    return write_checkpoint(tmp_path_factory.mktemp("model"), 8)
 
 
 def extract(source, model, run):
@@ -140,8 +126,8 @@ def test_same_maps(held, model, expected, tmp_path, kind):
     assert keys == [key_of(i, name) for i, name in enumerate(names)]
     labels = rows.pop("label").tolist()
     assert labels == ([-1] * COUNT if kind in WITHOUT_LABELS else LABELS)
-    assert rows["cam/relu/map"].shape == (COUNT, 1, 6, 6)
-    assert (rows["cam/relu/scale"] > 0).mean() > 0.9
+    assert rows["cam/two_relu/map"].shape == (COUNT, 1, 2, 2)
+    assert (rows["cam/two_relu/scale"] > 0).mean() > 0.9
     assert rows.keys() | {"key", "label"} == expected.keys()
     for name, values in rows.items():
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
