@@ -66,6 +66,7 @@ def test_images(tmp_path: Path, model: list[str], executor: str) -> None:
     rates = _rates(run, 1 if executor == "local" else 2)
     tenths = list(_tenths(done))
     print(f"\n{executor}: tenth of the run, images/s, CPU ms an image, MB and files per process")
+    costs = []
     for number, (rate, (before, after)) in enumerate(zip(rates, tenths, strict=True), 1):
         images = (after.shards - before.shards) * SHARD
         spent = sum(
@@ -77,9 +78,14 @@ def test_images(tmp_path: Path, model: list[str], executor: str) -> None:
             f"{name.split()[0]} {process.megabytes:.0f} MB {process.files} files"
             for name, process in sorted(after.processes.items())
         )
-        print(f"{number:2}  {rate:8.0f}  {1000 * spent / images:.3f}  {held}")
+        costs.append(1000 * spent / images)
+        print(f"{number:2}  {rate:8.0f}  {costs[-1]:.3f}  {held}")
     size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
-    print(f"last tenth / first tenth {rates[-1] / rates[0]:.3f}; {size / 1e6:.1f} MB in the run")
+    told = f"images/s, last tenth / first {rates[-1] / rates[0]:.3f}"
+    print(
+        f"{told}; CPU time {costs[-1] / costs[1]:.3f} of the second's; {size / 1e6:.1f} MB written"
+    )
+    assert costs[-1] < costs[1] / 0.97 + 0.01, "images take longer at the end"  # 10 ms ticks
     first, last = tenths[1][1], tenths[-1][1]  # the first tenth fills caches
     for name, process in last.processes.items():
         assert process.megabytes < 1.03 * first.processes[name].megabytes + 4, name
@@ -153,8 +159,9 @@ def test_shards(tmp_path: Path, model: list[str]) -> None:
     text = paths.run_json.read_text()
     paths.run_json.write_text(re.sub(r'"shards": \d+', f'"shards": {SHARDS}', text))
     for what in ("nothing", "resume", "index", "status"):
-        seconds, megabytes = _measured("benchmarks.test_scale", what, str(run))
-        print(f"\n{SHARDS} shards: {what} {seconds:.1f} s, peak {megabytes:.0f} MB", end="")
+        seconds, cpu, megabytes = _measured(what, str(run))
+        told = f"{what} {seconds:.1f} s, CPU {cpu:.1f} s, peak {megabytes:.0f} MB"
+        print(f"\n{SHARDS} shards: {told}", end="")
     print()
 
 
@@ -172,21 +179,19 @@ def test_folder(tmp_path: Path, label: bool) -> None:
         folder.mkdir()
         for i in range(1000):
             (folder / f"{i * 7919 % 1000:08d}.jpg").touch()
-    before = _measured("benchmarks.test_scale", "nothing", "")[1]
-    seconds, megabytes = _measured(
-        "benchmarks.test_scale", "labelled" if label else "folder", str(tmp_path)
-    )
-    how = ", labelled" if label else ""
-    print(f"\n{FILES} files{how}: {seconds:.1f} s, peak {megabytes:.0f} MB ({before:.0f} before)")
+    before = _measured("nothing", "")[-1]
+    seconds, cpu, megabytes = _measured("labelled" if label else "folder", str(tmp_path))
+    told = f"{FILES} files{', labelled' if label else ''}: {seconds:.1f} s, CPU {cpu:.1f} s"
+    print(f"\n{told}, peak {megabytes:.0f} MB ({before:.0f} before)")
     assert megabytes < before + 16
 
 
-def _measured(module: str, *arguments: str) -> tuple[float, float]:
-    """Seconds and peak memory in MB of one job in a fresh process."""
-    command = [sys.executable, "-m", module, *arguments]
+def _measured(what: str, place: str) -> tuple[float, float, float]:
+    """Seconds, CPU seconds and peak memory in MB of one job in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.test_scale", what, place]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds, peak = map(float, done.stdout.split()[-2:])
-    return seconds, peak
+    seconds, cpu, peak = map(float, done.stdout.split()[-3:])
+    return seconds, cpu, peak
 
 
 def _job(what: str, place: str) -> None:
@@ -207,8 +212,8 @@ def _job(what: str, place: str) -> None:
 
 
 if __name__ == "__main__":
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.process_time()
     _job(sys.argv[1], sys.argv[2])
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - worked
     status = Path("/proc/self/status").read_text()
-    print(seconds, int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024)  # type: ignore[index]
+    print(seconds, cpu, int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024)  # type: ignore[index]

@@ -16,7 +16,7 @@ from engine.config import RunConfig
 from engine.driver import RunReport, execute
 from engine.errors import Interrupted, RunDirectoryError, TooManyFailures
 from engine.listing import Listing
-from engine.lock import driver_lock
+from engine.lock import driver_lock, require_no_driver
 from engine.results import open_run
 from engine.types import RunPaths
 from engine.workers.threads import limit_threads
@@ -57,6 +57,8 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    if not again:
+        require_no_driver(RunPaths(Path(config.out)))
     limit_threads(driver_threads(config))
     with ProgressDisplay(console) as display:
         prepared = prepare(config, display.listing)
