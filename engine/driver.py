@@ -26,6 +26,7 @@ from engine.results import (
     summary_problem,
 )
 from engine.types import Failure, RunPaths, ShardReport
+from engine.verdict import verdict
 from engine.writers.again import bring_back
 from engine.writers.index import build_index
 from engine.writers.staging import clean_staging
@@ -57,7 +58,7 @@ class RunReport:
     seconds: float  # wall clock of this command's shards
     images_per_second: float
     stage_seconds: dict[str, float]  # summed over this command's workers
-    bottleneck: str | None
+    verdict: str | None  # what holds it up, from the clocks of the stages
 
 
 def published_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> dict[int, ShardSummary]:
@@ -181,6 +182,7 @@ def _close(
     stages: Counter[str] = Counter()
     for report in reports:
         stages.update(report.seconds)
+    judged = verdict(stages)
     done_now = sum(report.listed for report in reports)
     return RunReport(
         fingerprint=summaries[0].fingerprint,
@@ -193,7 +195,7 @@ def _close(
         seconds=seconds,
         images_per_second=done_now / seconds if reports else 0.0,
         stage_seconds=dict(stages),
-        bottleneck=max(stages, key=lambda stage: stages[stage]) if stages else None,
+        verdict=str(judged) if judged else None,
     )
 
 

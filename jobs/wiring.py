@@ -185,6 +185,7 @@ def driver_threads(config: RunConfig) -> int:
 def build_runner(order: WorkerOrder) -> ShardRunner:
     """Load the model and make the function that turns one shard into one report."""
     ready_libraries()
+    from engine.feeding import Feed, ReadAhead
     from engine.models.cuda import require_gpu
     from engine.models.layers import class_count
     from engine.models.mxnet_network import MxnetNetwork
@@ -210,18 +211,23 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
         _only_read(order.layers, order.read),
     )
     targets = parse_targets(config.target, class_count(definition))
+    feed = Feed(
+        make_reader(config),
+        targets,
+        definition.preprocessing,
+        config.batch_size,
+        config.max_pixels,
+        config.fast_decode,
+    )
     parts = Parts(
-        reader=make_reader(config),
+        batches=ReadAhead(feed.batches),
         network=network,
         method=bound_method(config),
         targets=targets,
         sink=_sink(order),
         preprocessing=definition.preprocessing,
-        batch_size=config.batch_size,
-        max_pixels=config.max_pixels,
         save=frozenset(config.save),
         read=tuple(info.name for info in order.read),
-        fast_decode=config.fast_decode,
         half=config.activation_dtype == "f2",
         smooth="aug" in config.smooth,
         fuse=fuse_of(config),
