@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from math import ceil, floor
 
 import cv2
@@ -181,10 +180,8 @@ def _header(data: bytes) -> tuple[str, tuple[int, int]]:
     """Format, and width and height, without decoding."""
     Image.MAX_IMAGE_PIXELS = None  # the bound is the caller's
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd EXIF entries and the like
-            with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-                return str(header.format), header.size
+        with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+            return str(header.format), header.size
     except Exception as error:  # header parsers raise nearly anything on hostile bytes
         known = "/".join(FORMATS)
         raise UndecodableImage(
