@@ -49,7 +49,9 @@ class Parts:
     fuse: str = "mean"  # how the maps of several layers become one heatmap
 
 
-def run_shard(shard: Shard, clock: Clock, parts: Parts, hint: Shard | None = None) -> ShardReport:
+def run_shard(
+    shard: Shard, clock: Clock, hint: Shard | None = None, *, parts: Parts
+) -> ShardReport:
     """Turn one shard into one published result; nothing is published if this raises.
 
     Reading and decoding run ahead in a thread (:mod:`engine.feeding`), and go on with `hint`,
@@ -66,7 +68,7 @@ def run_shard(shard: Shard, clock: Clock, parts: Parts, hint: Shard | None = Non
                     forward = parts.network.forward(batch.images)
                     logits = forward.logits
                 with clock("map"):
-                    results = _explain(batch, logits, forward, parts)
+                    results = explain(batch, logits, forward, parts)
                 with clock("write"):
                     writer.write(results)
             clock.batch_done(batch.listed)
@@ -90,8 +92,8 @@ def _next(batches: Iterator[Batch], clock: Clock) -> Batch | None:
     return batch
 
 
-def _explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> ResultBatch:
-    """Everything that is asked for about one batch."""
+def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> ResultBatch:
+    """Everything that is asked for about one batch: its maps, and what else is saved."""
     samples, views = batch.samples, batch.views
     target = parts.targets.choose(logits, samples)
     probability = softmax(logits)

@@ -16,6 +16,7 @@ from jobs.methods import methods
 from jobs.report import report
 from jobs.retry import retry_failed
 from jobs.status import status
+from jobs.throughput import throughput
 from jobs.verify import verify
 
 
@@ -30,8 +31,19 @@ def cli() -> None:
     """
 
 
-_RUNS = (extract, export, report, status, verify, retry_failed)
-for _command in (*_RUNS, layers, methods, doctor, demo):
+for _command in (
+    extract,
+    export,
+    report,
+    status,
+    verify,
+    retry_failed,
+    layers,
+    methods,
+    throughput,
+    doctor,
+    demo,
+):
     cli.add_command(_command)
 
 

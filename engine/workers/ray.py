@@ -178,7 +178,9 @@ class _Crew:
             held.shards += 1
             report = self._ledger.done(held.task, outcome)
             if report is not None:
-                self._heard("shard_done", **done_facts(held.name, report))
+                self._heard(
+                    "shard_done", **done_facts(held.name, report, time.monotonic() - held.begun)
+                )
         self._hand_out(held)
         if report is not None:
             yield report
