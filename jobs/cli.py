@@ -11,6 +11,7 @@ from jobs.demo import demo
 from jobs.doctor import doctor
 from jobs.export import export
 from jobs.extract import extract
+from jobs.filters import filters
 from jobs.layers import layers
 from jobs.methods import methods
 from jobs.retry import retry_failed
@@ -29,7 +30,18 @@ def cli() -> None:
     """
 
 
-for _command in (extract, export, status, verify, retry_failed, layers, methods, doctor, demo):
+for _command in (
+    extract,
+    export,
+    status,
+    verify,
+    retry_failed,
+    layers,
+    filters,
+    methods,
+    doctor,
+    demo,
+):
     cli.add_command(_command)
 
 
