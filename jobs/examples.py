@@ -39,6 +39,8 @@ def examples_of(
 ) -> list[list[Example]]:
     """The strongest examples of each unit, at most one of a picture, the strongest first.
 
+    Pictures that a unit did not respond to, with zero or less, are no examples.
+
     Where the run has pooled values only, an example is the whole of what the network saw.
 
     Raises
@@ -62,8 +64,8 @@ def examples_of(
         view = tuple(float(edge) for edge in run["crop"][row])
         return Example(_cut(picture(row), _within(view, part)), float(found.values[unit, rank]))
 
-    ranks = range(found.rows.shape[1])
-    return [[example(unit, rank) for rank in ranks] for unit in range(len(units))]
+    active = (found.values > 0).sum(axis=1).tolist()
+    return [[example(unit, rank) for rank in range(ranks)] for unit, ranks in enumerate(active)]
 
 
 def view_share(seen: Box | None, height: int, width: int) -> Box:

@@ -96,7 +96,10 @@ def filters(
             subject = Subject(network, names)
         else:
             config = stored_config(run, read_manifest(RunPaths(run)).config)
-            network, names = _load(model, params, image_size or config.image_size, labels)
+            if image_size not in (None, config.image_size):
+                own = config.image_size or "its model's own"
+                raise ConfigError(f"--image-size {image_size}: the run's is {own}; leave it out")
+            network, names = _load(model, params, config.image_size, labels)
             _require_same_network(run, network)
             opened = stack.enter_context(open_run(run))
             subject = Subject(network, names, opened, config.model_copy(update={"out": str(run)}))
@@ -132,8 +135,8 @@ def _load(
 def _require_same_network(run: Path, network: NetworkDefinition) -> None:
     if read_manifest(RunPaths(run)).numbers["model"] != network.digest():
         raise ConfigError(
-            f"--examples {run}: made with another network than {network.name}, other weights or "
-            "another --image-size; give MODEL and --params as they were for that run"
+            f"--examples {run}: made with another network than {network.name}, other weights; "
+            "give MODEL and --params as they were for that run"
         )
 
 

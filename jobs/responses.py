@@ -178,7 +178,7 @@ def _rows(
         return view_share(receptive_field(network, info.name, place), *size)
 
     found = examples_of(run, config, info.name, units, _EXAMPLES, field)
-    rows = []
+    rows, blank = [], np.full((SIDE, SIDE, 3), 255, np.uint8)
     for number, (name, examples) in enumerate(zip(names, found, strict=True)):
         crops = [example.crop for example in examples]
         labels = [f"{example.value:.3g}" for example in examples]
@@ -186,6 +186,8 @@ def _rows(
             crops.insert(0, enlarged_to(made.pictures[number : number + 1], SIDE)[0])
             labels.insert(0, "made")
         heading = name if " " in name else f"channel {name}"
+        if not crops:
+            heading, crops, labels = f"{heading}: no picture activated it", [blank], [""]
         rows.append((heading, tile(np.stack(crops), len(crops), labels=labels)))
     return rows
 
