@@ -42,23 +42,31 @@ class Units:
         self._executor = program_of(symbol, definition, mx.cpu()).bind(
             {name: self._data}, {name: self._gradient}
         )
+        self._direction: mx.nd.NDArray | None = None  # of the gradient, kept between steps
+        self._units: list[int] = []
 
     def __call__(self, images: F4, units: I4) -> tuple[F4, F4]:
         """(N,C,H,W), (N,) -> (N,) the activation of one unit each, (N,C,H,W) its gradient.
 
         Of a channel it is the mean over the positions.
         """
-        rows = np.arange(len(units))
-        self._padded[rows] = images
+        count = len(units)
+        self._padded[:count] = images
         self._data[:] = self._padded
         self._executor.forward(is_train=True)
         layer, driven = self._executor.outputs
-        values: F4 = layer.asnumpy()[rows, units].reshape(len(rows), -1).mean(axis=1)
-        direction = np.zeros(driven.shape, np.float32)
-        direction[rows, units] = 1 / math.prod(driven.shape[2:])
-        self._executor.backward([mx.nd.zeros_like(layer), mx.nd.array(direction)])
-        gradient: F4 = self._gradient.asnumpy()[rows]
-        return values, gradient
+        values = [layer[row][unit].asnumpy().mean() for row, unit in enumerate(units.tolist())]
+        if self._direction is None or units.tolist() != self._units:
+            self._units, self._direction = units.tolist(), _direction(driven.shape, units)
+        self._executor.backward([mx.nd.zeros_like(layer), self._direction])
+        gradient: F4 = self._gradient.asnumpy()[:count]
+        return np.array(values, np.float32), gradient
+
+
+def _direction(shape: tuple[int, ...], units: I4) -> mx.nd.NDArray:
+    direction = np.zeros(shape, np.float32)
+    direction[range(len(units)), units] = 1 / math.prod(shape[2:])
+    return mx.nd.array(direction)
 
 
 def _driven(graph: Graph, layer: str) -> Entry:
