@@ -153,7 +153,7 @@ def _canvas(network: NetworkDefinition, info: LayerInfo) -> tuple[float, Network
     own = network.preprocessing
     seen = receptive_field(network, info.name, (0, 0)) if len(info.shape) == 3 else None
     if seen is None:
-        return max(own.height, own.width), network
+        return np.inf, network
     reach = max(seen[2] - seen[0], seen[3] - seen[1])
     side = max(_CANVAS, -(-4 * int(reach) // _STEP) * _STEP)
     if side >= min(own.height, own.width):

@@ -27,8 +27,8 @@ def lite0():
 )
 def test_activation_rises_at_least_tenfold(lite0, layer, units):
     """Early rectified channels respond to flat grey as well, and cannot: these can."""
-    climb = Units(lite0, layer, len(units))
-    found = maximise(climb, np.array(units, np.int32), lite0.preprocessing, SIZE, steps=40, seed=0)
+    climb, reach = Units(lite0, layer, len(units)), np.inf if layer == "fc" else SIZE
+    found = maximise(climb, np.array(units, np.int32), lite0.preprocessing, reach, steps=40, seed=0)
     assert (found.end > 10 * abs(found.start)).all(), (found.start, found.end)
     assert (found.end > 0.5).all()
     assert found.pictures.shape == (len(units), SIZE, SIZE, 3)
@@ -38,7 +38,7 @@ def test_activation_rises_at_least_tenfold(lite0, layer, units):
 def test_the_class_is_recognised(lite0):
     """The zebra's picture, as it is saved, is a zebra for the network."""
     units = np.array([340, 949], np.int32)
-    made = maximise(Units(lite0, "fc", 2), units, lite0.preprocessing, SIZE, steps=40)
+    made = maximise(Units(lite0, "fc", 2), units, lite0.preprocessing, np.inf, steps=40)
     images = (made.pictures.transpose(0, 3, 1, 2).astype(np.float32) - 127) / 128
     logits = MxnetNetwork(lite0, ("auto",), 2).forward(images).logits
     assert logits.argmax(axis=1).tolist() == units.tolist()
