@@ -16,6 +16,7 @@ from jobs.layers import layers
 from jobs.methods import methods
 from jobs.retry import retry_failed
 from jobs.status import status
+from jobs.throughput import throughput
 from jobs.verify import verify
 
 
@@ -39,6 +40,7 @@ for _command in (
     layers,
     filters,
     methods,
+    throughput,
     doctor,
     demo,
 ):

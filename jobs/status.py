@@ -16,6 +16,7 @@ from engine.lock import lock_holder
 from engine.manifest import read_manifest
 from engine.results import ShardSummary, check_shard, read_failures, read_shard_summary
 from engine.types import RunPaths
+from engine.verdict import verdict
 from jobs.terminal import make_console
 
 
@@ -53,6 +54,9 @@ def _add_activity(table: Table, activity: Activity) -> None:
     stages = activity.stage_seconds.most_common()
     if stages:
         table.add_row("stages", ", ".join(f"{name} {value:.1f} s" for name, value in stages))
+    judged = verdict(activity.stage_seconds)
+    if judged:
+        table.add_row("verdict", str(judged))
     if activity.workers:
         hosts = Counter(facts["host"] for facts in activity.workers.values())
         named = ", ".join(f"{count} on {host}" for host, count in sorted(hosts.items()))
