@@ -13,6 +13,7 @@ ONLY_IN = {  # library: where it may be imported
     "mxnet": ("engine/models/",),
     "ray": ("engine/workers/ray", "jobs/submit.py"),
     "h5py": (
+        "engine/writers/column.py",
         "engine/writers/hdf5.py",
         "engine/writers/index.py",
         "engine/results.py",
