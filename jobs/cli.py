@@ -11,6 +11,7 @@ from jobs.demo import demo
 from jobs.doctor import doctor
 from jobs.export import export
 from jobs.extract import extract
+from jobs.filters import filters
 from jobs.layers import layers
 from jobs.methods import methods
 from jobs.report import report
@@ -39,6 +40,7 @@ for _command in (
     verify,
     retry_failed,
     layers,
+    filters,
     methods,
     throughput,
     doctor,

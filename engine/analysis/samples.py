@@ -78,6 +78,15 @@ class Samples:
         """The layers that have maps, slashes replaced by dots."""
         return tuple(self._open["cam"]) if "cam" in self._open else ()
 
+    @property
+    def hidden_layers(self) -> dict[str, str]:
+        """Layers with activations, else pooled values, and the dataset of each."""
+        return {
+            layer: f"{kind}/{layer}"
+            for kind in ("pooled", "activation")
+            for layer in self._open.get(kind, ())
+        }
+
     @cached_property
     def keys(self) -> list[str]:
         """The key of every sample."""
