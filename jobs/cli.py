@@ -7,6 +7,7 @@ import sys
 import click
 
 from engine.errors import Interrupted, ShardcamError
+from jobs.activations import activations
 from jobs.demo import demo
 from jobs.doctor import doctor
 from jobs.export import export
@@ -37,6 +38,7 @@ for _command in (
     verify,
     retry_failed,
     layers,
+    activations,
     methods,
     train_mnist,
     doctor,

@@ -28,12 +28,21 @@ _COMMA = {  # given as one word, A,B,C
 
 def run_options(command: F) -> F:
     """Give a command the argument SOURCE and one option for each other field."""
-    for name, info in reversed(RunConfig.model_fields.items()):
-        if name == "source":
-            command = click.argument("source")(command)
-        else:
-            command = _option(name, info)(command)
-    return command
+    return chosen_options(*RunConfig.model_fields)(command)
+
+
+def chosen_options(*names: str) -> Callable[[F], F]:
+    """Give a command the options of some fields; SOURCE is an argument."""
+
+    def give(command: F) -> F:
+        for name in reversed(names):
+            if name == "source":
+                command = click.argument("source")(command)
+            else:
+                command = _option(name, RunConfig.model_fields[name])(command)
+        return command
+
+    return give
 
 
 def make_config(values: dict[str, Any]) -> RunConfig:

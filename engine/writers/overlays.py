@@ -85,5 +85,11 @@ class _OverlayWriter:
 
 def overlay_name(sample: Sample, layer: str, target: int) -> str:
     """File name of an overlay: safe on every file system, and unique by its index."""
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(sample.key).with_suffix("").as_posix())[-60:]
-    return f"{sample.index:08d}-{stem}-{re.sub(r'[^A-Za-z0-9_.-]+', '.', layer)}-{target}.jpg"
+    layer = re.sub(r"[^A-Za-z0-9_.-]+", ".", layer)
+    return f"{picture_name(sample.index, sample.key)}-{layer}-{target}.jpg"
+
+
+def picture_name(index: int, key: str) -> str:
+    """How the name of a sample's pictures begins."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(key).with_suffix("").as_posix())[-60:]
+    return f"{index:08d}-{stem}"
