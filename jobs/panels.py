@@ -16,7 +16,7 @@ from jobs.tiles import PAPER, text_size, tile, write
 
 GRID = 480  # pixels that a panel's tiles are high, about
 SMALLEST, LARGEST = 26, 320  # sides of a tile
-GUTTER, GAP, MARGIN = 3, 18, 16  # between tiles, parts of a panel, panels
+GUTTER, GAP, MARGIN = 2, 18, 16  # between tiles, parts of a panel, panels
 FRAME = (205, 205, 205)  # around a tile, so that white ones have an end
 TITLE, CAPTION = 15, 12  # sizes of letters
 BAR = 12  # pixels of the colour bar's width
@@ -77,6 +77,8 @@ def _panel(picture: U1, caption: str, layer: LayerValues, top: int) -> U1:
     values = layer.values if layer.values.ndim == 3 else layer.values[:, None, None]
     channels = strongest(values, top)
     columns, side = grid_of(len(channels))
+    rows = values.shape[1]
+    side -= side % rows if rows < side else 0  # so that all cells are equally large
     drawn, lowest, largest = colours(values)
     cells = np.stack([_framed(_sized(drawn[c], side)) for c in channels])
     grid = tile(cells, columns, GUTTER, [str(c) for c in channels])
@@ -121,9 +123,10 @@ def _captions(
     every, *size = layer.values.shape
     kind = f"channels of {size[0]}x{size[1]}" if size else "units"
     shown = f"{len(channels)} of {every}" if len(channels) < every else str(every)
-    order = ", highest mean first" if len(channels) < every else ""
+    highest = "highest mean first" if size else "highest first"
+    order = f", {highest}" if len(channels) < every else ""
     ends = f"{lowest:.3g} to {largest:.3g}"
-    note = f"one scale for all: {ends}, the layer's largest absolute value here"
+    note = f"one colour scale, {ends}: the layer's largest absolute value in this image"
     return f"{layer.name}: {shown} {kind}{order}", note
 
 
@@ -139,9 +142,9 @@ def _sized(image: U1, height: int) -> U1:
 
 
 def _framed(image: U1) -> U1:
-    image[[0, -1]] = FRAME
-    image[:, [0, -1]] = FRAME
-    return image
+    framed = np.full((image.shape[0] + 2, image.shape[1] + 2, 3), FRAME, np.uint8)
+    framed[1:-1, 1:-1] = image
+    return framed
 
 
 def _padded(panel: U1, width: int) -> U1:
