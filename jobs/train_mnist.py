@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from pathlib import Path
@@ -81,6 +82,8 @@ def train_mnist(
     begun = time.monotonic()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    if not out.name:
+        raise ConfigError(f"--out {out}: give the checkpoint a name, as in {out / 'lenet'}")
     symbol, params = (out.with_name(out.name + end) for end in ("-symbol.json", "-0000.params"))
     if not force and (symbol.exists() or params.exists()):
         raise ConfigError(f"--out {out}: there is a checkpoint; --force replaces it")
@@ -95,6 +98,8 @@ def train_mnist(
     training = Training(classes, activation, expected, epochs, learning_rate, seed)
 
     def watch(epoch: Epoch) -> None:
+        if not math.isfinite(epoch.loss):
+            raise ConfigError(f"--learning-rate {learning_rate:g} is too high: training diverged")
         console.print(
             f"epoch {epoch.number} of {epochs}: loss {epoch.loss:.3f}, "
             f"{epoch.accuracy:.1%} right of the distorted digits"

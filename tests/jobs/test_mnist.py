@@ -122,6 +122,19 @@ def test_a_checkpoint_is_not_overwritten(few, tmp_path):
     assert err == f"shardcam: --out {name}: there is a checkpoint; --force replaces it\n"
 
 
+def test_training_that_diverges(few, tmp_path):
+    options = ("--out", tmp_path / "net", "--activation", "relu", "--learning-rate", 10)
+    code, _, err = shardcam("train-mnist", few, *options)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--learning-rate 10 is too high" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_needs_a_name(few):
+    code, _, err = shardcam("train-mnist", few, "--out", ".")
+    assert (code, err) == (2, "shardcam: --out .: give the checkpoint a name, as in lenet\n")
+
+
 def test_digits_that_cannot_be_trained_on(few, tmp_path):
     blank = np.zeros((28, 28), np.uint8)
     cv2.imwrite(str(tmp_path / "blank.png"), blank)
