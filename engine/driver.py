@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from engine.errors import AccountingError, RunDirectoryError
+from engine.errors import AccountingError, RunDirectoryError, ShardcamError
+from engine.events import EventLog
 from engine.manifest import atomic_file, write_atomically
 from engine.planning import Plan
-from engine.protocols import Executor
+from engine.protocols import Executor, Listener
 from engine.results import (
     ShardSummary,
     check_shard,
@@ -27,8 +31,8 @@ from engine.writers.index import build_index
 from engine.writers.staging import clean_staging
 
 
-class Observer(Protocol):
-    """Somebody who watches a run."""
+class Observer(Listener, Protocol):
+    """Somebody who watches a run, and is told its events."""
 
     def started(self, plan: Plan, todo: Sequence[int]) -> None:
         """The run begins; shards not in `todo` are done already."""
@@ -103,9 +107,10 @@ def execute(
     start = time.perf_counter()
     reports = []
     if todo:
-        for report in executor.run(map(plan.shard, todo)):
-            reports.append(report)
-            observer.shard_done(report)
+        with logged(paths, plan, todo, observer) as heard:
+            for report in executor.run(map(plan.shard, todo), heard):
+                reports.append(report)
+                observer.shard_done(report)
         clean_staging(paths)  # of workers that died
     seconds = time.perf_counter() - start
     result = _close(plan, paths, reports, seconds)
@@ -114,6 +119,29 @@ def execute(
     if todo or not paths.report.exists():
         write_atomically(paths, "report.json", json.dumps(asdict(result), indent=2) + "\n")
     return result
+
+
+@contextmanager
+def logged(paths: RunPaths, plan: Plan, todo: Sequence[int], also: Listener) -> Iterator[Listener]:
+    """A listener that writes the run's event log and tells `also`; it closes the log."""
+    log = EventLog(paths)
+
+    def heard(kind: str, /, **facts: Any) -> None:
+        log(kind, **facts)
+        also(kind, **facts)
+
+    who = {"host": socket.gethostname(), "pid": os.getpid()}
+    heard("run_started", **who, shards=plan.shards, todo=len(todo), images=plan.listed)
+    outcome = "done"
+    try:
+        yield heard
+    except BaseException as error:
+        outcome = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        with suppress(ShardcamError):  # what stopped the run counts, if it did not
+            heard("run_ended", outcome=outcome)
+        log.close()
 
 
 def _index_is_good(paths: RunPaths) -> bool:

@@ -55,36 +55,46 @@ class Parts:
     fuse: str = "mean"  # how the maps of several layers become one heatmap
 
 
-def run_shard(shard: Shard, parts: Parts) -> ShardReport:
+def run_shard(shard: Shard, clock: Clock, parts: Parts) -> ShardReport:
     """Turn one shard into one published result; nothing is published if this raises."""
-    clock = Clock()
-    failures: list[Failure] = []
+    failures = list(shard.lost)
+    lost = {failure.sample for failure in failures}
     writer = parts.sink.open(shard)
     try:
         for samples in _batches(shard.samples, parts.batch_size):
-            with clock("read"):
-                files = _read(
-                    _with_target(samples, parts.targets, failures), parts.reader, failures
-                )
-            with clock("decode"):
-                pictures = _decode(files, parts, failures)
-            if not pictures:
-                continue
-            with clock("forward"):
-                images = network_input([v for _, v in pictures], parts.preprocessing)
-                forward = parts.network.forward(images)
-                logits = forward.logits
-            with clock("map"):
-                results = _explain(pictures, logits, forward, parts)
-            with clock("write"):
-                writer.write(results)
+            wanted = [sample for sample in samples if sample.index not in lost]
+            results = _run_batch(wanted, clock, parts, failures)
+            if results is not None:
+                with clock("write"):
+                    writer.write(results)
+            clock.batch_done(len(samples))
         with clock("write"):
-            published = writer.commit(failures)
+            published = not shard.trial and writer.commit(failures)
     except BaseException:
         writer.discard()
         raise
+    if shard.trial:
+        writer.discard()
     listed, failed = len(shard.samples), len(failures)
     return ShardReport(shard.index, listed, listed - failed, failed, published, clock.seconds)
+
+
+def _run_batch(
+    samples: Sequence[Sample], clock: Clock, parts: Parts, failures: list[Failure]
+) -> ResultBatch | None:
+    """From samples to results; None if there is no picture among them."""
+    with clock("read"):
+        files = _read(_with_target(samples, parts.targets, failures), parts.reader, failures)
+    with clock("decode"):
+        pictures = _decode(files, parts, failures)
+    if not pictures:
+        return None
+    with clock("forward"):
+        images = network_input([v for _, v in pictures], parts.preprocessing)
+        forward = parts.network.forward(images)
+        logits = forward.logits
+    with clock("map"):
+        return _explain(pictures, logits, forward, parts)
 
 
 def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:

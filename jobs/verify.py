@@ -9,6 +9,7 @@ import click
 
 from engine.errors import RunDirectoryError, storage_error
 from engine.listing import Listing, listing_digest
+from engine.lock import driver_lock
 from engine.manifest import Manifest, read_manifest
 from engine.results import check_shard, open_run, read_shard_summary
 from engine.types import RunPaths
@@ -43,7 +44,9 @@ def verify(run: Path, deep: bool, repair: bool) -> None:
     if problems:
         told = f"{run}: {len(problems)} of {manifest.plan['shards']} shards are bad"
         if repair:
-            told += f"; {_delete(paths, problems)} deleted, the same extract command refills them"
+            with driver_lock(paths):
+                deleted = _delete(paths, problems)
+            told += f"; {deleted} deleted, the same extract command refills them"
         raise RunDirectoryError(told)
     listed, ok, failed = _account(paths, manifest)
     open_run(run).close()

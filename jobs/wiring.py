@@ -163,10 +163,16 @@ def make_executor(prepared: Prepared) -> Executor:
         from engine.workers.local import LocalExecutor
 
         return LocalExecutor(build)
-    from engine.workers.ray import RayExecutor, RayOptions
+    from engine.workers.ray import RayExecutor
+    from engine.workers.ray_cluster import RayOptions
 
     options = RayOptions(
-        config.workers, config.cpus_per_worker, config.gpus_per_worker, config.address
+        config.workers,
+        config.cpus_per_worker,
+        config.gpus_per_worker,
+        config.address,
+        config.hang_timeout,
+        config.recycle,
     )
     return RayExecutor(build, options)
 
@@ -238,7 +244,11 @@ def _definition(config: RunConfig) -> NetworkDefinition:
         if values is not None and len(values) != len(own.mean):
             raise ConfigError(f"{name}: {definition.name} takes {len(own.mean)} numbers")
     changed = replace(
-        own, mean=config.mean or own.mean, std=config.std or own.std, resize=config.resize
+        own,
+        mean=config.mean or own.mean,
+        std=config.std or own.std,
+        resize=config.resize,
+        interpolation=config.interpolation,
     )
     return replace(definition, preprocessing=changed)
 
@@ -247,14 +257,16 @@ def _sink(order: WorkerOrder) -> Sink:
     """The shard files, behind the pictures: what commits last is what counts."""
     from engine.writers.background import BackgroundSink
     from engine.writers.hdf5 import Hdf5Sink
-    from engine.writers.overlays import OverlaySink
+    from engine.writers.overlays import OverlaySink, OverlayStyle
     from engine.writers.tee import TeeSink
 
-    paths = RunPaths(Path(order.config.out))
-    shards = Hdf5Sink(paths, order.specs, order.fingerprint, order.config.codec)
-    if "overlays" not in order.config.save:
+    config = order.config
+    paths = RunPaths(Path(config.out))
+    shards = Hdf5Sink(paths, order.specs, order.fingerprint, config.codec)
+    if "overlays" not in config.save:
         return BackgroundSink(shards)
-    return BackgroundSink(TeeSink(OverlaySink(paths, order.config.overlay_norm), shards))
+    style = OverlayStyle(config.overlay_format, config.colormap, config.alpha, config.overlay_norm)
+    return BackgroundSink(TeeSink(OverlaySink(paths, style), shards))
 
 
 def _require_possible(config: RunConfig) -> None:
