@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from engine.colormaps import colour_table
 from engine.types import F4, U1
 from jobs.tiles import PAPER, text_size, tile, write
 
@@ -167,9 +168,7 @@ def _cut(text: str, width: int) -> str:
 
 @cache
 def _rising() -> U1:
-    levels = np.arange(256, dtype=np.uint8)[:, None]
-    table: U1 = cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA)[:, 0, ::-1].astype(np.uint8)
-    return table
+    return colour_table("inferno")
 
 
 @cache
