@@ -9,7 +9,7 @@
 | worker_recycled | worker, shards |
 | shard_started | shard, worker, images, trial |
 | progress | worker, shard, stage, images (told, not logged) |
-| shard_done | shard, worker, images, failed, published, seconds of each stage |
+| shard_done | shard, worker, images, failed, published, took (seconds), seconds of each stage |
 | search | shard, images, reason: which of its images end their workers? |
 | given_up | sample, key, reason |
 | run_ended | outcome |

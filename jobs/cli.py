@@ -16,6 +16,7 @@ from jobs.layers import layers
 from jobs.methods import methods
 from jobs.retry import retry_failed
 from jobs.status import status
+from jobs.throughput import throughput
 from jobs.train_mnist import train_mnist
 from jobs.verify import verify
 
@@ -40,6 +41,7 @@ for _command in (
     layers,
     activations,
     methods,
+    throughput,
     train_mnist,
     doctor,
     demo,

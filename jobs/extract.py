@@ -115,6 +115,8 @@ def print_report(report: RunReport, paths: RunPaths, console: Console) -> None:
         table.add_row("speed", f"{report.images_per_second:.1f} images/s with start-up")
         stages = sorted(report.stage_seconds.items(), key=lambda item: -item[1])
         table.add_row("stages", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages))
+    if report.verdict:
+        table.add_row("verdict", report.verdict)
     table.add_row("written", f"{paths.index} (all rows), {paths.report}")
     if paths.overlays.is_dir():
         table.add_row("pictures", str(paths.overlays))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,18 +31,27 @@ def run_options(command: F) -> F:
     return chosen_options(*RunConfig.model_fields)(command)
 
 
-def chosen_options(*names: str) -> Callable[[F], F]:
-    """Give a command the options of some fields; SOURCE is an argument."""
+def run_options_but(other: Mapping[str, Callable[..., Any]]) -> Callable[[F], F]:
+    """The same, with decorators of the caller's for some names."""
+    return chosen_options(*RunConfig.model_fields, other=other)
 
-    def give(command: F) -> F:
+
+def chosen_options(
+    *names: str, other: Mapping[str, Callable[..., Any]] | None = None
+) -> Callable[[F], F]:
+    """Give a command the options of some fields, SOURCE as an argument; see `run_options_but`."""
+
+    def decorate(command: F) -> F:
         for name in reversed(names):
-            if name == "source":
+            if other and name in other:
+                command = other[name](command)
+            elif name == "source":
                 command = click.argument("source")(command)
             else:
                 command = _option(name, RunConfig.model_fields[name])(command)
         return command
 
-    return give
+    return decorate
 
 
 def make_config(values: dict[str, Any]) -> RunConfig:
