@@ -124,9 +124,9 @@ def train_mnist(
 
 def accuracy_of(symbol: Path, digits: Digits) -> float:
     """The share of digits that a checkpoint, read back as any model is, gets right."""
+    from engine.feeding import network_input
     from engine.models.load import load_network
     from engine.models.mxnet_network import MxnetNetwork
-    from engine.pipeline import network_input
     from engine.targets import top_classes
 
     definition = load_network(str(symbol))
