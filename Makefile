@@ -43,6 +43,7 @@ bench: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -q benchmarks/test_pipeline.py $(BENCH)
 	$(BIN)/python -m pytest -q -s benchmarks/test_precision.py $(BENCH)
 	$(BIN)/python -m pytest -q -s benchmarks/test_listing.py
+	$(BIN)/python -m pytest -q -s benchmarks/test_report.py
 
 # Ten million lines, 100,000 images, 20,000 shards, 300,000 files: 10 minutes and 3 GB of disk.
 bench-scale: $(VENV)/.ready-dev

@@ -14,6 +14,7 @@ from jobs.export import export
 from jobs.extract import extract
 from jobs.layers import layers
 from jobs.methods import methods
+from jobs.report import report
 from jobs.retry import retry_failed
 from jobs.status import status
 from jobs.throughput import throughput
@@ -35,6 +36,7 @@ def cli() -> None:
 for _command in (
     extract,
     export,
+    report,
     status,
     verify,
     retry_failed,
