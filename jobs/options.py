@@ -35,22 +35,33 @@ def run_options(command: F) -> F:
 
 def run_options_but(other: Mapping[str, Callable[..., Any]]) -> Callable[[F], F]:
     """The same, with decorators of the caller's for some names."""
+    file = click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="YAML file of these options, with _ for -; those given here win. Paths in it begin at "
+        "this folder.",
+    )
+    options = chosen_options(*RunConfig.model_fields, other=other, required=False)
+    return lambda command: options(file(command))
+
+
+def chosen_options(
+    *names: str, other: Mapping[str, Callable[..., Any]] | None = None, required: bool = True
+) -> Callable[[F], F]:
+    """Give a command the options of some fields, SOURCE as an argument; see `run_options_but`.
+
+    `required`: those without a default must be typed.
+    """
 
     def decorate(command: F) -> F:
-        command = click.option(
-            "--config",
-            metavar="FILE",
-            type=click.Path(path_type=Path),
-            help="YAML file of these options, with _ for -; those given here win. Paths in it "
-            "begin at this folder.",
-        )(command)
-        for name, info in reversed(RunConfig.model_fields.items()):
-            if name in other:
+        for name in reversed(names):
+            if other and name in other:
                 command = other[name](command)
             elif name == "source":
-                command = click.argument("source", required=False)(command)
+                command = click.argument("source", required=required)(command)
             else:
-                command = _option(name, info)(command)
+                command = _option(name, RunConfig.model_fields[name], required)(command)
         return command
 
     return decorate
@@ -121,8 +132,9 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _option(name: str, info: FieldInfo) -> Callable[[F], F]:
-    settings: dict[str, Any] = {"help": _help(info)}
+def _option(name: str, info: FieldInfo, required: bool) -> Callable[[F], F]:
+    needed = required and info.is_required()
+    settings: dict[str, Any] = {"help": _help(info, required), "required": needed}
     kind = _kind(info.annotation)
     if kind is bool:
         return click.option(f"{flag(name)}/--no-{flag(name)[2:]}", name, default=None, **settings)
@@ -137,11 +149,11 @@ def _option(name: str, info: FieldInfo) -> Callable[[F], F]:
     return click.option(flag(name), name, **settings)
 
 
-def _help(info: FieldInfo) -> str:
+def _help(info: FieldInfo, required: bool) -> str:
     text = info.description or ""
-    if info.is_required():
+    if info.is_required() and not required:  # click says it of the others
         return f"{text}  [required]"
-    if info.default in (None, False, ()):
+    if info.is_required() or info.default in (None, False, ()):
         return text
     default = info.default
     return f"{text}  [default: {','.join(default) if isinstance(default, tuple) else default}]"
