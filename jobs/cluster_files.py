@@ -105,7 +105,8 @@ finish() {{
 }}
 trap finish EXIT
 
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${{hosts[0]}}
 port=$((20000 + SLURM_JOB_ID % 10000))
 size+=(--min-worker-port=0 --max-worker-port=0 --object-store-memory={OBJECT_STORE})
 srun --nodes=1 --ntasks=1 "${{place[@]}}" --nodelist="$head" \\
