@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.config import RANDOM_PARAMS, RunConfig
+from engine.config import MODEL_FILES, RANDOM_PARAMS, RunConfig
 from engine.errors import ConfigError, SourceError
 from engine.files import is_url, require_url
 from engine.manifest import require_usable
@@ -114,9 +114,8 @@ def run_path(run: str) -> str:
 
 
 def _require_there(config: RunConfig) -> None:
-    model = config.absolute().model
     files = {
-        "--model": model if Path(model).is_absolute() else None,
+        "--model": config.model if config.model.endswith(MODEL_FILES) else None,
         "--params": None if config.params == RANDOM_PARAMS else config.params,
         "--labels": config.labels,
     }
@@ -136,6 +135,7 @@ def _require_there(config: RunConfig) -> None:
 def _require_absolute(config: RunConfig) -> None:
     paths = {
         "SOURCE": config.source,
+        "--model": config.model if config.model.endswith(MODEL_FILES) else None,
         "--out": config.out,
         "--root": config.root,
         "--params": None if config.params == RANDOM_PARAMS else config.params,

@@ -129,7 +129,11 @@ class RayJobs:
 
         for name in TALKERS:
             logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
-        return JobSubmissionClient(self.address)
+        hidden = {name: os.environ.pop(name) for name in ADDRESS_VARIABLES if name in os.environ}
+        try:
+            return JobSubmissionClient(self.address)
+        finally:
+            os.environ.update(hidden)
 
     def submit(self, submission: Submission) -> None:
         """Start a job, unless another one works on its run."""
@@ -200,13 +204,13 @@ class RayJobs:
 
         try:
             return question(*arguments, **named)
-        except AuthenticationError as error:
-            raise ShardcamError(_refusal(self.address, str(error))) from None
+        except AuthenticationError:
+            raise ShardcamError(_refusal(self.address)) from None
         except (ConnectionError, RequestException) as error:
             raise Unreachable(f"--address {self.address}: {one_line(error)}") from None
         except (RuntimeError, ValueError) as error:
             text = one_line(error)
-            if "status code 404" in text or "does not exist" in text:
+            if "status code 404" in text:
                 raise ShardcamError(
                     f"{self.address}: no such job; the cluster forgets its jobs when it is started "
                     "anew, and the same submit resumes the run"
@@ -217,8 +221,8 @@ class RayJobs:
 
 
 def _dashboard(address: str | None) -> str:
-    """The address to use; afterwards Ray sees none in its environment."""
-    known = {name: value for name in ADDRESS_VARIABLES if (value := os.environ.pop(name, None))}
+    """The address to use."""
+    known = {name: value for name in ADDRESS_VARIABLES if (value := os.environ.get(name))}
     if address is None:
         usable = [v for v in known.values() if v.startswith(("http://", "https://"))]
         address = usable[0] if usable else DEFAULT_ADDRESS
@@ -267,7 +271,7 @@ def _require_token() -> None:
         )
 
 
-def _refusal(address: str, said: str) -> str:
+def _refusal(address: str) -> str:
     """What to do about a 401 or 403."""
     mode, named = os.environ.get("RAY_AUTH_MODE"), os.environ.get("RAY_AUTH_TOKEN_PATH")
     place = "RAY_AUTH_TOKEN" if os.environ.get("RAY_AUTH_TOKEN") else named or str(TOKEN_FILE)

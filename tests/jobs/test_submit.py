@@ -48,7 +48,8 @@ def id_of(out):
     return out.split("submitted ", 1)[1].split()[0]
 
 
-def test_a_run_is_followed_over_a_broken_connection(head, images, tmp_path):
+def test_a_run_is_followed_over_a_broken_connection(head, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "another:6379")
     run = tmp_path / "run"
     with proxy_to(urlsplit(head.dashboard).port) as proxy:
         process = start(
@@ -59,11 +60,13 @@ def test_a_run_is_followed_over_a_broken_connection(head, images, tmp_path):
         while "Running entrypoint" not in seen:
             seen += process.stdout.readline()
         proxy.cut()
+        assert process.stderr.readline() == "shardcam: --address wins over RAY_ADDRESS\n"
         assert "connection lost" in process.stderr.readline()
         proxy.mend()
         out, err = process.communicate(timeout=WAIT)
     assert process.returncode == 0, err
     assert "answers again" in err
+    assert "the same by Ray: env -u RAY_ADDRESS ray job submit --address=" in seen
     assert "40 listed = 38 ok + 2 failed" in out
     assert len(contents(run)["key"]) == 38
 
