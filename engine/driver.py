@@ -16,11 +16,13 @@ from engine.planning import Plan
 from engine.protocols import Executor
 from engine.results import (
     ShardSummary,
+    check_index,
     check_shard,
-    open_run,
+    published_shards,
     read_failures,
     read_shard_summary,
 )
+from engine.store import exists
 from engine.types import Failure, RunPaths, ShardReport
 from engine.writers.again import bring_back
 from engine.writers.index import build_index
@@ -64,13 +66,12 @@ def missing_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> list[int]:
     RunDirectoryError
         A shard file is damaged, or of another run.
     """
-    todo = []
+    todo, held = [], set(published_shards(paths))
     for number in range(plan.shards):
-        path = paths.shard(number)
-        if not path.exists():
+        if number not in held:
             todo.append(number)
             continue
-        problem = check_shard(path, number, fingerprint)
+        problem = check_shard(paths.shard(number), number, fingerprint)
         if problem:
             raise RunDirectoryError(
                 f"{problem}; shardcam verify --repair deletes it, and the same command refills it"
@@ -109,16 +110,16 @@ def execute(
         clean_staging(paths)  # of workers that died
     seconds = time.perf_counter() - start
     result = _close(plan, paths, reports, seconds)
-    if todo or not _index_is_good(paths):
+    if todo or not _index_is_good(paths, fingerprint):
         build_index(paths)
-    if todo or not paths.report.exists():
+    if todo or not exists(paths.place(paths.report)):
         write_atomically(paths, "report.json", json.dumps(asdict(result), indent=2) + "\n")
     return result
 
 
-def _index_is_good(paths: RunPaths) -> bool:
+def _index_is_good(paths: RunPaths, fingerprint: str) -> bool:
     try:
-        open_run(paths.root).close()
+        check_index(paths, fingerprint)
     except RunDirectoryError:
         return False
     return True
@@ -131,11 +132,11 @@ def _close(plan: Plan, paths: RunPaths, reports: list[ShardReport], seconds: flo
     ok, failed = sum(s.ok for s in summaries), sum(s.failed for s in summaries)
     if listed != plan.listed or listed != ok + failed:
         raise AccountingError(
-            f"{paths.root}: {plan.listed} samples in the source, {listed} in the shards, "
+            f"{paths.home}: {plan.listed} samples in the source, {listed} in the shards, "
             f"{ok} ok + {failed} failed"
         )
     failures = _failures(paths, summaries)
-    if reports or not paths.failures.exists():
+    if reports or not exists(paths.place(paths.failures)):
         failures = _tabled(failures, paths)
     reasons = Counter(failure.error for failure in failures)
     stages: Counter[str] = Counter()

@@ -6,7 +6,6 @@ to itself, so a run directory can be moved.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +16,13 @@ from engine.errors import RunDirectoryError
 from engine.results import (
     ShardSummary,
     datasets,
-    read_shard_summary,
+    published_shards,
     reading,
     shard_problem,
     summarize,
 )
-from engine.types import RunPaths
+from engine.store import put
+from engine.types import RunPaths, shard_name
 from engine.writers.hdf5 import StagedFile, hdf5_dtype, parent_group
 from engine.writers.schema import FAILURES, DatasetSpec
 from engine.writers.staging import fsync_directory
@@ -52,16 +52,20 @@ def build_index(paths: RunPaths) -> Path:
     DiskFull
         No space left.
     """
-    files = sorted(filter(_is_shard, paths.shards.glob("*")), key=_number)
-    if not files:
-        raise RunDirectoryError(f"{paths.shards}: no shard in it")
-    fingerprint = read_shard_summary(files[0]).fingerprint
-    _, specs = _read_part(files[0], paths.root, fingerprint)
+    numbers = published_shards(paths)
+    if not numbers:
+        raise RunDirectoryError(f"{paths.place(paths.shards)}: no shard in it")
     parts: list[_Part] = []
-    for path in files:
-        part, found = _read_part(path, paths.root, fingerprint)
+    specs: tuple[DatasetSpec, ...] = ()
+    fingerprint = None
+    for number in numbers:
+        part, found = _read_part(paths, number, fingerprint)
+        specs = specs or found
         if found != specs:
-            raise RunDirectoryError(f"{path}: its datasets are unlike those of {files[0].name}")
+            raise RunDirectoryError(
+                f"{paths.shard(number)}: its datasets are unlike those of {shard_name(numbers[0])}"
+            )
+        fingerprint = part.summary.fingerprint
         parts.append(part)
     staged = StagedFile(paths, "index")
     with staged.guarded():
@@ -71,21 +75,18 @@ def build_index(paths: RunPaths) -> Path:
         staged.seal()
         staged.path.replace(paths.index)
         fsync_directory(paths.root)
+    put(paths, paths.index)
     return paths.index
 
 
-def _is_shard(path: Path) -> bool:
-    return re.fullmatch(r"shard-\d{6,}\.h5", path.name) is not None
-
-
-def _number(path: Path) -> int:
-    return int(path.stem.removeprefix("shard-"))
-
-
-def _read_part(path: Path, root: Path, fingerprint: str) -> tuple[_Part, tuple[DatasetSpec, ...]]:
+def _read_part(
+    paths: RunPaths, number: int, fingerprint: str | None
+) -> tuple[_Part, tuple[DatasetSpec, ...]]:
+    """Look at a shard; the first one says what the fingerprint is."""
+    path = paths.shard(number)
     with reading(path) as file:
-        summary = summarize(file, path)
-        problem = shard_problem(file, summary, _number(path), fingerprint)
+        summary = summarize(file)
+        problem = shard_problem(file, summary, number, fingerprint or summary.fingerprint)
         specs = tuple(
             DatasetSpec(
                 name, data.shape[1:], data.dtype.str, data.attrs["axes"], data.attrs["unit"]
@@ -94,7 +95,7 @@ def _read_part(path: Path, root: Path, fingerprint: str) -> tuple[_Part, tuple[D
         )
     if problem:
         raise RunDirectoryError(f"{path}: {problem}")
-    return _Part(path.relative_to(root).as_posix(), summary), specs
+    return _Part(f"{paths.shards.name}/{shard_name(number)}", summary), specs
 
 
 def _map(file: h5py.File, spec: DatasetSpec, parts: list[_Part]) -> None:
