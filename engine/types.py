@@ -171,6 +171,8 @@ class RunPaths:
 
     def place(self, path: Path) -> Place:
         """Where a file or folder below `root` is published."""
+        if path == self.root:
+            return self.home
         if self.url is None:
             return path
         return f"{self.url}/{path.relative_to(self.root).as_posix()}"
