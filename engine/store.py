@@ -1,9 +1,9 @@
 """The published files of a run: on this machine's disk, or at a URL.
 
 A file at a URL appears whole.  Object stores do that by themselves; elsewhere it is
-uploaded under another name and moved.  What is there already is kept where `create` is
-asked for: S3, Google Cloud Storage and memory decide that themselves, so that of two
-publishers the first wins; elsewhere it is looked up before.
+uploaded under another name and moved.  With `create` a file that is there is kept: it is
+looked up before, and of two publishers at the same moment S3, Google Cloud Storage and
+memory let the first one win.
 
 Every function raises ``StoreError`` for a URL that cannot be read or written, after a
 few tries, and ``DiskFull`` where there is no space left.
@@ -120,8 +120,12 @@ def upload(source: Path, url: str, create: bool = False) -> bool:
 
 
 def upload_all(sources: Sequence[Path], folder: str) -> None:
-    """Upload files into a folder, several at a time, in the place of older ones."""
+    """Upload files into a folder, in the place of older ones; to a store several at a time."""
     if not sources:
+        return
+    if folder.partition("://")[0] not in _WHOLE:
+        for source in sources:
+            upload(source, f"{folder}/{source.name}")
         return
     local = [str(source) for source in sources]
     remote = [f"{folder}/{source.name}" for source in sources]
@@ -161,6 +165,8 @@ def _put(source: Path, url: str, create: bool) -> None:
     """One call, which the store makes atomic."""
 
     def call(system: Any) -> None:
+        if create and system.exists(url):  # not every server heeds the condition
+            raise FileExistsError(url)
         if system.protocol == "memory" and create:  # its put_file looks before it writes
             system.pipe_file(url, source.read_bytes(), mode="create")
         else:
