@@ -131,7 +131,7 @@ def test_nothing_is_seen_of_a_broken_upload(tmp_path, monkeypatch):
     paths = RunPaths(tmp_path / "scratch", f"file://{tmp_path}/run")
     seen = []
 
-    def broken(source, target, **_):
+    def broken(_self, source, target, **_options):
         seen.append(target)
         with open(target.removeprefix("file://"), "wb") as stream:
             stream.write(b"half")
