@@ -59,6 +59,6 @@ class S3:
 
     @staticmethod
     def _refuse(environ, start_response, status, body):
-        environ["wsgi.input"].read()
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         start_response(status, [("Content-Type", "application/xml")])
         return [body]
