@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from engine.clock import Clock
 from engine.config import RunConfig
 from engine.pipeline import Parts, run_shard
 from engine.types import RunPaths
@@ -54,7 +55,7 @@ def test_shard(
 
     def whole() -> None:
         published.unlink(missing_ok=True)
-        assert run_shard(shard, parts).ok == COUNT
+        assert run_shard(shard, Clock(), parts=parts).ok == COUNT
 
     images = np.zeros((config.batch_size, 3, 224, 224), np.float32)
 

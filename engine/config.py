@@ -89,6 +89,11 @@ class RunConfig(BaseModel):
     resize: Literal["crop", "squash", "pad"] = Field(
         "crop", description="How a picture is fitted to the input."
     )
+    interpolation: Literal["area", "nearest", "bilinear", "bicubic", "lanczos"] = Field(
+        "area",
+        description="How a picture is resized, by OpenCV's names; area averages when shrinking "
+        "and is bilinear when enlarging, the others do not average.",
+    )
     mean: Channels | None = Field(
         None, description="R,G,B subtracted, on the 0-255 scale  [default: the model's]"
     )
@@ -109,9 +114,14 @@ class RunConfig(BaseModel):
     codec: Literal["none", "gzip", "zstd", "lz4"] = Field(
         "gzip", description="Compression of the HDF5 files; zstd and lz4 need hdf5plugin to read."
     )
+    overlay_format: Literal["jpg", "png"] = Field("jpg", description="Files of the overlays.")
     overlay_norm: bool = Field(
         False, description="Divide each overlay by its maximum, as pytorch-grad-cam does."
     )
+    colormap: Literal["jet", "viridis", "inferno", "turbo"] = Field(
+        "jet", description="Colours of the overlays, from no evidence to most."
+    )
+    alpha: float = Field(0.5, ge=0, le=1, description="Share of the colours in an overlay.")
     limit: int | None = Field(None, ge=1, description="Take only the first LIMIT images.")
     shard_size: int | None = Field(
         None,
@@ -123,7 +133,10 @@ class RunConfig(BaseModel):
         "ray", description="ray: worker processes; local: all in this process."
     )
     workers: int | None = Field(
-        None, ge=1, description="Ray workers  [default: as many as the CPUs allow]"
+        None,
+        ge=1,
+        description="Ray workers  [default: as many as the cluster has room for, and more when "
+        "nodes join]",
     )
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and so threads, of a worker.")
     gpus_per_worker: float = Field(
@@ -132,6 +145,10 @@ class RunConfig(BaseModel):
     address: str | None = Field(
         None, description="Ray cluster to use  [default: RAY_ADDRESS, else one started here]"
     )
+    hang_timeout: float = Field(
+        1800.0, gt=0, description="Seconds without one more batch until a worker is replaced."
+    )
+    recycle: int = Field(2000, ge=1, description="Shards after which a worker is replaced.")
     max_failed: float | None = Field(
         None, ge=0, le=1, description="Exit with 3 if a larger fraction of the samples failed."
     )

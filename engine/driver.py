@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from engine.errors import AccountingError, RunDirectoryError
+from engine.errors import AccountingError, RunDirectoryError, ShardcamError
+from engine.events import EventLog
 from engine.manifest import atomic_file, write_atomically
 from engine.planning import Plan
-from engine.protocols import Executor
+from engine.protocols import Executor, Listener
 from engine.results import (
     ShardSummary,
     check_index,
@@ -22,15 +26,16 @@ from engine.results import (
     read_failures,
     read_shard_summary,
 )
-from engine.store import exists
+from engine.store import exists, fetch, put
 from engine.types import Failure, RunPaths, ShardReport
+from engine.verdict import verdict
 from engine.writers.again import bring_back
 from engine.writers.index import build_index
 from engine.writers.staging import clean_staging
 
 
-class Observer(Protocol):
-    """Somebody who watches a run."""
+class Observer(Listener, Protocol):
+    """Somebody who watches a run, and is told its events."""
 
     def started(self, plan: Plan, todo: Sequence[int]) -> None:
         """The run begins; shards not in `todo` are done already."""
@@ -55,7 +60,7 @@ class RunReport:
     seconds: float  # wall clock of this command's shards
     images_per_second: float
     stage_seconds: dict[str, float]  # summed over this command's workers
-    bottleneck: str | None
+    verdict: str | None  # what holds it up, from the clocks of the stages
 
 
 def missing_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> list[int]:
@@ -104,9 +109,10 @@ def execute(
     start = time.perf_counter()
     reports = []
     if todo:
-        for report in executor.run(map(plan.shard, todo)):
-            reports.append(report)
-            observer.shard_done(report)
+        with logged(paths, plan, todo, observer) as heard:
+            for report in executor.run(map(plan.shard, todo), heard):
+                reports.append(report)
+                observer.shard_done(report)
         clean_staging(paths)  # of workers that died
     seconds = time.perf_counter() - start
     result = _close(plan, paths, reports, seconds)
@@ -115,6 +121,32 @@ def execute(
     if todo or not exists(paths.place(paths.report)):
         write_atomically(paths, "report.json", json.dumps(asdict(result), indent=2) + "\n")
     return result
+
+
+@contextmanager
+def logged(paths: RunPaths, plan: Plan, todo: Sequence[int], also: Listener) -> Iterator[Listener]:
+    """A listener that writes the run's event log and tells `also`; it closes the log."""
+    fetch(paths, paths.events)
+    log = EventLog(paths)
+
+    def heard(kind: str, /, **facts: Any) -> None:
+        log(kind, **facts)
+        also(kind, **facts)
+
+    who = {"host": socket.gethostname(), "pid": os.getpid()}
+    heard("run_started", **who, shards=plan.shards, todo=len(todo), images=plan.listed)
+    outcome = "done"
+    try:
+        yield heard
+    except BaseException as error:
+        outcome = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        with suppress(ShardcamError):  # what stopped the run counts, if it did not
+            heard("run_ended", outcome=outcome)
+        log.close()
+        with suppress(ShardcamError):
+            put(paths, paths.events)
 
 
 def _index_is_good(paths: RunPaths, fingerprint: str) -> bool:
@@ -142,6 +174,7 @@ def _close(plan: Plan, paths: RunPaths, reports: list[ShardReport], seconds: flo
     stages: Counter[str] = Counter()
     for report in reports:
         stages.update(report.seconds)
+    judged = verdict(stages)
     done_now = sum(report.listed for report in reports)
     return RunReport(
         fingerprint=summaries[0].fingerprint,
@@ -154,7 +187,7 @@ def _close(plan: Plan, paths: RunPaths, reports: list[ShardReport], seconds: flo
         seconds=seconds,
         images_per_second=done_now / seconds if reports else 0.0,
         stage_seconds=dict(stages),
-        bottleneck=max(stages, key=lambda stage: stages[stage]) if stages else None,
+        verdict=str(judged) if judged else None,
     )
 
 

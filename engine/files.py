@@ -224,9 +224,10 @@ class _RemoteFile(io.RawIOBase):
 
 
 class Blocks(_RemoteFile):
-    """A file at a URL for a format that jumps about in it: blocks are fetched once and kept.
+    """A file at a URL for HDF5, which jumps about in it: blocks are fetched once and kept.
 
-    The first error of the server is kept too: a reader may take it for damage.
+    HDF5 2.0 crashes the process when Python raises while it reads.  So it never learns of an
+    error, and reads zeros; whoever closes the file raises `error`.
 
     Raises
     ------
@@ -236,7 +237,7 @@ class Blocks(_RemoteFile):
 
     def __init__(self, path: str) -> None:
         super().__init__(path, size(path))
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
         self._block = lru_cache(_KEPT)(self._fetched)
 
     def readinto(self, buffer: Any) -> int:
@@ -245,18 +246,20 @@ class Blocks(_RemoteFile):
         end = max(min(start + len(buffer), self._length), start)
         while self._at < end:
             number, offset = divmod(self._at, _BLOCK)
-            part = self._block(number)[offset : offset + end - self._at]
+            try:
+                part = self._block(number)[offset : offset + end - self._at]
+            except BaseException as error:  # a signal's too
+                self.error = self.error or error.with_traceback(None)
+                part = bytes(end - self._at)
             buffer[self._at - start : self._at - start + len(part)] = part
             self._at += len(part)
         return end - start
 
     def _fetched(self, number: int) -> bytes:
+        if self.error is not None:
+            raise self.error
         start = number * _BLOCK
-        try:
-            return read_range(self._path, start, min(_BLOCK, self._length - start))
-        except OSError as error:
-            self.error = self.error or error
-            raise
+        return read_range(self._path, start, min(_BLOCK, self._length - start))
 
 
 def _require_image(length: int) -> None:

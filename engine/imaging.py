@@ -18,6 +18,13 @@ REDUCTIONS = {
     4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_COLOR_RGB,
     8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_COLOR_RGB,
 }
+INTERPOLATIONS = {  # when enlarging; when shrinking, area averages
+    "area": cv2.INTER_LINEAR,
+    "nearest": cv2.INTER_NEAREST_EXACT,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
@@ -167,7 +174,8 @@ def view(pixels: U1, preprocessing: Preprocessing) -> View:
 
     ``crop`` takes the largest centred part of the input's shape; ``squash`` takes all
     of it and ignores its shape; ``pad`` keeps the shape and fills up with the mean
-    colour.  Shrinking averages areas (cv2.INTER_AREA), enlarging is bilinear.
+    colour.  With the interpolation ``area``, shrinking averages areas (cv2.INTER_AREA) and
+    enlarging is bilinear.
     """
     if preprocessing.resize == "squash":
         return _whole(pixels, preprocessing)
@@ -177,7 +185,9 @@ def view(pixels: U1, preprocessing: Preprocessing) -> View:
 
 def _whole(pixels: U1, preprocessing: Preprocessing) -> View:
     height, width = pixels.shape[:2]
-    resized = _resize(pixels, preprocessing.height, preprocessing.width)
+    resized = _resize(
+        pixels, preprocessing.height, preprocessing.width, preprocessing.interpolation
+    )
     return View(resized, (height, width), (0.0, 0.0, float(height), float(width)))
 
 
@@ -190,7 +200,8 @@ def _crop(pixels: U1, preprocessing: Preprocessing) -> View:
     top, left = (height - seen[0]) // 2, (width - seen[1]) // 2
     box = (float(top), float(left), float(top + seen[0]), float(left + seen[1]))
     part = pixels[top : top + seen[0], left : left + seen[1]]
-    return View(np.ascontiguousarray(_resize(part, rows, columns)), (height, width), box)
+    resized = _resize(part, rows, columns, preprocessing.interpolation)
+    return View(np.ascontiguousarray(resized), (height, width), box)
 
 
 def _pad(pixels: U1, preprocessing: Preprocessing) -> View:
@@ -201,7 +212,8 @@ def _pad(pixels: U1, preprocessing: Preprocessing) -> View:
     top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
     colour = np.rint(preprocessing.mean).clip(0, 255).astype(np.uint8)
     padded = np.tile(colour, (rows, columns, 1))
-    padded[top : top + inner[0], left : left + inner[1]] = _resize(pixels, *inner)
+    resized = _resize(pixels, *inner, preprocessing.interpolation)
+    padded[top : top + inner[0], left : left + inner[1]] = resized
     y, x = height / inner[0], width / inner[1]  # picture pixels per pixel of the view
     return View(
         padded, (height, width), (-top * y, -left * x, (rows - top) * y, (columns - left) * x)
@@ -214,11 +226,13 @@ def luminance(pixels: U1) -> U1:
     return gray
 
 
-def _resize(pixels: U1, rows: int, columns: int) -> U1:
+def _resize(pixels: U1, rows: int, columns: int, interpolation: str) -> U1:
     if pixels.shape[:2] == (rows, columns):
         return pixels
+    method = INTERPOLATIONS[interpolation]
     shrinking = rows < pixels.shape[0] or columns < pixels.shape[1]
-    method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    if interpolation == "area" and shrinking:
+        method = cv2.INTER_AREA
     resized: U1 = cv2.resize(pixels, (columns, rows), interpolation=method).astype(
         np.uint8, copy=False
     )

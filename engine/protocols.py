@@ -8,8 +8,9 @@ more; ``jobs/`` chooses the classes behind them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
+from engine.clock import Clock
 from engine.types import F4, I4, U1, Failure, LayerInfo, ResultBatch, Sample, Shard, ShardReport
 
 
@@ -212,22 +213,34 @@ class Sink(Protocol):
 class ShardRunner(Protocol):
     """A worker's whole job: one shard in, one small report out."""
 
-    def __call__(self, shard: Shard) -> ShardReport:
-        """Read, decode, run, map, write and publish the shard."""
+    def __call__(self, shard: Shard, clock: Clock, hint: Shard | None = None) -> ShardReport:
+        """Read, decode, run, map, write and publish the shard; `clock` shows how far it is.
+
+        `hint` is the shard that probably comes next.
+        """
+        ...
+
+
+class Listener(Protocol):
+    """Is told what happens to workers and shards: a log, a display."""
+
+    def __call__(self, kind: str, /, **facts: Any) -> None:
+        """One event; see :mod:`engine.events` for the kinds and their facts."""
         ...
 
 
 class Executor(Protocol):
     """Runs shards, somewhere, in any order."""
 
-    def run(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
+    def run(self, shards: Iterable[Shard], heard: Listener) -> Iterator[ShardReport]:
         """Yield one report for each shard, as they finish.
 
         Shards are taken when there is a worker for them: together they do not fit in memory.
+        A sample that ends every worker that looks at it becomes a failure of its shard.
 
         Raises
         ------
         WorkerError
-            A worker cannot start, or a shard kills every worker that takes it.
+            A worker cannot start, or a shard ends every worker, whatever is left out of it.
         """
         ...

@@ -121,20 +121,34 @@ def reading(path: Place) -> Iterator[h5py.File]:
     At a URL only those blocks are fetched that are looked at.
     """
     register_filters()
-    blocks: Blocks | None = None
+    blocks = _blocks(path) if isinstance(path, str) else None
     try:
-        if isinstance(path, str):
-            blocks = Blocks(path)
         with h5py.File(blocks or path, "r", locking="best-effort") as file:
             yield file
+        _require_answered(path, blocks)
     except FileNotFoundError as error:
         raise RunDirectoryError(f"{path}: missing") from error
     except DAMAGE as error:
-        if isinstance(path, str) and (blocks is None or blocks.error):
-            cause = (blocks and blocks.error) or error
-            if isinstance(cause, OSError):  # the file may well be good
-                raise store_error(cause, path, "read") from error
+        _require_answered(path, blocks)  # else the file may well be good
         raise RunDirectoryError(f"{path}: unreadable ({first_line(error)})") from error
+
+
+def _blocks(url: str) -> Blocks:
+    try:
+        return Blocks(url)
+    except FileNotFoundError as error:
+        raise RunDirectoryError(f"{url}: missing") from error
+    except OSError as error:
+        raise store_error(error, url, "read") from error
+
+
+def _require_answered(path: Place, blocks: Blocks | None) -> None:
+    """Raise what the server or a signal had to say while HDF5 was reading."""
+    error = blocks.error if blocks else None
+    if isinstance(error, OSError):
+        raise store_error(error, str(path), "read") from error
+    if error is not None:
+        raise error
 
 
 def summarize(file: h5py.File) -> ShardSummary:

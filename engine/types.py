@@ -39,19 +39,6 @@ class Sample:
     box: Box | None = None  # the part to look at, None: all of it
 
 
-@dataclass(frozen=True)
-class Shard:
-    """A fixed, contiguous slice of the source: the unit of work, of retry and of output."""
-
-    index: int
-    samples: tuple[Sample, ...]
-
-    @property
-    def name(self) -> str:
-        """File name of the shard, without its ending."""
-        return f"shard-{self.index:06d}"
-
-
 def shard_name(number: int) -> str:
     """File name of a published shard."""
     return f"shard-{number:06d}.h5"
@@ -68,9 +55,24 @@ class Failure:
 
     key: str
     sample: int
-    stage: str  # read, decode, target
+    stage: str  # read, decode, target, worker
     error: str  # a short class of reasons, to group by
     message: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A fixed, contiguous slice of the source: the unit of work, of retry and of output."""
+
+    index: int
+    samples: tuple[Sample, ...]
+    lost: tuple[Failure, ...] = ()  # of its samples: not to be looked at, they end their workers
+    trial: bool = False  # only to see whether it ends its worker: nothing is published
+
+    @property
+    def name(self) -> str:
+        """File name of the shard, without its ending."""
+        return f"shard-{self.index:06d}"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Preprocessing:
     mean: tuple[float, ...]  # one number for each input channel
     std: tuple[float, ...]
     resize: str = "crop"  # crop, squash or pad
+    interpolation: str = "area"  # a key of engine.imaging.INTERPOLATIONS
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -216,6 +219,16 @@ class RunPaths:
     def failures(self) -> Path:
         """Every sample that failed, and why."""
         return self.root / "failures.csv"
+
+    @property
+    def events(self) -> Path:
+        """What happened, line by line."""
+        return self.root / "events.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the driver that works on the run."""
+        return self.root / ".lock"
 
     @property
     def overlays(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,7 +16,9 @@ from engine.config import RunConfig
 from engine.driver import RunReport, execute
 from engine.errors import Interrupted, RunDirectoryError, TooManyFailures
 from engine.listing import Listing
+from engine.lock import driver_lock, require_no_driver
 from engine.results import first_rows
+from engine.scratch import open_paths
 from engine.types import RunPaths
 from engine.workers.threads import limit_threads
 from jobs.budget import print_budget
@@ -47,7 +49,7 @@ def extract(**options: Any) -> None:
 def run_extract(config: RunConfig, console: Console, again: bool = False) -> RunReport:
     """Extract, show progress, print the account.
 
-    `again`: see :func:`engine.driver.execute`.
+    `again`: see :func:`engine.driver.execute`; the caller holds the run's lock.
 
     Raises
     ------
@@ -56,6 +58,8 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    if not again:
+        require_no_driver(open_paths(config.out))
     limit_threads(driver_threads(config))
     with ProgressDisplay(console) as display:
         prepared = prepare(config, display.listing)
@@ -66,14 +70,15 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
             if not prepared.resumed:
                 write_calibration(prepared.paths, prepared.calibration)
             print_agreement(prepared.calibration, console)
-        report = execute(
-            prepared.plan,
-            make_executor(prepared),
-            prepared.paths,
-            prepared.manifest.fingerprint,
-            display,
-            again,
-        )
+        with nullcontext() if again else driver_lock(prepared.paths):
+            report = execute(
+                prepared.plan,
+                make_executor(prepared),
+                prepared.paths,
+                prepared.manifest.fingerprint,
+                display,
+                again,
+            )
     print_report(report, prepared.paths, "overlays" in config.save, console)
     if report.ok:
         with suppress(RunDirectoryError):  # the run is good all the same
@@ -111,6 +116,8 @@ def print_report(report: RunReport, paths: RunPaths, pictures: bool, console: Co
         table.add_row("speed", f"{report.images_per_second:.1f} images/s with start-up")
         stages = sorted(report.stage_seconds.items(), key=lambda item: -item[1])
         table.add_row("stages", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages))
+    if report.verdict:
+        table.add_row("verdict", report.verdict)
     index, account = paths.place(paths.index), paths.place(paths.report)
     table.add_row("written", f"{index} (all rows), {account}")
     if pictures:

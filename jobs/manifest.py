@@ -72,10 +72,16 @@ def _numbers(
         "max_pixels": config.max_pixels,
         "fast_decode": config.fast_decode,
         "save": list(config.save),
-        "overlay_norm": config.overlay_norm,
+        "overlays": _overlays(config) if "overlays" in config.save else None,
         "source": plan.listing.facts.digest,
         "shard_size": plan.shard_size,
     }
+
+
+def _overlays(config: RunConfig) -> dict[str, Any]:
+    """How the pictures look."""
+    names = ("overlay_format", "overlay_norm", "colormap", "alpha")
+    return {name: getattr(config, name) for name in names}
 
 
 def _version(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,6 +13,12 @@ from rich.status import Status
 from engine.planning import Plan
 from engine.types import Sample, ShardReport
 
+TOLD = {  # events that a person should know of
+    "worker_waiting": "{workers} workers wait for free CPUs or GPUs of the cluster",
+    "worker_lost": "{worker} is lost and replaced: {reason}",
+    "search": "shard {shard}: looking for the image that ends its workers, among {images}",
+    "given_up": "{key}: ends every worker that looks at it, and becomes a failure",
+}
 LINE_EVERY = 10.0  # seconds between plain lines
 COUNT_EVERY = 1024  # samples between looks at the clock
 
@@ -24,6 +31,7 @@ class ProgressDisplay:
         self._status: Status | None = None
         self._bar: Progress | None = None
         self._failed = self._done = self._shards = 0
+        self._running: dict[str, int] = {}  # images of the shards that run, by worker
         self._last_line = time.monotonic()
         self._first: tuple[float, int] | None = None  # when the first shard came, images by then
 
@@ -57,17 +65,31 @@ class ProgressDisplay:
         if todo and self._console.is_terminal:
             self._start_bar()
 
+    def __call__(self, kind: str, /, **facts: Any) -> None:
+        """Show what happens to workers, and how far the shards are that run."""
+        if kind == "progress":
+            self._running[facts["worker"]] = facts["images"]
+            self._show()
+        elif kind in ("shard_done", "worker_lost"):
+            self._running.pop(facts["worker"], None)
+        if kind in TOLD:
+            self._console.print(TOLD[kind].format(**facts), soft_wrap=True, markup=False)
+
     def shard_done(self, report: ShardReport) -> None:
         """Advance by one shard."""
         self._shards += 1
         self._done += report.listed
         self._failed += report.failed
         self._first = self._first or (time.monotonic(), self._done)
+        self._show()
+
+    def _show(self) -> None:
+        seen = self._done + sum(self._running.values())
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, note=self._note())
+            self._bar.update(self._task, completed=seen, note=self._note())
         elif self._due():
             self._last_line = time.monotonic()
-            self._console.print(f"{self._done}/{self._total} images, {self._note()}{self._left()}")
+            self._console.print(f"{seen}/{self._total} images, {self._note()}{self._left()}")
 
     def _counted(self, number: int) -> None:
         note = f"listing: {number} images"

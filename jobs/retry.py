@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from engine.config import RunConfig
+from engine.lock import driver_lock
 from engine.manifest import read_manifest
 from engine.results import read_failures, read_shard_summary
 from engine.scratch import open_paths
@@ -27,13 +29,19 @@ def retry_failed(run: str) -> None:
     paths = open_paths(run)
     manifest = read_manifest(paths)
     config = stored_config(run, manifest.config)
+    with driver_lock(paths):
+        _retry(paths, config, manifest.plan["shards"])
+
+
+def _retry(paths: RunPaths, config: RunConfig, shards: int) -> None:
+    run = paths.root
     bring_back(paths)
-    numbers = [n for n in range(manifest.plan["shards"]) if _can_be_mended(paths, n)]
+    numbers = [n for n in range(shards) if _can_be_mended(paths, n)]
     console = make_console()
     if not numbers:
         console.print(f"{run}: no sample failed to be read or decoded; nothing to do")
         return
-    console.print(f"{run}: {len(numbers)} of {manifest.plan['shards']} shards have such samples")
+    console.print(f"{run}: {len(numbers)} of {shards} shards have such samples")
     with set_aside(paths, numbers):
         run_extract(config.model_copy(update={"out": run}), console, again=True)
 

@@ -8,6 +8,7 @@ import click
 
 from engine.errors import RunDirectoryError, storage_error
 from engine.listing import Listing, listing_digest
+from engine.lock import driver_lock
 from engine.manifest import Manifest, read_manifest
 from engine.results import check_index, check_shard, published_shards, read_shard_summary
 from engine.scratch import open_paths
@@ -44,7 +45,9 @@ def verify(run: str, deep: bool, repair: bool) -> None:
     if problems:
         told = f"{run}: {len(problems)} of {manifest.plan['shards']} shards are bad"
         if repair:
-            told += f"; {_delete(paths, problems)} deleted, the same extract command refills them"
+            with driver_lock(paths):
+                deleted = _delete(paths, problems)
+            told += f"; {deleted} deleted, the same extract command refills them"
         raise RunDirectoryError(told)
     listed, ok, failed = _account(paths, manifest)
     check_index(paths, manifest.fingerprint)

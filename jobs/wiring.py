@@ -41,7 +41,9 @@ from jobs.manifest import make_manifest
 from jobs.system import ready_libraries
 
 if TYPE_CHECKING:
+    from engine.feeding import Feed
     from engine.models.definition import NetworkDefinition
+    from engine.pipeline import Parts
 
 
 @dataclass(frozen=True)
@@ -165,10 +167,16 @@ def make_executor(prepared: Prepared) -> Executor:
         from engine.workers.local import LocalExecutor
 
         return LocalExecutor(build)
-    from engine.workers.ray import RayExecutor, RayOptions
+    from engine.workers.ray import RayExecutor
+    from engine.workers.ray_cluster import RayOptions
 
     options = RayOptions(
-        config.workers, config.cpus_per_worker, config.gpus_per_worker, config.address
+        config.workers,
+        config.cpus_per_worker,
+        config.gpus_per_worker,
+        config.address,
+        config.hang_timeout,
+        config.recycle,
     )
     return RayExecutor(build, options)
 
@@ -180,11 +188,21 @@ def driver_threads(config: RunConfig) -> int:
 
 def build_runner(order: WorkerOrder) -> ShardRunner:
     """Load the model and make the function that turns one shard into one report."""
+    from engine.feeding import ReadAhead
+    from engine.pipeline import run_shard
+
+    feed, parts = build_parts(order)
+    return partial(run_shard, parts=replace(parts, batches=ReadAhead(feed.batches)))
+
+
+def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
+    """Load the model: what makes batches of a shard, and what makes results of batches."""
     ready_libraries()
+    from engine.feeding import Feed
     from engine.models.cuda import require_gpu
     from engine.models.layers import class_count
     from engine.models.mxnet_network import MxnetNetwork
-    from engine.pipeline import Parts, run_shard
+    from engine.pipeline import Parts
     from engine.targets import parse_targets
     from kernels import warm_up
 
@@ -206,23 +224,28 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
         _only_read(order.layers, order.read),
     )
     targets = parse_targets(config.target, class_count(definition))
+    feed = Feed(
+        make_reader(config),
+        targets,
+        definition.preprocessing,
+        config.batch_size,
+        config.max_pixels,
+        config.fast_decode,
+    )
     parts = Parts(
-        reader=make_reader(config),
+        batches=lambda shard, _: feed.batches(shard),
         network=network,
         method=bound_method(config),
         targets=targets,
         sink=_sink(order),
         preprocessing=definition.preprocessing,
-        batch_size=config.batch_size,
-        max_pixels=config.max_pixels,
         save=frozenset(config.save),
         read=tuple(info.name for info in order.read),
-        fast_decode=config.fast_decode,
         half=config.activation_dtype == "f2",
         smooth="aug" in config.smooth,
         fuse=fuse_of(config),
     )
-    return partial(run_shard, parts=parts)
+    return feed, parts
 
 
 def _only_read(layers: tuple[str, ...], read: tuple[LayerInfo, ...]) -> tuple[str, ...]:
@@ -240,7 +263,11 @@ def _definition(config: RunConfig) -> NetworkDefinition:
         if values is not None and len(values) != len(own.mean):
             raise ConfigError(f"{name}: {definition.name} takes {len(own.mean)} numbers")
     changed = replace(
-        own, mean=config.mean or own.mean, std=config.std or own.std, resize=config.resize
+        own,
+        mean=config.mean or own.mean,
+        std=config.std or own.std,
+        resize=config.resize,
+        interpolation=config.interpolation,
     )
     return replace(definition, preprocessing=changed)
 
@@ -249,14 +276,16 @@ def _sink(order: WorkerOrder) -> Sink:
     """The shard files, behind the pictures: what commits last is what counts."""
     from engine.writers.background import BackgroundSink
     from engine.writers.hdf5 import Hdf5Sink
-    from engine.writers.overlays import OverlaySink
+    from engine.writers.overlays import OverlaySink, OverlayStyle
     from engine.writers.tee import TeeSink
 
-    paths = open_paths(order.config.out)
-    shards = Hdf5Sink(paths, order.specs, order.fingerprint, order.config.codec)
-    if "overlays" not in order.config.save:
+    config = order.config
+    paths = open_paths(config.out)
+    shards = Hdf5Sink(paths, order.specs, order.fingerprint, config.codec)
+    if "overlays" not in config.save:
         return BackgroundSink(shards)
-    return BackgroundSink(TeeSink(OverlaySink(paths, order.config.overlay_norm), shards))
+    style = OverlayStyle(config.overlay_format, config.colormap, config.alpha, config.overlay_norm)
+    return BackgroundSink(TeeSink(OverlaySink(paths, style), shards))
 
 
 def _require_possible(config: RunConfig) -> None:

@@ -169,3 +169,36 @@ def test_reduction_leaves_enough_pixels_and_is_for_jpeg_only():
     assert decode(encoded("PNG"), 10**6, 1).shape == PICTURE.shape
     with pytest.raises(UndecodableImage, match="at most 1000 are allowed"):
         decode(data, 1000, 8)
+
+
+NAMED = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_interpolations_mean_what_pillow_means_when_enlarging(name):
+    """Shrinking differs: Pillow widens its filters, OpenCV samples."""
+    small = cv2.GaussianBlur(RNG.randint(0, 256, (24, 24, 3), np.uint8), (9, 9), 0)
+    sizes = (96, 96, (0.0,) * 3, (1.0,) * 3, "squash")
+    ours = view(small, Preprocessing(*sizes, name)).pixels.astype(int)
+    theirs = np.asarray(Image.fromarray(small).resize((96, 96), NAMED[name])).astype(int)
+    assert abs(ours - theirs)[8:-8, 8:-8].max() <= 3  # kernels of 4 and 6, or 8, taps
+    others = [view(small, Preprocessing(*sizes, other)).pixels for other in NAMED if other != name]
+    assert all(abs(ours - other).max() > 3 for other in others if name == "nearest")
+
+
+def test_area_averages_and_the_others_sample_when_shrinking():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 200
+    sizes = (8, 8, (0.0,) * 3, (1.0,) * 3, "squash")
+    assert (view(stripes, Preprocessing(*sizes)).pixels == 100).all()
+    nearest = view(stripes, Preprocessing(*sizes, "nearest")).pixels
+    assert set(np.unique(nearest)) <= {0, 200}
+    pad = view(stripes[:32], Preprocessing(8, 8, (0.0,) * 3, (1.0,) * 3, "pad", "nearest"))
+    assert set(np.unique(pad.pixels)) <= {0, 200}
+    crop = view(stripes[:, :32], Preprocessing(8, 8, (0.0,) * 3, (1.0,) * 3, "crop", "nearest"))
+    assert set(np.unique(crop.pixels)) <= {0, 200}

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.analysis.files import level_of, make_folder, whole_file
 from engine.types import NO_LABEL, Sample
-from engine.writers.overlays import overlay_name
+from engine.writers.overlays import picture_stem
 
 if TYPE_CHECKING:
     from engine.analysis.samples import Samples
@@ -52,7 +52,7 @@ def write_masks(samples: Samples, folder: Path, layer: str, threshold: float, ta
         maps, numbers, classes = shard.cam(layer), shard["sample"][:], shard["target"][:, target]
         for i, key in enumerate(shard.keys):
             sample = Sample(key, int(numbers[i]), NO_LABEL, "", 0)
-            name = Path(overlay_name(sample, layer, int(classes[i]))).with_suffix(".png").name
+            name = f"{picture_stem(sample, layer, int(classes[i]))}.png"
             mask = (maps.on_original(i, target) >= level).astype(np.uint8) * 255
             with whole_file(folder / name) as stream:
                 stream.write(cv2.imencode(".png", mask)[1].tobytes())

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
-from engine.protocols import ShardRunner
+from engine.clock import Clock
+from engine.errors import ShardcamError
+from engine.protocols import Listener, ShardRunner
 from engine.types import Shard, ShardReport
+from engine.workers.ledger import Ledger
+
+NAME = "local"
 
 
 class LocalExecutor:
@@ -20,8 +27,55 @@ class LocalExecutor:
     def __init__(self, build: Callable[[], ShardRunner]) -> None:
         self._build = build
 
-    def run(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
+    def run(self, shards: Iterable[Shard], heard: Listener) -> Iterator[ShardReport]:
         """See :class:`engine.protocols.Executor`."""
         runner = self._build()
-        for shard in shards:
-            yield runner(shard)
+        ledger = Ledger(shards, heard)
+        while (shard := ledger.take()) is not None:
+            clock = Clock(partial(_progress, heard, shard))
+            heard("shard_started", **start_facts(NAME, shard))
+            begun = time.perf_counter()
+            try:
+                report = ledger.done(shard, runner(shard, clock))
+            except ShardcamError:
+                raise
+            except Exception as error:
+                ledger.died(shard, describe(error), error)
+                continue
+            if report is not None:
+                heard("shard_done", **done_facts(NAME, report, time.perf_counter() - begun))
+                yield report
+
+
+def _progress(heard: Listener, shard: Shard, images: int) -> None:
+    if not shard.trial:
+        heard("progress", worker=NAME, shard=shard.index, images=images)
+
+
+def start_facts(worker: str, shard: Shard) -> dict[str, object]:
+    """Of the event `shard_started`."""
+    return {
+        "shard": shard.index,
+        "worker": worker,
+        "images": len(shard.samples),
+        "trial": shard.trial,
+    }
+
+
+def done_facts(worker: str, report: ShardReport, took: float) -> dict[str, object]:
+    """Of the event `shard_done`."""
+    return {
+        "shard": report.shard,
+        "worker": worker,
+        "images": report.listed,
+        "failed": report.failed,
+        "published": report.published,
+        "took": round(took, 4),
+        "seconds": {stage: round(value, 4) for stage, value in report.seconds.items()},
+    }
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].strip() if lines else ''}"

@@ -3,58 +3,63 @@
 A call carries a shard descriptor in and a small report out; pixels and maps never
 enter Ray's object store.  Descriptors are taken as workers get free, so few are in
 memory.  Ray restarts nothing by itself: this driver knows which worker held which
-shard, and decides.
+shard, how far it was, and decides (:mod:`engine.workers.ledger`).
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
 import socket
-from collections import Counter, deque
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from engine.clock import Clock
 from engine.errors import ShardcamError, WorkerError
-from engine.protocols import ShardRunner
+from engine.protocols import Listener, ShardRunner
 from engine.types import Shard, ShardReport
+from engine.workers.cores import claim_cores
+from engine.workers.ledger import Ledger
+from engine.workers.local import describe, done_facts, start_facts
+from engine.workers.ray_cluster import RayOptions, connect, node_lost, reason, require_room, room
+from engine.workers.signals import DeferredSignals
 from engine.workers.threads import limit_threads
 
-ATTEMPTS = 3  # workers that may die of one shard, or while starting, before the run stops
-_TOKEN_HINT = (
-    "A cluster that `ray start` of Ray 2.60 began asks for a token: set RAY_AUTH_MODE=token and "
-    "the RAY_AUTH_TOKEN it was started with, or RAY_AUTH_MODE=disabled on both sides"
-)
+START_FAILURES = 3  # workers in a row that may die while starting, before the run stops
 _PATIENCE = 0.5  # seconds until a signal is seen
-_OBJECT_STORE = 80 * 1024 * 1024  # the least Ray accepts; only reports pass through it
+_PULSE = 2.0  # seconds between questions how far a worker is
+_CENSUS = 5.0  # seconds between looks at the size of the cluster
+_WAITING = 10.0  # seconds after which a worker that does not start is told of
 
 
-@dataclass(frozen=True)
-class RayOptions:
-    """How many workers of which size, and where."""
+@dataclass
+class _Held:
+    """A worker, and what it holds: nothing while it starts, then one shard after another."""
 
-    workers: int | None  # None: as many as the CPUs allow
-    cpus_per_worker: int
-    gpus_per_worker: float
-    address: str | None  # None: RAY_ADDRESS, or a Ray started here
+    actor: Any
+    name: str
+    begun: float  # when it was asked for, or got its shard
+    task: Shard | None = None
+    ahead: Shard | None = None  # what it reads meanwhile
+    node: str | None = None  # known once it answers
+    shards: int = 0  # done
+    pulse: Any = None  # the question that waits for its answer
+    asked: float = 0.0
+    seen: tuple[str, int] | None = None  # stage and images, by the last answer
+    moved: float | None = None  # when that last changed; None: it has not answered yet
+    told: bool = False  # that it waits
 
-
-@dataclass(frozen=True)
-class _Lease:
-    """What a worker is busy with: starting (no shard), or one shard."""
-
-    worker: Any
-    shard: Shard | None
+    def stalled(self, now: float) -> float:
+        """Seconds without progress."""
+        return 0.0 if self.moved is None else now - max(self.moved, self.begun)
 
 
 class RayExecutor:
-    """Runs shards on Ray actors and replaces those that die.
+    """Runs shards on Ray actors and replaces those that die, hang or are old.
 
     Parameters
     ----------
@@ -67,197 +72,244 @@ class RayExecutor:
     def __init__(self, build: Callable[[], ShardRunner], options: RayOptions) -> None:
         self._build = build
         self._options = options
-        self._shards: Iterator[Shard] = iter(())
-        self._queue: deque[Shard] = deque()  # taken from the iterator, and with no worker yet
-        self._leases: dict[Any, _Lease] = {}
-        self._deaths: Counter[int | None] = Counter()
 
-    def run(self, shards: Iterable[Shard]) -> Iterator[ShardReport]:
+    def run(self, shards: Iterable[Shard], heard: Listener) -> Iterator[ShardReport]:
         """See :class:`engine.protocols.Executor`."""
-        self._shards = iter(shards)
-        with _DeferredSignals() as signals:
+        with DeferredSignals() as signals:
             try:
-                _connect(self._options)
+                connect(self._options)
                 signals.install()
-                self._queue.extend(islice(self._shards, self._worker_count()))
-                for _ in range(len(self._queue)):
-                    self._start_worker()
-                while self._leases and not signals.pending:
-                    ready, _ = ray.wait(list(self._leases), num_returns=1, timeout=_PATIENCE)
-                    for ref in ready:
-                        yield from self._settle(ref)
+                require_room(self._options)
+                crew = _Crew(self._build, self._options, Ledger(shards, heard), heard)
+                yield from crew.work(lambda: signals.pending)
             finally:
-                for lease in self._leases.values():
-                    ray.kill(lease.worker)
-                ray.shutdown()
+                ray.shutdown()  # ends the workers too
 
-    def _worker_count(self) -> int:
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-        most = int(cpus // self._options.cpus_per_worker)
-        if self._options.gpus_per_worker:
-            most = min(most, int(gpus / self._options.gpus_per_worker + 1e-9))
-        workers = self._options.workers or max(most, 1)
-        if workers > most:
-            raise WorkerError(
-                f"the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs: not enough for "
-                f"{workers} workers with --cpus-per-worker {self._options.cpus_per_worker} "
-                f"and --gpus-per-worker {self._options.gpus_per_worker:g}"
-            )
-        return workers
+
+class _Crew:
+    """The workers of one run, and the shards they hold."""
+
+    def __init__(
+        self,
+        build: Callable[[], ShardRunner],
+        options: RayOptions,
+        ledger: Ledger,
+        heard: Listener,
+    ) -> None:
+        self._build, self._options, self._ledger, self._heard = build, options, ledger, heard
+        self._held: dict[Any, _Held] = {}  # by the call that waits for its result
+        self._queue: list[Shard] = []  # for workers that start; taken by whoever is free first
+        self._made = 0
+        self._failed_starts = 0
+        self._counted = 0.0  # when the cluster was last looked at
+        self._most = 0
+
+    def work(self, stopped: Callable[[], bool]) -> Iterator[ShardReport]:
+        """Until every shard is done or a signal has come."""
+        while not stopped():
+            self._hire()
+            if not self._queue and not any(held.task for held in self._held.values()):
+                return
+            waiting = [*self._held, *(h.pulse for h in self._held.values() if h.pulse)]
+            ready, _ = ray.wait(waiting, num_returns=1, timeout=_PATIENCE)
+            for ref in ready:
+                if ref in self._held:
+                    yield from self._settle(ref)
+                else:
+                    self._feel(ref)
+            self._watch()
+
+    def _wanted(self) -> int:
+        if self._options.workers:
+            return self._options.workers
+        now = time.monotonic()
+        if now - self._counted > _CENSUS:
+            self._counted, self._most = now, max(room(self._options), 1)
+        return self._most
+
+    def _hire(self) -> None:
+        """Start workers while there are shards for them and room."""
+        while len(self._held) < self._wanted():
+            starting = sum(held.task is None for held in self._held.values())
+            while len(self._queue) <= starting:
+                shard = self._ledger.take()
+                if shard is None:
+                    return
+                self._queue.append(shard)
+            self._start_worker()
 
     def _start_worker(self) -> None:
-        actor = ray.remote(_Worker).options(
+        self._made += 1
+        worker = _Actor.options(
             num_cpus=self._options.cpus_per_worker,
             num_gpus=self._options.gpus_per_worker,
             max_restarts=0,
             max_task_retries=0,
-        )
-        worker: Any = actor.remote()
+        ).remote()
         started = worker.start.remote(self._build, self._options)
-        self._leases[started] = _Lease(worker, None)
+        self._held[started] = _Held(worker, f"worker-{self._made}", time.monotonic())
 
     def _settle(self, ref: Any) -> Iterator[ShardReport]:
-        """Take the outcome of a lease; give its worker the next shard, or replace it."""
-        lease = self._leases.pop(ref)
+        """Take the outcome of a call; give its worker the next shard, or replace it."""
+        held = self._held.pop(ref)
         try:
-            report: ShardReport | None = ray.get(ref)
+            outcome = ray.get(ref)
         except RayTaskError as error:
-            raise _cause(error) from error
-        except RayError as error:  # it crashed, its node is gone, memory ran out
-            self._replace(lease, error)
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, ShardcamError):
+                raise cause from error
+            self._end(held)
+            failure = cause if isinstance(cause, Exception) else error
+            if held.task is None:
+                raise failure from error
+            self._gone(held, describe(failure), failure)
             return
-        self._hand_out(lease.worker)
+        except RayError as error:  # it crashed, its node is gone, memory ran out
+            self._end(held)  # it may be out of reach only
+            self._gone(held, reason(error), with_node=node_lost(error, held.node))
+            return
+        report: ShardReport | None = None
+        if held.task is None:
+            self._failed_starts = 0
+            held.node = outcome["node"]
+            taken = round(time.monotonic() - held.begun, 2)
+            self._heard("worker_started", worker=held.name, **outcome, seconds=taken)
+        else:
+            held.shards += 1
+            report = self._ledger.done(held.task, outcome)
+            if report is not None:
+                self._heard(
+                    "shard_done", **done_facts(held.name, report, time.monotonic() - held.begun)
+                )
+        self._hand_out(held)
         if report is not None:
             yield report
 
-    def _hand_out(self, worker: Any) -> None:
-        shard = self._queue.popleft() if self._queue else next(self._shards, None)
-        if shard is not None:
-            self._leases[worker.run.remote(shard)] = _Lease(worker, shard)
-        else:
-            ray.kill(worker)
+    def _hand_out(self, held: _Held) -> None:
+        if held.shards >= self._options.recycle:
+            if held.ahead is not None:
+                self._ledger.put_back(held.ahead)
+            self._heard("worker_recycled", worker=held.name, shards=held.shards)
+            self._end(held)
+            return
+        shard = self._next_for(held)
+        if shard is None:
+            self._end(held)
+            return
+        held.task, held.begun, held.seen = shard, time.monotonic(), None
+        held.ahead = self._ledger.take_ahead(shard)
+        self._heard("shard_started", **start_facts(held.name, shard))
+        self._held[held.actor.run.remote(shard, held.ahead)] = held
 
-    def _replace(self, lease: _Lease, error: RayError) -> None:
-        """A worker died. Its shard goes to another one, but not for ever."""
-        ray.kill(lease.worker)  # it may be out of reach only
-        shard = lease.shard
-        held = None if shard is None else shard.index
-        self._deaths[held] += 1
-        if self._deaths[held] >= ATTEMPTS:
-            what = "while starting" if shard is None else _describe(shard)
-            reason = str(error).strip().splitlines()[-1].strip()
-            raise WorkerError(f"{ATTEMPTS} workers died {what}: {reason}")
+    def _next_for(self, held: _Held) -> Shard | None:
+        """What it has read ahead, or what waits, or what another one has only read ahead."""
+        if held.ahead is not None:
+            return held.ahead
+        shard = self._queue.pop(0) if self._queue else self._ledger.take()
         if shard is not None:
-            self._queue.appendleft(shard)
-        self._start_worker()
+            return shard
+        other = next((other for other in self._held.values() if other.ahead is not None), None)
+        if other is None:
+            return None
+        shard, other.ahead = other.ahead, None
+        return shard
+
+    def _gone(
+        self, held: _Held, why: str, error: Exception | None = None, with_node: bool = False
+    ) -> None:
+        """A worker is no more. Its shard goes to another one, but not for ever."""
+        shard = None if held.task is None else held.task.index
+        self._heard("worker_lost", worker=held.name, reason=why, shard=shard, node_lost=with_node)
+        if held.ahead is not None:
+            self._ledger.put_back(held.ahead)
+        if held.task is None:
+            self._failed_starts += not with_node
+            if self._failed_starts >= START_FAILURES:
+                raise WorkerError(f"{START_FAILURES} workers died while starting: {why}")
+        elif with_node:
+            self._ledger.lost(held.task, why)
+        else:
+            self._ledger.died(held.task, why, error)
+
+    def _feel(self, pulse: Any) -> None:
+        """A worker has told how far it is."""
+        held = next(held for held in self._held.values() if held.pulse == pulse)
+        held.pulse = None
+        try:
+            seen: tuple[str, int] = ray.get(pulse)
+        except RayError:  # its other call will tell
+            return
+        now = time.monotonic()
+        if held.moved is None or seen != held.seen:
+            held.moved = now
+        held.seen = seen
+        if held.task is not None and not held.task.trial:
+            facts = {"shard": held.task.index, "stage": seen[0], "images": seen[1]}
+            self._heard("progress", worker=held.name, **facts)
+
+    def _watch(self) -> None:
+        """Ask workers how far they are, and replace those that hang."""
+        now, waiting = time.monotonic(), 0
+        for ref, held in list(self._held.items()):
+            if held.pulse is None and now - held.asked > _PULSE:
+                held.pulse, held.asked = held.actor.pulse.remote(), now
+            if held.moved is None and now - held.begun > _WAITING and not held.told:
+                held.told, waiting = True, waiting + 1
+            if held.stalled(now) > self._options.hang_timeout:
+                del self._held[ref]
+                self._end(held)
+                stage = held.seen[0] if held.seen else "start"
+                seconds = self._options.hang_timeout
+                self._gone(held, f"no progress for {seconds:g} s in stage {stage!r}")
+        if waiting:
+            self._heard("worker_waiting", workers=waiting)
+
+    def _end(self, held: _Held) -> None:
+        ray.kill(held.actor)
 
 
 class _Worker:
     """The actor: a process that holds one model and runs one shard at a time."""
 
-    def start(self, build: Callable[[], ShardRunner], options: RayOptions) -> None:
+    def __init__(self) -> None:
+        self._clock = Clock()
+
+    def start(self, build: Callable[[], ShardRunner], options: RayOptions) -> dict[str, Any]:
         """Load the model; everything slow happens here, outside any shard's clock."""
+        cores = claim_cores(options.cpus_per_worker)
         limit_threads(options.cpus_per_worker)
         if not options.gpus_per_worker:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves every GPU visible to it
         self._runner = build()
+        return {
+            "node": ray.get_runtime_context().get_node_id(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "device": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            "cores": list(cores),
+        }
 
-    def run(self, shard: Shard) -> ShardReport:
-        """Turn one shard into one small report."""
-        return self._runner(shard)
+    def run(self, shard: Shard, ahead: Shard | None) -> ShardReport:
+        """Turn one shard into one small report, and read the next one meanwhile."""
+        self._clock = Clock()
+        return self._runner(shard, self._clock, ahead)
 
-
-class _DeferredSignals:
-    """Lets SIGINT and SIGTERM wait for a moment at which the driver may stop.
-
-    Ray swallows or garbles what a handler raises inside its calls, and puts a handler of
-    its own in the place of SIGTERM's, which ends the process with no word.
-    """
-
-    _numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def __enter__(self) -> _DeferredSignals:
-        self._received: list[int] = []
-        self._handlers = {number: signal.getsignal(number) for number in self._numbers}
-        self.install()
-        return self
-
-    def install(self) -> None:
-        """Record signals from here on; again after Ray has put its handler in place."""
-        for number in self._numbers:
-            signal.signal(number, lambda number, _frame: self._received.append(number))
-
-    @property
-    def pending(self) -> bool:
-        """Whether a signal waits."""
-        return bool(self._received)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        if kind is SystemExit:  # from Ray's handler
-            self._received.append(signal.SIGTERM)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        if self.pending:
-            signal.raise_signal(self._received[0])
-        return kind is SystemExit
+    @ray.method(concurrency_group="pulse")
+    def pulse(self) -> tuple[str, int]:
+        """How far the shard is: the stage, and the images done."""
+        return self._clock.stage, self._clock.images
 
 
-def _connect(options: RayOptions) -> None:
-    """Join the cluster that was asked for, or start a Ray of our own on loopback."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    address = options.address or os.environ.get("RAY_ADDRESS")
-    os.environ.pop("RAY_ADDRESS", None)  # Ray would prefer it to an explicit address
-    if address:
-        _require_answer(address)
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-            raise WorkerError(
-                f"--address {address}: cannot join: {error}. {_TOKEN_HINT}"
-            ) from error
-        return
-    workers = options.workers or max((os.cpu_count() or 1) // options.cpus_per_worker, 1)
-    ray.init(
-        address="local",  # else Ray joins any cluster it finds running on this machine
-        num_cpus=workers * options.cpus_per_worker,
-        include_dashboard=False,
-        object_store_memory=_OBJECT_STORE,
-        _node_ip_address="127.0.0.1",
-        **quiet,
-    )
+_GROUPS: Any = {"concurrency_groups": {"pulse": 1}}
+_Actor: Any = ray.remote(**_GROUPS)(_Worker)
 
 
 def try_ray() -> str:
     """Start a Ray of our own, have an actor answer, and return Ray's version."""
-    _connect(RayOptions(1, 1, 0, None))
+    connect(RayOptions(1, 1, 0, None))
     try:
-        actor: Any = ray.remote(_Worker).options(num_cpus=1).remote()
+        actor = _Actor.options(num_cpus=1).remote()
         ray.get(actor.__ray_ready__.remote())
     finally:
         ray.shutdown()
     return str(ray.__version__)
-
-
-def _require_answer(address: str) -> None:
-    """Knock at HOST:PORT first: Ray itself tries for many minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "/" in host:
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
-        raise WorkerError(f"--address {address}: no Ray cluster answers: {error}") from error
-
-
-def _cause(error: RayTaskError) -> BaseException:
-    """The worker's own error, if it is one of ours; a bug keeps Ray's traceback."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, ShardcamError) else error
-
-
-def _describe(shard: Shard) -> str:
-    first, last = shard.samples[0].key, shard.samples[-1].key
-    return f"on {shard.name} (samples {first!r} to {last!r})"

@@ -1,27 +1,39 @@
-"""Heatmaps blended into the network's view of each picture, as JPEG files."""
+"""Heatmaps blended into the network's view of each picture, as JPEG or PNG files."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from engine.colormaps import colour_table
 from engine.errors import storage_error
 from engine.protocols import ShardWriter
 from engine.store import upload_all
 from engine.types import F4, Failure, Place, ResultBatch, RunPaths, Sample, Shard, View
-from kernels import JET, overlay
+from kernels import overlay
 
-QUALITY = 92
 FUSED = "fused"
+_ENCODING = {"jpg": [cv2.IMWRITE_JPEG_QUALITY, 92], "png": [cv2.IMWRITE_PNG_COMPRESSION, 1]}
+
+
+@dataclass(frozen=True)
+class OverlayStyle:
+    """How overlays look."""
+
+    format: str = "jpg"  # or png
+    colormap: str = "jet"  # see engine.colormaps.colour_table
+    alpha: float = 0.5  # the colours' share
+    peak_normalize: bool = False  # divide each by its maximum, as pytorch-grad-cam does
 
 
 class OverlaySink:
-    """Writes ``overlays/INDEX-KEY-LAYER-CLASS.jpg``, one for each layer and target.
+    """Writes ``overlays/INDEX-KEY-LAYER-CLASS.jpg`` (or .png), one for each layer and target.
 
     Of several layers there is one more, LAYER being `fused`: that of their common heatmap.
 
@@ -29,14 +41,14 @@ class OverlaySink:
     ----------
     paths
         The run directory.
-    peak_normalize
-        Divide each picture by its maximum, as pytorch-grad-cam does.
+    style
+        How the pictures look.
     """
 
-    def __init__(self, paths: RunPaths, peak_normalize: bool = False) -> None:
+    def __init__(self, paths: RunPaths, style: OverlayStyle) -> None:
         self._folder = paths.overlays
         self._place = paths.place(paths.overlays)
-        self._peak_normalize = peak_normalize
+        self._style = style
 
     def open(self, shard: Shard) -> ShardWriter:
         """See :class:`engine.protocols.Sink`."""
@@ -44,17 +56,18 @@ class OverlaySink:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(error, self._folder) from error
-        return _OverlayWriter(self._folder, self._place, self._peak_normalize)
+        return _OverlayWriter(self._folder, self._place, self._style)
 
 
 class _OverlayWriter:
     """Each picture appears whole, and a second run writes the same: nothing to be undone."""
 
-    def __init__(self, folder: Path, place: Place, peak_normalize: bool) -> None:
+    def __init__(self, folder: Path, place: Place, style: OverlayStyle) -> None:
         self._folder = folder
         self._place = place
         self._waiting: list[Path] = []  # to be uploaded with the shard
-        self._peak_normalize = peak_normalize
+        self._style = style
+        self._colours = colour_table(style.colormap)
 
     def write(self, batch: ResultBatch) -> None:
         for layer, maps in batch.maps.items():
@@ -78,12 +91,14 @@ class _OverlayWriter:
         rows = zip(batch.samples, batch.views, maps, batch.target, strict=True)
         for sample, seen, of_targets, classes in rows:
             for unit, target in zip(of_targets, classes, strict=True):
-                self._draw(overlay_name(sample, layer, int(target)), seen, unit)
+                name = f"{picture_stem(sample, layer, int(target))}.{self._style.format}"
+                self._draw(name, seen, unit)
 
     def _draw(self, name: str, seen: View, unit: F4) -> None:
-        blended = overlay(unit, seen.pixels, JET, peak_normalize=self._peak_normalize)
-        quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-        _, data = cv2.imencode(".jpg", cv2.cvtColor(blended, cv2.COLOR_RGB2BGR), quality)
+        form, style = self._style.format, self._style
+        blended = overlay(unit, seen.pixels, self._colours, style.alpha, style.peak_normalize)
+        picture = cv2.cvtColor(blended, cv2.COLOR_RGB2BGR)
+        _, data = cv2.imencode(f".{form}", picture, _ENCODING[form])
         temporary = self._folder / f".{name}.{os.getpid()}"
         try:
             temporary.write_bytes(data.tobytes())
@@ -95,7 +110,7 @@ class _OverlayWriter:
             raise storage_error(error, self._folder) from error
 
 
-def overlay_name(sample: Sample, layer: str, target: int) -> str:
-    """File name of an overlay: safe on every file system, and unique by its index."""
+def picture_stem(sample: Sample, layer: str, target: int) -> str:
+    """File name of a picture of one map: safe on every file system, unique by its index."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(sample.key).with_suffix("").as_posix())[-60:]
-    return f"{sample.index:08d}-{stem}-{re.sub(r'[^A-Za-z0-9_.-]+', '.', layer)}-{target}.jpg"
+    return f"{sample.index:08d}-{stem}-{re.sub(r'[^A-Za-z0-9_.-]+', '.', layer)}-{target}"

@@ -266,6 +266,7 @@ def test_preprocessing_options_reach_the_network(tmp_path):
     for name, options in {
         "own": (), "std": ("--std", "256,256,256"), "mean": ("--mean", "0,0,0"),
         "pad": ("--resize", "pad"), "squash": ("--resize", "squash"),
+        "nearest": ("--interpolation", "nearest"),
     }.items():  # fmt: skip
         code, _, err = shardcam(
             "extract", tmp_path / "images", *LITE0, *LOCAL, "--out", tmp_path / name,
@@ -273,7 +274,7 @@ def test_preprocessing_options_reach_the_network(tmp_path):
         )  # fmt: skip
         assert code == 0, err
         logits[name] = contents(tmp_path / name)["logits"]
-    for name in ("std", "mean", "pad", "squash"):
+    for name in ("std", "mean", "pad", "squash", "nearest"):
         assert abs(logits[name] - logits["own"]).max() > 0.1
 
 

@@ -14,6 +14,10 @@ def shards(count):
     return [Shard(i, (Sample(f"sample {i}", i, -1, "", 1),)) for i in range(count)]
 
 
+def nobody(kind, /, **facts):
+    """A listener that does not listen."""
+
+
 def builder(script, folder):
     """Make a picklable `build` whose runner follows `script` (shard number: what to do)."""
     return partial(_build, script, folder)
@@ -29,15 +33,29 @@ def _build(script, folder):
     return partial(_run, script, folder)
 
 
-def _run(script, folder, shard):
+def _run(script, folder, shard, clock, hint=None):
     """`die N`: kill the process the first N times this shard is run."""
-    what, _, times = script.get(shard.index, "").partition(" ")
+    words = script.get(shard.index, "").split(maxsplit=2)
+    what, times, unless = (*words, "", "", "")[:3]
+    if unless == "unless lost" and len(shard.lost) == len(shard.samples):
+        return ShardReport(shard.index, 1, 0, 1, True, {})
     attempts = len(list(Path(folder).glob(f"{shard.index}-*")))
     Path(folder, f"{shard.index}-{attempts}").touch()
     if what == "die" and attempts < int(times):
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "hang" and attempts < int(times):
+        with clock("forward"):
+            time.sleep(600)
+    if what == "stop" and attempts < int(times):
+        time.sleep(4)  # it has answered once
+        os.kill(os.getpid(), signal.SIGSTOP)
     if what == "sleep":
         time.sleep(float(times))
+    if what == "gather":  # until so many workers have started
+        end = time.monotonic() + 60
+        while len(list(Path(folder).glob("devices-*"))) < int(times):
+            assert time.monotonic() < end, "too few workers have started"
+            time.sleep(0.1)
     if what == "full":
         raise DiskFull("/data: no space left")
     if what == "bug":

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from engine.errors import WorkerError
-from engine.workers.ray import RayExecutor, RayOptions
-from tests.workers.scripted import builder, shards
+from engine.workers.ray import RayExecutor
+from engine.workers.ray_cluster import RayOptions
+from tests.workers.scripted import builder, nobody, shards
 
 
 @pytest.fixture(scope="module")
@@ -29,26 +30,27 @@ def head():
     subprocess.run([*ray, "stop", "--force"], env=environment, check=True, capture_output=True)
 
 
-def devices_seen(tmp_path, options):
-    list(RayExecutor(builder({"note": "devices"}, tmp_path), options).run(shards(8)))
+def devices_seen(tmp_path, options, workers):
+    script = {"note": "devices"} | dict.fromkeys(range(8), f"gather {workers}")
+    list(RayExecutor(builder(script, tmp_path), options).run(shards(8), nobody))
     return {p.read_text() for p in tmp_path.glob("devices-*")}
 
 
 def test_each_gpu_worker_sees_one_gpu_and_no_two_the_same(head, tmp_path):
-    assert devices_seen(tmp_path, RayOptions(None, 1, 1, head)) == {"0", "1"}
+    assert devices_seen(tmp_path, RayOptions(None, 1, 1, head), 2) == {"0", "1"}
     assert len(list(tmp_path.glob("devices-*"))) == 2
 
 
 def test_two_workers_share_a_gpu_by_fractions(head, tmp_path):
-    devices_seen(tmp_path, RayOptions(None, 1, 0.5, head))
+    devices_seen(tmp_path, RayOptions(None, 1, 0.5, head), 4)
     seen = sorted(p.read_text() for p in tmp_path.glob("devices-*"))
     assert seen == ["0", "0", "1", "1"]
 
 
 def test_cpu_workers_see_no_gpu(head, tmp_path):
-    assert devices_seen(tmp_path, RayOptions(2, 1, 0, head)) == {""}
+    assert devices_seen(tmp_path, RayOptions(2, 1, 0, head), 2) == {""}
 
 
 def test_more_gpus_than_there_are(head, tmp_path):
     with pytest.raises(WorkerError, match="4 CPUs and 2 GPUs: not enough for 3 workers"):
-        devices_seen(tmp_path, RayOptions(3, 1, 1, head))
+        devices_seen(tmp_path, RayOptions(3, 1, 1, head), 3)

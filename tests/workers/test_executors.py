@@ -7,10 +7,12 @@ import pytest
 import ray
 
 from engine.errors import Interrupted, WorkerError
+from engine.workers.ledger import ATTEMPTS
 from engine.workers.local import LocalExecutor
-from engine.workers.ray import ATTEMPTS, RayExecutor, RayOptions
+from engine.workers.ray import RayExecutor
+from engine.workers.ray_cluster import RayOptions
 from tests.workers import executor_conformance as conformance
-from tests.workers.scripted import builder, shards
+from tests.workers.scripted import builder, nobody, shards
 
 
 def on_ray(build):
@@ -34,26 +36,64 @@ def test_conformance(make, check, tmp_path):
 
 def test_a_dead_worker_is_replaced_and_its_shard_run_again(tmp_path):
     script = {0: "die 1", 3: f"die {ATTEMPTS - 1}"}
-    reports = list(on_ray(builder(script, tmp_path)).run(shards(6)))
+    reports = list(on_ray(builder(script, tmp_path)).run(shards(6), nobody))
     assert sorted(report.shard for report in reports) == list(range(6))
     assert len(list(tmp_path.glob("3-*"))) == ATTEMPTS
 
 
-def test_a_shard_that_kills_every_worker_stops_the_run(tmp_path):
-    script = {2: f"die {ATTEMPTS}"}
-    with pytest.raises(WorkerError, match=r"3 workers died on shard-000002 .*'sample 2'"):
-        list(on_ray(builder(script, tmp_path)).run(shards(4)))
+def test_an_image_that_kills_every_worker_becomes_a_failure(tmp_path):
+    told = []
+    script = {2: "die 100 unless lost"}
+    run = on_ray(builder(script, tmp_path)).run(shards(4), lambda kind, **facts: told.append(kind))
+    reports = {report.shard: report for report in run}
+    assert [reports[i].failed for i in range(4)] == [0, 0, 1, 0]
+    assert told.count("worker_lost") == ATTEMPTS
+    assert told.count("given_up") == 1
+
+
+def test_a_shard_that_kills_workers_whatever_is_left_out_stops_the_run(tmp_path):
+    with pytest.raises(WorkerError, match=r"shard-000002 .*'sample 2'.* ends every worker"):
+        list(on_ray(builder({2: "die 100"}, tmp_path)).run(shards(4), nobody))
+
+
+def test_a_worker_that_hangs_is_replaced(tmp_path):
+    told = []
+    options = RayOptions(1, 1, 0, None, hang_timeout=6)
+    run = RayExecutor(builder({1: "hang 1"}, tmp_path), options).run(
+        shards(3), lambda kind, **facts: told.append((kind, facts))
+    )
+    assert sorted(report.shard for report in run) == [0, 1, 2]
+    (lost,) = [facts for kind, facts in told if kind == "worker_lost"]
+    assert lost["reason"] == "no progress for 6 s in stage 'forward'"
+    assert lost["shard"] == 1
+
+
+def test_a_worker_that_is_stopped_is_replaced(tmp_path):
+    """SIGSTOP: no thread of it answers."""
+    options = RayOptions(1, 1, 0, None, hang_timeout=6)
+    reports = RayExecutor(builder({1: "stop 1"}, tmp_path), options).run(shards(3), nobody)
+    assert sorted(report.shard for report in reports) == [0, 1, 2]
+
+
+def test_an_old_worker_is_replaced(tmp_path):
+    told = []
+    options = RayOptions(1, 1, 0, None, recycle=2)
+    run = RayExecutor(builder({}, tmp_path), options).run(
+        shards(5), lambda kind, **facts: told.append(kind)
+    )
+    assert len(list(run)) == 5
+    assert told.count("worker_started") == 3
 
 
 def test_workers_that_cannot_start_stop_the_run(tmp_path):
     with pytest.raises(WorkerError, match="3 workers died while starting"):
-        list(on_ray(builder({"start": "die"}, tmp_path)).run(shards(4)))
+        list(on_ray(builder({"start": "die"}, tmp_path)).run(shards(4), nobody))
 
 
 def test_an_address_where_nothing_answers(tmp_path):
     executor = RayExecutor(builder({}, tmp_path), RayOptions(1, 1, 0, "127.0.0.1:1"))
     with pytest.raises(WorkerError, match=r"--address 127\.0\.0\.1:1: no Ray cluster answers"):
-        list(executor.run(shards(1)))
+        list(executor.run(shards(1), nobody))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -63,16 +103,18 @@ def test_a_signal_is_seen_while_a_long_shard_runs(tmp_path, number):
     def interrupt(*_):
         raise Interrupted("stopped")
 
+    def heard(kind, **facts):
+        if kind == "shard_started":
+            started.append(time.monotonic())
+            threading.Timer(1, os.kill, (os.getpid(), number)).start()
+
+    started = []
     before = signal.signal(number, interrupt)
-    timer = threading.Timer(8, os.kill, (os.getpid(), number))
-    timer.start()
-    start = time.monotonic()
     try:
         with pytest.raises(Interrupted):
-            list(on_ray(builder({0: "sleep 60"}, tmp_path)).run(shards(1)))
+            list(on_ray(builder({0: "sleep 120"}, tmp_path)).run(shards(1), heard))
         assert signal.getsignal(number) is interrupt
     finally:
-        timer.cancel()
         signal.signal(number, before)
-    assert time.monotonic() - start < 45
+    assert time.monotonic() - started[0] < 60
     assert not ray.is_initialized()

@@ -1,0 +1,21 @@
+"""Colour tables of heatmaps, by their names: OpenCV's, in RGB order."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from engine.types import U1
+
+_CODES = {
+    "jet": cv2.COLORMAP_JET,
+    "viridis": cv2.COLORMAP_VIRIDIS,
+    "inferno": cv2.COLORMAP_INFERNO,
+    "turbo": cv2.COLORMAP_TURBO,
+}
+
+
+def colour_table(name: str) -> U1:
+    """(256,3) uint8 RGB of each level; `name` is jet, viridis, inferno or turbo."""
+    levels = np.arange(256, dtype=np.uint8)[:, None]
+    return np.ascontiguousarray(cv2.applyColorMap(levels, _CODES[name])[:, 0, ::-1], np.uint8)

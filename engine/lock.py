@@ -1,0 +1,102 @@
+"""One driver for a run: the second is refused, a dead one is in nobody's way."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+
+from engine.errors import RunDirectoryError, storage_error
+from engine.types import RunPaths
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+@contextmanager
+def driver_lock(paths: RunPaths) -> Iterator[None]:
+    """Hold the lock of a run directory that exists.
+
+    The kernel drops the lock of a process that ends, however it does, also on network file
+    systems that pass locks on (NFS 4, Lustre with `flock`). Where there are no locks, nothing
+    is refused: shards are published once all the same.
+
+    Raises
+    ------
+    RunDirectoryError
+        Another process holds it; the message says which, and since when.
+    """
+    try:
+        handle = os.open(paths.lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise storage_error(error, paths.root) from error
+    try:
+        _acquire(handle, paths)
+        yield
+    finally:
+        os.close(handle)
+
+
+def lock_holder(paths: RunPaths) -> str | None:
+    """Who works on a run at this moment; None if nobody does."""
+    try:
+        handle = os.open(paths.lock, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(handle)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return None
+
+
+def require_no_driver(paths: RunPaths) -> None:
+    """Refuse early, before anything is loaded, what :func:`driver_lock` would refuse later.
+
+    Raises
+    ------
+    RunDirectoryError
+        Another process works on the run.
+    """
+    holder = lock_holder(paths)
+    if holder:
+        raise _refusal(paths, holder)
+
+
+def _refusal(paths: RunPaths, holder: str) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{paths.root}: {holder} is working on it; wait for it, or stop it first"
+    )
+
+
+def _acquire(handle: int, paths: RunPaths) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _refusal(paths, _holder(handle)) from None
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return
+        raise storage_error(error, paths.root) from error
+    now = datetime.now(timezone.utc)
+    holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": f"{now:%Y-%m-%d %H:%M}"}
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(holder).encode(), 0)
+    except OSError as error:
+        raise storage_error(error, paths.root) from error
+
+
+def _holder(handle: int) -> str:
+    with suppress(ValueError, KeyError, TypeError):
+        holder = json.loads(os.pread(handle, 1000, 0))
+        return f"process {holder['pid']} on {holder['host']} (since {holder['since']} UTC)"
+    return "another process"

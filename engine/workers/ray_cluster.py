@@ -1,0 +1,109 @@
+"""Joining a Ray cluster, or starting a Ray of our own; and what a worker's death means."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
+
+from engine.errors import WorkerError
+
+_TOKEN_HINT = (
+    "A cluster that `ray start` of Ray 2.60 began asks for a token: set RAY_AUTH_MODE=token and "
+    "the RAY_AUTH_TOKEN it was started with, or RAY_AUTH_MODE=disabled on both sides"
+)
+_OBJECT_STORE = 80 * 1024 * 1024  # the least Ray accepts; only reports pass through it
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """How many workers of which size, and where."""
+
+    workers: int | None  # None: as many as the CPUs allow, and more when nodes join
+    cpus_per_worker: int
+    gpus_per_worker: float
+    address: str | None  # None: RAY_ADDRESS, or a Ray started here
+    hang_timeout: float = 1800.0  # seconds without progress after which a worker is replaced
+    recycle: int = 2000  # shards after which a worker is replaced
+
+
+def connect(options: RayOptions) -> None:
+    """Join the cluster that was asked for, or start a Ray of our own on loopback."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    address = options.address or os.environ.get("RAY_ADDRESS")
+    os.environ.pop("RAY_ADDRESS", None)  # Ray would prefer it to an explicit address
+    if address:
+        _require_answer(address)
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+            raise WorkerError(
+                f"--address {address}: cannot join: {error}. {_TOKEN_HINT}"
+            ) from error
+        return
+    workers = options.workers or max((os.cpu_count() or 1) // options.cpus_per_worker, 1)
+    ray.init(
+        address="local",  # else Ray joins any cluster it finds running on this machine
+        num_cpus=workers * options.cpus_per_worker,
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE,
+        _node_ip_address="127.0.0.1",
+        **quiet,
+    )
+
+
+def _require_answer(address: str) -> None:
+    """Knock at HOST:PORT first: Ray itself tries for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise WorkerError(f"--address {address}: no Ray cluster answers: {error}") from error
+
+
+def room(options: RayOptions) -> int:
+    """How many workers the cluster has room for."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    most = int(resources.get("CPU", 0.0) // options.cpus_per_worker)
+    if options.gpus_per_worker:
+        gpus = resources.get("GPU", 0.0)
+        most = min(most, int(gpus / options.gpus_per_worker + 1e-9))
+    return most
+
+
+def require_room(options: RayOptions) -> None:
+    """Raise if the cluster is too small for what was asked."""
+    workers = options.workers or 1
+    if workers > room(options):
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        raise WorkerError(
+            f"the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs: not enough for {workers} "
+            f"workers with --cpus-per-worker {options.cpus_per_worker} and --gpus-per-worker "
+            f"{options.gpus_per_worker:g}"
+        )
+
+
+def reason(error: RayError) -> str:
+    """Why a worker died, in Ray's words: the last line, which is the exact one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def node_lost(error: RayError, node: str | None) -> bool:
+    """Whether the worker went with its node: it is no fault of the worker's shard."""
+    if isinstance(error, ActorUnavailableError) or getattr(error, "preempted", False):
+        return True
+    if not isinstance(error, ActorDiedError):
+        return False
+    alive = {n["NodeID"] for n in ray.nodes() if n["Alive"]}  # type: ignore[no-untyped-call]
+    return node is not None and node not in alive

@@ -1,0 +1,115 @@
+"""The rules by which shards are run again, taken apart and given up, with workers that are told."""
+
+import numpy as np
+import pytest
+
+from engine.errors import WorkerError
+from engine.types import Sample, Shard, ShardReport
+from engine.workers.ledger import ATTEMPTS, HOPELESS, LOSSES, Ledger
+
+
+def make_shards(count, size):
+    samples = [Sample(f"image {i}", i, -1, "", 1) for i in range(count * size)]
+    return [Shard(i, tuple(samples[i * size : (i + 1) * size])) for i in range(count)]
+
+
+def run(shards, dies, workers=3, seed=0):
+    """Run with `workers` at once, which end in any order; `dies(task)` says which of them die."""
+    rng, told, done, deaths = np.random.RandomState(seed), [], {}, 0
+    ledger = Ledger(shards, lambda kind, **facts: told.append((kind, facts)))
+    running = []
+    while True:
+        while len(running) < workers and (task := ledger.take()) is not None:
+            running.append((task, ledger.take_ahead(task)))
+        if not running:
+            return done, told, deaths
+        task, ahead = running.pop(rng.randint(len(running)))
+        looked_at = {s.index for s in task.samples} - {f.sample for f in task.lost}
+        read = {s.index for s in ahead.samples[:16]} if ahead else set()
+        if dies(task, looked_at | (read if rng.rand() < 0.5 else set())):
+            deaths += 1
+            if ahead:
+                ledger.put_back(ahead)
+            ledger.died(task, "killed")
+            continue
+        if ahead:
+            running.append((ahead, ledger.take_ahead(ahead)))
+        failed = len(task.lost)
+        listed = len(task.samples)
+        report = ShardReport(task.index, listed, listed - failed, failed, not task.trial, {})
+        if ledger.done(task, report) is not None:
+            assert task.index not in done
+            done[task.index] = {failure.sample for failure in task.lost}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_killer_is_found_and_nothing_else(seed):
+    rng = np.random.RandomState(seed)
+    killers = set(rng.choice(200, rng.randint(1, 9), replace=False).tolist())
+    done, told, _ = run(make_shards(10, 20), lambda _, seen: seen & killers, seed=seed)
+    assert sorted(done) == list(range(10))
+    assert set().union(*done.values()) == killers
+    assert {facts["sample"] for kind, facts in told if kind == "given_up"} == killers
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_workers_that_die_by_chance_cost_no_image(seed):
+    """Each shard and each trial may meet one death that is none of its fault."""
+    rng, killers, unlucky = np.random.RandomState(seed), {3, 47}, set()
+
+    def dies(task, seen):
+        if seen & killers:
+            return True
+        chance = (task.index, len(seen), task.trial)
+        if chance in unlucky or rng.rand() > 0.1:
+            return False
+        unlucky.add(chance)
+        return True
+
+    done, _, _ = run(make_shards(5, 16), dies, seed=seed)
+    assert sorted(done) == list(range(5))
+    assert set().union(*done.values()) == killers
+
+
+def test_one_killer_among_512_costs_few_workers():
+    _, _, deaths = run(make_shards(1, 512), lambda _, seen: 100 in seen)
+    assert deaths <= ATTEMPTS + 9 + ATTEMPTS  # the shard; halves down to one; that one alone
+
+
+def test_a_shard_that_always_dies_ends_the_run_early():
+    deaths = []
+
+    def dies(task, seen):
+        deaths.append(seen)
+        return True
+
+    with pytest.raises(WorkerError, match="whichever of its images are tried: killed"):
+        run(make_shards(1, 512), dies)
+    assert len(deaths) == ATTEMPTS + HOPELESS
+
+
+def test_images_that_kill_only_together_end_the_run():
+    with pytest.raises(WorkerError, match=r"shard-000000 .*'image 0' to 'image 7'"):
+        run(make_shards(1, 8), lambda _, seen: len(seen) > 4)
+
+
+def test_one_shard_of_killers_alone_is_closed():
+    done, _, _ = run(make_shards(3, 2), lambda _, seen: seen & {2, 3})
+    assert done == {0: set(), 1: {2, 3}, 2: set()}
+
+
+def test_a_lost_node_is_not_the_shards_fault_until_it_goes_on():
+    told = []
+    ledger = Ledger(make_shards(1, 4), lambda kind, **facts: told.append(kind))
+    for _ in range(LOSSES + ATTEMPTS - 1):
+        ledger.lost(ledger.take(), "its node is gone")
+    assert not told
+    ledger.lost(ledger.take(), "its node is gone")
+    assert told == ["search"]
+
+
+def test_a_bug_is_raised_as_it_is():
+    ledger = Ledger(make_shards(1, 1), lambda kind, **facts: None)
+    with pytest.raises(ZeroDivisionError):
+        for _ in range(10):
+            ledger.died(ledger.take(), "ZeroDivisionError", ZeroDivisionError("a bug"))
