@@ -246,18 +246,21 @@ class Blocks(_RemoteFile):
         end = max(min(start + len(buffer), self._length), start)
         while self._at < end:
             number, offset = divmod(self._at, _BLOCK)
-            try:
-                part = self._block(number)[offset : offset + end - self._at]
-            except BaseException as error:  # a signal's too
-                self.error = self.error or error.with_traceback(None)
-                part = bytes(end - self._at)
+            part = self._block_or_zeros(number)[offset : offset + end - self._at]
             buffer[self._at - start : self._at - start + len(part)] = part
             self._at += len(part)
         return end - start
 
+    def _block_or_zeros(self, number: int) -> bytes:
+        if self.error is None:
+            try:
+                return self._block(number)
+            except BaseException as error:  # a signal's too
+                # Its traceback must not outlive the call: the buffer that hangs on it does not.
+                self.error = error.with_traceback(None)
+        return bytes(_BLOCK)
+
     def _fetched(self, number: int) -> bytes:
-        if self.error is not None:
-            raise self.error
         start = number * _BLOCK
         return read_range(self._path, start, min(_BLOCK, self._length - start))
 
