@@ -122,15 +122,19 @@ def reading(path: Place) -> Iterator[h5py.File]:
     """
     register_filters()
     blocks = _blocks(path) if isinstance(path, str) else None
+    # Raised when nothing holds HDF5's own error any more: it holds the file at the URL, which
+    # HDF5 would look for when Python has ended, and crash.
+    problem: str | None = None
     try:
         with h5py.File(blocks or path, "r", locking="best-effort") as file:
             yield file
-        _require_answered(path, blocks)
-    except FileNotFoundError as error:
-        raise RunDirectoryError(f"{path}: missing") from error
+    except FileNotFoundError:
+        problem = "missing"
     except DAMAGE as error:
-        _require_answered(path, blocks)  # else the file may well be good
-        raise RunDirectoryError(f"{path}: unreadable ({first_line(error)})") from error
+        problem = f"unreadable ({first_line(error)})"
+    _require_answered(path, blocks)  # else the file may well be good
+    if problem:
+        raise RunDirectoryError(f"{path}: {problem}")
 
 
 def _blocks(url: str) -> Blocks:

@@ -78,7 +78,7 @@ def test_interrupted_and_resumed_it_equals_the_run_on_disk(here, s3, scratch, tm
     assert len([path for path in put if path.endswith(".h5")]) == 10, "no shard is uploaded twice"
     names = held(run)
     assert {name for name in names if not name.startswith(("shards/", "overlays/"))} == {
-        "run.json", "listing.zip", "index.h5", "report.json", "failures.csv"
+        "run.json", "listing.zip", "index.h5", "report.json", "failures.csv", "events.jsonl"
     }  # fmt: skip
     assert len([name for name in names if name.startswith("overlays/")]) == 76
     copy = downloaded(run, tmp_path / "copy")
@@ -167,7 +167,7 @@ def test_verify_deletes_nothing_because_a_server_is_away(here, s3, scratch, tmp_
         _, err = process.communicate(timeout=100)
     finally:
         s3.start()
-    assert process.returncode == 1
+    assert process.returncode == 1, err
     assert "bad" not in err, err
     assert held(run) == before
 
