@@ -256,8 +256,9 @@ class Blocks(_RemoteFile):
             try:
                 return self._block(number)
             except BaseException as error:  # a signal's too
-                # Its traceback must not outlive the call: the buffer that hangs on it does not.
-                self.error = error.with_traceback(None)
+                # A copy: the tracebacks of the error and of its causes hold HDF5's buffer, which
+                # does not outlive this call.
+                self.error = type(error)(*error.args)
         return bytes(_BLOCK)
 
     def _fetched(self, number: int) -> bytes:
