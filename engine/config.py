@@ -84,7 +84,10 @@ class RunConfig(BaseModel):
         None, description="Names of the classes: a text file, one per line, or JSON."
     )
     image_size: int | None = Field(
-        None, ge=8, le=4096, description="Height and width of the network's input  [default: 224]"
+        None,
+        ge=8,
+        le=4096,
+        description="Height and width of the network's input  [default: the model's]",
     )
     resize: Literal["crop", "squash", "pad"] = Field(
         "crop", description="How a picture is fitted to the input."

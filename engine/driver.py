@@ -21,10 +21,10 @@ from engine.protocols import Executor, Listener
 from engine.results import (
     ShardSummary,
     check_index,
-    check_shard,
-    published_shards,
     read_failures,
     read_shard_summary,
+    shard_numbers,
+    summary_problem,
 )
 from engine.store import exists, fetch, put
 from engine.types import Failure, RunPaths, ShardReport
@@ -63,25 +63,30 @@ class RunReport:
     verdict: str | None  # what holds it up, from the clocks of the stages
 
 
-def missing_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> list[int]:
-    """Resume is a set difference: the numbers of the shards of the plan that have no file.
+def published_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> dict[int, ShardSummary]:
+    """What the shards say of themselves that are there; resume is a set difference to them.
 
     Raises
     ------
     RunDirectoryError
         A shard file is damaged, or of another run.
     """
-    todo, held = [], set(published_shards(paths))
+    found = {}
+    held = set(shard_numbers(paths))
     for number in range(plan.shards):
         if number not in held:
-            todo.append(number)
             continue
-        problem = check_shard(paths.shard(number), number, fingerprint)
-        if problem:
+        path = paths.shard(number)
+        try:
+            found[number] = read_shard_summary(path)
+            problem = summary_problem(found[number], number, fingerprint)
+            if problem:
+                raise RunDirectoryError(f"{path}: {problem}")
+        except RunDirectoryError as error:
             raise RunDirectoryError(
-                f"{problem}; shardcam verify --repair deletes it, and the same command refills it"
-            )
-    return todo
+                f"{error}; shardcam verify --repair deletes it, and the same command refills it"
+            ) from error
+    return found
 
 
 def execute(
@@ -104,7 +109,8 @@ def execute(
     clean_staging(paths)
     if not again:
         bring_back(paths)
-    todo = missing_shards(plan, paths, fingerprint)
+    done = published_shards(plan, paths, fingerprint)
+    todo = [number for number in range(plan.shards) if number not in done]
     observer.started(plan, todo)
     start = time.perf_counter()
     reports = []
@@ -115,7 +121,8 @@ def execute(
                 observer.shard_done(report)
         clean_staging(paths)  # of workers that died
     seconds = time.perf_counter() - start
-    result = _close(plan, paths, reports, seconds)
+    done |= {number: read_shard_summary(paths.shard(number)) for number in todo}
+    result = _close(plan, paths, done, reports, seconds)
     if todo or not _index_is_good(paths, fingerprint):
         build_index(paths)
     if todo or not exists(paths.place(paths.report)):
@@ -157,9 +164,15 @@ def _index_is_good(paths: RunPaths, fingerprint: str) -> bool:
     return True
 
 
-def _close(plan: Plan, paths: RunPaths, reports: list[ShardReport], seconds: float) -> RunReport:
+def _close(
+    plan: Plan,
+    paths: RunPaths,
+    done: dict[int, ShardSummary],
+    reports: list[ShardReport],
+    seconds: float,
+) -> RunReport:
     """Count from the published files alone, and write failures.csv from them."""
-    summaries = [read_shard_summary(paths.shard(number)) for number in range(plan.shards)]
+    summaries = [done[number] for number in range(plan.shards)]
     listed = sum(s.listed for s in summaries)
     ok, failed = sum(s.ok for s in summaries), sum(s.failed for s in summaries)
     if listed != plan.listed or listed != ok + failed:

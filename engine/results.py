@@ -46,7 +46,7 @@ class ShardSummary:
     bytes: int  # size of the file
 
 
-def published_shards(paths: RunPaths) -> list[int]:
+def shard_numbers(paths: RunPaths) -> list[int]:
     """Numbers of the shards that are published, in order.
 
     Raises
@@ -99,7 +99,8 @@ def check_shard(path: Place, expected: int, fingerprint: str, deep: bool = False
     """
     try:
         with reading(path) as file:
-            problem = shard_problem(file, summarize(file), expected, fingerprint)
+            summary = summarize(file)
+            problem = shard_problem(datasets(file), summary, expected, fingerprint)
             if problem is None and deep:
                 problem = _content_problem(file)
     except RunDirectoryError as error:
@@ -172,9 +173,21 @@ def summarize(file: h5py.File) -> ShardSummary:
 
 
 def shard_problem(
-    file: h5py.File, summary: ShardSummary, expected: int, fingerprint: str
+    found: dict[str, h5py.Dataset], summary: ShardSummary, expected: int, fingerprint: str
 ) -> str | None:
-    """Compare a shard file with its summary, and the summary with what it should be."""
+    """Compare the datasets of a shard file with its summary, and that with what it should be."""
+    problem = summary_problem(summary, expected, fingerprint)
+    if problem:
+        return problem
+    for name, dataset in found.items():
+        rows = summary.failed if name.startswith("failure/") else summary.ok
+        if len(dataset) != rows:
+            return f"{name} has {len(dataset)} rows, not {rows}"
+    return None
+
+
+def summary_problem(summary: ShardSummary, expected: int, fingerprint: str) -> str | None:
+    """Compare the summary of a shard file with what it should be."""
     if summary.shard != expected:
         return f"holds shard {summary.shard}, not {expected}"
     if summary.fingerprint != fingerprint:
@@ -182,10 +195,6 @@ def shard_problem(
     if summary.listed != summary.ok + summary.failed:
         counts = f"{summary.ok} done and {summary.failed} failed"
         return f"{summary.listed} samples listed, but {counts}"
-    for name, dataset in datasets(file).items():
-        rows = summary.failed if name.startswith("failure/") else summary.ok
-        if len(dataset) != rows:
-            return f"{name} has {len(dataset)} rows, not {rows}"
     return None
 
 
@@ -266,7 +275,7 @@ def first_rows(paths: RunPaths, columns: Iterable[str], count: int) -> list[tupl
         A shard is missing, damaged or cannot be read.
     """
     rows: list[tuple[Any, ...]] = []
-    for number in published_shards(paths):
+    for number in shard_numbers(paths):
         with reading(paths.shard(number)) as file:
             rows += zip(*(file[name][: count - len(rows)] for name in columns), strict=True)
         if len(rows) >= count:
@@ -300,7 +309,7 @@ def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> list[str]:
         index.attrs[name] for name in ("shards", "samples_ok", "samples_failed")
     ):
         raise RunDirectoryError(f"{place}: its parts do not add up")
-    held = {shard_name(number) for number in published_shards(paths)}
+    held = {shard_name(number) for number in shard_numbers(paths)}
     for name in shards:
         path = paths.place(paths.root / name)
         if Path(name).name not in held:

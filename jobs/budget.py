@@ -11,7 +11,7 @@ from rich.console import Console
 from engine.config import RunConfig
 from engine.errors import DiskFull
 from engine.planning import Plan
-from engine.results import published_shards
+from engine.results import shard_numbers
 from engine.scratch import open_paths
 from engine.writers.schema import FAILURES, DatasetSpec
 
@@ -51,7 +51,7 @@ def require_room(config: RunConfig, specs: tuple[DatasetSpec, ...], plan: Plan) 
     paths = open_paths(config.out)
     if paths.url is not None:  # it does not say how much room there is
         return
-    left = plan.shards - len(published_shards(paths))
+    left = plan.shards - len(shard_numbers(paths))
     sizes = _sizes(specs, plan)
     needed, free = sum(sizes.values()) * left // max(plan.shards, 1), _free(paths.root)
     if config.codec == "none" and needed > free:

@@ -7,15 +7,19 @@ import sys
 import click
 
 from engine.errors import Interrupted, ShardcamError
+from jobs.activations import activations
 from jobs.demo import demo
 from jobs.doctor import doctor
 from jobs.export import export
 from jobs.extract import extract
+from jobs.filters import filters
 from jobs.layers import layers
 from jobs.methods import methods
+from jobs.report import report
 from jobs.retry import retry_failed
 from jobs.status import status
 from jobs.throughput import throughput
+from jobs.train_mnist import train_mnist
 from jobs.verify import verify
 
 
@@ -33,12 +37,16 @@ def cli() -> None:
 for _command in (
     extract,
     export,
+    report,
     status,
     verify,
     retry_failed,
     layers,
+    filters,
+    activations,
     methods,
     throughput,
+    train_mnist,
     doctor,
     demo,
 ):

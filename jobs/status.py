@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime, timezone
 
 import click
@@ -15,10 +16,10 @@ from engine.lock import lock_holder
 from engine.manifest import read_manifest
 from engine.results import (
     ShardSummary,
-    check_shard,
-    published_shards,
     read_failures,
     read_shard_summary,
+    shard_numbers,
+    summary_problem,
 )
 from engine.scratch import open_paths
 from engine.store import fetch
@@ -102,6 +103,10 @@ def _listing(paths: RunPaths) -> str:
 
 def published(paths: RunPaths, shards: int, fingerprint: str) -> list[ShardSummary]:
     """Summaries of the shards that are there, whole and of this run."""
-    held = (number for number in published_shards(paths) if number < shards)
-    good = (i for i in held if check_shard(paths.shard(i), i, fingerprint) is None)
-    return [read_shard_summary(paths.shard(i)) for i in good]
+    good = []
+    for number in shard_numbers(paths):
+        with suppress(RunDirectoryError):
+            summary = read_shard_summary(paths.shard(number))
+            if number < shards and summary_problem(summary, number, fingerprint) is None:
+                good.append(summary)
+    return good

@@ -10,7 +10,7 @@ from engine.errors import RunDirectoryError, storage_error
 from engine.listing import Listing, listing_digest
 from engine.lock import driver_lock
 from engine.manifest import Manifest, read_manifest
-from engine.results import check_index, check_shard, published_shards, read_shard_summary
+from engine.results import check_index, check_shard, read_shard_summary, shard_numbers
 from engine.scratch import open_paths
 from engine.store import fetch, remove
 from engine.types import RunPaths
@@ -57,7 +57,7 @@ def verify(run: str, deep: bool, repair: bool) -> None:
 
 def _delete(paths: RunPaths, numbers: Iterable[int]) -> int:
     """Delete the files of damaged shards; how many there were."""
-    held = set(numbers) & set(published_shards(paths))
+    held = set(numbers) & set(shard_numbers(paths))
     try:
         for number in held:
             remove(paths.shard(number))

@@ -16,17 +16,20 @@ from engine.errors import RunDirectoryError
 from engine.results import (
     ShardSummary,
     datasets,
-    published_shards,
+    read_shard_summary,
     reading,
+    shard_numbers,
     shard_problem,
     summarize,
 )
 from engine.store import put
-from engine.types import RunPaths, shard_name
+from engine.types import Place, RunPaths, shard_name
 from engine.writers.column import hdf5_dtype, parent_group
 from engine.writers.hdf5 import StagedFile
 from engine.writers.schema import FAILURES, DatasetSpec
 from engine.writers.staging import fsync_directory
+
+_Forms = dict[str, tuple[tuple[int, ...], "np.dtype[np.generic]"]]  # shape of a row, type
 
 # What a row of a missing shard shows; no good row has it. Texts are empty.
 _SENTINELS = {"i": -9, "u": 255, "f": np.nan}
@@ -53,20 +56,20 @@ def build_index(paths: RunPaths) -> Path:
     DiskFull
         No space left.
     """
-    numbers = published_shards(paths)
+    numbers = shard_numbers(paths)
     if not numbers:
         raise RunDirectoryError(f"{paths.place(paths.shards)}: no shard in it")
+    first = paths.shard(numbers[0])
+    fingerprint = read_shard_summary(first).fingerprint
+    specs = _read_specs(first)
+    forms = {spec.name: (spec.row_shape, np.dtype(spec.dtype)) for spec in specs}
     parts: list[_Part] = []
-    specs: tuple[DatasetSpec, ...] = ()
-    fingerprint = None
     for number in numbers:
         part, found = _read_part(paths, number, fingerprint)
-        specs = specs or found
-        if found != specs:
+        if found != forms:
             raise RunDirectoryError(
                 f"{paths.shard(number)}: its datasets are unlike those of {shard_name(numbers[0])}"
             )
-        fingerprint = part.summary.fingerprint
         parts.append(part)
     staged = StagedFile(paths, "index")
     with staged.guarded():
@@ -80,23 +83,26 @@ def build_index(paths: RunPaths) -> Path:
     return paths.index
 
 
-def _read_part(
-    paths: RunPaths, number: int, fingerprint: str | None
-) -> tuple[_Part, tuple[DatasetSpec, ...]]:
-    """Look at a shard; the first one says what the fingerprint is."""
-    path = paths.shard(number)
+def _read_specs(path: Place) -> tuple[DatasetSpec, ...]:
     with reading(path) as file:
-        summary = summarize(file)
-        problem = shard_problem(file, summary, number, fingerprint or summary.fingerprint)
-        specs = tuple(
+        return tuple(
             DatasetSpec(
                 name, data.shape[1:], data.dtype.str, data.attrs["axes"], data.attrs["unit"]
             )
             for name, data in datasets(file).items()
         )
+
+
+def _read_part(paths: RunPaths, number: int, fingerprint: str) -> tuple[_Part, _Forms]:
+    """Check one shard, in one pass over its datasets: there may be tens of thousands of shards."""
+    path = paths.shard(number)
+    with reading(path) as file:
+        summary, found = summarize(file), datasets(file)
+        problem = shard_problem(found, summary, number, fingerprint)
+        forms = {name: (data.shape[1:], data.dtype) for name, data in found.items()}
     if problem:
         raise RunDirectoryError(f"{path}: {problem}")
-    return _Part(f"{paths.shards.name}/{shard_name(number)}", summary), specs
+    return _Part(f"{paths.shards.name}/{shard_name(number)}", summary), forms
 
 
 def _map(file: h5py.File, spec: DatasetSpec, parts: list[_Part]) -> None:

@@ -112,5 +112,11 @@ class _OverlayWriter:
 
 def picture_stem(sample: Sample, layer: str, target: int) -> str:
     """File name of a picture of one map: safe on every file system, unique by its index."""
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(sample.key).with_suffix("").as_posix())[-60:]
-    return f"{sample.index:08d}-{stem}-{re.sub(r'[^A-Za-z0-9_.-]+', '.', layer)}-{target}"
+    layer = re.sub(r"[^A-Za-z0-9_.-]+", ".", layer)
+    return f"{picture_name(sample.index, sample.key)}-{layer}-{target}"
+
+
+def picture_name(index: int, key: str) -> str:
+    """How the names of a sample's pictures begin."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(key).with_suffix("").as_posix())[-60:]
+    return f"{index:08d}-{stem}"

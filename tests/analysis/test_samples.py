@@ -32,6 +32,12 @@ def test_a_run_says_what_it_holds(made, run):
     assert run.config["method"] == "gradcam"
 
 
+def test_activations_that_were_not_saved(run):
+    assert run.activation_layers == ()
+    with pytest.raises(ConfigError, match="'last'; layers with some: none; see --save activations"):
+        run.activation("last")
+
+
 def test_the_table_has_every_column(made, run):
     table, rows = run.table, made.rows
     assert list(table) == [
@@ -104,6 +110,24 @@ def test_a_selection_of_a_selection(made, run):
     i = 1
     row = run.keys.index(view.keys[i])
     np.testing.assert_array_equal(view.cam(MAP).on_original(i), run.cam(MAP).on_original(row))
+
+
+TAKEN = ([7, 2, 2, -1], slice(3, 9), 5, np.arange(12) % 2 == 0, [])
+
+
+@pytest.mark.parametrize("rows", TAKEN, ids=str)
+def test_samples_are_taken_by_position(made, run, rows):
+    expected = np.unique(np.arange(12)[rows]) if len(np.atleast_1d(rows)) else np.arange(0)
+    assert run.take(rows).keys == [keys_of(made)[i] for i in expected]
+    in_shards = [count for count in np.histogram(expected, [0, 4, 7, 12])[0] if count]
+    assert [len(part) for part in run.take(rows).shards()] == in_shards
+
+
+def test_samples_are_taken_from_a_selection(run):
+    view = run.select(flags=1)
+    assert view.take([1, 0]).keys == view.keys[:2]
+    with pytest.raises(IndexError, match="12 is out of range: there are 12 samples"):
+        run.take(12)
 
 
 @pytest.mark.parametrize("wrong", ["cat", ["cat"], 1.5, [0.5]])
