@@ -34,7 +34,7 @@ def retry_failed(run: str) -> None:
 
 
 def _retry(paths: RunPaths, config: RunConfig, shards: int) -> None:
-    run = paths.root
+    run = str(paths.home)
     bring_back(paths)
     numbers = [n for n in range(shards) if _can_be_mended(paths, n)]
     console = make_console()
