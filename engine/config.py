@@ -34,7 +34,11 @@ class RunConfig(BaseModel):
         description="efficientnet_lite0, a name of Gluon's zoo (with --params), NAME-symbol.json "
         "or FILE.onnx."
     )
-    out: str = Field(description="Run directory. If it holds the same run, that run is resumed.")
+    out: str = Field(
+        description="Run directory, or a URL: s3://BUCKET/FOLDER, gs:// or another that fsspec can "
+        "write to; credentials come from the environment. If it holds the same run, that run is "
+        "resumed."
+    )
     params: str | None = Field(
         None,
         description="Weights of a zoo model or symbol file: .params, .safetensors or .pth; "

@@ -14,7 +14,6 @@ from pydantic.fields import FieldInfo
 
 from engine.config import RunConfig
 from engine.errors import ConfigError, RunDirectoryError
-from engine.types import RunPaths
 from jobs.config_file import read_config_file
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -121,9 +120,8 @@ def stored_config(run: str | Path, stored: dict[str, Any]) -> RunConfig:
         return RunConfig.model_validate(stored)
     except ValidationError as error:
         option = ".".join(map(str, error.errors()[0]["loc"]))
-        file = RunPaths(Path(run)).run_json
         raise RunDirectoryError(
-            f"{file}: its option {option!r} is not one of this version of shardcam"
+            f"{run}/run.json: its option {option!r} is not one of this version of shardcam"
         ) from None
 
 

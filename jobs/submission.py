@@ -20,7 +20,8 @@ from engine.config import MODEL_FILES, RANDOM_PARAMS, RunConfig
 from engine.errors import ConfigError, SourceError
 from engine.files import is_url, require_url
 from engine.manifest import require_usable
-from engine.types import RunPaths
+from engine.scratch import open_paths
+from engine.store import require_writable_url
 from jobs.explaining import method_of
 from jobs.listing import make_reader
 from jobs.options import as_arguments
@@ -102,6 +103,8 @@ def require_submittable(config: RunConfig, elsewhere: bool) -> None:
     method_of(config)
     for url in filter(is_url, (config.source, config.root or "")):
         require_url(url)
+    if is_url(config.out):
+        require_writable_url(config.out)
     if elsewhere:
         _require_absolute(config)
     else:
@@ -110,7 +113,7 @@ def require_submittable(config: RunConfig, elsewhere: bool) -> None:
 
 def run_path(run: str) -> str:
     """A run directory as jobs know it."""
-    return str(Path(run).absolute())
+    return run if is_url(run) else str(Path(run).absolute())
 
 
 def _require_there(config: RunConfig) -> None:
@@ -123,13 +126,14 @@ def _require_there(config: RunConfig) -> None:
     for option, path in files.items():
         if path is not None and not Path(path).is_file():
             raise ConfigError(f"{option}: no such file: {path}{hint}")
+    if not is_url(config.out):
+        require_usable(open_paths(config.out))
     if is_url(config.source):
         return
     try:
         make_reader(config)
     except SourceError as error:
         raise SourceError(f"{error}{hint if 'no such' in str(error) else ''}") from None
-    require_usable(RunPaths(Path(config.out)))
 
 
 def _require_absolute(config: RunConfig) -> None:

@@ -36,6 +36,7 @@ from engine.listing import (
     facts_checksum,
     identity,
 )
+from engine.store import fetch, put
 from engine.types import NO_LABEL, RunPaths, Sample
 from engine.writers.staging import fsync_directory, listing_staging_path
 
@@ -65,7 +66,7 @@ def run_listing(
     RunDirectoryError, DiskFull
         The saved listing is damaged, or the new one cannot be written.
     """
-    if paths.listing.exists():
+    if fetch(paths, paths.listing):
         saved = Listing(paths.listing)
         if saved.facts.origin == origin:
             yield saved
@@ -80,6 +81,7 @@ def run_listing(
             with _storage(paths.root):
                 listing.publish(paths.listing)
                 fsync_directory(paths.root)
+            put(paths, paths.listing)
         except BaseException:
             if listing is not None:
                 listing.close()

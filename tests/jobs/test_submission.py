@@ -103,6 +103,7 @@ def test_an_id_is_made_of_the_run_and_used_once():
         ({"precision": "fp16"}, "--precision fp16 needs a GPU"),
         ({"out": "photos"}, "photos: not empty and not a run directory"),
         ({"source": "https://user:pass@host/x.tar"}, "URL with credentials in it"),
+        ({"out": "s3://user:pass@bucket/run"}, "credentials"),
         ({"root": "s3://bucket/x?token=1"}, "URL with credentials in it"),
     ],
 )
