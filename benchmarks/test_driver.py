@@ -1,0 +1,67 @@
+"""What a shard costs the driver: shards that hold nothing, through two workers.
+
+CPU seconds are of the driver's process with all of Ray's threads in it, so they are worth
+something on a busy machine too; shards per second are of this machine, which also runs the
+workers and Ray. The memory is the driver's resident set, after each tenth of the shards.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+from engine.clock import Clock
+from engine.driver import Tally, logged
+from engine.events import read_events
+from engine.types import RunPaths, Sample, Shard, ShardReport
+from engine.workers.ray import RayExecutor
+from engine.workers.ray_cluster import RayOptions
+
+SHARDS = 20_000
+SIZE = 512  # samples of a shard: its descriptor travels, its images do not exist
+MOST_GROWTH_MB = 10  # from the second tenth to the last
+
+
+def nothing() -> partial[ShardReport]:
+    return partial(run)
+
+
+def run(shard: Shard, clock: Clock) -> ShardReport:
+    stages = dict.fromkeys(("read", "decode", "forward", "map", "write"), 0.001)
+    return ShardReport(shard.index, len(shard.samples), len(shard.samples), 0, True, stages)
+
+
+def made_up(index: int) -> Shard:
+    start = index * SIZE
+    keys = (f"train/class-{i % 1000:05d}/image-{i:012d}.JPEG" for i in range(start, start + SIZE))
+    samples = (Sample(key, i, 0, f"/data/{key}", 1) for i, key in enumerate(keys, start))
+    return Shard(index, tuple(samples))
+
+
+def resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def test_empty_shards(tmp_path: Path) -> None:
+    executor = RayExecutor(nothing, RayOptions(2, 1, 0, None))
+    tally, memory = Tally(), []
+    with logged(RunPaths(tmp_path), 0, range(SHARDS), SHARDS * SIZE, lambda *_, **__: None) as heard:
+        for report in executor.run(map(made_up, range(SHARDS)), heard):
+            tally.add(report)
+            if tally.shards == 1:  # the workers are there
+                start, cpu = time.perf_counter(), time.process_time()
+            if tally.shards % (SHARDS // 10) == 0:
+                memory.append(resident_mb())
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    assert tally.shards == SHARDS
+    events = sum(1 for _ in read_events(RunPaths(tmp_path)))
+    print(
+        f"\n{SHARDS} empty shards of {SIZE} samples: {SHARDS / seconds:.0f} shards/s, "
+        f"{cpu / SHARDS * 1e6:.0f} us of the driver's CPU each; {events} events, "
+        f"{RunPaths(tmp_path).events.stat().st_size / SHARDS:.0f} bytes of log a shard"
+    )
+    print("resident set, MB:", *(f"{value:.0f}" for value in memory))
+    assert memory[-1] - memory[1] < MOST_GROWTH_MB
