@@ -55,7 +55,7 @@ def test_shard(
 
     def whole() -> None:
         published.unlink(missing_ok=True)
-        assert run_shard(shard, Clock(), parts).ok == COUNT
+        assert run_shard(shard, Clock(), parts=parts).ok == COUNT
 
     images = np.zeros((config.batch_size, 3, 224, 224), np.float32)
 

@@ -26,6 +26,7 @@ from engine.results import (
     read_shard_summary,
 )
 from engine.types import Failure, RunPaths, ShardReport
+from engine.verdict import verdict
 from engine.writers.again import bring_back
 from engine.writers.index import build_index
 from engine.writers.staging import clean_staging
@@ -57,7 +58,7 @@ class RunReport:
     seconds: float  # wall clock of this command's shards
     images_per_second: float
     stage_seconds: dict[str, float]  # summed over this command's workers
-    bottleneck: str | None
+    verdict: str | None  # what holds it up, from the clocks of the stages
 
 
 def missing_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> list[int]:
@@ -169,6 +170,7 @@ def _close(plan: Plan, paths: RunPaths, reports: list[ShardReport], seconds: flo
     stages: Counter[str] = Counter()
     for report in reports:
         stages.update(report.seconds)
+    judged = verdict(stages)
     done_now = sum(report.listed for report in reports)
     return RunReport(
         fingerprint=summaries[0].fingerprint,
@@ -181,7 +183,7 @@ def _close(plan: Plan, paths: RunPaths, reports: list[ShardReport], seconds: flo
         seconds=seconds,
         images_per_second=done_now / seconds if reports else 0.0,
         stage_seconds=dict(stages),
-        bottleneck=max(stages, key=lambda stage: stages[stage]) if stages else None,
+        verdict=str(judged) if judged else None,
     )
 
 

@@ -9,7 +9,7 @@
 | worker_recycled | worker, shards |
 | shard_started | shard, worker, images, trial |
 | progress | worker, shard, stage, images (told, not logged) |
-| shard_done | shard, worker, images, failed, published, seconds of each stage |
+| shard_done | shard, worker, images, failed, published, took (seconds), seconds of each stage |
 | search | shard, images, reason: which of its images end their workers? |
 | given_up | sample, key, reason |
 | run_ended | outcome |
@@ -20,7 +20,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +79,53 @@ def _ends_a_line(path: Path) -> bool:
     with path.open("rb") as stream:
         stream.seek(-1, os.SEEK_END)
         return stream.read(1) == b"\n"
+
+
+@dataclass
+class Activity:
+    """What the event log of a run comes to: all of it, and the workers of its last command."""
+
+    commands: int = 0
+    outcome: str | None = None  # of the last command; None while it runs, or if it was killed
+    last: float = 0.0  # seconds since 1970
+    workers: dict[str, dict[str, Any]] = field(default_factory=dict)  # facts by name
+    lost: int = 0  # workers, in all commands
+    stage_seconds: Counter[str] = field(default_factory=Counter)
+    images_per_second: float | None = None  # over the last shards
+    _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=200))
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Take one event more."""
+        kind, worker = event["kind"], str(event.get("worker"))
+        self.last = float(event["time"])
+        if kind == "run_started":
+            self.commands += 1
+            self.outcome = None
+            self.workers.clear()
+            self._recent.clear()
+        elif kind == "worker_started":
+            self.workers[worker] = event
+        elif kind in ("worker_lost", "worker_recycled"):
+            self.workers.pop(worker, None)
+            self.lost += kind == "worker_lost"
+        elif kind == "shard_done":
+            self.stage_seconds.update(event.get("seconds", {}))
+            self._recent.append((self.last, int(event.get("images", 0))))
+            self._measure()
+        elif kind == "run_ended":
+            self.outcome = str(event.get("outcome"))
+
+    def _measure(self) -> None:
+        """From the end of the first of the last shards to the end of the last."""
+        seconds = self._recent[-1][0] - self._recent[0][0]
+        if seconds > 0:
+            images = sum(count for _, count in self._recent) - self._recent[0][1]
+            self.images_per_second = images / seconds
+
+
+def summarize(events: Iterable[dict[str, Any]]) -> Activity:
+    """Read a log from its beginning."""
+    activity = Activity()
+    for event in events:
+        activity.hear(event)
+    return activity

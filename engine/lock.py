@@ -41,13 +41,47 @@ def driver_lock(paths: RunPaths) -> Iterator[None]:
         os.close(handle)
 
 
+def lock_holder(paths: RunPaths) -> str | None:
+    """Who works on a run at this moment; None if nobody does."""
+    try:
+        handle = os.open(paths.lock, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(handle)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return None
+
+
+def require_no_driver(paths: RunPaths) -> None:
+    """Refuse early, before anything is loaded, what :func:`driver_lock` would refuse later.
+
+    Raises
+    ------
+    RunDirectoryError
+        Another process works on the run.
+    """
+    holder = lock_holder(paths)
+    if holder:
+        raise _refusal(paths, holder)
+
+
+def _refusal(paths: RunPaths, holder: str) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{paths.root}: {holder} is working on it; wait for it, or stop it first"
+    )
+
+
 def _acquire(handle: int, paths: RunPaths) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise RunDirectoryError(
-            f"{paths.root}: {_holder(handle)} is working on it; wait for it, or stop it first"
-        ) from None
+        raise _refusal(paths, _holder(handle)) from None
     except OSError as error:
         if error.errno in _NO_LOCKS:
             return

@@ -5,16 +5,16 @@ Every executor runs :func:`run_shard`, and there is no other path through the en
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.clock import Clock
+from engine.feeding import Batch
 from engine.heatmaps import heatmaps
-from engine.imaging import UndecodableImage, luminance, view_of
-from engine.protocols import ForwardPass, Method, Network, Reader, Sink
+from engine.protocols import ForwardPass, Method, Network, Sink
 from engine.smoothing import plain_maps, smoothed_maps
 from engine.targets import Targets, softmax, top_classes
 from engine.types import (
@@ -23,51 +23,55 @@ from engine.types import (
     TOO_LARGE,
     TOP,
     U1,
-    Failure,
     LayerMaps,
     Preprocessing,
     ResultBatch,
-    Sample,
     Shard,
     ShardReport,
-    View,
 )
-from kernels import NON_FINITE, planar, scale_maps
+from kernels import NON_FINITE, scale_maps
 
 
 @dataclass(frozen=True)
 class Parts:
     """Everything a worker needs to turn shards into results."""
 
-    reader: Reader
+    batches: Callable[[Shard, Shard | None], Iterator[Batch]]  # see engine.feeding.ReadAhead
     network: Network
     method: Method
     targets: Targets
     sink: Sink
     preprocessing: Preprocessing
-    batch_size: int
-    max_pixels: int
     save: frozenset[str]
     read: tuple[str, ...]  # layers whose activations are saved
     half: bool  # in half precision
-    fast_decode: bool = False  # decode JPEG files no larger than needed
     smooth: bool = False  # average the maps over changed copies of the images
     fuse: str = "mean"  # how the maps of several layers become one heatmap
 
 
-def run_shard(shard: Shard, clock: Clock, parts: Parts) -> ShardReport:
-    """Turn one shard into one published result; nothing is published if this raises."""
+def run_shard(
+    shard: Shard, clock: Clock, hint: Shard | None = None, *, parts: Parts
+) -> ShardReport:
+    """Turn one shard into one published result; nothing is published if this raises.
+
+    Reading and decoding run ahead in a thread (:mod:`engine.feeding`), and go on with `hint`,
+    the shard that is asked for next. The stage `wait` is what they keep the network waiting.
+    """
     failures = list(shard.lost)
-    lost = {failure.sample for failure in failures}
     writer = parts.sink.open(shard)
     try:
-        for samples in _batches(shard.samples, parts.batch_size):
-            wanted = [sample for sample in samples if sample.index not in lost]
-            results = _run_batch(wanted, clock, parts, failures)
-            if results is not None:
+        batches = parts.batches(shard, hint)
+        while (batch := _next(batches, clock)) is not None:
+            failures += batch.failures
+            if batch.samples:
+                with clock("forward"):
+                    forward = parts.network.forward(batch.images)
+                    logits = forward.logits
+                with clock("map"):
+                    results = explain(batch, logits, forward, parts)
                 with clock("write"):
                     writer.write(results)
-            clock.batch_done(len(samples))
+            clock.batch_done(batch.listed)
         with clock("write"):
             published = not shard.trial and writer.commit(failures)
     except BaseException:
@@ -79,88 +83,18 @@ def run_shard(shard: Shard, clock: Clock, parts: Parts) -> ShardReport:
     return ShardReport(shard.index, listed, listed - failed, failed, published, clock.seconds)
 
 
-def _run_batch(
-    samples: Sequence[Sample], clock: Clock, parts: Parts, failures: list[Failure]
-) -> ResultBatch | None:
-    """From samples to results; None if there is no picture among them."""
-    with clock("read"):
-        files = _read(_with_target(samples, parts.targets, failures), parts.reader, failures)
-    with clock("decode"):
-        pictures = _decode(files, parts, failures)
-    if not pictures:
-        return None
-    with clock("forward"):
-        images = network_input([v for _, v in pictures], parts.preprocessing)
-        forward = parts.network.forward(images)
-        logits = forward.logits
-    with clock("map"):
-        return _explain(pictures, logits, forward, parts)
+def _next(batches: Iterator[Batch], clock: Clock) -> Batch | None:
+    with clock("wait"):
+        batch = next(batches, None)
+    if batch is not None:
+        for stage, seconds in batch.seconds.items():
+            clock.add(stage, seconds)
+    return batch
 
 
-def _batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]
-
-
-def _with_target(
-    samples: Sequence[Sample], targets: Targets, failures: list[Failure]
-) -> Iterator[Sample]:
-    """The samples that have a class to explain."""
-    for sample in samples:
-        reason = targets.refusal(sample)
-        if reason is None:
-            yield sample
-        else:
-            failures.append(Failure(sample.key, sample.index, "target", "no target", reason))
-
-
-def _read(
-    samples: Iterator[Sample], reader: Reader, failures: list[Failure]
-) -> list[tuple[Sample, bytes | U1]]:
-    files = []
-    for sample in samples:
-        try:
-            files.append((sample, reader.read(sample)))
-        except OSError as error:
-            message = error.strerror or str(error)
-            failures.append(Failure(sample.key, sample.index, "read", "unreadable", message))
-    return files
-
-
-def _decode(
-    files: list[tuple[Sample, bytes | U1]], parts: Parts, failures: list[Failure]
-) -> list[tuple[Sample, View]]:
-    pictures = []
-    for sample, data in files:
-        try:
-            seen = view_of(
-                data, sample.box, parts.preprocessing, parts.max_pixels, parts.fast_decode
-            )
-            pictures.append((sample, seen))
-        except UndecodableImage as error:
-            failures.append(Failure(sample.key, sample.index, "decode", error.reason, str(error)))
-    return pictures
-
-
-def network_input(views: Sequence[View], preprocessing: Preprocessing) -> F4:
-    """Views (H,W,3) u1 -> (N,channels,H,W) f4, normalised; one channel is the luminance."""
-    mean = np.array(preprocessing.mean, np.float32)
-    std = np.array(preprocessing.std, np.float32)
-    images = np.empty((len(views), *preprocessing.input_shape), np.float32)
-    for image, seen in zip(images, views, strict=True):
-        if len(mean) == 1:
-            image[0] = (luminance(seen.pixels) - mean) / std
-        else:
-            planar(seen.pixels, mean, std, image)
-    return images
-
-
-def _explain(
-    pictures: list[tuple[Sample, View]], logits: F4, forward: ForwardPass, parts: Parts
-) -> ResultBatch:
-    """Everything that is asked for about one batch."""
-    samples = tuple(sample for sample, _ in pictures)
-    views = tuple(seen for _, seen in pictures)
+def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> ResultBatch:
+    """Everything that is asked for about one batch: its maps, and what else is saved."""
+    samples, views = batch.samples, batch.views
     target = parts.targets.choose(logits, samples)
     probability = softmax(logits)
     top = top_classes(logits, min(TOP, logits.shape[1]))

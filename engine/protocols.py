@@ -213,8 +213,11 @@ class Sink(Protocol):
 class ShardRunner(Protocol):
     """A worker's whole job: one shard in, one small report out."""
 
-    def __call__(self, shard: Shard, clock: Clock) -> ShardReport:
-        """Read, decode, run, map, write and publish the shard; `clock` shows how far it is."""
+    def __call__(self, shard: Shard, clock: Clock, hint: Shard | None = None) -> ShardReport:
+        """Read, decode, run, map, write and publish the shard; `clock` shows how far it is.
+
+        `hint` is the shard that probably comes next.
+        """
         ...
 
 

@@ -161,7 +161,7 @@ def views_of_source(
 
 def _batches(views: list[View], definition: NetworkDefinition) -> list[F4]:
     """Batches of one shape; the last is filled up with its last image."""
-    from engine.pipeline import network_input
+    from engine.feeding import network_input
 
     filled = [*views, *([views[-1]] * (-len(views) % BATCH))]
     return [

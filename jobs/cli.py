@@ -15,6 +15,7 @@ from jobs.layers import layers
 from jobs.methods import methods
 from jobs.retry import retry_failed
 from jobs.status import status
+from jobs.throughput import throughput
 from jobs.verify import verify
 
 
@@ -29,7 +30,18 @@ def cli() -> None:
     """
 
 
-for _command in (extract, export, status, verify, retry_failed, layers, methods, doctor, demo):
+for _command in (
+    extract,
+    export,
+    status,
+    verify,
+    retry_failed,
+    layers,
+    methods,
+    throughput,
+    doctor,
+    demo,
+):
     cli.add_command(_command)
 
 

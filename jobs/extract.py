@@ -16,7 +16,7 @@ from engine.config import RunConfig
 from engine.driver import RunReport, execute
 from engine.errors import Interrupted, RunDirectoryError, TooManyFailures
 from engine.listing import Listing
-from engine.lock import driver_lock
+from engine.lock import driver_lock, require_no_driver
 from engine.results import open_run
 from engine.types import RunPaths
 from engine.workers.threads import limit_threads
@@ -57,6 +57,8 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    if not again:
+        require_no_driver(RunPaths(Path(config.out)))
     limit_threads(driver_threads(config))
     with ProgressDisplay(console) as display:
         prepared = prepare(config, display.listing)
@@ -113,6 +115,8 @@ def print_report(report: RunReport, paths: RunPaths, console: Console) -> None:
         table.add_row("speed", f"{report.images_per_second:.1f} images/s with start-up")
         stages = sorted(report.stage_seconds.items(), key=lambda item: -item[1])
         table.add_row("stages", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages))
+    if report.verdict:
+        table.add_row("verdict", report.verdict)
     table.add_row("written", f"{paths.index} (all rows), {paths.report}")
     if paths.overlays.is_dir():
         table.add_row("pictures", str(paths.overlays))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,12 +28,24 @@ _COMMA = {  # given as one word, A,B,C
 
 def run_options(command: F) -> F:
     """Give a command the argument SOURCE and one option for each other field."""
-    for name, info in reversed(RunConfig.model_fields.items()):
-        if name == "source":
-            command = click.argument("source")(command)
-        else:
-            command = _option(name, info)(command)
-    return command
+    decorate: Callable[[F], F] = run_options_but({})
+    return decorate(command)
+
+
+def run_options_but(other: Mapping[str, Callable[..., Any]]) -> Callable[[F], F]:
+    """The same, with decorators of the caller's for some names."""
+
+    def decorate(command: F) -> F:
+        for name, info in reversed(RunConfig.model_fields.items()):
+            if name in other:
+                command = other[name](command)
+            elif name == "source":
+                command = click.argument("source")(command)
+            else:
+                command = _option(name, info)(command)
+        return command
+
+    return decorate
 
 
 def make_config(values: dict[str, Any]) -> RunConfig:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import datetime, timezone
 from pathlib import Path
 
 import click
 from rich.table import Table
 
 from engine.errors import RunDirectoryError
+from engine.events import Activity, read_events, summarize
 from engine.listing import Listing
+from engine.lock import lock_holder
 from engine.manifest import read_manifest
-from engine.results import ShardSummary, check_shard, read_shard_summary
+from engine.results import ShardSummary, check_shard, read_failures, read_shard_summary
 from engine.types import RunPaths
+from engine.verdict import verdict
 from jobs.terminal import make_console
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def status(run: Path) -> None:
-    """Show how far RUN is: shards and images done, failed and to do."""
+    """Show how far RUN is, while it runs or after, from its files alone.
+
+    Shards and images done, failed and to do; speed, workers and the time of each stage.
+    """
     paths = RunPaths(run)
     manifest = read_manifest(paths)
     done = published(paths, manifest.plan["shards"], manifest.fingerprint)
@@ -32,10 +40,47 @@ def status(run: Path) -> None:
     table.add_row("shards", f"{len(done)} of {manifest.plan['shards']} done")
     table.add_row("images", f"{listed} of {manifest.plan['samples']} done, {failed} of them failed")
     table.add_row("bytes", f"{sum(s.bytes for s in done):,}")
-    complete = len(done) == manifest.plan["shards"]
-    state = "complete" if complete else "incomplete; the same extract command resumes it"
-    table.add_row("state", state)
-    make_console().print(table)
+    if failed:
+        table.add_row("failures", _failures(paths, done))
+    _add_activity(table, summarize(read_events(paths)))
+    table.add_row("state", _state(paths, len(done) == manifest.plan["shards"]))
+    make_console().print(table, soft_wrap=True)
+
+
+def _add_activity(table: Table, activity: Activity) -> None:
+    """What the event log knows."""
+    if activity.images_per_second is not None:
+        table.add_row("speed", f"{activity.images_per_second:.1f} images/s over the last shards")
+    stages = activity.stage_seconds.most_common()
+    if stages:
+        table.add_row("stages", ", ".join(f"{name} {value:.1f} s" for name, value in stages))
+    judged = verdict(activity.stage_seconds)
+    if judged:
+        table.add_row("verdict", str(judged))
+    if activity.workers:
+        hosts = Counter(facts["host"] for facts in activity.workers.values())
+        named = ", ".join(f"{count} on {host}" for host, count in sorted(hosts.items()))
+        table.add_row("workers", f"{named}; {activity.lost} lost so far")
+    if activity.last:
+        heard = datetime.fromtimestamp(activity.last, timezone.utc)
+        ended = f", the last command ended: {activity.outcome}" if activity.outcome else ""
+        table.add_row("last event", f"{heard:%Y-%m-%d %H:%M:%S} UTC{ended}")
+
+
+def _failures(paths: RunPaths, done: list[ShardSummary]) -> str:
+    """By reason, the most frequent first."""
+    reasons: Counter[str] = Counter()
+    for summary in done:
+        if summary.failed:
+            reasons.update(failure.error for failure in read_failures(paths.shard(summary.shard)))
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+
+
+def _state(paths: RunPaths, complete: bool) -> str:
+    holder = lock_holder(paths)
+    if holder:
+        return f"running: {holder}"
+    return "complete" if complete else "incomplete; the same extract command resumes it"
 
 
 def _listing(paths: RunPaths) -> str:

@@ -40,7 +40,9 @@ from jobs.manifest import make_manifest
 from jobs.system import ready_libraries
 
 if TYPE_CHECKING:
+    from engine.feeding import Feed
     from engine.models.definition import NetworkDefinition
+    from engine.pipeline import Parts
 
 
 @dataclass(frozen=True)
@@ -184,11 +186,21 @@ def driver_threads(config: RunConfig) -> int:
 
 def build_runner(order: WorkerOrder) -> ShardRunner:
     """Load the model and make the function that turns one shard into one report."""
+    from engine.feeding import ReadAhead
+    from engine.pipeline import run_shard
+
+    feed, parts = build_parts(order)
+    return partial(run_shard, parts=replace(parts, batches=ReadAhead(feed.batches)))
+
+
+def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
+    """Load the model: what makes batches of a shard, and what makes results of batches."""
     ready_libraries()
+    from engine.feeding import Feed
     from engine.models.cuda import require_gpu
     from engine.models.layers import class_count
     from engine.models.mxnet_network import MxnetNetwork
-    from engine.pipeline import Parts, run_shard
+    from engine.pipeline import Parts
     from engine.targets import parse_targets
     from kernels import warm_up
 
@@ -210,23 +222,28 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
         _only_read(order.layers, order.read),
     )
     targets = parse_targets(config.target, class_count(definition))
+    feed = Feed(
+        make_reader(config),
+        targets,
+        definition.preprocessing,
+        config.batch_size,
+        config.max_pixels,
+        config.fast_decode,
+    )
     parts = Parts(
-        reader=make_reader(config),
+        batches=lambda shard, _: feed.batches(shard),
         network=network,
         method=bound_method(config),
         targets=targets,
         sink=_sink(order),
         preprocessing=definition.preprocessing,
-        batch_size=config.batch_size,
-        max_pixels=config.max_pixels,
         save=frozenset(config.save),
         read=tuple(info.name for info in order.read),
-        fast_decode=config.fast_decode,
         half=config.activation_dtype == "f2",
         smooth="aug" in config.smooth,
         fuse=fuse_of(config),
     )
-    return partial(run_shard, parts=parts)
+    return feed, parts
 
 
 def _only_read(layers: tuple[str, ...], read: tuple[LayerInfo, ...]) -> tuple[str, ...]:

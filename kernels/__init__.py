@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels._jit import cache_directory
+from kernels.checksum import fletcher32
 from kernels.colormap import JET
 from kernels.heatmap import heatmap_u8, normalize, upsample
 from kernels.overlay import overlay
@@ -23,6 +24,7 @@ __all__ = [
     "JET",
     "NON_FINITE",
     "cache_directory",
+    "fletcher32",
     "heatmap_u8",
     "normalize",
     "overlay",
@@ -51,5 +53,6 @@ def warm_up() -> None:
     upsample(maps[0], (1, 1))
     heatmap_u8(maps[0], (1, 1))
     overlay(maps[0, 0], image, JET, peak_normalize=True)
+    fletcher32(image.reshape(-1))
     planar(image, ones, ones, out=np.empty((3, 1, 1), np.float32))
     resize_planar(image, (0, 0, 1, 1), ones, ones, out=np.empty((3, 2, 2), np.float32))

@@ -131,3 +131,11 @@ def _hat_weights(source: int, target: int) -> NDArray[np.float64]:
     position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
     weights: NDArray[np.float64] = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(source)))
     return weights
+
+
+def fletcher32(data: U1) -> int:
+    """(B) -> one number of 32 bits, uint8, C order."""
+    words = np.append(data, np.zeros(len(data) % 2, np.uint8)).view(">u2").astype(np.uint64)
+    sums = int(words.sum()), int(np.cumsum(words).sum())
+    first, second = (0 if total == 0 else total % 65535 or 65535 for total in sums)
+    return second << 16 | first

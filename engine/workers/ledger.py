@@ -40,6 +40,7 @@ class Ledger:
         self._deaths: Counter[int] = Counter()  # by shard
         self._alone: Counter[int] = Counter()  # by sample tried alone
         self._losses: Counter[int] = Counter()  # by shard
+        self._unclear: set[int] = set()  # shards that were read ahead when a worker was lost
         self._searches: dict[int, _Search] = {}
         self._fruitless: set[int] = set()
         self._heard = heard
@@ -47,6 +48,20 @@ class Ledger:
     def take(self) -> Shard | None:
         """The next shard to run, or part of one to try; None if there is none now."""
         return self._again.popleft() if self._again else next(self._fresh, None)
+
+    def take_ahead(self, task: Shard) -> Shard | None:
+        """A shard that the worker of `task` may read ahead; it is taken.
+
+        Never together with one that was run before: whose death it was should be known.
+        """
+        index = task.index
+        fresh = not (task.trial or self._deaths[index] or index in self._unclear)
+        return None if self._again or not fresh else next(self._fresh, None)
+
+    def put_back(self, task: Shard) -> None:
+        """Taken ahead, and not run; its reader may have died of it, so it is run alone."""
+        self._unclear.add(task.index)
+        self._again.append(task)
 
     def done(self, task: Shard, report: ShardReport) -> ShardReport | None:
         """A worker survived it: the report, if this was no trial."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -33,6 +34,7 @@ class LocalExecutor:
         while (shard := ledger.take()) is not None:
             clock = Clock(partial(_progress, heard, shard))
             heard("shard_started", **start_facts(NAME, shard))
+            begun = time.perf_counter()
             try:
                 report = ledger.done(shard, runner(shard, clock))
             except ShardcamError:
@@ -41,7 +43,7 @@ class LocalExecutor:
                 ledger.died(shard, describe(error), error)
                 continue
             if report is not None:
-                heard("shard_done", **done_facts(NAME, report))
+                heard("shard_done", **done_facts(NAME, report, time.perf_counter() - begun))
                 yield report
 
 
@@ -60,7 +62,7 @@ def start_facts(worker: str, shard: Shard) -> dict[str, object]:
     }
 
 
-def done_facts(worker: str, report: ShardReport) -> dict[str, object]:
+def done_facts(worker: str, report: ShardReport, took: float) -> dict[str, object]:
     """Of the event `shard_done`."""
     return {
         "shard": report.shard,
@@ -68,6 +70,7 @@ def done_facts(worker: str, report: ShardReport) -> dict[str, object]:
         "images": report.listed,
         "failed": report.failed,
         "published": report.published,
+        "took": round(took, 4),
         "seconds": {stage: round(value, 4) for stage, value in report.seconds.items()},
     }
 

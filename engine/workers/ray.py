@@ -44,6 +44,7 @@ class _Held:
     name: str
     begun: float  # when it was asked for, or got its shard
     task: Shard | None = None
+    ahead: Shard | None = None  # what it reads meanwhile
     node: str | None = None  # known once it answers
     shards: int = 0  # done
     pulse: Any = None  # the question that waits for its answer
@@ -177,23 +178,41 @@ class _Crew:
             held.shards += 1
             report = self._ledger.done(held.task, outcome)
             if report is not None:
-                self._heard("shard_done", **done_facts(held.name, report))
+                self._heard(
+                    "shard_done", **done_facts(held.name, report, time.monotonic() - held.begun)
+                )
         self._hand_out(held)
         if report is not None:
             yield report
 
     def _hand_out(self, held: _Held) -> None:
         if held.shards >= self._options.recycle:
+            if held.ahead is not None:
+                self._ledger.put_back(held.ahead)
             self._heard("worker_recycled", worker=held.name, shards=held.shards)
             self._end(held)
             return
-        shard = self._queue.pop(0) if self._queue else self._ledger.take()
+        shard = self._next_for(held)
         if shard is None:
             self._end(held)
             return
         held.task, held.begun, held.seen = shard, time.monotonic(), None
+        held.ahead = self._ledger.take_ahead(shard)
         self._heard("shard_started", **start_facts(held.name, shard))
-        self._held[held.actor.run.remote(shard)] = held
+        self._held[held.actor.run.remote(shard, held.ahead)] = held
+
+    def _next_for(self, held: _Held) -> Shard | None:
+        """What it has read ahead, or what waits, or what another one has only read ahead."""
+        if held.ahead is not None:
+            return held.ahead
+        shard = self._queue.pop(0) if self._queue else self._ledger.take()
+        if shard is not None:
+            return shard
+        other = next((other for other in self._held.values() if other.ahead is not None), None)
+        if other is None:
+            return None
+        shard, other.ahead = other.ahead, None
+        return shard
 
     def _gone(
         self, held: _Held, why: str, error: Exception | None = None, with_node: bool = False
@@ -201,6 +220,8 @@ class _Crew:
         """A worker is no more. Its shard goes to another one, but not for ever."""
         shard = None if held.task is None else held.task.index
         self._heard("worker_lost", worker=held.name, reason=why, shard=shard, node_lost=with_node)
+        if held.ahead is not None:
+            self._ledger.put_back(held.ahead)
         if held.task is None:
             self._failed_starts += not with_node
             if self._failed_starts >= START_FAILURES:
@@ -268,10 +289,10 @@ class _Worker:
             "cores": list(cores),
         }
 
-    def run(self, shard: Shard) -> ShardReport:
-        """Turn one shard into one small report."""
+    def run(self, shard: Shard, ahead: Shard | None) -> ShardReport:
+        """Turn one shard into one small report, and read the next one meanwhile."""
         self._clock = Clock()
-        return self._runner(shard, self._clock)
+        return self._runner(shard, self._clock, ahead)
 
     @ray.method(concurrency_group="pulse")
     def pulse(self) -> tuple[str, int]:

@@ -10,16 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import h5py
-import numpy as np
-import numpy.typing as npt
 
 from engine.errors import AccountingError, RunDirectoryError, storage_error
 from engine.results import check_shard
 from engine.types import Failure, ResultBatch, RunPaths, Shard
-from engine.writers.codec import filters
+from engine.writers.codec import Codec
+from engine.writers.codec import codec as codec_of
+from engine.writers.column import Column
 from engine.writers.schema import (
     FAILURES,
     SCHEMA_VERSION,
@@ -34,7 +33,7 @@ from engine.writers.staging import (
     staging_path,
 )
 
-_CHUNK_BYTES = 256 * 1024
+_WRITEBACK_BYTES = 8 << 20
 _FORMAT = ("v108", "v114")  # "latest" would write files that HDF5 1.14 cannot read
 
 
@@ -50,7 +49,7 @@ class Hdf5Sink:
     fingerprint
         Of the run; stored in every file.
     codec
-        See :func:`engine.writers.codec.filters`.
+        See :func:`engine.writers.codec.codec`.
 
     Raises
     ------
@@ -68,7 +67,7 @@ class Hdf5Sink:
         self._paths = paths
         self._specs = specs
         self._fingerprint = fingerprint
-        self._filters = filters(codec)
+        self._codec = codec_of(codec)
 
     def open(self, shard: Shard) -> Hdf5ShardWriter:
         """Begin a shard.
@@ -78,7 +77,7 @@ class Hdf5Sink:
         DiskFull, RunDirectoryError
             No space, or no permission to write.
         """
-        return Hdf5ShardWriter(self._paths, self._specs, self._fingerprint, self._filters, shard)
+        return Hdf5ShardWriter(self._paths, self._specs, self._fingerprint, self._codec, shard)
 
 
 class Hdf5ShardWriter:
@@ -89,16 +88,16 @@ class Hdf5ShardWriter:
         paths: RunPaths,
         specs: tuple[DatasetSpec, ...],
         fingerprint: str,
-        dataset_filters: dict[str, Any],
+        codec: Codec,
         shard: Shard,
     ) -> None:
         self._paths, self._specs, self._shard = paths, specs, shard
-        self._fingerprint = fingerprint
+        self._fingerprint, self._codec = fingerprint, codec
         self._awaited = {sample.index for sample in shard.samples}
         self._staged = StagedFile(paths, shard.name)
         with self._staged.guarded():
             self._columns = {
-                spec.name: _Column(self._staged.file, spec, len(shard.samples), dataset_filters)
+                spec.name: Column(self._staged.file, spec, len(shard.samples), codec)
                 for spec in specs
                 if not spec.name.startswith(FAILURES)
             }
@@ -120,6 +119,7 @@ class Hdf5ShardWriter:
                 if name not in rows:
                     raise ValueError(f"the batch has no {name}")
                 column.append(rows[name], len(batch.samples))
+        self._staged.begin_writeback()
 
     def commit(self, failures: Iterable[Failure]) -> bool:
         """Publish the shard; False if it was published by somebody else already.
@@ -167,7 +167,7 @@ class Hdf5ShardWriter:
         rows = failure_columns(failed)
         for spec in self._specs:
             if spec.name.startswith(FAILURES):
-                column = _Column(self._staged.file, spec, len(failed), filters("gzip"))
+                column = Column(self._staged.file, spec, len(failed), codec_of("gzip"))
                 column.append(rows[spec.name], len(failed))
                 column.finish()
         listed = len(self._shard.samples)
@@ -181,78 +181,12 @@ class Hdf5ShardWriter:
         attributes["complete"] = True
 
 
-class _Column:
-    """A dataset that is filled chunk by chunk, so that each is compressed and written once.
-
-    Rows written one at a time cost 60 us each, for every dataset.
-    """
-
-    def __init__(
-        self, file: h5py.File, spec: DatasetSpec, rows: int, dataset_filters: dict[str, Any]
-    ) -> None:
-        dtype = hdf5_dtype(np.dtype(spec.dtype))
-        row_bytes = dtype.itemsize * int(np.prod(spec.row_shape))
-        chunk = (max(1, min(rows, _CHUNK_BYTES // row_bytes)), *spec.row_shape)
-        self._dataset = parent_group(file, spec.name).create_dataset(
-            spec.name.rpartition("/")[2],
-            (rows, *spec.row_shape),
-            dtype,
-            chunks=chunk,
-            maxshape=(None, *spec.row_shape),
-            **dataset_filters,
-        )
-        self._dataset.attrs["axes"] = spec.axes
-        self._dataset.attrs["unit"] = spec.unit
-        self._chunk: npt.NDArray[np.generic] = np.empty(chunk, dtype)
-        self._held = 0  # rows in the chunk
-        self._stored = 0  # rows in the file
-
-    def append(self, values: npt.NDArray[np.generic], rows: int) -> None:
-        expected = (rows, *self._chunk.shape[1:])
-        if values.shape != expected:
-            raise ValueError(f"{self._dataset.name}: {values.shape} rows, not {expected}")
-        if values.dtype.kind == "S" and values.itemsize > self._chunk.itemsize:
-            raise ValueError(f"{self._dataset.name}: longer than {self._chunk.itemsize} bytes")
-        while len(values):
-            taken = values[: len(self._chunk) - self._held]
-            self._chunk[self._held : self._held + len(taken)] = taken
-            self._held += len(taken)
-            values = values[len(taken) :]
-            if self._held == len(self._chunk):
-                self._store()
-
-    def finish(self) -> None:
-        if self._held:
-            self._store()
-        self._dataset.resize(self._stored, axis=0)
-
-    def _store(self) -> None:
-        end = self._stored + self._held
-        self._dataset[self._stored : end] = self._chunk[: self._held]
-        self._stored, self._held = end, 0
-
-
-def parent_group(file: h5py.File, name: str) -> h5py.Group:
-    """Return the group of a dataset, made if need be; groups keep the order of the specs."""
-    group = file
-    for part in name.split("/")[:-1]:
-        group = group[part] if part in group else group.create_group(part, track_order=True)
-    return group
-
-
-def hdf5_dtype(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
-    """Return the type as stored: bytes are marked as UTF-8."""
-    if dtype.kind != "S":
-        return dtype
-    text: np.dtype[np.generic] = h5py.string_dtype("utf-8", dtype.itemsize)
-    return text
-
-
 class StagedFile:
     """A new HDF5 file in the staging directory, to be sealed and published, or discarded."""
 
     def __init__(self, paths: RunPaths, stem: str) -> None:
         self._directory = paths.shards
+        self._handed = 0  # bytes that the disk has been asked to take
         self.path = staging_path(paths, stem)
         try:
             paths.staging.mkdir(parents=True, exist_ok=True)
@@ -276,6 +210,16 @@ class StagedFile:
             if cause is error:
                 raise
             raise cause from error
+
+    def begin_writeback(self) -> None:
+        """Let the disk begin with what is written, so that the end of a shard waits less."""
+        size = os.fstat(self._stream.fileno()).st_size
+        if size >= self._handed + _WRITEBACK_BYTES:
+            # Linux hands changed pages to the disk before it forgets any.
+            os.posix_fadvise(
+                self._stream.fileno(), self._handed, size - self._handed, os.POSIX_FADV_DONTNEED
+            )
+            self._handed = size
 
     def seal(self) -> None:
         """Close the file and wait until the disk has it."""

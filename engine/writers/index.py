@@ -23,7 +23,8 @@ from engine.results import (
     summarize,
 )
 from engine.types import RunPaths
-from engine.writers.hdf5 import StagedFile, hdf5_dtype, parent_group
+from engine.writers.column import hdf5_dtype, parent_group
+from engine.writers.hdf5 import StagedFile
 from engine.writers.schema import FAILURES, DatasetSpec
 from engine.writers.staging import fsync_directory
 

@@ -10,9 +10,10 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from engine.errors import storage_error
 from engine.types import LISTING_STAGED, RunPaths
@@ -31,23 +32,32 @@ class GuardedStream(io.FileIO):
     def __init__(self, path: Path) -> None:
         super().__init__(path, "x+")
         self.error: BaseException | None = None
-        writes = self._writes()
-        next(writes)
-        self.write = writes.send  # type: ignore[method-assign, assignment]
+        self.write = self._guarded(self._write_all)  # type: ignore[method-assign]
+        self.truncate = self._guarded(super().truncate)  # type: ignore[method-assign, assignment]
 
-    def _writes(self) -> Generator[int, memoryview, None]:
-        """Take what is written, piece by piece.
+    def _write_all(self, data: memoryview) -> None:
+        rest = memoryview(data)
+        while len(rest):
+            rest = rest[super().write(rest) :]
+
+    def _guarded(self, call: Callable[[Any], object]) -> Callable[[Any], int]:
+        """The same call, but for its errors.
 
         A signal handler that raises where a function begins raises outside of its try.
         A generator goes on inside of it.
         """
+        calls = self._calls(call)
+        next(calls)
+        return calls.send
+
+    def _calls(self, call: Callable[[Any], object]) -> Generator[int, Any, None]:
         while True:
             try:
                 while True:
-                    rest = None  # a buffer, or a traceback with it, that outlives the call: crash
-                    rest = memoryview((yield 0))
-                    while self.error is None and len(rest):
-                        rest = rest[super().write(rest) :]
+                    argument = None  # a buffer, or a traceback with it, that outlives: crash
+                    argument = yield 0
+                    if self.error is None:
+                        call(argument)
             except GeneratorExit:
                 return
             except BaseException as error:

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import kernels
-from kernels import _raster, preprocess, resize, weighting
+from kernels import _raster, checksum, preprocess, resize, weighting
 from kernels._jit import Kernel
 from tests.kernels.table import PAIRS, SMALL, Pair, arrays, assert_same, only_compiled
 
@@ -206,8 +206,8 @@ def test_each_kernel_has_one_signature(rng: np.random.Generator) -> None:
         pair.kernel(*inputs, last)
         pair.kernel(*map(read_only, inputs), last if pair.written else read_only(last))
     kernels.warm_up()
-    modules = (_raster, preprocess, resize, weighting)
+    modules = (_raster, checksum, preprocess, resize, weighting)
     found = [value for module in modules for value in vars(module).values()]
     compiled: list[Any] = [value.compiled for value in found if isinstance(value, Kernel)]
-    assert len(compiled) == 9
-    assert [len(kernel.signatures) for kernel in compiled] == [1] * 9
+    assert len(compiled) == 10
+    assert [len(kernel.signatures) for kernel in compiled] == [1] * 10

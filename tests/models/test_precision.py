@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.feeding import network_input
 from engine.imaging import decode, view
 from engine.methods import METHODS
 from engine.models.load import load_network
 from engine.models.mxnet_network import MxnetNetwork
 from engine.models.precision import calibrate
-from engine.pipeline import network_input
 
 PHOTOGRAPHS = sorted((Path(__file__).parent.parent / "fixtures" / "reference").glob("*.png"))
 LAYERS = ("block10_add", "head_relu6")

@@ -103,16 +103,18 @@ def test_a_signal_is_seen_while_a_long_shard_runs(tmp_path, number):
     def interrupt(*_):
         raise Interrupted("stopped")
 
+    def heard(kind, **facts):
+        if kind == "shard_started":
+            started.append(time.monotonic())
+            threading.Timer(1, os.kill, (os.getpid(), number)).start()
+
+    started = []
     before = signal.signal(number, interrupt)
-    timer = threading.Timer(8, os.kill, (os.getpid(), number))
-    timer.start()
-    start = time.monotonic()
     try:
         with pytest.raises(Interrupted):
-            list(on_ray(builder({0: "sleep 60"}, tmp_path)).run(shards(1), nobody))
+            list(on_ray(builder({0: "sleep 120"}, tmp_path)).run(shards(1), heard))
         assert signal.getsignal(number) is interrupt
     finally:
-        timer.cancel()
         signal.signal(number, before)
-    assert time.monotonic() - start < 45
+    assert time.monotonic() - started[0] < 60
     assert not ray.is_initialized()

@@ -20,15 +20,20 @@ def run(shards, dies, workers=3, seed=0):
     running = []
     while True:
         while len(running) < workers and (task := ledger.take()) is not None:
-            running.append(task)
+            running.append((task, ledger.take_ahead(task)))
         if not running:
             return done, told, deaths
-        task = running.pop(rng.randint(len(running)))
+        task, ahead = running.pop(rng.randint(len(running)))
         looked_at = {s.index for s in task.samples} - {f.sample for f in task.lost}
-        if dies(task, looked_at):
+        read = {s.index for s in ahead.samples[:16]} if ahead else set()
+        if dies(task, looked_at | (read if rng.rand() < 0.5 else set())):
             deaths += 1
+            if ahead:
+                ledger.put_back(ahead)
             ledger.died(task, "killed")
             continue
+        if ahead:
+            running.append((ahead, ledger.take_ahead(ahead)))
         failed = len(task.lost)
         listed = len(task.samples)
         report = ShardReport(task.index, listed, listed - failed, failed, not task.trial, {})

@@ -187,6 +187,15 @@ def test_blocks_larger_and_smaller_than_a_chunk_keep_their_rows(paths):
         np.testing.assert_array_equal(stored[:], activations)
 
 
+def test_the_disk_is_given_its_work_while_the_shard_grows(sink, paths, monkeypatch):
+    asked = []
+    monkeypatch.setattr("engine.writers.hdf5._WRITEBACK_BYTES", 4096)
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, __: asked.append((start, size)))
+    publish_large(paths)
+    assert len(asked) > 1
+    assert [start for start, _ in asked] == [0, *np.cumsum([size for _, size in asked])[:-1]]
+
+
 @pytest.mark.parametrize("character", ["é", "漢", "🙂"])
 def test_a_long_message_is_cut_between_characters(sink, paths, character):
     shard = make_shard(size=1)

@@ -1,0 +1,83 @@
+"""Images per second of each stage of one worker, while nothing else goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from engine.errors import SourceError
+from engine.types import Shard
+from jobs.wiring import Prepared, build_parts, worker_order
+
+SECONDS = 2.0  # that each stage is measured for
+
+
+def measure_stages(prepared: Prepared) -> dict[str, float]:
+    """Feed each stage what the one before it made, again and again.
+
+    Forward passes have a source that costs nothing and no sink; writing has a network that
+    costs nothing.
+
+    Raises
+    ------
+    SourceError
+        None of the first images can be used.
+    """
+    from engine.feeding import network_input
+    from engine.imaging import view_of
+    from engine.pipeline import explain
+
+    feed, parts = build_parts(worker_order(prepared))
+    batch = next((b for b in feed.batches(prepared.plan.shard(0)) if b.samples), None)
+    if batch is None:
+        raise SourceError(f"{prepared.config.source}: none of its first images can be used")
+    samples, count = batch.samples, len(batch.samples)
+    files = [(feed.reader.read(sample), sample.box) for sample in samples]
+    how = feed.preprocessing, feed.max_pixels, feed.fast_decode
+
+    def compute() -> None:
+        forward = parts.network.forward(batch.images)
+        assert forward.logits.size  # waits for it
+
+    def compute_and_map() -> None:
+        forward = parts.network.forward(batch.images)
+        explain(batch, forward.logits, forward, parts)
+
+    forward = parts.network.forward(batch.images)
+    results = explain(batch, forward.logits, forward, parts)
+    copies = 512 // count  # in one shard, as a large run has them
+    many = [
+        tuple(replace(sample, index=copy * count + i) for i, sample in enumerate(samples))
+        for copy in range(copies)
+    ]
+
+    def write() -> None:
+        writer = parts.sink.open(Shard(0, tuple(sample for some in many for sample in some)))
+        for some in many:
+            writer.write(replace(results, samples=some))
+        writer.commit(())
+        prepared.paths.shard(0).unlink()
+
+    forward_rate = _rate(compute, count)
+    mapping = 1 / _rate(compute_and_map, count) - 1 / forward_rate
+    return {
+        "read": _rate(lambda: [feed.reader.read(sample) for sample in samples], count),
+        "decode": _rate(lambda: [view_of(data, box, *how) for data, box in files], count),
+        "normalise": _rate(lambda: network_input(batch.views, feed.preprocessing), count),
+        "forward": forward_rate,
+        "map": 1 / max(mapping, 1e-6),
+        "write": _rate(write, count * copies),
+    }
+
+
+def _rate(work: Callable[[], object], images: int) -> float:
+    """Images per second: the median of as many calls as fit in the time."""
+    work()
+    taken: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while len(taken) < 3 or time.perf_counter() < end:
+        begun = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begun)
+    return images / sorted(taken)[len(taken) // 2]

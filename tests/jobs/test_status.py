@@ -1,0 +1,37 @@
+"""A run seen from outside, and a second driver kept out."""
+
+import time
+
+from tests.jobs.command import shardcam, start
+from tests.jobs.images import make_folder
+
+RUN = ("--model", "efficientnet_lite0", "--executor", "local", "--shard-size", "8")
+
+
+def test_a_run_is_watched_and_a_second_driver_refused(tmp_path):
+    images, run = tmp_path / "images", tmp_path / "run"
+    make_folder(images, 400, bad=4)
+    command = ("extract", images, *RUN, "--out", run)
+    first = start(*command)
+    end = time.monotonic() + 120
+    while len(list((run / "shards").glob("*.h5"))) < 2:
+        assert time.monotonic() < end, "no shard came"
+        time.sleep(0.2)
+    code, out, err = shardcam("status", run)
+    assert code == 0, err
+    assert f"running: process {first.pid} on" in out
+    assert "images/s over the last shards" in out
+    assert "forward" in out
+    assert "of 400 done" in out
+    for other in (command, ("retry-failed", run)):
+        code, _, err = shardcam(*other)
+        assert code == 1
+        assert f"process {first.pid} on" in err
+        assert "is working on it; wait for it, or stop it first" in err
+    first.terminate()
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 4, err
+    code, out, _ = shardcam("status", run)
+    assert code == 0
+    assert "the last command ended: Interrupted" in out
+    assert "incomplete; the same extract command resumes it" in out

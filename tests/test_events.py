@@ -1,0 +1,90 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from engine.errors import RunDirectoryError
+from engine.events import EventLog, read_events, summarize
+from engine.lock import driver_lock, lock_holder
+from engine.types import RunPaths
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return RunPaths(tmp_path)
+
+
+def test_events_come_back_in_order_and_progress_is_not_kept(paths):
+    log = EventLog(paths)
+    log("run_started", host="a", pid=1)
+    log("progress", worker="w", shard=0, images=3)
+    log("shard_done", worker="w", shard=0, images=8, seconds={"forward": 0.5})
+    log.close()
+    assert [event["kind"] for event in read_events(paths)] == ["run_started", "shard_done"]
+    assert all(event["time"] > 1.7e9 for event in read_events(paths))
+
+
+def test_a_line_cut_by_a_kill_spoils_no_other(paths):
+    paths.events.write_text('{"time": 1, "kind": "run_started"}\n{"time": 2, "ki')
+    log = EventLog(paths)
+    log("run_started")
+    log.close()
+    assert [event["kind"] for event in read_events(paths)] == ["run_started", "run_started"]
+    assert list(read_events(RunPaths(paths.root / "none"))) == []
+
+
+def test_summary_is_of_all_commands_and_of_the_last_ones_workers(paths):
+    def event(at, kind, **facts):
+        return {"time": at, "kind": kind, **facts}
+
+    stages = {"decode": 1.0, "forward": 3.0}
+    activity = summarize(
+        [
+            event(0, "run_started"),
+            event(1, "worker_started", worker="worker-1", host="a"),
+            event(9, "shard_done", worker="worker-1", images=10, seconds=stages),
+            event(10, "run_ended", outcome="Interrupted: stopped"),
+            event(20, "run_started"),
+            event(21, "worker_started", worker="worker-1", host="b"),
+            event(21, "worker_started", worker="worker-2", host="b"),
+            event(22, "shard_done", worker="worker-1", images=10, seconds=stages),
+            event(23, "worker_lost", worker="worker-2", reason="killed"),
+            event(24, "shard_done", worker="worker-1", images=16, seconds=stages),
+            event(26, "shard_done", worker="worker-1", images=16, seconds=stages),
+        ]
+    )
+    assert list(activity.workers) == ["worker-1"]
+    assert activity.workers["worker-1"]["host"] == "b"
+    assert (activity.commands, activity.lost, activity.outcome) == (2, 1, None)
+    assert activity.stage_seconds == {"decode": 4.0, "forward": 12.0}
+    assert activity.images_per_second == 8.0  # 32 images from second 22 to 26
+
+
+HOLD = (
+    "import sys; from pathlib import Path; from engine.lock import driver_lock;"
+    "from engine.types import RunPaths\n"
+    "with driver_lock(RunPaths(Path(sys.argv[1]))):\n"
+    "    print('held', flush=True); sys.stdin.read()"
+)
+
+
+def test_the_second_driver_is_refused_and_a_dead_one_is_in_nobodys_way(paths):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, paths.root],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=os.getcwd(),
+    )  # fmt: skip
+    assert process.stdout.readline() == "held\n"
+    assert lock_holder(paths).startswith(f"process {process.pid} on ")
+    refused = pytest.raises(RunDirectoryError, match=f"process {process.pid} .* is working on it")
+    with refused, driver_lock(paths):
+        pass
+    process.kill()
+    process.communicate()
+    assert paths.lock.exists()
+    assert lock_holder(paths) is None
+    with driver_lock(paths):
+        assert json.loads(paths.lock.read_text())["pid"] == os.getpid()
+        assert lock_holder(paths) is not None
+    assert lock_holder(paths) is None

@@ -1,0 +1,90 @@
+"""Reading ahead: the same batches, in order, bounded, and nothing waits for ever."""
+
+import threading
+import time
+
+import pytest
+
+from engine.feeding import AHEAD, ReadAhead
+from engine.types import Sample, Shard
+
+
+def shard(index, count=6):
+    samples = tuple(Sample(f"{index}/{i}", i, -1, "", 0) for i in range(count))
+    return Shard(index, samples)
+
+
+class Kitchen:
+    """Batches are (shard, number); it writes down when each is made."""
+
+    def __init__(self, fails_at=None):
+        self.made = []
+        self.fails_at = fails_at
+
+    def batches(self, shard):
+        for number in range(len(shard.samples)):
+            if (shard.index, number) == self.fails_at:
+                raise RuntimeError("the reader broke")
+            self.made.append((shard.index, number))
+            yield shard.index, number
+
+
+def settled(kitchen):
+    """What has been made when nothing more is made."""
+    before = None
+    while before != len(kitchen.made):
+        before = len(kitchen.made)
+        time.sleep(0.1)
+    return list(kitchen.made)
+
+
+def test_batches_come_in_order_and_the_thread_is_never_far_ahead():
+    kitchen = Kitchen()
+    taken = []
+    for batch in ReadAhead(kitchen.batches)(shard(0)):
+        taken.append(batch)
+        assert len(settled(kitchen)) <= len(taken) + AHEAD + 1
+    assert taken == [(0, i) for i in range(6)]
+
+
+def test_the_next_shard_is_begun_and_made_once():
+    kitchen = Kitchen()
+    ahead = ReadAhead(kitchen.batches)
+    assert len(list(ahead(shard(0), shard(1)))) == 6
+    begun = settled(kitchen)
+    assert begun[6:] == [(1, i) for i in range(AHEAD + 1)]
+    assert list(ahead(shard(1))) == [(1, i) for i in range(6)]
+    assert len(kitchen.made) == 12
+
+
+def test_another_shard_than_the_hint_comes():
+    kitchen = Kitchen()
+    ahead = ReadAhead(kitchen.batches)
+    list(ahead(shard(0), shard(1)))
+    assert list(ahead(shard(2))) == [(2, i) for i in range(6)]
+    assert list(ahead(shard(1))) == [(1, i) for i in range(6)]
+
+
+def test_a_shard_that_is_given_up_half_way_holds_up_no_other():
+    ahead = ReadAhead(Kitchen().batches)
+    batches = ahead(shard(0), shard(1))
+    assert next(batches) == (0, 0)  # and the rest is never taken, though somebody holds it
+    assert list(ahead(shard(2))) == [(2, i) for i in range(6)]
+    del batches
+
+
+def test_an_error_comes_where_it_happened_and_the_next_shard_works():
+    ahead = ReadAhead(Kitchen(fails_at=(0, 3)).batches)
+    batches = ahead(shard(0))
+    assert [next(batches) for _ in range(3)] == [(0, 0), (0, 1), (0, 2)]
+    with pytest.raises(RuntimeError, match="the reader broke"):
+        next(batches)
+    assert len(list(ahead(shard(1)))) == 6
+
+
+def test_one_thread_for_ever():
+    ahead = ReadAhead(Kitchen().batches)
+    before = threading.active_count()
+    for i in range(5):
+        list(ahead(shard(i), shard(i + 1)))
+    assert threading.active_count() <= before + 1
