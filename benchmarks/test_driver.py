@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from engine.clock import Clock
-from engine.driver import Tally, logged
-from engine.events import read_events
+from engine.driver import Tally
+from engine.events import EventLog
 from engine.types import RunPaths, Sample, Shard, ShardReport
 from engine.workers.ray import RayExecutor
 from engine.workers.ray_cluster import RayOptions
@@ -28,16 +29,15 @@ def nothing() -> partial[ShardReport]:
     return partial(run)
 
 
-def run(shard: Shard, clock: Clock) -> ShardReport:
+def run(shard: Shard, clock: Clock, hint: Shard | None = None) -> ShardReport:
     stages = dict.fromkeys(("read", "decode", "forward", "map", "write"), 0.001)
     return ShardReport(shard.index, len(shard.samples), len(shard.samples), 0, True, stages)
 
 
-def made_up(index: int) -> Shard:
-    start = index * SIZE
-    keys = (f"train/class-{i % 1000:05d}/image-{i:012d}.JPEG" for i in range(start, start + SIZE))
-    samples = (Sample(key, i, 0, f"/data/{key}", 1) for i, key in enumerate(keys, start))
-    return Shard(index, tuple(samples))
+def made_up() -> Iterator[Shard]:
+    keys = (f"train/class-{i:05d}/image-{i * 7919:012d}.JPEG" for i in range(SIZE))
+    samples = tuple(Sample(key, i, 0, f"/data/{key}", 1) for i, key in enumerate(keys))
+    return (Shard(index, samples) for index in range(SHARDS))
 
 
 def resident_mb() -> float:
@@ -47,21 +47,22 @@ def resident_mb() -> float:
 
 def test_empty_shards(tmp_path: Path) -> None:
     executor = RayExecutor(nothing, RayOptions(2, 1, 0, None))
-    tally, memory = Tally(), []
-    with logged(RunPaths(tmp_path), 0, range(SHARDS), SHARDS * SIZE, lambda *_, **__: None) as heard:
-        for report in executor.run(map(made_up, range(SHARDS)), heard):
-            tally.add(report)
-            if tally.shards == 1:  # the workers are there
-                start, cpu = time.perf_counter(), time.process_time()
-            if tally.shards % (SHARDS // 10) == 0:
-                memory.append(resident_mb())
-        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    tally, memory, paths = Tally(), [], RunPaths(tmp_path)
+    heard = EventLog(paths)
+    for report in executor.run(made_up(), heard):
+        tally.add(report)
+        if tally.shards == 1:  # the workers are there
+            start, cpu = time.perf_counter(), time.process_time()
+        if tally.shards % (SHARDS // 10) == 0:
+            memory.append(resident_mb())
+        if tally.shards == SHARDS - 1:  # the rest is good-byes
+            seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    heard.close()
     assert tally.shards == SHARDS
-    events = sum(1 for _ in read_events(RunPaths(tmp_path)))
     print(
         f"\n{SHARDS} empty shards of {SIZE} samples: {SHARDS / seconds:.0f} shards/s, "
-        f"{cpu / SHARDS * 1e6:.0f} us of the driver's CPU each; {events} events, "
-        f"{RunPaths(tmp_path).events.stat().st_size / SHARDS:.0f} bytes of log a shard"
+        f"{cpu / SHARDS * 1e6:.0f} us of the driver's CPU each, "
+        f"{paths.events.stat().st_size / SHARDS:.0f} bytes of log each"
     )
     print("resident set, MB:", *(f"{value:.0f}" for value in memory))
     assert memory[-1] - memory[1] < MOST_GROWTH_MB

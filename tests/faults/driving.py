@@ -1,20 +1,20 @@
-"""A small source and model, a cluster of several nodes, and a person who repeats the command."""
+"""A small source and model, disks that fail, and a person who repeats the command."""
 
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import mxnet as mx
 import numpy as np
-from ray.cluster_utils import Cluster
 
 ROOT = Path(__file__).parent.parent.parent
 SIZE = 8  # of an image, height and width
-STORE = 80 * 1024 * 1024
+COMMANDS = 30  # that a person gives before giving up
 
 
 def make_source(folder, images):
@@ -59,34 +59,54 @@ def shards_of(run):
     return len(list((run / "shards").glob("*.h5")))
 
 
-def wait_until(condition, seconds=300.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"not within {seconds} s")
-        time.sleep(0.1)
+class Person:
+    """Repeats the same command until it exits with 0."""
 
+    def __init__(self, faults, run, *arguments):
+        self.run = run
+        self._command = (faults, "extract", *arguments, "--out", run)
+        self.codes, self.output = [], ""
 
-@contextmanager
-def ray_cluster(nodes):
-    """A head with no CPUs, which holds the driver, and nodes of one CPU each."""
-    before = os.environ.get("RAY_AUTH_MODE")
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    with tempfile.TemporaryDirectory(prefix="shardcam-", ignore_cleanup_errors=True) as folder:
-        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
-        cluster = Cluster(initialize_head=True, head_node_args={**head, "temp_dir": folder})
+    def once(self, meanwhile=lambda process: None):
+        """Give the command; `meanwhile` is done while it runs. Its exit code and output."""
+        process = start(*self._command)
+        output = []
+        reader = threading.Thread(target=lambda: output.extend(process.stdout))
+        reader.start()
         try:
-            for _ in range(nodes):
-                add_node(cluster)
-            yield cluster
+            meanwhile(process)
+            process.wait(900)
         finally:
-            cluster.shutdown()
-            if before is None:
-                del os.environ["RAY_AUTH_MODE"]
+            process.kill()
+        reader.join()
+        self.codes.append(process.returncode)
+        self.output += "".join(output)
+        return process.returncode, "".join(output)
 
+    def until(self, act, shards=2):
+        """Repeat it until it has done so many shards and `act` has happened to it."""
+        happened = []
 
-def add_node(cluster, **resources):
-    return cluster.add_node(**{"num_cpus": 1, "object_store_memory": STORE, **resources})
+        def meanwhile(process):
+            before = shards_of(self.run)
+            while process.poll() is None and shards_of(self.run) < before + shards:
+                time.sleep(0.05)
+            if process.poll() is None:
+                happened.append(True)
+                act(process)
+
+        for _ in range(COMMANDS):
+            code, out = self.once(meanwhile)
+            if happened:
+                return code, out
+        raise AssertionError(f"never: {self.codes}\n{out}")
+
+    def until_done(self):
+        for _ in range(COMMANDS):
+            code, out = self.once()
+            if code == 0:
+                return
+        raise AssertionError(f"not done: {self.codes}\n{out}")
 
 
 @contextmanager
@@ -97,6 +117,24 @@ def read_only(folder):
         yield
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+@contextmanager
+def small_disk(folder, megabytes):
+    """A file system of its own for a new folder."""
+    folder.mkdir()
+    size = f"size={megabytes}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder):
+    """Take all the room there is on its disk, but that of a shard or two."""
+    disk = os.statvfs(folder)
+    (folder / "ballast").write_bytes(bytes(max(disk.f_bavail * disk.f_frsize - 100_000, 0)))
 
 
 def may_mount():

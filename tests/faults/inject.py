@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 import engine.writers.hdf5
+from engine.feeding import ReadAhead
 from engine.pipeline import run_shard
-from jobs.wiring import build_runner
+from jobs.wiring import build_parts
 
 MEGABYTE = 1 << 20
 ROOM = 256 * MEGABYTE  # of memory, before an image that wants all of it gets no more
@@ -98,29 +99,24 @@ def happened(folder):
 
 
 class FaultyReader:
-    def __init__(self, reader, plan, batch):
-        self._reader, self._plan, self._batch = reader, plan, batch
+    def __init__(self, reader, plan):
+        self._reader, self._plan = reader, plan
 
     def read(self, sample):
-        self._batch.append(sample.index)
         self._plan.meet("read", sample.index)
         return self._reader.read(sample)
 
 
-class FaultyNetwork:
-    """Its images have no names: they are those that were read since the last pass."""
+def with_faults_of_forward(batches, plan):
+    """What takes the batches then hands them to the network: the next to happen is that."""
 
-    def __init__(self, network, plan, batch):
-        self._network, self._plan, self._batch = network, plan, batch
+    def faulty(shard, hint=None):
+        for batch in batches(shard, hint):
+            for sample in batch.samples:
+                plan.meet("forward", sample.index)
+            yield batch
 
-    def __getattr__(self, name):
-        return getattr(self._network, name)
-
-    def forward(self, images):
-        seen, self._batch[:] = self._batch[:], []
-        for sample in seen:
-            self._plan.meet("forward", sample)
-        return self._network.forward(images)
+    return faulty
 
 
 class FaultySink:
@@ -150,8 +146,9 @@ class FaultyWriter:
 
 def faulty_build(folder, order):
     """Make the runner of the product, with faults around its reader, network and sink."""
-    plan, batch = Plan(folder), []
-    parts = build_runner(order).keywords["parts"]
+    plan = Plan(folder)
+    feed, parts = build_parts(order)
+    feed = replace(feed, reader=FaultyReader(feed.reader, plan))
     publish = engine.writers.hdf5.publish
 
     def faulty_publish(staged, final):
@@ -159,12 +156,6 @@ def faulty_build(folder, order):
         return publish(staged, final)
 
     engine.writers.hdf5.publish = faulty_publish  # in this worker's process alone
-    return partial(
-        run_shard,
-        parts=replace(
-            parts,
-            reader=FaultyReader(parts.reader, plan, batch),
-            network=FaultyNetwork(parts.network, plan, batch),
-            sink=FaultySink(parts.sink, plan),
-        ),
-    )
+    batches = with_faults_of_forward(ReadAhead(feed.batches), plan)
+    parts = replace(parts, batches=batches, sink=FaultySink(parts.sink, plan))
+    return partial(run_shard, parts=parts)

@@ -2,11 +2,7 @@
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import threading
-from contextlib import contextmanager
 
 import h5py
 import numpy as np
@@ -14,73 +10,16 @@ import pytest
 
 from engine.types import RunPaths
 from tests.faults.driving import (
-    add_node,
+    Person,
+    fill,
     make_model,
     make_source,
     may_mount,
-    ray_cluster,
     read_only,
-    shards_of,
-    start,
-    wait_until,
+    small_disk,
 )
 from tests.faults.inject import Fault, happened, write_plan
-
-COMMANDS = 30  # that a person repeats before giving up
-
-
-class Person:
-    """Repeats the same command until it exits with 0."""
-
-    def __init__(self, faults, *arguments):
-        self._command = (faults, "extract", *arguments)
-        self.codes, self.output = [], ""
-
-    def run(self, meanwhile=lambda process: None):
-        """Once; `meanwhile` is done while it runs."""
-        process = start(*self._command)
-        errors = []
-
-        def act():
-            try:
-                meanwhile(process)
-            except Exception as error:
-                errors.append(error)
-                process.kill()
-
-        thread = threading.Thread(target=act)
-        thread.start()
-        out, _ = process.communicate(timeout=900)
-        thread.join()
-        assert not errors, (errors, out)
-        self.codes.append(process.returncode)
-        self.output += out
-        return process.returncode, out
-
-    def until_done(self):
-        for _ in range(COMMANDS):
-            code, out = self.run()
-            if code == 0:
-                return
-        raise AssertionError(f"not done after {self.codes}:\n{out}")
-
-
-@contextmanager
-def small_disk(run, megabytes):
-    """A file system of its own for the run directory."""
-    run.mkdir()
-    size = f"size={megabytes}m"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", run], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", run], check=True)
-
-
-def fill(run):
-    """Take all the room there is, but that of one shard or two."""
-    free = os.statvfs(run).f_bavail * os.statvfs(run).f_frsize
-    (run / "ballast").write_bytes(bytes(max(free - 100_000, 0)))
+from tests.workers.cluster import add_node, ray_cluster
 
 
 def rows(run):
@@ -123,20 +62,15 @@ def check_same(run, undisturbed, poisoned, images, batch):
 def undisturbed(folder, *arguments):
     write_plan(folder / "no-faults", [])
     run = folder / "undisturbed"
-    person = Person(folder / "no-faults", *arguments, "--out", run, "--executor", "local")
-    code, out = person.run()
+    person = Person(folder / "no-faults", run, *arguments, "--executor", "local")
+    code, out = person.once()
     assert code == 0, out
     return run
 
 
-def kill_driver(run, shards):
-    """SIGKILL once so many shards are done; its workers are left to Ray."""
-
-    def act(process):
-        wait_until(lambda: process.poll() is not None or shards_of(run) >= shards)
-        process.kill()
-
-    return act
+def kill(process):
+    """The driver; its workers are left to Ray."""
+    process.kill()
 
 
 def test_a_short_run(tmp_path):
@@ -147,19 +81,18 @@ def test_a_short_run(tmp_path):
     options = (*options, "--batch-size", batch)
     before = undisturbed(tmp_path, *options)
     faults = [
-        Fault("read", 20, "kill"),
+        Fault("read", 40, "kill"),
         Fault("forward", 170, "error"),
         Fault("publish", 15, "kill"),
         Fault("published", 17, "kill"),
     ]
     write_plan(tmp_path / "faults", faults)
-    run = tmp_path / "run"
-    person = Person(tmp_path / "faults", *options, "--out", run, "--workers", 2)
-    person.run(kill_driver(run, 4))
+    person = Person(tmp_path / "faults", tmp_path / "run", *options, "--workers", 2)
+    person.until(kill)
     person.until_done()
     assert person.codes == [-signal.SIGKILL, 0], person.output
     assert len(happened(tmp_path / "faults")) == len(faults)
-    check_same(run, before, set(), images, batch)
+    check_same(person.run, before, set(), images, batch)
 
 
 IMAGES, SHARD, BATCH = 5000, 50, 10
@@ -197,54 +130,38 @@ def test_a_long_run(tmp_path):
     before = undisturbed(tmp_path, *options)
     faults, run = tmp_path / "faults", tmp_path / "run"
     write_plan(faults, many_faults())
-    done = []  # by the test itself, beside the plan
 
     with small_disk(run, 16), ray_cluster(nodes=2) as cluster:
         ray = ("--address", cluster.address, "--workers", 2, "--hang-timeout", 30)
-        person = Person(faults, *options, "--out", run, *ray)
+        person = Person(faults, run, *options, *ray)
 
         def lose_node(_process):
-            shards = shards_of(run)
-            wait_until(lambda: shards_of(run) > shards + 2)
             (victim, *_) = cluster.worker_nodes
             cluster.remove_node(victim, allow_graceful=False)
             add_node(cluster)
-            done.append("node lost")
-
-        def fill_disk(_process):
-            shards = shards_of(run)
-            wait_until(lambda: shards_of(run) > shards + 1)
-            fill(run)
-            done.append("disk full")
 
         def write_protect(process):
-            shards = shards_of(run)
-            wait_until(lambda: shards_of(run) > shards + 1)
             with read_only(run / "shards"):
-                done.append("read-only")
                 process.wait(300)
 
         for _ in range(2):
-            person.run(kill_driver(run, shards_of(run) + 6))
-        person.run(lose_node)
-        code, out = person.run(fill_disk)
+            person.until(kill)
+            person.until(lose_node)
+            person.until(kill)
+        code, out = person.until(lambda _: fill(run))
         assert code == 5, out
         (run / "ballast").unlink()
-        for _ in range(2):
-            person.run(kill_driver(run, shards_of(run) + 6))
-        code, out = person.run(write_protect)
+        code, out = person.until(write_protect)
         assert code == 1, out
         assert "Read-only file system" in out
-        person.run(lose_node)
         for _ in range(2):
-            person.run(kill_driver(run, shards_of(run) + 6))
+            person.until(kill)
         person.until_done()
+        assert person.codes.count(-signal.SIGKILL) == 6
         check_same(run, before, {KILLER, GLUTTON}, IMAGES, BATCH)
-        done += ["driver killed"] * person.codes.count(-signal.SIGKILL)
         met = happened(faults)
-        assert done.count("driver killed") == 6
-        assert {name for name in met if name.count("-") == 2} == {
-            f"{f.place}-{f.at}-{f.kind}" for f in many_faults() if not f.always
-        }
-        assert len(met) + len(done) >= 60
-        print(f"{len(met) + len(done)} faults in {len(person.codes)} commands: {person.codes}")
+        once = {f"{f.place}-{f.at}-{f.kind}" for f in many_faults() if not f.always}
+        assert once <= set(met)
+        count = len(met) + 6 + 2 + 1 + 1  # drivers, nodes, disk full, read-only
+        assert count >= 60
+        print(f"{count} faults in {len(person.codes)} commands: {person.codes}")
