@@ -69,16 +69,16 @@ class Person:
 
     def once(self, meanwhile=lambda process: None):
         """Give the command; `meanwhile` is done while it runs. Its exit code and output."""
-        process = start(*self._command)
         output = []
-        reader = threading.Thread(target=lambda: output.extend(process.stdout))
-        reader.start()
-        try:
-            meanwhile(process)
-            process.wait(900)
-        finally:
-            process.kill()
-        reader.join()
+        with start(*self._command) as process:
+            reader = threading.Thread(target=lambda: output.extend(process.stdout))
+            reader.start()
+            try:
+                meanwhile(process)
+                process.wait(900)
+            finally:
+                process.kill()
+            reader.join()
         self.codes.append(process.returncode)
         self.output += "".join(output)
         return process.returncode, "".join(output)
