@@ -20,10 +20,10 @@ from engine.planning import Plan
 from engine.protocols import Executor, Listener
 from engine.results import (
     ShardSummary,
-    check_shard,
     open_run,
     read_failures,
     read_shard_summary,
+    summary_problem,
 )
 from engine.types import Failure, RunPaths, Shard, ShardReport
 from engine.verdict import verdict
@@ -89,26 +89,30 @@ class _Todo:
         return map(self._plan.shard, self._numbers)
 
 
-def missing_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> list[int]:
-    """Resume is a set difference: the numbers of the shards of the plan that have no file.
+def published_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> dict[int, ShardSummary]:
+    """What the shards say of themselves that are there; resume is a set difference to them.
 
     Raises
     ------
     RunDirectoryError
         A shard file is damaged, or of another run.
     """
-    todo = []
+    found = {}
+    there = {entry.name for entry in paths.shards.glob("shard-*.h5")}
     for number in range(plan.shards):
         path = paths.shard(number)
-        if not path.exists():
-            todo.append(number)
+        if path.name not in there:
             continue
-        problem = check_shard(path, number, fingerprint)
-        if problem:
+        try:
+            found[number] = read_shard_summary(path)
+            problem = summary_problem(found[number], number, fingerprint)
+            if problem:
+                raise RunDirectoryError(f"{path}: {problem}")
+        except RunDirectoryError as error:
             raise RunDirectoryError(
-                f"{problem}; shardcam verify --repair deletes it, and the same command refills it"
-            )
-    return todo
+                f"{error}; shardcam verify --repair deletes it, and the same command refills it"
+            ) from error
+    return found
 
 
 def execute(
@@ -131,7 +135,8 @@ def execute(
     clean_staging(paths)
     if not again:
         bring_back(paths)
-    todo = missing_shards(plan, paths, fingerprint)
+    done = published_shards(plan, paths, fingerprint)
+    todo = [number for number in range(plan.shards) if number not in done]
     observer.started(plan, todo)
     start = time.perf_counter()
     tally = Tally()
@@ -142,7 +147,8 @@ def execute(
                 observer.shard_done(report)
         clean_staging(paths)  # of workers that died
     seconds = time.perf_counter() - start
-    result = _close(plan, paths, tally, seconds)
+    done |= {number: read_shard_summary(paths.shard(number)) for number in todo}
+    result = _close(plan, paths, done, tally, seconds)
     if todo or not _index_is_good(paths):
         build_index(paths)
     if todo or not paths.report.exists():
@@ -181,9 +187,11 @@ def _index_is_good(paths: RunPaths) -> bool:
     return True
 
 
-def _close(plan: Plan, paths: RunPaths, tally: Tally, seconds: float) -> RunReport:
+def _close(
+    plan: Plan, paths: RunPaths, done: dict[int, ShardSummary], tally: Tally, seconds: float
+) -> RunReport:
     """Count from the published files alone, and write failures.csv from them."""
-    summaries = [read_shard_summary(paths.shard(number)) for number in range(plan.shards)]
+    summaries = [done[number] for number in range(plan.shards)]
     listed = sum(s.listed for s in summaries)
     ok, failed = sum(s.ok for s in summaries), sum(s.failed for s in summaries)
     if listed != plan.listed or listed != ok + failed:

@@ -63,9 +63,16 @@ def decode(data: bytes, max_pixels: int, enough: int | None = None) -> U1:
     reduction = 1
     if form == "JPEG" and enough is not None:
         reduction = max(by for by in REDUCTIONS if by == 1 or min(width, height) >= by * enough)
-    pixels = _decode_gif(data) if form == "GIF" else _decode(data, REDUCTIONS[reduction])
+    if form == "PNG" and not _has_all_chunks(data):
+        pixels = None
+    elif form == "GIF":
+        pixels = _decode_gif(data)
+    else:
+        pixels = _decode(data, REDUCTIONS[reduction])
     if pixels is None:
-        raise UndecodableImage("undecodable", "the image data is truncated or damaged")
+        raise UndecodableImage(
+            "undecodable", "the image data is truncated or damaged, or of an unsupported kind"
+        )
     return pixels
 
 
@@ -147,6 +154,19 @@ def _decode(data: bytes, how: int) -> U1 | None:
     return None if pixels is None else pixels.astype(np.uint8, copy=False)
 
 
+def _has_all_chunks(data: bytes) -> bool:
+    """Whether the chunks of a PNG file lie in the file, up to its end.
+
+    OpenCV allocates what a chunk claims to be: a file of 5 kB costs 2 GB.
+    """
+    at = 8
+    while at + 12 <= len(data):
+        if data[at + 4 : at + 8] == b"IEND":
+            return True
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return False
+
+
 def _decode_gif(data: bytes) -> U1 | None:
     """The first frame, by Pillow: OpenCV's wheel has no GIF decoder."""
     try:
@@ -165,7 +185,7 @@ def _header(data: bytes) -> tuple[str, tuple[int, int]]:
     except Exception as error:  # header parsers raise nearly anything on hostile bytes
         known = "/".join(FORMATS)
         raise UndecodableImage(
-            "not an image", f"its header is not that of a {known} file"
+            "not an image", f"no {known} file, or its header is damaged or cut off"
         ) from error
 
 

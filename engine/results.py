@@ -85,7 +85,8 @@ def check_shard(path: Path, expected: int, fingerprint: str, deep: bool = False)
     """
     try:
         with reading(path) as file:
-            problem = shard_problem(file, summarize(file, path), expected, fingerprint)
+            summary = summarize(file, path)
+            problem = shard_problem(datasets(file), summary, expected, fingerprint)
             if problem is None and deep:
                 problem = _content_problem(file)
     except RunDirectoryError as error:
@@ -130,9 +131,21 @@ def summarize(file: h5py.File, path: Path) -> ShardSummary:
 
 
 def shard_problem(
-    file: h5py.File, summary: ShardSummary, expected: int, fingerprint: str
+    found: dict[str, h5py.Dataset], summary: ShardSummary, expected: int, fingerprint: str
 ) -> str | None:
-    """Compare a shard file with its summary, and the summary with what it should be."""
+    """Compare the datasets of a shard file with its summary, and that with what it should be."""
+    problem = summary_problem(summary, expected, fingerprint)
+    if problem:
+        return problem
+    for name, dataset in found.items():
+        rows = summary.failed if name.startswith("failure/") else summary.ok
+        if len(dataset) != rows:
+            return f"{name} has {len(dataset)} rows, not {rows}"
+    return None
+
+
+def summary_problem(summary: ShardSummary, expected: int, fingerprint: str) -> str | None:
+    """Compare the summary of a shard file with what it should be."""
     if summary.shard != expected:
         return f"holds shard {summary.shard}, not {expected}"
     if summary.fingerprint != fingerprint:
@@ -140,10 +153,6 @@ def shard_problem(
     if summary.listed != summary.ok + summary.failed:
         counts = f"{summary.ok} done and {summary.failed} failed"
         return f"{summary.listed} samples listed, but {counts}"
-    for name, dataset in datasets(file).items():
-        rows = summary.failed if name.startswith("failure/") else summary.ok
-        if len(dataset) != rows:
-            return f"{name} has {len(dataset)} rows, not {rows}"
     return None
 
 

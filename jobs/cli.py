@@ -11,8 +11,10 @@ from jobs.demo import demo
 from jobs.doctor import doctor
 from jobs.export import export
 from jobs.extract import extract
+from jobs.filters import filters
 from jobs.layers import layers
 from jobs.methods import methods
+from jobs.report import report
 from jobs.retry import retry_failed
 from jobs.status import status
 from jobs.throughput import throughput
@@ -33,10 +35,12 @@ def cli() -> None:
 for _command in (
     extract,
     export,
+    report,
     status,
     verify,
     retry_failed,
     layers,
+    filters,
     methods,
     throughput,
     doctor,

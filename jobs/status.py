@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from engine.events import Activity, read_events, summarize
 from engine.listing import Listing
 from engine.lock import lock_holder
 from engine.manifest import read_manifest
-from engine.results import ShardSummary, check_shard, read_failures, read_shard_summary
+from engine.results import ShardSummary, read_failures, read_shard_summary, summary_problem
 from engine.types import RunPaths
 from engine.verdict import verdict
 from jobs.terminal import make_console
@@ -93,5 +94,10 @@ def _listing(paths: RunPaths) -> str:
 
 def published(paths: RunPaths, shards: int, fingerprint: str) -> list[ShardSummary]:
     """Summaries of the shards that are there, whole and of this run."""
-    good = (i for i in range(shards) if check_shard(paths.shard(i), i, fingerprint) is None)
-    return [read_shard_summary(paths.shard(i)) for i in good]
+    good = []
+    for number in range(shards):
+        with suppress(RunDirectoryError):
+            summary = read_shard_summary(paths.shard(number))
+            if summary_problem(summary, number, fingerprint) is None:
+                good.append(summary)
+    return good

@@ -35,6 +35,11 @@ class Run(Samples):
         super().__init__(h5py.File(paths.index, "r", locking="best-effort"), parts)
         self.config, self._paths = config, paths
 
+    @property
+    def name(self) -> str:
+        """Of the run directory."""
+        return self._paths.root.resolve().name
+
     @cached_property
     def failures(self) -> list[Failure]:
         """Every sample that failed, and why."""

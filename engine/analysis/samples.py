@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from engine.analysis.maps import RawMaps
 from engine.analysis.means import ClassMeans, class_means
-from engine.analysis.rows import CLOSED, Positions, Rows, column
+from engine.analysis.rows import CLOSED, Positions, Rows, column, positions
 from engine.analysis.selection import matching
 from engine.errors import ConfigError
 from engine.results import reading
@@ -78,6 +78,15 @@ class Samples:
         """The layers that have maps, slashes replaced by dots."""
         return tuple(self._open["cam"]) if "cam" in self._open else ()
 
+    @property
+    def hidden_layers(self) -> dict[str, str]:
+        """Layers with activations, else pooled values, and the dataset of each."""
+        return {
+            layer: f"{kind}/{layer}"
+            for kind in ("pooled", "activation")
+            for layer in self._open.get(kind, ())
+        }
+
     @cached_property
     def keys(self) -> list[str]:
         """The key of every sample."""
@@ -133,6 +142,23 @@ class Samples:
             Something given is no class number.
         """
         found = matching(self, predicted, label, min_score, flags, correct)
+        chosen = found if self._chosen is None else self._chosen[found]
+        return Samples(self._file, self._parts, chosen)
+
+    def take(self, rows: Any) -> Samples:
+        """Return the samples at some positions, in the order they have here, each once.
+
+        Parameters
+        ----------
+        rows
+            A number, a slice, a mask or a list of numbers.
+
+        Raises
+        ------
+        IndexError
+            A number is out of range.
+        """
+        found = np.unique(positions(rows, len(self), "samples"))
         chosen = found if self._chosen is None else self._chosen[found]
         return Samples(self._file, self._parts, chosen)
 

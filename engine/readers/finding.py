@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,37 +55,103 @@ def parse_pattern(source: str) -> Pattern:
 def find_files(
     root: str, endings: tuple[str, ...], pattern: Pattern | None = None
 ) -> Iterator[Found]:
-    """Files with one of the (lower-case) endings, in no particular order.
+    """Files with one of the (lower-case) endings, in the order of their keys.
 
-    Hidden files, run directories and linked folders are left out.
+    Hidden files, run directories and linked folders are left out. Memory holds the names of
+    one folder and of those above it; at a URL, everything that was found.
 
     Raises
     ------
     SourceError
         The folder is missing or cannot be listed.
     """
-    found = _remote(root, endings) if files.is_url(root) else _local(root, endings, pattern)
+    if files.is_url(root):
+        found: Iterable[Found] = sorted(_remote(root, endings))
+    else:
+        found = _tree(_top(root), "", endings, pattern)
     return (item for item in found if pattern is None or pattern.below.match(item[0]))
 
 
-def _local(root: str, endings: tuple[str, ...], pattern: Pattern | None) -> Iterator[Found]:
+def class_folders(
+    root: str, endings: tuple[str, ...], pattern: Pattern | None = None
+) -> Iterator[str]:
+    """Folders right below a local folder that have such files in them, in the order of their keys.
+
+    Each is looked at up to its first file.
+
+    Raises
+    ------
+    SourceError
+        See :func:`find_files`.
+    """
+    top = _top(root)
+    for name in _names(top, endings):
+        if name.endswith("/"):
+            keys = (key for key, _, _ in _tree(top, name, endings, pattern))
+            if any(pattern is None or pattern.below.match(key) for key in keys):
+                yield key_text(name[:-1])
+
+
+def _top(root: str) -> str:
+    """The folder itself, with a slash at its end."""
     if not Path(root).is_dir():
         raise SourceError(f"{root}: no such file or folder")
-    top = os.path.realpath(root)
-    start = len(top.rstrip("/")) + 1
-    deepest = None if pattern is None else pattern.depth
-    for folder, subfolders, names in os.walk(top, onerror=_unreadable):
-        if RUN_MARK in names:  # a run directory: its overlays are no source
-            subfolders.clear()
-            continue
-        below = folder[start:]
-        if deepest is not None and (below.count("/") + 1 if below else 0) >= deepest:
-            subfolders.clear()
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+    return os.path.realpath(root).rstrip("/") + "/"
+
+
+def _tree(
+    top: str, inside: str, endings: tuple[str, ...], pattern: Pattern | None
+) -> Iterator[Found]:
+    """Files below `inside`, which is a folder below `top`."""
+    if pattern is not None and pattern.depth is not None and inside.count("/") > pattern.depth:
+        return
+    open_folders = [(inside, iter(_names(top + inside, endings)))]
+    while open_folders:
+        inside, names = open_folders[-1]
+        deepest = pattern is not None and inside.count("/") == pattern.depth
         for name in names:
-            if name.lower().endswith(endings) and not name.startswith("."):
-                path = os.path.join(folder, name)
-                yield key_text(path[start:]), path, _size(path)
+            below = inside + name
+            if not name.endswith("/"):
+                yield key_text(below), top + below, _size(top + below)
+            elif not deepest:
+                open_folders.append((below, iter(_names(top + below, endings))))
+                break
+        else:
+            open_folders.pop()
+
+
+def _names(folder: str, endings: tuple[str, ...]) -> list[str]:
+    """Files and subfolders to look at, in the order of the keys that begin with them.
+
+    A folder's name ends in a slash, and is sorted with it: the keys of ``a/1.jpg`` and
+    ``a.jpg`` differ there.
+    """
+    names = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name == RUN_MARK:  # a run directory: its overlays are no source
+                    return []
+                if name.startswith("."):
+                    continue
+                if _is_folder(entry):
+                    if not entry.is_symlink():
+                        names.append(name + "/")
+                elif name.lower().endswith(endings):
+                    names.append(name)
+    except OSError as error:
+        raise SourceError(f"{error.filename}: {error.strerror}") from error
+    names.sort()  # names that are not UTF-8 can share a key
+    names.sort(key=key_text)
+    return names
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _remote(root: str, endings: tuple[str, ...]) -> Iterator[Found]:
@@ -129,7 +195,3 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except OSError:  # a dangling link: the reader will say so when it is read
         return -1
-
-
-def _unreadable(error: OSError) -> None:
-    raise SourceError(f"{error.filename}: {error.strerror}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine import files
 from engine.errors import SourceError
-from engine.readers.finding import Found, Pattern, find_files
+from engine.readers.finding import Found, Pattern, class_folders, find_files
 from engine.readers.location import key_text, listing
 from engine.types import NO_LABEL, Sample
 
@@ -18,7 +18,8 @@ class FolderReader:
 
     The key of a sample is its path relative to the folder, with forward slashes.
     Hidden files, files with other extensions, run directories and linked folders are not
-    part of the source.
+    part of the source. Memory holds the names in one folder and in those above it, at a URL
+    all of them.
 
     Parameters
     ----------
@@ -47,17 +48,16 @@ class FolderReader:
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see :class:`engine.protocols.Reader`."""
-        found = sorted(self._files())
-        if not found:
-            known = " ".join(self._extensions)
-            where = f"{self._root}: no image file in it"
-            if self._pattern is not None:
-                where += " matches the pattern"
-            raise SourceError(f"{where} (looked for {known})")
-        labels = self._labels([key for key, _, _ in found])
+        found: Iterable[Found] = self._files()
+        if self._label_from_folder and files.is_url(self._root):
+            found = list(found)  # every folder must be listed before the first class is known
+        labels = self._labels(found)
+        index = -1
         for index, (key, path, size) in enumerate(found):
             label = labels.get(key.partition("/")[0], NO_LABEL)
             yield Sample(key, index, label, path, size)
+        if index < 0:
+            raise SourceError(self._nothing())
 
     def read(self, sample: Sample) -> bytes:
         """Return the file's bytes; see :class:`engine.protocols.Reader`."""
@@ -65,21 +65,35 @@ class FolderReader:
 
     def _files(self) -> Iterator[Found]:
         """Key, path and size of every image file."""
-        if files.is_url(self._root):
-            single = self._root.lower().endswith(self._extensions)
-        else:
-            single = Path(self._root).is_file()
-        if not single:
+        if not self._is_single:
             yield from find_files(self._root, self._extensions, self._pattern)
             return
         path = self._root if files.is_url(self._root) else os.path.realpath(self._root)
         with listing(self._root):
             yield key_text(path.rpartition("/")[2]), path, files.size(path)
 
-    def _labels(self, keys: list[str]) -> dict[str, int]:
+    @property
+    def _is_single(self) -> bool:
+        if files.is_url(self._root):
+            return self._root.lower().endswith(self._extensions)
+        return Path(self._root).is_file()
+
+    def _nothing(self) -> str:
+        where = f"{self._root}: no image file in it"
+        if self._pattern is not None:
+            where += " matches the pattern"
+        return f"{where} (looked for {' '.join(self._extensions)})"
+
+    def _labels(self, found: Iterable[Found]) -> dict[str, int]:
         if not self._label_from_folder:
             return {}
-        folders = sorted({key.partition("/")[0] for key in keys if "/" in key})
+        if isinstance(found, list):
+            names = {key.partition("/")[0] for key, _, _ in found if "/" in key}
+        elif self._is_single:
+            names = set()
+        else:
+            names = set(class_folders(self._root, self._extensions, self._pattern))
+        folders = sorted(names)  # without the slash that is a part of the keys' order
         if not folders:
             raise SourceError(f"{self._root}: --label-from-folder needs class folders in it")
         numbered = [name for name in folders if _is_number(name)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
+import warnings
 
 
 def limit_threads(count: int) -> None:
@@ -17,6 +19,8 @@ def limit_threads(count: int) -> None:
         os.environ[name] = str(count)
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line to stderr at each bind
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # a damaged image becomes a failure row
+    warnings.filterwarnings("ignore", module="PIL")  # of odd EXIF entries and the like
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     import cv2
 
     cv2.setNumThreads(count)

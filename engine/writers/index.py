@@ -28,6 +28,8 @@ from engine.writers.hdf5 import StagedFile
 from engine.writers.schema import FAILURES, DatasetSpec
 from engine.writers.staging import fsync_directory
 
+_Forms = dict[str, tuple[tuple[int, ...], "np.dtype[np.generic]"]]  # shape of a row, type
+
 # What a row of a missing shard shows; no good row has it. Texts are empty.
 _SENTINELS = {"i": -9, "u": 255, "f": np.nan}
 
@@ -57,11 +59,12 @@ def build_index(paths: RunPaths) -> Path:
     if not files:
         raise RunDirectoryError(f"{paths.shards}: no shard in it")
     fingerprint = read_shard_summary(files[0]).fingerprint
-    _, specs = _read_part(files[0], paths.root, fingerprint)
+    specs = _read_specs(files[0])
+    forms = {spec.name: (spec.row_shape, np.dtype(spec.dtype)) for spec in specs}
     parts: list[_Part] = []
     for path in files:
         part, found = _read_part(path, paths.root, fingerprint)
-        if found != specs:
+        if found != forms:
             raise RunDirectoryError(f"{path}: its datasets are unlike those of {files[0].name}")
         parts.append(part)
     staged = StagedFile(paths, "index")
@@ -83,19 +86,25 @@ def _number(path: Path) -> int:
     return int(path.stem.removeprefix("shard-"))
 
 
-def _read_part(path: Path, root: Path, fingerprint: str) -> tuple[_Part, tuple[DatasetSpec, ...]]:
+def _read_specs(path: Path) -> tuple[DatasetSpec, ...]:
     with reading(path) as file:
-        summary = summarize(file, path)
-        problem = shard_problem(file, summary, _number(path), fingerprint)
-        specs = tuple(
+        return tuple(
             DatasetSpec(
                 name, data.shape[1:], data.dtype.str, data.attrs["axes"], data.attrs["unit"]
             )
             for name, data in datasets(file).items()
         )
+
+
+def _read_part(path: Path, root: Path, fingerprint: str) -> tuple[_Part, _Forms]:
+    """Check one shard, in one pass over its datasets: there may be tens of thousands of shards."""
+    with reading(path) as file:
+        summary, found = summarize(file, path), datasets(file)
+        problem = shard_problem(found, summary, _number(path), fingerprint)
+        forms = {name: (data.shape[1:], data.dtype) for name, data in found.items()}
     if problem:
         raise RunDirectoryError(f"{path}: {problem}")
-    return _Part(path.relative_to(root).as_posix(), summary), specs
+    return _Part(path.relative_to(root).as_posix(), summary), forms
 
 
 def _map(file: h5py.File, spec: DatasetSpec, parts: list[_Part]) -> None:

@@ -106,6 +106,24 @@ def test_a_selection_of_a_selection(made, run):
     np.testing.assert_array_equal(view.cam(MAP).on_original(i), run.cam(MAP).on_original(row))
 
 
+TAKEN = ([7, 2, 2, -1], slice(3, 9), 5, np.arange(12) % 2 == 0, [])
+
+
+@pytest.mark.parametrize("rows", TAKEN, ids=str)
+def test_samples_are_taken_by_position(made, run, rows):
+    expected = np.unique(np.arange(12)[rows]) if len(np.atleast_1d(rows)) else np.arange(0)
+    assert run.take(rows).keys == [keys_of(made)[i] for i in expected]
+    in_shards = [count for count in np.histogram(expected, [0, 4, 7, 12])[0] if count]
+    assert [len(part) for part in run.take(rows).shards()] == in_shards
+
+
+def test_samples_are_taken_from_a_selection(run):
+    view = run.select(flags=1)
+    assert view.take([1, 0]).keys == view.keys[:2]
+    with pytest.raises(IndexError, match="12 is out of range: there are 12 samples"):
+        run.take(12)
+
+
 @pytest.mark.parametrize("wrong", ["cat", ["cat"], 1.5, [0.5]])
 def test_what_is_no_class_is_one_line(run, wrong):
     with pytest.raises(ConfigError, match="predicted: expected class numbers, got"):

@@ -38,7 +38,7 @@ def png(picture):
 
 def write_folder(root, stack):
     """``root/group/0007.png`` for each picture; returns the relative paths."""
-    names = [f"group{i // 10}/{i:04d}.png" for i in range(len(stack))]
+    names = [f"group{i // 100}/{i:04d}.png" for i in range(len(stack))]
     for name, picture in zip(names, stack):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(png(picture))

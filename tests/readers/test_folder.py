@@ -1,4 +1,6 @@
 import os
+import random
+import subprocess
 
 import pytest
 
@@ -25,6 +27,46 @@ def test_conformance(tmp_path):
     check_content(reader, {key: key.encode() for key in keys})
 
 
+def test_the_order_is_that_of_the_keys_whatever_is_in_a_name(tmp_path):
+    """Folder by folder, and yet sorted as a whole: ``a-b/`` and ``a.jpg`` come before ``a/``."""
+    rng = random.Random(3)
+    names = ["a", "a-b", "a.", "a0", "A", "ä", "a b", "\udcff", "\N{SNOWMAN}", "10", "2", "a!"]
+    keys = {
+        "/".join(rng.choices(names, k=depth)) + rng.choice(("/", "/x", "-")) + f"{i % 7}.jpg"
+        for depth in (1, 2, 3)
+        for i in range(150)
+    }
+    reader = make(tmp_path, "a.jpg", "a-.jpg", "a0.jpg")
+    for key in keys:
+        path = os.path.join(tmp_path, key)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb"):
+            pass
+    listing = check_listing(reader, len(keys) + 3)
+    found = [sample.key for sample in listing]
+    assert found == sorted(found)
+    assert {os.path.relpath(sample.location, tmp_path) for sample in listing} == keys | {
+        "a.jpg", "a-.jpg", "a0.jpg",
+    }  # fmt: skip
+
+
+def test_a_tree_deeper_than_python_recurses(tmp_path):
+    depth = 1200
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in range(depth):
+            os.mkdir("d")
+            os.chdir("d")
+        with open("deep.jpg", "wb"):
+            pass
+        found = [sample.key for sample in FolderReader(tmp_path, EXTENSIONS).samples()]
+    finally:
+        os.chdir(before)
+        subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # pytest cannot remove it
+    assert found == ["d/" * depth + "deep.jpg"]
+
+
 def test_single_file(tmp_path):
     make(tmp_path, "one.jpg", "other.jpg")
     (sample,) = check_listing(FolderReader(tmp_path / "one.jpg", EXTENSIONS), 1)
@@ -37,6 +79,8 @@ def test_single_file(tmp_path):
         (["cat/1.jpg", "dog/1.jpg", "ant/1.jpg"], [0, 1, 2]),
         (["10/1.jpg", "2/1.jpg"], [10, 2]),
         (["cat/1.jpg", "loose.jpg"], [0, -1]),
+        (["a-b/1.jpg", "a/1.jpg", "a0/1.jpg"], [1, 0, 2]),  # the order of names, not of keys
+        (["bat/x/y/1.jpg", "ant/notes.txt", "ant/.x/1.jpg", "cat/1.jpg"], [0, 1]),
     ],
 )
 def test_labels_from_folders(tmp_path, keys, labels):

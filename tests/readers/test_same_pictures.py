@@ -1,8 +1,15 @@
-"""Fifty pictures give the same pixels in the same order, whatever holds them."""
+"""Five hundred pictures give the same pixels, maps and order, whatever holds them."""
+
+import signal
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from engine.config import RunConfig
+from jobs.extract import run_extract
+from tests.jobs.command import contents
+from tests.models.small_checkpoint import write_checkpoint
 from tests.readers.reader_conformance import check_pixels
 from tests.readers.sources import (
     opened,
@@ -16,8 +23,9 @@ from tests.readers.sources import (
     write_tar,
 )
 
-COUNT = 50
+COUNT = 500
 LABELS = [i // 10 for i in range(COUNT)]
+PART = 200  # pictures in the first of two archives
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +42,8 @@ def held(tmp_path_factory):
         for member in ((name, data), (name[:-4] + ".cls", b"%d" % label))
     ]
     write_tar(base / "all.tar", members)
-    write_tar(base / "part-09.tar", members[:40])
-    write_tar(base / "part-10.tar", members[40:])
+    write_tar(base / "part-09.tar", members[: 2 * PART])
+    write_tar(base / "part-10.tar", members[2 * PART :])
     write_rec(base / "indexed.rec", files, LABELS)
     write_rec(base / "plain.rec", files, LABELS, index=False)
     write_h5(base / "one.h5", stack, LABELS)
@@ -59,13 +67,13 @@ def held(tmp_path_factory):
 
 KEYS = {
     "tar": lambda i, name: name[:-4],
-    "tar braces": lambda i, name: f"part-{'09' if i < 20 else '10'}/{name[:-4]}",
-    "tar pattern": lambda i, name: f"part-{'09' if i < 20 else '10'}/{name[:-4]}",
+    "tar braces": lambda i, name: f"part-{'09' if i < PART else '10'}/{name[:-4]}",
+    "tar pattern": lambda i, name: f"part-{'09' if i < PART else '10'}/{name[:-4]}",
     "rec with idx": lambda i, name: str(i),
     "rec": lambda i, name: str(i),
-    "h5": lambda i, name: f"{i:02d}",
-    "h5 dataset": lambda i, name: f"{i:02d}",
-    "npy": lambda i, name: f"{i:02d}",
+    "h5": lambda i, name: f"{i:03d}",
+    "h5 dataset": lambda i, name: f"{i:03d}",
+    "npy": lambda i, name: f"{i:03d}",
 }
 WITHOUT_LABELS = ("folder", "pattern", "txt", "npy")
 KINDS = ("folder", "pattern", "txt", "csv", "jsonl", "parquet", *KEYS)
@@ -80,9 +88,49 @@ def test_same_pictures(held, kind):
     expected = [-1] * COUNT if kind in WITHOUT_LABELS else LABELS
     assert [sample.label for sample in listing] == expected
     other = opened(sources[kind])  # a worker's: it never lists
-    for i in (49, 0, 17):
+    for i in (499, 0, 170):
         first, second = other.read(listing[i]), opened(sources[kind]).read(listing[i])
         assert np.array_equal(first, second)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("model"), 8)
+
+
+def extract(source, model, run):
+    """The rows of a run over a source, by the job itself, in this process."""
+    config = RunConfig(
+        source=str(source), model=model, out=str(run), image_size=8, executor="local",
+        shard_size=96, batch_size=16, save=("maps", "logits"),
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signal, "signal", lambda *_: None)  # the test run's handlers stay
+        report = run_extract(config, Console(quiet=True))
+    assert (report.listed, report.ok, report.failed) == (COUNT, COUNT, 0)
+    return contents(run)
+
+
+@pytest.fixture(scope="module")
+def expected(held, model, tmp_path_factory):
+    """The rows of the pictures as one array."""
+    return extract(held[2]["npy"], model, tmp_path_factory.mktemp("expected") / "run")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_same_maps(held, model, expected, tmp_path, kind):
+    _, names, sources = held
+    rows = extract(sources[kind], model, tmp_path / "run")
+    key_of = KEYS.get(kind, lambda _, name: name)
+    keys = [key.decode() for key in rows.pop("key")]
+    assert keys == [key_of(i, name) for i, name in enumerate(names)]
+    labels = rows.pop("label").tolist()
+    assert labels == ([-1] * COUNT if kind in WITHOUT_LABELS else LABELS)
+    assert rows["cam/two_relu/map"].shape == (COUNT, 1, 2, 2)
+    assert (rows["cam/two_relu/scale"] > 0).mean() > 0.9
+    assert rows.keys() | {"key", "label"} == expected.keys()
+    for name, values in rows.items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
 
 @pytest.mark.parametrize("kind", ["idx", "idx.gz", "npy", "h5", "png"])

@@ -1,6 +1,8 @@
 """Nodes that crash, join and are drained while a run goes on: three of them, one GPU each."""
 
+import threading
 import time
+from functools import partial
 
 import pytest
 from ray._raylet import GcsClient
@@ -45,9 +47,9 @@ class Told:
         return [facts for happened, facts in self.events if happened == kind]
 
 
-def run(cluster, folder, told):
+def run(cluster, folder, told, start=None):
     options = RayOptions(None, 1, 1, cluster.address)
-    script = dict.fromkeys(range(SHARDS), "sleep 2")
+    script = {"start": start} | dict.fromkeys(range(SHARDS), "sleep 2")
     reports = list(RayExecutor(builder(script, folder), options).run(shards(SHARDS), told))
     assert sorted(report.shard for report in reports) == list(range(SHARDS))
     assert not told.of("search")
@@ -68,6 +70,19 @@ def test_a_node_crashes_and_another_joins(cluster, three_nodes, tmp_path):
     (lost,) = [facts for facts in told.of("worker_lost") if facts["shard"] is not None]
     assert lost["worker"] == workers[three_nodes[0].node_id]
     assert lost["node_lost"]
+
+
+def test_a_node_crashes_while_its_worker_starts(cluster, three_nodes, tmp_path):
+    """That is no failed start."""
+    crash = partial(cluster.remove_node, three_nodes[0], allow_graceful=False)
+    timer = threading.Timer(8, crash)
+    timer.start()
+    told = Told(3, None)
+    workers = run(cluster, tmp_path, told, start="slow")
+    timer.join()
+    assert three_nodes[0].node_id not in workers
+    assert told.of("worker_lost")
+    assert all(lost["node_lost"] and lost["shard"] is None for lost in told.of("worker_lost"))
 
 
 def test_a_drained_node_gets_no_more_shards(cluster, three_nodes, tmp_path):

@@ -1,0 +1,159 @@
+"""``shardcam filters``: the filters of a network, and what its units respond to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from engine.config import RunConfig
+from engine.errors import ConfigError
+from engine.manifest import read_manifest
+from engine.results import open_run
+from engine.types import RunPaths
+from engine.workers.threads import limit_threads
+from engine.writers.schema import layer_path
+from jobs.class_names import ClassName, class_names
+from jobs.options import stored_config
+from jobs.responses import SHOWN, STEPS, Ascent, Subject, Wanted, draw_responses
+from jobs.system import ready_libraries
+from jobs.terminal import make_console, printable
+
+if TYPE_CHECKING:
+    from engine.models.definition import NetworkDefinition
+
+FILTERS, DEEP_FILTERS = 64, 12  # shown of a layer, if none are named
+
+
+@click.command()
+@click.argument("model")
+@click.option("--params", help="Weights of a zoo model or checkpoint.")
+@click.option("--image-size", type=int, help="Height and width of the network's input.")
+@click.option(
+    "--layer", "layers", multiple=True,
+    help="Layer, repeatable; shardcam layers --all lists them  [default: the first convolution; "
+    "with --examples those the run has; with --maximise one for each resolution, and the classes]",
+)  # fmt: skip
+@click.option("--channels", metavar="N[,N...]", help="Which channels, or which classes.")
+@click.option(
+    "--count", type=click.IntRange(min=1),
+    help=f"How many channels, evenly spread  [default: {FILTERS} of a first convolution, "
+    f"{DEEP_FILTERS} of others, {SHOWN} with --examples or --maximise]",
+)  # fmt: skip
+@click.option(
+    "--examples", "run", type=click.Path(path_type=Path), metavar="RUN",
+    help="Show the crops that activated each channel most, in a run that was made with "
+    "--save activations or pooled; its pictures are read again.",
+)  # fmt: skip
+@click.option(
+    "--maximise", is_flag=True,
+    help="Make the picture that each channel responds to most, by gradient ascent.",
+)  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), default=STEPS, show_default=True,
+              help="Steps of the ascent.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Of the noise that the ascent begins with.")  # fmt: skip
+@click.option("--labels", help="File with the names of the classes.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("filters"), show_default=True,
+    help="Folder for the pictures; of the same name they are replaced.",
+)  # fmt: skip
+def filters(
+    model: str,
+    params: str | None,
+    image_size: int | None,
+    layers: tuple[str, ...],
+    channels: str | None,
+    count: int | None,
+    run: Path | None,
+    maximise: bool,
+    steps: int,
+    seed: int,
+    labels: str | None,
+    out: Path,
+) -> None:
+    """Draw the filters of MODEL's convolutions, or what its channels respond to.
+
+    \b
+    Examples:
+      shardcam filters efficientnet_lite0
+      shardcam filters efficientnet_lite0 --layer block2_depthwise_conv --layer head_conv
+      shardcam filters efficientnet_lite0 --maximise
+      shardcam filters efficientnet_lite0 --maximise --layer fc --channels 130,340
+      shardcam filters efficientnet_lite0 --examples runs/photos --maximise
+    """
+    limit_threads(os.cpu_count() or 1)
+    ready_libraries()
+    wanted = Wanted(layers, _numbers(channels), count)
+    console = make_console()
+    with ExitStack() as stack:
+        if run is None:
+            network, names = _load(model, params, image_size, labels)
+            subject = Subject(network, names)
+        else:
+            config = stored_config(run, read_manifest(RunPaths(run)).config)
+            if image_size not in (None, config.image_size):
+                own = config.image_size or "its model's own"
+                raise ConfigError(f"--image-size {image_size}: the run's is {own}; leave it out")
+            network, names = _load(model, params, config.image_size, labels)
+            _require_same_network(run, network)
+            opened = stack.enter_context(open_run(run))
+            subject = Subject(network, names, opened, config.model_copy(update={"out": str(run)}))
+        if maximise or run is not None:
+            ascent = Ascent(steps, seed) if maximise else None
+            told = draw_responses(subject, wanted, ascent, out)
+        else:
+            told = _draw_weights(network, wanted, out)
+        for line in told:
+            console.print(printable(line), soft_wrap=True)
+
+
+def _numbers(channels: str | None) -> tuple[int, ...] | None:
+    if channels is None:
+        return None
+    try:
+        return tuple(dict.fromkeys(int(number) for number in channels.split(",")))
+    except ValueError:
+        raise ConfigError(f"--channels: numbers with commas, as 3,7; not {channels!r}") from None
+
+
+def _load(
+    model: str, params: str | None, image_size: int | None, labels: str | None
+) -> tuple[NetworkDefinition, ClassName]:
+    from engine.models.layers import class_count
+    from engine.models.load import load_network
+
+    network = load_network(model, params, image_size)
+    config = RunConfig(source=".", model=model, out=".", labels=labels)
+    return network, class_names(config, class_count(network))
+
+
+def _require_same_network(run: Path, network: NetworkDefinition) -> None:
+    if read_manifest(RunPaths(run)).numbers["model"] != network.digest():
+        raise ConfigError(
+            f"--examples {run}: made with another network than {network.name}, other weights; "
+            "give MODEL and --params as they were for that run"
+        )
+
+
+def _draw_weights(network: NetworkDefinition, wanted: Wanted, out: Path) -> Iterator[str]:
+    """Draw the filters of each layer; say of each picture where it is and what is in it."""
+    from engine.models.filters import filters_of
+    from engine.models.layers import resolve_layer
+    from jobs.filter_pictures import colour_filters, save_picture, signed_filters
+
+    first, _ = filters_of(network)
+    for layer in wanted.layers or (first,):
+        name, weights = filters_of(network, resolve_layer(network, layer).name)
+        number, inputs, height, width = weights.shape
+        on_colours = name == first and inputs in (1, 3)
+        units = wanted.units(name, number, FILTERS if on_colours or inputs == 1 else DEEP_FILTERS)
+        path = out / f"{layer_path(name)}-filters.png"
+        draw = colour_filters if on_colours else signed_filters
+        save_picture(draw(weights, units), path)
+        size = f"{height}x{width} on {inputs} channel{'s' if inputs > 1 else ''}"
+        yield f"{path}: {len(units)} of {number} filters, each {size}"

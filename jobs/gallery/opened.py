@@ -1,0 +1,127 @@
+"""A run opened for its report, finished or not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from engine.analysis.run import Run
+from engine.colormaps import colour_table
+from engine.config import RunConfig
+from engine.errors import ConfigError, RunDirectoryError
+from engine.manifest import Manifest, read_manifest
+from engine.results import open_run
+from engine.types import I4, NO_LABEL, U1, RunPaths
+from engine.writers.index import build_index
+from jobs.class_names import ClassName, class_names
+from jobs.gallery.account import Account, read_account
+from jobs.gallery.columns import Columns, read_columns
+from jobs.gallery.items import Item, MeanMap, mean_maps
+from jobs.gallery.page import Choice, Gallery
+from jobs.gallery.pictures import Photographs
+from jobs.gallery.statistics import measure
+from jobs.options import stored_config
+
+UNREAD = "The photographs were not asked for."
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """All that the pages of a run are made from."""
+
+    run: Run
+    manifest: Manifest
+    account: Account
+    columns: Columns
+    name_of: ClassName
+    photographs: Photographs | None  # None: not asked for
+    config: RunConfig
+    notes: tuple[str, ...]  # what the reader of the page should know
+
+    @cached_property
+    def colours(self) -> U1:
+        """Those of the run's heatmaps, (256,3) RGB."""
+        return colour_table(self.config.colormap)
+
+    def gallery(
+        self, shown: Columns, items: list[Item] | None, means: dict[str, list[MeanMap]] | None
+    ) -> Gallery:
+        """The contents of a page with some, or all, of the rows."""
+        return Gallery(
+            name=self.run.name,
+            manifest=self.manifest,
+            account=self.account,
+            statistics=measure(self.columns, self.name_of),
+            layers=self.run.layers,
+            targets=self.run["target"].shape[1],
+            choices=self._choices(shown.predicted),
+            labels=self._choices(shown.label[shown.label != NO_LABEL]),
+            alpha=self.config.alpha,
+            notes=self.notes,
+            items=items,
+            means=means,
+        )
+
+    def means(self, layer: str) -> list[MeanMap]:
+        """The average maps of a layer."""
+        return mean_maps(self.run, layer, self.columns, self.name_of, self.colours)
+
+    def _choices(self, classes: I4) -> tuple[Choice, ...]:
+        numbers, counts = np.unique(classes, return_counts=True)
+        found = zip(numbers.tolist(), counts.tolist(), strict=True)
+        choices = (Choice(number, self.name_of(number), count) for number, count in found)
+        return tuple(sorted(choices, key=lambda choice: (choice.name.lower(), choice.number)))
+
+
+@contextmanager
+def opened_run(paths: RunPaths, photographs: bool) -> Iterator[OpenedRun]:
+    """Open a run; one that is not finished is opened as far as it is.
+
+    Raises
+    ------
+    RunDirectoryError
+        It is no run, damaged, or no shard of it is done yet.
+    """
+    manifest = read_manifest(paths)
+    account = read_account(paths, manifest)
+    if not account.shards:
+        raise RunDirectoryError(f"{paths.root}: no shard is done yet; shardcam status shows more")
+    if not account.complete:
+        account = _index_what_is_there(paths, manifest, account)
+    config = stored_config(paths.root, manifest.config)
+    name_of, notes = _names(config)
+    pictures = Photographs(paths, config) if photographs else None
+    note = UNREAD if pictures is None else pictures.missing
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of an unfinished run: the page says so
+        run = open_run(paths.root)
+    with run:
+        columns = read_columns(run)
+        everything = (*notes, note) if note else notes
+        yield OpenedRun(run, manifest, account, columns, name_of, pictures, config, everything)
+
+
+def _index_what_is_there(paths: RunPaths, manifest: Manifest, account: Account) -> Account:
+    """Index the shards of an unfinished run, again if more were published meanwhile.
+
+    So the index that stays behind is never older than that of an extract that ends now.
+    """
+    while True:
+        build_index(paths)
+        now = read_account(paths, manifest)
+        if now.shards == account.shards:
+            return now
+        account = now
+
+
+def _names(config: RunConfig) -> tuple[ClassName, tuple[str, ...]]:
+    """Names of the classes; a file of names that is gone is no reason to show nothing."""
+    try:
+        return class_names(config), ()
+    except ConfigError as error:
+        return "class {}".format, (f"The classes have no names: {error}",)

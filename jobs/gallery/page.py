@@ -1,0 +1,148 @@
+"""The page, made from its templates: everything it needs is in it."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from engine.manifest import Manifest
+from jobs.budget import readable
+from jobs.gallery.account import MOST, Account
+from jobs.gallery.items import Item, MeanMap
+from jobs.gallery.statistics import FLAGS, Statistics
+
+PER_PAGE = 24
+_OPTIONS: tuple[str, ...] = (
+    "source",
+    "model",
+    "method",
+    "smooth",
+    "layer",
+    "fuse",
+    "target",
+    "precision",
+)
+_OPTIONS += ("image_size", "resize", "label_from_folder", "limit", "save", "codec")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A class to filter by."""
+
+    number: int
+    name: str
+    count: int  # of rows
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What is on the pages of a run."""
+
+    name: str  # of the run directory
+    manifest: Manifest
+    account: Account
+    statistics: Statistics
+    layers: tuple[str, ...]
+    targets: int
+    choices: tuple[Choice, ...]  # predicted classes to filter by
+    labels: tuple[Choice, ...]  # given classes to filter by
+    alpha: float  # the heatmaps' share at first
+    notes: tuple[str, ...]  # what is not there, and why
+    items: list[Item] | None  # None: they are asked for, page by page
+    means: dict[str, list[MeanMap]] | None  # of each layer; None: they are asked for
+
+
+def render(gallery: Gallery) -> str:
+    """The page as HTML."""
+    environment = _environment()
+    style, script = _part("style.css"), _part("page.js")
+    config = gallery.manifest.config
+    return environment.get_template("page.html").render(
+        gallery=gallery,
+        run=gallery.manifest,
+        account=gallery.account,
+        statistics=gallery.statistics,
+        options={name: _words(config[name]) for name in _OPTIONS if _given(config.get(name))},
+        flags=FLAGS,
+        most=MOST,
+        served=gallery.items is None,
+        style=Markup(style),
+        script=Markup(script),
+        policy=policy(gallery.items is None),
+        data={
+            "items": gallery.items,
+            "means": gallery.means,
+            "layers": gallery.layers,
+            "perPage": PER_PAGE,
+        },
+    )
+
+
+def as_json(value: Any) -> str:
+    """Frozen dataclasses as JSON objects."""
+    return json.dumps(value, default=vars, allow_nan=False, separators=(",", ":"))
+
+
+@cache
+def policy(served: bool) -> str:
+    """What a browser may load for the page: nothing but what is in it, or its own server's."""
+    own = " 'self'" if served else ""
+    rules = [
+        "default-src 'none'",
+        f"style-src {_digest(_part('style.css'))}",
+        f"script-src {_digest(_part('page.js'))}",
+        f"img-src data:{own}",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    return "; ".join([*rules, "connect-src 'self'"] if served else rules)
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def _part(name: str) -> str:
+    return files("jobs.gallery").joinpath("templates").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("jobs.gallery"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": _count, "size": readable, "duration": _duration}
+    environment.policies["json.dumps_function"] = lambda value, **_: as_json(value)
+    return environment
+
+
+def _given(value: Any) -> bool:
+    return value not in (None, False, [], "", ["auto"])
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

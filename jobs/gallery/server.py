@@ -1,0 +1,203 @@
+"""The report as pages that are made when a browser of this machine asks for them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from engine.analysis.samples import Samples
+from engine.errors import ConfigError, ShardcamError
+from jobs.gallery.columns import ORDERS, Filter, matching
+from jobs.gallery.items import MeanMap, Pictures, make_items
+from jobs.gallery.opened import UNREAD, OpenedRun
+from jobs.gallery.page import PER_PAGE, as_json, policy, render
+from jobs.gallery.pictures import FORM, NoPhotograph, draw_heatmap, encode
+
+LOOPBACK = "127.0.0.1"
+_HOSTS = (LOOPBACK, "localhost")  # what a browser of this machine calls us
+_TEXT, _HTML, _JSON = "text/plain; charset=utf-8", "text/html; charset=utf-8", "application/json"
+_NUMBERS = {"predicted": int, "label": int, "correct": int, "flag": int, "low": float}
+_NUMBERS |= {"high": float}
+_LARGEST = 2**31
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is sent to a browser."""
+
+    status: int
+    form: str
+    body: bytes
+
+
+class Pages:
+    """Everything that can be asked for, by its path.
+
+    Threads may share it.
+    """
+
+    def __init__(self, opened: OpenedRun) -> None:
+        self._opened, self._lock = opened, Lock()
+        self._means: dict[str, list[MeanMap]] = {}
+        self._page = render(opened.gallery(opened.columns, None, None)).encode()
+        self._parts: dict[re.Pattern[str], Callable[..., Answer]] = {
+            re.compile(r"/items"): self._items,
+            re.compile(r"/means"): self._mean_maps,
+            re.compile(r"/photo/(\d{1,9})\.webp"): self._photo,
+            re.compile(r"/heat/(\d{1,9})/(\d{1,9})/(\d{1,9})\.webp"): self._heat,
+        }
+
+    def answer(self, target: str) -> Answer:
+        """What is at a path, which may have a query."""
+        path, _, query = target.partition("?")
+        if path == "/":
+            return Answer(200, _HTML, self._page)
+        try:
+            asked = dict(parse_qsl(query, max_num_fields=20))
+            for pattern, part in self._parts.items():
+                if found := pattern.fullmatch(path):
+                    return part(asked, *map(int, found.groups()))
+            return Answer(404, _TEXT, b"There is nothing here.")
+        except (IndexError, NoPhotograph) as error:
+            return Answer(404, _TEXT, str(error).encode())
+        except ValueError as error:
+            return Answer(400, _TEXT, str(error).encode())
+        except ShardcamError as error:
+            return Answer(500, _TEXT, str(error).encode())
+
+    def _items(self, asked: dict[str, str]) -> Answer:
+        page = _number("page", asked.pop("page", "0"), int)
+        rows = matching(self._opened.columns, _filter(asked))
+        part = rows[page * PER_PAGE : (page + 1) * PER_PAGE]
+        items = make_items(self._opened.run, part, self._opened.name_of, self._addresses)
+        return _json({"total": len(rows), "items": items})
+
+    def _addresses(self, samples: Samples, _: int, row: int) -> Pictures:
+        layers, targets = range(len(samples.layers)), samples["target"].shape[1]
+        heat = [[f"heat/{layer}/{k}/{row}.webp" for k in range(targets)] for layer in layers]
+        photographs = self._opened.photographs
+        there = photographs is not None and photographs.missing is None
+        return Pictures(f"photo/{row}.webp" if there else None, None, heat)
+
+    def _mean_maps(self, asked: dict[str, str]) -> Answer:
+        layer = self._layer(_number("layer", asked.get("layer", ""), int))
+        with self._lock:  # the second who asks waits for the first one's pass
+            if layer not in self._means:
+                self._means[layer] = self._opened.means(layer)
+        return _json(self._means[layer])
+
+    def _photo(self, _: dict[str, str], row: int) -> Answer:
+        if self._opened.photographs is None:
+            raise NoPhotograph(UNREAD)
+        shards = self._opened.run.take(row).shards()
+        return Answer(200, FORM, encode(self._opened.photographs.view(next(shards), 0)))
+
+    def _heat(self, _: dict[str, str], layer: int, target: int, row: int) -> Answer:
+        shards = self._opened.run.take(row).shards()
+        colours = self._opened.colours
+        return Answer(200, FORM, draw_heatmap(next(shards), 0, self._layer(layer), target, colours))
+
+    def _layer(self, number: int) -> str:
+        return self._opened.run.layers[number]
+
+
+def _filter(asked: dict[str, str]) -> Filter:
+    """What was asked for; ValueError where it makes no sense."""
+    order = asked.pop("order", ORDERS[0])
+    if order not in ORDERS:
+        raise ValueError(f"order: one of {', '.join(ORDERS)}")
+    if unknown := asked.keys() - _NUMBERS.keys():
+        raise ValueError(f"no such filter: {min(unknown)}")
+    given: dict[str, Any] = {name: _number(name, v, _NUMBERS[name]) for name, v in asked.items()}
+    if "correct" in given:
+        given["correct"] = bool(given["correct"])
+    return Filter(order=order, **given)
+
+
+def _number(name: str, text: str, kind: type[int] | type[float]) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ValueError(f"{name}: expected a number, got {text[:20]!r}") from None
+    if not 0 <= value < _LARGEST:
+        raise ValueError(f"{name}: out of range")
+    return value
+
+
+def _json(value: Any) -> Answer:
+    return Answer(200, _JSON, as_json(value).encode())
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """GET, from this machine's browsers, and nothing else."""
+
+    timeout = 30  # seconds for a request to come
+
+    def __init__(self, pages: Pages, *given: Any) -> None:
+        self._pages = pages
+        super().__init__(*given)
+
+    def do_GET(self) -> None:
+        """Answer."""
+        if not self._is_ours():
+            # A page elsewhere whose name leads to this machine (DNS rebinding).
+            answer = Answer(403, _TEXT, f"Ask for http://{LOOPBACK}, by that name.".encode())
+        else:
+            answer = self._pages.answer(self.path)
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.form)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Content-Security-Policy", f"{policy(True)}; frame-ancestors 'none'")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def _is_ours(self) -> bool:
+        hosts = self.headers.get_all("Host", [])
+        try:
+            return len(hosts) == 1 and urlsplit(f"//{hosts[0]}").hostname in _HOSTS
+        except ValueError:
+            return False
+
+    def version_string(self) -> str:
+        """The server's name."""
+        return "shardcam"
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+class ReportServer(ThreadingHTTPServer):
+    """A server on loopback.
+
+    Raises
+    ------
+    ConfigError
+        The port cannot be had.
+    """
+
+    def __init__(self, opened: OpenedRun, port: int) -> None:
+        try:
+            super().__init__((LOOPBACK, port), partial(_Handler, Pages(opened)))
+        except OSError as error:
+            raise ConfigError(f"--port {port}: {error.strerror}; 0 takes a free one") from error
+
+    @property
+    def address(self) -> str:
+        """Where the report is."""
+        return f"http://{LOOPBACK}:{self.server_port}/"
+
+    def handle_error(self, *given: Any) -> None:
+        """Print what went wrong; a browser that went away is no error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(*given)

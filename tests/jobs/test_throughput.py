@@ -1,0 +1,53 @@
+"""The figures are of the right kind, agree with each other, and are saved and drawn."""
+
+import json
+
+import cv2
+import pytest
+
+from tests.jobs.command import shardcam
+from tests.jobs.images import make_folder
+
+SMALL = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("throughput") / "images"
+    make_folder(folder, 40)
+    return folder
+
+
+def test_stages_whole_and_sweep(images, tmp_path):
+    figures, picture = tmp_path / "figures.json", tmp_path / "sweep.png"
+    code, out, err = shardcam(
+        "throughput", images, *SMALL, "--sweep", "--json", figures, "--plot", picture,
+        "--out", tmp_path, "--images", 32,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "32 images only: the figures are rough" in out
+    assert "-bound: " in out
+    assert "best: " in out
+    measured = json.loads(figures.read_text())
+    assert list(measured["alone"]) == ["read", "decode", "normalise", "forward", "map", "write"]
+    per_image = sum(1 / rate for rate in measured["alone"].values())
+    whole = measured["whole"]
+    assert (whole["workers"], whole["images"]) == (1, 32)
+    assert measured["limit"] == pytest.approx(1 / per_image)
+    assert measured["reached"] == pytest.approx(whole["images_per_second"] * per_image)
+    tried = [(one["batch_size"], one["precision"]) for one in measured["sweep"]]
+    assert tried[:4] == [(8, "fp32"), (4, "fp32"), (16, "fp32"), (32, "fp32")]
+    assert tried[4][1] == "int8"
+    assert cv2.imread(str(picture)).shape[1] > 500
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures.json", "sweep.png"]
+
+
+def test_bad_input_is_one_line(images, tmp_path):
+    code, _, err = shardcam("throughput", images, *SMALL, "--plot", tmp_path / "a.png")
+    assert code == 2
+    assert err == "shardcam: --plot: add --sweep, which it draws\n"
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
+    code, _, err = shardcam("throughput", tmp_path / "broken", *SMALL)
+    assert code == 1
+    assert err.endswith("none of its first images can be used\n")
