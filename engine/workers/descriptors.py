@@ -1,13 +1,16 @@
-"""Shard descriptors on their way to a worker: plain rows instead of one object a sample.
+"""Shard descriptors on their way to a worker: small, and cheap to make.
 
+A stretch of a listing is its place; the worker reads it.  Other samples are plain rows, because
 Ray pickles with a callback in Python for each object that is not built in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
+from engine.listing import Stretch
 from engine.types import Sample, Shard
 
 Descriptor = tuple[Any, ...]
@@ -17,10 +20,15 @@ _row = attrgetter("key", "index", "label", "location", "size", "box")
 
 def pack(shard: Shard) -> Descriptor:
     """A shard as built-in types, but for what was given up in it, which is seldom much."""
-    return shard.index, shard.lost, shard.trial, tuple(map(_row, shard.samples))
+    samples = shard.samples
+    rows = samples if isinstance(samples, Stretch) else tuple(map(_row, samples))
+    return shard.index, shard.lost, shard.trial, rows
 
 
 def unpack(descriptor: Descriptor) -> Shard:
     """The shard again."""
     index, lost, trial, rows = descriptor
-    return Shard(index, tuple(Sample(*row) for row in rows), lost, trial)
+    samples: Sequence[Sample] = rows
+    if not isinstance(rows, Stretch):
+        samples = tuple(Sample(*row) for row in rows)
+    return Shard(index, samples, lost, trial)

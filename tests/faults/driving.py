@@ -59,6 +59,13 @@ def shards_of(run):
     return len(list((run / "shards").glob("*.h5")))
 
 
+def wait_until(condition, seconds=300.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.1)
+
+
 class Person:
     """Repeats the same command until it exits with 0."""
 

@@ -16,7 +16,9 @@ from tests.faults.driving import (
     make_source,
     may_mount,
     read_only,
+    shards_of,
     small_disk,
+    wait_until,
 )
 from tests.faults.inject import Fault, happened, write_plan
 from tests.workers.cluster import add_node, ray_cluster
@@ -136,18 +138,17 @@ def test_a_long_run(tmp_path):
         ray = ("--address", cluster.address, "--workers", 2, "--hang-timeout", 30)
         person = Person(faults, run, *options, *ray)
 
-        def lose_node(_process):
-            (victim, *_) = cluster.worker_nodes
-            cluster.remove_node(victim, allow_graceful=False)
-            add_node(cluster)
-
         def write_protect(process):
             with read_only(run / "shards"):
                 process.wait(300)
 
-        for _ in range(2):
-            person.until(kill)
-            person.until(lose_node)
+        def lose_nodes(_process):
+            for node in [*cluster.worker_nodes]:
+                cluster.remove_node(node, allow_graceful=False)
+                add_node(cluster)
+                wait_until(lambda least=shards_of(run) + 3: shards_of(run) >= least)
+
+        for _ in range(4):
             person.until(kill)
         code, out = person.until(lambda _: fill(run))
         assert code == 5, out
@@ -157,6 +158,7 @@ def test_a_long_run(tmp_path):
         assert "Read-only file system" in out
         for _ in range(2):
             person.until(kill)
+        person.until(lose_nodes)
         person.until_done()
         assert person.codes.count(-signal.SIGKILL) == 6
         check_same(run, before, {KILLER, GLUTTON}, IMAGES, BATCH)
