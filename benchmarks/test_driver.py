@@ -16,12 +16,14 @@ from pathlib import Path
 from engine.clock import Clock
 from engine.driver import Tally
 from engine.events import EventLog
+from engine.planning import make_plan
 from engine.types import RunPaths, Sample, Shard, ShardReport
 from engine.workers.ray import RayExecutor
 from engine.workers.ray_cluster import RayOptions
+from engine.writers.listing import run_listing
 
 SHARDS = 20_000
-SIZE = 512  # samples of a shard: its descriptor travels, its images do not exist
+SIZE = 50  # samples of a shard; they stay in the listing, so their number does not matter
 MOST_GROWTH_MB = 10  # from the second tenth to the last
 
 
@@ -34,10 +36,10 @@ def run(shard: Shard, clock: Clock, hint: Shard | None = None) -> ShardReport:
     return ShardReport(shard.index, len(shard.samples), len(shard.samples), 0, True, stages)
 
 
-def made_up() -> Iterator[Shard]:
-    keys = (f"train/class-{i:05d}/image-{i * 7919:012d}.JPEG" for i in range(SIZE))
-    samples = tuple(Sample(key, i, 0, f"/data/{key}", 1) for i, key in enumerate(keys))
-    return (Shard(index, samples) for index in range(SHARDS))
+def made_up() -> Iterator[Sample]:
+    for i in range(SHARDS * SIZE):
+        key = f"train/class-{i % 1000:05d}/image-{i:012d}.JPEG"
+        yield Sample(key, i, 0, f"/data/{key}", 1)
 
 
 def resident_mb() -> float:
@@ -47,9 +49,11 @@ def resident_mb() -> float:
 
 def test_empty_shards(tmp_path: Path) -> None:
     executor = RayExecutor(nothing, RayOptions(2, 1, 0, None))
-    tally, memory, paths = Tally(), [], RunPaths(tmp_path)
+    tally, memory, paths = Tally(), [], RunPaths(tmp_path / "run")
+    with run_listing(paths, {}, made_up) as listing:
+        plan = make_plan(listing, SIZE)
     heard = EventLog(paths)
-    for report in executor.run(made_up(), heard):
+    for report in executor.run(map(plan.shard, range(SHARDS)), heard):
         tally.add(report)
         if tally.shards == 1:  # the workers are there
             start, cpu = time.perf_counter(), time.process_time()

@@ -59,10 +59,10 @@ def shards_of(run):
     return len(list((run / "shards").glob("*.h5")))
 
 
-def wait_until(condition, seconds=300.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
+def wait_for_shards(run, more, seconds=300.0):
+    least, end = shards_of(run) + more, time.monotonic() + seconds
+    while shards_of(run) < least:
+        assert time.monotonic() < end, f"no {more} shards more within {seconds} s"
         time.sleep(0.1)
 
 

@@ -16,9 +16,8 @@ from tests.faults.driving import (
     make_source,
     may_mount,
     read_only,
-    shards_of,
     small_disk,
-    wait_until,
+    wait_for_shards,
 )
 from tests.faults.inject import Fault, happened, write_plan
 from tests.workers.cluster import add_node, ray_cluster
@@ -53,8 +52,9 @@ def check_same(run, undisturbed, poisoned, images, batch):
     for name, values in expected.items():
         values = values[kept]
         assert found[name][whole].tobytes() == values[whole].tobytes(), name
-        if values.dtype.kind == "f":
-            np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=1e-5, err_msg=name)
+        if values.dtype.kind == "f":  # the batch that lost an image was a smaller one
+            one_step = 2 * np.finfo(values.dtype).eps
+            np.testing.assert_allclose(found[name], values, one_step, one_step, err_msg=name)
         else:
             np.testing.assert_array_equal(found[name], values, err_msg=name)
     leftover = [path.name for path in RunPaths(run).staging.glob("*.h5")]
@@ -146,7 +146,7 @@ def test_a_long_run(tmp_path):
             for node in [*cluster.worker_nodes]:
                 cluster.remove_node(node, allow_graceful=False)
                 add_node(cluster)
-                wait_until(lambda least=shards_of(run) + 3: shards_of(run) >= least)
+                wait_for_shards(run, 3)
 
         for _ in range(4):
             person.until(kill)
