@@ -4,12 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?=
 OUT ?=
+MNIST := runs/mnist
 BENCH := --benchmark-columns=median,iqr,rounds --benchmark-group-by=group
 
-.PHONY: demo test test-all bench bench-scale bench-peers lint clean
+.PHONY: demo mnist test test-all bench bench-scale bench-peers lint clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/shardcam demo $(if $(SOURCE),"$(SOURCE)") $(if $(OUT),--out "$(OUT)")
+
+# The classic network, trained on digits; its two convolution layers drawn for held-out ones.
+mnist: $(VENV)/.ready-mnist $(MNIST)/lenet-symbol.json
+	@$(BIN)/shardcam activations $(MNIST)/held-out-images-idx3-ubyte --limit 100 --pictures 5 \
+		--model $(MNIST)/lenet-symbol.json --layer tanh1 --layer tanh2 --out $(MNIST)/activations
+
+$(MNIST)/lenet-symbol.json: | $(VENV)/.ready-mnist
+	@$(BIN)/shardcam train-mnist $(if $(SOURCE),"$(SOURCE)") --out $(MNIST)/lenet
 
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -q
@@ -53,7 +62,7 @@ lint: $(VENV)/.ready-dev
 clean:
 	rm -rf $(VENV) .venv-torch build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-# demo: what make demo needs. dev: that, and what the tests need.
+# demo: what make demo needs. mnist: that, and the digits. dev: that, and what the tests need.
 $(VENV)/.ready-demo: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
 		(3, 10) <= v <= (3, 11) or sys.exit("shardcam needs Python 3.10 or 3.11, not %d.%d: make PYTHON=python3.11" % v)'
@@ -63,6 +72,10 @@ $(VENV)/.ready-demo: pyproject.toml constraints.txt
 	@$(BIN)/python -m jobs.system
 	@touch $@
 
+$(VENV)/.ready-mnist: $(VENV)/.ready-demo
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[cpu,demo,mnist]"
+	@touch $@
+
 $(VENV)/.ready-dev: $(VENV)/.ready-demo
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[cpu,demo,analysis,dev]"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[cpu,demo,mnist,analysis,dev]"
 	@touch $@

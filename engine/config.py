@@ -33,7 +33,11 @@ class RunConfig(BaseModel):
         description="efficientnet_lite0, a name of Gluon's zoo (with --params), NAME-symbol.json "
         "or FILE.onnx."
     )
-    out: str = Field(description="Run directory. If it holds the same run, that run is resumed.")
+    out: str = Field(
+        description="Run directory, or a URL: s3://BUCKET/FOLDER, gs:// or another that fsspec can "
+        "write to; credentials come from the environment. If it holds the same run, that run is "
+        "resumed."
+    )
     params: str | None = Field(
         None,
         description="Weights of a zoo model or symbol file: .params, .safetensors or .pth; "
@@ -80,7 +84,10 @@ class RunConfig(BaseModel):
         None, description="Names of the classes: a text file, one per line, or JSON."
     )
     image_size: int | None = Field(
-        None, ge=8, le=4096, description="Height and width of the network's input  [default: 224]"
+        None,
+        ge=8,
+        le=4096,
+        description="Height and width of the network's input  [default: the model's]",
     )
     resize: Literal["crop", "squash", "pad"] = Field(
         "crop", description="How a picture is fitted to the input."

@@ -20,11 +20,13 @@ from engine.planning import Plan
 from engine.protocols import Executor, Listener
 from engine.results import (
     ShardSummary,
-    open_run,
+    check_index,
     read_failures,
     read_shard_summary,
+    shard_numbers,
     summary_problem,
 )
+from engine.store import exists, fetch, put
 from engine.types import Failure, RunPaths, Shard, ShardReport
 from engine.verdict import verdict
 from engine.writers.again import bring_back
@@ -98,11 +100,11 @@ def published_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> dict[int,
         A shard file is damaged, or of another run.
     """
     found = {}
-    there = {entry.name for entry in paths.shards.glob("shard-*.h5")}
+    held = set(shard_numbers(paths))
     for number in range(plan.shards):
-        path = paths.shard(number)
-        if path.name not in there:
+        if number not in held:
             continue
+        path = paths.shard(number)
         try:
             found[number] = read_shard_summary(path)
             problem = summary_problem(found[number], number, fingerprint)
@@ -149,9 +151,9 @@ def execute(
     seconds = time.perf_counter() - start
     done |= {number: read_shard_summary(paths.shard(number)) for number in todo}
     result = _close(plan, paths, done, tally, seconds)
-    if todo or not _index_is_good(paths):
+    if todo or not _index_is_good(paths, fingerprint):
         build_index(paths)
-    if todo or not paths.report.exists():
+    if todo or not exists(paths.place(paths.report)):
         write_atomically(paths, "report.json", json.dumps(asdict(result), indent=2) + "\n")
     return result
 
@@ -159,6 +161,7 @@ def execute(
 @contextmanager
 def logged(paths: RunPaths, plan: Plan, todo: Sequence[int], also: Listener) -> Iterator[Listener]:
     """A listener that writes the run's event log and tells `also`; it closes the log."""
+    fetch(paths, paths.events)
     log = EventLog(paths)
 
     def heard(kind: str, /, **facts: Any) -> None:
@@ -177,11 +180,13 @@ def logged(paths: RunPaths, plan: Plan, todo: Sequence[int], also: Listener) -> 
         with suppress(ShardcamError):  # what stopped the run counts, if it did not
             heard("run_ended", outcome=outcome)
         log.close()
+        with suppress(ShardcamError):
+            put(paths, paths.events)
 
 
-def _index_is_good(paths: RunPaths) -> bool:
+def _index_is_good(paths: RunPaths, fingerprint: str) -> bool:
     try:
-        open_run(paths.root).close()
+        check_index(paths, fingerprint)
     except RunDirectoryError:
         return False
     return True
@@ -196,11 +201,11 @@ def _close(
     ok, failed = sum(s.ok for s in summaries), sum(s.failed for s in summaries)
     if listed != plan.listed or listed != ok + failed:
         raise AccountingError(
-            f"{paths.root}: {plan.listed} samples in the source, {listed} in the shards, "
+            f"{paths.home}: {plan.listed} samples in the source, {listed} in the shards, "
             f"{ok} ok + {failed} failed"
         )
     failures = _failures(paths, summaries)
-    if tally.shards or not paths.failures.exists():
+    if tally.shards or not exists(paths.place(paths.failures)):
         failures = _tabled(failures, paths)
     reasons = Counter(failure.error for failure in failures)
     judged = verdict(tally.seconds)

@@ -9,6 +9,7 @@ turns it into one printed line and an exit code::
     |-- ModelError           exit 1   a model file that is missing, damaged or not understood
     |-- SourceError          exit 1   a source that is missing, empty or ambiguous
     |-- RunDirectoryError    exit 1   a run directory of another fingerprint, damaged or unwritable
+    |-- StoreError           exit 1   a URL that cannot be read or written: refused, or no answer
     |-- WorkerError          exit 1   a worker that cannot start, or dies again and again
     |-- AccountingError      exit 1   listed != ok + failed
     |-- TooManyFailures      exit 3   the run is done, but more samples failed than allowed
@@ -48,6 +49,10 @@ class RunDirectoryError(ShardcamError):
     """A run directory of another fingerprint, damaged or unwritable."""
 
 
+class StoreError(ShardcamError):
+    """A URL that cannot be read or written: refused, or no answer."""
+
+
 class WorkerError(ShardcamError):
     """A worker that cannot start, or dies again and again."""
 
@@ -83,3 +88,17 @@ def storage_error(error: OSError, directory: Path) -> ShardcamError:
     if error.errno in _FULL:
         return DiskFull(f"{directory}: {reason}; make room and the same command resumes")
     return RunDirectoryError(f"{error.filename or directory}: cannot be written: {reason}")
+
+
+def store_error(error: OSError, url: str, doing: str = "written") -> ShardcamError:
+    """Return what to tell the user about a URL that cannot be read or written."""
+    reason = error.strerror or str(error).partition("\n")[0]
+    if isinstance(error, FileNotFoundError):
+        reason = "there is no such file, or no such bucket"
+    if isinstance(error, PermissionError):
+        reason += "; credentials are taken from the environment"
+    if error.errno in _FULL:
+        return DiskFull(f"{url}: {reason}; make room and the same command resumes")
+    return StoreError(
+        f"{url}: cannot be {doing}: {reason}; what is published stays, the same command resumes"
+    )

@@ -14,6 +14,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -33,6 +34,7 @@ _PACKAGES = {  # scheme: what fsspec needs for it
 }
 _PAUSES = (0.25, 0.5, 1.0)  # seconds before each further try
 _BLOCK = 1 << 20  # bytes fetched at once by a stream
+_KEPT = 16  # blocks of a file that is read here and there
 _SECRET = re.compile(
     r"credential|signature|secret|token|passw|access.?key|api.?key|^(auth|key|pwd|sig)$",
     re.IGNORECASE,
@@ -45,8 +47,8 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
-def require_url(url: str) -> None:
-    """Check that a URL can be used.
+def require_url(url: str, writing: bool = False) -> None:
+    """Check that a URL can be used; to write, any scheme that fsspec knows will do.
 
     Raises
     ------
@@ -64,12 +66,26 @@ def require_url(url: str) -> None:
             f"a {scheme}:// URL with credentials in it: it would be stored with the run; give "
             "them in the environment"
         )
-    if scheme not in _PACKAGES:
+    packages = ("fsspec", _PACKAGES.get(scheme, "fsspec"))
+    if scheme not in _PACKAGES and not (writing and _is_known(scheme)):
         raise SourceError(f"{url}: unknown scheme; known are {', '.join(_PACKAGES)}")
-    for package in ("fsspec", _PACKAGES[scheme]):
+    for package in packages:
         if find_spec(package) is None:
             extra = "'shardcam[remote]'" if package in ("fsspec", "aiohttp") else package
             raise SourceError(f"{url}: {scheme}:// needs {package}: pip install {extra}")
+
+
+def _is_known(scheme: str) -> bool:
+    """Whether fsspec has a file system of that name, and what it needs is installed."""
+    if find_spec("fsspec") is None:
+        return True  # which the next check tells
+    import fsspec
+
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except (ValueError, ImportError):
+        return False
+    return True
 
 
 def size(path: str) -> int:
@@ -82,7 +98,7 @@ def size(path: str) -> int:
     """
     if not is_url(path):
         return _regular(path)
-    found = _fetch(path, lambda system: system.info(path))
+    found = ask(path, lambda system: system.info(path))
     if found.get("type") != "file" or found.get("size") is None:
         raise OSError("its size cannot be known")
     return int(found["size"])
@@ -113,7 +129,7 @@ def read(path: str) -> bytes:
         It cannot be read, is no regular file, or is larger than `LARGEST`.
     """
     if is_url(path):
-        data: bytes = _fetch(path, lambda system: system.cat_file(path))
+        data: bytes = ask(path, lambda system: system.cat_file(path))
         return data
     length = _regular(path)  # a pipe would wait for ever
     _require_image(length)
@@ -131,7 +147,7 @@ def read_range(path: str, offset: int, length: int) -> bytes:
     """
     _require_image(length)
     if is_url(path):
-        data: bytes = _fetch(
+        data: bytes = ask(
             path, lambda system: system.cat_file(path, start=offset, end=offset + length)
         )
         if len(data) > length:
@@ -169,7 +185,7 @@ def walk(url: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     OSError
         It cannot be listed.
     """
-    system = _system(url)
+    system = system_of(url)
     try:
         for folder, subfolders, files in system.walk(url, detail=True, on_error="raise"):
             yield str(system.unstrip_protocol(folder)), subfolders, files
@@ -207,6 +223,49 @@ class _RemoteFile(io.RawIOBase):
         return count
 
 
+class Blocks(_RemoteFile):
+    """A file at a URL for HDF5, which jumps about in it: blocks are fetched once and kept.
+
+    HDF5 2.0 crashes the process when Python raises while it reads.  So it never learns of an
+    error, and reads zeros; whoever closes the file raises `error`.
+
+    Raises
+    ------
+    OSError
+        Its size cannot be known.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, size(path))
+        self.error: BaseException | None = None
+        self._block = lru_cache(_KEPT)(self._fetched)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as the file goes; HDF5 does not ask twice."""
+        start = self._at
+        end = max(min(start + len(buffer), self._length), start)
+        while self._at < end:
+            number, offset = divmod(self._at, _BLOCK)
+            part = self._block_or_zeros(number)[offset : offset + end - self._at]
+            buffer[self._at - start : self._at - start + len(part)] = part
+            self._at += len(part)
+        return end - start
+
+    def _block_or_zeros(self, number: int) -> bytes:
+        if self.error is None:
+            try:
+                return self._block(number)
+            except BaseException as error:  # a signal's too
+                # A copy: the tracebacks of the error and of its causes hold HDF5's buffer, which
+                # does not outlive this call.
+                self.error = type(error)(*error.args)
+        return bytes(_BLOCK)
+
+    def _fetched(self, number: int) -> bytes:
+        start = number * _BLOCK
+        return read_range(self._path, start, min(_BLOCK, self._length - start))
+
+
 def _require_image(length: int) -> None:
     if length > LARGEST:
         raise OSError(f"{length} bytes; an image has at most {LARGEST}")
@@ -223,24 +282,38 @@ def _regular(path: str) -> int:
     return found.st_size
 
 
-def _system(url: str) -> Any:
-    """The file system behind a URL; fsspec keeps one for each kind."""
+def system_of(url: str) -> Any:
+    """The file system behind a URL; fsspec keeps one for each kind.
+
+    It remembers no listings: other processes write there too.
+    """
     import fsspec
 
     scheme = url.partition("://")[0]
+    if scheme not in _PACKAGES:  # the URL may name a host
+        return fsspec.core.url_to_fs(url, use_listings_cache=False)[0]
+    if scheme == "s3":  # botocore by itself goes on for minutes, at each of our tries
+        retries = {"retries": {"total_max_attempts": 2, "mode": "standard"}}
+        return fsspec.filesystem(scheme, use_listings_cache=False, config_kwargs=retries)
     if scheme not in ("http", "https"):
-        return fsspec.filesystem(scheme)
+        return fsspec.filesystem(scheme, use_listings_cache=False)
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=_TOTAL, sock_connect=_CONNECT, sock_read=_SILENCE)
     return fsspec.filesystem(scheme, client_kwargs={"timeout": timeout})
 
 
-def _fetch(path: str, call: Callable[[Any], T]) -> T:
-    """Ask a server, a few times if need be."""
+def ask(path: str, call: Callable[[Any], T]) -> T:
+    """Ask the file system behind a URL, a few times if need be.
+
+    Raises
+    ------
+    OSError
+        What is not there, not allowed, or did not work the last time either.
+    """
     for pause in (*_PAUSES, None):
         try:
-            return call(_system(path))
+            return call(system_of(path))
         except Exception as found:  # each file system has exceptions of its own
             error = _told(found)
             if pause is None or _is_final(error):
@@ -255,23 +328,41 @@ def _told(error: Exception) -> Exception:
     return cause if isinstance(cause, Exception) else error
 
 
+def _status(error: Exception) -> int | None:
+    """What a server answered, in HTTP's numbers; aiohttp, gcsfs and botocore each have a way."""
+    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+    told = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+    status = getattr(error, "status", None) or told.get("HTTPStatusCode")
+    if status is None and type(error).__module__.startswith("gcsfs"):
+        status = getattr(error, "code", None)
+    return status if isinstance(status, int) else None
+
+
 def _is_final(error: Exception) -> bool:
     """Whether asking again is useless."""
-    status = getattr(error, "status", None)
+    status = _status(error)
     if isinstance(status, int):
-        return 400 <= status < 500 and status not in (408, 429)
-    return isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
+        return 400 <= status < 500 and status not in (408, 409, 429)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return isinstance(
+        error, FileNotFoundError | PermissionError | IsADirectoryError | FileExistsError
+    )
 
 
 def _as_os_error(error: Exception) -> OSError:
     """One line, without queries of URLs: a redirection may carry a signature."""
-    status = getattr(error, "status", None)
+    status = _status(error)
     if isinstance(error, FileNotFoundError) or status == 404:
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     if isinstance(error, PermissionError) or status in (401, 403):
         return PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if isinstance(error, FileExistsError) or status == 412:
+        return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     if isinstance(status, int):
         return OSError(f"the server answers {status}")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OSError(error.errno, os.strerror(error.errno))
     if isinstance(error, OSError) and error.strerror:
         return OSError(error.strerror)
     text = re.sub(r"\?\S*", "", str(error).partition("\n")[0])

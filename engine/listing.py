@@ -62,6 +62,13 @@ class ListingFacts:
 class Listing:
     """Samples on disk, in the order of the reader; memory holds one block of them.
 
+    Parameters
+    ----------
+    path
+        The file.
+    shared
+        Whether the workers see it: it is in the run directory, not in a scratch directory.
+
     Raises
     ------
     RunDirectoryError
@@ -69,8 +76,8 @@ class Listing:
         raise it too.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, shared: bool = True) -> None:
+        self.path, self.shared = path, shared
         with self._reading():
             self._archive = ZipFile(path)
             self.facts = self._facts()
@@ -147,7 +154,8 @@ class Listing:
 class Stretch(Sequence[Sample]):
     """Samples of a listing that lie together, read when they are looked at.
 
-    They travel to another process as their place alone, and are read there.
+    They travel to another process as their place alone, and are read there: that process must
+    see the listing.
     """
 
     def __init__(self, listing: Listing | Path, start: int, stop: int) -> None:
@@ -177,6 +185,11 @@ class Stretch(Sequence[Sample]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Stretch, self._where()
+
+    @property
+    def shared(self) -> bool:
+        """Whether the workers see the listing."""
+        return isinstance(self._listing, Path) or self._listing.shared
 
     def _where(self) -> tuple[Path, int, int]:
         path = self._listing if isinstance(self._listing, Path) else self._listing.path

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
 from engine.errors import RunDirectoryError, storage_error
+from engine.store import fetch, names, put
 from engine.types import LISTING_STAGED, RunPaths
 
 
@@ -37,18 +38,21 @@ def read_manifest(paths: RunPaths) -> Manifest:
     RunDirectoryError
         There is none, or it is damaged.
     """
+    place = paths.place(paths.run_json)
     try:
+        if not fetch(paths, paths.run_json):
+            raise FileNotFoundError
         stored = json.loads(paths.run_json.read_text())
         fingerprint = stored.pop("fingerprint")
         manifest = Manifest(**stored)
     except FileNotFoundError:
-        raise RunDirectoryError(f"{paths.root}: not a run directory (no run.json in it)") from None
+        raise RunDirectoryError(f"{paths.home}: not a run directory (no run.json in it)") from None
     except OSError as error:
-        raise RunDirectoryError(f"{paths.run_json}: {error.strerror or error}") from error
+        raise RunDirectoryError(f"{place}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunDirectoryError(f"{paths.run_json}: damaged: {error}") from error
+        raise RunDirectoryError(f"{place}: damaged: {error}") from error
     if fingerprint != manifest.fingerprint:
-        raise RunDirectoryError(f"{paths.run_json}: its fingerprint is not that of its contents")
+        raise RunDirectoryError(f"{place}: its fingerprint is not that of its contents")
     return manifest
 
 
@@ -68,7 +72,7 @@ def open_run_directory(paths: RunPaths, manifest: Manifest) -> bool:
     """
     require_usable(paths)
     try:
-        if paths.run_json.exists():
+        if fetch(paths, paths.run_json):
             _require_same(paths, read_manifest(paths), manifest)
             return True
         paths.root.mkdir(parents=True, exist_ok=True)
@@ -86,19 +90,12 @@ def require_usable(paths: RunPaths) -> None:
     RunDirectoryError
         It does, or it is no directory.
     """
-    try:
-        if paths.root.exists() and not (paths.run_json.exists() or _is_blank(paths)):
-            raise RunDirectoryError(
-                f"{paths.root}: not empty and not a run directory; give --out another one"
-            )
-    except OSError as error:
-        raise storage_error(error, paths.root) from error
-
-
-def _is_blank(paths: RunPaths) -> bool:
-    """Nothing in it but what a run that was killed while it began may leave."""
-    left = (".run.json.", LISTING_STAGED)
-    return all(entry.name.startswith(left) for entry in paths.root.iterdir())
+    held = names(paths, paths.root)
+    left = (".run.json.", LISTING_STAGED)  # by a run that was killed while it began
+    if paths.run_json.name not in held and not all(name.startswith(left) for name in held):
+        raise RunDirectoryError(
+            f"{paths.home}: not empty and not a run directory; give --out another one"
+        )
 
 
 def _write(paths: RunPaths, manifest: Manifest) -> None:
@@ -122,6 +119,7 @@ def atomic_file(paths: RunPaths, name: str) -> Iterator[TextIO]:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(paths.root / name)
+        put(paths, paths.root / name)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
@@ -140,7 +138,7 @@ def _require_same(paths: RunPaths, stored: Manifest, wanted: Manifest) -> None:
         if before.get(name) != after.get(name)
     ]
     raise RunDirectoryError(
-        f"{paths.root}: holds another run ({'; '.join(changed)}); give another --out, or delete it"
+        f"{paths.home}: holds another run ({'; '.join(changed)}); give another --out, or delete it"
     )
 
 

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import resource
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
-from engine.errors import RunDirectoryError
+from engine.errors import RunDirectoryError, store_error
+from engine.files import Blocks
 from engine.manifest import read_manifest
-from engine.types import Failure, RunPaths
+from engine.store import fetch, names
+from engine.types import Failure, Place, RunPaths, is_shard_name, shard_name
 from engine.writers.codec import require
 
 if TYPE_CHECKING:
@@ -44,7 +46,19 @@ class ShardSummary:
     bytes: int  # size of the file
 
 
-def read_shard_summary(path: Path) -> ShardSummary:
+def shard_numbers(paths: RunPaths) -> list[int]:
+    """Numbers of the shards that are published, in order.
+
+    Raises
+    ------
+    RunDirectoryError, StoreError
+        The run cannot be listed.
+    """
+    held = filter(is_shard_name, names(paths, paths.shards))
+    return sorted(int(name.removeprefix("shard-").removesuffix(".h5")) for name in held)
+
+
+def read_shard_summary(path: Place) -> ShardSummary:
     """Read the attributes of a shard file.
 
     Raises
@@ -53,10 +67,10 @@ def read_shard_summary(path: Path) -> ShardSummary:
         The file is missing or damaged.
     """
     with reading(path) as file:
-        return summarize(file, path)
+        return summarize(file)
 
 
-def read_failures(path: Path) -> list[Failure]:
+def read_failures(path: Place) -> list[Failure]:
     """Read the failures of a shard file, or of a whole run from its index.
 
     Raises
@@ -71,7 +85,7 @@ def read_failures(path: Path) -> list[Failure]:
         return [Failure(key, int(i), *rest) for i, key, *rest in rows]
 
 
-def check_shard(path: Path, expected: int, fingerprint: str, deep: bool = False) -> str | None:
+def check_shard(path: Place, expected: int, fingerprint: str, deep: bool = False) -> str | None:
     """Say in one line what is wrong with a shard file, or None if it is good.
 
     Parameters
@@ -85,7 +99,7 @@ def check_shard(path: Path, expected: int, fingerprint: str, deep: bool = False)
     """
     try:
         with reading(path) as file:
-            summary = summarize(file, path)
+            summary = summarize(file)
             problem = shard_problem(datasets(file), summary, expected, fingerprint)
             if problem is None and deep:
                 problem = _content_problem(file)
@@ -102,19 +116,47 @@ def register_filters() -> None:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[h5py.File]:
-    """Open a file that was written complete; what is wrong with it becomes one line."""
+def reading(path: Place) -> Iterator[h5py.File]:
+    """Open a file that was written complete; what is wrong with it becomes one line.
+
+    At a URL only those blocks are fetched that are looked at.
+    """
     register_filters()
+    blocks = _blocks(path) if isinstance(path, str) else None
+    # Raised when nothing holds HDF5's own error any more: it holds the file at the URL, which
+    # HDF5 would look for when Python has ended, and crash.
+    problem: str | None = None
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with h5py.File(blocks or path, "r", locking="best-effort") as file:
             yield file
-    except FileNotFoundError as error:
-        raise RunDirectoryError(f"{path}: missing") from error
+    except FileNotFoundError:
+        problem = "missing"
     except DAMAGE as error:
-        raise RunDirectoryError(f"{path}: unreadable ({first_line(error)})") from error
+        problem = f"unreadable ({first_line(error)})"
+    _require_answered(path, blocks)  # else the file may well be good
+    if problem:
+        raise RunDirectoryError(f"{path}: {problem}")
 
 
-def summarize(file: h5py.File, path: Path) -> ShardSummary:
+def _blocks(url: str) -> Blocks:
+    try:
+        return Blocks(url)
+    except FileNotFoundError as error:
+        raise RunDirectoryError(f"{url}: missing") from error
+    except OSError as error:
+        raise store_error(error, url, "read") from error
+
+
+def _require_answered(path: Place, blocks: Blocks | None) -> None:
+    """Raise what the server or a signal had to say while HDF5 was reading."""
+    error = blocks.error if blocks else None
+    if isinstance(error, OSError):
+        raise store_error(error, str(path), "read") from error
+    if error is not None:
+        raise error
+
+
+def summarize(file: h5py.File) -> ShardSummary:
     """Return the summary of an open shard file; KeyError if it has none."""
     attributes = file.attrs
     if not attributes["complete"]:
@@ -126,7 +168,7 @@ def summarize(file: h5py.File, path: Path) -> ShardSummary:
         failed=int(attributes["samples_failed"]),
         fingerprint=str(attributes["fingerprint"]),
         schema=int(attributes["schema"]),
-        bytes=path.stat().st_size,
+        bytes=file.id.get_filesize(),
     )
 
 
@@ -190,7 +232,7 @@ def first_line(error: BaseException) -> str:
 
 
 def open_run(root: str | Path) -> Run:
-    """Open the results of a run, verified.
+    """Open the results of a run, verified; one at a URL is first copied to a scratch directory.
 
     Warns if the index was made before the run was complete.
 
@@ -201,39 +243,76 @@ def open_run(root: str | Path) -> Run:
     RunDirectoryError
         There is no index, a shard of it is missing, damaged or of another run, or the
         process may not open that many files.
+    StoreError, DiskFull
+        It cannot be copied.
     """
-    from engine.analysis.run import Run  # here, because writers import this module
+    # Here, because writers import this module.
+    from engine.analysis.run import Run
+    from engine.scratch import open_paths
 
-    paths = RunPaths(Path(root))
+    paths = open_paths(root)
     manifest = read_manifest(paths)
     require(manifest.config.get("codec", "gzip"))
-    if not paths.index.exists():
+    shards = check_index(paths, manifest.fingerprint)
+    planned = manifest.plan["shards"]
+    with reading(paths.index) as file:
+        rows = mapped_rows(file["sample"])
+    if len(shards) != planned:
+        place = paths.place(paths.index)
+        warnings.warn(f"{place}: {len(shards)} of the run's {planned} shards", stacklevel=2)
+    for name in shards if paths.url else ():
+        fetch(paths, paths.root / name)
+    allow_open_files(len(shards))
+    return Run(RunPaths(paths.root), manifest.config, rows)
+
+
+def first_rows(paths: RunPaths, columns: Iterable[str], count: int) -> list[tuple[Any, ...]]:
+    """The first rows of some columns of a run, from its first shards.
+
+    Raises
+    ------
+    RunDirectoryError, StoreError
+        A shard is missing, damaged or cannot be read.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for number in shard_numbers(paths):
+        with reading(paths.shard(number)) as file:
+            rows += zip(*(file[name][: count - len(rows)] for name in columns), strict=True)
+        if len(rows) >= count:
+            break
+    return rows
+
+
+def check_index(paths: RunPaths, fingerprint: str) -> list[str]:
+    """Hold the index against the shards it was made of, and return their names.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is no index, a shard of it is missing, damaged or of another run.
+    """
+    if not fetch(paths, paths.index):
         raise RunDirectoryError(
-            f"{paths.root}: no {paths.index.name} in it; the same extract command completes it"
+            f"{paths.home}: no {paths.index.name} in it; the same extract command completes it"
         )
     with reading(paths.index) as file:
-        _verify(file, paths, manifest.fingerprint)
-        shards = mapped_rows(file["sample"])
-        covered, planned = int(file.attrs["shards"]), manifest.plan["shards"]
-    if covered != planned:
-        warnings.warn(f"{paths.index}: {covered} of the run's {planned} shards", stacklevel=2)
-    return Run(paths, manifest.config, shards)
+        return _verify(file, paths, fingerprint)
 
 
-def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> None:
-    """Hold the index against the shards it was made of."""
+def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> list[str]:
+    place = paths.place(paths.index)
     if index.attrs["fingerprint"] != fingerprint:
-        raise RunDirectoryError(f"{paths.index}: of another run than {paths.run_json.name}")
+        raise RunDirectoryError(f"{place}: of another run than {paths.run_json.name}")
     ok, failed = mapped_rows(index["sample"]), mapped_rows(index["failure/sample"])
     shards = sorted(ok.keys() | failed.keys())
     if (len(shards), sum(ok.values()), sum(failed.values())) != tuple(
         index.attrs[name] for name in ("shards", "samples_ok", "samples_failed")
     ):
-        raise RunDirectoryError(f"{paths.index}: its parts do not add up")
-    allow_open_files(len(shards))
+        raise RunDirectoryError(f"{place}: its parts do not add up")
+    held = {shard_name(number) for number in shard_numbers(paths)}
     for name in shards:
-        path = paths.root / name
-        if not path.exists():
+        path = paths.place(paths.root / name)
+        if Path(name).name not in held:
             raise RunDirectoryError(f"{path}: missing; its rows of {paths.index.name} are empty")
         summary = read_shard_summary(path)
         if (summary.fingerprint, summary.ok, summary.failed) != (
@@ -242,6 +321,7 @@ def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> None:
             failed.get(name, 0),
         ):
             raise RunDirectoryError(f"{path}: not the file that {paths.index.name} was made of")
+    return shards
 
 
 def mapped_rows(dataset: h5py.Dataset) -> dict[str, int]:

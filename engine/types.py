@@ -7,6 +7,7 @@ makes a new one, it never edits what it was given.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ F4 = npt.NDArray[np.float32]
 I4 = npt.NDArray[np.int32]
 U1 = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]  # y0, x0, y1, x1 in pixels of the picture
+Place = Path | str  # of a published file: a path here, or a URL
 
 NO_LABEL = -1
 AUTO = "auto"  # the name of the layer that is chosen for the user
@@ -36,6 +38,16 @@ class Sample:
     location: str  # where the reader finds it
     size: int  # bytes, -1 where the listing does not know
     box: Box | None = None  # the part to look at, None: all of it
+
+
+def shard_name(number: int) -> str:
+    """File name of a published shard."""
+    return f"shard-{number:06d}.h5"
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether a file is called as published shards are."""
+    return re.fullmatch(r"shard-\d{6,}\.h5", name) is not None
 
 
 @dataclass(frozen=True)
@@ -147,9 +159,27 @@ class ShardReport:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where everything of a run lies."""
+    """Where everything of a run lies.
 
-    root: Path
+    A run at a URL is written in a scratch directory of this process, and each file is
+    uploaded when it is complete.
+    """
+
+    root: Path  # the run directory, or the scratch directory of a run at a URL
+    url: str | None = None  # of the run; None: it is at `root`
+
+    @property
+    def home(self) -> Place:
+        """The run, as the user calls it."""
+        return self.url or self.root
+
+    def place(self, path: Path) -> Place:
+        """Where a file or folder below `root` is published."""
+        if path == self.root:
+            return self.home
+        if self.url is None:
+            return path
+        return f"{self.url}/{path.relative_to(self.root).as_posix()}"
 
     @property
     def run_json(self) -> Path:
@@ -206,6 +236,6 @@ class RunPaths:
         """Pictures, if asked for."""
         return self.root / "overlays"
 
-    def shard(self, index: int) -> Path:
+    def shard(self, index: int) -> Place:
         """File of one shard; it exists if and only if the shard is complete."""
-        return self.shards / f"shard-{index:06d}.h5"
+        return self.place(self.shards / shard_name(index))

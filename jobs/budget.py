@@ -11,7 +11,8 @@ from rich.console import Console
 from engine.config import RunConfig
 from engine.errors import DiskFull
 from engine.planning import Plan
-from engine.types import RunPaths
+from engine.results import shard_numbers
+from engine.scratch import open_paths
 from engine.writers.schema import FAILURES, DatasetSpec
 
 SHOWN = 3  # datasets that are named
@@ -28,9 +29,10 @@ def print_budget(
     named = ", ".join(f"{name} {readable(size)}" for name, size in largest)
     packed = "" if config.codec == "none" else f" before {config.codec}"
     pictures = "; pictures apart" if "overlays" in config.save else ""
+    home = open_paths(config.out)
+    free = "" if home.url else f"; {readable(_free(home.root))} free"
     console.print(
-        f"about {readable(sum(sizes.values()))}{packed}: {named}{pictures}; "
-        f"{readable(_free(Path(config.out)))} free",
+        f"about {readable(sum(sizes.values()))}{packed}: {named}{pictures}{free}",
         soft_wrap=True,
         highlight=False,
     )
@@ -46,8 +48,10 @@ def require_room(config: RunConfig, specs: tuple[DatasetSpec, ...], plan: Plan) 
     DiskFull
         The message names the largest datasets.
     """
-    paths = RunPaths(Path(config.out))
-    left = plan.shards - len(list(paths.shards.glob("shard-*.h5")))
+    paths = open_paths(config.out)
+    if paths.url is not None:  # it does not say how much room there is
+        return
+    left = plan.shards - len(shard_numbers(paths))
     sizes = _sizes(specs, plan)
     needed, free = sum(sizes.values()) * left // max(plan.shards, 1), _free(paths.root)
     if config.codec == "none" and needed > free:

@@ -16,6 +16,7 @@ from engine.imaging import UndecodableImage, view_of
 from engine.manifest import write_atomically
 from engine.planning import Plan
 from engine.protocols import Method, Network, Reader
+from engine.store import fetch
 from engine.types import F4, Preprocessing, Quantization, RunPaths, View
 
 if TYPE_CHECKING:
@@ -66,13 +67,15 @@ def read_calibration(paths: RunPaths) -> Calibration | None:
         It is damaged.
     """
     try:
+        if not fetch(paths, paths.root / FILE):
+            return None
         stored = json.loads((paths.root / FILE).read_text())
         ranges = {str(k): (float(low), float(high)) for k, (low, high) in stored["ranges"].items()}
         return Calibration(**{**stored, "ranges": ranges})
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RunDirectoryError(f"{paths.root / FILE}: damaged: {error}") from error
+        raise RunDirectoryError(f"{paths.place(paths.root / FILE)}: damaged: {error}") from error
 
 
 def write_calibration(paths: RunPaths, calibration: Calibration) -> None:

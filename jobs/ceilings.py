@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from engine.errors import SourceError
+from engine.store import remove
 from engine.types import Shard
 from jobs.wiring import Prepared, build_parts, worker_order
 
@@ -57,7 +58,7 @@ def measure_stages(prepared: Prepared) -> dict[str, float]:
         for some in many:
             writer.write(replace(results, samples=some))
         writer.commit(())
-        prepared.paths.shard(0).unlink()
+        remove(prepared.paths.shard(0))
 
     forward_rate = _rate(compute, count)
     mapping = 1 / _rate(compute_and_map, count) - 1 / forward_rate

@@ -7,6 +7,7 @@ import sys
 import click
 
 from engine.errors import Interrupted, ShardcamError
+from jobs.activations import activations
 from jobs.demo import demo
 from jobs.doctor import doctor
 from jobs.export import export
@@ -18,6 +19,7 @@ from jobs.report import report
 from jobs.retry import retry_failed
 from jobs.status import status
 from jobs.throughput import throughput
+from jobs.train_mnist import train_mnist
 from jobs.verify import verify
 
 
@@ -41,8 +43,10 @@ for _command in (
     retry_failed,
     layers,
     filters,
+    activations,
     methods,
     throughput,
+    train_mnist,
     doctor,
     demo,
 ):

@@ -6,18 +6,15 @@ from math import ceil
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from engine.analysis.run import Run
 from engine.config import RunConfig
-from engine.imaging import pixels_of
 from engine.listing import Listing
-from engine.types import F4, U1
 from jobs.class_names import ClassName, class_names
-from jobs.listing import make_reader
+from jobs.pictures import SeenPictures
 from kernels import JET, overlay
 
 COLUMNS = 3  # pairs of pictures in a row
@@ -28,7 +25,7 @@ INCHES = 2.2
 def draw_contact_sheet(run: Run, listing: Listing, path: Path) -> None:
     """Draw the first images of a run, each beside its overlay, into a PNG file."""
     config = RunConfig(**run.config)
-    reader, name_of = make_reader(config), class_names(config)
+    pictures, name_of = SeenPictures(run, listing, config), class_names(config)
     count = min(len(run), MOST)
     columns = min(COLUMNS, count)
     rows = ceil(count / columns)
@@ -39,20 +36,12 @@ def draw_contact_sheet(run: Run, listing: Listing, path: Path) -> None:
         axis.set_axis_off()
     maps = run.cam(run.layers[-1])[:count, 0]
     for i in range(count):
-        (sample,) = listing.read(int(run["sample"][i]), int(run["sample"][i]) + 1)
-        data = reader.read(sample)
-        picture = _seen(pixels_of(data, config.max_pixels), run["crop"][i])
+        picture = pictures[i]
         axes[2 * i].imshow(picture)
         axes[2 * i + 1].imshow(overlay(maps[i], picture, JET))
         _caption(axes[2 * i], axes[2 * i + 1], run, i, name_of)
     with mpl.rc_context({"text.parse_math": False}):
         figure.savefig(path, dpi=110)
-
-
-def _seen(pixels: U1, crop: F4) -> U1:
-    """The part of the picture that the network saw."""
-    top, left, bottom, right = (round(float(v)) for v in crop)
-    return np.ascontiguousarray(pixels[max(top, 0) : bottom, max(left, 0) : right])
 
 
 def _caption(picture: Axes, heat: Axes, run: Run, i: int, name_of: ClassName) -> None:

@@ -19,7 +19,7 @@ THRESHOLD = 0.5
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run")
 @click.option(
     "--to",
     "form",
@@ -49,7 +49,7 @@ THRESHOLD = 0.5
     help="Which of the explained classes of each picture.",
 )
 def export(
-    run: Path,
+    run: str,
     form: str,
     out: Path,
     force: bool,

@@ -17,7 +17,8 @@ from engine.driver import RunReport, execute
 from engine.errors import Interrupted, RunDirectoryError, TooManyFailures
 from engine.listing import Listing
 from engine.lock import driver_lock, require_no_driver
-from engine.results import open_run
+from engine.results import first_rows
+from engine.scratch import open_paths
 from engine.types import RunPaths
 from engine.workers.threads import limit_threads
 from jobs.budget import print_budget
@@ -58,7 +59,7 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     if not again:
-        require_no_driver(RunPaths(Path(config.out)))
+        require_no_driver(open_paths(config.out))
     limit_threads(driver_threads(config))
     with ProgressDisplay(console) as display:
         prepared = prepare(config, display.listing)
@@ -78,18 +79,18 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
                 display,
                 again,
             )
-    print_report(report, prepared.paths, console)
+    print_report(report, prepared.paths, "overlays" in config.save, console)
     if report.ok:
-        with suppress(RunDirectoryError):  # too few files may be open: the run is good all the same
-            print_predictions(config, console)
+        with suppress(RunDirectoryError):  # the run is good all the same
+            print_predictions(prepared.paths, report.ok, config, console)
     if not report.ok:
         raise TooManyFailures(
-            f"none of {report.listed} images gave a map; see {prepared.paths.failures}"
+            f"none of {report.listed} images gave a map; see {_failures(prepared.paths)}"
         )
     if config.max_failed is not None and report.failed > config.max_failed * report.listed:
         raise TooManyFailures(
             f"{report.failed} of {report.listed} samples failed, more than --max-failed "
-            f"{config.max_failed} allows; see {prepared.paths.failures}"
+            f"{config.max_failed} allows; see {_failures(prepared.paths)}"
         )
     return report
 
@@ -104,12 +105,12 @@ def print_listing(listing: Listing, source: str, console: Console) -> None:
     console.print(f"{len(listing)} images as listed on {listing.created:%Y-%m-%d %H:%M} UTC{note}")
 
 
-def print_report(report: RunReport, paths: RunPaths, console: Console) -> None:
+def print_report(report: RunReport, paths: RunPaths, pictures: bool, console: Console) -> None:
     """The closed account of a run, and where its files are."""
     table = Table(show_header=False, box=None)
     table.add_row("images", f"{report.listed} listed = {report.ok} ok + {report.failed} failed")
     for reason, count in sorted(report.failures.items()):
-        table.add_row("", f"{count} {reason} (see {paths.failures})")
+        table.add_row("", f"{count} {reason} (see {_failures(paths)})")
     table.add_row("shards", f"{report.shards}, of which {report.shards_done_now} done now")
     if report.shards_done_now:
         table.add_row("speed", f"{report.images_per_second:.1f} images/s with start-up")
@@ -117,26 +118,27 @@ def print_report(report: RunReport, paths: RunPaths, console: Console) -> None:
         table.add_row("stages", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages))
     if report.verdict:
         table.add_row("verdict", report.verdict)
-    table.add_row("written", f"{paths.index} (all rows), {paths.report}")
-    if paths.overlays.is_dir():
-        table.add_row("pictures", str(paths.overlays))
+    index, account = paths.place(paths.index), paths.place(paths.report)
+    table.add_row("written", f"{index} (all rows), {account}")
+    if pictures:
+        table.add_row("pictures", str(paths.place(paths.overlays)))
     console.print(table)
 
 
-def print_predictions(config: RunConfig, console: Console) -> None:
+def _failures(paths: RunPaths) -> str:
+    return str(paths.place(paths.failures))
+
+
+def print_predictions(paths: RunPaths, ok: int, config: RunConfig, console: Console) -> None:
     """The first images of a run, each with its first class."""
     name_of = class_names(config)
     table = Table(box=None)
     for column in ("image", "predicted", "score"):
         table.add_column(column, justify="right" if column == "score" else "left")
-    with open_run(config.out) as run:
-        shown = slice(0, SHOWN)
-        classes, scores = run["top_class"][shown, 0], run["top_score"][shown, 0]
-        keys = [key.decode() for key in run["key"][shown].tolist()]
-        for key, number, score in zip(keys, classes, scores, strict=True):
-            table.add_row(printable(key), name_of(int(number)), f"{score:.2f}")
-        if len(run) > SHOWN:
-            table.add_row(f"and {len(run) - SHOWN} more", "", "")
+    for key, classes, scores in first_rows(paths, ("key", "top_class", "top_score"), SHOWN):
+        table.add_row(printable(key.decode()), name_of(int(classes[0])), f"{scores[0]:.2f}")
+    if ok > SHOWN:
+        table.add_row(f"and {ok - SHOWN} more", "", "")
     console.print(table)
 
 

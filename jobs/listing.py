@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from itertools import islice
-from pathlib import Path
 
 from engine.config import RunConfig
 from engine.listing import Listing
 from engine.protocols import Reader
-from engine.types import RunPaths, Sample
+from engine.scratch import open_paths
+from engine.types import Sample
 from engine.writers.listing import run_listing
 
 Watch = Callable[[Iterable[Sample]], Iterable[Sample]]
@@ -33,4 +33,4 @@ def listing_of(config: RunConfig, watch: Watch) -> AbstractContextManager[Listin
     def samples() -> Iterable[Sample]:
         return watch(islice(make_reader(config).samples(), config.limit))
 
-    return run_listing(RunPaths(Path(config.out)), origin, samples)
+    return run_listing(open_paths(config.out), origin, samples)

@@ -14,7 +14,6 @@ from pydantic.fields import FieldInfo
 
 from engine.config import RunConfig
 from engine.errors import ConfigError, RunDirectoryError
-from engine.types import RunPaths
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,21 +27,27 @@ _COMMA = {  # given as one word, A,B,C
 
 def run_options(command: F) -> F:
     """Give a command the argument SOURCE and one option for each other field."""
-    decorate: Callable[[F], F] = run_options_but({})
-    return decorate(command)
+    return chosen_options(*RunConfig.model_fields)(command)
 
 
 def run_options_but(other: Mapping[str, Callable[..., Any]]) -> Callable[[F], F]:
     """The same, with decorators of the caller's for some names."""
+    return chosen_options(*RunConfig.model_fields, other=other)
+
+
+def chosen_options(
+    *names: str, other: Mapping[str, Callable[..., Any]] | None = None
+) -> Callable[[F], F]:
+    """Give a command the options of some fields, SOURCE as an argument; see `run_options_but`."""
 
     def decorate(command: F) -> F:
-        for name, info in reversed(RunConfig.model_fields.items()):
-            if name in other:
+        for name in reversed(names):
+            if other and name in other:
                 command = other[name](command)
             elif name == "source":
                 command = click.argument("source")(command)
             else:
-                command = _option(name, info)(command)
+                command = _option(name, RunConfig.model_fields[name])(command)
         return command
 
     return decorate
@@ -79,9 +84,8 @@ def stored_config(run: str | Path, stored: dict[str, Any]) -> RunConfig:
         return RunConfig.model_validate(stored)
     except ValidationError as error:
         option = ".".join(map(str, error.errors()[0]["loc"]))
-        file = RunPaths(Path(run)).run_json
         raise RunDirectoryError(
-            f"{file}: its option {option!r} is not one of this version of shardcam"
+            f"{run}/run.json: its option {option!r} is not one of this version of shardcam"
         ) from None
 
 

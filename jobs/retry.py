@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from engine.config import RunConfig
 from engine.lock import driver_lock
 from engine.manifest import read_manifest
 from engine.results import read_failures, read_shard_summary
+from engine.scratch import open_paths
 from engine.types import RunPaths
 from engine.writers.again import bring_back, set_aside
 from jobs.extract import run_extract
@@ -20,14 +19,14 @@ FINAL = "target"  # the stage whose failures another try cannot mend
 
 
 @click.command("retry-failed")
-@click.argument("run", type=click.Path(path_type=Path))
-def retry_failed(run: Path) -> None:
+@click.argument("run")
+def retry_failed(run: str) -> None:
     """Compute the shards of RUN anew that have samples which could not be read or decoded.
 
     For files that were missing, being written or on a network that failed. The old shard
     stays until its successor is published. The run must be complete.
     """
-    paths = RunPaths(run)
+    paths = open_paths(run)
     manifest = read_manifest(paths)
     config = stored_config(run, manifest.config)
     with driver_lock(paths):
@@ -35,7 +34,7 @@ def retry_failed(run: Path) -> None:
 
 
 def _retry(paths: RunPaths, config: RunConfig, shards: int) -> None:
-    run = paths.root
+    run = str(paths.home)
     bring_back(paths)
     numbers = [n for n in range(shards) if _can_be_mended(paths, n)]
     console = make_console()
@@ -44,7 +43,7 @@ def _retry(paths: RunPaths, config: RunConfig, shards: int) -> None:
         return
     console.print(f"{run}: {len(numbers)} of {shards} shards have such samples")
     with set_aside(paths, numbers):
-        run_extract(config.model_copy(update={"out": str(run)}), console, again=True)
+        run_extract(config.model_copy(update={"out": run}), console, again=True)
 
 
 def _can_be_mended(paths: RunPaths, number: int) -> bool:

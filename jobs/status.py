@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from datetime import datetime, timezone
-from pathlib import Path
 
 import click
 from rich.table import Table
@@ -15,26 +14,34 @@ from engine.events import Activity, read_events, summarize
 from engine.listing import Listing
 from engine.lock import lock_holder
 from engine.manifest import read_manifest
-from engine.results import ShardSummary, read_failures, read_shard_summary, summary_problem
+from engine.results import (
+    ShardSummary,
+    read_failures,
+    read_shard_summary,
+    shard_numbers,
+    summary_problem,
+)
+from engine.scratch import open_paths
+from engine.store import fetch
 from engine.types import RunPaths
 from engine.verdict import verdict
 from jobs.terminal import make_console
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-def status(run: Path) -> None:
+@click.argument("run")
+def status(run: str) -> None:
     """Show how far RUN is, while it runs or after, from its files alone.
 
     Shards and images done, failed and to do; speed, workers and the time of each stage.
     """
-    paths = RunPaths(run)
+    paths = open_paths(run)
     manifest = read_manifest(paths)
     done = published(paths, manifest.plan["shards"], manifest.fingerprint)
     listed, failed = sum(s.listed for s in done), sum(s.failed for s in done)
     config = manifest.config
     table = Table(show_header=False, box=None)
-    table.add_row("run", f"{paths.root}  ({manifest.fingerprint[:12]})")
+    table.add_row("run", f"{paths.home}  ({manifest.fingerprint[:12]})")
     table.add_row("source", str(config["source"]))
     table.add_row("listing", _listing(paths))
     table.add_row("model", f"{config['model']}, {config['method']}, {config['target']}")
@@ -43,6 +50,7 @@ def status(run: Path) -> None:
     table.add_row("bytes", f"{sum(s.bytes for s in done):,}")
     if failed:
         table.add_row("failures", _failures(paths, done))
+    fetch(paths, paths.events)
     _add_activity(table, summarize(read_events(paths)))
     table.add_row("state", _state(paths, len(done) == manifest.plan["shards"]))
     make_console().print(table, soft_wrap=True)
@@ -85,6 +93,7 @@ def _state(paths: RunPaths, complete: bool) -> str:
 
 
 def _listing(paths: RunPaths) -> str:
+    fetch(paths, paths.listing)
     try:
         listing = Listing(paths.listing)
     except RunDirectoryError as error:
@@ -95,9 +104,9 @@ def _listing(paths: RunPaths) -> str:
 def published(paths: RunPaths, shards: int, fingerprint: str) -> list[ShardSummary]:
     """Summaries of the shards that are there, whole and of this run."""
     good = []
-    for number in range(shards):
+    for number in shard_numbers(paths):
         with suppress(RunDirectoryError):
             summary = read_shard_summary(paths.shard(number))
-            if summary_problem(summary, number, fingerprint) is None:
+            if number < shards and summary_problem(summary, number, fingerprint) is None:
                 good.append(summary)
     return good

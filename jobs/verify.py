@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import click
 
@@ -11,7 +10,9 @@ from engine.errors import RunDirectoryError, storage_error
 from engine.listing import Listing, listing_digest
 from engine.lock import driver_lock
 from engine.manifest import Manifest, read_manifest
-from engine.results import check_shard, open_run, read_shard_summary
+from engine.results import check_index, check_shard, read_shard_summary, shard_numbers
+from engine.scratch import open_paths
+from engine.store import fetch, remove
 from engine.types import RunPaths
 from jobs.terminal import make_console
 
@@ -19,16 +20,16 @@ SHOWN = 20  # problems that are printed
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run")
 @click.option("--deep", is_flag=True, help="Read every byte and compare its checksum.")
 @click.option("--repair", is_flag=True, help="Delete damaged shards, so that extract refills them.")
-def verify(run: Path, deep: bool, repair: bool) -> None:
+def verify(run: str, deep: bool, repair: bool) -> None:
     """Check that RUN is complete: every shard present, whole and of this run.
 
     Each damaged or missing shard is named; the same extract command fills the gaps that
     --repair leaves. Exits with 1 if anything is wrong.
     """
-    paths = RunPaths(run)
+    paths = open_paths(run)
     manifest = read_manifest(paths)
     console = make_console()
     _require_listing(paths, manifest, deep)
@@ -49,27 +50,29 @@ def verify(run: Path, deep: bool, repair: bool) -> None:
             told += f"; {deleted} deleted, the same extract command refills them"
         raise RunDirectoryError(told)
     listed, ok, failed = _account(paths, manifest)
-    open_run(run).close()
+    check_index(paths, manifest.fingerprint)
     how = "every byte read" if deep else "counts and fingerprints"
     console.print(f"{run}: {listed} listed = {ok} ok + {failed} failed; all shards good ({how})")
 
 
 def _delete(paths: RunPaths, numbers: Iterable[int]) -> int:
     """Delete the files of damaged shards; how many there were."""
-    files = [paths.shard(number) for number in numbers if paths.shard(number).exists()]
+    held = set(numbers) & set(shard_numbers(paths))
     try:
-        for file in files:
-            file.unlink()
+        for number in held:
+            remove(paths.shard(number))
     except OSError as error:
         raise storage_error(error, paths.shards) from error
-    return len(files)
+    return len(held)
 
 
 def _require_listing(paths: RunPaths, manifest: Manifest, deep: bool) -> None:
+    fetch(paths, paths.listing)
     listing = Listing(paths.listing)
     digest = listing_digest(listing) if deep else listing.facts.digest
     if digest != manifest.numbers["source"]:
-        raise RunDirectoryError(f"{paths.listing}: of another run than {paths.run_json.name}")
+        place = paths.place(paths.listing)
+        raise RunDirectoryError(f"{place}: of another run than {paths.run_json.name}")
 
 
 def _account(paths: RunPaths, manifest: Manifest) -> tuple[int, int, int]:
@@ -78,7 +81,7 @@ def _account(paths: RunPaths, manifest: Manifest) -> tuple[int, int, int]:
     ok, failed = sum(s.ok for s in shards), sum(s.failed for s in shards)
     if listed != manifest.plan["samples"] or listed != ok + failed:
         raise RunDirectoryError(
-            f"{paths.root}: {manifest.plan['samples']} samples planned, {listed} listed, "
+            f"{paths.home}: {manifest.plan['samples']} samples planned, {listed} listed, "
             f"{ok} ok + {failed} failed"
         )
     return listed, ok, failed

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.config import RunConfig
@@ -17,6 +16,8 @@ from engine.errors import ConfigError, ModelError
 from engine.manifest import Manifest, open_run_directory, require_usable
 from engine.planning import Plan, make_plan
 from engine.protocols import Executor, ShardRunner, Sink
+from engine.scratch import open_paths
+from engine.store import require_room_to_write
 from engine.types import LayerInfo, Quantization, RunPaths
 from engine.writers import codec
 from engine.writers.schema import DatasetSpec, dataset_specs
@@ -62,7 +63,7 @@ class Prepared:
     @property
     def paths(self) -> RunPaths:
         """Where the run lies."""
-        return RunPaths(Path(self.config.out))
+        return open_paths(self.config.out)
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,9 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
     """
     _require_possible(config)
     codec.require(config.codec)
-    paths = RunPaths(Path(config.out))
+    paths = open_paths(config.out)
     require_usable(paths)
+    require_room_to_write(paths)
     ready_libraries()
     from engine.models.layers import class_count, resolve_layer
     from engine.targets import parse_targets
@@ -278,7 +280,7 @@ def _sink(order: WorkerOrder) -> Sink:
     from engine.writers.tee import TeeSink
 
     config = order.config
-    paths = RunPaths(Path(config.out))
+    paths = open_paths(config.out)
     shards = Hdf5Sink(paths, order.specs, order.fingerprint, config.codec)
     if "overlays" not in config.save:
         return BackgroundSink(shards)
@@ -308,7 +310,7 @@ def _calibration(
     """The run's own if it has one, so that resuming changes nothing."""
     if config.precision != "int8":
         return None
-    stored = read_calibration(RunPaths(Path(config.out)))
+    stored = read_calibration(open_paths(config.out))
     if stored is not None:
         return stored
     views = views_of_source(plan, make_reader(config), definition.preprocessing, config.max_pixels)

@@ -87,6 +87,7 @@ def test_pipeline_knows_protocols_only():
         "click",
         "rich",
         "matplotlib",
+        "mlxtend",
         "skimage",
         "pandas",
         "xarray",

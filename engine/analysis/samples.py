@@ -114,6 +114,25 @@ class Samples:
         columns = (f"cam/{name}/map", f"cam/{name}/scale", "crop", "image_size")
         return RawMaps(*(self[column] for column in columns))
 
+    @property
+    def activation_layers(self) -> tuple[str, ...]:
+        """The layers whose activations were saved, slashes replaced by dots."""
+        return tuple(self._open["activation"]) if "activation" in self._open else ()
+
+    def activation(self, layer: str) -> Rows:
+        """(N,C,h,w), or (N,D) of a dense layer: what a layer computed, as it was stored.
+
+        Raises
+        ------
+        ConfigError
+            It was not saved.
+        """
+        name = layer_path(layer)
+        if name not in self.activation_layers:
+            known = ", ".join(self.activation_layers) or "none; see --save activations"
+            raise ConfigError(f"no activations of layer {layer!r}; layers with some: {known}")
+        return self[f"activation/{name}"]
+
     def select(
         self,
         *,

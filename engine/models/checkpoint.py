@@ -1,10 +1,14 @@
 """MXNet checkpoints: ``NAME-symbol.json`` with ``NAME-NNNN.params`` beside it.
 
-Module and Gluon exports, with or without a softmax at the end, any input name.
+Module and Gluon exports, with or without a softmax at the end, any input name.  A checkpoint
+may say what its input is: its variable's attributes ``__shape__`` (0,C,H,W), which MXNet knows,
+and ``__mean__`` and ``__std__`` on the 0-255 scale, which are ours.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import mxnet as mx
@@ -17,9 +21,13 @@ from engine.models.params_file import read_params
 from engine.types import F4, Preprocessing
 
 SUFFIX = "-symbol.json"
+SHAPE, MEAN, STD = "__shape__", "__mean__", "__std__"
+USUAL_SIZE = 224  # of inputs that say nothing
 
 
-def checkpoint_network(symbol: Path, params: str | None, image_size: int) -> NetworkDefinition:
+def checkpoint_network(
+    symbol: Path, params: str | None, image_size: int | None
+) -> NetworkDefinition:
     """Load a checkpoint.
 
     Parameters
@@ -29,7 +37,7 @@ def checkpoint_network(symbol: Path, params: str | None, image_size: int) -> Net
     params
         The parameter file; by default the newest ``-NNNN.params`` beside the symbol.
     image_size
-        Height and width of the input: a checkpoint does not say.
+        Height and width of the input; by default what the checkpoint says, else 224.
 
     Raises
     ------
@@ -51,13 +59,18 @@ def checkpoint_network(symbol: Path, params: str | None, image_size: int) -> Net
         )
     parameters = {name: stored[name] for name in variables if name in stored}
     channels = _input_channels(graph, inputs[0], parameters)
+    declared = graph.nodes[graph.number(inputs[0])].attrs
+    try:
+        preprocessing = _preprocessing(declared, channels, image_size)
+    except ValueError as error:
+        raise ModelError(f"{symbol}: its input {inputs[0]!r} declares {error}") from None
     return NetworkDefinition(
         name=symbol.name.removesuffix(SUFFIX),
-        graph=inference_form(graph),
+        graph=inference_form(_without_attributes(graph, inputs[0])),
         parameters=parameters,
-        preprocessing=_usual_preprocessing(channels, image_size),
+        preprocessing=preprocessing,
         input_name=inputs[0],
-        assumed=True,
+        assumed=not {MEAN, STD} <= declared.keys(),
     )
 
 
@@ -89,11 +102,52 @@ def _params_beside(symbol: Path) -> Path:
     return found[-1]
 
 
-def _usual_preprocessing(channels: int, size: int) -> Preprocessing:
-    """ImageNet's for colour, the 0-1 scale for one channel."""
-    if channels == 1:
-        return Preprocessing(size, size, (0.0,), (255.0,))
-    return Preprocessing(size, size, IMAGENET_MEAN, IMAGENET_STD)
+def _preprocessing(
+    declared: dict[str, str], channels: int, image_size: int | None
+) -> Preprocessing:
+    """What the input's attributes say; else ImageNet's for colour, the 0-1 scale for one channel.
+
+    Raises
+    ------
+    ValueError
+        An attribute cannot be meant.
+    """
+    usual = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.0,), (255.0,))
+    mean, std = (
+        _numbers(declared, name, channels) or values
+        for name, values in zip((MEAN, STD), usual, strict=True)
+    )
+    if min(std) <= 0:
+        raise ValueError(f"{STD}={declared[STD]!r}, which must be positive")
+    height, width = (image_size, image_size) if image_size else _size(declared, channels)
+    return Preprocessing(height, width, mean, std)
+
+
+def _size(declared: dict[str, str], channels: int) -> tuple[int, int]:
+    """Height and width; a shape of another layout, or one that is not fixed, says nothing."""
+    shape = _numbers(declared, SHAPE, 4) if declared.get(SHAPE, "").count(",") == 3 else None
+    if shape is None or shape[1] != channels or min(shape[2:]) < 1:
+        return USUAL_SIZE, USUAL_SIZE
+    return int(shape[2]), int(shape[3])
+
+
+def _numbers(declared: dict[str, str], name: str, count: int) -> tuple[float, ...] | None:
+    if name not in declared:
+        return None
+    parts = declared[name].strip("()[] ,").split(",")
+    try:
+        numbers = tuple(map(float, parts))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name}={declared[name]!r}, which is not {count} numbers")
+    return numbers
+
+
+def _without_attributes(graph: Graph, name: str) -> Graph:
+    """Forget what was declared of the input, so that it takes any batch and `--image-size`."""
+    nodes = [replace(n, attrs={}) if n.name == name else n for n in graph.nodes]
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _input_channels(graph: Graph, name: str, parameters: dict[str, F4]) -> int:

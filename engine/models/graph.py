@@ -8,6 +8,7 @@ two: the *backbone* computes the layer and every other tensor the rest needs; th
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -182,10 +183,10 @@ def inference_form(graph: Graph) -> Graph:
 
     A head runs in training mode, because max-pooling's backward pass reads a
     workspace that MXNet fills only then.  So Dropout must be gone, and BatchNorm
-    must use its stored statistics.  Sums that MXNet's fusion gets wrong are spelled
-    so that it leaves them alone.
+    must use its stored statistics.  What MXNet's fusion gets wrong is spelled so that
+    it leaves it alone.
     """
-    return _with_unfused_sums(_with_frozen_batchnorm(_without_dropout(graph)))
+    return with_shared_dense(_with_unfused_sums(_with_frozen_batchnorm(_without_dropout(graph))))
 
 
 def _without_dropout(graph: Graph) -> Graph:
@@ -232,6 +233,26 @@ def _with_unfused_sums(graph: Graph) -> Graph:
         return replace(node, op="broadcast_add") if same else node
 
     return replace(graph, nodes=tuple(map(respelled, graph.nodes)))
+
+
+def with_shared_dense(graph: Graph) -> Graph:
+    """Add 0 to each dense layer that is read more than once, or read and an output.
+
+    oneDNN's fusion in MXNet 1.9.1 joins a dense layer and an elementwise operator that
+    reads it, whoever else reads it too; then some get the value of the other. The sum
+    cannot be joined, and its gradient is exact.
+    """
+    readers = Counter([*(entry for n in graph.nodes for entry in n.inputs), *graph.heads])
+    names = {n.name for n in graph.nodes}
+    nodes: list[Node] = []
+    moved: dict[int, int] = {}
+    for i, node in enumerate(graph.nodes):
+        nodes.append(replace(node, inputs=tuple((moved[at], out) for at, out in node.inputs)))
+        shared = f"{node.name}_shared"
+        if node.op == "FullyConnected" and readers[i, 0] > 1 and shared not in names:
+            nodes.append(Node("_plus_scalar", shared, {"scalar": "0"}, ((len(nodes) - 1, 0),)))
+        moved[i] = len(nodes) - 1
+    return Graph(tuple(nodes), tuple((moved[at], out) for at, out in graph.heads))
 
 
 _CHAINED = ("BatchNorm", "Activation", "LeakyReLU", "clip", "relu", "sigmoid", "hard_sigmoid")

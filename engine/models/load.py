@@ -47,7 +47,7 @@ def _load(
     if model in NAMES:
         return zoo_network(model, params, image_size)
     if model.endswith(SUFFIX):
-        return checkpoint_network(Path(model), params, image_size or 224)
+        return checkpoint_network(Path(model), params, image_size)
     if model.endswith(".onnx"):
         if params is not None:
             raise ModelError(f"{model}: has its weights in it; leave --params out")

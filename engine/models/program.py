@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import mxnet as mx
 
 from engine.models.definition import NetworkDefinition
-from engine.models.graph import Cut, Entry, Graph, to_json
+from engine.models.graph import Cut, Entry, Graph, prune, to_json, with_shared_dense
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,11 @@ def backbone(
     """One program for all cuts and what else is read, and the graph entry of each output.
 
     BlockGrad keeps each tap outside MXNet's operator fusion: fused, a tap returns the
-    value after the operators that follow it.
+    value after the operators that follow it. Dense layers need more: a tap makes them shared.
     """
     crossing = [entry for c in cuts for entry in c.backbone]
     entries = list(dict.fromkeys([*crossing, *read]))
-    internals = mx.sym.load_json(to_json(Graph(definition.graph.nodes, tuple(entries))))
+    tapped = with_shared_dense(prune(Graph(definition.graph.nodes, tuple(entries))))
+    internals = mx.sym.load_json(to_json(tapped))
     taps = mx.sym.Group([mx.sym.BlockGrad(internals[i]) for i in range(len(entries))])
     return entries, program_of(taps, definition, device)

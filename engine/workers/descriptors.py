@@ -1,7 +1,7 @@
 """Shard descriptors on their way to a worker: small, and cheap to make.
 
-A stretch of a listing is its place; the worker reads it.  Other samples are plain rows, because
-Ray pickles with a callback in Python for each object that is not built in.
+A stretch of a listing that workers see is its place, and they read it.  Other samples are plain
+rows, because Ray pickles with a callback in Python for each object that is not built in.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _row = attrgetter("key", "index", "label", "location", "size", "box")
 def pack(shard: Shard) -> Descriptor:
     """A shard as built-in types, but for what was given up in it, which is seldom much."""
     samples = shard.samples
-    rows = samples if isinstance(samples, Stretch) else tuple(map(_row, samples))
+    known = isinstance(samples, Stretch) and samples.shared
+    rows = samples if known else tuple(map(_row, samples))
     return shard.index, shard.lost, shard.trial, rows
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from engine.errors import storage_error
-from engine.types import RunPaths
+from engine.store import exists, move, names, remove
+from engine.types import RunPaths, is_shard_name, shard_name
 from engine.writers.staging import publish
 
 
@@ -20,10 +22,10 @@ def set_aside(paths: RunPaths, numbers: Iterable[int]) -> Iterator[None]:
         No permission to move them.
     """
     try:
-        paths.set_aside.mkdir(exist_ok=True)
+        if paths.url is None:
+            paths.set_aside.mkdir(exist_ok=True)
         for number in numbers:
-            shard = paths.shard(number)
-            shard.replace(paths.set_aside / shard.name)
+            move(paths.shard(number), paths.place(paths.set_aside / shard_name(number)))
         yield
     except OSError as error:
         raise storage_error(error, paths.shards) from error
@@ -36,8 +38,15 @@ def bring_back(paths: RunPaths) -> None:
 
     Whoever was killed in between left it: nothing is lost.
     """
-    for old in sorted(paths.set_aside.glob("shard-*.h5")):
-        publish(old, paths.shards / old.name)
-        old.unlink(missing_ok=True)
+    for name in sorted(names(paths, paths.set_aside)):
+        if not is_shard_name(name):
+            continue
+        old, final = (paths.place(folder / name) for folder in (paths.set_aside, paths.shards))
+        if isinstance(old, Path):
+            publish(old, final)
+        elif not exists(final):
+            move(old, final)
+            continue
+        remove(old)
     with suppress(OSError):
         paths.set_aside.rmdir()

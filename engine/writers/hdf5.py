@@ -146,7 +146,8 @@ class Hdf5ShardWriter:
                 raise RunDirectoryError(f"written, but does not read back: {problem}")
             published = publish(self._staged.path, self._paths.shard(self._shard.index))
             self._staged.discard()
-            fsync_directory(self._paths.shards)
+            if self._paths.url is None:
+                fsync_directory(self._paths.shards)
             return published
 
     def discard(self) -> None:

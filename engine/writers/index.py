@@ -6,7 +6,6 @@ to itself, so a run directory can be moved.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +18,12 @@ from engine.results import (
     datasets,
     read_shard_summary,
     reading,
+    shard_numbers,
     shard_problem,
     summarize,
 )
-from engine.types import RunPaths
+from engine.store import put
+from engine.types import Place, RunPaths, shard_name
 from engine.writers.column import hdf5_dtype, parent_group
 from engine.writers.hdf5 import StagedFile
 from engine.writers.schema import FAILURES, DatasetSpec
@@ -55,17 +56,20 @@ def build_index(paths: RunPaths) -> Path:
     DiskFull
         No space left.
     """
-    files = sorted(filter(_is_shard, paths.shards.glob("*")), key=_number)
-    if not files:
-        raise RunDirectoryError(f"{paths.shards}: no shard in it")
-    fingerprint = read_shard_summary(files[0]).fingerprint
-    specs = _read_specs(files[0])
+    numbers = shard_numbers(paths)
+    if not numbers:
+        raise RunDirectoryError(f"{paths.place(paths.shards)}: no shard in it")
+    first = paths.shard(numbers[0])
+    fingerprint = read_shard_summary(first).fingerprint
+    specs = _read_specs(first)
     forms = {spec.name: (spec.row_shape, np.dtype(spec.dtype)) for spec in specs}
     parts: list[_Part] = []
-    for path in files:
-        part, found = _read_part(path, paths.root, fingerprint)
+    for number in numbers:
+        part, found = _read_part(paths, number, fingerprint)
         if found != forms:
-            raise RunDirectoryError(f"{path}: its datasets are unlike those of {files[0].name}")
+            raise RunDirectoryError(
+                f"{paths.shard(number)}: its datasets are unlike those of {shard_name(numbers[0])}"
+            )
         parts.append(part)
     staged = StagedFile(paths, "index")
     with staged.guarded():
@@ -75,18 +79,11 @@ def build_index(paths: RunPaths) -> Path:
         staged.seal()
         staged.path.replace(paths.index)
         fsync_directory(paths.root)
+    put(paths, paths.index)
     return paths.index
 
 
-def _is_shard(path: Path) -> bool:
-    return re.fullmatch(r"shard-\d{6,}\.h5", path.name) is not None
-
-
-def _number(path: Path) -> int:
-    return int(path.stem.removeprefix("shard-"))
-
-
-def _read_specs(path: Path) -> tuple[DatasetSpec, ...]:
+def _read_specs(path: Place) -> tuple[DatasetSpec, ...]:
     with reading(path) as file:
         return tuple(
             DatasetSpec(
@@ -96,15 +93,16 @@ def _read_specs(path: Path) -> tuple[DatasetSpec, ...]:
         )
 
 
-def _read_part(path: Path, root: Path, fingerprint: str) -> tuple[_Part, _Forms]:
+def _read_part(paths: RunPaths, number: int, fingerprint: str) -> tuple[_Part, _Forms]:
     """Check one shard, in one pass over its datasets: there may be tens of thousands of shards."""
+    path = paths.shard(number)
     with reading(path) as file:
-        summary, found = summarize(file, path), datasets(file)
-        problem = shard_problem(found, summary, _number(path), fingerprint)
+        summary, found = summarize(file), datasets(file)
+        problem = shard_problem(found, summary, number, fingerprint)
         forms = {name: (data.shape[1:], data.dtype) for name, data in found.items()}
     if problem:
         raise RunDirectoryError(f"{path}: {problem}")
-    return _Part(path.relative_to(root).as_posix(), summary), forms
+    return _Part(f"{paths.shards.name}/{shard_name(number)}", summary), forms
 
 
 def _map(file: h5py.File, spec: DatasetSpec, parts: list[_Part]) -> None:

@@ -36,6 +36,7 @@ from engine.listing import (
     facts_checksum,
     identity,
 )
+from engine.store import fetch, put
 from engine.types import NO_LABEL, RunPaths, Sample
 from engine.writers.staging import fsync_directory, listing_staging_path
 
@@ -65,8 +66,8 @@ def run_listing(
     RunDirectoryError, DiskFull
         The saved listing is damaged, or the new one cannot be written.
     """
-    if paths.listing.exists():
-        saved = Listing(paths.listing)
+    if fetch(paths, paths.listing):
+        saved = Listing(paths.listing, shared=paths.url is None)
         if saved.facts.origin == origin:
             yield saved
             return
@@ -74,12 +75,13 @@ def run_listing(
     with _new_directory(paths.root):
         try:
             hashes = _write(staged, origin, samples())
-            listing = Listing(staged)
+            listing = Listing(staged, shared=paths.url is None)
             _require_unique(listing, hashes)
             yield listing
             with _storage(paths.root):
                 listing.publish(paths.listing)
                 fsync_directory(paths.root)
+            put(paths, paths.listing)
         except BaseException:
             if listing is not None:
                 listing.close()

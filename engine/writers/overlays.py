@@ -14,7 +14,8 @@ import numpy as np
 from engine.colormaps import colour_table
 from engine.errors import storage_error
 from engine.protocols import ShardWriter
-from engine.types import F4, Failure, ResultBatch, RunPaths, Sample, Shard, View
+from engine.store import upload_all
+from engine.types import F4, Failure, Place, ResultBatch, RunPaths, Sample, Shard, View
 from kernels import overlay
 
 FUSED = "fused"
@@ -46,22 +47,25 @@ class OverlaySink:
 
     def __init__(self, paths: RunPaths, style: OverlayStyle) -> None:
         self._folder = paths.overlays
+        self._place = paths.place(paths.overlays)
         self._style = style
 
     def open(self, shard: Shard) -> ShardWriter:
         """See :class:`engine.protocols.Sink`."""
         try:
-            self._folder.mkdir(exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(error, self._folder) from error
-        return _OverlayWriter(self._folder, self._style)
+        return _OverlayWriter(self._folder, self._place, self._style)
 
 
 class _OverlayWriter:
-    """Pictures need no commit: each appears whole, and a second run writes the same."""
+    """Each picture appears whole, and a second run writes the same: nothing to be undone."""
 
-    def __init__(self, folder: Path, style: OverlayStyle) -> None:
+    def __init__(self, folder: Path, place: Place, style: OverlayStyle) -> None:
         self._folder = folder
+        self._place = place
+        self._waiting: list[Path] = []  # to be uploaded with the shard
         self._style = style
         self._colours = colour_table(style.colormap)
 
@@ -72,10 +76,16 @@ class _OverlayWriter:
             self._draw_layer(batch, FUSED, batch.heatmap.astype(np.float32))
 
     def commit(self, failures: Iterable[Failure]) -> bool:
+        if isinstance(self._place, str):
+            upload_all(self._waiting, self._place)
+            self.discard()
         return True
 
     def discard(self) -> None:
-        """Nothing to forget: the next attempt writes the same pictures again."""
+        """Forget what waits to be uploaded; the next attempt draws it again."""
+        for picture in self._waiting:
+            picture.unlink(missing_ok=True)
+        self._waiting.clear()
 
     def _draw_layer(self, batch: ResultBatch, layer: str, maps: F4) -> None:
         rows = zip(batch.samples, batch.views, maps, batch.target, strict=True)
@@ -93,6 +103,8 @@ class _OverlayWriter:
         try:
             temporary.write_bytes(data.tobytes())
             temporary.replace(self._folder / name)
+            if isinstance(self._place, str):
+                self._waiting.append(self._folder / name)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise storage_error(error, self._folder) from error
@@ -100,5 +112,11 @@ class _OverlayWriter:
 
 def picture_stem(sample: Sample, layer: str, target: int) -> str:
     """File name of a picture of one map: safe on every file system, unique by its index."""
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(sample.key).with_suffix("").as_posix())[-60:]
-    return f"{sample.index:08d}-{stem}-{re.sub(r'[^A-Za-z0-9_.-]+', '.', layer)}-{target}"
+    layer = re.sub(r"[^A-Za-z0-9_.-]+", ".", layer)
+    return f"{picture_name(sample.index, sample.key)}-{layer}-{target}"
+
+
+def picture_name(index: int, key: str) -> str:
+    """How the names of a sample's pictures begin."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(key).with_suffix("").as_posix())[-60:]
+    return f"{index:08d}-{stem}"

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import storage_error
-from engine.types import LISTING_STAGED, RunPaths
+from engine.store import upload
+from engine.types import LISTING_STAGED, Place, RunPaths
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -66,12 +67,12 @@ class GuardedStream(io.FileIO):
 
 def staging_path(paths: RunPaths, stem: str) -> Path:
     """A name in the staging directory that no other writer has."""
-    return paths.staging / f"{stem}-{_writer()}.h5"
+    return paths.staging / f"{stem}-{writer_name()}.h5"
 
 
 def listing_staging_path(paths: RunPaths) -> Path:
     """A name for a listing that is being written; it comes before there are any shards."""
-    return paths.root / f"{LISTING_STAGED}{_writer()}.zip"
+    return paths.root / f"{LISTING_STAGED}{writer_name()}.zip"
 
 
 def fsync_directory(directory: Path) -> None:
@@ -86,8 +87,10 @@ def fsync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def publish(staged: Path, final: Path) -> bool:
-    """Give a sealed file its name, unless the name is taken."""
+def publish(staged: Path, final: Place) -> bool:
+    """Give a sealed file its name, here or at a URL, unless the name is taken."""
+    if isinstance(final, str):
+        return upload(staged, final, create=True)
     try:
         os.link(staged, final)
     except FileExistsError:
@@ -130,20 +133,21 @@ def clean_staging(paths: RunPaths, older_than: float = 86400.0) -> int:
 
 def _remove_abandoned(path: Path, older_than: float) -> bool:
     with suppress(FileNotFoundError):  # its writer has just finished
-        if _abandoned(path, older_than):
+        if abandoned(path, older_than):
             path.unlink()
             return True
     return False
 
 
-def _abandoned(path: Path, older_than: float) -> bool:
-    writer = re.fullmatch(r".+-([^-]+)-(\d+)-[0-9a-f]+", path.stem)
+def abandoned(path: Path, older_than: float) -> bool:
+    """Whether whoever made a file or folder, with `writer_name` in its name, is gone."""
+    writer = re.fullmatch(r".+-([^-]+)-(\d+)-[0-9a-f]+(\.\w+)?", path.name)
     if writer and writer[1] == _host():
         return not _alive(int(writer[2]))
     return time.time() - path.stat().st_mtime > older_than
 
 
-def _writer() -> str:
+def writer_name() -> str:
     """A part of a file name that tells who writes the file."""
     return f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.events import Activity, read_events, summarize
 from engine.lock import lock_holder
 from engine.manifest import Manifest
-from engine.results import read_failures, read_shard_summary
+from engine.results import read_failures, read_shard_summary, shard_numbers
 from engine.types import Failure, RunPaths
 from engine.verdict import Verdict, verdict
 
@@ -64,8 +64,8 @@ def read_account(paths: RunPaths, manifest: Manifest) -> Account:
     RunDirectoryError
         A shard is damaged.
     """
-    files = (paths.shard(number) for number in range(manifest.plan["shards"]))
-    done = [read_shard_summary(file) for file in files if file.exists()]
+    there = (number for number in shard_numbers(paths) if number < manifest.plan["shards"])
+    done = [read_shard_summary(paths.shard(number)) for number in there]
     reasons: Counter[tuple[str, str]] = Counter()
     first: list[Failure] = []
     for summary in done:

@@ -32,6 +32,12 @@ def test_a_run_says_what_it_holds(made, run):
     assert run.config["method"] == "gradcam"
 
 
+def test_activations_that_were_not_saved(run):
+    assert run.activation_layers == ()
+    with pytest.raises(ConfigError, match="'last'; layers with some: none; see --save activations"):
+        run.activation("last")
+
+
 def test_the_table_has_every_column(made, run):
     table, rows = run.table, made.rows
     assert list(table) == [

@@ -11,10 +11,10 @@ import numpy as np
 ROOT = Path(__file__).parent.parent.parent
 
 
-def start(*arguments, cwd=None):
+def start(*arguments, cwd=None, program=("-m", "jobs")):
     """Start ``shardcam ...`` in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs", *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         cwd=cwd or ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
         stdout=subprocess.PIPE,

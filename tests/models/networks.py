@@ -69,6 +69,22 @@ def sum_with_its_own_convolution(seed=0):
     return define(x, _random(x, (1, 3, 12, 12), seed), channels=3, size=12, name="sum")
 
 
+def dense_read_twice(seed=0):
+    """A gate on channels whose dense layer two activations read: MXNet's fusion mixes them up."""
+    first = mx.sym.Convolution(mx.sym.var("data"), name="first", num_filter=8, kernel=(3, 3))
+    x = mx.sym.Pooling(first, name="pool", global_pool=True, pool_type="avg", kernel=(1, 1))
+    gate = mx.sym.FullyConnected(x, name="gate", num_hidden=8)
+    tanh = mx.sym.Activation(gate, name="tanh", act_type="tanh")
+    relu = mx.sym.Activation(gate, name="relu", act_type="relu")
+    x = mx.sym.Reshape(mx.sym.broadcast_add(tanh, relu, name="both"), shape=(-1, 8, 1, 1))
+    x = mx.sym.broadcast_mul(first, x, name="gated")
+    x = mx.sym.Convolution(x, name="last", num_filter=6, kernel=(3, 3))
+    x = mx.sym.FullyConnected(mx.sym.Flatten(x), name="hidden", num_hidden=7)
+    x = mx.sym.Activation(x, name="bent", act_type="relu")
+    x = mx.sym.FullyConnected(x, name="dense", num_hidden=5)
+    return define(x, _random(x, (1, 3, 12, 12), seed), channels=3, size=12, name="gated")
+
+
 def _random(symbol, shape, seed):
     rng = np.random.RandomState(seed)
     arguments, _, states = symbol.infer_shape(data=shape)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from engine.errors import ModelError
+from engine.models.definition import IMAGENET_MEAN, IMAGENET_STD
 from engine.models.load import load_network
 from engine.models.mxnet_network import MxnetNetwork
+from engine.types import Preprocessing
 
 IMAGES = np.random.RandomState(6).standard_normal((2, 3, 16, 16)).astype(np.float32)
 
@@ -143,3 +145,50 @@ def test_an_input_size_it_cannot_take(tmp_path):
     definition = load_network(str(path), image_size=20)
     with pytest.raises(ModelError, match=r"cannot take \(3, 20, 20\) input"):
         MxnetNetwork(definition, ("relu",), 1)
+
+
+def declare(path, **attributes):
+    def change(graph):
+        (node,) = (n for n in graph["nodes"] if n["name"] == "pixels")
+        node["attrs"] = {f"__{name}__": text for name, text in attributes.items()}
+
+    damage(path, change)
+
+
+def test_an_input_that_says_what_it_expects(tmp_path):
+    path, _ = module(tmp_path, "logits")
+    declare(path, shape="(32, 3, 20, 16)", mean="1.5,2,3", std="[4, 5, 6]")
+    definition = load_network(str(path))
+    expected = Preprocessing(20, 16, (1.5, 2.0, 3.0), (4.0, 5.0, 6.0))
+    assert definition.preprocessing == expected
+    assert not definition.assumed
+    other = load_network(str(path), image_size=16)  # whatever size and batch it was saved with
+    assert other.preprocessing.input_shape == (3, 16, 16)
+    assert MxnetNetwork(other, ("relu",), 2).forward(IMAGES).logits.shape == (2, 4)
+
+
+@pytest.mark.parametrize("shape", ["(0, 3, 0, 0)", "(0, 20, 16, 3)", "(16,)", "[None, 3]"])
+def test_a_shape_that_says_nothing(tmp_path, shape):
+    path, _ = module(tmp_path, "logits")
+    declare(path, shape=shape)
+    definition = load_network(str(path))
+    assert definition.preprocessing == Preprocessing(224, 224, IMAGENET_MEAN, IMAGENET_STD)
+    assert definition.assumed
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"mean": "1,2"}, r"'pixels' declares __mean__='1,2', which is not 3 numbers"),
+        ({"mean": "1,2,nan"}, "not 3 numbers"),
+        ({"std": "1,2,x"}, "not 3 numbers"),
+        ({"std": "1,0,2"}, "__std__='1,0,2', which must be positive"),
+        ({"shape": "(0, 3, a, b)"}, "not 4 numbers"),
+    ],
+)
+def test_an_input_that_says_nonsense(tmp_path, attributes, message):
+    path, _ = module(tmp_path, "logits")
+    declare(path, **attributes)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_network(str(path))
+    assert str(path) in str(caught.value)

@@ -11,7 +11,7 @@ import pytest
 
 from engine.methods.gradients import mean_gradient
 from engine.models.mxnet_network import MxnetNetwork
-from tests.models.networks import every_tap_kind, sum_with_its_own_convolution
+from tests.models.networks import dense_read_twice, every_tap_kind, sum_with_its_own_convolution
 
 KINDS = ("b_conv", "b_bn", "b_relu", "c_bn", "add", "add_relu", "concat", "pool", "e_relu")
 TARGETS = np.array([[0, 3], [1, 2], [4, 0]], np.int32)
@@ -39,7 +39,7 @@ def eager(definition, images, name, shift=None):
             continue
         inputs = [values[number] for number, _ in node.inputs]
         attrs = {k: v for k, v in node.attrs.items() if not k.startswith("__")}
-        function = getattr(mx.nd, node.op)
+        function = getattr(mx.nd._internal if node.op.startswith("_") else mx.nd, node.op)
         out = function(*inputs, **{k: _literal(v) for k, v in attrs.items()})
         out = out[0] if isinstance(out, list) else out
         if node.name == name:
@@ -128,3 +128,27 @@ def test_a_convolution_added_to_what_follows_from_it(images, kind):
     forward = MxnetNetwork(definition, (kind,), batch_size=3).forward(images)
     np.testing.assert_allclose(forward.layer(kind).activation, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(forward.logits, logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("read", [("last",), ("gate", "tanh", "relu"), ("hidden", "bent", "dense")])
+def test_a_dense_layer_that_is_read_twice(images, read):
+    """By two operators, or by one and a tap: MXNet's fusion gives one the value of the other."""
+    definition = dense_read_twice()
+    network = MxnetNetwork(
+        definition, ("last",), batch_size=3, read=read[0 if len(read) > 1 else 1 :]
+    )
+    forward = network.forward(images)
+    for name in read:
+        expected, logits = eager(definition, images, name)
+        np.testing.assert_allclose(forward.activation(name), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(forward.logits, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_with_a_dense_layer_that_is_read_twice(images):
+    """Heads that need no gradient are fused as well."""
+    definition = dense_read_twice()
+    view = MxnetNetwork(definition, ("first",), batch_size=3).forward(images).layer("first")
+    shift = np.random.RandomState(2).standard_normal(view.activation.shape)
+    _, expected = eager(definition, images, "first", shift)
+    changed = view.at((view.activation + shift).astype(np.float32), np.arange(3, dtype=np.int32))
+    np.testing.assert_allclose(changed.logits, expected, rtol=1e-4, atol=1e-4)

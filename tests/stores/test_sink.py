@@ -1,0 +1,35 @@
+"""The HDF5 sink keeps its promises where shards are published at a URL."""
+
+import pytest
+
+from engine import store
+from engine.results import read_failures
+from engine.types import RunPaths
+from engine.writers.hdf5 import Hdf5Sink
+from tests.writers.sink_conformance import PROMISES, SinkCase, rows_of
+from tests.writers.test_hdf5 import SPECS
+
+
+@pytest.fixture(params=["memory", "s3"])
+def paths(request, tmp_path):
+    given = request.getfixturevalue(request.param)
+    base = "memory://bucket" if request.param == "memory" else given.bucket
+    return RunPaths(tmp_path, f"{base}/run")
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+def test_it_keeps_the_promises_of_a_sink(promise, paths):
+    def rows(shard):
+        local = paths.shards / f"{shard.name}.h5"
+        assert store.fetch(paths, local)
+        return rows_of(local)
+
+    promise(
+        SinkCase(
+            Hdf5Sink(paths, SPECS, "f00d"),
+            rows=rows,
+            failures=lambda shard: read_failures(paths.shard(shard.index)),
+            published=lambda shard: store.exists(paths.shard(shard.index)),
+            leftovers=lambda: [entry.name for entry in paths.staging.iterdir()],
+        )
+    )

@@ -1,0 +1,202 @@
+"""Files at a URL: whole or not at all, the first one stays, and errors are one line."""
+
+import errno
+import os
+import threading
+
+import pytest
+
+from engine import files, store
+from engine.errors import ConfigError, DiskFull, StoreError
+from engine.scratch import VARIABLE, open_paths
+from engine.types import RunPaths
+from tests.jobs.command import start
+
+LARGE = 120 << 20  # bytes that s3fs uploads in parts
+
+
+@pytest.fixture
+def gs(monkeypatch):
+    """An emulator of Google's protocol. It does not know conditions, nor moving."""
+    server = pytest.importorskip("gcp_storage_emulator.server")
+    emulator = server.create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
+    emulator.start()
+    port = emulator._api._httpd.socket.getsockname()[1]
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    monkeypatch.setitem(__import__("fsspec").config.conf, "gs", {"token": "anon"})
+    yield "gs://bucket"
+    emulator.stop()
+
+
+@pytest.fixture(params=["memory", "s3", "gs", "file"])
+def base(request, tmp_path):
+    """A place of each kind; `file` stands for those whose uploads can be seen half done."""
+    if request.param == "memory":
+        request.getfixturevalue("memory")
+        return "memory://bucket/run"
+    if request.param == "file":
+        return f"file://{tmp_path}/run"
+    given = request.getfixturevalue(request.param)
+    return f"{given if request.param == 'gs' else given.bucket}/run"
+
+
+@pytest.fixture
+def paths(base, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    return RunPaths(tmp_path / "scratch", base)
+
+
+def written(path, data):
+    path.write_bytes(data)
+    return path
+
+
+def test_the_first_stays_unless_it_is_replaced(paths, base, tmp_path):
+    first, second = written(tmp_path / "1", b"first"), written(tmp_path / "2", b"second")
+    assert not store.exists(f"{base}/a.h5")
+    assert store.upload(first, f"{base}/a.h5", create=True) is True
+    assert store.upload(second, f"{base}/a.h5", create=True) is False
+    assert store.fetch(paths, paths.root / "a.h5")
+    assert (paths.root / "a.h5").read_bytes() == b"first"
+    written(paths.root / "a.h5", b"second")
+    store.put(paths, paths.root / "a.h5")
+    assert files.read(f"{base}/a.h5") == b"second"
+    assert store.names(paths, paths.root) == {"a.h5"}
+
+
+def test_names_are_those_of_now(paths, base, tmp_path):
+    assert store.names(paths, paths.shards) == set()
+    for number in (0, 12):
+        store.upload(written(tmp_path / "1", b"x"), paths.shard(number), create=True)
+    assert store.names(paths, paths.shards) == {"shard-000000.h5", "shard-000012.h5"}
+    store.remove(paths.shard(0))
+    assert store.names(paths, paths.shards) == {"shard-000012.h5"}
+    assert not store.fetch(paths, paths.root / "none")
+    store.require_room_to_write(paths)
+    assert not [name for name in store.names(paths, paths.root) if "shardcam" in name]
+
+
+def test_pictures_go_up_together(paths, tmp_path):
+    pictures = [written(tmp_path / f"{i}.jpg", bytes([i])) for i in range(5)]
+    store.upload_all(pictures, paths.place(paths.overlays))
+    assert store.names(paths, paths.overlays) == {f"{i}.jpg" for i in range(5)}
+    assert files.read(f"{paths.place(paths.overlays)}/3.jpg") == bytes([3])
+
+
+def test_a_moved_file_has_the_other_name_only(s3, tmp_path):
+    paths = RunPaths(tmp_path, f"{s3.bucket}/run")
+    store.upload(written(tmp_path / "1", b"x"), paths.shard(0))
+    store.move(paths.shard(0), paths.place(paths.set_aside / "shard-000000.h5"))
+    assert store.names(paths, paths.set_aside) == {"shard-000000.h5"}
+    assert not store.exists(paths.shard(0))
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+def test_of_publishers_at_once_one_wins(s3, tmp_path, size):
+    """Both have looked and found nothing before either writes."""
+    sources = [written(tmp_path / str(i), bytes([i]) * size) for i in range(2)]
+    both = threading.Barrier(2)
+    seen = set()
+
+    def wait(path):
+        if threading.get_ident() not in seen and len(seen) < 2:
+            seen.add(threading.get_ident())
+            both.wait(10)
+
+    s3.on_put = wait
+    won = {}
+
+    def publish(i):
+        won[i] = store.upload(sources[i], f"{s3.bucket}/a", create=True)
+
+    # fsspec has one thread for all: the second publisher is another process.
+    code = (
+        "import sys; from pathlib import Path; from engine.store import upload; "
+        "print(upload(Path(sys.argv[1]), sys.argv[2], create=True))"
+    )
+    other = start(sources[1], f"{s3.bucket}/a", program=("-c", code))
+    publish(0)
+    out, err = other.communicate(timeout=60)
+    assert {won[0], out.strip() == "True"} == {True, False}, (won, out, err)
+    winner = 0 if won[0] else 1
+    assert files.read_range(f"{s3.bucket}/a", 0, 10) == bytes([winner]) * 10
+
+
+def test_nothing_is_seen_of_a_broken_upload(tmp_path, monkeypatch):
+    """Where uploads are not atomic, they have another name until they are whole."""
+    import fsspec
+
+    system = fsspec.filesystem("file", use_listings_cache=False)
+    paths = RunPaths(tmp_path / "scratch", f"file://{tmp_path}/run")
+    seen = []
+
+    def broken(_self, source, target, **_options):
+        seen.append(target)
+        with open(target.removeprefix("file://"), "wb") as stream:
+            stream.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(type(system), "put_file", broken)
+    with pytest.raises(DiskFull, match="No space left") as caught:
+        store.upload(written(tmp_path / "1", b"x"), paths.shard(0), create=True)
+    assert str(paths.shard(0)) in str(caught.value)
+    assert seen and seen[0] != paths.shard(0)
+    assert list((tmp_path / "run" / "shards").iterdir()) == []
+
+
+def test_a_few_failures_are_waited_out(s3, tmp_path):
+    s3.failing = 3
+    assert store.upload(written(tmp_path / "1", b"x"), f"{s3.bucket}/a", create=True)
+    assert files.read(f"{s3.bucket}/a") == b"x"
+
+
+def test_errors_name_the_url(s3, tmp_path, monkeypatch):
+    source = written(tmp_path / "1", b"x")
+    with pytest.raises(StoreError, match=r"^s3://no-such-bucket/a: .*no such bucket"):
+        store.upload(source, "s3://no-such-bucket/a")
+    monkeypatch.setattr(files, "_PAUSES", (0.01,))
+    s3.stop()
+    try:
+        with pytest.raises(StoreError, match=rf"^{s3.bucket}/a: cannot be written: .*onnect"):
+            store.upload(source, f"{s3.bucket}/a", create=True)
+        with pytest.raises(StoreError, match=rf"^{s3.bucket}: cannot be read: .*onnect"):
+            store.names(RunPaths(tmp_path, s3.bucket), tmp_path)
+    finally:
+        s3.start()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("https://host/run", "for reading only"),
+        ("s3://me:hunter2@bucket/run", "credentials in it"),
+        ("s3://bucket/run?versionId=1", "expected s3://BUCKET/FOLDER"),
+        ("s3:///run", "expected s3://BUCKET/FOLDER"),
+        ("nonsense://bucket/run", "unknown scheme"),
+    ],
+)
+def test_urls_that_cannot_be_written_to(url, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        open_paths(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_url_is_a_path(tmp_path):
+    assert open_paths(f"file://{tmp_path}/a%20b") == RunPaths(tmp_path / "a b")
+
+
+def test_scratch_of_dead_processes_is_removed(tmp_path, monkeypatch):
+    """Killed, a process leaves its directory; the next one removes it, and its own at its end."""
+    code = (
+        "import os, signal; from engine.scratch import open_paths; "
+        "print(open_paths('memory://b/run').root); {}"
+    )
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    killed = start(program=("-c", code.format("os.kill(os.getpid(), signal.SIGKILL)")))
+    killed.communicate(timeout=60)
+    assert len(list(tmp_path.iterdir())) == 1
+    own = start(program=("-c", code.format(f"print(len(os.listdir(os.environ['{VARIABLE}'])))")))
+    out, err = own.communicate(timeout=60)
+    assert out.splitlines()[1:] == ["1"], err
+    assert list(tmp_path.iterdir()) == []
