@@ -48,6 +48,7 @@ bench: $(VENV)/.ready-dev
 # Ten million lines, 100,000 images, 20,000 shards, 300,000 files: 10 minutes and 3 GB of disk.
 bench-scale: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -q -s benchmarks/test_scale.py
+	$(BIN)/python -m pytest -q -s benchmarks/test_driver.py
 
 # The same methods in pytorch-grad-cam and torchcam: compare multiples, not milliseconds.
 bench-peers: $(VENV)/.ready-dev build/torch-exports/.ready

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from engine.errors import AccountingError, RunDirectoryError, ShardcamError
@@ -27,7 +27,7 @@ from engine.results import (
     summary_problem,
 )
 from engine.store import exists, fetch, put
-from engine.types import Failure, RunPaths, ShardReport
+from engine.types import Failure, RunPaths, Shard, ShardReport
 from engine.verdict import verdict
 from engine.writers.again import bring_back
 from engine.writers.index import build_index
@@ -61,6 +61,34 @@ class RunReport:
     images_per_second: float
     stage_seconds: dict[str, float]  # summed over this command's workers
     verdict: str | None  # what holds it up, from the clocks of the stages
+
+
+@dataclass
+class Tally:
+    """What this command's workers have reported, added up."""
+
+    shards: int = 0
+    images: int = 0
+    seconds: Counter[str] = field(default_factory=Counter)  # by stage
+
+    def add(self, report: ShardReport) -> None:
+        """Count one shard more."""
+        self.shards += 1
+        self.images += report.listed
+        self.seconds.update(report.seconds)
+
+
+class _Todo:
+    """The shards of a plan that are missing, made when they are asked for."""
+
+    def __init__(self, plan: Plan, numbers: Sequence[int]) -> None:
+        self._plan, self._numbers = plan, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[Shard]:
+        return map(self._plan.shard, self._numbers)
 
 
 def published_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> dict[int, ShardSummary]:
@@ -113,16 +141,16 @@ def execute(
     todo = [number for number in range(plan.shards) if number not in done]
     observer.started(plan, todo)
     start = time.perf_counter()
-    reports = []
+    tally = Tally()
     if todo:
         with logged(paths, plan, todo, observer) as heard:
-            for report in executor.run(map(plan.shard, todo), heard):
-                reports.append(report)
+            for report in executor.run(_Todo(plan, todo), heard):
+                tally.add(report)
                 observer.shard_done(report)
         clean_staging(paths)  # of workers that died
     seconds = time.perf_counter() - start
     done |= {number: read_shard_summary(paths.shard(number)) for number in todo}
-    result = _close(plan, paths, done, reports, seconds)
+    result = _close(plan, paths, done, tally, seconds)
     if todo or not _index_is_good(paths, fingerprint):
         build_index(paths)
     if todo or not exists(paths.place(paths.report)):
@@ -165,11 +193,7 @@ def _index_is_good(paths: RunPaths, fingerprint: str) -> bool:
 
 
 def _close(
-    plan: Plan,
-    paths: RunPaths,
-    done: dict[int, ShardSummary],
-    reports: list[ShardReport],
-    seconds: float,
+    plan: Plan, paths: RunPaths, done: dict[int, ShardSummary], tally: Tally, seconds: float
 ) -> RunReport:
     """Count from the published files alone, and write failures.csv from them."""
     summaries = [done[number] for number in range(plan.shards)]
@@ -181,25 +205,21 @@ def _close(
             f"{ok} ok + {failed} failed"
         )
     failures = _failures(paths, summaries)
-    if reports or not exists(paths.place(paths.failures)):
+    if tally.shards or not exists(paths.place(paths.failures)):
         failures = _tabled(failures, paths)
     reasons = Counter(failure.error for failure in failures)
-    stages: Counter[str] = Counter()
-    for report in reports:
-        stages.update(report.seconds)
-    judged = verdict(stages)
-    done_now = sum(report.listed for report in reports)
+    judged = verdict(tally.seconds)
     return RunReport(
         fingerprint=summaries[0].fingerprint,
         shards=plan.shards,
-        shards_done_now=len(reports),
+        shards_done_now=tally.shards,
         listed=listed,
         ok=ok,
         failed=failed,
         failures=dict(reasons),
         seconds=seconds,
-        images_per_second=done_now / seconds if reports else 0.0,
-        stage_seconds=dict(stages),
+        images_per_second=tally.images / seconds if tally.shards else 0.0,
+        stage_seconds=dict(tally.seconds),
         verdict=str(judged) if judged else None,
     )
 

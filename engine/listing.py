@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 from zipfile import BadZipFile, ZipFile
 
 from engine.errors import RunDirectoryError
@@ -61,6 +62,13 @@ class ListingFacts:
 class Listing:
     """Samples on disk, in the order of the reader; memory holds one block of them.
 
+    Parameters
+    ----------
+    path
+        The file.
+    shared
+        Whether the workers see it: it is in the run directory, not in a scratch directory.
+
     Raises
     ------
     RunDirectoryError
@@ -68,8 +76,8 @@ class Listing:
         raise it too.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, shared: bool = True) -> None:
+        self.path, self.shared = path, shared
         with self._reading():
             self._archive = ZipFile(path)
             self.facts = self._facts()
@@ -105,14 +113,15 @@ class Listing:
         self._archive.close()
 
     def _block(self, number: int) -> list[Sample]:
-        if self._held[0] != number:
+        held = self._held  # another thread may read too, and change it
+        if held[0] != number:
             with self._reading():
                 rows = json.loads(self._archive.read(block_name(number)))
                 expected = min(self.facts.block, len(self) - number * self.facts.block)
                 if len(rows) != expected:
                     raise ValueError(f"{len(rows)} samples in {block_name(number)}")
-                self._held = number, [Sample(*map(_value, row)) for row in rows]
-        return self._held[1]
+                held = self._held = number, [Sample(*map(_value, row)) for row in rows]
+        return held[1]
 
     def _facts(self) -> ListingFacts:
         stored = json.loads(self._archive.read(FACTS))
@@ -140,6 +149,65 @@ class Listing:
             raise RunDirectoryError(
                 f"{self.path}: cannot be used ({reason}); delete that file and {_REMEDY}"
             ) from error
+
+
+class Stretch(Sequence[Sample]):
+    """Samples of a listing that lie together, read when they are looked at.
+
+    They travel to another process as their place alone, and are read there: that process must
+    see the listing.
+    """
+
+    def __init__(self, listing: Listing | Path, start: int, stop: int) -> None:
+        self._listing, self._place = listing, range(start, stop)
+        self._samples: tuple[Sample, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    @overload
+    def __getitem__(self, item: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, item: slice) -> tuple[Sample, ...]: ...
+
+    def __getitem__(self, item: int | slice) -> Sample | tuple[Sample, ...]:
+        return self._read()[item]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self._read())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stretch) and self._where() == other._where()
+
+    def __hash__(self) -> int:
+        return hash(self._where())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stretch, self._where()
+
+    @property
+    def shared(self) -> bool:
+        """Whether the workers see the listing."""
+        return isinstance(self._listing, Path) or self._listing.shared
+
+    def _where(self) -> tuple[Path, int, int]:
+        path = self._listing if isinstance(self._listing, Path) else self._listing.path
+        return path.absolute(), self._place.start, self._place.stop
+
+    def _read(self) -> tuple[Sample, ...]:
+        if self._samples is None:
+            listing = self._listing
+            if isinstance(listing, Path):
+                listing = _open(listing)
+            self._samples = listing.read(self._place.start, self._place.stop)
+        return self._samples
+
+
+@lru_cache(maxsize=1)
+def _open(path: Path) -> Listing:
+    """One for all stretches that have come from elsewhere."""
+    return Listing(path)
 
 
 def block_name(number: int) -> str:

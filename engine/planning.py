@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.listing import Listing
+from engine.listing import Listing, Stretch
 from engine.types import Sample, Shard
 
 _FEWEST, _MOST, _SHARDS = 8, 512, 64
@@ -32,9 +32,9 @@ class Plan:
         return min(self.shard_size, self.listed - shard * self.shard_size)
 
     def shard(self, index: int) -> Shard:
-        """Read the samples of a shard."""
+        """A shard, whose samples are read when they are looked at."""
         start = index * self.shard_size
-        return Shard(index, self.listing.read(start, start + self.shard_size))
+        return Shard(index, Stretch(self.listing, start, start + self.samples_in(index)))
 
     def sample(self, position: int) -> Sample:
         """Read one sample."""

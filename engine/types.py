@@ -8,6 +8,7 @@ makes a new one, it never edits what it was given.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,7 +66,7 @@ class Shard:
     """A fixed, contiguous slice of the source: the unit of work, of retry and of output."""
 
     index: int
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     lost: tuple[Failure, ...] = ()  # of its samples: not to be looked at, they end their workers
     trial: bool = False  # only to see whether it ends its worker: nothing is published
 

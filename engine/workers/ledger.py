@@ -8,7 +8,7 @@ run without them, and each of them becomes a failure row.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.errors import WorkerError
@@ -128,12 +128,12 @@ class Ledger:
                 self._give_up(search, sample, reason)
         self._conclude(search)
 
-    def _halve(self, search: _Search, samples: tuple[Sample, ...]) -> None:
+    def _halve(self, search: _Search, samples: Sequence[Sample]) -> None:
         middle = len(samples) // 2
         self._try(search, samples[middle:])
         self._try(search, samples[:middle])
 
-    def _try(self, search: _Search, samples: tuple[Sample, ...]) -> None:
+    def _try(self, search: _Search, samples: Sequence[Sample]) -> None:
         self._again.appendleft(Shard(search.shard.index, samples, trial=True))
         search.open += 1
 

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import length_hint
 from typing import Any
 
 import ray
@@ -23,15 +24,26 @@ from engine.errors import ShardcamError, WorkerError
 from engine.protocols import Listener, ShardRunner
 from engine.types import Shard, ShardReport
 from engine.workers.cores import claim_cores
+from engine.workers.descriptors import Descriptor, pack, unpack
 from engine.workers.ledger import Ledger
 from engine.workers.local import describe, done_facts, start_facts
-from engine.workers.ray_cluster import RayOptions, connect, node_lost, reason, require_room, room
+from engine.workers.ray_cluster import (
+    RayOptions,
+    connect,
+    leaving,
+    node_lost,
+    reason,
+    require_room,
+    room,
+)
+from engine.workers.ray_metrics import RayMetrics
 from engine.workers.signals import DeferredSignals
 from engine.workers.threads import limit_threads
 
 START_FAILURES = 3  # workers in a row that may die while starting, before the run stops
 _PATIENCE = 0.5  # seconds until a signal is seen
-_PULSE = 2.0  # seconds between questions how far a worker is
+_PULSE = 2.0  # seconds between questions how far a worker is, or more:
+_PULSES = 100  # questions a second, to all workers together
 _CENSUS = 5.0  # seconds between looks at the size of the cluster
 _WAITING = 10.0  # seconds after which a worker that does not start is told of
 
@@ -80,7 +92,13 @@ class RayExecutor:
                 connect(self._options)
                 signals.install()
                 require_room(self._options)
-                crew = _Crew(self._build, self._options, Ledger(shards, heard), heard)
+                metrics = RayMetrics(length_hint(shards))
+
+                def told(kind: str, /, **facts: Any) -> None:
+                    metrics(kind, **facts)
+                    heard(kind, **facts)
+
+                crew = _Crew(self._build, self._options, Ledger(shards, told), told)
                 yield from crew.work(lambda: signals.pending)
             finally:
                 ray.shutdown()  # ends the workers too
@@ -98,34 +116,46 @@ class _Crew:
     ) -> None:
         self._build, self._options, self._ledger, self._heard = build, options, ledger, heard
         self._held: dict[Any, _Held] = {}  # by the call that waits for its result
+        self._pulses: dict[Any, _Held] = {}  # by the question that waits for its answer
         self._queue: list[Shard] = []  # for workers that start; taken by whoever is free first
         self._made = 0
         self._failed_starts = 0
         self._counted = 0.0  # when the cluster was last looked at
         self._most = 0
+        self._leaving: frozenset[str] = frozenset()  # nodes that will be gone
+        self._watched = 0.0
 
     def work(self, stopped: Callable[[], bool]) -> Iterator[ShardReport]:
         """Until every shard is done or a signal has come."""
         while not stopped():
+            self._census(time.monotonic())
             self._hire()
             if not self._queue and not any(held.task for held in self._held.values()):
                 return
-            waiting = [*self._held, *(h.pulse for h in self._held.values() if h.pulse)]
-            ready, _ = ray.wait(waiting, num_returns=1, timeout=_PATIENCE)
-            for ref in ready:
+            for ref in self._answered():
                 if ref in self._held:
                     yield from self._settle(ref)
-                else:
+                elif ref in self._pulses:
                     self._feel(ref)
             self._watch()
 
+    def _answered(self) -> list[Any]:
+        """Every call that has come back; waits for the first."""
+        calls = [*self._held, *self._pulses]
+        first, others = ray.wait(calls, num_returns=1, timeout=_PATIENCE)
+        if not first or not others:
+            return list(first)
+        more, _ = ray.wait(others, num_returns=len(others), timeout=0)
+        return [*first, *more]
+
     def _wanted(self) -> int:
-        if self._options.workers:
-            return self._options.workers
-        now = time.monotonic()
+        return self._options.workers or self._most
+
+    def _census(self, now: float) -> None:
+        """Nodes come and go."""
         if now - self._counted > _CENSUS:
-            self._counted, self._most = now, max(room(self._options), 1)
-        return self._most
+            self._counted = now
+            self._most, self._leaving = max(room(self._options), 1), leaving()
 
     def _hire(self) -> None:
         """Start workers while there are shards for them and room."""
@@ -186,7 +216,7 @@ class _Crew:
             yield report
 
     def _hand_out(self, held: _Held) -> None:
-        if held.shards >= self._options.recycle:
+        if held.shards >= self._options.recycle or held.node in self._leaving:
             if held.ahead is not None:
                 self._ledger.put_back(held.ahead)
             self._heard("worker_recycled", worker=held.name, shards=held.shards)
@@ -196,10 +226,12 @@ class _Crew:
         if shard is None:
             self._end(held)
             return
+        known = shard is held.ahead  # it was sent before
         held.task, held.begun, held.seen = shard, time.monotonic(), None
         held.ahead = self._ledger.take_ahead(shard)
         self._heard("shard_started", **start_facts(held.name, shard))
-        self._held[held.actor.run.remote(shard, held.ahead)] = held
+        ahead = None if held.ahead is None else pack(held.ahead)
+        self._held[held.actor.run.remote(None if known else pack(shard), ahead)] = held
 
     def _next_for(self, held: _Held) -> Shard | None:
         """What it has read ahead, or what waits, or what another one has only read ahead."""
@@ -233,7 +265,7 @@ class _Crew:
 
     def _feel(self, pulse: Any) -> None:
         """A worker has told how far it is."""
-        held = next(held for held in self._held.values() if held.pulse == pulse)
+        held = self._pulses.pop(pulse)
         held.pulse = None
         try:
             seen: tuple[str, int] = ray.get(pulse)
@@ -250,9 +282,14 @@ class _Crew:
     def _watch(self) -> None:
         """Ask workers how far they are, and replace those that hang."""
         now, waiting = time.monotonic(), 0
+        if now - self._watched < _PATIENCE:
+            return
+        self._watched = now
+        every = max(_PULSE, len(self._held) / _PULSES)
         for ref, held in list(self._held.items()):
-            if held.pulse is None and now - held.asked > _PULSE:
+            if held.pulse is None and now - held.asked > every:
                 held.pulse, held.asked = held.actor.pulse.remote(), now
+                self._pulses[held.pulse] = held
             if held.moved is None and now - held.begun > _WAITING and not held.told:
                 held.told, waiting = True, waiting + 1
             if held.stalled(now) > self._options.hang_timeout:
@@ -265,6 +302,7 @@ class _Crew:
             self._heard("worker_waiting", workers=waiting)
 
     def _end(self, held: _Held) -> None:
+        self._pulses.pop(held.pulse, None)
         ray.kill(held.actor)
 
 
@@ -273,6 +311,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self._clock = Clock()
+        self._ahead: Shard | None = None  # what was to be read ahead
 
     def start(self, build: Callable[[], ShardRunner], options: RayOptions) -> dict[str, Any]:
         """Load the model; everything slow happens here, outside any shard's clock."""
@@ -289,10 +328,16 @@ class _Worker:
             "cores": list(cores),
         }
 
-    def run(self, shard: Shard, ahead: Shard | None) -> ShardReport:
-        """Turn one shard into one small report, and read the next one meanwhile."""
+    def run(self, descriptor: Descriptor | None, ahead: Descriptor | None) -> ShardReport:
+        """Turn one shard into one small report, and read the next one meanwhile.
+
+        No descriptor: it is the one that was to be read ahead.
+        """
         self._clock = Clock()
-        return self._runner(shard, self._clock, ahead)
+        shard = self._ahead if descriptor is None else unpack(descriptor)
+        assert shard is not None
+        self._ahead = None if ahead is None else unpack(ahead)
+        return self._runner(shard, self._clock, self._ahead)
 
     @ray.method(concurrency_group="pulse")
     def pulse(self) -> tuple[str, int]:

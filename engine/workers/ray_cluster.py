@@ -37,6 +37,7 @@ def connect(options: RayOptions) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    ray._private.worker._worker_logs_enabled = False  # a paragraph for each lost worker
     address = options.address or os.environ.get("RAY_ADDRESS")
     os.environ.pop("RAY_ADDRESS", None)  # Ray would prefer it to an explicit address
     if address:
@@ -81,14 +82,13 @@ def room(options: RayOptions) -> int:
 
 
 def require_room(options: RayOptions) -> None:
-    """Raise if the cluster is too small for what was asked."""
-    workers = options.workers or 1
-    if workers > room(options):
+    """Raise if the cluster has no room for a single worker; the others may wait for theirs."""
+    if room(options) < 1:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
         raise WorkerError(
-            f"the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs: not enough for {workers} "
-            f"workers with --cpus-per-worker {options.cpus_per_worker} and --gpus-per-worker "
+            f"the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs: not enough for a worker "
+            f"with --cpus-per-worker {options.cpus_per_worker} and --gpus-per-worker "
             f"{options.gpus_per_worker:g}"
         )
 
@@ -96,7 +96,8 @@ def require_room(options: RayOptions) -> None:
 def reason(error: RayError) -> str:
     """Why a worker died, in Ray's words: the last line, which is the exact one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    exact = lines[-1] if lines else type(error).__name__
+    return exact.partition(" Some common causes include")[0]
 
 
 def node_lost(error: RayError, node: str | None) -> bool:
@@ -106,4 +107,11 @@ def node_lost(error: RayError, node: str | None) -> bool:
     if not isinstance(error, ActorDiedError):
         return False
     alive = {n["NodeID"] for n in ray.nodes() if n["Alive"]}  # type: ignore[no-untyped-call]
-    return node is not None and node not in alive
+    if node is None:  # it was starting: Ray alone knows where
+        return "its node has died" in str(error)
+    return node not in alive
+
+
+def leaving() -> frozenset[str]:
+    """The nodes that are being drained: they run on for a while, and will be gone."""
+    return frozenset(ray._private.state.state.get_draining_nodes())

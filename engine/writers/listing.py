@@ -67,7 +67,7 @@ def run_listing(
         The saved listing is damaged, or the new one cannot be written.
     """
     if fetch(paths, paths.listing):
-        saved = Listing(paths.listing)
+        saved = Listing(paths.listing, shared=paths.url is None)
         if saved.facts.origin == origin:
             yield saved
             return
@@ -75,7 +75,7 @@ def run_listing(
     with _new_directory(paths.root):
         try:
             hashes = _write(staged, origin, samples())
-            listing = Listing(staged)
+            listing = Listing(staged, shared=paths.url is None)
             _require_unique(listing, hashes)
             yield listing
             with _storage(paths.root):

@@ -26,6 +26,8 @@ def builder(script, folder):
 def _build(script, folder):
     if script.get("start") == "model error":
         raise ModelError("weights.params: cut short")
+    if script.get("start") == "slow":
+        time.sleep(15)
     if script.get("start") == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if script.get("note") == "devices":

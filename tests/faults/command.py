@@ -1,0 +1,13 @@
+"""The command line, with faulty workers: FOLDER of the faults, then what shardcam is told."""
+
+import sys
+from functools import partial
+
+import jobs.wiring
+from jobs.cli import main
+from tests.faults.inject import faulty_build
+
+if __name__ == "__main__":
+    folder = sys.argv.pop(1)
+    jobs.wiring.build_runner = partial(faulty_build, folder)
+    main()
