@@ -1,13 +1,12 @@
 """Reading what a run wrote: shard files one by one, or the whole run through its index.
 
 HDF5 answers with fill values, and no error, where a shard of the index is missing
-or cannot be opened.  So :func:`open_run` looks at every shard before it trusts the
-index, and makes sure that the process may open them all.
+or cannot be opened, as when too many are open.  So :func:`open_run` looks at every shard
+before it trusts the index, and takes from that only which rows lie in which shard.
 """
 
 from __future__ import annotations
 
-import resource
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from engine.analysis.run import Run
 
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # h5py on a damaged file
-_SPARE_FILES = 32  # open files that a reader needs besides the shards
 
 
 @dataclass(frozen=True)
@@ -241,8 +239,7 @@ def open_run(root: str | Path) -> Run:
     ConfigError
         Its files need hdf5plugin, which is not installed.
     RunDirectoryError
-        There is no index, a shard of it is missing, damaged or of another run, or the
-        process may not open that many files.
+        There is no index, or a shard of it is missing, damaged or of another run.
     StoreError, DiskFull
         It cannot be copied.
     """
@@ -262,7 +259,6 @@ def open_run(root: str | Path) -> Run:
         warnings.warn(f"{place}: {len(shards)} of the run's {planned} shards", stacklevel=2)
     for name in shards if paths.url else ():
         fetch(paths, paths.root / name)
-    allow_open_files(len(shards))
     return Run(RunPaths(paths.root), manifest.config, rows)
 
 
@@ -332,25 +328,3 @@ def mapped_rows(dataset: h5py.Dataset) -> dict[str, int]:
         source.file_name: int(source.vspace.get_select_npoints())
         for source in dataset.virtual_sources()
     }
-
-
-def allow_open_files(count: int) -> None:
-    """Raise this process's limit of open files, for good, by `count`.
-
-    HDF5 keeps each shard open that a virtual dataset has read from.
-
-    Raises
-    ------
-    RunDirectoryError
-        The hard limit is too low.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return
-    needed = len(list(Path("/dev/fd").iterdir())) + count + _SPARE_FILES
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise RunDirectoryError(
-            f"the run has {count} shard files and only {hard} files may be open (ulimit -Hn)"
-        )
-    raised = soft + count if hard == resource.RLIM_INFINITY else min(soft + count, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -10,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import RunDirectoryError
-from engine.results import DAMAGE, first_line
+from engine.results import DAMAGE, first_line, reading
 
 Array = npt.NDArray[Any]
 Positions = npt.NDArray[np.intp]
@@ -18,6 +20,15 @@ Part = int | slice  # of the axis after the samples
 
 CLOSED = "the file is closed: use a run inside its with, a shard inside its loop"
 _BLOCK_BYTES = 1 << 20  # read at once where rows are scattered; HDF5's chunks are smaller
+
+
+@dataclass(frozen=True)
+class Held:
+    """A shard file, and which rows of its run it holds."""
+
+    path: Path
+    start: int
+    stop: int
 
 
 class Rows:
@@ -77,12 +88,21 @@ class Rows:
         return np.asarray(self[:], dtype)
 
 
-def column(dataset: h5py.Dataset, chosen: Positions | None) -> Rows:
-    """Return a dataset, or the chosen rows of it, in ascending order."""
+def column(dataset: h5py.Dataset, shards: tuple[Held, ...], chosen: Positions | None) -> Rows:
+    """Return a dataset, or the chosen rows of it, in ascending order.
+
+    Of an index the rows are read from the shards, one open at a time: through a virtual
+    dataset HDF5 opens all of them, and makes rows up where it may not open so many.
+    """
     length = len(dataset) if chosen is None else len(chosen)
 
     def read(rows: Positions, part: Part) -> Array:
-        return _read(dataset, rows if chosen is None else chosen[rows], part)
+        wanted = rows if chosen is None else chosen[rows]
+        if not dataset:
+            raise ValueError(CLOSED)
+        if len(shards) > 1:  # an index
+            return _read_shards(dataset, shards, wanted, part)
+        return _read(dataset, wanted, part)
 
     return Rows((length, *dataset.shape[1:]), dataset.dtype, read)
 
@@ -118,22 +138,41 @@ def _is_plain(part: Any) -> bool:
     return isinstance(part, int | np.integer) and not isinstance(part, bool)
 
 
-def _read(dataset: h5py.Dataset, rows: Positions, part: Part) -> Array:
-    """Read rows block by block: no more is held than the result and one block."""
-    if not dataset:
-        raise ValueError(CLOSED)
+def _read_shards(
+    dataset: h5py.Dataset, shards: tuple[Held, ...], rows: Positions, part: Part
+) -> Array:
+    """Read the rows of a dataset of the index from the files that hold them."""
+    found = _empty(dataset, len(rows), part)
+    order = np.argsort(rows, kind="stable")
+    numbers = np.searchsorted([shard.stop for shard in shards], rows[order], side="right")
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    for number, places in zip(numbers[starts], np.split(order, starts[1:]), strict=False):
+        shard = shards[number]
+        with reading(shard.path) as file:
+            found[places] = _read(file[dataset.name], rows[places] - shard.start, part)
+    return found
+
+
+def _empty(dataset: h5py.Dataset, rows: int, part: Part) -> Array:
+    """Room for some rows, or a part of each."""
     rest = (part,) if dataset.ndim > 1 else ()
     every = (slice(None), *rest)
     none: Array = np.empty((0, *dataset.shape[1:]), dataset.dtype)[every]
+    return np.empty((rows, *none.shape[1:]), none.dtype)
+
+
+def _read(dataset: h5py.Dataset, rows: Positions, part: Part) -> Array:
+    """Read rows block by block: no more is held than the result and one block."""
+    rest = (part,) if dataset.ndim > 1 else ()
+    found = _empty(dataset, len(rows), part)
     if not len(rows):
-        return none  # HDF5 fails to read nothing from many shards
+        return found
     if (np.diff(rows) == 1).all():
         return _read_span(dataset, (slice(rows[0], rows[-1] + 1), *rest))
     row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
     block = max(1, _BLOCK_BYTES // row_bytes)
     order = np.argsort(rows, kind="stable")
     starts = np.flatnonzero(np.diff(rows[order] // block)) + 1
-    found = np.empty((len(rows), *none.shape[1:]), none.dtype)
     for places in np.split(order, starts):
         wanted = rows[places]
         values = _read_span(dataset, (slice(wanted[0], wanted[-1] + 1), *rest))

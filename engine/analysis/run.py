@@ -8,8 +8,9 @@ from typing import Any
 
 import h5py
 
-from engine.analysis.samples import Part, Samples
-from engine.results import read_failures
+from engine.analysis.rows import Held
+from engine.analysis.samples import Samples
+from engine.results import mapped_rows, read_failures
 from engine.types import Failure, RunPaths
 
 
@@ -29,7 +30,7 @@ class Run(Samples):
     def __init__(self, paths: RunPaths, config: dict[str, Any], shards: dict[str, int]) -> None:
         ends = accumulate(shards.values())
         parts = tuple(
-            Part(paths.root / name, end - rows, end)
+            Held(paths.root / name, end - rows, end)
             for (name, rows), end in zip(shards.items(), ends, strict=True)
         )
         super().__init__(h5py.File(paths.index, "r", locking="best-effort"), parts)
@@ -43,7 +44,8 @@ class Run(Samples):
     @cached_property
     def failures(self) -> list[Failure]:
         """Every sample that failed, and why."""
-        return read_failures(self._paths.index)
+        shards = mapped_rows(self._open["failure/sample"])
+        return [failure for name in shards for failure in read_failures(self._paths.root / name)]
 
     def close(self) -> None:
         """Close the files."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,24 +12,15 @@ import numpy as np
 
 from engine.analysis.maps import RawMaps
 from engine.analysis.means import ClassMeans, class_means
-from engine.analysis.rows import CLOSED, Positions, Rows, column, positions
+from engine.analysis.rows import CLOSED, Held, Positions, Rows, column, positions
 from engine.analysis.selection import matching
 from engine.errors import ConfigError
 from engine.results import reading
-from engine.writers.schema import layer_path
+from engine.writers.schema import FAILURES, layer_path
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-
-
-@dataclass(frozen=True)
-class Part:
-    """A shard file, and which rows of its run it holds."""
-
-    path: Path
-    start: int
-    stop: int
 
 
 class Samples:
@@ -47,7 +37,7 @@ class Samples:
     """
 
     def __init__(
-        self, file: h5py.File, parts: tuple[Part, ...], chosen: Positions | None = None
+        self, file: h5py.File, parts: tuple[Held, ...], chosen: Positions | None = None
     ) -> None:
         self._file, self._parts, self._chosen = file, parts, chosen
 
@@ -66,12 +56,14 @@ class Samples:
         Raises
         ------
         ConfigError
-            The run does not have it.
+            The run does not have it, or it is of the samples that failed.
         """
         dataset = self._open.get(name)
         if not isinstance(dataset, h5py.Dataset):
             raise ConfigError(f"{self._file.filename}: no dataset {name!r} in it")
-        return column(dataset, self._chosen)
+        if name.startswith(FAILURES):
+            raise ConfigError(f"{name}: of samples that have no row here; see failures")
+        return column(dataset, self._parts, self._chosen)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -199,7 +191,7 @@ class Samples:
                 chosen = self._chosen[first:last] - part.start
             if rows if chosen is None else len(chosen):
                 with reading(part.path) as file:
-                    yield Samples(file, (Part(part.path, 0, rows),), chosen)
+                    yield Samples(file, (Held(part.path, 0, rows),), chosen)
 
     def class_means(self, layer: str, by: str = "predicted", target: int = 0) -> ClassMeans:
         """Average the normalised maps of each class, in one pass over the shards.
