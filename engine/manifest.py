@@ -44,7 +44,7 @@ def read_manifest(paths: RunPaths) -> Manifest:
             raise FileNotFoundError
         stored = json.loads(paths.run_json.read_text())
         fingerprint = stored.pop("fingerprint")
-        manifest = Manifest(**stored)
+        manifest = _checked(Manifest(**stored))
     except FileNotFoundError:
         raise RunDirectoryError(f"{paths.home}: not a run directory (no run.json in it)") from None
     except OSError as error:
@@ -53,6 +53,17 @@ def read_manifest(paths: RunPaths) -> Manifest:
         raise RunDirectoryError(f"{place}: damaged: {error}") from error
     if fingerprint != manifest.fingerprint:
         raise RunDirectoryError(f"{place}: its fingerprint is not that of its contents")
+    return manifest
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    """Only `numbers` has a hash: the rest can be edited, and must still be of its kind."""
+    for name, value in asdict(manifest).items():
+        if not isinstance(value, dict):
+            raise ValueError(f"its {name!r} is no object")
+    for name in ("samples", "shards"):
+        if type(manifest.plan.get(name)) is not int:
+            raise ValueError(f"its plan has no number of {name}")
     return manifest
 
 

@@ -23,7 +23,7 @@ from engine.files import Blocks
 from engine.manifest import read_manifest
 from engine.store import fetch, names
 from engine.types import Failure, Place, RunPaths, is_shard_name, shard_name
-from engine.writers.codec import require
+from engine.writers.codec import CODECS, require
 
 if TYPE_CHECKING:
     from engine.analysis.run import Run
@@ -239,7 +239,8 @@ def open_run(root: str | Path) -> Run:
     ConfigError
         Its files need hdf5plugin, which is not installed.
     RunDirectoryError
-        There is no index, or a shard of it is missing, damaged or of another run.
+        There is no index, a shard of it is missing, damaged or of another run, or run.json
+        was edited.
     StoreError, DiskFull
         It cannot be copied.
     """
@@ -249,7 +250,11 @@ def open_run(root: str | Path) -> Run:
 
     paths = open_paths(root)
     manifest = read_manifest(paths)
-    require(manifest.config.get("codec", "gzip"))
+    codec = manifest.config.get("codec", "gzip")
+    if codec not in CODECS:
+        place = paths.place(paths.run_json)
+        raise RunDirectoryError(f"{place}: its codec {codec!r} is none of {', '.join(CODECS)}")
+    require(codec)
     shards = check_index(paths, manifest.fingerprint)
     planned = manifest.plan["shards"]
     with reading(paths.index) as file:

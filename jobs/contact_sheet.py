@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from engine.analysis.run import Run
-from engine.config import RunConfig
 from engine.listing import Listing
 from jobs.class_names import ClassName, class_names
+from jobs.options import stored_config
 from jobs.pictures import SeenPictures
 from kernels import JET, overlay
 
@@ -24,7 +24,7 @@ INCHES = 2.2
 
 def draw_contact_sheet(run: Run, listing: Listing, path: Path) -> None:
     """Draw the first images of a run, each beside its overlay, into a PNG file."""
-    config = RunConfig(**run.config)
+    config = stored_config(run.name, run.config)
     pictures, name_of = SeenPictures(run, listing, config), class_names(config)
     count = min(len(run), MOST)
     columns = min(COLUMNS, count)

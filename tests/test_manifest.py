@@ -9,7 +9,10 @@ from engine.types import RunPaths
 
 def manifest(**numbers):
     return Manifest(
-        {"source": "x"}, {"method": "gradcam", **numbers}, {"shards": 1}, {"numpy": "1"}
+        {"source": "x"},
+        {"method": "gradcam", **numbers},
+        {"samples": 8, "shards": 1},
+        {"numpy": "1"},
     )
 
 
@@ -47,6 +50,23 @@ def test_edited_manifest(tmp_path):
     open_run_directory(paths, manifest())
     paths.run_json.write_text(paths.run_json.read_text().replace("gradcam", "cam"))
     with pytest.raises(RunDirectoryError, match="not that of its contents"):
+        read_manifest(paths)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "reason"),
+    [
+        ("config", 5, "its 'config' is no object"),
+        ("plan", {"samples": 8}, "its plan has no number of shards"),
+        ("plan", {"samples": "x", "shards": 1}, "its plan has no number of samples"),
+    ],
+)
+def test_what_the_fingerprint_does_not_cover_is_checked_too(tmp_path, part, value, reason):
+    paths = RunPaths(tmp_path)
+    open_run_directory(paths, manifest())
+    stored = json.loads(paths.run_json.read_text())
+    paths.run_json.write_text(json.dumps(stored | {part: value}))
+    with pytest.raises(RunDirectoryError, match=rf"run\.json: damaged: {reason}$"):
         read_manifest(paths)
 
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from engine.errors import RunDirectoryError
+from engine.errors import ConfigError, RunDirectoryError
 from engine.manifest import Manifest, open_run_directory
 from engine.results import ShardSummary, check_shard, open_run, read_failures, read_shard_summary
 from engine.types import RunPaths
@@ -237,6 +237,20 @@ def test_an_index_of_half_a_run_warns(run):
 def test_a_directory_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunDirectoryError, match=r"run\.json"):
         open_run(tmp_path)
+
+
+def test_a_codec_that_nobody_knows_is_told(run):
+    paths, _ = run
+    text = paths.run_json.read_text().replace('"method"', '"codec": "bzip", "method"')
+    paths.run_json.write_text(text)
+    with pytest.raises(RunDirectoryError, match=r"run\.json: its codec 'bzip' is none of none, "):
+        open_run(paths.root)
+
+
+def test_what_failed_is_no_column(good):
+    """Its rows are other samples, which a selection would mix up with its own."""
+    with open_run(good[0].root) as run, pytest.raises(ConfigError, match="see failures"):
+        run["failure/key"]
 
 
 def test_a_moved_run_is_read(run, tmp_path):
