@@ -103,7 +103,16 @@ class FolderReader:
                 f"{self._root}: --label-from-folder: folder {numbered[0]!r} is a class number and "
                 f"{other!r} is not; name all class folders by numbers, or none"
             )
-        return {name: int(name) if numbered else i for i, name in enumerate(folders)}
+        if not numbered:
+            return {name: i for i, name in enumerate(folders)}
+        first = {int(name): name for name in reversed(folders)}
+        for name in folders:
+            if first[int(name)] != name:
+                raise SourceError(
+                    f"{self._root}: --label-from-folder: the folders {first[int(name)]!r} and "
+                    f"{name!r} are the same class number; rename one, or move its images"
+                )
+        return {name: int(name) for name in folders}
 
 
 def _is_number(name: str) -> bool:

@@ -167,13 +167,16 @@ def _require_unique(listing: Listing, hashes: array[int]) -> None:
     ordered: npt.NDArray[np.int64] = np.frombuffer(hashes, np.int64)
     ordered.sort()  # in place
     for repeated in np.unique(ordered[1:][ordered[1:] == ordered[:-1]]):
-        seen: set[str] = set()
+        seen: dict[str, Sample] = {}
         for sample in listing:
             if _key_hash(sample.key) != repeated:
                 continue
-            if sample.key in seen:
-                raise SourceError(f"two samples have the key {sample.key!r}")
-            seen.add(sample.key)
+            other = seen.setdefault(sample.key, sample)
+            if other is not sample:
+                raise SourceError(
+                    f"two samples have the key {sample.key!r}: number {other.index} "
+                    f"({other.location}) and number {sample.index} ({sample.location})"
+                )
 
 
 @contextmanager

@@ -96,6 +96,12 @@ def test_folders_of_which_some_are_numbers_are_refused(tmp_path):
         list(FolderReader(tmp_path, EXTENSIONS, label_from_folder=True).samples())
 
 
+def test_folders_of_one_number_are_refused(tmp_path):
+    make(tmp_path, "1/1.jpg", "01/1.jpg", "2/1.jpg")
+    with pytest.raises(SourceError, match="folders '01' and '1' are the same class number"):
+        list(FolderReader(tmp_path, EXTENSIONS, label_from_folder=True).samples())
+
+
 def test_refusals(tmp_path):
     with pytest.raises(SourceError, match="no such file or folder"):
         list(FolderReader(tmp_path / "nowhere", EXTENSIONS).samples())
