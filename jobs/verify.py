@@ -16,8 +16,6 @@ from engine.store import fetch, remove
 from engine.types import RunPaths
 from jobs.terminal import make_console
 
-SHOWN = 20  # problems that are printed
-
 
 @click.command()
 @click.argument("run")
@@ -38,10 +36,8 @@ def verify(run: str, deep: bool, repair: bool) -> None:
         for number in range(manifest.plan["shards"])
     )
     problems = {number: problem for number, problem in checked if problem}
-    for problem in list(problems.values())[:SHOWN]:
+    for problem in problems.values():
         console.print(problem, soft_wrap=True)
-    if len(problems) > SHOWN:
-        console.print(f"and {len(problems) - SHOWN} more")
     if problems:
         told = f"{run}: {len(problems)} of {manifest.plan['shards']} shards are bad"
         if repair:
