@@ -30,12 +30,20 @@ def print_budget(
     packed = "" if config.codec == "none" else f" before {config.codec}"
     pictures = "; pictures apart" if "overlays" in config.save else ""
     home = open_paths(config.out)
-    free = "" if home.url else f"; {readable(_free(home.root))} free"
+    free = "" if home.url else _told_room(config, sum(sizes.values()), _free(home.root))
     console.print(
         f"about {readable(sum(sizes.values()))}{packed}: {named}{pictures}{free}",
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _told_room(config: RunConfig, size: int, free: int) -> str:
+    """How much is free, and what compression must do where that is too little."""
+    told = f"; {readable(free)} free"
+    if config.codec == "none" or size <= free:
+        return told
+    return f"{told}: enough only if {config.codec} makes it {size / max(free, 1):.2g} times smaller"
 
 
 def require_room(config: RunConfig, specs: tuple[DatasetSpec, ...], plan: Plan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from engine.config import RunConfig
+from engine.errors import TooManyFailures
 from engine.lock import driver_lock
 from engine.manifest import read_manifest
 from engine.results import read_failures, read_shard_summary
@@ -20,15 +21,22 @@ FINAL = "target"  # the stage whose failures another try cannot mend
 
 @click.command("retry-failed")
 @click.argument("run")
-def retry_failed(run: str) -> None:
+@click.option(
+    "--max-failed",
+    type=click.FloatRange(0, 1),
+    help="Exit with 3 if a larger fraction of the samples failed  [default: the run's]",
+)
+def retry_failed(run: str, max_failed: float | None) -> None:
     """Compute the shards of RUN anew that have samples which could not be read or decoded.
 
     For files that were missing, being written or on a network that failed. The old shard
-    stays until its successor is published. The run must be complete.
+    stays until its successor is published. The run must be complete. Exits as extract does.
     """
     paths = open_paths(run)
     manifest = read_manifest(paths)
     config = stored_config(run, manifest.config)
+    if max_failed is not None:
+        config = config.model_copy(update={"max_failed": max_failed})
     with driver_lock(paths):
         _retry(paths, config, manifest.plan["shards"])
 
@@ -36,18 +44,28 @@ def retry_failed(run: str) -> None:
 def _retry(paths: RunPaths, config: RunConfig, shards: int) -> None:
     run = str(paths.home)
     bring_back(paths)
-    numbers = [n for n in range(shards) if _can_be_mended(paths, n)]
+    before = {n: count for n in range(shards) if (count := _retryable(paths, n))}
     console = make_console()
-    if not numbers:
+    if not before:
         console.print(f"{run}: no sample failed to be read or decoded; nothing to do")
         return
-    console.print(f"{run}: {len(numbers)} of {shards} shards have such samples")
-    with set_aside(paths, numbers):
-        run_extract(config.model_copy(update={"out": run}), console, again=True)
+    total = sum(before.values())
+    console.print(f"{run}: {total} such samples in {len(before)} of {shards} shards")
+    outcome: TooManyFailures | None = None
+    with set_aside(paths, before):
+        try:
+            run_extract(config.model_copy(update={"out": run}), console, again=True)
+        except TooManyFailures as error:  # every shard is published all the same
+            outcome = error
+    still = sum(_retryable(paths, n) for n in before)
+    console.print(f"{run}: {total - still} of {total} mended, {still} still fail")
+    if outcome is not None:
+        raise outcome
 
 
-def _can_be_mended(paths: RunPaths, number: int) -> bool:
+def _retryable(paths: RunPaths, number: int) -> int:
+    """Samples of a shard whose failure another try may mend."""
     path = paths.shard(number)
     if not read_shard_summary(path).failed:
-        return False
-    return any(failure.stage != FINAL for failure in read_failures(path))
+        return 0
+    return sum(failure.stage != FINAL for failure in read_failures(path))

@@ -48,6 +48,13 @@ def test_the_largest_datasets_are_named(tmp_path, free, capsys):
     assert told.rstrip().endswith("1 GB free")
 
 
+def test_what_compression_must_do_is_told(tmp_path, free, capsys):
+    free(WHOLE // 4)
+    budget.print_budget(*planned(tmp_path, codec="gzip"), make_console())
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.endswith("3.31 MB free: enough only if gzip makes it 4 times smaller")
+
+
 def test_too_little_room_is_refused_without_compression(tmp_path, free):
     free(WHOLE - 1)
     with pytest.raises(

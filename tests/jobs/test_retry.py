@@ -48,6 +48,20 @@ def test_failed_samples_are_tried_again(source, tmp_path):
             path.write_bytes(data)
 
 
+def test_what_fails_again_is_counted(source, tmp_path):
+    folder, _ = source
+    assert extract(folder, tmp_path / "run")[0] == 0
+    before = contents(tmp_path / "run")
+    code, out, err = shardcam("retry-failed", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert "0 of 4 mended, 4 still fail" in out
+    code, out, err = shardcam("retry-failed", tmp_path / "run", "--max-failed", "0.05")
+    assert code == 3
+    assert "0 of 4 mended, 4 still fail" in out
+    assert "4 of 40 samples failed, more than --max-failed 0.05 allows" in err
+    assert_same(contents(tmp_path / "run"), before)
+
+
 def test_nothing_failed_is_said(tmp_path):
     make_folder(tmp_path / "images", 3)
     assert extract(tmp_path / "images", tmp_path / "run")[0] == 0
