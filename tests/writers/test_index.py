@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -119,6 +120,57 @@ def test_a_moved_run_is_read_where_it_is_now(paths, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "decoy")
     with h5py.File(moved / "index.h5") as index:
         assert index["sample"][:].tolist() == list(range(12))
+
+
+ALONE = """
+    import sys
+    import h5py
+    import numpy as np
+
+    expected = dict(np.load(sys.argv[1]))
+    for path in sys.argv[2:]:
+        found = {}
+        with h5py.File(path) as file:
+            file.visititems(
+                lambda name, item: found.update({name: item[:]}) if hasattr(item, "dtype") else None
+            )
+        for name, values in found.items():
+            np.testing.assert_array_equal(values, expected[f"{path}:{name}"])
+        assert len(found) == len([name for name in expected if name.startswith(f"{path}:")])
+    for other in ("engine", "hdf5plugin", "pandas"):
+        try:
+            __import__(other)
+        except ImportError:
+            continue
+        raise AssertionError(f"{other} is here too")
+    """
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip"])
+def test_whoever_has_h5py_alone_reads_every_file(paths, tmp_path, codec):
+    """In an environment that holds nothing but h5py and the NumPy that it needs."""
+    sink = Hdf5Sink(paths, SPECS, "f00d", codec)
+    for index in range(3):
+        publish(sink, make_shard(index), failed=index)
+    written = [build_index(paths), *map(paths.shard, range(3))]
+    expected = {}
+    for path in written:
+        with h5py.File(path) as file:
+            for name, data in datasets(file).items():
+                expected[f"{path}:{name}"] = data[:].astype(data.dtype.str)
+    np.savez(tmp_path / "expected.npz", **expected)
+    (tmp_path / "alone").mkdir()
+    for package in (h5py, np):
+        for found in Path(package.__file__).parents[1].glob(f"{package.__name__}*"):
+            (tmp_path / "alone" / found.name).symlink_to(found)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", textwrap.dedent(ALONE), tmp_path / "expected.npz", *written],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "alone")},
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_rows_of_a_vanished_shard_are_sentinels_in_plain_h5py(paths):
