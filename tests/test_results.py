@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -21,6 +16,7 @@ from engine.types import RunPaths
 from engine.writers.hdf5 import Hdf5Sink
 from engine.writers.index import build_index
 from engine.writers.schema import dataset_specs
+from tests.child import printed_by
 from tests.writers.sink_conformance import (
     CLASSES,
     KEY_BYTES,
@@ -285,20 +281,8 @@ def test_many_shards_are_read_in_full_at_a_low_limit_of_open_files(tmp_path):
     """Plain h5py is not told that it may not open them all, and makes rows up."""
     failed = [index % 100 == 7 for index in range(SHARDS)]
     paths, _ = make_run(tmp_path / "run", failed)
-    printed = run_python(MANY, paths.root)
+    printed = printed_by(MANY, paths.root).splitlines()
     lost = [6 * index + 5 for index in range(SHARDS) if failed[index]]
     expected = [i for i in range(6 * SHARDS) if i not in lost]
     assert printed[0] == "plain True"
     assert json.loads(printed[1]) == [expected, expected[::-7], lost]
-
-
-def run_python(code, *arguments):
-    root = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(root)},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()

@@ -1,9 +1,7 @@
 """Whole runs, selections and shards answer alike; tables and means are those by hand."""
 
 import gc
-import subprocess
 import sys
-import textwrap
 import tracemalloc
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from engine import open_run
 from engine.errors import ConfigError, RunDirectoryError
 from engine.results import read_failures
 from tests.analysis.runs import LAST, MAP, make_run
+from tests.child import printed_by
 
 ROOT = Path(__file__).parents[2]
 
@@ -211,17 +210,6 @@ def test_a_missing_library_is_one_line(run, monkeypatch, missing, call):
         run.table if call == "table" else run.to_xarray(MAP)
 
 
-def run_python(code, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
-
-
 def test_nothing_heavy_is_loaded(made):
     code = """
         import sys, tempfile
@@ -234,7 +222,7 @@ def test_nothing_heavy_is_loaded(made):
                 run.to_npy(folder + "/m.npy", "last")
         print(*{"mxnet", "ray", "pandas", "xarray", "matplotlib"} & sys.modules.keys())
         """
-    assert run_python(code, made.paths.root) == []
+    assert printed_by(code, made.paths.root).split() == []
 
 
 SHARDS, ROWS = 120, 50
@@ -283,7 +271,7 @@ def test_resident_memory_and_open_files_do_not_grow(long):
                     part.cam("stage.conv").heatmap((24, 30))[:]
                 print(resident() >> 10, len(os.listdir("/proc/self/fd")))
         """
-    numbers = np.array(run_python(code, long.paths.root), int).reshape(6, 2)
+    numbers = np.array(printed_by(code, long.paths.root).split(), int).reshape(6, 2)
     assert numbers[-1, 0] - numbers[0, 0] < 4096, "kB in five more passes over 120 shards"
     assert numbers[-1, 1] < 20
 

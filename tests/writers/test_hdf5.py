@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -21,6 +20,7 @@ from engine.types import RunPaths
 from engine.writers.hdf5 import Hdf5Sink
 from engine.writers.schema import dataset_specs
 from engine.writers.staging import clean_staging
+from tests.child import run_python
 from tests.writers.sink_conformance import (
     CLASSES,
     KEY_BYTES,
@@ -425,14 +425,3 @@ def test_files_of_other_hosts_are_cleaned_only_when_old(paths):
     os.utime(stranger, (0, 0))
     assert clean_staging(paths, older_than=3600) == 1
     assert left(paths) == []
-
-
-def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).parents[2]
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-    )
