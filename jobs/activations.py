@@ -15,6 +15,7 @@ from rich.console import Console
 from engine.analysis.files import whole_file
 from engine.analysis.run import Run
 from engine.config import RunConfig
+from engine.errors import ConfigError
 from engine.listing import Listing
 from engine.results import open_run
 from engine.types import AUTO, U1, RunPaths
@@ -43,8 +44,8 @@ _OPTIONS = (
     multiple=True,
     default=(AUTO,),
     show_default=True,
-    help="Whose values, repeatable: any operator of the network, dense ones too (shardcam layers "
-    "--all lists the spatial ones); auto is the last spatial layer.",
+    help="Whose values, repeatable: any operator of the network, dense ones too; shardcam layers "
+    "--all lists them. auto is the last spatial layer.",
 )
 @click.option(
     "--top",
@@ -82,7 +83,10 @@ def activations(
     if out is None:
         config = config.model_copy(update={"out": str(default_out(config))})
     console = make_console()
-    run_extract(config, console)
+    try:
+        run_extract(config, console)
+    except ConfigError as error:  # what extract calls --activation-layer is --layer here
+        raise ConfigError(str(error).replace("--activation-layer", "--layer")) from error
     with open_run(config.out) as run:
         draw_activations(run, config, top, pictures, console)
         name = run.activation_layers[-1]
