@@ -1,11 +1,17 @@
 """Tiles and panels: what is where, in which colour."""
 
+import cv2
 import numpy as np
 import pytest
 
+from engine import open_run
+from engine.errors import SourceError
+from engine.listing import Listing
+from jobs.options import stored_config
 from jobs.panels import LayerValues, colours, draw_panels, grid_of, strongest
-from jobs.pictures import seen_part
+from jobs.pictures import SeenPictures, seen_part
 from jobs.tiles import LABEL_SIZE, PAPER, text_size, tile
+from tests.jobs.shown import make_shown_run, picture_of
 
 RNG = np.random.RandomState(0)
 
@@ -108,3 +114,23 @@ def test_what_the_network_saw_of_a_picture():
     np.testing.assert_array_equal(padded[5:15], picture)
     assert (padded[:5] == 255).all()
     assert (padded[15:] == 255).all()
+
+
+def test_a_picture_that_changed_or_is_gone_is_told(tmp_path):
+    made = make_shown_run(tmp_path, shards=(4,), keys="{}.png")
+    photos = tmp_path / "photos"
+    cv2.imwrite(str(photos / "1.png"), np.zeros((7, 7, 3)))
+    (photos / "2.png").write_bytes(b"no picture")
+    (photos / "3.png").unlink()
+    with open_run(made.paths.root) as run:
+        config = stored_config(made.paths.root, run.config)
+        pictures = SeenPictures(run, Listing(made.paths.listing), config)
+        np.testing.assert_array_equal(pictures.whole(0), picture_of(0))
+        for row, words in (
+            (1, "'1.png' is another one now: it was 60x80 pixels"),
+            (2, "'2.png' cannot be read any more: no JPEG/PNG"),
+            (3, "'3.png' cannot be read any more: No such file"),
+        ):
+            with pytest.raises(SourceError, match=words) as caught:
+                pictures[row]
+            assert str(caught.value).startswith(f"{photos}: its picture ")
