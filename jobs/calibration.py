@@ -39,6 +39,7 @@ class Calibration:
     held_out: int
     top1_agreement: float | None  # share of images with the same first class
     map_correlation: float | None  # mean Pearson correlation of raw maps of that class
+    correlations: tuple[float, ...] = ()  # of each held-out image
 
     @property
     def digest(self) -> str:
@@ -71,7 +72,8 @@ def read_calibration(paths: RunPaths) -> Calibration | None:
             return None
         stored = json.loads((paths.root / FILE).read_text())
         ranges = {str(k): (float(low), float(high)) for k, (low, high) in stored["ranges"].items()}
-        return Calibration(**{**stored, "ranges": ranges})
+        each = tuple(float(one) for one in stored.get("correlations", ()))  # old runs have none
+        return Calibration(**{**stored, "ranges": ranges, "correlations": each})
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -94,6 +96,7 @@ def print_agreement(calibration: Calibration, console: Console) -> None:
     console.print(
         f"int8: agreement with float32 on {calibration.held_out} other images: "
         f"first class {top1:.0%}, maps correlate {correlation:.3f}"
+        f"{_least(calibration)}"
     )
     if calibration.held_out < FEW:
         console.print(f"int8: {calibration.held_out} images are too few to tell how well it agrees")
@@ -104,6 +107,11 @@ def print_agreement(calibration: Calibration, console: Console) -> None:
             "by one",
             style="bold red",
         )
+
+
+def _least(calibration: Calibration) -> str:
+    each = calibration.correlations
+    return f", {min(each):.3f} at least" if each else ""
 
 
 def calibrate_on_source(
@@ -175,8 +183,11 @@ def _batches(views: list[View], definition: NetworkDefinition) -> list[F4]:
 
 def _agreement(
     exact: Network, fast: Network, method: Method, batches: list[F4], count: int
-) -> tuple[float, float]:
-    """Share of equal first classes, and mean correlation of the maps of float32's first class."""
+) -> tuple[float, float, tuple[float, ...]]:
+    """Share of equal first classes, and correlation of the maps of float32's first class.
+
+    The latter as the mean, and of each image.
+    """
     from engine.targets import top_classes
 
     same: list[bool] = []
@@ -190,7 +201,8 @@ def _agreement(
             method(truth.layer(name), target), method(guess.layer(name), target), strict=True
         )
         correlations += [_correlation(a, b) for a, b in pairs]
-    return float(np.mean(same[:count])), float(np.mean(correlations[:count]))
+    each = tuple(correlations[:count])
+    return float(np.mean(same[:count])), float(np.mean(each)), each
 
 
 def _correlation(first: F4, second: F4) -> float:
