@@ -89,15 +89,9 @@ def print_agreement(calibration: Calibration, console: Console) -> None:
     """Say how well int8 agrees with float32, loudly where it does not."""
     kept = "; the first convolution stays float32" if calibration.keep_first else ""
     console.print(f"int8: calibrated on {calibration.images} images of the source{kept}")
-    top1, correlation = calibration.top1_agreement, calibration.map_correlation
-    if top1 is None or correlation is None:
-        console.print("int8: no image left to compare with float32; its agreement is not known")
+    console.print(f"int8: {agreement(calibration)}")
+    if calibration.top1_agreement is None:
         return
-    console.print(
-        f"int8: agreement with float32 on {calibration.held_out} other images: "
-        f"first class {top1:.0%}, maps correlate {correlation:.3f}"
-        f"{_least(calibration)}"
-    )
     if calibration.held_out < FEW:
         console.print(f"int8: {calibration.held_out} images are too few to tell how well it agrees")
     if not calibration.agrees:
@@ -109,9 +103,17 @@ def print_agreement(calibration: Calibration, console: Console) -> None:
         )
 
 
-def _least(calibration: Calibration) -> str:
+def agreement(calibration: Calibration) -> str:
+    """How well int8 agrees with float32, in a line."""
+    top1, correlation = calibration.top1_agreement, calibration.map_correlation
+    if top1 is None or correlation is None:
+        return "no image left to compare with float32; its agreement is not known"
     each = calibration.correlations
-    return f", {min(each):.3f} at least" if each else ""
+    least = f", {min(each):.3f} at least" if each else ""
+    return (
+        f"agreement with float32 on {calibration.held_out} other images: "
+        f"first class {top1:.0%}, maps correlate {correlation:.3f}{least}"
+    )
 
 
 def calibrate_on_source(
@@ -147,8 +149,8 @@ def calibrate_on_source(
     for keep_first in (False, True):
         found = calibrate(definition, layers, batches, keep_first, read)
         fast = MxnetNetwork(definition, layers, BATCH, precision, found, read=read)
-        agreement = _agreement(exact, fast, method, compared, len(held))
-        calibration = Calibration(found.ranges, keep_first, half, len(held), *agreement)
+        measured = _agreement(exact, fast, method, compared, len(held))
+        calibration = Calibration(found.ranges, keep_first, half, len(held), *measured)
         if calibration.agrees:
             break
     return calibration
