@@ -143,7 +143,8 @@ def _draw_weights(network: NetworkDefinition, wanted: Wanted, out: Path) -> Iter
     """Draw the filters of each layer; say of each picture where it is and what is in it."""
     from engine.models.filters import filters_of
     from engine.models.layers import resolve_layer
-    from jobs.filter_pictures import colour_filters, save_picture, signed_filters
+    from jobs.filter_pictures import colour_filters, signed_filters
+    from jobs.tiles import save_picture
 
     first, _ = filters_of(network)
     for layer in wanted.layers or (first,):

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from engine import open_run
-from engine.errors import SourceError
+from engine.errors import RunDirectoryError, SourceError
 from engine.listing import Listing
 from jobs.options import stored_config
 from jobs.panels import LayerValues, colours, draw_panels, grid_of, strongest
 from jobs.pictures import SeenPictures, seen_part
-from jobs.tiles import LABEL_SIZE, PAPER, text_size, tile
+from jobs.tiles import LABEL_SIZE, PAPER, fitting, save_picture, text_size, tile
 from tests.jobs.shown import make_shown_run, picture_of
 
 RNG = np.random.RandomState(0)
@@ -39,6 +39,27 @@ def test_labels_are_below_their_tiles():
     wide = tile(images, columns=2, labels=["too wide for a tile", "1"])
     assert (wide[10:, :30] == PAPER).all()
     assert text_size("0", 2 * LABEL_SIZE)[1] > text_size("0")[1]
+
+
+def test_texts_are_cut_to_fit():
+    assert fitting("short", 200) == "short"
+    cut = fitting("a name that is much too long", 60, 15)
+    assert cut.endswith("…")
+    assert "a name that is much too long".startswith(cut[:-1])
+    assert text_size(cut, 15)[0] <= 60 < text_size("a name that is much too long", 15)[0]
+    assert fitting("W", 1) == ""
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_picture_appears_whole(tmp_path, name):
+    picture = cv2.resize(RNG.randint(0, 256, (3, 4, 3)).astype(np.uint8), (40, 30))
+    save_picture(picture, tmp_path / "new" / name)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
+    found = cv2.imread(str(tmp_path / "new" / name))[..., ::-1].astype(int)
+    assert np.abs(found - picture).mean() < (4 if name.endswith("jpg") else 1e-9)
+    (tmp_path / "file").touch()
+    with pytest.raises(RunDirectoryError, match="cannot be written"):
+        save_picture(picture, tmp_path / "file" / name)
 
 
 def test_no_tiles_or_not_a_label_for_each():
