@@ -7,6 +7,7 @@ import pytest
 from engine import open_run
 from engine.errors import RunDirectoryError, SourceError
 from engine.listing import Listing
+from jobs.contact_sheet import draw_contact_sheet
 from jobs.options import stored_config
 from jobs.panels import LayerValues, colours, draw_panels, grid_of, strongest
 from jobs.pictures import SeenPictures, seen_part
@@ -155,3 +156,19 @@ def test_a_picture_that_changed_or_is_gone_is_told(tmp_path):
             with pytest.raises(SourceError, match=words) as caught:
                 pictures[row]
             assert str(caught.value).startswith(f"{photos}: its picture ")
+
+
+def test_a_contact_sheet_appears_whole_or_not_at_all(tmp_path):
+    made = make_shown_run(tmp_path, shards=(4,), keys="{} $x$.png")
+    with open_run(made.paths.root) as run:
+        draw_contact_sheet(run, Listing(made.paths.listing), tmp_path / "sheets" / "sheet.png")
+        sheet = cv2.imread(str(tmp_path / "sheets" / "sheet.png"))
+        assert sheet.shape[1] > sheet.shape[0] > 200  # two rows of three and one
+        (tmp_path / "photos" / "3 $x$.png").unlink()
+        with pytest.raises(SourceError, match="cannot be read any more"):
+            draw_contact_sheet(run, Listing(made.paths.listing), tmp_path / "sheets" / "other.png")
+        (tmp_path / "file").touch()
+        cv2.imwrite(str(tmp_path / "photos" / "3 $x$.png"), picture_of(3)[..., ::-1])
+        with pytest.raises(RunDirectoryError, match="cannot be written"):
+            draw_contact_sheet(run, Listing(made.paths.listing), tmp_path / "file" / "sheet.png")
+    assert [path.name for path in (tmp_path / "sheets").iterdir()] == ["sheet.png"]
