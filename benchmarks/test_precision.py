@@ -3,7 +3,8 @@
 All cores, batches of 8; the backbone alone, whose precision it is, and the whole network
 with its float32 head. Agreement is on scikit-image's photographs and textures: half of
 them calibrate int8, the other half are compared. Networks without real weights here have
-random ones, and their agreement says little.
+random ones, and their agreement says little. Of each image it is drawn into
+build/precision.png.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from engine.config import RunConfig
@@ -32,6 +35,7 @@ from engine.workers.threads import limit_threads
 from engine.writers.listing import run_listing
 from jobs.calibration import BATCH, Calibration, calibrate_on_source, views_of_source
 
+PLOT = Path("build/precision.png")
 MODELS = {"efficientnet_lite0": None, "resnet50_v1": "random", "vgg16": "random"}
 MAX_PIXELS = RunConfig.model_fields["max_pixels"].default
 
@@ -77,3 +81,28 @@ def test_forward(benchmark: BenchmarkFixture, model: str, precision: str, part: 
         "map_correlation": calibration.map_correlation,
     }
     print(f"\n{model} {part} {precision}: {benchmark.extra_info}")
+
+
+def test_correlation_of_each_map() -> None:
+    """A dot for each image compared, and a line at the mean."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    ways = [(model, precision) for model in MODELS for precision in ("bf16", "int8")]
+    for place, (model, precision) in enumerate(ways):
+        each = prepared(model, precision)[2].correlations
+        assert each
+        assert all(-1 <= one <= 1.000001 for one in each)
+        spread = np.linspace(-0.25, 0.25, len(each))
+        axes.plot(place + spread, sorted(each), "o", color="#3b6ea5", alpha=0.7, markersize=5)
+        axes.hlines(np.mean(each), place - 0.35, place + 0.35, color="#b2182b")
+    weights = ["ImageNet" if MODELS[model] is None else "random" for model, _ in ways]
+    names = [f"{m}\n{w} weights\n{p}" for (m, p), w in zip(ways, weights, strict=True)]
+    axes.set_xticks(range(len(ways)), names, fontsize=8)
+    axes.set_ylabel("correlation with float32's map")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    count = prepared(*ways[0])[2].held_out
+    axes.set_title(f"Grad-CAMs of {count} images: a dot for each, a line at the mean", fontsize=10)
+    PLOT.parent.mkdir(exist_ok=True)
+    figure.savefig(PLOT, dpi=110)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from pathlib import Path
 from typing import Any
 
 import click
-from PIL import Image
 from rich.console import Console
 
-from engine.analysis.files import whole_file
 from engine.analysis.run import Run
 from engine.config import RunConfig
+from engine.errors import ConfigError
 from engine.listing import Listing
 from engine.results import open_run
-from engine.types import AUTO, U1, RunPaths
+from engine.types import AUTO, RunPaths
 from engine.writers.overlays import picture_name
 from jobs.class_names import class_names
 from jobs.extract import run_extract
@@ -25,6 +23,7 @@ from jobs.options import chosen_options, make_config
 from jobs.panels import LayerValues, draw_panels
 from jobs.pictures import SeenPictures
 from jobs.terminal import make_console, printable
+from jobs.tiles import save_picture
 
 RUNS = Path("runs")
 FOLDER = "activations"  # of a run, for the pictures
@@ -43,8 +42,8 @@ _OPTIONS = (
     multiple=True,
     default=(AUTO,),
     show_default=True,
-    help="Whose values, repeatable: any operator of the network, dense ones too (shardcam layers "
-    "--all lists the spatial ones); auto is the last spatial layer.",
+    help="Whose values, repeatable: any operator of the network, dense ones too; shardcam layers "
+    "--all lists them. auto is the last spatial layer.",
 )
 @click.option(
     "--top",
@@ -82,7 +81,10 @@ def activations(
     if out is None:
         config = config.model_copy(update={"out": str(default_out(config))})
     console = make_console()
-    run_extract(config, console)
+    try:
+        run_extract(config, console)
+    except ConfigError as error:  # what extract calls --activation-layer is --layer here
+        raise ConfigError(str(error).replace("--activation-layer", "--layer")) from error
     with open_run(config.out) as run:
         draw_activations(run, config, top, pictures, console)
         name = run.activation_layers[-1]
@@ -105,7 +107,7 @@ def draw_activations(
         caption = f"{printable(Path(key).name)}: {name_of(predicted)}, {score:.2f}"
         layers = [LayerValues(name, run.activation(name)[i]) for name in run.activation_layers]
         path = Path(config.out) / FOLDER / f"{picture_name(number, key)}.png"
-        write_png(path, draw_panels(seen[i], caption, layers, top))
+        save_picture(draw_panels(seen[i], caption, layers, top), path)
         console.print(f"look at {path}", style="bold", soft_wrap=True)
 
 
@@ -114,11 +116,3 @@ def default_out(config: RunConfig) -> Path:
     asked = config.absolute().model_copy(update={"out": ""}).model_dump_json()
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(config.source.rstrip("/")).stem)[-40:]
     return RUNS / f"activations-{stem}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
-
-
-def write_png(path: Path, picture: U1) -> None:
-    """Write a PNG file; it appears whole."""
-    data = io.BytesIO()
-    Image.fromarray(picture).save(data, "PNG", optimize=True)
-    with whole_file(path) as stream:
-        stream.write(data.getvalue())

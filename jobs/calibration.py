@@ -39,6 +39,7 @@ class Calibration:
     held_out: int
     top1_agreement: float | None  # share of images with the same first class
     map_correlation: float | None  # mean Pearson correlation of raw maps of that class
+    correlations: tuple[float, ...] = ()  # of each held-out image
 
     @property
     def digest(self) -> str:
@@ -71,7 +72,8 @@ def read_calibration(paths: RunPaths) -> Calibration | None:
             return None
         stored = json.loads((paths.root / FILE).read_text())
         ranges = {str(k): (float(low), float(high)) for k, (low, high) in stored["ranges"].items()}
-        return Calibration(**{**stored, "ranges": ranges})
+        each = tuple(float(one) for one in stored.get("correlations", ()))  # old runs have none
+        return Calibration(**{**stored, "ranges": ranges, "correlations": each})
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -87,14 +89,9 @@ def print_agreement(calibration: Calibration, console: Console) -> None:
     """Say how well int8 agrees with float32, loudly where it does not."""
     kept = "; the first convolution stays float32" if calibration.keep_first else ""
     console.print(f"int8: calibrated on {calibration.images} images of the source{kept}")
-    top1, correlation = calibration.top1_agreement, calibration.map_correlation
-    if top1 is None or correlation is None:
-        console.print("int8: no image left to compare with float32; its agreement is not known")
+    console.print(f"int8: {agreement(calibration)}")
+    if calibration.top1_agreement is None:
         return
-    console.print(
-        f"int8: agreement with float32 on {calibration.held_out} other images: "
-        f"first class {top1:.0%}, maps correlate {correlation:.3f}"
-    )
     if calibration.held_out < FEW:
         console.print(f"int8: {calibration.held_out} images are too few to tell how well it agrees")
     if not calibration.agrees:
@@ -104,6 +101,19 @@ def print_agreement(calibration: Calibration, console: Console) -> None:
             "by one",
             style="bold red",
         )
+
+
+def agreement(calibration: Calibration) -> str:
+    """How well int8 agrees with float32, in a line."""
+    top1, correlation = calibration.top1_agreement, calibration.map_correlation
+    if top1 is None or correlation is None:
+        return "no image left to compare with float32; its agreement is not known"
+    each = calibration.correlations
+    least = f", {min(each):.3f} at least" if each else ""
+    return (
+        f"agreement with float32 on {calibration.held_out} other images: "
+        f"first class {top1:.0%}, maps correlate {correlation:.3f}{least}"
+    )
 
 
 def calibrate_on_source(
@@ -139,8 +149,8 @@ def calibrate_on_source(
     for keep_first in (False, True):
         found = calibrate(definition, layers, batches, keep_first, read)
         fast = MxnetNetwork(definition, layers, BATCH, precision, found, read=read)
-        agreement = _agreement(exact, fast, method, compared, len(held))
-        calibration = Calibration(found.ranges, keep_first, half, len(held), *agreement)
+        measured = _agreement(exact, fast, method, compared, len(held))
+        calibration = Calibration(found.ranges, keep_first, half, len(held), *measured)
         if calibration.agrees:
             break
     return calibration
@@ -175,8 +185,11 @@ def _batches(views: list[View], definition: NetworkDefinition) -> list[F4]:
 
 def _agreement(
     exact: Network, fast: Network, method: Method, batches: list[F4], count: int
-) -> tuple[float, float]:
-    """Share of equal first classes, and mean correlation of the maps of float32's first class."""
+) -> tuple[float, float, tuple[float, ...]]:
+    """Share of equal first classes, and correlation of the maps of float32's first class.
+
+    The latter as the mean, and of each image.
+    """
     from engine.targets import top_classes
 
     same: list[bool] = []
@@ -190,7 +203,8 @@ def _agreement(
             method(truth.layer(name), target), method(guess.layer(name), target), strict=True
         )
         correlations += [_correlation(a, b) for a, b in pairs]
-    return float(np.mean(same[:count])), float(np.mean(correlations[:count]))
+    each = tuple(correlations[:count])
+    return float(np.mean(same[:count])), float(np.mean(each)), each
 
 
 def _correlation(first: F4, second: F4) -> float:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from engine.analysis.files import whole_file
 from engine.analysis.run import Run
 from engine.listing import Listing
 from jobs.class_names import ClassName, class_names
@@ -40,8 +41,8 @@ def draw_contact_sheet(run: Run, listing: Listing, path: Path) -> None:
         axes[2 * i].imshow(picture)
         axes[2 * i + 1].imshow(overlay(maps[i], picture, JET))
         _caption(axes[2 * i], axes[2 * i + 1], run, i, name_of)
-    with mpl.rc_context({"text.parse_math": False}):
-        figure.savefig(path, dpi=110)
+    with mpl.rc_context({"text.parse_math": False}), whole_file(path) as stream:
+        figure.savefig(stream, format="png", dpi=110)
 
 
 def _caption(picture: Axes, heat: Axes, run: Run, i: int, name_of: ClassName) -> None:

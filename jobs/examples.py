@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -13,11 +13,9 @@ import numpy as np
 from engine.analysis.run import Run
 from engine.analysis.strongest import strongest
 from engine.config import RunConfig
-from engine.errors import SourceError
-from engine.imaging import UndecodableImage, pixels_of
 from engine.listing import Listing
 from engine.types import U1, Box, RunPaths
-from jobs.listing import make_reader
+from jobs.pictures import SeenPictures
 
 SIDE = 112  # pixels of a crop
 Field = Callable[[tuple[int, int]], Box]  # position -> what it sees, in shares of the view
@@ -51,9 +49,8 @@ def examples_of(
         The run does not have the layer, or the layer the unit.
     """
     found = strongest(run, layer, units, count)
-    picture = lru_cache(_HELD)(
-        partial(_picture, run, config, Listing(RunPaths(Path(config.out)).listing))
-    )
+    pictures = SeenPictures(run, Listing(RunPaths(Path(config.out)).listing), config)
+    picture = lru_cache(_HELD)(pictures.whole)
 
     def example(unit: int, rank: int) -> Example:
         row = int(found.rows[unit, rank])
@@ -106,15 +103,3 @@ def _cut(pixels: U1, box: Box) -> U1:
     how = cv2.INTER_AREA if len(whole) > SIDE else cv2.INTER_NEAREST
     crop: U1 = cv2.resize(whole, (SIDE, SIDE), interpolation=how).astype(np.uint8, copy=False)
     return crop
-
-
-def _picture(run: Run, config: RunConfig, listing: Listing, row: int) -> U1:
-    number = int(run["sample"][row])
-    (sample,) = listing.read(number, number + 1)
-    try:
-        return pixels_of(make_reader(config).read(sample), config.max_pixels)
-    except (OSError, UndecodableImage) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(
-            f"{config.source}: its picture {sample.key!r} cannot be read any more: {reason}"
-        ) from error

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from engine.errors import storage_error
 from engine.types import F4, U1
 from jobs.tiles import PAPER, text_size, tile, write
 
@@ -66,29 +63,6 @@ def stacked(rows: Sequence[tuple[str, U1]]) -> U1:
 def gallery(pictures: U1, labels: Sequence[str], columns: int | None = None) -> U1:
     """Pictures of one size, each with its label below it."""
     return _framed(tile(pictures, columns, _GUTTER, labels))
-
-
-def fitting(text: str, width: int, size: int | None = None) -> str:
-    """A text, cut to so many pixels."""
-    sizes = () if size is None else (size,)
-    while text and text_size(text, *sizes)[0] > width:
-        text = text[:-2].rstrip() + "…" if len(text) > 2 else ""
-    return text
-
-
-def save_picture(picture: U1, path: Path) -> None:
-    """Write a PNG or JPEG file.
-
-    Raises
-    ------
-    ShardcamError
-        It cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path, quality=85, optimize=True)
-    except OSError as error:
-        raise storage_error(error, path.parent) from error
 
 
 def enlarged_to(pictures: U1, side: int) -> U1:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,8 @@ from engine.types import RunPaths
 from engine.workers.threads import limit_threads
 from engine.writers.schema import layer_path
 from jobs.class_names import ClassName, class_names
-from jobs.options import stored_config
+from jobs.network import load_definition
+from jobs.options import chosen_options, flag, make_config, stored_config
 from jobs.responses import SHOWN, STEPS, Ascent, Subject, Wanted, draw_responses
 from jobs.system import ready_libraries
 from jobs.terminal import make_console, printable
@@ -31,8 +32,7 @@ FILTERS, DEEP_FILTERS = 64, 12  # shown of a layer, if none are named
 
 @click.command()
 @click.argument("model")
-@click.option("--params", help="Weights of a zoo model or checkpoint.")
-@click.option("--image-size", type=int, help="Height and width of the network's input.")
+@chosen_options("params", "image_size", "mean", "std", "labels")
 @click.option(
     "--layer", "layers", multiple=True,
     help="Layer, repeatable; shardcam layers --all lists them  [default: the first convolution; "
@@ -57,15 +57,11 @@ FILTERS, DEEP_FILTERS = 64, 12  # shown of a layer, if none are named
               help="Steps of the ascent.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
               help="Of the noise that the ascent begins with.")  # fmt: skip
-@click.option("--labels", help="File with the names of the classes.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("filters"), show_default=True,
     help="Folder for the pictures; of the same name they are replaced.",
 )  # fmt: skip
 def filters(
-    model: str,
-    params: str | None,
-    image_size: int | None,
     layers: tuple[str, ...],
     channels: str | None,
     count: int | None,
@@ -73,8 +69,8 @@ def filters(
     maximise: bool,
     steps: int,
     seed: int,
-    labels: str | None,
     out: Path,
+    **network_options: Any,
 ) -> None:
     """Draw the filters of MODEL's convolutions, or what its channels respond to.
 
@@ -90,16 +86,14 @@ def filters(
     ready_libraries()
     wanted = Wanted(layers, _numbers(channels), count)
     console = make_console()
+    named = make_config({**network_options, "source": ".", "out": "."})
     with ExitStack() as stack:
         if run is None:
-            network, names = _load(model, params, image_size, labels)
+            network, names = _load(named)
             subject = Subject(network, names)
         else:
             config = stored_config(run, read_manifest(RunPaths(run)).config)
-            if image_size not in (None, config.image_size):
-                own = config.image_size or "its model's own"
-                raise ConfigError(f"--image-size {image_size}: the run's is {own}; leave it out")
-            network, names = _load(model, params, config.image_size, labels)
+            network, names = _load(_as_in_run(named, config))
             _require_same_network(run, network)
             opened = stack.enter_context(open_run(run))
             subject = Subject(network, names, opened, config.model_copy(update={"out": str(run)}))
@@ -121,15 +115,20 @@ def _numbers(channels: str | None) -> tuple[int, ...] | None:
         raise ConfigError(f"--channels: numbers with commas, as 3,7; not {channels!r}") from None
 
 
-def _load(
-    model: str, params: str | None, image_size: int | None, labels: str | None
-) -> tuple[NetworkDefinition, ClassName]:
+def _load(config: RunConfig) -> tuple[NetworkDefinition, ClassName]:
     from engine.models.layers import class_count
-    from engine.models.load import load_network
 
-    network = load_network(model, params, image_size)
-    config = RunConfig(source=".", model=model, out=".", labels=labels)
+    network = load_definition(config)
     return network, class_names(config, class_count(network))
+
+
+def _as_in_run(named: RunConfig, run: RunConfig) -> RunConfig:
+    """The network with the input that it had in a run."""
+    own = {name: getattr(run, name) for name in ("image_size", "mean", "std")}
+    for name, value in own.items():
+        if getattr(named, name) not in (None, value):
+            raise ConfigError(f"{flag(name)}: the run of --examples had another; leave it out")
+    return named.model_copy(update=own)
 
 
 def _require_same_network(run: Path, network: NetworkDefinition) -> None:
@@ -144,7 +143,8 @@ def _draw_weights(network: NetworkDefinition, wanted: Wanted, out: Path) -> Iter
     """Draw the filters of each layer; say of each picture where it is and what is in it."""
     from engine.models.filters import filters_of
     from engine.models.layers import resolve_layer
-    from jobs.filter_pictures import colour_filters, save_picture, signed_filters
+    from jobs.filter_pictures import colour_filters, signed_filters
+    from jobs.tiles import save_picture
 
     first, _ = filters_of(network)
     for layer in wanted.layers or (first,):

@@ -14,13 +14,18 @@ from jobs.terminal import make_console
 @click.argument("model")
 @click.option("--params", help="Weights of a zoo model or checkpoint.")
 @click.option("--image-size", type=int, help="Height and width of the network's input.")
-@click.option("--all", "everything", is_flag=True, help="Every operator, not only the features.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Every operator, also those without a map, whose values activations shows.",
+)
 def layers(model: str, params: str | None, image_size: int | None, everything: bool) -> None:
     """List the layers of MODEL that a class activation map can be taken at.
 
     `below` is the share of the network's multiply-adds under the layer: what a forward
     pass pays before it. `gradient` says how it is obtained: in closed form, or by a
-    backward pass through the part above the layer only.
+    backward pass through the part above the layer only; dense layers have values, but no map.
     """
     limit_threads(1)
     ready_libraries()
@@ -37,11 +42,12 @@ def layers(model: str, params: str | None, image_size: int | None, everything: b
         table.add_column(column, justify="right" if column in ("shape", "below") else "left")
     for node in network.graph.nodes:
         shape = shapes.get(node.name, ())
-        spatial = len(shape) == 3 and node.name in below
-        if not spatial or not (everything or node.op in FEATURES or node.name == auto):
+        spatial = len(shape) == 3
+        offered = spatial and (node.op in FEATURES or node.name == auto)
+        if node.name not in below or not (everything or offered):
             continue
-        closed_form = layer_info(network, node.name, shape).closed_form
-        gradient = "closed form" if closed_form else "head backward"
+        closed_form = spatial and layer_info(network, node.name, shape).closed_form
+        gradient = "closed form" if closed_form else "head backward" if spatial else "no map"
         mark = "  <- auto" if node.name == auto else ""
         size = "x".join(map(str, shape))
         table.add_row(node.name, node.op, size, f"{below[node.name]:.1%}", gradient + mark)

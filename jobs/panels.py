@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from engine.colormaps import colour_table
 from engine.types import F4, U1
-from jobs.tiles import PAPER, text_size, tile, write
+from jobs.tiles import PAPER, fitting, text_size, tile, write
 
 GRID = 480  # pixels that a panel's tiles are high, about
 SMALLEST, LARGEST = 26, 320  # sides of a tile
@@ -102,7 +102,7 @@ def _panel(picture: U1, caption: str, layer: LayerValues, top: int) -> U1:
         page[top_edge : top_edge + height, left : left + part.shape[1]] = part
     page = write(page, {(lefts[0], MARGIN): "input", (lefts[1], MARGIN): title}, size=TITLE)
     under = MARGIN + line + 2
-    places = {(lefts[0], under): _cut(caption, seen.shape[1]), (lefts[1], under): note}
+    places = {(lefts[0], under): fitting(caption, seen.shape[1], CAPTION), (lefts[1], under): note}
     places |= {(lefts[3], top_edge): ends[0], (lefts[3], top_edge + height - small): ends[1]}
     if lowest:
         places[lefts[3], top_edge + (height - small) // 2] = "0"
@@ -158,12 +158,6 @@ def _bar(height: int, lowest: float) -> U1:
     table = _diverging() if lowest else _rising()
     levels = np.linspace(255, 0, height).round().astype(np.uint8)
     return np.repeat(table[levels][:, None], BAR, axis=1)
-
-
-def _cut(text: str, width: int) -> str:
-    while text and text_size(text, CAPTION)[0] > width:
-        text = text[:-2] + "…"
-    return text
 
 
 @cache

@@ -17,7 +17,7 @@ class SeenPictures:
     """What the network saw of each picture, in the picture's own pixels."""
 
     def __init__(self, run: Run, listing: Listing, config: RunConfig) -> None:
-        self._run, self._listing, self._max_pixels = run, listing, config.max_pixels
+        self._run, self._listing, self._config = run, listing, config
         self._reader = make_reader(config)
 
     def __getitem__(self, i: int) -> U1:
@@ -26,15 +26,30 @@ class SeenPictures:
         Raises
         ------
         SourceError
-            The source has lost it since.
+            See `whole`.
+        """
+        return seen_part(self.whole(i), self._run["crop"][i])
+
+    def whole(self, i: int) -> U1:
+        """The picture of row `i`, all of it: (height,width,3) RGB.
+
+        Raises
+        ------
+        SourceError
+            The source has lost it since, or has another picture in its place.
         """
         number = int(self._run["sample"][i])
         (sample,) = self._listing.read(number, number + 1)
+        place = f"{self._config.source}: its picture {sample.key!r}"
         try:
-            picture = pixels_of(self._reader.read(sample), self._max_pixels)
+            picture = pixels_of(self._reader.read(sample), self._config.max_pixels)
         except (OSError, UndecodableImage) as error:
-            raise SourceError(f"{sample.key}: cannot be read any more: {error}") from error
-        return seen_part(picture, self._run["crop"][i])
+            reason = getattr(error, "strerror", None) or error
+            raise SourceError(f"{place} cannot be read any more: {reason}") from error
+        height, width = self._run["image_size"][i].tolist()
+        if picture.shape[:2] != (height, width):
+            raise SourceError(f"{place} is another one now: it was {width}x{height} pixels")
+        return picture
 
 
 def seen_part(pixels: U1, crop: F4) -> U1:

@@ -77,7 +77,8 @@ def draw_responses(
 ) -> Iterator[str]:
     """Draw a picture of each layer; say of each where it is and what is in it."""
     from engine.models.layers import resolve_layer
-    from jobs.filter_pictures import enlarged_to, fitting, gallery, save_picture, stacked
+    from jobs.filter_pictures import enlarged_to, gallery, stacked
+    from jobs.tiles import fitting, save_picture
 
     network = subject.network
     infos = [resolve_layer(network, name) for name in wanted.layers or _layers(subject)]
@@ -85,7 +86,7 @@ def draw_responses(
     for info, units in zip(infos, chosen, strict=True):
         names = _unit_names(subject, info, units)
         made = None if ascent is None else _maximised(network, info, units, ascent)
-        stem = f"{layer_path(info.name)}"
+        stem = layer_path(info.name)
         if subject.run is None and made is not None:
             path = out / f"{stem}-maximised.jpg"
             labels = [fitting(name, _SIDE) for name in names]

@@ -1,14 +1,17 @@
-"""Small pictures of one size, side by side in one picture."""
+"""Small pictures of one size, side by side in one picture, with words, in a file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from io import BytesIO
 from math import ceil, sqrt
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from engine.analysis.files import whole_file
 from engine.types import U1
 
 PAPER, INK = (255, 255, 255), (70, 70, 70)
@@ -77,6 +80,28 @@ def text_size(text: str, size: int = LABEL_SIZE) -> tuple[int, int]:
     font = _font(size)
     ascent, descent = font.getmetrics()
     return ceil(font.getlength(text)), ascent + descent
+
+
+def fitting(text: str, width: int, size: int = LABEL_SIZE) -> str:
+    """A text, cut to so many pixels."""
+    while text and text_size(text, size)[0] > width:
+        text = text[:-2].rstrip() + "…" if len(text) > 2 else ""
+    return text
+
+
+def save_picture(picture: U1, path: Path) -> None:
+    """Write a PNG or JPEG file; it appears whole.
+
+    Raises
+    ------
+    DiskFull, RunDirectoryError
+        No space, or no permission to write.
+    """
+    data = BytesIO()
+    form = Image.registered_extensions()[path.suffix]
+    Image.fromarray(picture).save(data, form, quality=85, optimize=True)
+    with whole_file(path) as stream:
+        stream.write(data.getvalue())
 
 
 @cache

@@ -38,6 +38,7 @@ from jobs.explaining import (
 )
 from jobs.listing import Watch, listing_of, make_reader
 from jobs.manifest import make_manifest
+from jobs.network import load_definition
 from jobs.system import ready_libraries
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
     from engine.targets import parse_targets
 
     method_of(config)
-    definition = _definition(config)
+    definition = load_definition(config)
     wanted = (definition.input_name,) if method_of(config).whole else config.layer
     layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in wanted))
     read = tuple(
@@ -210,7 +211,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
     gpu = config.gpus_per_worker > 0
     if gpu:
         require_gpu()
-    definition = _definition(config)
+    definition = load_definition(config)
     if definition.digest() != order.model:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
     warm_up()
@@ -251,25 +252,6 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
 def _only_read(layers: tuple[str, ...], read: tuple[LayerInfo, ...]) -> tuple[str, ...]:
     """Layers whose activations are wanted and that are not explained."""
     return tuple(info.name for info in read if info.name not in layers)
-
-
-def _definition(config: RunConfig) -> NetworkDefinition:
-    """The network, with the preprocessing the user asked for."""
-    from engine.models.load import load_network
-
-    definition = load_network(config.model, config.params, config.image_size)
-    own = definition.preprocessing
-    for name, values in (("--mean", config.mean), ("--std", config.std)):
-        if values is not None and len(values) != len(own.mean):
-            raise ConfigError(f"{name}: {definition.name} takes {len(own.mean)} numbers")
-    changed = replace(
-        own,
-        mean=config.mean or own.mean,
-        std=config.std or own.std,
-        resize=config.resize,
-        interpolation=config.interpolation,
-    )
-    return replace(definition, preprocessing=changed)
 
 
 def _sink(order: WorkerOrder) -> Sink:

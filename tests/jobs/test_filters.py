@@ -19,6 +19,7 @@ from jobs.options import stored_config
 from tests.jobs.command import contents, shardcam
 from tests.jobs.images import make_folder
 from tests.models.networks import every_tap_kind
+from tests.models.small_checkpoint import write_checkpoint
 
 LITE0 = ("efficientnet_lite0", "--image-size", "64")
 LAYER, POOLED = "block3_expand_relu6", "block5_expand_relu6"
@@ -177,6 +178,23 @@ def test_maximise_says_how_far_it_came(tmp_path):
     assert min(size_of(path)) >= 224
 
 
+def test_pictures_are_made_for_the_input_that_the_run_gave(tmp_path):
+    model = write_checkpoint(tmp_path, 32)
+    make_folder(tmp_path / "pictures", 3)
+    own = ("--image-size", 32, "--mean", "0,0,0", "--std", "255,255,255")
+    command = ("extract", tmp_path / "pictures", "--model", model, "--out", tmp_path / "run", *own)
+    code, _, err = shardcam(*command, "--executor", "local", "--save", "pooled")
+    assert code == 0, err
+    made = ("filters", model, "--maximise", "--layer", "two_relu", "--steps", 2, "--out", tmp_path)
+    (_, given, _), (_, known, _), (_, assumed, _) = (
+        shardcam(*made, *options)
+        for options in (own, ("--examples", tmp_path / "run"), ("--image-size", 32))
+    )
+    rises = [told.partition("; ")[2] for told in (given, known, assumed)]
+    assert rises[0] == rises[1] != rises[2]
+    assert rises[0].count(" -> ") == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -187,7 +205,13 @@ def test_maximise_says_how_far_it_came(tmp_path):
         (("--maximise", "--layer", "fc", "--channels", "1000"), "--channels 1000: fc has 0 to 999"),
         (("--examples", "RUN", "--layer", "stem_conv"), "no activations of layer 'stem_conv'"),
         (("--examples", "neither"), "--examples: this run has no activations"),
-        (("--examples", "RUN", "--image-size", "96"), "--image-size 96: the run's is 64"),
+        (
+            ("--examples", "RUN", "--image-size", "96"),
+            "--image-size: the run of --examples had another",
+        ),
+        (("--examples", "RUN", "--mean", "1,2,3"), "--mean: the run of --examples had another"),
+        (("--mean", "1"), "--mean: efficientnet_lite0 takes 3 numbers"),
+        (("--std", "0,1,1"), "--std: "),
         (("--examples", "nowhere"), "nowhere"),
     ],
     ids=str,

@@ -107,11 +107,26 @@ def test_what_cannot_be_shown_is_one_line(trained, tmp_path):
     out = ("--out", tmp_path / "run")
     code, _, err = shardcam(*command, files_of(name)[0], "--layer", "conv3", *out)
     assert (code, err.count("\n")) == (2, 1)
-    assert "-layer: net has no layer 'conv3'; nearest: conv2, conv1" in err
+    assert "shardcam: --layer: net has no layer 'conv3'; nearest: conv2, conv1" in err
     code, _, err = shardcam(*command, files_of(name)[0], "--image-size", 20, *out)
     assert (code, err.count("\n")) == (1, 1)
     assert "net: cannot take (1, 20, 20) input" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_all_layers_that_have_values_are_listed(trained):
+    name, activation = trained
+    symbol, _ = files_of(name)
+    code, out, err = shardcam("layers", symbol, "--all")
+    assert (code, err) == (0, "")
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    for dense in ("dense1", f"{activation}3", "dense2"):
+        assert "no map" in rows[dense]
+    assert "500" in rows["dense1"]
+    code, out, _ = shardcam("layers", symbol)
+    assert code == 0
+    assert "conv2" in out
+    assert "dense" not in out
 
 
 def test_a_checkpoint_is_not_overwritten(few, tmp_path):

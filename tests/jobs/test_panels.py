@@ -1,11 +1,18 @@
 """Tiles and panels: what is where, in which colour."""
 
+import cv2
 import numpy as np
 import pytest
 
+from engine import open_run
+from engine.errors import RunDirectoryError, SourceError
+from engine.listing import Listing
+from jobs.contact_sheet import draw_contact_sheet
+from jobs.options import stored_config
 from jobs.panels import LayerValues, colours, draw_panels, grid_of, strongest
-from jobs.pictures import seen_part
-from jobs.tiles import LABEL_SIZE, PAPER, text_size, tile
+from jobs.pictures import SeenPictures, seen_part
+from jobs.tiles import LABEL_SIZE, PAPER, fitting, save_picture, text_size, tile
+from tests.jobs.shown import make_shown_run, picture_of
 
 RNG = np.random.RandomState(0)
 
@@ -33,6 +40,27 @@ def test_labels_are_below_their_tiles():
     wide = tile(images, columns=2, labels=["too wide for a tile", "1"])
     assert (wide[10:, :30] == PAPER).all()
     assert text_size("0", 2 * LABEL_SIZE)[1] > text_size("0")[1]
+
+
+def test_texts_are_cut_to_fit():
+    assert fitting("short", 200) == "short"
+    cut = fitting("a name that is much too long", 60, 15)
+    assert cut.endswith("…")
+    assert "a name that is much too long".startswith(cut[:-1])
+    assert text_size(cut, 15)[0] <= 60 < text_size("a name that is much too long", 15)[0]
+    assert fitting("W", 1) == ""
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_picture_appears_whole(tmp_path, name):
+    picture = cv2.resize(RNG.randint(0, 256, (3, 4, 3)).astype(np.uint8), (40, 30))
+    save_picture(picture, tmp_path / "new" / name)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
+    found = cv2.imread(str(tmp_path / "new" / name))[..., ::-1].astype(int)
+    assert np.abs(found - picture).mean() < (4 if name.endswith("jpg") else 1e-9)
+    (tmp_path / "file").touch()
+    with pytest.raises(RunDirectoryError, match="cannot be written"):
+        save_picture(picture, tmp_path / "file" / name)
 
 
 def test_no_tiles_or_not_a_label_for_each():
@@ -108,3 +136,39 @@ def test_what_the_network_saw_of_a_picture():
     np.testing.assert_array_equal(padded[5:15], picture)
     assert (padded[:5] == 255).all()
     assert (padded[15:] == 255).all()
+
+
+def test_a_picture_that_changed_or_is_gone_is_told(tmp_path):
+    made = make_shown_run(tmp_path, shards=(4,), keys="{}.png")
+    photos = tmp_path / "photos"
+    cv2.imwrite(str(photos / "1.png"), np.zeros((7, 7, 3)))
+    (photos / "2.png").write_bytes(b"no picture")
+    (photos / "3.png").unlink()
+    with open_run(made.paths.root) as run:
+        config = stored_config(made.paths.root, run.config)
+        pictures = SeenPictures(run, Listing(made.paths.listing), config)
+        np.testing.assert_array_equal(pictures.whole(0), picture_of(0))
+        for row, words in (
+            (1, "'1.png' is another one now: it was 60x80 pixels"),
+            (2, "'2.png' cannot be read any more: no JPEG/PNG"),
+            (3, "'3.png' cannot be read any more: No such file"),
+        ):
+            with pytest.raises(SourceError, match=words) as caught:
+                pictures[row]
+            assert str(caught.value).startswith(f"{photos}: its picture ")
+
+
+def test_a_contact_sheet_appears_whole_or_not_at_all(tmp_path):
+    made = make_shown_run(tmp_path, shards=(4,), keys="{} $x$.png")
+    with open_run(made.paths.root) as run:
+        draw_contact_sheet(run, Listing(made.paths.listing), tmp_path / "sheets" / "sheet.png")
+        sheet = cv2.imread(str(tmp_path / "sheets" / "sheet.png"))
+        assert sheet.shape[1] > sheet.shape[0] > 200  # two rows of three and one
+        (tmp_path / "photos" / "3 $x$.png").unlink()
+        with pytest.raises(SourceError, match="cannot be read any more"):
+            draw_contact_sheet(run, Listing(made.paths.listing), tmp_path / "sheets" / "other.png")
+        (tmp_path / "file").touch()
+        cv2.imwrite(str(tmp_path / "photos" / "3 $x$.png"), picture_of(3)[..., ::-1])
+        with pytest.raises(RunDirectoryError, match="cannot be written"):
+            draw_contact_sheet(run, Listing(made.paths.listing), tmp_path / "file" / "sheet.png")
+    assert [path.name for path in (tmp_path / "sheets").iterdir()] == ["sheet.png"]

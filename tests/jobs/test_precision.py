@@ -2,6 +2,9 @@
 
 import json
 
+import numpy as np
+import pytest
+
 from tests.jobs.command import assert_same, contents, shardcam
 from tests.jobs.images import make_folder
 
@@ -19,6 +22,10 @@ def test_int8_run_is_calibrated_once_and_resumed(tmp_path):
     assert (stored["images"], stored["held_out"]) == (18, 18)
     assert 0 <= stored["top1_agreement"] <= 1
     assert 0.5 < stored["map_correlation"] < 1
+    each = stored["correlations"]
+    assert len(each) == 18
+    assert np.mean(each) == pytest.approx(stored["map_correlation"])
+    assert f"{min(each):.3f} at least" in out
     loud = stored["top1_agreement"] < 0.9 or stored["map_correlation"] < 0.95
     assert ("WARNING" in out) == loud
     before = contents(tmp_path / "run")

@@ -357,6 +357,25 @@ def test_a_file_of_names_that_is_gone_is_told(tmp_path):
     assert page.data["items"][0]["predictions"][0]["name"].startswith("class ")
 
 
+def test_int8_is_told_with_its_agreement(tmp_path):
+    made = make_shown_run(tmp_path, shards=(2,))
+    compared = {
+        "top1_agreement": 0.75,
+        "map_correlation": 0.9,
+        "correlations": [0.8, 1, 0.85, 0.95],
+    }
+    stored = {"ranges": {}, "keep_first": True, "images": 4, "held_out": 4, **compared}
+    (made.paths.root / "calibration.json").write_text(json.dumps(stored))
+    assert "Computed in" not in written(made.paths, tmp_path / "page.html").words
+    change_options(made.paths, precision="int8")
+    words = written(made.paths, tmp_path / "page.html").words
+    told = "on 4 other images: first class 75%, maps correlate 0.900"
+    assert f"Computed in int8; agreement with float32 {told}, 0.800 at least." in words
+    del stored["correlations"]  # as earlier versions wrote it
+    (made.paths.root / "calibration.json").write_text(json.dumps(stored))
+    assert f"{told}." in written(made.paths, tmp_path / "page.html").words
+
+
 def test_heatmaps_have_the_colours_of_the_run(tmp_path):
     made = make_shown_run(tmp_path, shards=(2,))
     change_options(made.paths, colormap="viridis", alpha=0.3)

@@ -1,0 +1,37 @@
+"""The network that options name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from engine.config import RunConfig
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.models.definition import NetworkDefinition
+
+
+def load_definition(config: RunConfig) -> NetworkDefinition:
+    """The network, with the preprocessing the user asked for.
+
+    Raises
+    ------
+    ConfigError, ModelError
+        It cannot be had, or takes other numbers of channels.
+    """
+    from engine.models.load import load_network
+
+    definition = load_network(config.model, config.params, config.image_size)
+    own = definition.preprocessing
+    for name, values in (("--mean", config.mean), ("--std", config.std)):
+        if values is not None and len(values) != len(own.mean):
+            raise ConfigError(f"{name}: {definition.name} takes {len(own.mean)} numbers")
+    changed = replace(
+        own,
+        mean=config.mean or own.mean,
+        std=config.std or own.std,
+        resize=config.resize,
+        interpolation=config.interpolation,
+    )
+    return replace(definition, preprocessing=changed)
