@@ -17,6 +17,7 @@ from engine.files import is_url
 SMOOTHINGS = ("aug", "eigen")
 SAVEABLE = ("maps", "activations", "pooled", "logits", "heatmaps", "overlays")
 RANDOM_PARAMS = "random"
+MODEL_FILES = (".json", ".onnx")
 Channels = tuple[float, ...]
 
 
@@ -191,6 +192,7 @@ class RunConfig(BaseModel):
         """The same with absolute paths: what another process, or a later day, can use."""
         paths = {
             "source": self.source,
+            "model": self.model if self.model.endswith(MODEL_FILES) else None,
             "root": self.root,
             "out": self.out,
             "params": self.params,

@@ -12,6 +12,7 @@ turns it into one printed line and an exit code::
     |-- StoreError           exit 1   a URL that cannot be read or written: refused, or no answer
     |-- WorkerError          exit 1   a worker that cannot start, or dies again and again
     |-- AccountingError      exit 1   listed != ok + failed
+    |-- JobFailed            exit as the job did   a submitted job failed
     |-- TooManyFailures      exit 3   the run is done, but more samples failed than allowed
     `-- DiskFull             exit 5   no space left; free some and the same command resumes
     Interrupted              exit 4   stopped by Ctrl-C or SIGTERM; the same command resumes
@@ -59,6 +60,14 @@ class WorkerError(ShardcamError):
 
 class AccountingError(ShardcamError):
     """Samples listed do not equal samples done plus samples failed."""
+
+
+class JobFailed(ShardcamError):
+    """A submitted job failed; exits as the job did."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class TooManyFailures(ShardcamError):

@@ -41,9 +41,12 @@ def measure_stages(prepared: Prepared) -> dict[str, float]:
         forward = parts.network.forward(batch.images)
         assert forward.logits.size  # waits for it
 
-    def compute_and_map() -> None:
+    def compute_and_map() -> float:
         forward = parts.network.forward(batch.images)
-        explain(batch, forward.logits, forward, parts)
+        logits = forward.logits
+        begun = time.perf_counter()
+        explain(batch, logits, forward, parts)
+        return time.perf_counter() - begun
 
     forward = parts.network.forward(batch.images)
     results = explain(batch, forward.logits, forward, parts)
@@ -60,25 +63,27 @@ def measure_stages(prepared: Prepared) -> dict[str, float]:
         writer.commit(())
         remove(prepared.paths.shard(0))
 
-    forward_rate = _rate(compute, count)
-    mapping = 1 / _rate(compute_and_map, count) - 1 / forward_rate
     return {
         "read": _rate(lambda: [feed.reader.read(sample) for sample in samples], count),
         "decode": _rate(lambda: [view_of(data, box, *how) for data, box in files], count),
         "normalise": _rate(lambda: network_input(batch.views, feed.preprocessing), count),
-        "forward": forward_rate,
-        "map": 1 / max(mapping, 1e-6),
+        "forward": _rate(compute, count),
+        "map": _rate(compute_and_map, count),
         "write": _rate(write, count * copies),
     }
 
 
 def _rate(work: Callable[[], object], images: int) -> float:
-    """Images per second: the median of as many calls as fit in the time."""
+    """Images per second: the median of as many calls as fit in the time.
+
+    `work` may return the seconds that count; else all of it counts.
+    """
     work()
     taken: list[float] = []
     end = time.perf_counter() + SECONDS
     while len(taken) < 3 or time.perf_counter() < end:
         begun = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - begun)
+        seconds = work()
+        whole = time.perf_counter() - begun
+        taken.append(seconds if isinstance(seconds, float) else whole)
     return images / sorted(taken)[len(taken) // 2]

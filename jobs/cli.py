@@ -15,9 +15,12 @@ from jobs.extract import extract
 from jobs.filters import filters
 from jobs.layers import layers
 from jobs.methods import methods
+from jobs.render import render
 from jobs.report import report
 from jobs.retry import retry_failed
 from jobs.status import status
+from jobs.submit import submit
+from jobs.submitted import jobs
 from jobs.throughput import throughput
 from jobs.train_mnist import train_mnist
 from jobs.verify import verify
@@ -36,6 +39,9 @@ def cli() -> None:
 
 for _command in (
     extract,
+    submit,
+    jobs,
+    render,
     export,
     report,
     status,

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,31 +34,50 @@ class Finding:
     text: str
 
 
+Check = Callable[[Path], Iterator[Finding]]
+
+
 @click.command()
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    default=Path(),
     help="Where runs will be written: its disk is tried.  [default: this folder]",
 )
-def doctor(out: Path) -> None:
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Check every node of this Ray cluster; auto: that of the Ray job this is.",
+)
+def doctor(out: Path | None, address: str | None) -> None:
     """Check Python, libraries, kernels, threads, GPU, Ray and the disk of --out.
 
     Exits with 1 if something would keep a run from working.
     """
-    limit_threads(1)
+    if address is not None:
+        from jobs.cluster_doctor import check_cluster
+
+        found = check_cluster(address, out)
+    else:
+        limit_threads(1)
+        found = {"": examine(CHECKS, out or Path())}
     table = Table(box=None, show_header=False)
-    failed = 0
-    for name, check in CHECKS.items():
-        for finding in _run(check, out):
+    for node, findings in found.items():
+        if node:
+            table.add_row("", "node", node, style="bold")
+        for name, finding in findings:
             table.add_row(Text(finding.state, STYLES[finding.state]), name, finding.text)
-            failed += finding.state == "fail"
     make_console().print(table)
+    failed = sum(one.state == "fail" for findings in found.values() for _, one in findings)
     if failed:
         raise ShardcamError(f"{failed} checks failed")
 
 
-def _run(check: Callable[[Path], Iterator[Finding]], out: Path) -> Iterator[Finding]:
+def examine(checks: Mapping[str, Check], out: Path) -> list[tuple[str, Finding]]:
+    """What checks find, each by its name."""
+    return [(name, finding) for name, check in checks.items() for finding in _run(check, out)]
+
+
+def _run(check: Check, out: Path) -> Iterator[Finding]:
     """A check that raises is a check that failed."""
     try:
         yield from check(out)
@@ -145,7 +164,7 @@ def _locks(file: Path) -> Finding:
     return Finding("ok", "file locks")
 
 
-CHECKS: dict[str, Callable[[Path], Iterator[Finding]]] = {
+CHECKS: dict[str, Check] = {
     "python": _python,
     "mxnet": _mxnet,
     "kernels": _kernels,

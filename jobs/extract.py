@@ -24,6 +24,7 @@ from engine.workers.threads import limit_threads
 from jobs.budget import print_budget
 from jobs.calibration import print_agreement, write_calibration
 from jobs.class_names import class_names
+from jobs.config_file import config_yaml
 from jobs.options import make_config, run_options
 from jobs.progress import ProgressDisplay
 from jobs.terminal import make_console, printable
@@ -34,7 +35,8 @@ SHOWN = 10  # predictions that are printed
 
 @click.command()
 @run_options
-def extract(**options: Any) -> None:
+@click.option("--print-config", is_flag=True, help="Print the file for --config, and stop.")
+def extract(print_config: bool, **options: Any) -> None:
     """Extract class activation maps of the images in SOURCE.
 
     The result is a run directory of HDF5 shards. Run the same command again to resume.
@@ -43,7 +45,11 @@ def extract(**options: Any) -> None:
     Example:
       shardcam extract photos --model efficientnet_lite0 --out runs/photos --save maps,overlays
     """
-    run_extract(make_config(options), make_console())
+    config = make_config(options)
+    if print_config:
+        click.echo(config_yaml(config), nl=False)
+    else:
+        run_extract(config, make_console())
 
 
 def run_extract(config: RunConfig, console: Console, again: bool = False) -> RunReport:

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from engine.config import RunConfig
 from engine.errors import ConfigError, RunDirectoryError
+from jobs.config_file import read_config_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,35 +27,47 @@ _COMMA = {  # given as one word, A,B,C
 
 
 def run_options(command: F) -> F:
-    """Give a command the argument SOURCE and one option for each other field."""
-    return chosen_options(*RunConfig.model_fields)(command)
+    """Give a command SOURCE, one option for each other field, and ``--config``."""
+    decorate: Callable[[F], F] = run_options_but({})
+    return decorate(command)
 
 
 def run_options_but(other: Mapping[str, Callable[..., Any]]) -> Callable[[F], F]:
     """The same, with decorators of the caller's for some names."""
-    return chosen_options(*RunConfig.model_fields, other=other)
+    file = click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="YAML file of these options, with _ for -; those given here win. Paths in it begin at "
+        "this folder.",
+    )
+    options = chosen_options(*RunConfig.model_fields, other=other, required=False)
+    return lambda command: options(file(command))
 
 
 def chosen_options(
-    *names: str, other: Mapping[str, Callable[..., Any]] | None = None
+    *names: str, other: Mapping[str, Callable[..., Any]] | None = None, required: bool = True
 ) -> Callable[[F], F]:
-    """Give a command the options of some fields, SOURCE as an argument; see `run_options_but`."""
+    """Give a command the options of some fields, SOURCE as an argument; see `run_options_but`.
+
+    `required`: those without a default must be typed.
+    """
 
     def decorate(command: F) -> F:
         for name in reversed(names):
             if other and name in other:
                 command = other[name](command)
             elif name == "source":
-                command = click.argument("source")(command)
+                command = click.argument("source", required=required)(command)
             else:
-                command = _option(name, RunConfig.model_fields[name])(command)
+                command = _option(name, RunConfig.model_fields[name], required)(command)
         return command
 
     return decorate
 
 
 def make_config(values: dict[str, Any]) -> RunConfig:
-    """Validate what was typed.
+    """Validate what was typed, on top of what the file of ``--config`` gives.
 
     Raises
     ------
@@ -64,12 +77,35 @@ def make_config(values: dict[str, Any]) -> RunConfig:
     given = {name: value for name, value in values.items() if value not in (None, ())}
     for name in _COMMA.keys() & given.keys():
         given[name] = tuple(part.strip() for part in given[name].split(","))
+    file = given.pop("config", None)
+    if file is not None:
+        given = read_config_file(file) | given
     try:
         return RunConfig(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        option = flag(str(first["loc"][0]))
+        name = str(first["loc"][0])
+        option = "SOURCE" if name == "source" else flag(name)
+        if first["type"] == "missing":
+            raise ConfigError(f"{option} is missing: give it here or in --config") from None
         raise ConfigError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def as_arguments(config: RunConfig) -> list[str]:
+    """What to type for this configuration: options that differ from their defaults, SOURCE."""
+    typed: list[str] = []
+    for name, info in RunConfig.model_fields.items():
+        value = getattr(config, name)
+        if name == "source" or value == info.default:
+            continue
+        if isinstance(value, bool):
+            typed.append(flag(name))
+        elif isinstance(value, tuple) and name not in _COMMA:
+            typed += [f"{flag(name)}={one}" for one in value]
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            typed.append(f"{flag(name)}={text}")
+    return [*typed, "--", config.source]
 
 
 def stored_config(run: str | Path, stored: dict[str, Any]) -> RunConfig:
@@ -94,12 +130,13 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _option(name: str, info: FieldInfo) -> Callable[[F], F]:
-    settings: dict[str, Any] = {"help": _help(name, info), "required": info.is_required()}
+def _option(name: str, info: FieldInfo, required: bool) -> Callable[[F], F]:
+    needed = required and info.is_required()
+    settings: dict[str, Any] = {"help": _help(info, required), "required": needed}
     kind = _kind(info.annotation)
     if kind is bool:
-        settings["is_flag"] = True
-    elif typing.get_origin(kind) is typing.Literal:
+        return click.option(f"{flag(name)}/--no-{flag(name)[2:]}", name, default=None, **settings)
+    if typing.get_origin(kind) is typing.Literal:
         settings["type"] = click.Choice(typing.get_args(kind))
     elif name in _COMMA:
         settings["metavar"] = _COMMA[name]
@@ -110,8 +147,10 @@ def _option(name: str, info: FieldInfo) -> Callable[[F], F]:
     return click.option(flag(name), name, **settings)
 
 
-def _help(name: str, info: FieldInfo) -> str:
+def _help(info: FieldInfo, required: bool) -> str:
     text = info.description or ""
+    if info.is_required() and not required:  # click says it of the others
+        return f"{text}  [required]"
     if info.is_required() or info.default in (None, False, ()):
         return text
     default = info.default

@@ -96,7 +96,7 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
         Anything about the model, the source, the options or the run directory that
         cannot work.
     """
-    _require_possible(config)
+    require_possible(config)
     codec.require(config.codec)
     paths = open_paths(config.out)
     require_usable(paths)
@@ -288,9 +288,21 @@ def _sink(order: WorkerOrder) -> Sink:
     return BackgroundSink(TeeSink(OverlaySink(paths, style), shards))
 
 
-def _require_possible(config: RunConfig) -> None:
+def require_possible(config: RunConfig) -> None:
+    """Refuse options that exclude one another.
+
+    Raises
+    ------
+    ConfigError
+        The message names them.
+    """
     if config.executor == "local" and (config.workers or config.address):
         raise ConfigError("--workers and --address are for --executor ray")
+    if config.address and config.address.startswith("http"):
+        raise ConfigError(
+            f"--address {config.address} is a dashboard, for shardcam submit; extract takes the "
+            "HOST:PORT that ray start printed"
+        )
     gpu = config.gpus_per_worker > 0
     if config.precision == "fp16" and not gpu:
         raise ConfigError(

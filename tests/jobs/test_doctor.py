@@ -1,3 +1,8 @@
+import pytest
+
+from engine.errors import ConfigError
+from jobs.cluster_doctor import check_cluster, examine_node, versions
+from jobs.doctor import Finding
 from tests.jobs.command import shardcam
 
 
@@ -14,3 +19,20 @@ def test_a_place_that_cannot_be_written(tmp_path):
     assert code == 1
     assert "fail" in out
     assert "1 checks failed" in err
+
+
+def test_a_node_of_other_versions_that_does_not_see_the_folder(tmp_path):
+    here = versions()
+    found = dict(examine_node(here | {"numpy": "2.0"}, str(tmp_path / "none")))
+    assert found["versions"] == Finding(
+        "fail", f"other than the driver's: numpy {here['numpy']}, not 2.0"
+    )
+    assert found["shared"] == Finding("fail", f"{tmp_path} is not the folder that the driver sees")
+    assert found["python"].state == "ok"
+
+
+def test_addresses_of_no_cluster(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for address in ("http://head:8265", "auto"):
+        with pytest.raises(ConfigError, match="takes HOST:PORT"):
+            check_cluster(address, None)
