@@ -1,23 +1,18 @@
 """Each worker sees exactly its device: two fake GPUs on a Ray head started for the test."""
 
-import os
-
 import pytest
 
 from engine.errors import WorkerError
 from engine.workers.ray import RayExecutor
 from engine.workers.ray_cluster import RayOptions
-from tests.ray_head import ray_head
+from tests.workers.cluster import ray_cluster
 from tests.workers.scripted import builder, nobody, shards
 
 
 @pytest.fixture(scope="module")
 def head():
-    """A Ray head with 4 CPUs and 2 GPUs that are not there."""
-    with ray_head(cpus=4, gpus=2, RAY_AUTH_MODE="disabled") as head:
-        os.environ["RAY_AUTH_MODE"] = "disabled"
-        yield head.address
-        del os.environ["RAY_AUTH_MODE"]
+    with ray_cluster(head={"num_cpus": 4, "num_gpus": 2}) as cluster:
+        yield cluster.address
 
 
 def devices_seen(tmp_path, options, workers):
