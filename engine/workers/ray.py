@@ -8,8 +8,6 @@ shard, how far it was, and decides (:mod:`engine.workers.ledger`).
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,12 +17,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from engine.clock import Clock
 from engine.errors import ShardcamError, WorkerError
 from engine.protocols import Listener, ShardRunner
 from engine.types import Shard, ShardReport
-from engine.workers.cores import claim_cores
-from engine.workers.descriptors import Descriptor, pack, unpack
+from engine.workers.descriptors import pack
 from engine.workers.ledger import Ledger
 from engine.workers.local import describe, done_facts, start_facts
 from engine.workers.ray_cluster import (
@@ -37,8 +33,8 @@ from engine.workers.ray_cluster import (
     room,
 )
 from engine.workers.ray_metrics import RayMetrics
+from engine.workers.ray_worker import WorkerActor
 from engine.workers.signals import DeferredSignals
-from engine.workers.threads import limit_threads
 
 START_FAILURES = 3  # workers in a row that may die while starting, before the run stops
 _PATIENCE = 0.5  # seconds until a signal is seen
@@ -170,7 +166,7 @@ class _Crew:
 
     def _start_worker(self) -> None:
         self._made += 1
-        worker = _Actor.options(
+        worker = WorkerActor.options(
             num_cpus=self._options.cpus_per_worker,
             num_gpus=self._options.gpus_per_worker,
             max_restarts=0,
@@ -306,54 +302,11 @@ class _Crew:
         ray.kill(held.actor)
 
 
-class _Worker:
-    """The actor: a process that holds one model and runs one shard at a time."""
-
-    def __init__(self) -> None:
-        self._clock = Clock()
-        self._ahead: Shard | None = None  # what was to be read ahead
-
-    def start(self, build: Callable[[], ShardRunner], options: RayOptions) -> dict[str, Any]:
-        """Load the model; everything slow happens here, outside any shard's clock."""
-        cores = claim_cores(options.cpus_per_worker)
-        limit_threads(options.cpus_per_worker)
-        if not options.gpus_per_worker:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves every GPU visible to it
-        self._runner = build()
-        return {
-            "node": ray.get_runtime_context().get_node_id(),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "device": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-            "cores": list(cores),
-        }
-
-    def run(self, descriptor: Descriptor | None, ahead: Descriptor | None) -> ShardReport:
-        """Turn one shard into one small report, and read the next one meanwhile.
-
-        No descriptor: it is the one that was to be read ahead.
-        """
-        self._clock = Clock()
-        shard = self._ahead if descriptor is None else unpack(descriptor)
-        assert shard is not None
-        self._ahead = None if ahead is None else unpack(ahead)
-        return self._runner(shard, self._clock, self._ahead)
-
-    @ray.method(concurrency_group="pulse")
-    def pulse(self) -> tuple[str, int]:
-        """How far the shard is: the stage, and the images done."""
-        return self._clock.stage, self._clock.images
-
-
-_GROUPS: Any = {"concurrency_groups": {"pulse": 1}}
-_Actor: Any = ray.remote(**_GROUPS)(_Worker)
-
-
 def try_ray() -> str:
     """Start a Ray of our own, have an actor answer, and return Ray's version."""
     connect(RayOptions(1, 1, 0, None))
     try:
-        actor = _Actor.options(num_cpus=1).remote()
+        actor = WorkerActor.options(num_cpus=1).remote()
         ray.get(actor.__ray_ready__.remote())
     finally:
         ray.shutdown()

@@ -1,0 +1,61 @@
+"""The process on a node that holds one model and runs one shard after another."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from engine.clock import Clock
+from engine.protocols import ShardRunner
+from engine.types import Shard, ShardReport
+from engine.workers.cores import claim_cores
+from engine.workers.descriptors import Descriptor, unpack
+from engine.workers.ray_cluster import RayOptions
+from engine.workers.threads import limit_threads
+
+
+class _Worker:
+    """The actor: a process that holds one model and runs one shard at a time."""
+
+    def __init__(self) -> None:
+        self._clock = Clock()
+        self._ahead: Shard | None = None  # what was to be read ahead
+
+    def start(self, build: Callable[[], ShardRunner], options: RayOptions) -> dict[str, Any]:
+        """Load the model; everything slow happens here, outside any shard's clock."""
+        cores = claim_cores(options.cpus_per_worker)
+        limit_threads(options.cpus_per_worker)
+        if not options.gpus_per_worker:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves every GPU visible to it
+        self._runner = build()
+        return {
+            "node": ray.get_runtime_context().get_node_id(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "device": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            "cores": list(cores),
+        }
+
+    def run(self, descriptor: Descriptor | None, ahead: Descriptor | None) -> ShardReport:
+        """Turn one shard into one small report, and read the next one meanwhile.
+
+        No descriptor: it is the one that was to be read ahead.
+        """
+        self._clock = Clock()
+        shard = self._ahead if descriptor is None else unpack(descriptor)
+        assert shard is not None
+        self._ahead = None if ahead is None else unpack(ahead)
+        return self._runner(shard, self._clock, self._ahead)
+
+    @ray.method(concurrency_group="pulse")
+    def pulse(self) -> tuple[str, int]:
+        """How far the shard is: the stage, and the images done."""
+        return self._clock.stage, self._clock.images
+
+
+_GROUPS: Any = {"concurrency_groups": {"pulse": 1}}
+WorkerActor: Any = ray.remote(**_GROUPS)(_Worker)
