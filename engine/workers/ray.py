@@ -158,14 +158,17 @@ class _Crew:
             self._most, self._leaving = max(room(self._options), 1), leaving()
 
     def _hire(self) -> None:
-        """Start workers while there are shards for them and room."""
-        while len(self._held) < self._wanted():
+        """Keep a shard for each worker that starts; start more while there is room for them."""
+        while True:
             starting = sum(held.task is None for held in self._held.values())
-            while len(self._queue) <= starting:
+            more = len(self._held) < self._wanted()
+            while len(self._queue) < starting + more:
                 shard = self._ledger.take()
                 if shard is None:
                     return
                 self._queue.append(shard)
+            if not more:
+                return
             self._start_worker()
 
     def _start_worker(self) -> None:

@@ -6,6 +6,7 @@ import time
 import pytest
 import ray
 
+import engine.workers.ray
 from engine.errors import Interrupted, WorkerError
 from engine.workers.ledger import ATTEMPTS
 from engine.workers.local import LocalExecutor
@@ -118,3 +119,16 @@ def test_a_signal_is_seen_while_a_long_shard_runs(tmp_path, number):
         signal.signal(number, before)
     assert time.monotonic() - started[0] < 60
     assert not ray.is_initialized()
+
+
+def test_the_last_shard_is_run_again_where_a_lost_node_left_one_worker_waiting(
+    tmp_path, monkeypatch
+):
+    """Two workers were wanted; one has room. It dies while the other one waits for its place."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    looks = iter((2,))
+    monkeypatch.setattr(engine.workers.ray, "room", lambda _: next(looks, 1))
+    script = {0: "sleep 8", 1: "die 1"}
+    options = RayOptions(None, 1, 0, None)
+    reports = list(RayExecutor(builder(script, tmp_path), options).run(shards(2), nobody))
+    assert sorted(report.shard for report in reports) == [0, 1]
