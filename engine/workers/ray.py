@@ -61,7 +61,7 @@ class _Held:
     shards: int = 0  # done
     pulse: Any = None  # the question that waits for its answer
     asked: float = 0.0
-    seen: tuple[str, int] | None = None  # stage and images, by the last answer
+    seen: tuple[str, int, int] | None = None  # stage, images and passes, by the last answer
     moved: float | None = None  # when that last changed; None: it has not answered yet
     told: bool = False  # that it waits
 
@@ -271,7 +271,7 @@ class _Crew:
         held = self._pulses.pop(pulse)
         held.pulse = None
         try:
-            seen: tuple[str, int] = ray.get(pulse)
+            seen: tuple[str, int, int] = ray.get(pulse)
         except RayError:  # its other call will tell
             return
         now = time.monotonic()
@@ -343,9 +343,9 @@ class _Worker:
         return self._runner(shard, self._clock, self._ahead)
 
     @ray.method(concurrency_group="pulse")
-    def pulse(self) -> tuple[str, int]:
-        """How far the shard is: the stage, and the images done."""
-        return self._clock.stage, self._clock.images
+    def pulse(self) -> tuple[str, int, int]:
+        """How far the shard is: the stage, the images done, and what a method has run."""
+        return self._clock.stage, self._clock.images, self._clock.passes
 
 
 _GROUPS: Any = {"concurrency_groups": {"pulse": 1}}

@@ -76,6 +76,16 @@ def test_a_worker_that_is_stopped_is_replaced(tmp_path):
     assert sorted(report.shard for report in reports) == [0, 1, 2]
 
 
+def test_a_worker_that_is_slow_within_a_batch_is_let_alone(tmp_path):
+    told = []
+    options = RayOptions(1, 1, 0, None, hang_timeout=6)
+    run = RayExecutor(builder({0: "passes 14"}, tmp_path), options).run(
+        shards(1), lambda kind, **facts: told.append(kind)
+    )
+    assert len(list(run)) == 1
+    assert "worker_lost" not in told
+
+
 def test_an_old_worker_is_replaced(tmp_path):
     told = []
     options = RayOptions(1, 1, 0, None, recycle=2)
