@@ -12,6 +12,7 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 
 from engine.errors import WorkerError
+from engine.workers.cores import usable_cores
 
 _TOKEN_HINT = (
     "A cluster that `ray start` of Ray 2.60 began asks for a token: set RAY_AUTH_MODE=token and "
@@ -49,7 +50,7 @@ def connect(options: RayOptions) -> None:
                 f"--address {address}: cannot join: {error}. {_TOKEN_HINT}"
             ) from error
         return
-    workers = options.workers or max((os.cpu_count() or 1) // options.cpus_per_worker, 1)
+    workers = options.workers or max(usable_cores() // options.cpus_per_worker, 1)
     ray.init(
         address="local",  # else Ray joins any cluster it finds running on this machine
         num_cpus=workers * options.cpus_per_worker,

@@ -7,6 +7,7 @@ import pytest
 import ray
 
 import engine.workers.ray
+import engine.workers.ray_cluster
 from engine.errors import Interrupted, WorkerError
 from engine.workers.ledger import ATTEMPTS
 from engine.workers.local import LocalExecutor
@@ -135,7 +136,7 @@ def test_the_last_shard_is_run_again_where_a_lost_node_left_one_worker_waiting(
     tmp_path, monkeypatch
 ):
     """Two workers were wanted; one has room. It dies while the other one waits for its place."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(engine.workers.ray_cluster, "usable_cores", lambda: 1)
     looks = iter((2,))
     monkeypatch.setattr(engine.workers.ray, "room", lambda _: next(looks, 1))
     script = {0: "sleep 8", 1: "die 1"}
