@@ -52,9 +52,9 @@ bench-scale: $(VENV)/.ready-dev
 
 # The same methods in pytorch-grad-cam and torchcam: compare multiples, not milliseconds.
 bench-peers: $(VENV)/.ready-dev build/torch-exports/.ready
-	@.venv-torch/bin/python -m pip install -q --disable-pip-version-check grad-cam==1.5.7 torchcam==0.5.0
+	@.venv-torch/bin/python -m pip install -q --disable-pip-version-check grad-cam==1.5.7 torchcam==0.5.0 h5py
 	$(BIN)/python -m pytest -q -s benchmarks/test_methods.py
-	.venv-torch/bin/python benchmarks/peers.py
+	.venv-torch/bin/python benchmarks/peers/methods.py
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

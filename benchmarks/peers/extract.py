@@ -1,0 +1,118 @@
+"""CAMs of a folder of JPEG files by pytorch-grad-cam or torchcam, to HDF5, as their docs show.
+
+Run by a Python that has torch, torchvision, grad-cam, torchcam, opencv and h5py
+(`make bench-peers`):
+
+    python benchmarks/peers/extract.py export NETWORK FILE.onnx
+    python benchmarks/peers/extract.py pytorch-grad-cam|torchcam NETWORK FOLDER IMAGES OUT.h5
+
+The second prints images per second after a first batch. A DataLoader reads and decodes; with no
+process of its own it was the fastest on two cores. The view is the centred square, shrunk by
+averaging, as shardcam's.
+"""
+
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import torch
+import torchvision
+from torch.utils.data import DataLoader, Dataset
+
+BATCH, LOADERS = 8, 0
+LAYERS = {"resnet50": "layer4", "vgg16": "features.29"}
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def build(name):
+    """Random weights, the same each time, under which classes differ between pictures."""
+    torch.manual_seed(0)
+    network = getattr(torchvision.models, name)(weights=None)
+    network.train()  # a pass in training mode makes the statistics those of the data
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        network(torch.randn(4, 3, 224, 224))
+    return network.eval()
+
+
+class Photographs(Dataset):
+    """The network's input of each JPEG file."""
+
+    def __init__(self, folder, count):
+        self.files = sorted(Path(folder).glob("*.jpg"))[:count]
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, i):
+        pixels = cv2.imread(str(self.files[i]))[..., ::-1]
+        height, width = pixels.shape[:2]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        square = np.ascontiguousarray(pixels[top : top + side, left : left + side])
+        view = cv2.resize(square, (224, 224), interpolation=cv2.INTER_AREA)
+        return torch.from_numpy(((view / np.float32(255) - MEAN) / STD).transpose(2, 0, 1).copy())
+
+
+def by_pytorch_grad_cam(network, layer):
+    from pytorch_grad_cam import GradCAM
+
+    cam = GradCAM(model=network, target_layers=[network.get_submodule(layer)])
+    return lambda images: cam(input_tensor=images, targets=None)  # the first class, (N,224,224)
+
+
+def by_torchcam(network, layer):
+    from torchcam.methods import GradCAM
+
+    cam = GradCAM(network, target_layer=layer)
+
+    def maps(images):
+        scores = network(images)
+        return cam(scores.argmax(1).tolist(), scores)[0].numpy()  # (N,h,w)
+
+    return maps
+
+
+def extract(tool, name, folder, count, out):
+    network = build(name)
+    maps = {"pytorch-grad-cam": by_pytorch_grad_cam, "torchcam": by_torchcam}[tool](
+        network, LAYERS[name]
+    )
+    photographs = Photographs(folder, count)
+    loader = DataLoader(photographs, batch_size=BATCH, num_workers=LOADERS)
+    maps(next(iter(loader)))  # a first batch: threads, memory
+    start, done, stored = time.perf_counter(), 0, None
+    with h5py.File(out, "w") as file:
+        for images in loader:
+            values = maps(images)
+            if stored is None:
+                shape = (count, *values.shape[1:])
+                stored = file.create_dataset("cam", shape, "f4", chunks=(BATCH, *shape[1:]))
+            stored[done : done + len(values)] = values
+            done += len(values)
+    print(f"{done / (time.perf_counter() - start):.4f}")
+
+
+def export(name, file):
+    images = torch.zeros(BATCH, 3, 224, 224)
+    options = {"input_names": ["data"], "output_names": ["logits"], "dynamo": False}
+    torch.onnx.export(build(name), (images,), file, dynamic_axes={"data": {0: "n"}}, **options)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    what, name, *rest = sys.argv[1:]
+    if what == "export":
+        export(name, rest[0])
+    else:
+        folder, count, out = rest
+        extract(what, name, folder, int(count), out)
