@@ -20,6 +20,7 @@ class Clock:
         self.seconds: dict[str, float] = {}
         self.stage = "start"  # the one that runs, or ran last
         self.images = 0  # done so far
+        self.passes = 0  # of the network or a part of it, that a method asked for
         self._on_batch = on_batch
 
     @contextmanager
@@ -35,6 +36,10 @@ class Clock:
     def add(self, stage: str, seconds: float) -> None:
         """Time that was taken elsewhere."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def pass_begun(self) -> None:
+        """A method runs the network, or a part of it, once more."""
+        self.passes += 1
 
     def batch_done(self, images: int) -> None:
         """So many images more are done, or failed."""

@@ -150,7 +150,10 @@ class RunConfig(BaseModel):
         None, description="Ray cluster to use  [default: RAY_ADDRESS, else one started here]"
     )
     hang_timeout: float = Field(
-        1800.0, gt=0, description="Seconds without one more batch until a worker is replaced."
+        1800.0,
+        gt=0,
+        description="Seconds without progress, be it one pass of the network, until a worker is "
+        "replaced.",
     )
     recycle: int = Field(2000, ge=1, description="Shards after which a worker is replaced.")
     max_failed: float | None = Field(

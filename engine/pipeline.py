@@ -6,7 +6,7 @@ Every executor runs :func:`run_shard`, and there is no other path through the en
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from engine.types import (
     Shard,
     ShardReport,
 )
+from engine.watching import watched
 from kernels import NON_FINITE, scale_maps
 
 
@@ -58,6 +59,7 @@ def run_shard(
     the shard that is asked for next. The stage `wait` is what they keep the network waiting.
     """
     failures = list(shard.lost)
+    parts = replace(parts, method=watched(parts.method, clock.pass_begun))
     writer = parts.sink.open(shard)
     try:
         batches = parts.batches(shard, hint)

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.errors import ShardcamError
+from engine.workers.cores import usable_cores
 from engine.workers.threads import limit_threads
 from jobs.system import ready_libraries
 from jobs.terminal import make_console
@@ -112,7 +113,7 @@ def _kernels(_: Path) -> Iterator[Finding]:
 
 def _threads(_: Path) -> Iterator[Finding]:
     cores = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0))
+    usable = usable_cores()
     text = f"{usable} of {cores} cores usable"
     yield Finding("ok" if usable == cores else "note", text)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +14,7 @@ from engine.errors import ConfigError
 from engine.manifest import read_manifest
 from engine.results import open_run
 from engine.types import RunPaths
+from engine.workers.cores import usable_cores
 from engine.workers.threads import limit_threads
 from engine.writers.schema import layer_path
 from jobs.class_names import ClassName, class_names
@@ -82,7 +82,7 @@ def filters(
       shardcam filters efficientnet_lite0 --maximise --layer fc --channels 130,340
       shardcam filters efficientnet_lite0 --examples runs/photos --maximise
     """
-    limit_threads(os.cpu_count() or 1)
+    limit_threads(usable_cores())
     ready_libraries()
     wanted = Wanted(layers, _numbers(channels), count)
     console = make_console()

@@ -51,8 +51,9 @@ def status(run: str) -> None:
     if failed:
         table.add_row("failures", _failures(paths, done))
     fetch(paths, paths.events)
-    _add_activity(table, summarize(read_events(paths)))
-    table.add_row("state", _state(paths, len(done) == manifest.plan["shards"]))
+    activity = summarize(read_events(paths))
+    _add_activity(table, activity)
+    table.add_row("state", _state(paths, len(done) == manifest.plan["shards"], activity))
     make_console().print(table, soft_wrap=True)
 
 
@@ -85,11 +86,16 @@ def _failures(paths: RunPaths, done: list[ShardSummary]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
 
 
-def _state(paths: RunPaths, complete: bool) -> str:
+def _state(paths: RunPaths, complete: bool, activity: Activity) -> str:
     holder = lock_holder(paths)
     if holder:
         return f"running: {holder}"
-    return "complete" if complete else "incomplete; the same extract command resumes it"
+    if complete:
+        return "complete"
+    why = ""
+    if activity.commands and activity.outcome is None:  # the log has no end of it
+        why = " (its last command was killed, or runs on a host whose lock is not seen here)"
+    return f"incomplete{why}; the same extract command resumes it"
 
 
 def _listing(paths: RunPaths) -> str:

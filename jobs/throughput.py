@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from rich.table import Table
 from engine.config import RunConfig
 from engine.driver import execute
 from engine.errors import ConfigError, ModelError
+from engine.workers.cores import usable_cores
 from engine.workers.threads import limit_threads
 from jobs.ceilings import measure_stages
 from jobs.options import make_config, run_options_but
@@ -124,7 +124,7 @@ def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
     return Measured(
         machine={
             "processor": _processor(),
-            "cores": os.cpu_count(),
+            "cores": usable_cores(),
             "versions": {"python": platform.python_version(), **prepared.manifest.versions},
         },
         options=config.model_dump(mode="json", exclude={"out"}),
@@ -138,7 +138,7 @@ def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
 
 def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
     """A real run, into a directory of its own."""
-    workers = config.workers or max((os.cpu_count() or 1) // config.cpus_per_worker, 1)
+    workers = config.workers or max(usable_cores() // config.cpus_per_worker, 1)
     changed = {
         "out": f"{config.out}-{workers}-{config.batch_size}-{config.precision}",
         "shard_size": config.shard_size or max(images // (SHARDS * workers), config.batch_size),
@@ -182,7 +182,7 @@ class _Watch(ProgressDisplay):
 def _sweep(config: RunConfig, first: Whole, console: Console) -> Iterator[Whole]:
     """One thing after another: how the cores are shared, the batch size, the precision."""
     best, tried = first, {first.name}
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     ways: list[dict[str, Any]] = []
     if config.executor == "ray" and not config.gpus_per_worker:
         splits = [n for n in range(1, cores + 1) if cores % n == 0]

@@ -6,7 +6,6 @@ before, and ``--help`` should not load a network library.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from engine.protocols import Executor, ShardRunner, Sink
 from engine.scratch import open_paths
 from engine.store import require_room_to_write
 from engine.types import LayerInfo, Quantization, RunPaths
+from engine.workers.cores import usable_cores
 from engine.writers import codec
 from engine.writers.schema import DatasetSpec, dataset_specs
 from jobs.budget import require_room
@@ -184,7 +184,7 @@ def make_executor(prepared: Prepared) -> Executor:
 
 def driver_threads(config: RunConfig) -> int:
     """Threads of this process: all cores if it does the work itself."""
-    return (os.cpu_count() or 1) if config.executor == "local" else 1
+    return usable_cores() if config.executor == "local" else 1
 
 
 def build_runner(order: WorkerOrder) -> ShardRunner:

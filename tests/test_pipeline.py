@@ -29,6 +29,24 @@ def prepared(tmp_path_factory):
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "smooth", "least"),
+    [
+        ("scorecam", (), 1280 // 8),  # one image, as many channels, 8 masks at a time
+        ("gradcam", ("aug",), 6),
+        ("gradcam", (), 1),
+    ],
+)
+def test_the_clock_sees_each_pass_within_a_batch(prepared, method, smooth, least):
+    """A worker is not held to hang because one of its batches takes an hour."""
+    order = worker_order(prepared)
+    config = order.config.model_copy(update={"method": method, "smooth": smooth})
+    clock, shard = Clock(), prepared.plan.shard(0)
+    runner = build_runner(replace(order, config=config))
+    runner(replace(shard, samples=shard.samples[:1], trial=True), clock)
+    assert clock.passes >= least
+
+
 @pytest.fixture(scope="module")
 def runner(prepared):
     return build_runner(worker_order(prepared))

@@ -57,7 +57,7 @@ class _Held:
     shards: int = 0  # done
     pulse: Any = None  # the question that waits for its answer
     asked: float = 0.0
-    seen: tuple[str, int] | None = None  # stage and images, by the last answer
+    seen: tuple[str, int, int] | None = None  # stage, images and passes, by the last answer
     moved: float | None = None  # when that last changed; None: it has not answered yet
     told: bool = False  # that it waits
 
@@ -154,14 +154,17 @@ class _Crew:
             self._most, self._leaving = max(room(self._options), 1), leaving()
 
     def _hire(self) -> None:
-        """Start workers while there are shards for them and room."""
-        while len(self._held) < self._wanted():
+        """Keep a shard for each worker that starts; start more while there is room for them."""
+        while True:
             starting = sum(held.task is None for held in self._held.values())
-            while len(self._queue) <= starting:
+            more = len(self._held) < self._wanted()
+            while len(self._queue) < starting + more:
                 shard = self._ledger.take()
                 if shard is None:
                     return
                 self._queue.append(shard)
+            if not more:
+                return
             self._start_worker()
 
     def _start_worker(self) -> None:
@@ -264,7 +267,7 @@ class _Crew:
         held = self._pulses.pop(pulse)
         held.pulse = None
         try:
-            seen: tuple[str, int] = ray.get(pulse)
+            seen: tuple[str, int, int] = ray.get(pulse)
         except RayError:  # its other call will tell
             return
         now = time.monotonic()

@@ -12,11 +12,14 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 
 from engine.errors import WorkerError
+from engine.workers.cores import usable_cores
 
 _TOKEN_HINT = (
     "A cluster that `ray start` of Ray 2.60 began asks for a token: set RAY_AUTH_MODE=token and "
     "the RAY_AUTH_TOKEN it was started with, or RAY_AUTH_MODE=disabled on both sides"
 )
+_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+_ANSWER = 10.0  # seconds it may take; what else is wrong, Ray will tell
 _OBJECT_STORE = 80 * 1024 * 1024  # the least Ray accepts; only reports pass through it
 
 
@@ -43,13 +46,14 @@ def connect(options: RayOptions) -> None:
     if address:
         _require_answer(address)
         try:
+            _require_admission(address)
             ray.init(address=address, **quiet)
         except (ConnectionError, ValueError, RuntimeError, RayError) as error:
             raise WorkerError(
                 f"--address {address}: cannot join: {error}. {_TOKEN_HINT}"
             ) from error
         return
-    workers = options.workers or max((os.cpu_count() or 1) // options.cpus_per_worker, 1)
+    workers = options.workers or max(usable_cores() // options.cpus_per_worker, 1)
     ray.init(
         address="local",  # else Ray joins any cluster it finds running on this machine
         num_cpus=workers * options.cpus_per_worker,
@@ -62,13 +66,37 @@ def connect(options: RayOptions) -> None:
 
 def _require_answer(address: str) -> None:
     """Knock at HOST:PORT first: Ray itself tries for many minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "/" in host:
+    if not _is_host_and_port(address):
         return
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise WorkerError(f"--address {address}: no Ray cluster answers: {error}") from error
+
+
+def _require_admission(address: str) -> None:
+    """Ask one thing of the cluster: Ray itself offers a bad token twenty times, a second apart."""
+    if not _is_host_and_port(address):
+        return
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+
+    channel = init_grpc_channel(address)  # with the token that Ray would send
+    try:
+        channel.unary_unary(_ALIVE)(b"", timeout=_ANSWER)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+            raise WorkerError(
+                f"--address {address}: no token was sent, or another cluster's. {_TOKEN_HINT}"
+            ) from None
+    finally:
+        channel.close()
+
+
+def _is_host_and_port(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    return bool(host) and port.isdigit() and "/" not in host
 
 
 def room(options: RayOptions) -> int:

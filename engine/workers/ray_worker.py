@@ -52,9 +52,9 @@ class _Worker:
         return self._runner(shard, self._clock, self._ahead)
 
     @ray.method(concurrency_group="pulse")
-    def pulse(self) -> tuple[str, int]:
-        """How far the shard is: the stage, and the images done."""
-        return self._clock.stage, self._clock.images
+    def pulse(self) -> tuple[str, int, int]:
+        """How far the shard is: the stage, the images done, and what a method has run."""
+        return self._clock.stage, self._clock.images, self._clock.passes
 
 
 _GROUPS: Any = {"concurrency_groups": {"pulse": 1}}

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+import threading
+
+from engine.errors import Interrupted
+
+PATIENCE = 20.0  # seconds; a stop in good order takes 2 to 5
+_NO_MORE = bytes(1)  # no signal has this number
 
 
 class DeferredSignals:
@@ -14,14 +19,29 @@ class DeferredSignals:
     its own in the place of SIGTERM's, which ends the process with no word, or is itself
     swallowed where a process forks. So signals are not counted by a handler, but read from
     a pipe that Python writes their numbers to, whoever handles them.
+
+    The pipe is read in a thread: a call of Ray may block for ever where a cluster has gone, and
+    then this process ends all the same, as if it had been killed.
+
+    Parameters
+    ----------
+    patience
+        Seconds from the first signal to that end.
     """
 
     _numbers = (signal.SIGINT, signal.SIGTERM)
 
-    def __enter__(self) -> DeferredSignals:
+    def __init__(self, patience: float = PATIENCE) -> None:
         self._received: list[int] = []
+        self._end = threading.Timer(patience, _leave)
+        self._end.daemon = True
+        self._thread = threading.Thread(target=self._read, name="signals", daemon=True)
+
+    def __enter__(self) -> DeferredSignals:
         self._handlers = {number: signal.getsignal(number) for number in self._numbers}
-        self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._pipe = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._pipe[1], False)
+        self._thread.start()
         self._other = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         self.install()
         return self
@@ -34,18 +54,32 @@ class DeferredSignals:
     @property
     def pending(self) -> bool:
         """Whether a signal waits."""
-        with suppress(BlockingIOError):
-            numbers = os.read(self._pipe[0], 1000)
-            self._received += (number for number in numbers if number in self._numbers)
         return bool(self._received)
 
+    def _read(self) -> None:
+        """Until a zero comes."""
+        while (number := os.read(self._pipe[0], 1)) != _NO_MORE:
+            if number[0] in self._numbers:
+                if not self._received:
+                    self._end.start()
+                self._received.append(number[0])
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        pending = self.pending
         signal.set_wakeup_fd(self._other)
+        os.write(self._pipe[1], _NO_MORE)
+        self._thread.join()
         for end in self._pipe:
             os.close(end)
+        self._end.cancel()
+        pending = self.pending
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         if pending:
             signal.raise_signal(self._received[0])
         return pending and kind is SystemExit  # from Ray's handler
+
+
+def _leave() -> None:
+    """End this process from any thread; no shard is lost that is not lost with a killed driver."""
+    os.write(2, b"shardcam: stopped; Ray does not answer. The same command resumes the run\n")
+    os._exit(Interrupted.exit_code)

@@ -35,3 +35,9 @@ def test_a_run_is_watched_and_a_second_driver_refused(tmp_path):
     assert code == 0
     assert "the last command ended: Interrupted" in out
     assert "incomplete; the same extract command resumes it" in out
+
+    with (run / "events.jsonl").open("a") as log:  # as a driver elsewhere would, or a killed one
+        log.write('{"time": 1, "kind": "run_started"}\n')
+    code, out, _ = shardcam("status", run)
+    assert code == 0
+    assert "or runs on a host whose lock is not seen here" in out

@@ -111,6 +111,20 @@ def test_a_refused_token_is_explained(head, monkeypatch, mode, token, words):
     assert err.count("\n") == 1 and words in err and token not in err
 
 
+@pytest.mark.parametrize(
+    ("mode", "token"), [("disabled", TOKEN), ("token", "another-token-that-is-long-enough")]
+)
+def test_extract_is_told_of_the_token_at_once(head, images, tmp_path, monkeypatch, mode, token):
+    """Ray itself tries for twenty seconds, and prints a line for each."""
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    where = ("--address", head.address, "--out", tmp_path / "run")
+    code, out, err = shardcam("extract", images, *LITE0, *where)
+    assert code == 1
+    assert err.count("\n") == 1 and "no token was sent, or another cluster's" in err
+    assert "gcs_client" not in out and token not in out + err
+
+
 @pytest.mark.slow
 def test_every_node_is_examined(head, tmp_path):
     code, out, err = shardcam("doctor", "--address", head.address, "--out", tmp_path / "not yet")

@@ -51,6 +51,11 @@ def _run(script, folder, shard, clock, hint=None):
     if what == "stop" and attempts < int(times):
         time.sleep(4)  # it has answered once
         os.kill(os.getpid(), signal.SIGSTOP)
+    if what == "passes":  # slow, and a sign of life each second
+        with clock("map"):
+            for _ in range(int(times)):
+                time.sleep(1)
+                clock.pass_begun()
     if what == "sleep":
         time.sleep(float(times))
     if what == "gather":  # until so many workers have started

@@ -6,6 +6,8 @@ import time
 import pytest
 import ray
 
+import engine.workers.ray
+import engine.workers.ray_cluster
 from engine.errors import Interrupted, WorkerError
 from engine.workers.ledger import ATTEMPTS
 from engine.workers.local import LocalExecutor
@@ -75,6 +77,16 @@ def test_a_worker_that_is_stopped_is_replaced(tmp_path):
     assert sorted(report.shard for report in reports) == [0, 1, 2]
 
 
+def test_a_worker_that_is_slow_within_a_batch_is_let_alone(tmp_path):
+    told = []
+    options = RayOptions(1, 1, 0, None, hang_timeout=6)
+    run = RayExecutor(builder({0: "passes 14"}, tmp_path), options).run(
+        shards(1), lambda kind, **facts: told.append(kind)
+    )
+    assert len(list(run)) == 1
+    assert "worker_lost" not in told
+
+
 def test_an_old_worker_is_replaced(tmp_path):
     told = []
     options = RayOptions(1, 1, 0, None, recycle=2)
@@ -118,3 +130,16 @@ def test_a_signal_is_seen_while_a_long_shard_runs(tmp_path, number):
         signal.signal(number, before)
     assert time.monotonic() - started[0] < 60
     assert not ray.is_initialized()
+
+
+def test_the_last_shard_is_run_again_where_a_lost_node_left_one_worker_waiting(
+    tmp_path, monkeypatch
+):
+    """Two workers were wanted; one has room. It dies while the other one waits for its place."""
+    monkeypatch.setattr(engine.workers.ray_cluster, "usable_cores", lambda: 1)
+    looks = iter((2,))
+    monkeypatch.setattr(engine.workers.ray, "room", lambda _: next(looks, 1))
+    script = {0: "sleep 8", 1: "die 1"}
+    options = RayOptions(None, 1, 0, None)
+    reports = list(RayExecutor(builder(script, tmp_path), options).run(shards(2), nobody))
+    assert sorted(report.shard for report in reports) == [0, 1]

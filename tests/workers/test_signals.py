@@ -1,6 +1,9 @@
 import os
 import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -21,11 +24,18 @@ def handled():
     signal.signal(signal.SIGTERM, before)
 
 
+def wait_for(signals):
+    end = time.monotonic() + 10
+    while not signals.pending:
+        assert time.monotonic() < end, "no signal came"
+        time.sleep(0.01)
+
+
 def test_a_signal_waits_for_the_end(handled):
     with pytest.raises(Stopped), DeferredSignals() as signals:
         assert not signals.pending
         os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.pending
+        wait_for(signals)
         assert signals.pending
     assert signal.getsignal(signal.SIGTERM) is handled
 
@@ -36,7 +46,7 @@ def test_a_signal_that_another_handler_took_is_not_lost(handled, swallowed):
     with pytest.raises(Stopped), DeferredSignals() as signals:
         signal.signal(signal.SIGTERM, lambda *_: None if swallowed else sys.exit(15))
         os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.pending
+        wait_for(signals)
 
 
 def test_without_a_signal_nothing_happens(handled):
@@ -45,3 +55,23 @@ def test_without_a_signal_nothing_happens(handled):
     assert signal.getsignal(signal.SIGTERM) is handled
     with pytest.raises(SystemExit), DeferredSignals():
         sys.exit(1)
+
+
+def test_a_driver_that_never_looks_ends_all_the_same():
+    """As where a call of Ray waits for a cluster that has gone."""
+    code = (
+        "import os, signal, time\n"
+        "from engine.workers.signals import DeferredSignals\n"
+        "with DeferredSignals(patience=0.5):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(60)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent.parent.parent,
+        capture_output=True,
+        timeout=50,
+    )
+    assert ended.returncode == 4
+    assert ended.stderr.decode().endswith("The same command resumes the run\n")
+    assert ended.stderr.count(b"\n") == 1
