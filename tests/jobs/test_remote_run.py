@@ -110,6 +110,7 @@ def check_commands(here, run, s3, tmp_path):
     assert not [path for method, path, _ in s3.asked if method == "PUT" and "/." not in path]
 
 
+@pytest.mark.slow
 def test_failed_samples_are_tried_again_and_bad_shards_refilled(here, s3, scratch, tmp_path):
     run = f"{s3.bucket}/run"
     assert shardcam(*extract(here, run, *LOCAL))[0] == 0

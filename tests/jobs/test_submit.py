@@ -48,6 +48,7 @@ def id_of(out):
     return out.split("submitted ", 1)[1].split()[0]
 
 
+@pytest.mark.slow
 def test_a_run_is_followed_over_a_broken_connection(head, images, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "another:6379")
     run = tmp_path / "run"

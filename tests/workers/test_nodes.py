@@ -72,6 +72,7 @@ def test_a_node_crashes_and_another_joins(cluster, three_nodes, tmp_path):
     assert lost["node_lost"]
 
 
+@pytest.mark.slow
 def test_a_node_crashes_while_its_worker_starts(cluster, three_nodes, tmp_path):
     """That is no failed start."""
     crash = partial(cluster.remove_node, three_nodes[0], allow_graceful=False)
@@ -85,6 +86,7 @@ def test_a_node_crashes_while_its_worker_starts(cluster, three_nodes, tmp_path):
     assert all(lost["node_lost"] and lost["shard"] is None for lost in told.of("worker_lost"))
 
 
+@pytest.mark.slow
 def test_a_drained_node_gets_no_more_shards(cluster, three_nodes, tmp_path):
     def drain():
         reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
