@@ -104,10 +104,10 @@ def store_error(error: OSError, url: str, doing: str = "written") -> ShardcamErr
     reason = error.strerror or str(error).partition("\n")[0]
     if isinstance(error, FileNotFoundError):
         reason = "there is no such file, or no such bucket"
-    if isinstance(error, PermissionError):
-        reason += "; credentials are taken from the environment"
+    if isinstance(error, PermissionError) or "credential" in reason.lower():
+        reason += "; they are taken from the environment: see README, A run at a URL"
     if error.errno in _FULL:
         return DiskFull(f"{url}: {reason}; make room and the same command resumes")
-    return StoreError(
-        f"{url}: cannot be {doing}: {reason}; what is published stays, the same command resumes"
-    )
+    if doing == "written":
+        reason += "; what is published stays, the same command resumes"
+    return StoreError(f"{url}: cannot be {doing}: {reason}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from math import ceil
 from pathlib import Path
 
+import cv2
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -13,6 +15,7 @@ from matplotlib.figure import Figure
 from engine.analysis.files import whole_file
 from engine.analysis.run import Run
 from engine.listing import Listing
+from engine.types import U1
 from jobs.class_names import ClassName, class_names
 from jobs.options import stored_config
 from jobs.pictures import SeenPictures
@@ -21,6 +24,7 @@ from kernels import JET, overlay
 COLUMNS = 3  # pairs of pictures in a row
 MOST = 30  # images on one sheet
 INCHES = 2.2
+LEAST = 224  # pixels, of the shorter side of what is drawn
 
 
 def draw_contact_sheet(run: Run, listing: Listing, path: Path) -> None:
@@ -37,12 +41,22 @@ def draw_contact_sheet(run: Run, listing: Listing, path: Path) -> None:
         axis.set_axis_off()
     maps = run.cam(run.layers[-1])[:count, 0]
     for i in range(count):
-        picture = pictures[i]
+        picture = _large(pictures[i])
         axes[2 * i].imshow(picture)
         axes[2 * i + 1].imshow(overlay(maps[i], picture, JET))
         _caption(axes[2 * i], axes[2 * i + 1], run, i, name_of)
     with mpl.rc_context({"text.parse_math": False}), whole_file(path) as stream:
         figure.savefig(stream, format="png", dpi=110)
+
+
+def _large(picture: U1) -> U1:
+    """A thumbnail enlarged: a heatmap over a few pixels would be as coarse as they are."""
+    height, width = picture.shape[:2]
+    by = LEAST / min(height, width)
+    if by <= 1:
+        return picture
+    size = round(width * by), round(height * by)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST).astype(np.uint8, copy=False)
 
 
 def _caption(picture: Axes, heat: Axes, run: Run, i: int, name_of: ClassName) -> None:

@@ -78,10 +78,10 @@ def _numbers(
     }
 
 
-def _overlays(config: RunConfig) -> dict[str, Any]:
+def _overlays(config: RunConfig) -> str:
     """How the pictures look."""
-    names = ("overlay_format", "overlay_norm", "colormap", "alpha")
-    return {name: getattr(config, name) for name in names}
+    norm = ", divided by its maximum" if config.overlay_norm else ""
+    return f"{config.overlay_format}, {config.colormap}, alpha {config.alpha:g}{norm}"
 
 
 def _version(name: str) -> str:

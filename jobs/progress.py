@@ -64,6 +64,8 @@ class ProgressDisplay:
             self._console.print(f"resuming: {self._shards} of {self._shards_total} shards are done")
         if todo and self._console.is_terminal:
             self._start_bar()
+        elif todo:
+            self._console.print("starting workers")
 
     def __call__(self, kind: str, /, **facts: Any) -> None:
         """Show what happens to workers, and how far the shards are that run."""

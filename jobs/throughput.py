@@ -214,7 +214,7 @@ def print_measured(measured: Measured, console: Console) -> None:
     """Each stage's ceiling, the whole beside the limit, and the verdict."""
     workers, whole = measured.whole.workers, measured.whole
     table = Table(box=None)
-    for column in ("stage", "one worker alone", "all workers", "time per image"):
+    for column in ("stage", "one worker alone", f"times {workers} workers", "time per image"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for stage, rate in measured.alone.items():
         table.add_row(
