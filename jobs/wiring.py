@@ -255,7 +255,7 @@ def _only_read(layers: tuple[str, ...], read: tuple[LayerInfo, ...]) -> tuple[st
 
 
 def _sink(order: WorkerOrder) -> Sink:
-    """The shard files, behind the pictures: what commits last is what counts."""
+    """The shard files, behind the pictures, each in a thread: what commits last is what counts."""
     from engine.writers.background import BackgroundSink
     from engine.writers.hdf5 import Hdf5Sink
     from engine.writers.overlays import OverlaySink, OverlayStyle
@@ -263,11 +263,11 @@ def _sink(order: WorkerOrder) -> Sink:
 
     config = order.config
     paths = open_paths(config.out)
-    shards = Hdf5Sink(paths, order.specs, order.fingerprint, config.codec)
+    shards = BackgroundSink(Hdf5Sink(paths, order.specs, order.fingerprint, config.codec))
     if "overlays" not in config.save:
-        return BackgroundSink(shards)
+        return shards
     style = OverlayStyle(config.overlay_format, config.colormap, config.alpha, config.overlay_norm)
-    return BackgroundSink(TeeSink(OverlaySink(paths, style), shards))
+    return TeeSink(BackgroundSink(OverlaySink(paths, style)), shards)
 
 
 def require_possible(config: RunConfig) -> None:
