@@ -13,6 +13,7 @@ from jobs.doctor import doctor
 from jobs.export import export
 from jobs.extract import extract
 from jobs.filters import filters
+from jobs.index import index
 from jobs.layers import layers
 from jobs.methods import methods
 from jobs.render import render
@@ -47,6 +48,7 @@ for _command in (
     status,
     verify,
     retry_failed,
+    index,
     layers,
     filters,
     activations,

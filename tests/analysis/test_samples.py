@@ -233,6 +233,7 @@ def long(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("long") / "run", (ROWS,) * SHARDS, failures=0)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_run(long):
     """One shard's maps are 14 kB; all together 1.7 MB."""
     with open_run(long.paths.root) as run:

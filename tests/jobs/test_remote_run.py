@@ -131,6 +131,7 @@ def test_failed_samples_are_tried_again_and_bad_shards_refilled(here, s3, scratc
     assert_same(contents(downloaded(run, tmp_path / "copy")), contents(here / "run"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", [LOCAL, ("--workers", 1)], ids=["local", "ray"])
 def test_a_server_that_goes_away_costs_nothing_but_time(here, s3, scratch, tmp_path, executor):
     run = f"{s3.bucket}/run"

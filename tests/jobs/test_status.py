@@ -2,7 +2,7 @@
 
 import time
 
-from tests.jobs.command import shardcam, start
+from tests.jobs.command import assert_same, contents, shardcam, start
 from tests.jobs.images import make_folder
 
 RUN = ("--model", "efficientnet_lite0", "--executor", "local", "--shard-size", "8")
@@ -41,3 +41,19 @@ def test_a_run_is_watched_and_a_second_driver_refused(tmp_path):
     code, out, _ = shardcam("status", run)
     assert code == 0
     assert "or runs on a host whose lock is not seen here" in out
+
+
+def test_an_index_that_was_lost_is_made_anew(tmp_path):
+    make_folder(tmp_path / "images", 20)
+    run = tmp_path / "run"
+    code, _, err = shardcam("extract", tmp_path / "images", *RUN, "--out", run)
+    assert code == 0, err
+    before = contents(run)
+    (run / "index.h5").unlink()
+    code, out, err = shardcam("index", run)
+    assert code == 0, err
+    assert "over 3 of 3 shards" in out
+    assert_same(before, contents(run))
+    code, _, err = shardcam("index", tmp_path / "images")
+    assert code == 1
+    assert "not a run directory" in err

@@ -42,6 +42,7 @@ def scrape(into):
         time.sleep(0.5)
 
 
+@pytest.mark.slow
 def test_prometheus_finds_the_run(cluster, tmp_path):
     found, threads = {}, []
 
