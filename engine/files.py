@@ -8,10 +8,12 @@ never longer than the file, whatever a header claims.
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import re
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -193,6 +195,35 @@ def walk(url: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         raise _as_os_error(error) from error
 
 
+class _Uncollected:
+    """While somebody is inside, no thread collects garbage.
+
+    HDF5 holds h5py's lock while it reads through us, and we wait for fsspec's thread: if that
+    one came upon an object of h5py in the garbage, it would wait for the lock, for ever.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._enabled = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._enabled = gc.isenabled()
+                gc.disable()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside and self._enabled:
+                gc.enable()
+
+
+_uncollected = _Uncollected()
+
+
 class _RemoteFile(io.RawIOBase):
     """A file at a URL, by ranges."""
 
@@ -218,7 +249,8 @@ class _RemoteFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         count = max(min(len(buffer), self._length - self._at), 0)
         if count:
-            buffer[:count] = read_range(self._path, self._at, count)
+            with _uncollected:
+                buffer[:count] = read_range(self._path, self._at, count)
         self._at += count
         return count
 
@@ -263,7 +295,8 @@ class Blocks(_RemoteFile):
 
     def _fetched(self, number: int) -> bytes:
         start = number * _BLOCK
-        return read_range(self._path, start, min(_BLOCK, self._length - start))
+        with _uncollected:
+            return read_range(self._path, start, min(_BLOCK, self._length - start))
 
 
 def _require_image(length: int) -> None:
