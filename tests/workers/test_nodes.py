@@ -58,6 +58,7 @@ def run(cluster, folder, told, start=None):
     return {worker["node"]: worker["worker"] for worker in told.of("worker_started")}
 
 
+@pytest.mark.slow
 def test_a_node_crashes_and_another_joins(cluster, three_nodes, tmp_path):
     def crash_and_join():
         cluster.remove_node(three_nodes[0], allow_graceful=False)
