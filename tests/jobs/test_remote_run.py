@@ -174,6 +174,7 @@ def test_verify_deletes_nothing_because_a_server_is_away(here, s3, scratch, tmp_
     assert held(run) == before
 
 
+@pytest.mark.slow
 def test_a_second_publisher_loses(here, s3, scratch, tmp_path):
     """Two commands at once: each shard is that of one of them, and both end well."""
     run = f"{s3.bucket}/run"
