@@ -10,7 +10,7 @@ import numpy.typing as npt
 from engine.writers.codec import Codec
 from engine.writers.schema import DatasetSpec
 
-_CHUNK_BYTES = 512 * 1024
+_CHUNK_BYTES = 1000 * 1024  # HDF5 keeps chunks of up to 1 MiB while they are read
 
 
 class Column:
