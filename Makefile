@@ -44,17 +44,22 @@ bench: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -q -s benchmarks/test_precision.py $(BENCH)
 	$(BIN)/python -m pytest -q -s benchmarks/test_listing.py
 	$(BIN)/python -m pytest -q -s benchmarks/test_report.py
+	$(BIN)/python -m benchmarks.end_to_end --part workers --part saving --part growth
+	$(BIN)/python -m benchmarks.summary
 
 # Ten million lines, 100,000 images, 20,000 shards, 300,000 files: 10 minutes and 3 GB of disk.
 bench-scale: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -q -s benchmarks/test_scale.py
 	$(BIN)/python -m pytest -q -s benchmarks/test_driver.py
 
-# The same methods in pytorch-grad-cam and torchcam: compare multiples, not milliseconds.
+# The same methods and the same runs with pytorch-grad-cam and torchcam: compare multiples,
+# not milliseconds.
 bench-peers: $(VENV)/.ready-dev build/torch-exports/.ready
 	@.venv-torch/bin/python -m pip install -q --disable-pip-version-check grad-cam==1.5.7 torchcam==0.5.0 h5py
 	$(BIN)/python -m pytest -q -s benchmarks/test_methods.py
 	.venv-torch/bin/python benchmarks/peers/methods.py
+	$(BIN)/python -m benchmarks.end_to_end --part peers --peers .venv-torch/bin/python
+	$(BIN)/python -m benchmarks.summary
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
