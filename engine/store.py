@@ -27,6 +27,7 @@ from engine.types import Place, RunPaths
 
 _WHOLE = ("s3", "s3a", "gs", "gcs", "memory", "az", "abfs", "abfss", "adl", "oss", "oci")
 _READ_ONLY = ("http", "https")
+PROBE = ".shardcam-"  # how the name of a file begins that is written to see whether one can
 
 
 def require_writable_url(url: str) -> None:
@@ -155,7 +156,7 @@ def require_room_to_write(paths: RunPaths) -> None:
     """Write to the URL of a run and delete it again: better told now than after the work."""
     if paths.url is None:
         return
-    probe = f"{paths.url}/.shardcam-{secrets.token_hex(8)}"
+    probe = f"{paths.url}/{PROBE}{secrets.token_hex(8)}"
     with _writing(paths.url):
         files.ask(probe, lambda system: system.pipe_file(probe, b"shardcam"))
         files.ask(probe, lambda system: system.rm_file(probe))
