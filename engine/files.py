@@ -1,25 +1,21 @@
 """Bytes at a path: of this machine by plain system calls, at a URL through fsspec.
 
-What a reader needs and no more: a size, a whole file, a range of it, a stream, a
-listing.  Everything is opened for reading, nothing is cached on disk, and a range is
-never longer than the file, whatever a header claims.
+What a reader needs and no more: a size, a whole file, a range of it, a listing.
+Everything is opened for reading, nothing is cached on disk, and a range is never longer
+than the file, whatever a header claims.  :mod:`engine.streams` has what is sought in.
 """
 
 from __future__ import annotations
 
 import errno
-import gc
-import io
 import os
 import re
 import stat
-import threading
 import time
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from engine.errors import SourceError
@@ -35,8 +31,7 @@ _PACKAGES = {  # scheme: what fsspec needs for it
     "memory": "fsspec",
 }
 _PAUSES = (0.25, 0.5, 1.0)  # seconds before each further try
-_BLOCK = 1 << 20  # bytes fetched at once by a stream
-_KEPT = 16  # blocks of a file that is read here and there
+TOGETHER = 32  # requests that are on their way at once
 _SECRET = re.compile(
     r"credential|signature|secret|token|passw|access.?key|api.?key|^(auth|key|pwd|sig)$",
     re.IGNORECASE,
@@ -163,18 +158,25 @@ def read_range(path: str, offset: int, length: int) -> bytes:
     return data
 
 
-def open_stream(path: str) -> BinaryIO:
-    """Open a file that can be read and sought in.
+def read_together(ranges: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
+    """Parts of files at URLs of one kind, from a place to another, many asked for at once.
 
-    Raises
-    ------
-    OSError
-        It cannot be read.
+    There is one try, and None for what did not come; :func:`read_range` says why.
     """
-    length = size(path)
-    if is_url(path):
-        return io.BufferedReader(_RemoteFile(path, length), _BLOCK)
-    return Path(path).open("rb")
+    if not ranges:
+        return []
+    paths, starts, ends = map(list, zip(*ranges, strict=True))
+    try:
+        system = system_of(paths[0])
+        limit = {"batch_size": TOGETHER} if system.async_impl else {}
+        found = system.cat_ranges(paths, starts, ends, on_error="return", **limit)
+    except Exception:  # each file system has exceptions of its own
+        return [None] * len(ranges)
+    lengths = (end - start for _, start, end in ranges)
+    return [
+        data if isinstance(data, bytes) and len(data) == length else None
+        for data, length in zip(found, lengths, strict=True)
+    ]
 
 
 def walk(url: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -193,110 +195,6 @@ def walk(url: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
             yield str(system.unstrip_protocol(folder)), subfolders, files
     except Exception as error:
         raise _as_os_error(error) from error
-
-
-class _Uncollected:
-    """While somebody is inside, no thread collects garbage.
-
-    HDF5 holds h5py's lock while it reads through us, and we wait for fsspec's thread: if that
-    one came upon an object of h5py in the garbage, it would wait for the lock, for ever.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._enabled = True
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._enabled = gc.isenabled()
-                gc.disable()
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside and self._enabled:
-                gc.enable()
-
-
-_uncollected = _Uncollected()
-
-
-class _RemoteFile(io.RawIOBase):
-    """A file at a URL, by ranges."""
-
-    def __init__(self, path: str, length: int) -> None:
-        self._path = path
-        self._length = length
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
-        self._at = max(start + offset, 0)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        count = max(min(len(buffer), self._length - self._at), 0)
-        if count:
-            with _uncollected:
-                buffer[:count] = read_range(self._path, self._at, count)
-        self._at += count
-        return count
-
-
-class Blocks(_RemoteFile):
-    """A file at a URL for HDF5, which jumps about in it: blocks are fetched once and kept.
-
-    HDF5 2.0 crashes the process when Python raises while it reads.  So it never learns of an
-    error, and reads zeros; whoever closes the file raises `error`.
-
-    Raises
-    ------
-    OSError
-        Its size cannot be known.
-    """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path, size(path))
-        self.error: BaseException | None = None
-        self._block = lru_cache(_KEPT)(self._fetched)
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as far as the file goes; HDF5 does not ask twice."""
-        start = self._at
-        end = max(min(start + len(buffer), self._length), start)
-        while self._at < end:
-            number, offset = divmod(self._at, _BLOCK)
-            part = self._block_or_zeros(number)[offset : offset + end - self._at]
-            buffer[self._at - start : self._at - start + len(part)] = part
-            self._at += len(part)
-        return end - start
-
-    def _block_or_zeros(self, number: int) -> bytes:
-        if self.error is None:
-            try:
-                return self._block(number)
-            except BaseException as error:  # a signal's too
-                # A copy: the tracebacks of the error and of its causes hold HDF5's buffer, which
-                # does not outlive this call.
-                self.error = type(error)(*error.args)
-        return bytes(_BLOCK)
-
-    def _fetched(self, number: int) -> bytes:
-        start = number * _BLOCK
-        with _uncollected:
-            return read_range(self._path, start, min(_BLOCK, self._length - start))
 
 
 def _require_image(length: int) -> None:

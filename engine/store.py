@@ -68,6 +68,21 @@ def names(paths: RunPaths, folder: Path) -> set[str]:
     return {str(name).rstrip("/").rpartition("/")[2] for name in found}
 
 
+def sizes(paths: RunPaths, folder: Path) -> dict[str, int]:
+    """Bytes of each file that a folder of a run at a URL holds."""
+    place = str(paths.place(folder))
+    with _reading(place):
+        try:
+            found = files.ask(place, lambda system: system.ls(place, detail=True))
+        except FileNotFoundError:
+            return {}
+    return {
+        entry["name"].rpartition("/")[2]: entry["size"]
+        for entry in found
+        if entry["type"] == "file"
+    }
+
+
 def exists(place: Place) -> bool:
     """Whether a file is there."""
     if isinstance(place, Path):
@@ -95,6 +110,33 @@ def fetch(paths: RunPaths, path: Path) -> bool:
             raise
     temporary.replace(path)
     return True
+
+
+def fetch_all(paths: RunPaths, wanted: Sequence[Path]) -> None:
+    """Bring published files to their paths, many at a time, if they are at a URL.
+
+    Raises
+    ------
+    StoreError, DiskFull
+        One of them is missing or cannot be read, or there is no room for it.
+    """
+    if paths.url is None or not wanted:
+        return
+    for folder in {path.parent for path in wanted}:
+        folder.mkdir(parents=True, exist_ok=True)
+    remote, local = [str(paths.place(path)) for path in wanted], [str(path) for path in wanted]
+
+    def call(system: Any) -> None:
+        limit = {"batch_size": files.TOGETHER} if system.async_impl else {}
+        system.get(remote, local, **limit)
+
+    with _reading(paths.url):
+        try:
+            files.ask(paths.url, call)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise disk_error(error, paths.root) from error
+            raise
 
 
 def put(paths: RunPaths, path: Path) -> None:

@@ -17,6 +17,7 @@ ONLY_IN = {  # library: where it may be imported
         "engine/writers/hdf5.py",
         "engine/writers/index.py",
         "engine/results.py",
+        "engine/runs.py",
         "engine/analysis/",
         "engine/readers/hdf5.py",
     ),

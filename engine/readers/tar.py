@@ -15,6 +15,7 @@ from engine.errors import SourceError
 from engine.readers.finding import find_files, is_pattern, parse_pattern
 from engine.readers.location import key_text, listing, place, read_place, refusal
 from engine.readers.tar_headers import Member, members
+from engine.streams import open_stream
 from engine.types import NO_LABEL, Sample
 
 _LABELS = (".cls", ".json")
@@ -50,7 +51,7 @@ class TarReader:
         for prefix, path in self._archives():
             with listing(path):
                 size = files.size(path)
-                with files.open_stream(path) as stream:
+                with open_stream(path) as stream:
                     for key, label, member in self._images(path, stream, size):
                         location = (
                             refusal(path, member.problem)
