@@ -224,8 +224,9 @@ def system_of(url: str) -> Any:
     if scheme not in _PACKAGES:  # the URL may name a host
         return fsspec.core.url_to_fs(url, use_listings_cache=False)[0]
     if scheme == "s3":  # botocore by itself goes on for minutes, at each of our tries
-        retries = {"retries": {"total_max_attempts": 2, "mode": "standard"}}
-        return fsspec.filesystem(scheme, use_listings_cache=False, config_kwargs=retries)
+        retries = {"total_max_attempts": 2, "mode": "standard"}
+        config = {"retries": retries, "max_pool_connections": TOGETHER}
+        return fsspec.filesystem(scheme, use_listings_cache=False, config_kwargs=config)
     if scheme not in ("http", "https"):
         return fsspec.filesystem(scheme, use_listings_cache=False)
     import aiohttp

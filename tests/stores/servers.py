@@ -30,6 +30,7 @@ class S3:
         self.on_put = lambda path: None
         self.lost = None  # ending of paths that are never kept, without a word of it
         self.delay = 0.0  # seconds before each answer
+        self.open = self.most = 0  # requests that wait now, and that did so at once
         self.start()
 
     @property
@@ -51,7 +52,10 @@ class S3:
     def _answer(self, environ, start_response):
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.asked.append((method, path, environ.get("HTTP_RANGE")))
+        self.open += 1
+        self.most = max(self.most, self.open)
         time.sleep(self.delay)
+        self.open -= 1
         if "HTTP_AUTHORIZATION" not in environ:
             return self._reply(environ, start_response, "403 Forbidden", DENIED)
         if self.failing:
