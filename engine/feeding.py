@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +22,7 @@ from engine.types import F4, U1, Failure, Preprocessing, Sample, Shard, View
 from kernels import planar
 
 AHEAD = 2  # batches
+Together = Callable[[Sequence[Sample]], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Feed:
     batch_size: int
     max_pixels: int
     fast_decode: bool = False  # decode JPEG files no larger than needed
+    together: Together = nullcontext  # those of a batch are read inside of it
 
     def batches(self, shard: Shard) -> Iterator[Batch]:
         """Cut a shard into batches; a sample that cannot be used becomes a failure."""
@@ -68,17 +71,20 @@ class Feed:
     def _read(
         self, samples: Sequence[Sample], failures: list[Failure]
     ) -> list[tuple[Sample, bytes | U1]]:
-        files = []
+        files, wanted = [], []
         for sample in samples:
             reason = self.targets.refusal(sample)
-            if reason is not None:
+            if reason is None:
+                wanted.append(sample)
+            else:
                 failures.append(Failure(sample.key, sample.index, "target", "no target", reason))
-                continue
-            try:
-                files.append((sample, self.reader.read(sample)))
-            except OSError as error:
-                message = error.strerror or str(error)
-                failures.append(Failure(sample.key, sample.index, "read", "unreadable", message))
+        with self.together(wanted):
+            for sample in wanted:
+                try:
+                    files.append((sample, self.reader.read(sample)))
+                except OSError as error:
+                    why = "read", "unreadable", error.strerror or str(error)
+                    failures.append(Failure(sample.key, sample.index, *why))
         return files
 
     def _decode(

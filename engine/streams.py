@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from engine import files
+from engine.together import Part, read_together
+from engine.urls import is_url
 
 BLOCK = 1 << 20  # bytes fetched at once by a stream
 _KEPT = 16  # blocks of a file that is read here and there
@@ -28,7 +30,7 @@ def open_stream(path: str) -> BinaryIO:
         It cannot be read.
     """
     length = files.size(path)
-    if files.is_url(path):
+    if is_url(path):
         return io.BufferedReader(_RemoteFile(path, length), BLOCK)
     return Path(path).open("rb")
 
@@ -169,9 +171,9 @@ def open_together(sizes: Mapping[str, int]) -> Iterator[Blocks]:
     """
     waiting = iter(sizes.items())
     while some := list(islice(waiting, _TOGETHER)):
-        spans = [(path, *span) for path, size in some for span in _ends_of(size)]
+        spans: list[Part] = [(path, *span) for path, size in some for span in _ends_of(size)]
         found: dict[str, dict[int, bytes]] = {path: {} for path, _ in some}
-        for (path, start, _), data in zip(spans, files.read_together(spans), strict=True):
+        for (path, start, _), data in zip(spans, read_together(spans), strict=True):
             if data is not None:
                 found[path][start] = data
         for path, size in some:

@@ -204,6 +204,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
     from engine.models.layers import class_count
     from engine.models.mxnet_network import MxnetNetwork
     from engine.pipeline import Parts
+    from engine.readers.location import fetched_together
     from engine.targets import parse_targets
     from kernels import warm_up
 
@@ -232,6 +233,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         config.batch_size,
         config.max_pixels,
         config.fast_decode,
+        fetched_together,
     )
     parts = Parts(
         batches=lambda shard, _: feed.batches(shard),

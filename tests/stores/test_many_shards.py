@@ -6,7 +6,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from engine import files, streams
+from engine import streams, urls
 from engine.errors import RunDirectoryError, StoreError
 from engine.results import check_shard, open_shards, read_failures, read_shard_summary
 from engine.runs import open_run
@@ -86,7 +86,7 @@ def test_one_that_is_missing_is_named(made, there, s3, monkeypatch):
         except RunDirectoryError as error:
             told.append(str(error))
     assert told == [6, f"{there.shard(7)}: missing", 8]
-    monkeypatch.setattr(files, "_PAUSES", ())
+    monkeypatch.setattr(urls, "_PAUSES", ())
     s3.stop()
     try:
         with pytest.raises(StoreError, match="cannot be read"):

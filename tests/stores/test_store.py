@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from engine import files, store
+from engine import files, store, urls
 from engine.errors import ConfigError, DiskFull, StoreError
 from engine.scratch import VARIABLE, open_paths
 from engine.types import RunPaths
@@ -155,7 +155,7 @@ def test_errors_name_the_url(s3, tmp_path, monkeypatch):
     source = written(tmp_path / "1", b"x")
     with pytest.raises(StoreError, match=r"^s3://no-such-bucket/a: .*no such bucket"):
         store.upload(source, "s3://no-such-bucket/a")
-    monkeypatch.setattr(files, "_PAUSES", (0.01,))
+    monkeypatch.setattr(urls, "_PAUSES", (0.01,))
     s3.stop()
     try:
         with pytest.raises(StoreError, match=rf"^{s3.bucket}/a: cannot be written: .*onnect"):
