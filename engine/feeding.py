@@ -22,6 +22,7 @@ from engine.types import F4, U1, Failure, Preprocessing, Sample, Shard, View
 from kernels import planar
 
 AHEAD = 2  # batches
+TOGETHER = 32  # samples, or one batch if that is more, that may be fetched together
 Together = Callable[[Sequence[Sample]], AbstractContextManager[object]]
 
 
@@ -47,14 +48,19 @@ class Feed:
     batch_size: int
     max_pixels: int
     fast_decode: bool = False  # decode JPEG files no larger than needed
-    together: Together = nullcontext  # those of a batch are read inside of it
+    together: Together = nullcontext  # the next batches of a shard are read inside of it
 
     def batches(self, shard: Shard) -> Iterator[Batch]:
         """Cut a shard into batches; a sample that cannot be used becomes a failure."""
         lost = {failure.sample for failure in shard.lost}
-        for start in range(0, len(shard.samples), self.batch_size):
-            samples = shard.samples[start : start + self.batch_size]
-            yield self._batch(len(samples), [s for s in samples if s.index not in lost])
+        size = self.batch_size
+        step = size * -(-TOGETHER // size)
+        for first in range(0, len(shard.samples), step):
+            some = shard.samples[first : first + step]
+            with self.together([s for s in some if s.index not in lost]):
+                for start in range(0, len(some), size):
+                    samples = some[start : start + size]
+                    yield self._batch(len(samples), [s for s in samples if s.index not in lost])
 
     def _batch(self, listed: int, samples: Sequence[Sample]) -> Batch:
         failures: list[Failure] = []
@@ -71,20 +77,17 @@ class Feed:
     def _read(
         self, samples: Sequence[Sample], failures: list[Failure]
     ) -> list[tuple[Sample, bytes | U1]]:
-        files, wanted = [], []
+        files = []
         for sample in samples:
             reason = self.targets.refusal(sample)
-            if reason is None:
-                wanted.append(sample)
-            else:
+            if reason is not None:
                 failures.append(Failure(sample.key, sample.index, "target", "no target", reason))
-        with self.together(wanted):
-            for sample in wanted:
-                try:
-                    files.append((sample, self.reader.read(sample)))
-                except OSError as error:
-                    why = "read", "unreadable", error.strerror or str(error)
-                    failures.append(Failure(sample.key, sample.index, *why))
+                continue
+            try:
+                files.append((sample, self.reader.read(sample)))
+            except OSError as error:
+                message = error.strerror or str(error)
+                failures.append(Failure(sample.key, sample.index, "read", "unreadable", message))
         return files
 
     def _decode(

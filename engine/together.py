@@ -37,16 +37,22 @@ def read_together(parts: Sequence[Part]) -> list[bytes | None]:
 
 @contextmanager
 def at_hand(parts: Iterable[Part]) -> Iterator[None]:
-    """Inside, :mod:`engine.files` gives these parts to this thread without asking for each."""
-    _held.parts = _fetched(list(dict.fromkeys(parts)))
+    """Inside, :mod:`engine.files` gives these parts to this thread without asking for each.
+
+    They are fetched when the first of them is read.
+    """
+    _held.wanted, _held.parts = dict.fromkeys(parts), {}
     try:
         yield
     finally:
-        _held.parts = {}
+        _held.wanted, _held.parts = {}, {}
 
 
 def held(part: Part) -> bytes | None:
     """A part that is at hand."""
+    if part in getattr(_held, "wanted", ()):
+        _held.parts = _fetched(list(_held.wanted))
+        _held.wanted = {}
     found: bytes | None = getattr(_held, "parts", {}).get(part)
     return found
 
