@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from engine.part_cache import PartCache
 from engine.urls import TOGETHER, system_of
 
 Part = tuple[str, int, int | None]  # URL, first byte, end; None: to the end of the file
@@ -13,6 +14,7 @@ Part = tuple[str, int, int | None]  # URL, first byte, end; None: to the end of 
 _GAP = 1 << 16  # bytes between two parts that are fetched rather than asked for apart
 _LARGEST = 1 << 25  # bytes that parts are joined to
 _held = threading.local()  # parts of this thread, and their bytes
+_kept: list[PartCache] = []  # where they are looked for before, if anywhere
 
 
 def read_together(parts: Sequence[Part]) -> list[bytes | None]:
@@ -35,6 +37,11 @@ def read_together(parts: Sequence[Part]) -> list[bytes | None]:
     ]
 
 
+def keep_in(cache: PartCache | None) -> None:
+    """Look for the parts that are to be at hand there first, and keep them there."""
+    _kept[:] = [] if cache is None else [cache]
+
+
 @contextmanager
 def at_hand(parts: Iterable[Part]) -> Iterator[None]:
     """Inside, :mod:`engine.files` gives these parts to this thread without asking for each.
@@ -51,10 +58,22 @@ def at_hand(parts: Iterable[Part]) -> Iterator[None]:
 def held(part: Part) -> bytes | None:
     """A part that is at hand."""
     if part in getattr(_held, "wanted", ()):
-        _held.parts = _fetched(list(_held.wanted))
+        _held.parts = _had(list(_held.wanted))
         _held.wanted = {}
     found: bytes | None = getattr(_held, "parts", {}).get(part)
     return found
+
+
+def _had(parts: list[Part]) -> dict[Part, bytes]:
+    """From the cache or else from the server."""
+    if not _kept:
+        return _fetched(parts)
+    (cache,) = _kept
+    found = {part: data for part in parts if (data := cache.get(part)) is not None}
+    new = _fetched([part for part in parts if part not in found])
+    for part, data in new.items():
+        cache.put(part, data)
+    return found | new
 
 
 def _fetched(parts: list[Part]) -> dict[Part, bytes]:
