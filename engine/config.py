@@ -138,7 +138,11 @@ class RunConfig(BaseModel):
         ge=1,
         description="Images per shard  [default: 8 to 512, so that there are about 64 shards]",
     )
-    batch_size: int = Field(8, ge=1, description="Images per forward pass.")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Images per batch  [default: 32, or fewer where the head needs much memory]",
+    )
     executor: Literal["ray", "local"] = Field(
         "ray", description="ray: worker processes; local: all in this process."
     )

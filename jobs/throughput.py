@@ -26,8 +26,9 @@ from jobs.progress import ProgressDisplay
 from jobs.terminal import make_console
 from jobs.wiring import make_executor, prepare
 
-BATCHES = (4, 16, 32)  # tried by a sweep
+BATCHES = (8, 32, 128)  # tried by a sweep
 SHARDS = 4  # of each worker, at least
+FEWEST = 8  # images of a shard
 FEW = 64  # images below which figures are rough
 
 
@@ -141,8 +142,9 @@ def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
     """A real run, into a directory of its own."""
     workers = config.workers or max(usable_cores() // config.cpus_per_worker, 1)
     changed = {
-        "out": f"{config.out}-{workers}-{config.batch_size}-{config.precision}",
-        "shard_size": config.shard_size or max(images // (SHARDS * workers), config.batch_size),
+        "out": f"{config.out}-{workers}-{config.batch_size or 'default'}-{config.precision}",
+        "shard_size": config.shard_size
+        or max(images // (SHARDS * workers), config.batch_size or FEWEST),
     }
     config = config.model_copy(update=changed)
     watch = _Watch(console)
@@ -154,7 +156,7 @@ def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
     whole = Whole(
         workers=len(watch.ended),
         cpus_per_worker=config.cpus_per_worker,
-        batch_size=config.batch_size,
+        batch_size=prepared.batch_size,
         precision=config.precision,
         images=report.listed,
         images_per_second=watch.rate(),

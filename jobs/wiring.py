@@ -60,6 +60,7 @@ class Prepared:
     layers: tuple[LayerInfo, ...]
     read: tuple[LayerInfo, ...]  # whose activations are saved
     specs: tuple[DatasetSpec, ...]  # of a shard file
+    batch_size: int  # images
     calibration: Calibration | None  # of an int8 run
     resumed: bool  # the run directory held this run already
     listed: bool  # by this command; False if the run directory held the listing
@@ -81,6 +82,7 @@ class WorkerOrder:
     read: tuple[LayerInfo, ...]  # whose activations are saved
     quantization: Quantization | None  # of an int8 run
     specs: tuple[DatasetSpec, ...]  # of a shard file
+    batch_size: int  # images
 
 
 def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
@@ -107,6 +109,7 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
     require_room_to_write(paths)
     ready_libraries()
     from engine.models.layers import class_count, resolve_layer
+    from engine.models.mxnet_network import batch_that_fits
     from engine.targets import parse_targets
 
     method_of(config)
@@ -147,7 +150,11 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
         calibration = _calibration(config, definition, layers, read, plan)
         manifest = make_manifest(config, plan, definition, layers, read, calibration)
         resumed = open_run_directory(paths, manifest)
-    return Prepared(config, manifest, plan, layers, read, specs, calibration, resumed, listed)
+    names = tuple(info.name for info in layers)
+    batch_size = config.batch_size or batch_that_fits(definition, names, plan.shard_size)
+    return Prepared(
+        config, manifest, plan, layers, read, specs, batch_size, calibration, resumed, listed
+    )
 
 
 def worker_order(prepared: Prepared) -> WorkerOrder:
@@ -160,6 +167,7 @@ def worker_order(prepared: Prepared) -> WorkerOrder:
         read=prepared.read,
         quantization=prepared.calibration.quantization if prepared.calibration else None,
         specs=prepared.specs,
+        batch_size=prepared.batch_size,
     )
 
 
@@ -201,7 +209,7 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
     from engine.pipeline import run_shard
 
     feed, parts = build_parts(order)
-    blank = np.zeros((order.config.batch_size, *parts.preprocessing.input_shape), np.float32)
+    blank = np.zeros((order.batch_size, *parts.preprocessing.input_shape), np.float32)
     assert parts.network.forward(blank).logits.size  # waits for it
     return partial(run_shard, parts=replace(parts, batches=ReadAhead(feed.batches)))
 
@@ -231,18 +239,19 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
     network = MxnetNetwork(
         definition,
         order.layers,
-        config.batch_size,
+        order.batch_size,
         config.precision,
         order.quantization,
         gpu,
         _only_read(order.layers, order.read),
+        usable_cores() if config.executor == "local" else config.cpus_per_worker,
     )
     targets = parse_targets(config.target, class_count(definition))
     feed = Feed(
         make_reader(config),
         targets,
         definition.preprocessing,
-        config.batch_size,
+        order.batch_size,
         config.max_pixels,
         config.fast_decode,
         fetched_together,

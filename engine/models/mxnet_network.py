@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 
 import mxnet as mx
@@ -13,11 +14,28 @@ from engine.models.biases import BiasGradients
 from engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
 from engine.models.definition import NetworkDefinition
 from engine.models.graph import Cut, cut, to_json
-from engine.models.head import Head, HeadProgram, HeadView
-from engine.models.layers import resolve_layer
+from engine.models.head import HEAD_BYTES, Head, HeadProgram, HeadView
+from engine.models.layers import layer_shapes, resolve_layer
 from engine.models.precision import FP32, lower
 from engine.models.program import backbone, program_of
 from engine.types import F4, I4, LayerInfo, Quantization
+
+BATCH = 32
+CPU_PASS = 4  # images that a core takes through the backbone at once: more leave its cache
+
+
+def batch_that_fits(definition: NetworkDefinition, layers: tuple[str, ...], most: int) -> int:
+    """Images per batch: 32, but no more than `most`, nor than a head has room for.
+
+    The head of a batch reads its weights once, which are most of VGG's. Its tensors keep within
+    :data:`engine.models.head.HEAD_BYTES`, unless those of one pass do not.
+    """
+    shapes = layer_shapes(definition)
+    heads = (cut(definition.graph, name, definition.parameters).head for name in layers)
+    # values and their gradients, in float32
+    rows = [8 * sum(math.prod(shapes.get(node.name, ())) for node in h.nodes) for h in heads]
+    fits = min(BATCH, HEAD_BYTES // max(rows))
+    return max(min(fits, most) // CPU_PASS, 1) * CPU_PASS
 
 
 class MxnetNetwork:
@@ -30,7 +48,7 @@ class MxnetNetwork:
     layers
         Names of the layers to explain; `auto` is allowed.
     batch_size
-        Images per pass. Smaller batches are padded: new shapes would grow memory.
+        Images per batch. Smaller ones are padded: new shapes would grow memory.
     precision
         Of the backbone: fp32, bf16 or int8. The heads are float32 always.
     gpu
@@ -39,6 +57,9 @@ class MxnetNetwork:
         What int8 needs, as :func:`engine.models.precision.calibrate` found it.
     read
         Names of further layers whose activations are wanted, and nothing else.
+    threads
+        Of the CPU. Four images for each go through the backbone at once, and the batch
+        through the heads; on a GPU all goes together.
 
     Raises
     ------
@@ -55,10 +76,12 @@ class MxnetNetwork:
         quantization: Quantization | None = None,
         gpu: bool = False,
         read: tuple[str, ...] = (),
+        threads: int = 1,
     ) -> None:
         self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
         self._read = {name: (definition.graph.number(name), 0) for name in read}
-        self._shape = (batch_size, *definition.preprocessing.input_shape)
+        self._batch_size = batch_size
+        self._pass = batch_size if gpu else min(batch_size, CPU_PASS * threads)
         self._device = mx.gpu(0) if gpu else mx.cpu()
         self._definition = definition
         cuts = [cut(definition.graph, info.name, definition.parameters) for info in self.layers]
@@ -88,7 +111,7 @@ class MxnetNetwork:
     @functools.cached_property
     def biases(self) -> BiasGradients:
         """The whole network in float32 once more, made when a method asks for it."""
-        return BiasGradients(self._definition, self._shape[0], self._device)
+        return BiasGradients(self._definition, self._batch_size, self._device)
 
     def _head(self, definition: NetworkDefinition, c: Cut, info: LayerInfo) -> HeadProgram:
         program = program_of(mx.sym.load_json(to_json(c.head)), definition, self._device)
@@ -105,24 +128,38 @@ class _Bound:
 
     def __init__(self, network: MxnetNetwork) -> None:
         self._network = network
-        self._padded = np.zeros(network._shape, np.float32)
+        shape = network._definition.preprocessing.input_shape
+        self._padded = np.zeros((network._pass, *shape), np.float32)
         self._data = mx.nd.array(self._padded, network._device)
         self._backbone = network._program.bind({network._definition.input_name: self._data})
-        taps = dict(zip(network._entries, self._backbone.outputs, strict=True))
+        self._taps = [self._tap(output) for output in self._backbone.outputs]
+        taps = dict(zip(network._entries, self._taps, strict=True))
         self._heads = {
             name: Head(program, [taps[e] for e in program.entries])
             for name, program in network._heads.items()
         }
         self._read = {name: taps[entry] for name, entry in network._read.items()}
 
+    def _tap(self, output: mx.nd.NDArray) -> mx.nd.NDArray:
+        """Where a whole batch of an output is collected: itself, if it is one."""
+        network = self._network
+        if network._pass == network._batch_size:
+            return output
+        return mx.nd.zeros((network._batch_size, *output.shape[1:]), output.ctx, output.dtype)
+
     def forward(self, images: F4) -> _Pass:
-        count = len(images)
-        if count == len(self._padded):
-            self._data[:] = images
-        else:
-            self._padded[:count], self._padded[count:] = images, 0
-            self._data[:] = self._padded
-        self._backbone.forward(is_train=False)
+        for start in range(0, len(images), len(self._padded)):
+            part = images[start : start + len(self._padded)]
+            count = len(part)
+            if count == len(self._padded):
+                self._data[:] = part
+            else:
+                self._padded[:count], self._padded[count:] = part, 0
+                self._data[:] = self._padded
+            self._backbone.forward(is_train=False)
+            for tap, output in zip(self._taps, self._backbone.outputs, strict=True):
+                if tap is not output:
+                    tap[start : start + count] = output[:count]
         for head in self._heads.values():
             head.new_batch()
         return _Pass(self._network, self._heads, self._read, images)
@@ -210,4 +247,4 @@ class _LayerView:
 
     @property
     def network_rows(self) -> int:
-        return self._pass.network._shape[0]
+        return self._pass.network._batch_size
