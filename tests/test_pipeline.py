@@ -32,7 +32,7 @@ def prepared(tmp_path_factory):
 @pytest.mark.parametrize(
     ("method", "smooth", "least"),
     [
-        ("scorecam", (), 1280 // 8),  # one image, as many channels, 8 masks at a time
+        ("scorecam", (), 1280 // 24),  # one image, as many channels, a batch of masks at a time
         ("gradcam", ("aug",), 6),
         ("gradcam", (), 1),
     ],
