@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from engine.files import is_url
+from engine.urls import is_url
 
 SMOOTHINGS = ("aug", "eigen")
 SAVEABLE = ("maps", "activations", "pooled", "logits", "heatmaps", "overlays")
@@ -76,6 +76,12 @@ class RunConfig(BaseModel):
     root: str | None = Field(
         None, description="Where the paths of a manifest begin  [default: its folder]"
     )
+    cache: str | None = Field(
+        None,
+        description="Folder of each machine to keep images from URLs in, for the next run over "
+        "them.",
+    )
+    cache_size: float = Field(10.0, gt=0, description="GB that --cache may hold.")
     precision: Literal["fp32", "bf16", "int8", "fp16"] = Field(
         "fp32",
         description="Of the part below the layer: bf16 and int8 on CPUs, fp16 on GPUs. "
@@ -201,6 +207,7 @@ class RunConfig(BaseModel):
             "source": self.source,
             "model": self.model if self.model.endswith(MODEL_FILES) else None,
             "root": self.root,
+            "cache": self.cache,
             "out": self.out,
             "params": self.params,
             "labels": self.labels,

@@ -20,12 +20,13 @@ from engine.planning import Plan
 from engine.protocols import Executor, Listener
 from engine.results import (
     ShardSummary,
-    check_index,
+    open_shards,
     read_failures,
     read_shard_summary,
     shard_numbers,
     summary_problem,
 )
+from engine.runs import check_index
 from engine.store import exists, fetch, put
 from engine.types import Failure, RunPaths, Shard, ShardReport
 from engine.verdict import verdict
@@ -100,16 +101,13 @@ def published_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> dict[int,
         A shard file is damaged, or of another run.
     """
     found = {}
-    held = set(shard_numbers(paths))
-    for number in range(plan.shards):
-        if number not in held:
-            continue
-        path = paths.shard(number)
+    held = [number for number in shard_numbers(paths) if number < plan.shards]
+    for number, shard in open_shards(paths, held):
         try:
-            found[number] = read_shard_summary(path)
+            found[number] = read_shard_summary(shard)
             problem = summary_problem(found[number], number, fingerprint)
             if problem:
-                raise RunDirectoryError(f"{path}: {problem}")
+                raise RunDirectoryError(f"{shard}: {problem}")
         except RunDirectoryError as error:
             raise RunDirectoryError(
                 f"{error}; shardcam verify --repair deletes it, and the same command refills it"
@@ -149,7 +147,7 @@ def execute(
                 observer.shard_done(report)
         clean_staging(paths)  # of workers that died
     seconds = time.perf_counter() - start
-    done |= {number: read_shard_summary(paths.shard(number)) for number in todo}
+    done |= {number: read_shard_summary(shard) for number, shard in open_shards(paths, todo)}
     result = _close(plan, paths, done, tally, seconds)
     if todo or not _index_is_good(paths, fingerprint):
         build_index(paths)
@@ -225,9 +223,9 @@ def _close(
 
 
 def _failures(paths: RunPaths, summaries: Iterable[ShardSummary]) -> Iterator[Failure]:
-    for summary in summaries:
-        if summary.failed:
-            yield from read_failures(paths.shard(summary.shard))
+    having = [summary.shard for summary in summaries if summary.failed]
+    for _, shard in open_shards(paths, having):
+        yield from read_failures(shard)
 
 
 def _tabled(failures: Iterable[Failure], paths: RunPaths) -> Iterator[Failure]:

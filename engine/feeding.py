@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +22,8 @@ from engine.types import F4, U1, Failure, Preprocessing, Sample, Shard, View
 from kernels import planar
 
 AHEAD = 2  # batches
+TOGETHER = 32  # samples, or one batch if that is more, that may be fetched together
+Together = Callable[[Sequence[Sample]], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,19 @@ class Feed:
     batch_size: int
     max_pixels: int
     fast_decode: bool = False  # decode JPEG files no larger than needed
+    together: Together = nullcontext  # the next batches of a shard are read inside of it
 
     def batches(self, shard: Shard) -> Iterator[Batch]:
         """Cut a shard into batches; a sample that cannot be used becomes a failure."""
         lost = {failure.sample for failure in shard.lost}
-        for start in range(0, len(shard.samples), self.batch_size):
-            samples = shard.samples[start : start + self.batch_size]
-            yield self._batch(len(samples), [s for s in samples if s.index not in lost])
+        size = self.batch_size
+        step = size * -(-TOGETHER // size)
+        for first in range(0, len(shard.samples), step):
+            some = shard.samples[first : first + step]
+            with self.together([s for s in some if s.index not in lost]):
+                for start in range(0, len(some), size):
+                    samples = some[start : start + size]
+                    yield self._batch(len(samples), [s for s in samples if s.index not in lost])
 
     def _batch(self, listed: int, samples: Sequence[Sample]) -> Batch:
         failures: list[Failure] = []

@@ -1,93 +1,22 @@
 """Bytes at a path: of this machine by plain system calls, at a URL through fsspec.
 
-What a reader needs and no more: a size, a whole file, a range of it, a stream, a
-listing.  Everything is opened for reading, nothing is cached on disk, and a range is
-never longer than the file, whatever a header claims.
+What a reader needs and no more: a size, a whole file, a range of it, a listing.
+Everything is opened for reading, nothing is cached on disk, and a range is never longer
+than the file, whatever a header claims.  :mod:`engine.streams` has what is sought in.
 """
 
 from __future__ import annotations
 
-import errno
-import gc
-import io
 import os
-import re
 import stat
-import threading
-import time
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any
 
-from engine.errors import SourceError
-
-T = TypeVar("T")
+from engine.together import held
+from engine.urls import as_os_error, ask, is_url, system_of
 
 LARGEST = 1 << 30  # bytes of one image
-_PACKAGES = {  # scheme: what fsspec needs for it
-    "http": "aiohttp",
-    "https": "aiohttp",
-    "s3": "s3fs",
-    "gs": "gcsfs",
-    "memory": "fsspec",
-}
-_PAUSES = (0.25, 0.5, 1.0)  # seconds before each further try
-_BLOCK = 1 << 20  # bytes fetched at once by a stream
-_KEPT = 16  # blocks of a file that is read here and there
-_SECRET = re.compile(
-    r"credential|signature|secret|token|passw|access.?key|api.?key|^(auth|key|pwd|sig)$",
-    re.IGNORECASE,
-)
-_CONNECT, _SILENCE, _TOTAL = 10, 30, 300  # seconds until a server counts as gone
-
-
-def is_url(path: str) -> bool:
-    """Whether a path has a scheme."""
-    return "://" in path
-
-
-def require_url(url: str, writing: bool = False) -> None:
-    """Check that a URL can be used; to write, any scheme that fsspec knows will do.
-
-    Raises
-    ------
-    SourceError
-        Its scheme is unknown, a package for it is missing, or it holds credentials.
-    """
-    scheme, _, rest = url.partition("://")
-    try:
-        parts = urlsplit(url)
-        names = [name for name, _ in parse_qsl(parts.query)]
-    except ValueError as error:
-        raise SourceError(f"a URL that cannot be read: {error}") from None
-    if "@" in rest.partition("/")[0] or any(_SECRET.search(name) for name in names):
-        raise SourceError(
-            f"a {scheme}:// URL with credentials in it: it would be stored with the run; give "
-            "them in the environment"
-        )
-    packages = ("fsspec", _PACKAGES.get(scheme, "fsspec"))
-    if scheme not in _PACKAGES and not (writing and _is_known(scheme)):
-        raise SourceError(f"{url}: unknown scheme; known are {', '.join(_PACKAGES)}")
-    for package in packages:
-        if find_spec(package) is None:
-            extra = "'shardcam[remote]'" if package in ("fsspec", "aiohttp") else package
-            raise SourceError(f"{url}: {scheme}:// needs {package}: pip install {extra}")
-
-
-def _is_known(scheme: str) -> bool:
-    """Whether fsspec has a file system of that name, and what it needs is installed."""
-    if find_spec("fsspec") is None:
-        return True  # which the next check tells
-    import fsspec
-
-    try:
-        fsspec.get_filesystem_class(scheme)
-    except (ValueError, ImportError):
-        return False
-    return True
 
 
 def size(path: str) -> int:
@@ -131,8 +60,8 @@ def read(path: str) -> bytes:
         It cannot be read, is no regular file, or is larger than `LARGEST`.
     """
     if is_url(path):
-        data: bytes = ask(path, lambda system: system.cat_file(path))
-        return data
+        data = held((path, 0, None))
+        return ask(path, lambda system: bytes(system.cat_file(path))) if data is None else data
     length = _regular(path)  # a pipe would wait for ever
     _require_image(length)
     with Path(path).open("rb") as stream:
@@ -149,32 +78,18 @@ def read_range(path: str, offset: int, length: int) -> bytes:
     """
     _require_image(length)
     if is_url(path):
-        data: bytes = ask(
-            path, lambda system: system.cat_file(path, start=offset, end=offset + length)
+        data = held((path, offset, offset + length)) or ask(
+            path, lambda system: bytes(system.cat_file(path, start=offset, end=offset + length))
         )
         if len(data) > length:
             raise OSError("the server sends whole files only: it does not know byte ranges")
     else:
-        held = _regular(path)
+        there = _regular(path)
         with Path(path).open("rb") as stream:
-            data = os.pread(stream.fileno(), max(min(length, held - offset), 0), offset)
+            data = os.pread(stream.fileno(), max(min(length, there - offset), 0), offset)
     if len(data) != length:
         raise OSError(f"the file is cut short: {len(data)} of {length} bytes at {offset}")
     return data
-
-
-def open_stream(path: str) -> BinaryIO:
-    """Open a file that can be read and sought in.
-
-    Raises
-    ------
-    OSError
-        It cannot be read.
-    """
-    length = size(path)
-    if is_url(path):
-        return io.BufferedReader(_RemoteFile(path, length), _BLOCK)
-    return Path(path).open("rb")
 
 
 def walk(url: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -192,111 +107,7 @@ def walk(url: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         for folder, subfolders, files in system.walk(url, detail=True, on_error="raise"):
             yield str(system.unstrip_protocol(folder)), subfolders, files
     except Exception as error:
-        raise _as_os_error(error) from error
-
-
-class _Uncollected:
-    """While somebody is inside, no thread collects garbage.
-
-    HDF5 holds h5py's lock while it reads through us, and we wait for fsspec's thread: if that
-    one came upon an object of h5py in the garbage, it would wait for the lock, for ever.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._enabled = True
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._enabled = gc.isenabled()
-                gc.disable()
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside and self._enabled:
-                gc.enable()
-
-
-_uncollected = _Uncollected()
-
-
-class _RemoteFile(io.RawIOBase):
-    """A file at a URL, by ranges."""
-
-    def __init__(self, path: str, length: int) -> None:
-        self._path = path
-        self._length = length
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
-        self._at = max(start + offset, 0)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        count = max(min(len(buffer), self._length - self._at), 0)
-        if count:
-            with _uncollected:
-                buffer[:count] = read_range(self._path, self._at, count)
-        self._at += count
-        return count
-
-
-class Blocks(_RemoteFile):
-    """A file at a URL for HDF5, which jumps about in it: blocks are fetched once and kept.
-
-    HDF5 2.0 crashes the process when Python raises while it reads.  So it never learns of an
-    error, and reads zeros; whoever closes the file raises `error`.
-
-    Raises
-    ------
-    OSError
-        Its size cannot be known.
-    """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path, size(path))
-        self.error: BaseException | None = None
-        self._block = lru_cache(_KEPT)(self._fetched)
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as far as the file goes; HDF5 does not ask twice."""
-        start = self._at
-        end = max(min(start + len(buffer), self._length), start)
-        while self._at < end:
-            number, offset = divmod(self._at, _BLOCK)
-            part = self._block_or_zeros(number)[offset : offset + end - self._at]
-            buffer[self._at - start : self._at - start + len(part)] = part
-            self._at += len(part)
-        return end - start
-
-    def _block_or_zeros(self, number: int) -> bytes:
-        if self.error is None:
-            try:
-                return self._block(number)
-            except BaseException as error:  # a signal's too
-                # A copy: the tracebacks of the error and of its causes hold HDF5's buffer, which
-                # does not outlive this call.
-                self.error = type(error)(*error.args)
-        return bytes(_BLOCK)
-
-    def _fetched(self, number: int) -> bytes:
-        start = number * _BLOCK
-        with _uncollected:
-            return read_range(self._path, start, min(_BLOCK, self._length - start))
+        raise as_os_error(error) from error
 
 
 def _require_image(length: int) -> None:
@@ -313,90 +124,3 @@ def _regular(path: str) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise OSError("not a regular file")
     return found.st_size
-
-
-def system_of(url: str) -> Any:
-    """The file system behind a URL; fsspec keeps one for each kind.
-
-    It remembers no listings: other processes write there too.
-    """
-    import fsspec
-
-    scheme = url.partition("://")[0]
-    if scheme not in _PACKAGES:  # the URL may name a host
-        return fsspec.core.url_to_fs(url, use_listings_cache=False)[0]
-    if scheme == "s3":  # botocore by itself goes on for minutes, at each of our tries
-        retries = {"retries": {"total_max_attempts": 2, "mode": "standard"}}
-        return fsspec.filesystem(scheme, use_listings_cache=False, config_kwargs=retries)
-    if scheme not in ("http", "https"):
-        return fsspec.filesystem(scheme, use_listings_cache=False)
-    import aiohttp
-
-    timeout = aiohttp.ClientTimeout(total=_TOTAL, sock_connect=_CONNECT, sock_read=_SILENCE)
-    return fsspec.filesystem(scheme, client_kwargs={"timeout": timeout})
-
-
-def ask(path: str, call: Callable[[Any], T]) -> T:
-    """Ask the file system behind a URL, a few times if need be.
-
-    Raises
-    ------
-    OSError
-        What is not there, not allowed, or did not work the last time either.
-    """
-    for pause in (*_PAUSES, None):
-        try:
-            return call(system_of(path))
-        except Exception as found:  # each file system has exceptions of its own
-            error = _told(found)
-            if pause is None or _is_final(error):
-                raise _as_os_error(error) from error
-        time.sleep(pause)
-    raise AssertionError  # the last try returns or raises
-
-
-def _told(error: Exception) -> Exception:
-    """What a server said; fsspec calls all of that a missing file."""
-    cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
-    return cause if isinstance(cause, Exception) else error
-
-
-def _status(error: Exception) -> int | None:
-    """What a server answered, in HTTP's numbers; aiohttp, gcsfs and botocore each have a way."""
-    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
-    told = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
-    status = getattr(error, "status", None) or told.get("HTTPStatusCode")
-    if status is None and type(error).__module__.startswith("gcsfs"):
-        status = getattr(error, "code", None)
-    return status if isinstance(status, int) else None
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether asking again is useless."""
-    status = _status(error)
-    if isinstance(status, int):
-        return 400 <= status < 500 and status not in (408, 409, 429)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return isinstance(
-        error, FileNotFoundError | PermissionError | IsADirectoryError | FileExistsError
-    )
-
-
-def _as_os_error(error: Exception) -> OSError:
-    """One line, without queries of URLs: a redirection may carry a signature."""
-    status = _status(error)
-    if isinstance(error, FileNotFoundError) or status == 404:
-        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    if isinstance(error, PermissionError) or status in (401, 403):
-        return PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    if isinstance(error, FileExistsError) or status == 412:
-        return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-    if isinstance(status, int):
-        return OSError(f"the server answers {status}")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OSError(error.errno, os.strerror(error.errno))
-    if isinstance(error, OSError) and error.strerror:
-        return OSError(error.strerror)
-    text = re.sub(r"\?\S*", "", str(error).partition("\n")[0])
-    return OSError(f"{type(error).__name__}: {text}")

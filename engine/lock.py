@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 
 from engine.errors import RunDirectoryError, storage_error
 from engine.types import RunPaths
+from engine.url_lock import UrlLock, read_holder
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -23,13 +24,17 @@ def driver_lock(paths: RunPaths) -> Iterator[None]:
 
     The kernel drops the lock of a process that ends, however it does, also on network file
     systems that pass locks on (NFS 4, Lustre with `flock`). Where there are no locks, nothing
-    is refused: shards are published once all the same.
+    is refused: shards are published once all the same. At a URL see :mod:`engine.url_lock`.
 
     Raises
     ------
     RunDirectoryError
         Another process holds it; the message says which, and since when.
     """
+    if paths.url is not None:
+        with _url_lock(paths):
+            yield
+        return
     try:
         handle = os.open(paths.lock, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
@@ -43,6 +48,9 @@ def driver_lock(paths: RunPaths) -> Iterator[None]:
 
 def lock_holder(paths: RunPaths) -> str | None:
     """Who works on a run at this moment; None if nobody does."""
+    if paths.url is not None:
+        found = read_holder(paths)
+        return str(found) if found is not None and found.lives() else None
     try:
         handle = os.open(paths.lock, os.O_RDONLY)
     except OSError:
@@ -71,9 +79,21 @@ def require_no_driver(paths: RunPaths) -> None:
         raise _refusal(paths, holder)
 
 
+@contextmanager
+def _url_lock(paths: RunPaths) -> Iterator[None]:
+    lock = UrlLock(paths)
+    try:
+        holder = lock.take()
+        if holder is not None:
+            raise _refusal(paths, str(holder))
+        yield
+    finally:
+        lock.release()
+
+
 def _refusal(paths: RunPaths, holder: str) -> RunDirectoryError:
     return RunDirectoryError(
-        f"{paths.root}: {holder} is working on it; wait for it, or stop it first"
+        f"{paths.home}: {holder} is working on it; wait for it, or stop it first"
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
 from engine.errors import RunDirectoryError, storage_error
-from engine.store import fetch, names, put
+from engine.store import PROBE, fetch, names, put
 from engine.types import LISTING_STAGED, RunPaths
 
 
@@ -102,7 +102,7 @@ def require_usable(paths: RunPaths) -> None:
         It does, or it is no directory.
     """
     held = names(paths, paths.root)
-    left = (".run.json.", LISTING_STAGED)  # by a run that was killed while it began
+    left = (".run.json", LISTING_STAGED, PROBE)  # by a run that began, or was killed, just now
     if paths.run_json.name not in held and not all(name.startswith(left) for name in held):
         raise RunDirectoryError(
             f"{paths.home}: not empty and not a run directory; give --out another one"

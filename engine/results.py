@@ -1,33 +1,21 @@
-"""Reading what a run wrote: shard files one by one, or the whole run through its index.
-
-HDF5 answers with fill values, and no error, where a shard of the index is missing
-or cannot be opened, as when too many are open.  So :func:`open_run` looks at every shard
-before it trusts the index, and takes from that only which rows lie in which shard.
-"""
+"""Reading the shard files that a run wrote, one by one; :mod:`engine.runs` reads all of it."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from engine.errors import RunDirectoryError, store_error
-from engine.files import Blocks
-from engine.manifest import read_manifest
-from engine.store import fetch, names
+from engine.store import names, sizes
+from engine.streams import Blocks, open_together
 from engine.types import Failure, Place, RunPaths, is_shard_name, shard_name
-from engine.writers.codec import CODECS, require
 
-if TYPE_CHECKING:
-    from engine.analysis.run import Run
-
+ShardFile = Place | Blocks  # one that is open already
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # h5py on a damaged file
 
 
@@ -56,7 +44,25 @@ def shard_numbers(paths: RunPaths) -> list[int]:
     return sorted(int(name.removeprefix("shard-").removesuffix(".h5")) for name in held)
 
 
-def read_shard_summary(path: Place) -> ShardSummary:
+def open_shards(paths: RunPaths, numbers: Iterable[int]) -> Iterator[tuple[int, ShardFile]]:
+    """Shards by their numbers, to be read one after the other in this order.
+
+    Of those at a URL many are opened at once: one after the other, each would wait for the
+    server. One that is missing is told of when it is read.
+    """
+    if paths.url is None:
+        yield from ((number, paths.shard(number)) for number in numbers)
+        return
+    wanted = list(numbers)
+    held = sizes(paths, paths.shards) if wanted else {}
+    there = [number for number in wanted if shard_name(number) in held]
+    opened = open_together({str(paths.shard(n)): held[shard_name(n)] for n in there})
+    missing = set(wanted) - set(there)
+    for number in wanted:
+        yield number, paths.shard(number) if number in missing else next(opened)
+
+
+def read_shard_summary(path: ShardFile) -> ShardSummary:
     """Read the attributes of a shard file.
 
     Raises
@@ -68,7 +74,7 @@ def read_shard_summary(path: Place) -> ShardSummary:
         return summarize(file)
 
 
-def read_failures(path: Place) -> list[Failure]:
+def read_failures(path: ShardFile) -> list[Failure]:
     """Read the failures of a shard file, or of a whole run from its index.
 
     Raises
@@ -83,7 +89,7 @@ def read_failures(path: Place) -> list[Failure]:
         return [Failure(key, int(i), *rest) for i, key, *rest in rows]
 
 
-def check_shard(path: Place, expected: int, fingerprint: str, deep: bool = False) -> str | None:
+def check_shard(path: ShardFile, expected: int, fingerprint: str, deep: bool = False) -> str | None:
     """Say in one line what is wrong with a shard file, or None if it is good.
 
     Parameters
@@ -114,13 +120,13 @@ def register_filters() -> None:
 
 
 @contextmanager
-def reading(path: Place) -> Iterator[h5py.File]:
+def reading(path: ShardFile) -> Iterator[h5py.File]:
     """Open a file that was written complete; what is wrong with it becomes one line.
 
     At a URL only those blocks are fetched that are looked at.
     """
     register_filters()
-    blocks = _blocks(path) if isinstance(path, str) else None
+    blocks = _blocks(path) if isinstance(path, str) else path if isinstance(path, Blocks) else None
     # Raised when nothing holds HDF5's own error any more: it holds the file at the URL, which
     # HDF5 would look for when Python has ended, and crash.
     problem: str | None = None
@@ -145,7 +151,7 @@ def _blocks(url: str) -> Blocks:
         raise store_error(error, url, "read") from error
 
 
-def _require_answered(path: Place, blocks: Blocks | None) -> None:
+def _require_answered(path: ShardFile, blocks: Blocks | None) -> None:
     """Raise what the server or a signal had to say while HDF5 was reading."""
     error = blocks.error if blocks else None
     if isinstance(error, OSError):
@@ -227,102 +233,6 @@ def _content_problem(file: h5py.File) -> str | None:
 def first_line(error: BaseException) -> str:
     """What an error says, on one line."""
     return str(error.args[-1] if error.args else error).partition("\n")[0]
-
-
-def open_run(root: str | Path) -> Run:
-    """Open the results of a run, verified; one at a URL is first copied to a scratch directory.
-
-    Warns if the index was made before the run was complete.
-
-    Raises
-    ------
-    ConfigError
-        Its files need hdf5plugin, which is not installed.
-    RunDirectoryError
-        There is no index, a shard of it is missing, damaged or of another run, or run.json
-        was edited.
-    StoreError, DiskFull
-        It cannot be copied.
-    """
-    # Here, because writers import this module.
-    from engine.analysis.run import Run
-    from engine.scratch import open_paths
-
-    paths = open_paths(root)
-    manifest = read_manifest(paths)
-    codec = manifest.config.get("codec", "gzip")
-    if codec not in CODECS:
-        place = paths.place(paths.run_json)
-        raise RunDirectoryError(f"{place}: its codec {codec!r} is none of {', '.join(CODECS)}")
-    require(codec)
-    shards = check_index(paths, manifest.fingerprint)
-    planned = manifest.plan["shards"]
-    with reading(paths.index) as file:
-        rows = mapped_rows(file["sample"])
-    if len(shards) != planned:
-        place = paths.place(paths.index)
-        warnings.warn(f"{place}: {len(shards)} of the run's {planned} shards", stacklevel=2)
-    for name in shards if paths.url else ():
-        fetch(paths, paths.root / name)
-    return Run(RunPaths(paths.root), manifest.config, rows)
-
-
-def first_rows(paths: RunPaths, columns: Iterable[str], count: int) -> list[tuple[Any, ...]]:
-    """The first rows of some columns of a run, from its first shards.
-
-    Raises
-    ------
-    RunDirectoryError, StoreError
-        A shard is missing, damaged or cannot be read.
-    """
-    rows: list[tuple[Any, ...]] = []
-    for number in shard_numbers(paths):
-        with reading(paths.shard(number)) as file:
-            rows += zip(*(file[name][: count - len(rows)] for name in columns), strict=True)
-        if len(rows) >= count:
-            break
-    return rows
-
-
-def check_index(paths: RunPaths, fingerprint: str) -> list[str]:
-    """Hold the index against the shards it was made of, and return their names.
-
-    Raises
-    ------
-    RunDirectoryError
-        There is no index, a shard of it is missing, damaged or of another run.
-    """
-    if not fetch(paths, paths.index):
-        raise RunDirectoryError(
-            f"{paths.home}: no {paths.index.name} in it; the same extract command completes it"
-        )
-    with reading(paths.index) as file:
-        return _verify(file, paths, fingerprint)
-
-
-def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> list[str]:
-    place = paths.place(paths.index)
-    if index.attrs["fingerprint"] != fingerprint:
-        raise RunDirectoryError(f"{place}: of another run than {paths.run_json.name}")
-    ok, failed = mapped_rows(index["sample"]), mapped_rows(index["failure/sample"])
-    shards = sorted(ok.keys() | failed.keys())
-    if (len(shards), sum(ok.values()), sum(failed.values())) != tuple(
-        index.attrs[name] for name in ("shards", "samples_ok", "samples_failed")
-    ):
-        raise RunDirectoryError(f"{place}: its parts do not add up")
-    held = {shard_name(number) for number in shard_numbers(paths)}
-    for name in shards:
-        path = paths.place(paths.root / name)
-        if Path(name).name not in held:
-            raise RunDirectoryError(f"{path}: missing; its rows of {paths.index.name} are empty")
-        summary = read_shard_summary(path)
-        if (summary.fingerprint, summary.ok, summary.failed) != (
-            fingerprint,
-            ok.get(name, 0),
-            failed.get(name, 0),
-        ):
-            raise RunDirectoryError(f"{path}: not the file that {paths.index.name} was made of")
-    return shards
 
 
 def mapped_rows(dataset: h5py.Dataset) -> dict[str, int]:

@@ -17,9 +17,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from engine.errors import RunDirectoryError, storage_error
-from engine.files import is_url
 from engine.store import require_writable_url
 from engine.types import RunPaths
+from engine.urls import is_url
 from engine.writers.staging import abandoned, writer_name
 
 VARIABLE = "SHARDCAM_SCRATCH"

@@ -24,9 +24,11 @@ from engine import files
 from engine.errors import ConfigError, SourceError, store_error
 from engine.errors import storage_error as disk_error
 from engine.types import Place, RunPaths
+from engine.urls import TOGETHER, ask, require_url
 
 _WHOLE = ("s3", "s3a", "gs", "gcs", "memory", "az", "abfs", "abfss", "adl", "oss", "oci")
 _READ_ONLY = ("http", "https")
+PROBE = ".shardcam-"  # how the name of a file begins that is written to see whether one can
 
 
 def require_writable_url(url: str) -> None:
@@ -40,7 +42,7 @@ def require_writable_url(url: str) -> None:
     """
     try:
         scheme, parts = url.partition("://")[0], urlsplit(url)
-        files.require_url(url, writing=True)
+        require_url(url, writing=True)
     except (SourceError, ValueError) as error:
         raise ConfigError(f"--out: {error}") from None
     if scheme in _READ_ONLY:
@@ -61,10 +63,25 @@ def names(paths: RunPaths, folder: Path) -> set[str]:
             raise disk_error(error, place) from error
     with _reading(place):
         try:
-            found = files.ask(place, lambda system: system.ls(place, detail=False))
+            found = ask(place, lambda system: system.ls(place, detail=False))
         except FileNotFoundError:
             return set()
     return {str(name).rstrip("/").rpartition("/")[2] for name in found}
+
+
+def sizes(paths: RunPaths, folder: Path) -> dict[str, int]:
+    """Bytes of each file that a folder of a run at a URL holds."""
+    place = str(paths.place(folder))
+    with _reading(place):
+        try:
+            found = ask(place, lambda system: system.ls(place, detail=True))
+        except FileNotFoundError:
+            return {}
+    return {
+        entry["name"].rpartition("/")[2]: entry["size"]
+        for entry in found
+        if entry["type"] == "file"
+    }
 
 
 def exists(place: Place) -> bool:
@@ -84,7 +101,7 @@ def fetch(paths: RunPaths, path: Path) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _reading(place):
         try:
-            files.ask(place, lambda system: system.get_file(place, str(temporary)))
+            ask(place, lambda system: system.get_file(place, str(temporary)))
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -94,6 +111,33 @@ def fetch(paths: RunPaths, path: Path) -> bool:
             raise
     temporary.replace(path)
     return True
+
+
+def fetch_all(paths: RunPaths, wanted: Sequence[Path]) -> None:
+    """Bring published files to their paths, many at a time, if they are at a URL.
+
+    Raises
+    ------
+    StoreError, DiskFull
+        One of them is missing or cannot be read, or there is no room for it.
+    """
+    if paths.url is None or not wanted:
+        return
+    for folder in {path.parent for path in wanted}:
+        folder.mkdir(parents=True, exist_ok=True)
+    remote, local = [str(paths.place(path)) for path in wanted], [str(path) for path in wanted]
+
+    def call(system: Any) -> None:
+        limit = {"batch_size": TOGETHER} if system.async_impl else {}
+        system.get(remote, local, **limit)
+
+    with _reading(paths.url):
+        try:
+            ask(paths.url, call)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise disk_error(error, paths.root) from error
+            raise
 
 
 def put(paths: RunPaths, path: Path) -> None:
@@ -130,7 +174,7 @@ def upload_all(sources: Sequence[Path], folder: str) -> None:
     local = [str(source) for source in sources]
     remote = [f"{folder}/{source.name}" for source in sources]
     with _writing(folder):
-        files.ask(folder, lambda system: system.put(local, remote))
+        ask(folder, lambda system: system.put(local, remote))
 
 
 def remove(place: Place) -> None:
@@ -139,7 +183,7 @@ def remove(place: Place) -> None:
         place.unlink(missing_ok=True)
         return
     with _writing(place):
-        files.ask(place, lambda system: system.rm_file(place))
+        ask(place, lambda system: system.rm_file(place))
 
 
 def move(source: Place, target: Place) -> None:
@@ -148,17 +192,17 @@ def move(source: Place, target: Place) -> None:
         source.replace(target)
         return
     with _writing(source):
-        files.ask(source, lambda system: system.mv(source, target))
+        ask(source, lambda system: system.mv(source, target))
 
 
 def require_room_to_write(paths: RunPaths) -> None:
     """Write to the URL of a run and delete it again: better told now than after the work."""
     if paths.url is None:
         return
-    probe = f"{paths.url}/.shardcam-{secrets.token_hex(8)}"
+    probe = f"{paths.url}/{PROBE}{secrets.token_hex(8)}"
     with _writing(paths.url):
-        files.ask(probe, lambda system: system.pipe_file(probe, b"shardcam"))
-        files.ask(probe, lambda system: system.rm_file(probe))
+        ask(probe, lambda system: system.pipe_file(probe, b"shardcam"))
+        ask(probe, lambda system: system.rm_file(probe))
 
 
 def _put(source: Path, url: str, create: bool) -> None:
@@ -172,7 +216,7 @@ def _put(source: Path, url: str, create: bool) -> None:
         else:
             system.put_file(str(source), url, **({"mode": "create"} if create else {}))
 
-    files.ask(url, call)
+    ask(url, call)
 
 
 def _put_and_move(source: Path, url: str, create: bool) -> None:
@@ -191,7 +235,7 @@ def _put_and_move(source: Path, url: str, create: bool) -> None:
                 system.rm_file(temporary)
             raise
 
-    files.ask(url, call)
+    ask(url, call)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from engine.analysis.run import Run
 from engine.config import RunConfig
 from engine.errors import ConfigError
 from engine.listing import Listing
-from engine.results import open_run
+from engine.runs import open_run
 from engine.types import AUTO, RunPaths
 from engine.writers.overlays import picture_name
 from jobs.class_names import class_names

@@ -10,7 +10,7 @@ import click
 from engine.config import RunConfig
 from engine.errors import ConfigError
 from engine.listing import Listing
-from engine.results import open_run
+from engine.runs import open_run
 from engine.types import RunPaths
 from jobs.extract import run_extract
 from jobs.terminal import make_console

@@ -17,7 +17,7 @@ from engine.driver import RunReport, execute
 from engine.errors import Interrupted, RunDirectoryError, TooManyFailures
 from engine.listing import Listing
 from engine.lock import driver_lock, require_no_driver
-from engine.results import first_rows
+from engine.runs import first_rows
 from engine.scratch import open_paths
 from engine.types import RunPaths
 from engine.workers.threads import limit_threads

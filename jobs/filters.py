@@ -12,7 +12,7 @@ import click
 from engine.config import RunConfig
 from engine.errors import ConfigError
 from engine.manifest import read_manifest
-from engine.results import open_run
+from engine.runs import open_run
 from engine.types import RunPaths
 from engine.workers.cores import usable_cores
 from engine.workers.threads import limit_threads

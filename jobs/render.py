@@ -9,7 +9,7 @@ import click
 
 from engine.config import RunConfig
 from engine.errors import ConfigError
-from engine.files import is_url
+from engine.urls import is_url
 from jobs.cluster_files import Nodes, PodOptions, SlurmOptions, kuberay_job, slurm_script
 from jobs.options import make_config, run_options
 from jobs.submission import require_submittable

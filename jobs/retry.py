@@ -8,7 +8,7 @@ from engine.config import RunConfig
 from engine.errors import TooManyFailures
 from engine.lock import driver_lock
 from engine.manifest import read_manifest
-from engine.results import read_failures, read_shard_summary
+from engine.results import ShardFile, open_shards, read_failures, read_shard_summary
 from engine.scratch import open_paths
 from engine.types import RunPaths
 from engine.writers.again import bring_back, set_aside
@@ -44,7 +44,8 @@ def retry_failed(run: str, max_failed: float | None) -> None:
 def _retry(paths: RunPaths, config: RunConfig, shards: int) -> None:
     run = str(paths.home)
     bring_back(paths)
-    before = {n: count for n in range(shards) if (count := _retryable(paths, n))}
+    every = open_shards(paths, range(shards))
+    before = {number: count for number, shard in every if (count := _retryable(shard))}
     console = make_console()
     if not before:
         console.print(f"{run}: no sample failed to be read or decoded; nothing to do")
@@ -57,15 +58,14 @@ def _retry(paths: RunPaths, config: RunConfig, shards: int) -> None:
             run_extract(config.model_copy(update={"out": run}), console, again=True)
         except TooManyFailures as error:  # every shard is published all the same
             outcome = error
-    still = sum(_retryable(paths, n) for n in before)
+    still = sum(_retryable(shard) for _, shard in open_shards(paths, before))
     console.print(f"{run}: {total - still} of {total} mended, {still} still fail")
     if outcome is not None:
         raise outcome
 
 
-def _retryable(paths: RunPaths, number: int) -> int:
+def _retryable(shard: ShardFile) -> int:
     """Samples of a shard whose failure another try may mend."""
-    path = paths.shard(number)
-    if not read_shard_summary(path).failed:
+    if not read_shard_summary(shard).failed:
         return 0
-    return sum(failure.stage != FINAL for failure in read_failures(path))
+    return sum(failure.stage != FINAL for failure in read_failures(shard))

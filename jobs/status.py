@@ -16,6 +16,7 @@ from engine.lock import lock_holder
 from engine.manifest import read_manifest
 from engine.results import (
     ShardSummary,
+    open_shards,
     read_failures,
     read_shard_summary,
     shard_numbers,
@@ -80,9 +81,8 @@ def _add_activity(table: Table, activity: Activity) -> None:
 def _failures(paths: RunPaths, done: list[ShardSummary]) -> str:
     """By reason, the most frequent first."""
     reasons: Counter[str] = Counter()
-    for summary in done:
-        if summary.failed:
-            reasons.update(failure.error for failure in read_failures(paths.shard(summary.shard)))
+    for _, shard in open_shards(paths, [summary.shard for summary in done if summary.failed]):
+        reasons.update(failure.error for failure in read_failures(shard))
     return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
 
 
@@ -110,9 +110,9 @@ def _listing(paths: RunPaths) -> str:
 def published(paths: RunPaths, shards: int, fingerprint: str) -> list[ShardSummary]:
     """Summaries of the shards that are there, whole and of this run."""
     good = []
-    for number in shard_numbers(paths):
+    for number, shard in open_shards(paths, shard_numbers(paths)):
         with suppress(RunDirectoryError):
-            summary = read_shard_summary(paths.shard(number))
+            summary = read_shard_summary(shard)
             if number < shards and summary_problem(summary, number, fingerprint) is None:
                 good.append(summary)
     return good

@@ -18,10 +18,10 @@ from typing import Any
 
 from engine.config import MODEL_FILES, RANDOM_PARAMS, RunConfig
 from engine.errors import ConfigError, SourceError
-from engine.files import is_url, require_url
 from engine.manifest import require_usable
 from engine.scratch import open_paths
 from engine.store import require_writable_url
+from engine.urls import is_url, require_url
 from jobs.explaining import method_of
 from jobs.listing import make_reader
 from jobs.options import as_arguments

@@ -10,7 +10,8 @@ from engine.errors import RunDirectoryError, storage_error
 from engine.listing import Listing, listing_digest
 from engine.lock import driver_lock
 from engine.manifest import Manifest, read_manifest
-from engine.results import check_index, check_shard, read_shard_summary, shard_numbers
+from engine.results import check_shard, open_shards, read_shard_summary, shard_numbers
+from engine.runs import check_index
 from engine.scratch import open_paths
 from engine.store import fetch, remove
 from engine.types import RunPaths
@@ -32,8 +33,8 @@ def verify(run: str, deep: bool, repair: bool) -> None:
     console = make_console()
     _require_listing(paths, manifest, deep)
     checked = (
-        (number, check_shard(paths.shard(number), number, manifest.fingerprint, deep))
-        for number in range(manifest.plan["shards"])
+        (number, check_shard(shard, number, manifest.fingerprint, deep))
+        for number, shard in open_shards(paths, range(manifest.plan["shards"]))
     )
     problems = {number: problem for number, problem in checked if problem}
     for problem in problems.values():
@@ -72,7 +73,8 @@ def _require_listing(paths: RunPaths, manifest: Manifest, deep: bool) -> None:
 
 
 def _account(paths: RunPaths, manifest: Manifest) -> tuple[int, int, int]:
-    shards = [read_shard_summary(paths.shard(i)) for i in range(manifest.plan["shards"])]
+    every = open_shards(paths, range(manifest.plan["shards"]))
+    shards = [read_shard_summary(shard) for _, shard in every]
     listed = sum(s.listed for s in shards)
     ok, failed = sum(s.ok for s in shards), sum(s.failed for s in shards)
     if listed != manifest.plan["samples"] or listed != ok + failed:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.config import RunConfig
 from engine.errors import ConfigError, ModelError
 from engine.manifest import Manifest, open_run_directory, require_usable
+from engine.part_cache import PartCache
 from engine.planning import Plan, make_plan
 from engine.protocols import Executor, ShardRunner, Sink
 from engine.scratch import open_paths
 from engine.store import require_room_to_write
+from engine.together import keep_in
 from engine.types import LayerInfo, Quantization, RunPaths
 from engine.workers.cores import usable_cores
 from engine.writers import codec
@@ -219,10 +222,13 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
     from engine.models.layers import class_count
     from engine.models.mxnet_network import MxnetNetwork
     from engine.pipeline import Parts
+    from engine.readers.location import fetched_together
     from engine.targets import parse_targets
     from kernels import warm_up
 
     config = order.config
+    if config.cache is not None:
+        keep_in(PartCache(Path(config.cache), int(config.cache_size * 1e9)))
     gpu = config.gpus_per_worker > 0
     if gpu:
         require_gpu()
@@ -248,6 +254,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         order.batch_size,
         config.max_pixels,
         config.fast_decode,
+        fetched_together,
     )
     parts = Parts(
         batches=lambda shard, _: feed.batches(shard),

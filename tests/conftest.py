@@ -28,6 +28,7 @@ def s3(s3_server):
     """The server, with a new bucket: ``s3.bucket`` is its URL."""
     s3_server.bucket = f"s3://bucket{next(_BUCKETS)}"
     s3_server.failing, s3_server.on_put = 0, lambda path: None
+    s3_server.lost, s3_server.delay, s3_server.most = None, 0.0, 0
     system = fsspec.filesystem("s3")
     system.mkdir(s3_server.bucket)
     s3_server.asked.clear()

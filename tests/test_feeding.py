@@ -2,11 +2,15 @@
 
 import threading
 import time
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain
 
 import pytest
 
-from engine.feeding import AHEAD, ReadAhead
-from engine.types import Sample, Shard
+from engine.feeding import AHEAD, Feed, ReadAhead
+from engine.targets import parse_targets
+from engine.types import Failure, Preprocessing, Sample, Shard
 
 
 def shard(index, count=6):
@@ -45,6 +49,40 @@ def test_batches_come_in_order_and_the_thread_is_never_far_ahead():
         taken.append(batch)
         assert len(settled(kitchen)) <= len(taken) + AHEAD + 1
     assert taken == [(0, i) for i in range(6)]
+
+
+class Place:
+    """A reader that writes down what is said to be read together, and what is read then."""
+
+    def __init__(self):
+        self.told, self.inside = [], False
+
+    @contextmanager
+    def together(self, samples):
+        self.told.append([sample.index for sample in samples])
+        self.inside = True
+        yield
+        self.inside = False
+
+    def read(self, sample):
+        assert self.inside and sample.index in self.told[-1]
+        raise OSError("gone")
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"), [(8, [31, 32, 6]), (12, [35, 34]), (40, [39, 30])]
+)
+def test_batches_are_read_together_in_larger_parts(batch_size, sizes):
+    """What ends its worker is not fetched either."""
+    place, targets = Place(), parse_targets("top1", 10)
+    preprocessing = Preprocessing(8, 8, (0, 0, 0), (1, 1, 1))
+    feed = Feed(place, targets, preprocessing, batch_size, 100, together=place.together)
+    lost = Failure("0/3", 3, "worker", "died", "")
+    batches = list(feed.batches(replace(shard(0, 70), lost=(lost,))))
+    assert [len(part) for part in place.told] == sizes
+    assert list(chain(*place.told)) == [i for i in range(70) if i != 3]
+    assert sum(batch.listed for batch in batches) == 70
+    assert sum(len(batch.failures) for batch in batches) == 69
 
 
 def test_the_next_shard_is_begun_and_made_once():

@@ -38,6 +38,15 @@ def test_other_files_are_not_written_among(tmp_path):
         open_run_directory(RunPaths(tmp_path), manifest())
 
 
+@pytest.mark.parametrize(
+    "left", [".run.json.17", ".run.json-0a1b", ".listing-host-17-ab.zip", ".shardcam-0a1b"]
+)
+def test_what_a_run_leaves_that_was_killed_while_it_began_is_in_nobodys_way(tmp_path, left):
+    """So is what another command writes there at this very moment."""
+    (tmp_path / left).write_text("{")
+    assert not open_run_directory(RunPaths(tmp_path), manifest())
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"fingerprint": "x"}', "{"])
 def test_damaged_manifest(tmp_path, text):
     (tmp_path / "run.json").write_text(text)

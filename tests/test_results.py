@@ -11,7 +11,8 @@ import pytest
 
 from engine.errors import ConfigError, RunDirectoryError
 from engine.manifest import Manifest, open_run_directory
-from engine.results import ShardSummary, check_shard, open_run, read_failures, read_shard_summary
+from engine.results import ShardSummary, check_shard, read_failures, read_shard_summary
+from engine.runs import open_run
 from engine.types import RunPaths
 from engine.writers.hdf5 import Hdf5Sink
 from engine.writers.index import build_index
@@ -260,7 +261,7 @@ SHARDS = 300
 MANY = """
     import json, resource, sys
     import h5py
-    from engine.results import open_run
+    from engine.runs import open_run
     from engine.types import RunPaths
     from engine.writers.index import build_index
     from pathlib import Path

@@ -11,6 +11,7 @@ from pathlib import Path
 from engine import files
 from engine.errors import SourceError
 from engine.readers.location import key_text, listing
+from engine.urls import is_url
 
 RUN_MARK = "run.json"
 Found = tuple[str, str, int]  # path relative to the folder, path, size in bytes
@@ -27,7 +28,7 @@ class Pattern:
 
 def is_pattern(source: str) -> bool:
     """Whether a source has wildcards; a ``?`` in a URL begins its query."""
-    return any(sign in source for sign in ("*[" if files.is_url(source) else "*?["))
+    return any(sign in source for sign in ("*[" if is_url(source) else "*?["))
 
 
 def parse_pattern(source: str) -> Pattern:
@@ -65,7 +66,7 @@ def find_files(
     SourceError
         The folder is missing or cannot be listed.
     """
-    if files.is_url(root):
+    if is_url(root):
         found: Iterable[Found] = sorted(_remote(root, endings))
     else:
         found = _tree(_top(root), "", endings, pattern)

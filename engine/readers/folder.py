@@ -11,6 +11,7 @@ from engine.errors import SourceError
 from engine.readers.finding import Found, Pattern, class_folders, find_files
 from engine.readers.location import key_text, listing
 from engine.types import NO_LABEL, Sample
+from engine.urls import is_url
 
 
 class FolderReader:
@@ -49,7 +50,7 @@ class FolderReader:
     def samples(self) -> Iterator[Sample]:
         """List the source; see :class:`engine.protocols.Reader`."""
         found: Iterable[Found] = self._files()
-        if self._label_from_folder and files.is_url(self._root):
+        if self._label_from_folder and is_url(self._root):
             found = list(found)  # every folder must be listed before the first class is known
         labels = self._labels(found)
         index = -1
@@ -68,13 +69,13 @@ class FolderReader:
         if not self._is_single:
             yield from find_files(self._root, self._extensions, self._pattern)
             return
-        path = self._root if files.is_url(self._root) else os.path.realpath(self._root)
+        path = self._root if is_url(self._root) else os.path.realpath(self._root)
         with listing(self._root):
             yield key_text(path.rpartition("/")[2]), path, files.size(path)
 
     @property
     def _is_single(self) -> bool:
-        if files.is_url(self._root):
+        if is_url(self._root):
             return self._root.lower().endswith(self._extensions)
         return Path(self._root).is_file()
 

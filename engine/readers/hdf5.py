@@ -15,7 +15,9 @@ from engine import files
 from engine.errors import SourceError
 from engine.readers.location import key_text, listing
 from engine.readers.pixels import is_stack, require_stack, rgb
+from engine.streams import open_stream
 from engine.types import NO_LABEL, U1, Sample
+from engine.urls import is_url
 
 _RAISED = (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, OverflowError)
 _LABELS = ("label", "labels")
@@ -77,9 +79,9 @@ class Hdf5Reader:
     def _file(self) -> h5py.File:
         with listing(self._path):
             files.size(self._path)  # no such file, in plain words
-            source = files.open_stream(self._path) if files.is_url(self._path) else self._path
+            source = open_stream(self._path) if is_url(self._path) else self._path
         with self._plainly("no HDF5 file"):
-            locking = {} if files.is_url(self._path) else {"locking": "best-effort"}
+            locking = {} if is_url(self._path) else {"locking": "best-effort"}
             return h5py.File(source, "r", rdcc_nbytes=_CACHE, **locking)
 
     @cached_property

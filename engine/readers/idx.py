@@ -20,6 +20,7 @@ from engine import files
 from engine.errors import SourceError
 from engine.readers.location import listing, place
 from engine.readers.pixels import Stack, picture_of, require_stack
+from engine.streams import open_stream
 from engine.types import NO_LABEL, U1, Sample
 
 _IMAGES, _LABELS = 0x00000803, 0x00000801
@@ -120,7 +121,7 @@ def _is_packed(path: str) -> bool:
 def _opened(path: str) -> Iterator[BinaryIO]:
     """The file, unpacked."""
     try:
-        with listing(path), files.open_stream(path) as stream:
+        with listing(path), open_stream(path) as stream:
             if not _is_packed(path):
                 yield stream
                 return

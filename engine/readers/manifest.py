@@ -16,6 +16,7 @@ from engine.readers.location import key_text
 from engine.readers.parquet import parquet_rows, require_pyarrow
 from engine.readers.rows import Row, rows
 from engine.types import NO_LABEL, Box, Sample
+from engine.urls import is_url
 
 _LONGEST = 4096  # bytes of a path or a key
 
@@ -40,11 +41,11 @@ class ManifestReader:
         self._path = path
         if root is not None:
             self._root = root
-        elif files.is_url(path):
+        elif is_url(path):
             self._root = path.partition("?")[0].rpartition("/")[0]
         else:
             self._root = str(Path(path).parent)
-        if not files.is_url(self._root):
+        if not is_url(self._root):
             self._root = os.path.normpath(Path(self._root).absolute())
         self._below = self._root.rstrip("/") + "/"
         if self._is_parquet:
@@ -85,14 +86,14 @@ class ManifestReader:
             raise ValueError(f"the path {_shown(path)} is no text of 1 to {_LONGEST} bytes")
         if path[0] not in "./" and "/." not in path and "//" not in path and "%" not in path:
             return path
-        if path.startswith("/") or files.is_url(path):
+        if path.startswith("/") or is_url(path):
             if not path.startswith(self._below):
                 raise ValueError(f"the path {_shown(path)} is not below {self._root} (see --root)")
             path = path[len(self._below) :]
-        plain = unquote(path) if files.is_url(self._root) else path
+        plain = unquote(path) if is_url(self._root) else path
         if ".." in plain.split("/"):
             path = posixpath.normpath(plain)
-            if path.startswith("..") or files.is_url(self._root):
+            if path.startswith("..") or is_url(self._root):
                 raise ValueError(f"the path {_shown(plain)} leads out of {self._root} (see --root)")
         below = posixpath.normpath(path)
         if below.startswith("/") or below == ".":

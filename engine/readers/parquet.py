@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from engine import files
 from engine.errors import SourceError
 from engine.readers.location import listing
 from engine.readers.rows import COLUMNS, Row, require_columns
+from engine.streams import open_stream
 
 _BATCH = 10_000  # rows
 
@@ -38,7 +38,7 @@ def parquet_rows(path: str) -> Iterator[Row]:
 
     number = 0
     try:
-        with listing(path), files.open_stream(path) as stream:
+        with listing(path), open_stream(path) as stream:
             table = parquet.ParquetFile(stream)
             names = list(table.schema_arrow.names)
             require_columns(path, names)

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from engine import files
 from engine.errors import SourceError
 from engine.readers.location import listing, place, read_place, refusal
+from engine.streams import open_stream
 from engine.types import NO_LABEL, Sample
 
 _MAGIC = b"\x0a\x23\xd7\xce"  # 0xced7230a, little-endian
@@ -60,7 +61,7 @@ class RecordReader:
         """List the source; see :class:`engine.protocols.Reader`."""
         with listing(self._path):
             size = files.size(self._path)
-            with files.open_stream(self._path) as stream:
+            with open_stream(self._path) as stream:
                 walk = self._indexed if files.exists(self._index) else self._scanned
                 number = -1
                 for number, (key, record) in enumerate(walk(stream, size)):
@@ -95,7 +96,7 @@ class RecordReader:
             number += 1
 
     def _indexed(self, stream: BinaryIO, size: int) -> Iterator[tuple[str, _Record]]:
-        with files.open_stream(self._index) as index:
+        with open_stream(self._index) as index:
             lines = iter(lambda: index.readline(_LONGEST_LINE), b"")
             for number, line in enumerate(lines, 1):
                 key, _, offset = line.decode("ascii", "replace").strip().partition("\t")

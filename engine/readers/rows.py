@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from engine import files
 from engine.errors import SourceError
 from engine.readers.location import listing
+from engine.streams import open_stream
 
 COLUMNS = ("path", "key", "label", "x0", "y0", "x1", "y1")
 Row = tuple[int, tuple[Any, ...]]
@@ -61,7 +61,7 @@ def require_columns(path: str, names: list[str]) -> None:
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
     """Number and text of each line, without its end; none of them is empty."""
-    with listing(path), files.open_stream(path) as stream:
+    with listing(path), open_stream(path) as stream:
         number = 0
         while line := stream.readline(_LONGEST):
             number += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import files
 from engine.errors import ConfigError, SourceError
 from engine.protocols import Reader
 from engine.readers.finding import is_pattern, parse_pattern
@@ -15,6 +14,7 @@ from engine.readers.manifest import ManifestReader
 from engine.readers.npy import NpyReader
 from engine.readers.recordio import RecordReader
 from engine.readers.tar import TarReader, is_archive_set
+from engine.urls import is_url, require_url
 
 _MANIFESTS = (".txt", ".csv", ".jsonl", ".parquet")
 _HDF5 = (".h5", ".hdf5")
@@ -46,8 +46,8 @@ def open_source(source: str, options: SourceOptions) -> Reader:
         An option is for sources of another kind.
     """
     for path in (source, options.root):
-        if path is not None and files.is_url(path):
-            files.require_url(path)
+        if path is not None and is_url(path):
+            require_url(path)
     reader = _reader(source, options)
     if options.label_from_folder and not isinstance(reader, FolderReader):
         raise ConfigError(f"--label-from-folder is for folders; {source} is none")
@@ -57,7 +57,7 @@ def open_source(source: str, options: SourceOptions) -> Reader:
 
 
 def _reader(source: str, options: SourceOptions) -> Reader:
-    remote = files.is_url(source)
+    remote = is_url(source)
     if not remote and Path(source).is_dir():
         return FolderReader(source, options.extensions, options.label_from_folder)
     there = not remote and Path(source).exists()

@@ -15,7 +15,9 @@ from engine.errors import SourceError
 from engine.readers.finding import find_files, is_pattern, parse_pattern
 from engine.readers.location import key_text, listing, place, read_place, refusal
 from engine.readers.tar_headers import Member, members
+from engine.streams import open_stream
 from engine.types import NO_LABEL, Sample
+from engine.urls import is_url
 
 _LABELS = (".cls", ".json")
 _LARGEST_LABEL = 1 << 24  # bytes
@@ -50,7 +52,7 @@ class TarReader:
         for prefix, path in self._archives():
             with listing(path):
                 size = files.size(path)
-                with files.open_stream(path) as stream:
+                with open_stream(path) as stream:
                     for key, label, member in self._images(path, stream, size):
                         location = (
                             refusal(path, member.problem)
@@ -69,7 +71,7 @@ class TarReader:
 
     def _archives(self) -> Iterator[tuple[str, str]]:
         """Key prefix and path of each archive."""
-        single = not files.is_url(self._source) and Path(self._source).is_file()
+        single = not is_url(self._source) and Path(self._source).is_file()
         if single or not is_archive_set(self._source):
             yield "", self._source
         elif _BRACES.search(self._source):

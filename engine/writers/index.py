@@ -14,8 +14,10 @@ import numpy as np
 
 from engine.errors import RunDirectoryError
 from engine.results import (
+    ShardFile,
     ShardSummary,
     datasets,
+    open_shards,
     read_shard_summary,
     reading,
     shard_numbers,
@@ -64,8 +66,8 @@ def build_index(paths: RunPaths) -> Path:
     specs = _read_specs(first)
     forms = {spec.name: (spec.row_shape, np.dtype(spec.dtype)) for spec in specs}
     parts: list[_Part] = []
-    for number in numbers:
-        part, found = _read_part(paths, number, fingerprint)
+    for number, shard in open_shards(paths, numbers):
+        part, found = _read_part(paths, number, shard, fingerprint)
         if found != forms:
             raise RunDirectoryError(
                 f"{paths.shard(number)}: its datasets are unlike those of {shard_name(numbers[0])}"
@@ -93,15 +95,16 @@ def _read_specs(path: Place) -> tuple[DatasetSpec, ...]:
         )
 
 
-def _read_part(paths: RunPaths, number: int, fingerprint: str) -> tuple[_Part, _Forms]:
+def _read_part(
+    paths: RunPaths, number: int, shard: ShardFile, fingerprint: str
+) -> tuple[_Part, _Forms]:
     """Check one shard, in one pass over its datasets: there may be tens of thousands of shards."""
-    path = paths.shard(number)
-    with reading(path) as file:
+    with reading(shard) as file:
         summary, found = summarize(file), datasets(file)
         problem = shard_problem(found, summary, number, fingerprint)
         forms = {name: (data.shape[1:], data.dtype) for name, data in found.items()}
     if problem:
-        raise RunDirectoryError(f"{path}: {problem}")
+        raise RunDirectoryError(f"{shard}: {problem}")
     return _Part(f"{paths.shards.name}/{shard_name(number)}", summary), forms
 
 

@@ -143,7 +143,7 @@ def abandoned(path: Path, older_than: float) -> bool:
     """Whether whoever made a file or folder, with `writer_name` in its name, is gone."""
     writer = re.fullmatch(r".+-([^-]+)-(\d+)-[0-9a-f]+(\.\w+)?", path.name)
     if writer and writer[1] == _host():
-        return not _alive(int(writer[2]))
+        return not alive(int(writer[2]))
     return time.time() - path.stat().st_mtime > older_than
 
 
@@ -157,7 +157,8 @@ def _host() -> str:
     return f"{socket.gethostname().replace('-', '_')}.{os.stat('/proc/self/ns/pid').st_ino}"
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether there is a process of that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -15,7 +15,7 @@ from engine.colormaps import colour_table
 from engine.config import RunConfig
 from engine.errors import ConfigError, RunDirectoryError
 from engine.manifest import Manifest, read_manifest
-from engine.results import open_run
+from engine.runs import open_run
 from engine.types import I4, NO_LABEL, U1, RunPaths
 from engine.writers.index import build_index
 from jobs.calibration import agreement, read_calibration

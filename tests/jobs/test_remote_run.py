@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+import threading
 
 import fsspec
 import pytest
@@ -174,10 +175,35 @@ def test_verify_deletes_nothing_because_a_server_is_away(here, s3, scratch, tmp_
     assert held(run) == before
 
 
-@pytest.mark.slow
-def test_a_second_publisher_loses(here, s3, scratch, tmp_path):
-    """Two commands at once: each shard is that of one of them, and both end well."""
+def test_a_second_command_is_refused(here, s3, scratch, tmp_path):
     run = f"{s3.bucket}/run"
+    working, seen = threading.Event(), threading.Event()
+
+    def wait(path):
+        if "/shards/" in path:
+            working.set()
+            seen.wait(60)
+
+    s3.on_put = wait
+    first = start(*extract(here, run, *LOCAL))
+    assert working.wait(100)
+    code, out, err = shardcam(*extract(here, run, *LOCAL))
+    assert (code, out) == (1, "")
+    assert err.startswith(f"shardcam: {run}: process {first.pid} on "), err
+    assert err.count("\n") == 1 and "is working on it; wait for it, or stop it first" in err
+    assert f"running: process {first.pid} on " in shardcam("status", run)[1]
+    seen.set()
+    _, err = first.communicate(timeout=100)
+    assert first.returncode == 0, err
+    assert ".lock" not in held(run)
+    assert_same(contents(downloaded(run, tmp_path / "copy")), contents(here / "run"))
+
+
+@pytest.mark.slow
+def test_two_commands_that_do_not_know_of_each_other(here, s3, scratch, tmp_path):
+    """Nobody sees a lock: each shard is that of one of them, and both end well."""
+    run = f"{s3.bucket}/run"
+    s3.lost = "/.lock"
     both = [start(*extract(here, run, *LOCAL)) for _ in range(2)]
     ends = [process.communicate(timeout=200) for process in both]
     assert [process.returncode for process in both] == [0, 0], ends

@@ -5,7 +5,7 @@ import threading
 
 import h5py
 
-from engine import files
+from engine import files, streams
 
 
 def test_no_thread_meets_an_object_of_h5py_in_the_garbage_while_hdf5_waits(tmp_path, monkeypatch):
@@ -30,7 +30,7 @@ def test_no_thread_meets_an_object_of_h5py_in_the_garbage_while_hdf5_waits(tmp_p
     lost = [h5py.File(tmp_path / "lost.h5")]
     lost.append(lost)
     del lost
-    with h5py.File(files.Blocks("s3://bucket/read.h5")) as file:
+    with h5py.File(streams.Blocks("s3://bucket/read.h5")) as file:
         assert file["rows"][:].tolist() == list(range(100))
     assert stuck and not any(stuck)
     assert gc.isenabled()

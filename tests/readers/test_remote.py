@@ -1,16 +1,15 @@
 """Sources at URLs: fsspec's memory file system, and a web server of our own on loopback."""
 
-import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
 
-from engine import files
+from engine import urls
 from engine.errors import SourceError
+from engine.readers.location import fetched_together
+from engine.types import Sample
 from tests.readers.reader_conformance import check_listing, check_pixels
 from tests.readers.sources import (
     opened,
@@ -25,59 +24,6 @@ from tests.readers.sources import (
 )
 
 COUNT = 12
-
-
-class Server(BaseHTTPRequestHandler):
-    """Files of a folder, by byte ranges; told to, it fails a few times first."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def do_GET(self):
-        self.server.asked.append((self.path, self.headers.get("Range")))
-        path = self.server.root / self.path.lstrip("/").partition("?")[0]
-        if self.server.failing or self.path.endswith(self.server.failing_at):
-            self.server.failing -= 1
-            return self.answer(503)
-        if not path.is_file():
-            return self.answer(404)
-        data = path.read_bytes()
-        span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        if span is None or not self.server.ranges:
-            return self.answer(200, data)
-        first, last = map(int, span.groups())
-        length = {"Content-Range": f"bytes {first}-{last}/{len(data)}"}
-        return self.answer(206, data[first : last + 1], length)
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def answer(self, status, data=b"", headers=()):
-        self.send_response(status)
-        for name, value in dict(headers).items():
-            self.send_header(name, value)
-        self.send_header("Accept-Ranges", "bytes" if self.server.ranges else "none")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def web(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_PAUSES", (0.01, 0.01))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    server.root, server.failing, server.ranges, server.asked = tmp_path, 0, True, []
-    server.failing_at = "no path ends like this"
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 def build(base):
@@ -132,6 +78,62 @@ def test_every_kind_on_s3(s3, tmp_path):
     stack = expected["list.txt"]
     for kind in (*expected, "", "**/*.png", "a-*.tar"):
         check_pixels(opened(f"{s3.bucket}/{kind}"), expected.get(kind, stack))
+
+
+def read_together(reader, samples):
+    with fetched_together(samples):
+        return [reader.read(sample) for sample in samples]
+
+
+def test_a_batch_of_every_kind_is_read_together(web):
+    for kind, stack in build(web.root).items():
+        reader = opened(f"{web.url}/{kind}")
+        samples = list(reader.samples())
+        one_by_one = [reader.read(sample) for sample in samples]
+        web.asked.clear()
+        for a, b in zip(one_by_one, read_together(reader, samples), strict=True):
+            np.testing.assert_array_equal(a, b)
+        if kind.startswith("list"):
+            assert [span for _, span in web.asked] == ["bytes=0-"] * len(stack)
+        elif ".h5" not in kind:  # HDF5 fetches for itself
+            assert len(web.asked) == len({path for path, _ in web.asked}), web.asked
+
+
+def test_a_batch_of_files_is_asked_for_at_once(s3, tmp_path):
+    write_folder(tmp_path, pictures(40))
+    fsspec.filesystem("s3").put(str(tmp_path), f"{s3.bucket}/tree", recursive=True)
+    reader = opened(f"{s3.bucket}/tree")
+    samples = list(reader.samples())
+    s3.asked.clear()
+    s3.delay, s3.most = 0.05, 0
+    assert read_together(reader, samples) == [png(picture) for picture in pictures(40)]
+    assert len(s3.asked) == len(samples)
+    assert s3.most >= 16
+
+
+def test_what_does_not_come_with_its_batch_is_asked_for_by_itself(web):
+    write_tar(web.root / "a.tar", [(f"{i}.png", bytes([i]) * 99) for i in range(4)])
+    first, second, _ = write_folder(web.root, pictures(3))
+    (web.root / "empty.png").write_bytes(b"")
+    names = [first, "empty.png", first, "gone.png", second]
+    (web.root / "l.txt").write_text("\n".join(names[:2]))
+    tar, folder = opened(f"{web.url}/a.tar"), opened(f"{web.url}/l.txt")
+    members = list(tar.samples())
+    files = [Sample(name, i, 0, f"{web.url}/{name}", -1) for i, name in enumerate(names)]
+    web.failing = 2
+    assert read_together(tar, members) == [bytes([i]) * 99 for i in range(4)]
+    web.ranges = False
+    with pytest.raises(OSError, match="whole files only"):
+        read_together(tar, members)
+    with fetched_together(files):
+        assert folder.read(files[0]) == folder.read(files[2]) == png(pictures(3)[0])
+        assert folder.read(files[1]) == b""
+        with pytest.raises(FileNotFoundError):
+            folder.read(files[3])
+        assert folder.read(files[4]) == png(pictures(3)[1])
+    web.asked.clear()
+    folder.read(files[0])
+    assert len(web.asked) == 1, "nothing is kept beyond the batch"
 
 
 def test_a_remote_folder_has_the_keys_of_a_local_one(memory, tmp_path):
@@ -241,10 +243,10 @@ def test_refusals(web, monkeypatch):
     }.items():
         with pytest.raises(SourceError, match=message):
             list(opened(url).samples())
-    monkeypatch.setattr(files, "find_spec", lambda name: None)
+    monkeypatch.setattr(urls, "find_spec", lambda name: None)
     with pytest.raises(SourceError, match=r"needs fsspec: pip install 'shardcam\[remote\]'"):
         opened("s3://bucket/a.tar")
-    monkeypatch.setattr(files, "find_spec", lambda name: name == "fsspec" or None)
+    monkeypatch.setattr(urls, "find_spec", lambda name: name == "fsspec" or None)
     with pytest.raises(SourceError, match=r"s3:// needs s3fs: pip install s3fs"):
         opened("s3://bucket/a.tar")
     with pytest.raises(SourceError, match=r"gs:// needs gcsfs: pip install gcsfs"):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from engine import files, store
+from engine import files, store, streams, urls
 from engine.errors import ConfigError, DiskFull, StoreError
 from engine.scratch import VARIABLE, open_paths
 from engine.types import RunPaths
@@ -84,6 +84,23 @@ def test_pictures_go_up_together(paths, tmp_path):
     assert files.read(f"{paths.place(paths.overlays)}/3.jpg") == bytes([3])
 
 
+def test_files_are_looked_at_and_fetched_together(paths, base, tmp_path):
+    data = {paths.shards / f"shard-{i:06d}.h5": bytes([i]) * (70_000 * i) for i in range(4)}
+    for path, content in data.items():
+        store.upload(written(tmp_path / "1", content), paths.place(path))
+    sizes = store.sizes(paths, paths.shards)
+    assert sizes == {path.name: len(content) for path, content in data.items()}
+    urls_of = {paths.place(path): sizes[path.name] for path in data}
+    for blocks, content in zip(streams.open_together(urls_of), data.values(), strict=True):
+        assert blocks.read(len(content) + 1) == content
+        assert blocks.error is None
+    store.fetch_all(paths, list(data))
+    assert {path: path.read_bytes() for path in data} == data
+    with pytest.raises(StoreError, match="no such file"):
+        store.fetch_all(paths, [paths.shards / "none.h5"])
+    assert store.sizes(paths, paths.set_aside) == {}
+
+
 def test_a_moved_file_has_the_other_name_only(s3, tmp_path):
     paths = RunPaths(tmp_path, f"{s3.bucket}/run")
     store.upload(written(tmp_path / "1", b"x"), paths.shard(0))
@@ -155,7 +172,7 @@ def test_errors_name_the_url(s3, tmp_path, monkeypatch):
     source = written(tmp_path / "1", b"x")
     with pytest.raises(StoreError, match=r"^s3://no-such-bucket/a: .*no such bucket"):
         store.upload(source, "s3://no-such-bucket/a")
-    monkeypatch.setattr(files, "_PAUSES", (0.01,))
+    monkeypatch.setattr(urls, "_PAUSES", (0.01,))
     s3.stop()
     try:
         with pytest.raises(StoreError, match=rf"^{s3.bucket}/a: cannot be written: .*onnect"):

@@ -1,0 +1,119 @@
+"""A whole run, through its index.
+
+HDF5 answers with fill values, and no error, where a shard of the index is missing
+or cannot be opened, as when too many are open.  So :func:`open_run` looks at every shard
+before it trusts the index, and takes from that only which rows lie in which shard.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from engine.analysis.run import Run
+from engine.errors import RunDirectoryError
+from engine.manifest import read_manifest
+from engine.results import mapped_rows, open_shards, read_shard_summary, reading, shard_numbers
+from engine.scratch import open_paths
+from engine.store import fetch, fetch_all
+from engine.types import RunPaths, shard_name
+from engine.writers.codec import CODECS, require
+
+
+def open_run(root: str | Path) -> Run:
+    """Open the results of a run, verified; one at a URL is first copied to a scratch directory.
+
+    Warns if the index was made before the run was complete.
+
+    Raises
+    ------
+    ConfigError
+        Its files need hdf5plugin, which is not installed.
+    RunDirectoryError
+        There is no index, a shard of it is missing, damaged or of another run, or run.json
+        was edited.
+    StoreError, DiskFull
+        It cannot be copied.
+    """
+    paths = open_paths(root)
+    manifest = read_manifest(paths)
+    codec = manifest.config.get("codec", "gzip")
+    if codec not in CODECS:
+        place = paths.place(paths.run_json)
+        raise RunDirectoryError(f"{place}: its codec {codec!r} is none of {', '.join(CODECS)}")
+    require(codec)
+    shards = check_index(paths, manifest.fingerprint)
+    planned = manifest.plan["shards"]
+    with reading(paths.index) as file:
+        rows = mapped_rows(file["sample"])
+    if len(shards) != planned:
+        place = paths.place(paths.index)
+        warnings.warn(f"{place}: {len(shards)} of the run's {planned} shards", stacklevel=2)
+    fetch_all(paths, [paths.root / name for name in shards])
+    return Run(RunPaths(paths.root), manifest.config, rows)
+
+
+def first_rows(paths: RunPaths, columns: Iterable[str], count: int) -> list[tuple[Any, ...]]:
+    """The first rows of some columns of a run, from its first shards.
+
+    Raises
+    ------
+    RunDirectoryError, StoreError
+        A shard is missing, damaged or cannot be read.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for number in shard_numbers(paths):
+        with reading(paths.shard(number)) as file:
+            rows += zip(*(file[name][: count - len(rows)] for name in columns), strict=True)
+        if len(rows) >= count:
+            break
+    return rows
+
+
+def check_index(paths: RunPaths, fingerprint: str) -> list[str]:
+    """Hold the index against the shards it was made of, and return their names.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is no index, a shard of it is missing, damaged or of another run.
+    """
+    if not fetch(paths, paths.index):
+        raise RunDirectoryError(
+            f"{paths.home}: no {paths.index.name} in it; the same extract command completes it"
+        )
+    with reading(paths.index) as file:
+        return _verify(file, paths, fingerprint)
+
+
+def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> list[str]:
+    place = paths.place(paths.index)
+    if index.attrs["fingerprint"] != fingerprint:
+        raise RunDirectoryError(f"{place}: of another run than {paths.run_json.name}")
+    ok, failed = mapped_rows(index["sample"]), mapped_rows(index["failure/sample"])
+    shards = sorted(ok.keys() | failed.keys())
+    if (len(shards), sum(ok.values()), sum(failed.values())) != tuple(
+        index.attrs[name] for name in ("shards", "samples_ok", "samples_failed")
+    ):
+        raise RunDirectoryError(f"{place}: its parts do not add up")
+    held = {f"{paths.shards.name}/{shard_name(number)}": number for number in shard_numbers(paths)}
+    for name in shards:
+        if name not in held:
+            path = paths.place(paths.root / name)
+            raise RunDirectoryError(f"{path}: missing; its rows of {paths.index.name} are empty")
+    numbers = [held[name] for name in shards]
+    for name, (number, shard) in zip(shards, open_shards(paths, numbers), strict=True):
+        summary = read_shard_summary(shard)
+        if (summary.fingerprint, summary.ok, summary.failed) != (
+            fingerprint,
+            ok.get(name, 0),
+            failed.get(name, 0),
+        ):
+            raise RunDirectoryError(
+                f"{paths.shard(number)}: not the file that {paths.index.name} was made of"
+            )
+    return shards

@@ -1,0 +1,101 @@
+"""What is kept of sources at URLs: the same bytes, bounded, and never damaged ones."""
+
+import pytest
+
+from engine import together
+from engine.errors import ConfigError
+from engine.part_cache import PartCache
+from engine.readers.location import fetched_together
+from tests.jobs.command import assert_same, contents, shardcam
+from tests.readers.sources import opened, pictures, png, write_folder, write_tar
+
+PART = ("s3://bucket/a.tar", 512, 612)
+
+
+@pytest.fixture
+def kept():
+    yield together.keep_in
+    together.keep_in(None)
+
+
+def on_disk(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_is_put_is_got(tmp_path):
+    cache = PartCache(tmp_path / "c", 10**6)
+    assert cache.get(PART) is None
+    for data in (b"x" * 100, b""):
+        cache.put(PART, data)
+        assert cache.get(PART) == PartCache(tmp_path / "c", 1).get(PART) == data
+    assert cache.get(("s3://bucket/a.tar", 512, None)) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"abc", b"12345678"])
+def test_damaged_parts_are_fetched_again(tmp_path, damage):
+    cache = PartCache(tmp_path, 10**6)
+    cache.put(PART, b"x" * 100)
+    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    file.write_bytes(damage)
+    assert cache.get(PART) is None
+    cache.put(PART, b"x" * 100)
+    assert cache.get(PART) == b"x" * 100
+
+
+def test_it_holds_no_more_than_its_size(tmp_path):
+    """Several processes, which do not know what the others have added."""
+    caches = [PartCache(tmp_path, 100_000) for _ in range(4)]
+    for i in range(400):
+        caches[i % 4].put(("s3://b/a", i, i + 1000), bytes(1000))
+    assert 95_000 < on_disk(tmp_path) < 100_000 * (1 + 4 / 32)
+    before = on_disk(tmp_path)
+    late = PartCache(tmp_path, 100_000)
+    late.put(("s3://b/late", 0, 9000), bytes(9000))
+    assert on_disk(tmp_path) == before
+
+
+def test_what_cannot_be_written_is_not_kept(tmp_path):
+    cache = PartCache(tmp_path / "c", 10**6)
+    (tmp_path / "c").rmdir()
+    (tmp_path / "c").write_text("a file now")
+    cache._held = 0
+    cache.put(PART, b"x")
+    assert cache.get(PART) is None
+    with pytest.raises(ConfigError, match=rf"^--cache {tmp_path}/c: File exists"):
+        PartCache(tmp_path / "c", 1)
+
+
+def test_a_second_pass_asks_for_nothing(web, tmp_path, kept):
+    write_folder(web.root / "tree", pictures(6))
+    names = write_folder(web.root, pictures(6))
+    (web.root / "l.txt").write_text("\n".join(names))
+    write_tar(web.root / "a.tar", [(f"{i}.png", png(p)) for i, p in enumerate(pictures(6))])
+    kept(PartCache(tmp_path / "c", 10**6))
+    for kind in ("l.txt", "a.tar"):
+        reader = opened(f"{web.url}/{kind}")
+        samples = list(reader.samples())
+        for requests in (1 if kind == "a.tar" else 6, 0):
+            web.asked.clear()
+            with fetched_together(samples):
+                assert [reader.read(s) for s in samples] == [png(p) for p in pictures(6)]
+            assert len(web.asked) == requests
+
+
+def test_a_second_run_with_a_cache_is_the_same_run(web, tmp_path):
+    paths = write_folder(web.root, pictures(20))
+    (web.root / "bad.png").write_bytes(b"no picture")
+    (web.root / "l.txt").write_text("\n".join([*paths, "bad.png"]))
+    seen = []
+    for run in ("first", "second"):
+        web.asked.clear()
+        code, _, err = shardcam(
+            "extract", f"{web.url}/l.txt", "--model", "efficientnet_lite0", "--image-size", "64",
+            "--max-pixels", 10**6, "--executor", "local", "--out", tmp_path / run,
+            "--cache", tmp_path / "c", "--cache-size", 0.001,
+        )  # fmt: skip
+        assert code == 0, err
+        seen.append(contents(tmp_path / run))
+        images = [path for path, _ in web.asked if path.endswith(".png")]
+        assert len(images) == (0 if run == "second" else 21), run
+    assert_same(*seen)
+    assert on_disk(tmp_path / "c") < 10**6

@@ -1,0 +1,131 @@
+"""At a URL, too, the second driver is refused, and a dead one is in nobody's way."""
+
+import json
+import re
+import threading
+import time
+
+import fsspec
+import pytest
+
+from engine import files, store, url_lock
+from engine.errors import RunDirectoryError
+from engine.lock import driver_lock, lock_holder, require_no_driver
+from engine.types import RunPaths
+from tests.jobs.command import start
+
+HOLD = (
+    "import signal, sys; from pathlib import Path; from engine.lock import driver_lock;"
+    "from engine.types import RunPaths\n"
+    "with driver_lock(RunPaths(Path(sys.argv[1]), sys.argv[2])):\n"
+    "    print('held', flush=True); signal.pause()"
+)
+ELSEWHERE = {"id": "0123", "host": "other", "machine": "m", "pid": 7, "since": "2026-01-02 03:04"}
+
+
+@pytest.fixture(params=["memory", "s3"])
+def paths(request, tmp_path, monkeypatch):
+    monkeypatch.setattr(url_lock, "SETTLE", 0.2)
+    given = request.getfixturevalue(request.param)
+    base = "memory://bucket" if request.param == "memory" else given.bucket
+    return RunPaths(tmp_path, f"{base}/run")
+
+
+def read(paths):
+    return json.loads(files.read(paths.place(paths.lock)))
+
+
+def write(paths, heard):
+    fsspec.filesystem(paths.url.partition("://")[0]).pipe_file(
+        paths.place(paths.lock), json.dumps(ELSEWHERE | {"heard": heard}).encode()
+    )
+
+
+def test_the_second_driver_is_refused(paths):
+    with driver_lock(paths):
+        told = rf"^{re.escape(paths.url)}: process \d+ on .* is working on it; wait for it"
+        with pytest.raises(RunDirectoryError, match=told), driver_lock(paths):
+            pass
+        with pytest.raises(RunDirectoryError, match=told):
+            require_no_driver(paths)
+        assert lock_holder(paths).startswith("process ")
+    assert lock_holder(paths) is None
+    assert not store.exists(paths.place(paths.lock))
+    with driver_lock(paths):
+        pass
+
+
+def test_a_driver_elsewhere_counts_as_gone_when_it_is_silent(paths):
+    write(paths, time.time() - url_lock.SILENCE / 2)
+    with pytest.raises(RunDirectoryError, match=r"process 7 on other \(since .*heard of 45 s ago"):
+        require_no_driver(paths)
+    write(paths, time.time() - 2 * url_lock.SILENCE)
+    require_no_driver(paths)
+    with driver_lock(paths):
+        assert read(paths)["id"] != "0123"
+
+
+def test_a_killed_driver_of_this_machine_is_gone_at_once(s3, tmp_path, monkeypatch):
+    monkeypatch.setattr(url_lock, "SETTLE", 0.2)
+    paths = RunPaths(tmp_path, f"{s3.bucket}/run")
+    (tmp_path / "other").mkdir()
+    process = start(tmp_path / "other", paths.url, program=("-c", HOLD))
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(RunDirectoryError, match=f"process {process.pid} on "), driver_lock(paths):
+        pass
+    process.kill()
+    process.communicate()
+    assert store.exists(paths.place(paths.lock))
+    assert lock_holder(paths) is None
+    with driver_lock(paths):
+        pass
+
+
+def test_of_two_that_take_over_at_once_one_gets_it(memory, tmp_path, monkeypatch):
+    """Both have seen a driver that is gone before either writes."""
+    monkeypatch.setattr(url_lock, "SETTLE", 0.5)
+    both, got = threading.Barrier(2), []
+    lives = url_lock.Holder.lives
+    monkeypatch.setattr(
+        url_lock.Holder, "lives", lambda held: (both.wait(10) < 0) if held.pid == 7 else lives(held)
+    )
+    write(RunPaths(tmp_path, "memory://bucket/run"), 0.0)
+    locks = []
+    for i in range(2):
+        (tmp_path / str(i)).mkdir()
+        locks.append(url_lock.UrlLock(RunPaths(tmp_path / str(i), "memory://bucket/run")))
+    threads = [threading.Thread(target=lambda lock=lock: got.append(lock.take())) for lock in locks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for lock in locks:
+        lock.release()
+    assert [holder is None for holder in got].count(True) == 1, got
+
+
+def test_it_says_that_it_lives_until_another_has_taken_over(memory, tmp_path, monkeypatch):
+    monkeypatch.setattr(url_lock, "BEAT", 0.01)
+    paths = RunPaths(tmp_path, "memory://bucket/run")
+    (tmp_path / "looking").mkdir()
+    looking = RunPaths(tmp_path / "looking", paths.url)
+    lock = url_lock.UrlLock(paths)
+    assert lock.take() is None
+    first, deadline = read(looking)["heard"], time.monotonic() + 10
+    while read(looking)["heard"] == first:
+        assert time.monotonic() < deadline
+    lock._beating.join(0)
+    write(looking, time.time())
+    lock._beating.join(10)
+    assert not lock._beating.is_alive()
+    lock.release()
+    assert read(looking)["id"] == "0123"
+
+
+def test_a_lock_that_nobody_can_read_is_nobodys(memory, tmp_path, monkeypatch):
+    monkeypatch.setattr(url_lock, "SETTLE", 0.0)
+    paths = RunPaths(tmp_path, "memory://bucket/run")
+    memory.pipe_file("/bucket/run/.lock", b"[]")
+    assert lock_holder(paths) is None
+    with driver_lock(paths):
+        assert lock_holder(paths) is not None
