@@ -17,7 +17,8 @@ from engine.config import RunConfig
 from engine.pipeline import Parts, run_shard
 from engine.types import RunPaths
 from engine.workers.threads import limit_threads
-from jobs.wiring import build_runner, prepare, worker_order
+from jobs.wiring import prepare, worker_order
+from jobs.worker import build_runner
 from tests.jobs.images import jpeg
 
 COUNT = 64

@@ -1,9 +1,9 @@
 """Forward passes in fp32, bf16 and int8: images per second, and agreement with fp32.
 
-All cores, batches of 8; the backbone alone, whose precision it is, and the whole network
-with its float32 head. Agreement is on scikit-image's photographs and textures: half of
-them calibrate int8, the other half are compared. Networks without real weights here have
-random ones, and their agreement says little. Of each image it is drawn into
+All cores, batches as they are by default; the backbone alone, whose precision it is, and the
+whole network with its float32 head. Agreement is on scikit-image's photographs and textures:
+half of them calibrate int8, the other half are compared. Networks without real weights here
+have random ones, and their agreement says little. Of each image it is drawn into
 build/precision.png.
 """
 
@@ -27,19 +27,20 @@ from engine.imaging import EXTENSIONS
 from engine.methods import METHODS
 from engine.models.layers import auto_layer
 from engine.models.load import load_network
-from engine.models.mxnet_network import MxnetNetwork
+from engine.models.mxnet_network import BATCH, MxnetNetwork
 from engine.planning import make_plan
 from engine.readers.folder import FolderReader
 from engine.types import RunPaths
 from engine.workers.threads import limit_threads
 from engine.writers.listing import run_listing
-from jobs.calibration import BATCH, Calibration, calibrate_on_source, views_of_source
+from jobs.calibration import Calibration, calibrate_on_source, views_of_source
 
 PLOT = Path("build/precision.png")
 MODELS = {"efficientnet_lite0": None, "resnet50_v1": "random", "vgg16": "random"}
 MAX_PIXELS = RunConfig.model_fields["max_pixels"].default
 
-limit_threads(os.cpu_count() or 1)
+THREADS = os.cpu_count() or 1
+limit_threads(THREADS)
 
 
 @cache
@@ -65,7 +66,9 @@ def prepared(model: str, precision: str) -> tuple[Any, str, Calibration]:
 def test_forward(benchmark: BenchmarkFixture, model: str, precision: str, part: str) -> None:
     benchmark.group = f"{BATCH} images, {model}, {part}"
     definition, layer, calibration = prepared(model, precision)
-    network = MxnetNetwork(definition, (layer,), BATCH, precision, calibration.quantization)
+    network = MxnetNetwork(
+        definition, (layer,), BATCH, precision, calibration.quantization, threads=THREADS
+    )
     shape = (BATCH, *definition.preprocessing.input_shape)
     images = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
 

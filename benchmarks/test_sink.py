@@ -32,7 +32,8 @@ from engine.writers.background import BackgroundSink
 from engine.writers.codec import CODECS
 from engine.writers.hdf5 import Hdf5Sink
 from engine.writers.schema import FAILURES, DatasetSpec, dataset_specs, sample_columns
-from jobs.wiring import build_runner, prepare, worker_order
+from jobs.wiring import prepare, worker_order
+from jobs.worker import build_runner
 
 ROWS, ROUNDS, PIECE = 512, 7, 1 << 20
 RELU, DENSE = "head_relu6", "head_conv"

@@ -9,7 +9,8 @@ from dataclasses import replace
 from engine.errors import SourceError
 from engine.store import remove
 from engine.types import Shard
-from jobs.wiring import Prepared, build_parts, worker_order
+from jobs.wiring import Prepared, worker_order
+from jobs.worker import build_parts
 
 SECONDS = 2.0  # that each stage is measured for
 

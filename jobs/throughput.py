@@ -24,7 +24,7 @@ from jobs.ceilings import measure_stages
 from jobs.options import make_config, run_options_but
 from jobs.progress import ProgressDisplay
 from jobs.terminal import make_console
-from jobs.wiring import make_executor, prepare
+from jobs.wiring import driver_threads, make_executor, prepare
 
 BATCHES = (8, 32, 128)  # tried by a sweep
 SHARDS = 4  # of each worker, at least
@@ -115,7 +115,8 @@ def throughput(
 
 def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
     """Each stage alone, the whole, and other ways to use the machine if asked for."""
-    limit_threads(config.cpus_per_worker)
+    local = config.executor == "local"
+    limit_threads(driver_threads(config) if local else config.cpus_per_worker)
     console.print("measuring each stage alone")
     prepared = prepare(config.model_copy(update={"out": f"{config.out}-alone"}))
     if prepared.plan.listed < FEW:

@@ -1,4 +1,4 @@
-"""Where concrete classes meet: from a configuration to the parts of a run.
+"""From a configuration to a run that is known to be possible, and to its executor.
 
 Imports of MXNet, Numba and OpenCV wait until they are needed: threads must be set
 before, and ``--help`` should not load a network library.
@@ -6,21 +6,18 @@ before, and ``--help`` should not load a network library.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.config import RunConfig
-from engine.errors import ConfigError, ModelError
+from engine.errors import ConfigError
 from engine.manifest import Manifest, open_run_directory, require_usable
-from engine.part_cache import PartCache
 from engine.planning import Plan, make_plan
-from engine.protocols import Executor, ShardRunner, Sink
+from engine.protocols import Executor
 from engine.scratch import open_paths
 from engine.store import require_room_to_write
-from engine.together import keep_in
-from engine.types import LayerInfo, Quantization, RunPaths
+from engine.types import LayerInfo, RunPaths
 from engine.workers.cores import usable_cores
 from engine.writers import codec
 from engine.writers.schema import DatasetSpec, dataset_specs
@@ -33,9 +30,7 @@ from jobs.calibration import (
 )
 from jobs.class_names import class_names
 from jobs.explaining import (
-    bound_method,
     comparing_method,
-    fuse_of,
     method_of,
     require_explainable,
 )
@@ -43,11 +38,10 @@ from jobs.listing import Watch, listing_of, make_reader
 from jobs.manifest import make_manifest
 from jobs.network import load_definition
 from jobs.system import ready_libraries
+from jobs.worker import WorkerOrder, build_runner, only_read
 
 if TYPE_CHECKING:
-    from engine.feeding import Feed
     from engine.models.definition import NetworkDefinition
-    from engine.pipeline import Parts
 
 
 @dataclass(frozen=True)
@@ -69,20 +63,6 @@ class Prepared:
     def paths(self) -> RunPaths:
         """Where the run lies."""
         return open_paths(self.config.out)
-
-
-@dataclass(frozen=True)
-class WorkerOrder:
-    """What a worker is told: small, and readable on any machine that sees the same files."""
-
-    config: RunConfig
-    fingerprint: str
-    model: str  # digest of the model that the driver planned with
-    layers: tuple[str, ...]
-    read: tuple[LayerInfo, ...]  # whose activations are saved
-    quantization: Quantization | None  # of an int8 run
-    specs: tuple[DatasetSpec, ...]  # of a shard file
-    batch_size: int  # images
 
 
 def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
@@ -198,101 +178,6 @@ def driver_threads(config: RunConfig) -> int:
     return usable_cores() if config.executor == "local" else 1
 
 
-def build_runner(order: WorkerOrder) -> ShardRunner:
-    """Load the model and make the function that turns one shard into one report.
-
-    The first pass is the slowest, for it compiles and lays out weights: it is made here.
-    """
-    import numpy as np
-
-    from engine.feeding import ReadAhead
-    from engine.pipeline import run_shard
-
-    feed, parts = build_parts(order)
-    blank = np.zeros((order.batch_size, *parts.preprocessing.input_shape), np.float32)
-    assert parts.network.forward(blank).logits.size  # waits for it
-    return partial(run_shard, parts=replace(parts, batches=ReadAhead(feed.batches)))
-
-
-def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
-    """Load the model: what makes batches of a shard, and what makes results of batches."""
-    ready_libraries()
-    from engine.feeding import Feed
-    from engine.models.cuda import require_gpu
-    from engine.models.layers import class_count
-    from engine.models.mxnet_network import MxnetNetwork
-    from engine.pipeline import Parts
-    from engine.readers.location import fetched_together
-    from engine.targets import parse_targets
-    from kernels import warm_up
-
-    config = order.config
-    if config.cache is not None:
-        keep_in(PartCache(Path(config.cache), int(config.cache_size * 1e9)))
-    gpu = config.gpus_per_worker > 0
-    if gpu:
-        require_gpu()
-    definition = load_definition(config)
-    if definition.digest() != order.model:
-        raise ModelError(f"{config.model}: the weights differ from those the run began with")
-    warm_up()
-    network = MxnetNetwork(
-        definition,
-        order.layers,
-        order.batch_size,
-        config.precision,
-        order.quantization,
-        gpu,
-        _only_read(order.layers, order.read),
-        usable_cores() if config.executor == "local" else config.cpus_per_worker,
-    )
-    targets = parse_targets(config.target, class_count(definition))
-    feed = Feed(
-        make_reader(config),
-        targets,
-        definition.preprocessing,
-        order.batch_size,
-        config.max_pixels,
-        config.fast_decode,
-        fetched_together,
-    )
-    parts = Parts(
-        batches=lambda shard, _: feed.batches(shard),
-        network=network,
-        method=bound_method(config),
-        targets=targets,
-        sink=_sink(order),
-        preprocessing=definition.preprocessing,
-        save=frozenset(config.save),
-        read=tuple(info.name for info in order.read),
-        half=config.activation_dtype == "f2",
-        smooth="aug" in config.smooth,
-        fuse=fuse_of(config),
-    )
-    return feed, parts
-
-
-def _only_read(layers: tuple[str, ...], read: tuple[LayerInfo, ...]) -> tuple[str, ...]:
-    """Layers whose activations are wanted and that are not explained."""
-    return tuple(info.name for info in read if info.name not in layers)
-
-
-def _sink(order: WorkerOrder) -> Sink:
-    """The shard files, behind the pictures, each in a thread: what commits last is what counts."""
-    from engine.writers.background import BackgroundSink
-    from engine.writers.hdf5 import Hdf5Sink
-    from engine.writers.overlays import OverlaySink, OverlayStyle
-    from engine.writers.tee import TeeSink
-
-    config = order.config
-    paths = open_paths(config.out)
-    shards = BackgroundSink(Hdf5Sink(paths, order.specs, order.fingerprint, config.codec))
-    if "overlays" not in config.save:
-        return shards
-    style = OverlayStyle(config.overlay_format, config.colormap, config.alpha, config.overlay_norm)
-    return TeeSink(BackgroundSink(OverlaySink(paths, style)), shards)
-
-
 def require_possible(config: RunConfig) -> None:
     """Refuse options that exclude one another.
 
@@ -333,5 +218,5 @@ def _calibration(
     views = views_of_source(plan, make_reader(config), definition.preprocessing, config.max_pixels)
     names = tuple(info.name for info in layers)
     return calibrate_on_source(
-        definition, names, comparing_method(config), views, read=_only_read(names, read)
+        definition, names, comparing_method(config), views, read=only_read(names, read)
     )

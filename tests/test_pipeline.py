@@ -9,7 +9,8 @@ import pytest
 from engine.clock import Clock
 from engine.config import RunConfig
 from engine.types import Failure
-from jobs.wiring import build_runner, prepare, worker_order
+from jobs.wiring import prepare, worker_order
+from jobs.worker import build_runner
 from tests.jobs.images import make_folder
 
 

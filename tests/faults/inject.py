@@ -19,7 +19,7 @@ import numpy as np
 import engine.writers.hdf5
 from engine.feeding import ReadAhead
 from engine.pipeline import run_shard
-from jobs.wiring import build_parts
+from jobs.worker import build_parts
 
 MEGABYTE = 1 << 20
 ROOM = 256 * MEGABYTE  # of memory, before an image that wants all of it gets no more
