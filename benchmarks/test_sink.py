@@ -106,7 +106,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shard, Parts]:
 def batches(work: tuple[Shard, Parts]) -> list[ResultBatch]:
     shard, parts = work
     memory = Memory(keep=True)
-    run_shard(shard, Clock(), replace(parts, sink=memory))
+    run_shard(shard, Clock(), parts=replace(parts, sink=memory))
     return memory.batches
 
 
@@ -193,7 +193,7 @@ def test_forward_goes_on(work: tuple[Shard, Parts], tmp_path: Path) -> None:
             if name in paths:
                 paths[name].shard(0).unlink(missing_ok=True)
             start = time.perf_counter()
-            report = run_shard(shard, Clock(), replace(parts, sink=sink))
+            report = run_shard(shard, Clock(), parts=replace(parts, sink=sink))
             whole[name].append(time.perf_counter() - start)
             waited[name].append(report.seconds["write"])
     print()

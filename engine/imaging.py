@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from engine.types import U1, Box, Preprocessing, View
+from kernels import resize
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 REDUCTIONS = {
@@ -18,8 +19,8 @@ REDUCTIONS = {
     4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_COLOR_RGB,
     8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_COLOR_RGB,
 }
-INTERPOLATIONS = {  # when enlarging; when shrinking, area averages
-    "area": cv2.INTER_LINEAR,
+INTERPOLATIONS = {
+    "area": None,  # area averages when shrinking, else bilinear: our own kernel
     "nearest": cv2.INTER_NEAREST_EXACT,
     "bilinear": cv2.INTER_LINEAR,
     "bicubic": cv2.INTER_CUBIC,
@@ -205,9 +206,8 @@ def view(pixels: U1, preprocessing: Preprocessing) -> View:
 
 def _whole(pixels: U1, preprocessing: Preprocessing) -> View:
     height, width = pixels.shape[:2]
-    resized = _resize(
-        pixels, preprocessing.height, preprocessing.width, preprocessing.interpolation
-    )
+    size = preprocessing.height, preprocessing.width
+    resized = _resize(pixels, (0, 0, height, width), size, preprocessing.interpolation)
     return View(resized, (height, width), (0.0, 0.0, float(height), float(width)))
 
 
@@ -218,10 +218,9 @@ def _crop(pixels: U1, preprocessing: Preprocessing) -> View:
     scale = min(height / rows, width / columns)
     seen = min(max(round(rows * scale), 1), height), min(max(round(columns * scale), 1), width)
     top, left = (height - seen[0]) // 2, (width - seen[1]) // 2
-    box = (float(top), float(left), float(top + seen[0]), float(left + seen[1]))
-    part = pixels[top : top + seen[0], left : left + seen[1]]
-    resized = _resize(part, rows, columns, preprocessing.interpolation)
-    return View(np.ascontiguousarray(resized), (height, width), box)
+    box = top, left, top + seen[0], left + seen[1]
+    resized = _resize(pixels, box, (rows, columns), preprocessing.interpolation)
+    return View(resized, (height, width), (float(top), float(left), float(box[2]), float(box[3])))
 
 
 def _pad(pixels: U1, preprocessing: Preprocessing) -> View:
@@ -232,7 +231,7 @@ def _pad(pixels: U1, preprocessing: Preprocessing) -> View:
     top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
     colour = np.rint(preprocessing.mean).clip(0, 255).astype(np.uint8)
     padded = np.tile(colour, (rows, columns, 1))
-    resized = _resize(pixels, *inner, preprocessing.interpolation)
+    resized = _resize(pixels, (0, 0, height, width), inner, preprocessing.interpolation)
     padded[top : top + inner[0], left : left + inner[1]] = resized
     y, x = height / inner[0], width / inner[1]  # picture pixels per pixel of the view
     return View(
@@ -246,14 +245,15 @@ def luminance(pixels: U1) -> U1:
     return gray
 
 
-def _resize(pixels: U1, rows: int, columns: int, interpolation: str) -> U1:
-    if pixels.shape[:2] == (rows, columns):
-        return pixels
+def _resize(
+    pixels: U1, box: tuple[int, int, int, int], size: tuple[int, int], interpolation: str
+) -> U1:
+    """The part in the box (top, left, bottom, right), in another size (rows, columns)."""
     method = INTERPOLATIONS[interpolation]
-    shrinking = rows < pixels.shape[0] or columns < pixels.shape[1]
-    if interpolation == "area" and shrinking:
-        method = cv2.INTER_AREA
-    resized: U1 = cv2.resize(pixels, (columns, rows), interpolation=method).astype(
-        np.uint8, copy=False
-    )
+    if method is None:
+        return resize(np.ascontiguousarray(pixels), box, size)
+    top, left, bottom, right = box
+    resized: U1 = cv2.resize(
+        pixels[top:bottom, left:right], size[::-1], interpolation=method
+    ).astype(np.uint8, copy=False)
     return resized

@@ -15,7 +15,7 @@ from kernels.colormap import JET
 from kernels.heatmap import heatmap_u8, normalize, upsample
 from kernels.overlay import overlay
 from kernels.preprocess import planar
-from kernels.resize import resize_planar
+from kernels.resizing import resize
 from kernels.weighting import ALL_ZERO, CONSTANT, NON_FINITE, product_sum, scale_maps, weighted_sum
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "overlay",
     "planar",
     "product_sum",
-    "resize_planar",
+    "resize",
     "scale_maps",
     "upsample",
     "warm_up",
@@ -55,4 +55,4 @@ def warm_up() -> None:
     overlay(maps[0, 0], image, JET, peak_normalize=True)
     fletcher32(image.reshape(-1))
     planar(image, ones, ones, out=np.empty((3, 1, 1), np.float32))
-    resize_planar(image, (0, 0, 1, 1), ones, ones, out=np.empty((3, 2, 2), np.float32))
+    resize(image, (0, 0, 1, 1), (2, 2))

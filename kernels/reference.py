@@ -87,11 +87,11 @@ def planar(image: U1, mean: F4, std: F4, out: F4) -> F4:
     return out
 
 
-def resize_planar(image: U1, box: tuple[int, int, int, int], mean: F4, std: F4, out: F4) -> F4:
-    """(H0,W0,3), (4), (3), (3) -> (3,H,W), uint8 and float32, C order."""
+def resize(image: U1, box: tuple[int, int, int, int], size: tuple[int, int]) -> U1:
+    """(H0,W0,3), (4), (2) -> (H,W,3), uint8, C order."""
     top, left, bottom, right = box
     part = image[top:bottom, left:right].astype(np.float64)
-    (h, w, _), (_, height, width) = part.shape, out.shape
+    (h, w, _), (height, width) = part.shape, size
     if height >= h and width >= w:
         weights = _hat_weights
     elif height <= h and width <= w:
@@ -100,7 +100,7 @@ def resize_planar(image: U1, box: tuple[int, int, int, int], mean: F4, std: F4, 
         weights = _area_hat_weights
     across = np.tensordot(part, weights(w, width), axes=(1, 1))  # (h, 3, W)
     resized = np.tensordot(weights(h, height), across, axes=(1, 0)).transpose(0, 2, 1)
-    return planar(np.floor(resized + 0.5).astype(np.uint8), mean, std, out)
+    return np.ascontiguousarray(np.floor(resized + 0.5).astype(np.uint8))
 
 
 def _area_weights(source: int, target: int) -> NDArray[np.float64]:

@@ -29,6 +29,7 @@ U1 = npt.NDArray[np.uint8]
 class Codec:
     """A compressor of chunks."""
 
+    name: str
     filters: dict[str, Any]  # arguments of h5py's create_dataset
     compress: Callable[[U1], bytes] | None  # None: chunks stay as they are
 
@@ -66,7 +67,7 @@ def codec(name: str) -> Codec:
     """
     require(name)
     filters, compress = _KNOWN[name]()
-    return Codec({**filters, "fletcher32": True}, compress)
+    return Codec(name, {**filters, "fletcher32": True}, compress)
 
 
 def require(name: str) -> None:

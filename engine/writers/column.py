@@ -10,7 +10,22 @@ import numpy.typing as npt
 from engine.writers.codec import Codec
 from engine.writers.schema import DatasetSpec
 
-_CHUNK_BYTES = 512 * 1024
+_CHUNK_BYTES = 1000 * 1024  # HDF5 keeps chunks of up to 1 MiB while they are read
+
+
+def create_column(file: h5py.File, spec: DatasetSpec, rows: int, most: int, codec: Codec) -> None:
+    """Make an empty dataset of `rows` rows, whose chunks are cut for at most `most`."""
+    chunk = (max(1, min(most, _CHUNK_BYTES // spec.row_bytes)), *spec.row_shape)
+    dataset = parent_group(file, spec.name).create_dataset(
+        spec.name.rpartition("/")[2],
+        (rows, *spec.row_shape),
+        hdf5_dtype(np.dtype(spec.dtype)),
+        chunks=chunk,
+        maxshape=(None, *spec.row_shape),
+        **codec.filters,
+    )
+    dataset.attrs["axes"] = spec.axes
+    dataset.attrs["unit"] = spec.unit
 
 
 class Column:
@@ -18,31 +33,21 @@ class Column:
 
     Parameters
     ----------
-    file
-        A new file.
-    spec
-        The dataset to make in it.
+    dataset
+        From :func:`create_column`, with nothing in it.
     rows
         How many there can be; fewer may come.
     codec
-        How chunks are packed.
+        How chunks are packed; the one it was made with.
     """
 
-    def __init__(self, file: h5py.File, spec: DatasetSpec, rows: int, codec: Codec) -> None:
-        dtype = hdf5_dtype(np.dtype(spec.dtype))
-        chunk = (max(1, min(rows, _CHUNK_BYTES // spec.row_bytes)), *spec.row_shape)
-        self._dataset = parent_group(file, spec.name).create_dataset(
-            spec.name.rpartition("/")[2],
-            (rows, *spec.row_shape),
-            dtype,
-            chunks=chunk,
-            maxshape=(None, *spec.row_shape),
-            **codec.filters,
-        )
-        self._dataset.attrs["axes"] = spec.axes
-        self._dataset.attrs["unit"] = spec.unit
-        self._codec, self._rows = codec, rows
-        self._bytes = np.zeros(chunk[0] * spec.row_bytes + 4, np.uint8)  # and their checksum
+    def __init__(self, dataset: h5py.Dataset, rows: int, codec: Codec) -> None:
+        self._dataset, self._codec, self._rows = dataset, codec, rows
+        if len(dataset) != rows:
+            dataset.resize(rows, axis=0)
+        chunk, dtype = dataset.chunks, dataset.dtype
+        size = int(np.prod(chunk)) * dtype.itemsize
+        self._bytes = np.zeros(size + 4, np.uint8)  # and their checksum
         self._chunk: npt.NDArray[np.generic] = self._bytes[:-4].view(dtype).reshape(chunk)
         self._spare = np.empty_like(self._bytes)
         self._held = 0  # rows in the chunk

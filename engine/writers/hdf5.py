@@ -7,9 +7,11 @@ file that nobody reads, and of two writers of a shard the first wins.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 
 import h5py
 
@@ -18,7 +20,7 @@ from engine.results import check_shard
 from engine.types import Failure, ResultBatch, RunPaths, Shard
 from engine.writers.codec import Codec
 from engine.writers.codec import codec as codec_of
-from engine.writers.column import Column
+from engine.writers.column import Column, create_column
 from engine.writers.schema import (
     FAILURES,
     SCHEMA_VERSION,
@@ -94,10 +96,11 @@ class Hdf5ShardWriter:
         self._paths, self._specs, self._shard = paths, specs, shard
         self._fingerprint, self._codec = fingerprint, codec
         self._awaited = {sample.index for sample in shard.samples}
-        self._staged = StagedFile(paths, shard.name)
+        blank = _blank_shard(specs, len(shard.samples), codec.name)
+        self._staged = StagedFile(paths, shard.name, blank)
         with self._staged.guarded():
             self._columns = {
-                spec.name: Column(self._staged.file, spec, len(shard.samples), codec)
+                spec.name: Column(self._staged.file[spec.name], len(shard.samples), codec)
                 for spec in specs
                 if not spec.name.startswith(FAILURES)
             }
@@ -165,12 +168,10 @@ class Hdf5ShardWriter:
     def _finish(self, failed: tuple[Failure, ...]) -> None:
         for column in self._columns.values():
             column.finish()
-        rows = failure_columns(failed)
-        for spec in self._specs:
-            if spec.name.startswith(FAILURES):
-                column = Column(self._staged.file, spec, len(failed), codec_of("gzip"))
-                column.append(rows[spec.name], len(failed))
-                column.finish()
+        for name, texts in failure_columns(failed).items() if failed else ():
+            column = Column(self._staged.file[name], len(failed), codec_of("gzip"))
+            column.append(texts, len(failed))
+            column.finish()
         listed = len(self._shard.samples)
         attributes = self._staged.file.attrs
         attributes["schema"] = SCHEMA_VERSION
@@ -182,19 +183,48 @@ class Hdf5ShardWriter:
         attributes["complete"] = True
 
 
-class StagedFile:
-    """A new HDF5 file in the staging directory, to be sealed and published, or discarded."""
+@lru_cache(maxsize=4)
+def _blank_shard(specs: tuple[DatasetSpec, ...], rows: int, codec: str) -> bytes:
+    """A shard file with every dataset and nothing in them.
 
-    def __init__(self, paths: RunPaths, stem: str) -> None:
+    To make 17 datasets takes HDF5 4 ms, and to open a copy of such a file 0.5 ms.
+    """
+    stream = io.BytesIO()
+    with h5py.File(stream, "w", libver=_FORMAT, track_order=True) as file:
+        for spec in specs:
+            failure = spec.name.startswith(FAILURES)
+            own = codec_of("gzip" if failure else codec)
+            create_column(file, spec, 0 if failure else rows, rows, own)
+    return stream.getvalue()
+
+
+class StagedFile:
+    """An HDF5 file in the staging directory, to be sealed and published, or discarded.
+
+    Parameters
+    ----------
+    blank
+        The bytes of an HDF5 file to go on from; without, an empty one is made.
+    """
+
+    def __init__(self, paths: RunPaths, stem: str, blank: bytes = b"") -> None:
         self._directory = paths.shards
         self._handed = 0  # bytes that the disk has been asked to take
         self.path = staging_path(paths, stem)
         try:
             paths.staging.mkdir(parents=True, exist_ok=True)
             self._stream = GuardedStream(self.path)
-        except OSError as error:
-            raise storage_error(error, self._directory) from error
-        self.file = h5py.File(self._stream, "w", libver=_FORMAT, track_order=True)
+            self._stream.write(blank)
+            if self._stream.error:
+                raise self._stream.error
+        except BaseException as error:
+            with suppress(OSError):
+                self.path.unlink()
+            if isinstance(error, OSError):
+                raise storage_error(error, self._directory) from error
+            raise
+        mode = "r+" if blank else "w"
+        self.file = h5py.File(self._stream, mode, libver=_FORMAT, track_order=True)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

@@ -101,9 +101,7 @@ def _photograph(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     side = min(height, width)
     left = (width - side) // 2
-    mean, std = np.zeros(3, np.float32), np.ones(3, np.float32)  # the result is in levels
-    out = np.full((3, *size.image), np.nan, np.float32)
-    return image, (0, left, side, left + side), mean, std, out
+    return image, (0, left, side, left + side), size.image
 
 
 def _pair(name: str, inputs: Inputs, levels: int = 0, **options: Any) -> Pair:
@@ -125,7 +123,7 @@ PAIRS = (
     _pair("heatmap_u8", _maps_and_size, levels=1),
     _pair("overlay", _picture, levels=3),
     _pair("overlay", _picture, levels=5, peak_normalize=True),
-    _pair("resize_planar", _photograph, levels=1),
+    _pair("resize", _photograph, levels=1),
     _pair("planar", _network_input),
 )
 

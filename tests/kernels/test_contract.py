@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import kernels
-from kernels import _raster, checksum, preprocess, resize, weighting
+from kernels import _raster, checksum, preprocess, resizing, weighting
 from kernels._jit import Kernel
 from tests.kernels.table import PAIRS, SMALL, Pair, arrays, assert_same, only_compiled
 
@@ -137,12 +137,12 @@ def test_refuses_values_outside_their_range() -> None:
             kernels.planar(image, three, np.array([1, std, 1], np.float32), out)
     for box in ((0, 0, 5, 4), (-1, 0, 4, 4), (2, 0, 2, 4), (0, 3, 4, 2)):
         with pytest.raises(ValueError, match=r"^box: expected a part of 4x4 pixels, got"):
-            kernels.resize_planar(image, box, three, three, out)
+            kernels.resize(image, box, (2, 2))
     with pytest.raises(TypeError):
-        kernels.resize_planar(image, (0, 0, 4, 3.5), three, three, out)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^std: "):
-        kernels.resize_planar(image, (0, 0, 4, 4), three, -three, out)
+        kernels.resize(image, (0, 0, 4, 3.5), (2, 2))  # type: ignore[arg-type]
     for size in ((0, 4), (4, 0), (-1, 4)):
+        with pytest.raises(ValueError, match=r"^size: "):
+            kernels.resize(image, (0, 0, 4, 4), size)
         for enlarge in (kernels.upsample, kernels.heatmap_u8):
             with pytest.raises(ValueError, match=r"^size: "):
                 enlarge(raw[None], size)
@@ -206,7 +206,7 @@ def test_each_kernel_has_one_signature(rng: np.random.Generator) -> None:
         pair.kernel(*inputs, last)
         pair.kernel(*map(read_only, inputs), last if pair.written else read_only(last))
     kernels.warm_up()
-    modules = (_raster, checksum, preprocess, resize, weighting)
+    modules = (_raster, checksum, preprocess, resizing, weighting)
     found = [value for module in modules for value in vars(module).values()]
     compiled: list[Any] = [value.compiled for value in found if isinstance(value, Kernel)]
     assert len(compiled) == 10

@@ -9,7 +9,7 @@ import pytest
 from engine.errors import ConfigError
 from engine.writers import codec as codecs
 from engine.writers.codec import CODECS, codec
-from engine.writers.column import Column
+from engine.writers.column import Column, create_column
 from engine.writers.schema import DatasetSpec
 
 RANDOM = np.random.default_rng(0)
@@ -26,7 +26,9 @@ def store(path, rows, name, dtype=None, room=None):
     """Write rows as the sink does, 50 at a time, into a dataset that could hold more."""
     spec = DatasetSpec("x", rows.shape[1:], dtype or rows.dtype.str[1:], "N", "unit")
     with h5py.File(path, "w") as file:
-        column = Column(file, spec, room or len(rows) + 9, codec(name))
+        room = room or len(rows) + 9
+        create_column(file, spec, room, room, codec(name))
+        column = Column(file["x"], room, codec(name))
         for start in range(0, len(rows), 50):
             part = rows[start : start + 50]
             column.append(part, len(part))

@@ -169,12 +169,12 @@ def test_a_key_longer_than_announced_is_refused_not_cut(sink):
 
 def test_blocks_larger_and_smaller_than_a_chunk_keep_their_rows(paths):
     """One row of these activations fills a chunk, and 512 rows of the other columns do not."""
-    layer = replace(LAYER, shape=(8, 100, 100))
+    layer = replace(LAYER, shape=(8, 150, 150))
     shard = make_shard(size=7)
     specs = dataset_specs(
         (layer,), (layer,), CLASSES, TARGETS, VIEW, KEY_BYTES, ("activations", "logits")
     )
-    activations = np.arange(7 * 80_000, dtype=np.float32).reshape(7, 8, 100, 100)
+    activations = np.arange(7 * 180_000, dtype=np.float32).reshape(7, 8, 150, 150)
     writer = Hdf5Sink(paths, specs, "f00d").open(shard)
     for start, end in ((0, 1), (1, 6), (6, 7)):
         batch = make_batch(shard.samples[start:end])
@@ -182,7 +182,7 @@ def test_blocks_larger_and_smaller_than_a_chunk_keep_their_rows(paths):
     writer.commit([])
     with h5py.File(paths.shard(0)) as file:
         stored = file["activation/stage.conv"]
-        assert stored.chunks == (1, 8, 100, 100)
+        assert stored.chunks == (1, 8, 150, 150)
         assert file["logits"].chunks == (7, 3)
         np.testing.assert_array_equal(stored[:], activations)
 
