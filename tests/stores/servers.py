@@ -24,6 +24,7 @@ class S3:
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = None
         self._port = 0
+        self._one_writer = threading.Lock()
         self.asked: list[tuple[str, str, str | None]] = []  # method, path, range
         self.failing = 0  # answers that are 503
         self.on_put = lambda path: None
@@ -55,7 +56,10 @@ class S3:
             return self._refuse(environ, start_response, "503 Service Unavailable", BUSY)
         if method == "PUT":
             self.on_put(path)
-        return self._app(environ, start_response)
+        if method in ("GET", "HEAD"):
+            return self._app(environ, start_response)
+        with self._one_writer:  # moto looks and writes in two steps; S3 itself does not
+            return self._app(environ, start_response)
 
     @staticmethod
     def _refuse(environ, start_response, status, body):
