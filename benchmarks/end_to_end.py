@@ -1,123 +1,277 @@
-"""JPEG files to HDF5 maps, shardcam beside pytorch-grad-cam and torchcam, in turns.
+"""From JPEG files to published HDF5 maps: whole runs, side by side, in turns.
 
-    python benchmarks/end_to_end.py PYTHON_WITH_TORCH [--images N] [--rounds R] [--json FILE]
+    python benchmarks/end_to_end.py [--peers PYTHON_WITH_TORCH] [--part NAME]... [--json FILE]
 
-The same network (random weights, exported to ONNX), the same files, all cores of this process
-(`taskset -c 0,1` for two). The maps are compared before anything is timed. Images per second are
-those of the running work: start-up is left out on all sides.
+Photographs of 500x375, random weights (what a pass takes does not depend on them), all cores of
+this process (`taskset -c 0,1` for two). Images per second are those of the running work, from a
+worker's first shard to its last: start-up is left out on all sides. Each ratio is taken within
+one round, and medians are over rounds.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 import h5py
 import numpy as np
 
+from benchmarks.photographs import write_photographs
+from benchmarks.watching import watch
 from engine import open_run
-from tests.jobs.images import jpeg
+from jobs.throughput import processor_name
 
 EXTRACT = Path(__file__).parent / "peers" / "extract.py"
-NETWORKS = ("resnet50", "vgg16")
 PEERS = ("pytorch-grad-cam", "torchcam")
-OURS = ("fp32", "int8")
+PRECISIONS = ("fp32", "int8")
+IMAGES = {  # per round: shardcam in fp32, in int8, the peers
+    "resnet50": (512, 1024, {"pytorch-grad-cam": 96, "torchcam": 192}),
+    "vgg16": (192, 512, {"pytorch-grad-cam": 32, "torchcam": 64}),
+}
 SAME = 8  # images that are compared
+ZOO = {"resnet50": "resnet50_v1", "vgg16": "vgg16"}
+SMALL = "efficientnet_lite0"  # where what is not the network's weighs most
+CORES = len(os.sched_getaffinity(0))
+
+Figures = dict[str, Any]
 
 
 def peer(python: str, *arguments: object) -> str:
     """Run a peer; what it printed."""
-    command = [python, EXTRACT, *arguments]
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+    threads = {"OMP_NUM_THREADS": str(CORES)}
     done = subprocess.run(
-        list(map(str, command)), env=own | threads, check=True, capture_output=True, text=True
+        [python, str(EXTRACT), *map(str, arguments)],
+        env=own | threads,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     return done.stdout.strip()
 
 
-def ours(folder: Path, model: Path, precision: str, images: int, work: Path) -> dict[str, float]:
-    """Images/s of all workers together, and the share of what the stages alone allow."""
-    figures = work / "figures.json"
-    command = [sys.executable, "-m", "jobs", "throughput", folder, "--model", model, "--precision"]
-    command += [precision, "--images", images, "--json", figures, "--out", work]
-    command += ["--workers", len(os.sched_getaffinity(0))]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    measured = json.loads(figures.read_text())
-    return {"rate": measured["whole"]["images_per_second"], "reached": measured["reached"]}
+def shardcam(*arguments: object) -> None:
+    """Run a command; what it says is shown if it fails."""
+    command = [sys.executable, "-m", "jobs", *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout}")
 
 
-def compare(python: str, folder: Path, name: str, model: Path, work: Path) -> None:
+def rate(run: Path) -> float:
+    """Images/s of all workers together, each from its first shard to its last."""
+    begun: dict[str, float] = {}
+    ended: dict[str, float] = {}
+    images: dict[str, int] = {}
+    for line in (run / "events.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        if event["kind"] == "shard_started":
+            begun.setdefault(event["worker"], event["time"])
+        elif event["kind"] == "shard_done":
+            name = event["worker"]
+            ended[name] = event["time"]
+            images[name] = images.get(name, 0) + event["images"]
+    return sum(images[name] / (ended[name] - begun[name]) for name in ended)
+
+
+def say(text: str) -> None:
+    """Print at once: a round takes minutes."""
+    click.echo(f"{time.strftime('%H:%M:%S')} {text}")
+
+
+def machine(python: str | None) -> Figures:
+    """What the figures depend on."""
+    packages = ("mxnet", "numpy", "numba", "opencv-python-headless", "h5py", "ray")
+    versions = {name: version(name) for name in packages}
+    if python:
+        versions |= json.loads(peer(python, "versions"))
+    return {"processor": processor_name(), "cores": CORES, "versions": versions}
+
+
+class Bench:
+    """The files, and a new run directory for each run."""
+
+    def __init__(self, work: Path, rounds: int, python: str | None) -> None:
+        self.work, self.rounds, self.python = work, rounds, python
+        self.photographs = work / "photographs"
+        write_photographs(self.photographs, 1024)
+        self._runs = 0
+
+    def extract(self, *options: object, images: int, model: str | Path) -> float:
+        """Images/s of one run."""
+        self._runs += 1
+        run = self.work / f"run-{self._runs}"
+        source = ("extract", self.photographs, "--limit", images, "--model", model)
+        shardcam(*source, "--out", run, *options)
+        found = rate(run)
+        subprocess.run(["rm", "-r", str(run)], check=True)
+        return found
+
+    def limits(self, model: Path | str, precision: str, images: int) -> Figures:
+        """The whole beside each stage alone."""
+        file = self.work / "throughput.json"
+        shardcam(
+            "throughput", self.photographs, "--model", model, *_random(model), "--precision",
+            precision, "--images", images, "--out", self.work, "--workers", CORES,
+            "--json", file,
+        )  # fmt: skip
+        found = json.loads(file.read_text())
+        alone = found["alone"]
+        limit = CORES / (1 / alone["decode"] + 1 / alone["forward"])
+        whole = found["whole"]["images_per_second"]
+        return {"rate": whole, "reached": whole / limit, "alone": alone}
+
+
+def _random(model: Path | str) -> tuple[str, ...]:
+    return ("--params", "random") if model in ZOO.values() else ()
+
+
+def peers(bench: Bench) -> Iterator[Figures]:
+    """Grad-CAM with ResNet-50 and VGG16 in fp32 and int8, beside the peers."""
+    for network, (plain, fast, theirs) in IMAGES.items():
+        model: Path | str = ZOO[network]
+        if bench.python:
+            model = bench.work / f"{network}.onnx"
+            peer(bench.python, "export", network, model)
+            compare(bench, network, model)
+        for turn in range(bench.rounds):
+            figures: Figures = {"network": network, "round": turn}
+            for precision, images in zip(PRECISIONS, (plain, fast), strict=True):
+                figures[precision] = found = bench.limits(model, precision, images)
+                say(f"{network} {precision} {found['rate']:.2f}/s, {found['reached']:.1%}")
+            for tool in PEERS if bench.python else ():
+                out = bench.work / "peer.h5"
+                arguments = (network, bench.photographs, theirs[tool], out)
+                figures[tool] = float(peer(str(bench.python), tool, *arguments))
+                say(f"{network} {tool} {figures[tool]:.2f}/s")
+            yield figures
+
+
+def compare(bench: Bench, network: str, model: Path) -> None:
     """Raise unless all tools give the same heatmaps."""
-    command = [sys.executable, "-m", "jobs", "extract", folder, "--model", model, "--out"]
-    command += [work / "same", "--limit", SAME, "--executor", "local"]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    with open_run(work / "same") as run:
-        maps = run.cam(run.layers[0])
+    run = bench.work / f"same-{network}"
+    options = ("--out", run, "--limit", SAME, "--executor", "local")
+    shardcam("extract", bench.photographs, "--model", model, *options)
+    with open_run(run) as found:
+        maps = found.cam(found.layers[0])
         low, high = maps.normalized()[:, 0], maps.heatmap((224, 224))[:, 0] / 255
     for tool in PEERS:
-        peer(python, tool, name, folder, SAME, work / "same.h5")
-        with h5py.File(work / "same.h5") as file:
+        peer(str(bench.python), tool, network, bench.photographs, SAME, bench.work / "same.h5")
+        with h5py.File(bench.work / "same.h5") as file:
             theirs = file["cam"][:]
-        worst = float(abs(theirs - (low if theirs.shape == low.shape else high)).max())
-        click.echo(f"{name}: largest difference to {tool}'s heatmaps {worst:.4f}")
+        worst = float(np.abs(theirs - (low if theirs.shape == low.shape else high)).max())
+        say(f"{network}: largest difference to {tool}'s heatmaps {worst:.4f}")
         if worst > 0.02:
-            raise SystemExit(f"{name}: {tool} and shardcam give other maps")
+            raise SystemExit(f"{network}: {tool} and shardcam give other maps")
+
+
+def workers(bench: Bench) -> Iterator[Figures]:
+    """One worker of one core against one for each core, and Ray against no Ray."""
+    ways = {
+        "one": ("--workers", 1),
+        "all": ("--workers", CORES),
+        "ray": ("--workers", 1, "--cpus-per-worker", CORES),
+        "local": ("--executor", "local"),
+    }
+    for model, images in ((SMALL, 1024), (ZOO["resnet50"], 256)):
+        for turn in range(bench.rounds):
+            figures: Figures = {"model": model, "round": turn}
+            for name, options in ways.items():
+                options = (*_random(model), "--shard-size", 64, *options)
+                figures[name] = bench.extract(*options, images=images, model=model)
+                say(f"{model} {name} {figures[name]:.2f}/s")
+            yield figures
+
+
+def saving(bench: Bench) -> Iterator[Figures]:
+    """Maps alone against maps with the explained layer's activations."""
+    activations = ("--save", "maps,activations", "--codec")
+    ways = {"maps": (), "none": (*activations, "none"), "gzip": (*activations, "gzip")}
+    for model, images in ((SMALL, 1024), (ZOO["resnet50"], 256)):
+        for turn in range(bench.rounds):
+            figures: Figures = {"model": model, "round": turn}
+            for name, options in ways.items():
+                options = (*_random(model), "--shard-size", 128, *options)
+                figures[name] = bench.extract(*options, images=images, model=model)
+                say(f"{model} {name} {figures[name]:.2f}/s")
+            yield figures
+
+
+def growth(bench: Bench) -> Iterator[Figures]:
+    """1,000 images against 20,000, with the default shard size; memory of driver and workers."""
+    folder = bench.work / "many"
+    folder.mkdir()
+    for i in range(20_000):  # links: the same file is decoded as often
+        (folder / f"{i:07d}.jpg").symlink_to(bench.photographs / f"{i % 1024:07d}.jpg")
+    few = bench.work / "few"
+    few.mkdir()
+    for i in range(1000):
+        (few / f"{i:07d}.jpg").symlink_to(bench.photographs / f"{i:07d}.jpg")
+
+    def short() -> float:
+        run = bench.work / "short"
+        shardcam("extract", few, "--model", SMALL, "--workers", CORES, "--out", run)
+        found = rate(run)
+        subprocess.run(["rm", "-r", str(run)], check=True)
+        return found
+
+    before = [short(), short()]
+    long = bench.work / "long"
+    options = ["extract", str(folder), "--model", SMALL, "--workers", str(CORES)]
+    watched = watch(long, options)
+    assert watched.code == 0, watched.output
+    after = [short(), short()]
+    working = [look for look in watched.looks if 8 < look.shards < 60]
+    held = {
+        name: [look.processes[name].megabytes for look in working if name in look.processes]
+        for name in working[-1].processes
+    }
+    figures: Figures = {
+        "model": SMALL,
+        "1000": before + after,
+        "20000": rate(long),
+        "megabytes": {
+            name.split()[0] + str(i): (values[0], values[-1], max(values))
+            for i, (name, values) in enumerate(sorted(held.items()))
+        },
+    }
+    say(f"{figures}")
+    yield figures
+
+
+PARTS: dict[str, Callable[[Bench], Iterator[Figures]]] = {
+    "peers": peers,
+    "workers": workers,
+    "saving": saving,
+    "growth": growth,
+}
 
 
 @click.command()
-@click.argument("python")
-@click.option("--images", default=64, help="For shardcam; the peers take a quarter.")
+@click.option("--peers", "python", help="A Python with torch, torchcam and pytorch-grad-cam.")
+@click.option("--part", "parts", multiple=True, type=click.Choice([*PARTS]), default=[*PARTS])
 @click.option("--rounds", default=3)
-@click.option("--json", "file", type=click.Path(path_type=Path))
-@click.option("--network", "networks", multiple=True, default=NETWORKS)
-def main(
-    python: str, images: int, rounds: int, file: Path | None, networks: tuple[str, ...]
-) -> None:
-    """Compare, then time in turns, and print medians."""
-    results: dict[str, dict[str, list[float]]] = {}
-    reached: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as place:
-        work = Path(place)
-        folder = work / "photographs"
-        folder.mkdir()
-        rng = np.random.RandomState(0)
-        for i in range(images):
-            (folder / f"{i:04d}.jpg").write_bytes(jpeg(rng, 375, 500))
-        for name in networks:
-            model = work / f"{name}.onnx"
-            peer(python, "export", name, model)
-            compare(python, folder, name, model, work)
-            rates = results.setdefault(name, {})
-            for _ in range(rounds):
-                for precision in OURS:
-                    got = ours(folder, model, precision, images, work)
-                    rates.setdefault(precision, []).append(got["rate"])
-                    reached.setdefault(f"{name} {precision}", []).append(got["reached"])
-                for tool in PEERS:
-                    rate = peer(python, tool, name, folder, images // 4, work / "peer.h5")
-                    rates.setdefault(tool, []).append(float(rate))
-            report(name, rates, reached)
-    if file is not None:
-        file.write_text(json.dumps({"rates": results, "reached": reached}, indent=2) + "\n")
-
-
-def report(name: str, rates: dict[str, list[float]], reached: dict[str, list[float]]) -> None:
-    """Medians, spreads and ratios."""
-    middle = {what: statistics.median(values) for what, values in rates.items()}
-    for what, values in rates.items():
-        spread = f"{min(values):.3g} to {max(values):.3g}"
-        click.echo(f"{name} {what}: {middle[what]:.3g} images/s ({spread})")
-    for precision in OURS:
-        share = statistics.median(reached[f"{name} {precision}"])
-        ratios = ", ".join(f"{middle[precision] / middle[tool]:.3g}x {tool}" for tool in PEERS)
-        click.echo(f"{name} {precision}: {ratios}; {share:.0%} of what its stages alone allow")
+@click.option("--json", "file", type=click.Path(path_type=Path), default="build/bench.json")
+def main(python: str | None, parts: tuple[str, ...], rounds: int, file: Path) -> None:
+    """Measure, and save each round as soon as it is done."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    results: Figures = json.loads(file.read_text()) if file.exists() else {}
+    with tempfile.TemporaryDirectory(dir=file.parent) as place:
+        bench = Bench(Path(place).resolve(), rounds, python)
+        for part in parts:
+            results[part] = {"machine": machine(python), "rounds": []}
+            for figures in PARTS[part](bench):
+                results[part]["rounds"].append(figures)
+                file.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,13 @@ def parse_targets(text: str, classes: int) -> Targets:
 
 def top_classes(logits: F4, count: int) -> I4:
     """(N,classes) -> (N,count) class numbers by falling logit; the lower number wins a tie."""
-    return np.argsort(-logits, axis=1, kind="stable")[:, :count].astype(np.int32)
+    falling = -logits
+    limits = np.partition(falling, count - 1, axis=1)[:, count - 1]  # NaN counts as the largest
+    chosen = np.empty((len(logits), count), np.int32)
+    for row, limit, classes in zip(falling, limits, chosen, strict=True):
+        among = np.flatnonzero(~(row > limit))  # more than `count` only where there are ties
+        classes[:] = among[np.argsort(row[among], kind="stable")][:count]
+    return chosen
 
 
 def softmax(logits: F4) -> F4:

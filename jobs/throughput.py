@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class Whole:
     batch_size: int
     precision: str
     images: int
-    images_per_second: float  # of all workers while they have shards: without start-up
+    images_per_second: float  # of all workers, each from its first shard to its last
     verdict: str | None
 
     @property
@@ -123,7 +124,7 @@ def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
     per_image = sum(1 / rate for rate in alone.values())
     return Measured(
         machine={
-            "processor": _processor(),
+            "processor": processor_name(),
             "cores": usable_cores(),
             "versions": {"python": platform.python_version(), **prepared.manifest.versions},
         },
@@ -151,12 +152,12 @@ def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
         executor = make_executor(prepared)
         report = execute(prepared.plan, executor, prepared.paths, fingerprint, watch)
     whole = Whole(
-        workers=len(watch.busy),
+        workers=len(watch.ended),
         cpus_per_worker=config.cpus_per_worker,
         batch_size=config.batch_size,
         precision=config.precision,
         images=report.listed,
-        images_per_second=sum(watch.images[name] / watch.busy[name] for name in watch.busy),
+        images_per_second=watch.rate(),
         verdict=report.verdict,
     )
     console.print(f"{whole.name}: {whole.images_per_second:.1f} images/s", highlight=False)
@@ -164,19 +165,29 @@ def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
 
 
 class _Watch(ProgressDisplay):
-    """Adds up how long each worker was busy with its shards."""
+    """Notes when each worker began its first shard and ended its last, and its images."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self.busy: dict[str, float] = {}
+        self.begun: dict[str, float] = {}
+        self.ended: dict[str, float] = {}
         self.images: dict[str, int] = {}
 
     def __call__(self, kind: str, /, **facts: Any) -> None:
         super().__call__(kind, **facts)
-        if kind == "shard_done":
+        if kind == "shard_started":
+            self.begun.setdefault(facts["worker"], time.perf_counter())
+        elif kind == "shard_done":
             worker = facts["worker"]
-            self.busy[worker] = self.busy.get(worker, 0.0) + facts["took"]
+            self.ended[worker] = time.perf_counter()
             self.images[worker] = self.images.get(worker, 0) + facts["images"]
+
+    def rate(self) -> float:
+        """Images per second of all workers together, without their start-up."""
+        return sum(
+            self.images[worker] / (ended - self.begun[worker])
+            for worker, ended in self.ended.items()
+        )
 
 
 def _sweep(config: RunConfig, first: Whole, console: Console) -> Iterator[Whole]:
@@ -237,7 +248,8 @@ def print_measured(measured: Measured, console: Console) -> None:
         )
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Of the CPU, as the system calls it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -188,11 +188,18 @@ def driver_threads(config: RunConfig) -> int:
 
 
 def build_runner(order: WorkerOrder) -> ShardRunner:
-    """Load the model and make the function that turns one shard into one report."""
+    """Load the model and make the function that turns one shard into one report.
+
+    The first pass is the slowest, for it compiles and lays out weights: it is made here.
+    """
+    import numpy as np
+
     from engine.feeding import ReadAhead
     from engine.pipeline import run_shard
 
     feed, parts = build_parts(order)
+    blank = np.zeros((order.config.batch_size, *parts.preprocessing.input_shape), np.float32)
+    assert parts.network.forward(blank).logits.size  # waits for it
     return partial(run_shard, parts=replace(parts, batches=ReadAhead(feed.batches)))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError
-from engine.targets import parse_targets, softmax
+from engine.targets import parse_targets, softmax, top_classes
 from engine.types import Sample
 
 LOGITS = np.array([[1, 5, 3, 5], [9, 0, 0, -1]], np.float32)
@@ -50,3 +50,15 @@ def test_label_without_class(label, refused):
 def test_softmax_does_not_overflow():
     probability = softmax(np.array([[1e4, 1e4 - np.log(3)]], np.float32))
     np.testing.assert_allclose(probability, [[0.75, 0.25]], rtol=1e-3)
+
+
+def test_top_classes_are_those_of_a_stable_sort() -> None:
+    """Ties, infinities and NaN, which comes last, among few classes."""
+    rng = np.random.RandomState(0)
+    for _ in range(500):
+        logits = rng.randint(-3, 4, (3, rng.randint(1, 12))).astype(np.float32)
+        odd = rng.rand(*logits.shape)
+        logits[odd < 0.1], logits[odd > 0.9] = np.nan, np.inf
+        count = rng.randint(1, logits.shape[1] + 1)
+        expected = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+        np.testing.assert_array_equal(top_classes(logits, count), expected)

@@ -5,15 +5,18 @@ Run by a Python that has torch, torchvision, grad-cam, torchcam, opencv and h5py
 
     python benchmarks/peers/extract.py export NETWORK FILE.onnx
     python benchmarks/peers/extract.py pytorch-grad-cam|torchcam NETWORK FOLDER IMAGES OUT.h5
+    python benchmarks/peers/extract.py versions
 
 The second prints images per second after a first batch. A DataLoader reads and decodes; with no
 process of its own it was the fastest on two cores. The view is the centred square, shrunk by
 averaging, as shardcam's.
 """
 
+import json
 import sys
 import time
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -110,7 +113,11 @@ def export(name, file):
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
-    what, name, *rest = sys.argv[1:]
+    what, *rest = sys.argv[1:]
+    if what == "versions":
+        print(json.dumps({name: version(name) for name in ("torch", "grad-cam", "torchcam")}))
+        sys.exit()
+    name, *rest = rest
     if what == "export":
         export(name, rest[0])
     else:

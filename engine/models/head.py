@@ -74,7 +74,8 @@ class Head:
         dense = self.program.dense
         if dense is not None:
             area = np.float32(math.prod(self._tap.shape[2:]))
-            closed: F4 = (direction @ dense / area)[:, :, None, None]
+            used = direction.any(axis=0)  # few of the classes, and their weights are large
+            closed: F4 = (direction[:, used] @ dense[used] / area)[:, :, None, None]
             return closed
         padded = np.zeros_like(self.logits())
         padded[: len(direction)] = direction
