@@ -1,4 +1,4 @@
-"""The libraries that MXNet's wheel expects and does not bring."""
+"""MXNet, and the libraries that its wheel expects and does not bring."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 from engine.errors import ShardcamError
 from engine.models.cuda import preload_libraries
+from engine.models.quick_import import import_mxnet
 
 PACKAGES = {  # shared object: Debian and Ubuntu, Fedora
     "libgomp.so.1": ("libgomp1", "libgomp"),
@@ -17,7 +18,7 @@ DRIVER = "libcuda.so.1"
 
 
 def ready_libraries() -> None:
-    """Make `import mxnet` possible: check the system's libraries, load NVIDIA's if installed.
+    """Import MXNet: check the system's libraries before, and load NVIDIA's if installed.
 
     Raises
     ------
@@ -32,6 +33,7 @@ def ready_libraries() -> None:
             f"{DRIVER} is missing, which MXNet's GPU wheel needs: install NVIDIA's driver, or "
             "use shardcam[cpu] in a new environment"
         )
+    import_mxnet()
 
 
 def require_system_libraries() -> None:

@@ -24,13 +24,14 @@ from engine.workers.descriptors import pack
 from engine.workers.ledger import Ledger
 from engine.workers.local import describe, done_facts, start_facts
 from engine.workers.ray_cluster import (
+    LOCAL,
     RayOptions,
-    connect,
     leaving,
     node_lost,
     reason,
     require_room,
     room,
+    session,
 )
 from engine.workers.ray_metrics import RayMetrics
 from engine.workers.ray_worker import WorkerActor
@@ -83,21 +84,17 @@ class RayExecutor:
 
     def run(self, shards: Iterable[Shard], heard: Listener) -> Iterator[ShardReport]:
         """See :class:`engine.protocols.Executor`."""
-        with DeferredSignals() as signals:
-            try:
-                connect(self._options)
-                signals.install()
-                require_room(self._options)
-                metrics = RayMetrics(length_hint(shards))
+        with DeferredSignals() as signals, session(self._options):
+            signals.install()
+            require_room(self._options)
+            metrics = RayMetrics(length_hint(shards))
 
-                def told(kind: str, /, **facts: Any) -> None:
-                    metrics(kind, **facts)
-                    heard(kind, **facts)
+            def told(kind: str, /, **facts: Any) -> None:
+                metrics(kind, **facts)
+                heard(kind, **facts)
 
-                crew = _Crew(self._build, self._options, Ledger(shards, told), told)
-                yield from crew.work(lambda: signals.pending)
-            finally:
-                ray.shutdown()  # ends the workers too
+            crew = _Crew(self._build, self._options, Ledger(shards, told), told)
+            yield from crew.work(lambda: signals.pending)
 
 
 class _Crew:
@@ -307,10 +304,7 @@ class _Crew:
 
 def try_ray() -> str:
     """Start a Ray of our own, have an actor answer, and return Ray's version."""
-    connect(RayOptions(1, 1, 0, None))
-    try:
+    with session(RayOptions(1, 1, 0, LOCAL)):
         actor = WorkerActor.options(num_cpus=1).remote()
         ray.get(actor.__ray_ready__.remote())
-    finally:
-        ray.shutdown()
     return str(ray.__version__)

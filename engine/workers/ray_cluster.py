@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 
 from engine.errors import WorkerError
@@ -18,8 +21,14 @@ _TOKEN_HINT = (
     "A cluster that `ray start` of Ray 2.60 began asks for a token: set RAY_AUTH_MODE=token and "
     "the RAY_AUTH_TOKEN it was started with, or RAY_AUTH_MODE=disabled on both sides"
 )
+LOCAL = "local"  # the address of a Ray of our own, whatever RAY_ADDRESS says
+_CHANGED = (
+    "RAY_ADDRESS",
+    "RAY_AUTH_MODE",
+)  # variables that a session changes, one by us, one by Ray
 _ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 _ANSWER = 10.0  # seconds it may take; what else is wrong, Ray will tell
+_QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 _OBJECT_STORE = 80 * 1024 * 1024  # the least Ray accepts; only reports pass through it
 
 
@@ -30,37 +39,71 @@ class RayOptions:
     workers: int | None  # None: as many as the CPUs allow, and more when nodes join
     cpus_per_worker: int
     gpus_per_worker: float
-    address: str | None  # None: RAY_ADDRESS, or a Ray started here
+    address: str | None  # None: RAY_ADDRESS, or a Ray started here; LOCAL: that in any case
     hang_timeout: float = 1800.0  # seconds without progress after which a worker is replaced
     recycle: int = 2000  # shards after which a worker is replaced
 
 
-def connect(options: RayOptions) -> None:
-    """Join the cluster that was asked for, or start a Ray of our own on loopback."""
+@contextmanager
+def session(options: RayOptions) -> Iterator[None]:
+    """Join the cluster that was asked for, or start a Ray of our own on loopback, for a while.
+
+    The process is left as it was, so that the next session may be with another cluster. Ray
+    itself turns tokens on, for good, where one is started; a cluster without tokens would get
+    no answer from such a driver, and cancel its actors.
+    """
+    if ray.is_initialized():
+        raise WorkerError("this process uses Ray already: call ray.shutdown() first")
+    before = {name: os.environ.get(name) for name in _CHANGED}
+    _read_environment()
+    try:
+        _connect(options)
+        yield
+    finally:
+        ray.shutdown()  # ends the workers too
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        _read_environment()
+
+
+def _read_environment() -> None:
+    """Let Ray read its settings and its token again: it reads them once in a process."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _connect(options: RayOptions) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     ray._private.worker._worker_logs_enabled = False  # a paragraph for each lost worker
-    address = options.address or os.environ.get("RAY_ADDRESS")
+    address = options.address or os.environ.get("RAY_ADDRESS") or LOCAL
     os.environ.pop("RAY_ADDRESS", None)  # Ray would prefer it to an explicit address
-    if address:
-        _require_answer(address)
-        try:
-            _require_admission(address)
-            ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-            raise WorkerError(
-                f"--address {address}: cannot join: {error}. {_TOKEN_HINT}"
-            ) from error
-        return
+    if address == LOCAL:
+        _start(options)
+    else:
+        _join(address)
+
+
+def _join(address: str) -> None:
+    _require_answer(address)
+    try:
+        _require_admission(address)
+        ray.init(address=address, **_QUIET)
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        raise WorkerError(f"--address {address}: cannot join: {error}. {_TOKEN_HINT}") from error
+
+
+def _start(options: RayOptions) -> None:
     workers = options.workers or max(usable_cores() // options.cpus_per_worker, 1)
     ray.init(
-        address="local",  # else Ray joins any cluster it finds running on this machine
+        address=LOCAL,  # else Ray joins any cluster it finds running on this machine
         num_cpus=workers * options.cpus_per_worker,
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE,
         _node_ip_address="127.0.0.1",
-        **quiet,
+        **_QUIET,
     )
 
 
@@ -76,22 +119,37 @@ def _require_answer(address: str) -> None:
 
 
 def _require_admission(address: str) -> None:
-    """Ask one thing of the cluster: Ray itself offers a bad token twenty times, a second apart."""
+    """Ask one thing of the cluster: Ray itself offers a bad token twenty times, a second apart.
+
+    And one that uses no tokens lets a driver in that does, and then cancels its actors.
+    """
     if not _is_host_and_port(address):
         return
     import grpc
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
     from ray._private.grpc_utils import init_grpc_channel
 
-    channel = init_grpc_channel(address)  # with the token that Ray would send
+    if _admitted(init_grpc_channel(address)) is False:  # with the token that Ray would send
+        raise WorkerError(
+            f"--address {address}: no token was sent, or another cluster's. {_TOKEN_HINT}"
+        )
+    if is_token_auth_enabled() and _admitted(grpc.insecure_channel(address)):
+        raise WorkerError(
+            f"--address {address}: this cluster uses no tokens: set RAY_AUTH_MODE=disabled"
+        )
+
+
+def _admitted(channel: Any) -> bool | None:
+    """Whether the cluster answers; None: it is not for a token that it does not."""
+    import grpc
+
     try:
         channel.unary_unary(_ALIVE)(b"", timeout=_ANSWER)
     except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-            raise WorkerError(
-                f"--address {address}: no token was sent, or another cluster's. {_TOKEN_HINT}"
-            ) from None
+        return False if error.code() is grpc.StatusCode.UNAUTHENTICATED else None
     finally:
         channel.close()
+    return True
 
 
 def _is_host_and_port(address: str) -> bool:

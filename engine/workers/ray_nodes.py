@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from engine.workers.ray_cluster import RayOptions, connect, reason
+from engine.workers.ray_cluster import RayOptions, reason, session
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,13 @@ def ask_every_node(
 
     `question` travels by name: it must be importable on the nodes.
     """
-    connect(RayOptions(None, 1, 0, address))
-    try:
+    with session(RayOptions(None, 1, 0, address)):
         nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         asked = [_task.options(scheduling_strategy=_only(node)).remote(question) for node in nodes]
         ray.wait(asked, num_returns=len(asked), timeout=seconds)
         return tuple(
             NodeAnswer(_name(node), *_answer(one)) for node, one in zip(nodes, asked, strict=True)
         )
-    finally:
-        ray.shutdown()
 
 
 def _only(node: dict[str, Any]) -> NodeAffinitySchedulingStrategy:

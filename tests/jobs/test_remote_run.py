@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 
 import fsspec
 import pytest
@@ -65,7 +66,7 @@ def test_interrupted_and_resumed_it_equals_the_run_on_disk(here, s3, scratch, tm
     s3.on_put = lambda path: put.append(path) if "/shards/" in path else None
     process = start(*extract(here, run, "--workers", 2))
     while process.poll() is None and len(put) < 2:
-        os.sched_yield()
+        time.sleep(0.001)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 4, err
@@ -141,7 +142,7 @@ def test_a_server_that_goes_away_costs_nothing_but_time(here, s3, scratch, tmp_p
     put = []
     s3.on_put = lambda path: put.append(path) if "/shards/" in path else None
     while process.poll() is None and len(put) < 2:
-        os.sched_yield()
+        time.sleep(0.001)
     s3.stop()
     try:
         _, err = process.communicate(timeout=200)
@@ -164,7 +165,7 @@ def test_verify_deletes_nothing_because_a_server_is_away(here, s3, scratch, tmp_
     s3.asked.clear()
     process = start("verify", run, "--repair", "--deep")
     while process.poll() is None and not any("/shards/" in path for _, path, _ in s3.asked[-3:]):
-        os.sched_yield()
+        time.sleep(0.001)
     s3.stop()
     try:
         _, err = process.communicate(timeout=100)

@@ -28,7 +28,7 @@ from jobs.gallery.pictures import NoPhotograph, Photographs, cut, view_size
 from jobs.gallery.statistics import measure
 from kernels import JET, heatmap_u8
 from tests.analysis.runs import LAYERS, make_run
-from tests.jobs.command import ROOT, shardcam
+from tests.jobs.command import ROOT, refused, shardcam
 from tests.jobs.shown import change_options, make_shown_run, picture_of
 
 TEMPLATES = "jobs/gallery/templates"
@@ -472,19 +472,19 @@ def test_the_command(shown, tmp_path):
     ids=str,
 )
 def test_wrong_usage_is_one_line(shown, arguments, words):
-    code, _, err = shardcam("report", shown.paths.root, *arguments)
+    code, _, err = refused("report", shown.paths.root, *arguments)
     assert code == 2
     assert words in err.splitlines()[-1]
 
 
 def test_what_is_no_run_is_one_line(tmp_path):
-    code, _, err = shardcam("report", tmp_path)
+    code, _, err = refused("report", tmp_path)
     assert (code, err.count("\n")) == (1, 1)
     assert "not a run directory" in err
     made = make_shown_run(tmp_path, shards=(4,))
     for path in RunPaths(made.paths.root).shards.glob("*.h5"):
         path.unlink()
-    code, _, err = shardcam("report", made.paths.root)
+    code, _, err = refused("report", made.paths.root)
     assert (code, err.count("\n")) == (1, 1)
     assert "no shard is done yet" in err
     assert not (made.paths.root / "report.html").exists()

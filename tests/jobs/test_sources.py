@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.jobs.command import contents, shardcam
+from tests.jobs.command import contents, refused, shardcam
 from tests.jobs.images import make_folder
 from tests.readers.sources import write_h5, write_tar
 
@@ -97,7 +97,7 @@ def test_bad_sources_are_one_line(held, tmp_path):
         ((base / "list.jsonl", "--root", "/nowhere"), 3, "none of 12 images gave a map"),
     ]
     for arguments, expected, message in cases:
-        code, _, err = shardcam("extract", *arguments, *LITE0, *LOCAL, "--out", tmp_path / "run")
+        code, _, err = refused("extract", *arguments, *LITE0, *LOCAL, "--out", tmp_path / "run")
         assert (code, "secret" in err) == (expected, False), (arguments, err)
         assert message in err.replace("\n", ""), (arguments, err)
         assert "Traceback" not in err

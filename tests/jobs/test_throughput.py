@@ -5,7 +5,7 @@ import json
 import cv2
 import pytest
 
-from tests.jobs.command import shardcam
+from tests.jobs.command import refused, shardcam
 from tests.jobs.images import make_folder
 
 SMALL = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
@@ -43,11 +43,11 @@ def test_stages_whole_and_sweep(images, tmp_path):
 
 
 def test_bad_input_is_one_line(images, tmp_path):
-    code, _, err = shardcam("throughput", images, *SMALL, "--plot", tmp_path / "a.png")
+    code, _, err = refused("throughput", images, *SMALL, "--plot", tmp_path / "a.png")
     assert code == 2
     assert err == "shardcam: --plot: add --sweep, which it draws\n"
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
-    code, _, err = shardcam("throughput", tmp_path / "broken", *SMALL)
+    code, _, err = refused("throughput", tmp_path / "broken", *SMALL)
     assert code == 1
     assert err.endswith("none of its first images can be used\n")

@@ -18,6 +18,21 @@ def nobody(kind, /, **facts):
     """A listener that does not listen."""
 
 
+def go(folder):
+    """Let those that wait or sleep go on."""
+    Path(folder, "go").touch()
+
+
+def wait(folder, seconds):
+    """Until `go`, or so long; return whether it came."""
+    end = time.monotonic() + seconds
+    while not Path(folder, "go").exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def builder(script, folder):
     """Make a picklable `build` whose runner follows `script` (shard number: what to do)."""
     return partial(_build, script, folder)
@@ -26,8 +41,9 @@ def builder(script, folder):
 def _build(script, folder):
     if script.get("start") == "model error":
         raise ModelError("weights.params: cut short")
-    if script.get("start") == "slow":
-        time.sleep(15)
+    if script.get("start") == "wait":
+        Path(folder, f"starting-{os.getpid()}").touch()
+        assert wait(folder, 60)
     if script.get("start") == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if script.get("note") == "devices":
@@ -49,7 +65,7 @@ def _run(script, folder, shard, clock, hint=None):
         with clock("forward"):
             time.sleep(600)
     if what == "stop" and attempts < int(times):
-        time.sleep(4)  # it has answered once
+        time.sleep(2)  # it has answered once
         os.kill(os.getpid(), signal.SIGSTOP)
     if what == "passes":  # slow, and a sign of life each second
         with clock("map"):
@@ -57,7 +73,7 @@ def _run(script, folder, shard, clock, hint=None):
                 time.sleep(1)
                 clock.pass_begun()
     if what == "sleep":
-        time.sleep(float(times))
+        wait(folder, float(times))
     if what == "gather":  # until so many workers have started
         end = time.monotonic() + 60
         while len(list(Path(folder).glob("devices-*"))) < int(times):

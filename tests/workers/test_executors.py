@@ -12,38 +12,65 @@ from engine.errors import Interrupted, WorkerError
 from engine.workers.ledger import ATTEMPTS
 from engine.workers.local import LocalExecutor
 from engine.workers.ray import RayExecutor
-from engine.workers.ray_cluster import RayOptions
+from engine.workers.ray_cluster import LOCAL, RayOptions
 from tests.workers import executor_conformance as conformance
+from tests.workers.cluster import ray_cluster
 from tests.workers.scripted import builder, nobody, shards
 
 
-def on_ray(build):
-    options = RayOptions(workers=2, cpus_per_worker=1, gpus_per_worker=0, address=None)
-    return RayExecutor(build, options)
+def on_our_own(build):
+    return RayExecutor(build, RayOptions(2, 1, 0, LOCAL))
 
 
-@pytest.mark.parametrize("make", [LocalExecutor, on_ray])
-@pytest.mark.parametrize(
-    "check",
-    [
-        conformance.check_every_shard_is_reported_once,
-        conformance.check_shards_are_taken_as_workers_get_free,
-        conformance.check_errors_of_ours_arrive_as_they_are,
-        conformance.check_a_bug_is_not_swallowed,
-    ],
-)
-def test_conformance(make, check, tmp_path):
-    check(make, tmp_path)
+@pytest.fixture(scope="module")
+def address():
+    """Of a cluster that the tests join one after the other."""
+    with ray_cluster(head={"num_cpus": 2}) as cluster:
+        yield cluster.address
 
 
-def test_a_dead_worker_is_replaced_and_its_shard_run_again(tmp_path):
+@pytest.fixture
+def on_ray(address):
+    return lambda build: RayExecutor(build, RayOptions(2, 1, 0, address))
+
+
+@pytest.fixture
+def one_watched(address, monkeypatch):
+    """One worker that may stand still for 3 s, and is asked twice a second."""
+    monkeypatch.setattr(engine.workers.ray, "_PULSE", 0.5)
+    return lambda build: RayExecutor(build, RayOptions(1, 1, 0, address, hang_timeout=3))
+
+
+CHECKS = [
+    conformance.check_every_shard_is_reported_once,
+    conformance.check_shards_are_taken_as_workers_get_free,
+    conformance.check_errors_of_ours_arrive_as_they_are,
+    conformance.check_a_bug_is_not_swallowed,
+]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_conformance(check, tmp_path):
+    check(LocalExecutor, tmp_path)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_conformance_on_ray(check, on_ray, tmp_path):
+    check(on_ray, tmp_path)
+
+
+def test_a_ray_of_our_own(tmp_path):
+    conformance.check_every_shard_is_reported_once(on_our_own, tmp_path)
+
+
+def test_a_dead_worker_is_replaced_and_its_shard_run_again(on_ray, tmp_path):
     script = {0: "die 1", 3: f"die {ATTEMPTS - 1}"}
     reports = list(on_ray(builder(script, tmp_path)).run(shards(6), nobody))
     assert sorted(report.shard for report in reports) == list(range(6))
     assert len(list(tmp_path.glob("3-*"))) == ATTEMPTS
 
 
-def test_an_image_that_kills_every_worker_becomes_a_failure(tmp_path):
+def test_an_image_that_kills_every_worker_becomes_a_failure(on_ray, tmp_path):
     told = []
     script = {2: "die 100 unless lost"}
     run = on_ray(builder(script, tmp_path)).run(shards(4), lambda kind, **facts: told.append(kind))
@@ -53,43 +80,40 @@ def test_an_image_that_kills_every_worker_becomes_a_failure(tmp_path):
     assert told.count("given_up") == 1
 
 
-def test_a_shard_that_kills_workers_whatever_is_left_out_stops_the_run(tmp_path):
+def test_a_shard_that_kills_workers_whatever_is_left_out_stops_the_run(on_ray, tmp_path):
     with pytest.raises(WorkerError, match=r"shard-000002 .*'sample 2'.* ends every worker"):
         list(on_ray(builder({2: "die 100"}, tmp_path)).run(shards(4), nobody))
 
 
-def test_a_worker_that_hangs_is_replaced(tmp_path):
+def test_a_worker_that_hangs_is_replaced(one_watched, tmp_path):
     told = []
-    options = RayOptions(1, 1, 0, None, hang_timeout=6)
-    run = RayExecutor(builder({1: "hang 1"}, tmp_path), options).run(
+    run = one_watched(builder({1: "hang 1"}, tmp_path)).run(
         shards(3), lambda kind, **facts: told.append((kind, facts))
     )
     assert sorted(report.shard for report in run) == [0, 1, 2]
     (lost,) = [facts for kind, facts in told if kind == "worker_lost"]
-    assert lost["reason"] == "no progress for 6 s in stage 'forward'"
+    assert lost["reason"] == "no progress for 3 s in stage 'forward'"
     assert lost["shard"] == 1
 
 
-def test_a_worker_that_is_stopped_is_replaced(tmp_path):
+def test_a_worker_that_is_stopped_is_replaced(one_watched, tmp_path):
     """SIGSTOP: no thread of it answers."""
-    options = RayOptions(1, 1, 0, None, hang_timeout=6)
-    reports = RayExecutor(builder({1: "stop 1"}, tmp_path), options).run(shards(3), nobody)
+    reports = one_watched(builder({1: "stop 1"}, tmp_path)).run(shards(3), nobody)
     assert sorted(report.shard for report in reports) == [0, 1, 2]
 
 
-def test_a_worker_that_is_slow_within_a_batch_is_let_alone(tmp_path):
+def test_a_worker_that_is_slow_within_a_batch_is_let_alone(one_watched, tmp_path):
     told = []
-    options = RayOptions(1, 1, 0, None, hang_timeout=6)
-    run = RayExecutor(builder({0: "passes 14"}, tmp_path), options).run(
+    run = one_watched(builder({0: "passes 7"}, tmp_path)).run(
         shards(1), lambda kind, **facts: told.append(kind)
     )
     assert len(list(run)) == 1
     assert "worker_lost" not in told
 
 
-def test_an_old_worker_is_replaced(tmp_path):
+def test_an_old_worker_is_replaced(address, tmp_path):
     told = []
-    options = RayOptions(1, 1, 0, None, recycle=2)
+    options = RayOptions(1, 1, 0, address, recycle=2)
     run = RayExecutor(builder({}, tmp_path), options).run(
         shards(5), lambda kind, **facts: told.append(kind)
     )
@@ -97,7 +121,7 @@ def test_an_old_worker_is_replaced(tmp_path):
     assert told.count("worker_started") == 3
 
 
-def test_workers_that_cannot_start_stop_the_run(tmp_path):
+def test_workers_that_cannot_start_stop_the_run(on_ray, tmp_path):
     with pytest.raises(WorkerError, match="3 workers died while starting"):
         list(on_ray(builder({"start": "die"}, tmp_path)).run(shards(4), nobody))
 
@@ -124,7 +148,7 @@ def test_a_signal_is_seen_while_a_long_shard_runs(tmp_path, number):
     before = signal.signal(number, interrupt)
     try:
         with pytest.raises(Interrupted):
-            list(on_ray(builder({0: "sleep 120"}, tmp_path)).run(shards(1), heard))
+            list(on_our_own(builder({0: "sleep 120"}, tmp_path)).run(shards(1), heard))
         assert signal.getsignal(number) is interrupt
     finally:
         signal.signal(number, before)
@@ -137,9 +161,10 @@ def test_the_last_shard_is_run_again_where_a_lost_node_left_one_worker_waiting(
 ):
     """Two workers were wanted; one has room. It dies while the other one waits for its place."""
     monkeypatch.setattr(engine.workers.ray_cluster, "usable_cores", lambda: 1)
+    monkeypatch.setattr(engine.workers.ray, "_CENSUS", 1.0)
     looks = iter((2,))
     monkeypatch.setattr(engine.workers.ray, "room", lambda _: next(looks, 1))
-    script = {0: "sleep 8", 1: "die 1"}
+    script = {0: "sleep 4", 1: "die 1"}
     options = RayOptions(None, 1, 0, None)
     reports = list(RayExecutor(builder(script, tmp_path), options).run(shards(2), nobody))
     assert sorted(report.shard for report in reports) == [0, 1]

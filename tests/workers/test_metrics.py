@@ -11,7 +11,7 @@ import ray
 from engine.workers.ray import RayExecutor
 from engine.workers.ray_cluster import RayOptions
 from tests.workers.cluster import ray_cluster
-from tests.workers.scripted import builder, shards
+from tests.workers.scripted import builder, go, shards
 
 SHARDS = 6
 
@@ -34,24 +34,24 @@ def figures(port):
     return found
 
 
-def scrape(into):
+def scrape(into, folder):
     (port,) = {node["MetricsExportPort"] for node in ray.nodes()}
     end = time.monotonic() + 60
     while into.get("shardcam_shards_left") != 1 and time.monotonic() < end:
         into.update(figures(port))
-        time.sleep(0.5)
+        time.sleep(0.1)
+    go(folder)
 
 
-@pytest.mark.slow
 def test_prometheus_finds_the_run(cluster, tmp_path):
     found, threads = {}, []
 
     def heard(kind, /, **facts):
         if kind == "shard_started" and facts["shard"] == SHARDS - 1:  # it takes a while
-            threads.append(threading.Thread(target=scrape, args=(found,)))
+            threads.append(threading.Thread(target=scrape, args=(found, tmp_path)))
             threads[0].start()
 
-    script = {0: "die 1", 1: "die 100 unless lost", SHARDS - 1: "sleep 25"}
+    script = {0: "die 1", 1: "die 100 unless lost", SHARDS - 1: "sleep 60"}
     options = RayOptions(1, 1, 0, cluster.address)
     list(RayExecutor(builder(script, tmp_path), options).run(shards(SHARDS), heard))
     threads[0].join()
