@@ -3,7 +3,8 @@
 Object stores have no lock that ends with its holder.  So the holder creates ``.lock``, which
 of two drivers at once S3, Google Cloud Storage and memory let only one do, and writes it anew
 every :data:`BEAT` seconds.  One that was not written for :data:`SILENCE` seconds, or whose
-process was of this machine and is gone, is nobody's and is taken over.
+process was of this machine and is gone, is nobody's and is taken over.  A process number alone
+says little: another process may have it now, and in a container it is often the same.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Annotated
 
-from engine.errors import ShardcamError, storage_error
+from pydantic import Field, TypeAdapter
+
+from engine.errors import ShardcamError, StoreError, storage_error
 from engine.store import fetch, remove, upload
 from engine.types import RunPaths
 from engine.writers.staging import alive
@@ -28,6 +32,8 @@ BEAT = 15.0  # seconds between two signs of life
 SILENCE = 90.0  # seconds without one until a driver counts as gone; clocks may differ a little
 SETTLE = 2.0  # seconds in which another driver that saw the same may take the same lock
 _PATIENCE = 5.0  # seconds to wait for a server when the lock is given back
+_TRIES = (0.1, 0.5, 2.0)  # seconds after each try to create a lock that is there and is not
+_mine: set[str] = set()  # ids of the locks that this process asked for
 
 
 @dataclass(frozen=True)
@@ -37,9 +43,9 @@ class Holder:
     id: str
     host: str
     machine: str  # where its process number means something
-    pid: int
+    pid: Annotated[int, Field(ge=0, lt=1 << 31)]
     since: str
-    heard: float  # seconds since 1970, by its clock
+    heard: Annotated[float, Field(allow_inf_nan=False)]  # seconds since 1970, by its clock
 
     def __str__(self) -> str:
         ago = f"last heard of {max(time.time() - self.heard, 0):.0f} s ago"
@@ -48,7 +54,9 @@ class Holder:
     def lives(self) -> bool:
         """Whether it is still at work, as far as can be known from here."""
         if self.machine and self.machine == _machine():
-            return alive(self.pid)
+            known = self.id in _mine if self.pid == os.getpid() else alive(self.pid)
+            if not known:
+                return False
         return time.time() - self.heard < SILENCE
 
 
@@ -77,6 +85,7 @@ class UrlLock:
 
     def take(self) -> Holder | None:
         """Take the lock; who has it, if somebody else does."""
+        _mine.add(self._own.id)
         holder = self._create()
         if holder is not None and holder.lives():
             return holder
@@ -94,22 +103,27 @@ class UrlLock:
         self._done.set()
         if self._beating.is_alive():
             self._beating.join(_PATIENCE)
-        with suppress(ShardcamError):  # it will be nobody's soon
+        with suppress(ShardcamError, OSError):  # it will be nobody's soon
             holder = read_holder(self._paths)
             if holder is not None and holder.id == self._own.id:
                 remove(self._paths.place(self._paths.lock))
+        _mine.discard(self._own.id)
 
     def _create(self) -> Holder | None:
         """Who had it already; None: it is ours."""
-        while not self._write(create=True):
+        for pause in _TRIES:
+            if self._write(create=True):
+                return None
             holder = read_holder(self._paths)
-            if holder is not None:  # else it was given back in between
+            if holder is not None:
                 return None if holder.id == self._own.id else holder  # the answer was lost
-        return None
+            time.sleep(pause)  # it was given back in between
+        place = self._paths.place(self._paths.lock)
+        raise StoreError(f"{place}: cannot be created, as if it were there, nor read; delete it")
 
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
-            with suppress(ShardcamError):  # the next one may get through
+            with suppress(ShardcamError, OSError):  # the next one may get through
                 holder = read_holder(self._paths)
                 if holder is not None and holder.id != self._own.id:
                     return  # taken over: this process was silent for too long
@@ -132,8 +146,8 @@ def read_holder(paths: RunPaths) -> Holder | None:
     if not fetch(paths, paths.lock):
         return None
     try:
-        return Holder(**json.loads(paths.lock.read_text()))
-    except (ValueError, TypeError):  # of nobody that we know
+        return TypeAdapter(Holder).validate_json(paths.lock.read_bytes(), strict=True)
+    except ValueError:  # of nobody that we know
         return Holder("", "an unknown host", "", 0, "?", 0.0)
 
 

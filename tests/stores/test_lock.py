@@ -1,6 +1,8 @@
 """At a URL, too, the second driver is refused, and a dead one is in nobody's way."""
 
+import errno
 import json
+import os
 import re
 import threading
 import time
@@ -9,7 +11,7 @@ import fsspec
 import pytest
 
 from engine import files, store, url_lock
-from engine.errors import RunDirectoryError
+from engine.errors import RunDirectoryError, StoreError
 from engine.lock import driver_lock, lock_holder, require_no_driver
 from engine.types import RunPaths
 from tests.jobs.command import start
@@ -35,9 +37,9 @@ def read(paths):
     return json.loads(files.read(paths.place(paths.lock)))
 
 
-def write(paths, heard):
+def write(paths, heard, **more):
     fsspec.filesystem(paths.url.partition("://")[0]).pipe_file(
-        paths.place(paths.lock), json.dumps(ELSEWHERE | {"heard": heard}).encode()
+        paths.place(paths.lock), json.dumps(ELSEWHERE | {"heard": heard} | more).encode()
     )
 
 
@@ -114,12 +116,64 @@ def test_it_says_that_it_lives_until_another_has_taken_over(memory, tmp_path, mo
     first, deadline = read(looking)["heard"], time.monotonic() + 10
     while read(looking)["heard"] == first:
         assert time.monotonic() < deadline
-    lock._beating.join(0)
-    write(looking, time.time())
-    lock._beating.join(10)
-    assert not lock._beating.is_alive()
+    while lock._beating.is_alive():  # it may have looked just before, and write over it
+        assert time.monotonic() < deadline
+        write(looking, time.time())
+        lock._beating.join(0.02)
     lock.release()
     assert read(looking)["id"] == "0123"
+
+
+def test_it_lives_though_its_disk_is_full_for_a_while(memory, tmp_path, monkeypatch):
+    monkeypatch.setattr(url_lock, "BEAT", 0.01)
+    failing = threading.Event()
+
+    def look(paths):
+        if not failing.is_set():
+            failing.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return read_holder(paths)
+
+    paths = RunPaths(tmp_path, "memory://bucket/run")
+    lock = url_lock.UrlLock(paths)
+    assert lock.take() is None
+    read_holder = url_lock.read_holder
+    monkeypatch.setattr(url_lock, "read_holder", look)
+    assert failing.wait(10)
+    first, deadline = read(paths)["heard"], time.monotonic() + 10
+    while read(paths)["heard"] == first:
+        assert time.monotonic() < deadline
+    lock.release()
+
+
+def test_a_process_number_alone_is_no_sign_of_life(memory, tmp_path):
+    """Another process has it now, or this one has, in a container that was started again."""
+    paths = RunPaths(tmp_path, "memory://bucket/run")
+    here = {"machine": url_lock._machine()}
+    for pid, heard, lives in (
+        (os.getppid(), time.time(), True),
+        (os.getppid(), time.time() - 2 * url_lock.SILENCE, False),
+        (os.getpid(), time.time(), False),
+    ):
+        write(paths, heard, pid=pid, **here)
+        assert (lock_holder(paths) is not None) == lives
+
+
+def test_a_lock_that_is_there_and_is_not_is_an_error(memory, tmp_path, monkeypatch):
+    monkeypatch.setattr(url_lock, "_TRIES", (0.0, 0.0))
+    monkeypatch.setattr(url_lock, "upload", lambda *_: False)
+    paths = RunPaths(tmp_path, "memory://bucket/run")
+    with pytest.raises(StoreError, match=r"^memory://bucket/run/.lock: cannot be created"):
+        url_lock.UrlLock(paths).take()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"heard": "x"}, {"pid": "7"}, {"pid": 1 << 80}, {"heard": None}, {"since": 7}]
+)
+def test_a_lock_of_other_types_is_nobodys(memory, tmp_path, wrong):
+    paths = RunPaths(tmp_path, "memory://bucket/run")
+    write(paths, **{"heard": time.time(), "machine": url_lock._machine(), **wrong})
+    assert lock_holder(paths) is None
 
 
 def test_a_lock_that_nobody_can_read_is_nobodys(memory, tmp_path, monkeypatch):
