@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from kernels import planar
 
 AHEAD = 2  # batches
 TOGETHER = 32  # samples, or one batch if that is more, that may be fetched together
+BYTES_TOGETHER = 64 << 20  # of those, where the listing knows their sizes
 Together = Callable[[Sequence[Sample]], AbstractContextManager[object]]
 
 
@@ -36,6 +38,16 @@ class Batch:
     images: F4  # (N,channels,H,W)
     failures: tuple[Failure, ...]
     seconds: dict[str, float]  # read: wall clock; decode: of the processor
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What became of a sample, and the seconds that took."""
+
+    sample: Sample
+    found: View | Failure
+    read: float
+    decode: float
 
 
 @dataclass(frozen=True)
@@ -54,54 +66,67 @@ class Feed:
         """Cut a shard into batches; a sample that cannot be used becomes a failure."""
         lost = {failure.sample for failure in shard.lost}
         size = self.batch_size
-        step = size * -(-TOGETHER // size)
-        for first in range(0, len(shard.samples), step):
-            some = shard.samples[first : first + step]
-            with self.together([s for s in some if s.index not in lost]):
-                for start in range(0, len(some), size):
-                    samples = some[start : start + size]
-                    yield self._batch(len(samples), [s for s in samples if s.index not in lost])
+        with closing(self._tried(shard.samples, lost)) as tried:
+            for first in range(0, len(shard.samples), size):
+                some = shard.samples[first : first + size]
+                count = sum(sample.index not in lost for sample in some)
+                yield self._batch(len(some), list(islice(tried, count)))
 
-    def _batch(self, listed: int, samples: Sequence[Sample]) -> Batch:
-        failures: list[Failure] = []
-        begun = time.perf_counter()
-        files = self._read(samples, failures)
-        read, decoding = time.perf_counter() - begun, time.thread_time()
-        pictures = self._decode(files, failures)
-        views = tuple(view for _, view in pictures)
+    def _batch(self, listed: int, tried: Sequence[_Tried]) -> Batch:
+        good = [(one.sample, one.found) for one in tried if isinstance(one.found, View)]
+        begun = time.thread_time()
+        views = tuple(view for _, view in good)
         images = network_input(views, self.preprocessing)
-        seconds = {"read": read, "decode": time.thread_time() - decoding}
-        having = tuple(sample for sample, _ in pictures)
-        return Batch(listed, having, views, images, tuple(failures), seconds)
+        seconds = {
+            "read": sum(one.read for one in tried),
+            "decode": sum(one.decode for one in tried) + time.thread_time() - begun,
+        }
+        failures = tuple(one.found for one in tried if isinstance(one.found, Failure))
+        return Batch(listed, tuple(sample for sample, _ in good), views, images, failures, seconds)
 
-    def _read(
-        self, samples: Sequence[Sample], failures: list[Failure]
-    ) -> list[tuple[Sample, bytes | U1]]:
-        files = []
-        for sample in samples:
-            reason = self.targets.refusal(sample)
-            if reason is not None:
-                failures.append(Failure(sample.key, sample.index, "target", "no target", reason))
-                continue
-            try:
-                files.append((sample, self.reader.read(sample)))
-            except OSError as error:
-                message = error.strerror or str(error)
-                failures.append(Failure(sample.key, sample.index, "read", "unreadable", message))
-        return files
+    def _tried(self, samples: Sequence[Sample], lost: set[int]) -> Generator[_Tried, None, None]:
+        """Read and decode, sample by sample: a file need not be held once it is decoded."""
+        for group in _groups(samples, self.batch_size * -(-TOGETHER // self.batch_size)):
+            wanted = [sample for sample in group if sample.index not in lost]
+            with self.together(wanted):
+                for sample in wanted:
+                    begun = time.perf_counter()
+                    data = self._read(sample)
+                    read, decoding = time.perf_counter() - begun, time.thread_time()
+                    found = data if isinstance(data, Failure) else self._decode(sample, data)
+                    yield _Tried(sample, found, read, time.thread_time() - decoding)
 
-    def _decode(
-        self, files: list[tuple[Sample, bytes | U1]], failures: list[Failure]
-    ) -> list[tuple[Sample, View]]:
-        pictures = []
+    def _read(self, sample: Sample) -> bytes | U1 | Failure:
+        reason = self.targets.refusal(sample)
+        if reason is not None:
+            return Failure(sample.key, sample.index, "target", "no target", reason)
+        try:
+            return self.reader.read(sample)
+        except OSError as error:
+            message = error.strerror or str(error)
+            return Failure(sample.key, sample.index, "read", "unreadable", message)
+
+    def _decode(self, sample: Sample, data: bytes | U1) -> View | Failure:
         how = self.preprocessing, self.max_pixels, self.fast_decode
-        for sample, data in files:
-            try:
-                pictures.append((sample, view_of(data, sample.box, *how)))
-            except UndecodableImage as error:
-                why = "decode", error.reason, str(error)
-                failures.append(Failure(sample.key, sample.index, *why))
-        return pictures
+        try:
+            return view_of(data, sample.box, *how)
+        except UndecodableImage as error:
+            return Failure(sample.key, sample.index, "decode", error.reason, str(error))
+
+
+def _groups(samples: Sequence[Sample], most: int) -> Iterator[list[Sample]]:
+    """Neighbours that may be fetched together: not too many, nor too large."""
+    group: list[Sample] = []
+    held = 0
+    for sample in samples:
+        size = max(sample.size, 0)
+        if group and (len(group) == most or held + size > BYTES_TOGETHER):
+            yield group
+            group, held = [], 0
+        group.append(sample)
+        held += size
+    if group:
+        yield group
 
 
 def network_input(views: Sequence[View], preprocessing: Preprocessing) -> F4:

@@ -8,7 +8,7 @@ from itertools import chain
 
 import pytest
 
-from engine.feeding import AHEAD, Feed, ReadAhead
+from engine.feeding import AHEAD, BYTES_TOGETHER, Feed, ReadAhead
 from engine.targets import parse_targets
 from engine.types import Failure, Preprocessing, Sample, Shard
 
@@ -83,6 +83,17 @@ def test_batches_are_read_together_in_larger_parts(batch_size, sizes):
     assert list(chain(*place.told)) == [i for i in range(70) if i != 3]
     assert sum(batch.listed for batch in batches) == 70
     assert sum(len(batch.failures) for batch in batches) == 69
+
+
+def test_large_images_are_read_together_by_fewer():
+    place, targets = Place(), parse_targets("top1", 10)
+    preprocessing = Preprocessing(8, 8, (0, 0, 0), (1, 1, 1))
+    feed = Feed(place, targets, preprocessing, 4, 100, together=place.together)
+    third = BYTES_TOGETHER // 3
+    sizes = [third, third, third, 1, -1, 2 * BYTES_TOGETHER, 1]
+    samples = tuple(Sample(f"{i}", i, -1, "", size) for i, size in enumerate(sizes))
+    assert [batch.listed for batch in feed.batches(Shard(0, samples))] == [4, 3]
+    assert place.told == [[0, 1, 2, 3, 4], [5], [6]]
 
 
 def test_the_next_shard_is_begun_and_made_once():
