@@ -1,8 +1,9 @@
 """Bytes at a path: of this machine by plain system calls, at a URL through fsspec.
 
 What a reader needs and no more: a size, a whole file, a range of it, a listing.
-Everything is opened for reading, nothing is cached on disk, and a range is never longer
-than the file, whatever a header claims.  :mod:`engine.streams` has what is sought in.
+Everything is opened for reading, and a range is never longer than the file, whatever a
+header claims. What several samples need at URLs is fetched, and with ``--cache`` kept on disk,
+by :mod:`engine.together`.  :mod:`engine.streams` has what is sought in.
 """
 
 from __future__ import annotations

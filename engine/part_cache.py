@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
+import time
 import zlib
+from collections.abc import Hashable
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +16,9 @@ from engine.errors import ConfigError
 
 _LOOKS = 32  # times that a process looks how full the folder is, until it has filled it alone
 _CHECK = 4  # bytes of a checksum before the data
+_LEFT = re.compile(r"\.[0-9a-f]{62}-[0-9a-f]{8}")  # name of a part that is being written
+_ABANDONED = 3600.0  # seconds until one counts as left by a process that was killed
+Key = tuple[Hashable, ...]  # what tells a part from others; its text is what counts
 
 
 class PartCache:
@@ -31,19 +37,22 @@ class PartCache:
     Raises
     ------
     ConfigError
-        It cannot be made.
+        It cannot be made, or belongs to another user.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            owner = folder.stat().st_uid
         except OSError as error:
             raise ConfigError(f"--cache {folder}: {error.strerror}") from error
+        if owner != os.getuid():
+            raise ConfigError(f"--cache {folder}: belongs to another user; name one of your own")
         self._folder, self._limit = folder, limit
         self._held: int | None = None  # bytes in the folder when this process last looked
         self._added = 0  # since then, by this process
 
-    def get(self, part: tuple[str, int, int | None]) -> bytes | None:
+    def get(self, part: Key) -> bytes | None:
         """What is kept of a part; None if it is not there, or damaged."""
         try:
             data = self._file(part).read_bytes()
@@ -52,15 +61,15 @@ class PartCache:
         good = data[:_CHECK] == _checksum(memoryview(data)[_CHECK:])
         return data[_CHECK:] if good else None
 
-    def put(self, part: tuple[str, int, int | None], data: bytes) -> None:
+    def put(self, part: Key, data: bytes) -> None:
         """Keep a part, if there is room; what cannot be written is not kept."""
-        if self._held is None or self._added > self._limit // _LOOKS:
-            self._held, self._added = self._size(), 0
-        if self._held + self._added + len(data) > self._limit:
-            return
-        file = self._file(part)
-        temporary = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
-        with suppress(OSError):
+        with suppress(OSError):  # somebody may delete the folder meanwhile
+            if self._held is None or self._added > self._limit // _LOOKS:
+                self._held, self._added = self._size(), 0
+            if self._held + self._added + len(data) > self._limit:
+                return
+            file = self._file(part)
+            temporary = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
             file.parent.mkdir(exist_ok=True)
             try:
                 temporary.write_bytes(_checksum(data) + data)
@@ -69,7 +78,7 @@ class PartCache:
             finally:
                 temporary.unlink(missing_ok=True)
 
-    def _file(self, part: tuple[str, int, int | None]) -> Path:
+    def _file(self, part: Key) -> Path:
         name = hashlib.sha256(repr(part).encode()).hexdigest()
         return self._folder / name[:2] / name[2:]
 
@@ -77,8 +86,18 @@ class PartCache:
         total = 0
         for folder in self._folder.iterdir():
             with suppress(OSError), os.scandir(folder) as entries:
-                total += sum(entry.stat().st_size for entry in entries)
+                total += sum(map(_bytes, entries))
         return total
+
+
+def _bytes(entry: os.DirEntry[str]) -> int:
+    """Bytes of a file; what a process that was killed left half written is removed."""
+    with suppress(OSError):  # another process is removing it
+        found = entry.stat()
+        if not _LEFT.fullmatch(entry.name) or time.time() - found.st_mtime < _ABANDONED:
+            return found.st_size
+        Path(entry).unlink()
+    return 0
 
 
 def _checksum(data: bytes | memoryview) -> bytes:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from engine.part_cache import PartCache
-from engine.urls import TOGETHER, system_of
+from engine.urls import TOGETHER, server_of, system_of
 
 Part = tuple[str, int, int | None]  # URL, first byte, end; None: to the end of the file
 
@@ -43,12 +43,18 @@ def keep_in(cache: PartCache | None) -> None:
 
 
 @contextmanager
-def at_hand(parts: Iterable[Part]) -> Iterator[None]:
+def at_hand(sizes: Mapping[Part, int]) -> Iterator[None]:
     """Inside, :mod:`engine.files` gives these parts to this thread without asking for each.
 
     They are fetched when the first of them is read.
+
+    Parameters
+    ----------
+    sizes
+        The parts, and how many bytes the listing says each has, -1 where it does not: what is
+        kept of a file of another size is no use.
     """
-    _held.wanted, _held.parts = dict.fromkeys(parts), {}
+    _held.wanted, _held.parts = dict(sizes), {}
     try:
         yield
     finally:
@@ -57,22 +63,24 @@ def at_hand(parts: Iterable[Part]) -> Iterator[None]:
 
 def held(part: Part) -> bytes | None:
     """A part that is at hand."""
-    if part in getattr(_held, "wanted", ()):
-        _held.parts = _had(list(_held.wanted))
-        _held.wanted = {}
+    wanted: dict[Part, int] = getattr(_held, "wanted", {})
+    if part in wanted:
+        _held.wanted = {}  # there is one try
+        _held.parts = _had(wanted)
     found: bytes | None = getattr(_held, "parts", {}).get(part)
     return found
 
 
-def _had(parts: list[Part]) -> dict[Part, bytes]:
+def _had(sizes: dict[Part, int]) -> dict[Part, bytes]:
     """From the cache or else from the server."""
     if not _kept:
-        return _fetched(parts)
+        return _fetched(list(sizes))
     (cache,) = _kept
-    found = {part: data for part in parts if (data := cache.get(part)) is not None}
-    new = _fetched([part for part in parts if part not in found])
+    keys = {part: (*part, size, server_of(part[0])) for part, size in sizes.items()}
+    found = {part: data for part, key in keys.items() if (data := cache.get(key)) is not None}
+    new = _fetched([part for part in sizes if part not in found])
     for part, data in new.items():
-        cache.put(part, data)
+        cache.put(keys[part], data)
     return found | new
 
 

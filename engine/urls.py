@@ -23,6 +23,10 @@ _PACKAGES = {  # scheme: what fsspec needs for it
     "gs": "gcsfs",
     "memory": "fsspec",
 }
+_SERVERS = {  # scheme: variables that name another server than the usual one
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL"),
+    "gs": ("STORAGE_EMULATOR_HOST",),
+}
 _PAUSES = (0.25, 0.5, 1.0)  # seconds before each further try
 _SECRET = re.compile(
     r"credential|signature|secret|token|passw|access.?key|api.?key|^(auth|key|pwd|sig)$",
@@ -97,6 +101,11 @@ def system_of(url: str) -> Any:
 
     timeout = aiohttp.ClientTimeout(total=_TOTAL, sock_connect=_CONNECT, sock_read=_SILENCE)
     return fsspec.filesystem(scheme, client_kwargs={"timeout": timeout})
+
+
+def server_of(url: str) -> tuple[str | None, ...]:
+    """The servers that the environment names for a kind of URL."""
+    return tuple(map(os.environ.get, _SERVERS.get(url.partition("://")[0], ())))
 
 
 def ask(path: str, call: Callable[[Any], T]) -> T:

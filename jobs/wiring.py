@@ -18,6 +18,7 @@ from engine.protocols import Executor
 from engine.scratch import open_paths
 from engine.store import require_room_to_write
 from engine.types import LayerInfo, RunPaths
+from engine.urls import is_url
 from engine.workers.cores import usable_cores
 from engine.writers import codec
 from engine.writers.schema import DatasetSpec, dataset_specs
@@ -38,7 +39,7 @@ from jobs.listing import Watch, listing_of, make_reader
 from jobs.manifest import make_manifest
 from jobs.network import load_definition
 from jobs.system import ready_libraries
-from jobs.worker import WorkerOrder, build_runner, only_read
+from jobs.worker import WorkerOrder, build_runner, only_read, part_cache
 
 if TYPE_CHECKING:
     from engine.models.definition import NetworkDefinition
@@ -111,6 +112,7 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
     class_names(config, classes)  # a bad file should be told now, not after the work
     targets = parse_targets(config.target, classes)
     require_explainable(config, layers)
+    part_cache(config)  # a folder that cannot be had should be told now as well
     with listing_of(config, watch) as listing:
         listed = listing.path != paths.listing
         if targets.kind == "label" and not listing.facts.labelled:
@@ -193,6 +195,8 @@ def require_possible(config: RunConfig) -> None:
             f"--address {config.address} is a dashboard, for shardcam submit; extract takes the "
             "HOST:PORT that ray start printed"
         )
+    if config.cache is not None and is_url(config.cache):
+        raise ConfigError(f"--cache {config.cache}: takes a folder of each machine, not a URL")
     gpu = config.gpus_per_worker > 0
     if config.precision == "fp16" and not gpu:
         raise ConfigError(

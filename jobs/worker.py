@@ -72,8 +72,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
     from kernels import warm_up
 
     config = order.config
-    if config.cache is not None:
-        keep_in(PartCache(Path(config.cache), int(config.cache_size * 1e9)))
+    keep_in(part_cache(config))
     gpu = config.gpus_per_worker > 0
     if gpu:
         require_gpu()
@@ -115,6 +114,13 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         fuse=fuse_of(config),
     )
     return feed, parts
+
+
+def part_cache(config: RunConfig) -> PartCache | None:
+    """The folder of this machine that ``--cache`` names, made if need be."""
+    if config.cache is None:
+        return None
+    return PartCache(Path(config.cache), int(config.cache_size * 1e9))
 
 
 def only_read(layers: tuple[str, ...], read: tuple[LayerInfo, ...]) -> tuple[str, ...]:

@@ -43,19 +43,22 @@ def read_place(location: str) -> bytes:
 @contextmanager
 def fetched_together(samples: Sequence[Sample]) -> Iterator[None]:
     """Inside, a reader need not wait for each of these samples; those here are as they were."""
-    locations = [sample.location for sample in samples if is_url(sample.location)]
-    with at_hand(part for location in locations if (part := _part(location)) is not None):
+    there = [sample for sample in samples if is_url(sample.location)]
+    parts = [(_part(sample.location), sample.size) for sample in there]
+    with at_hand({part: size for part, size in parts if part is not None}):
         yield
 
 
 def _part(location: str) -> Part | None:
-    """The bytes at a location; None where only HDF5 knows, or where nothing can be read."""
+    """The bytes at a location; None where only HDF5 knows, or where nothing will be read."""
     path, _, where = location.rpartition("#")
     if not path:
         return location, 0, None
     if not _BYTES.fullmatch(where):
         return None
     start, length = map(int, where.split(":"))
+    if length > files.LARGEST:  # which reading it says
+        return None
     return path, start, start + length
 
 

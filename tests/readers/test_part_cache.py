@@ -1,12 +1,17 @@
 """What is kept of sources at URLs: the same bytes, bounded, and never damaged ones."""
 
+import os
+
 import pytest
 
-from engine import together
+from engine import files, together, urls
+from engine.config import RunConfig
 from engine.errors import ConfigError
 from engine.part_cache import PartCache
 from engine.readers.location import fetched_together
-from tests.jobs.command import assert_same, contents, shardcam
+from engine.types import Sample
+from jobs import worker
+from tests.jobs.command import assert_same, contents, refused, shardcam
 from tests.readers.sources import opened, pictures, png, write_folder, write_tar
 
 PART = ("s3://bucket/a.tar", 512, 612)
@@ -58,11 +63,111 @@ def test_what_cannot_be_written_is_not_kept(tmp_path):
     cache = PartCache(tmp_path / "c", 10**6)
     (tmp_path / "c").rmdir()
     (tmp_path / "c").write_text("a file now")
-    cache._held = 0
     cache.put(PART, b"x")
     assert cache.get(PART) is None
     with pytest.raises(ConfigError, match=rf"^--cache {tmp_path}/c: File exists"):
         PartCache(tmp_path / "c", 1)
+
+
+def test_what_a_killed_process_left_half_written_does_not_stay(tmp_path):
+    cache = PartCache(tmp_path, 10**6)
+    cache.put(PART, b"x" * 100)
+    (part,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    old, new = (part.with_name(f".{part.name}-{i * 8}") for i in "01")
+    other = part.with_name(".a file of the user's")
+    for path in (old, new, other):
+        path.write_bytes(b"half")
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    PartCache(tmp_path, 10**6).put(PART, b"x" * 100)
+    assert set(part.parent.iterdir()) == {part, new, other}
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(ConfigError, match=rf"^--cache {tmp_path}: belongs to another user"):
+        PartCache(tmp_path, 1)
+
+
+def test_a_folder_that_cannot_be_had_is_told_before_the_work(tmp_path):
+    write_folder(tmp_path / "images", pictures(2))
+    (tmp_path / "file").write_text("a file")
+    for cache, told in {
+        "s3://bucket/c": "takes a folder of each machine, not a URL",
+        tmp_path / "file": "File exists",
+        tmp_path / "file" / "c": "Not a directory",
+    }.items():
+        code, out, err = refused(
+            "extract", tmp_path / "images", "--model", "efficientnet_lite0", "--image-size", "64",
+            "--out", tmp_path / "run", "--cache", cache,
+        )  # fmt: skip
+        assert (code, out, err) == (2, "", f"shardcam: --cache {cache}: {told}\n")
+        assert not (tmp_path / "run").exists()
+
+
+def test_other_files_of_the_same_name(web, tmp_path, kept, monkeypatch):
+    """One of another size, and one of another server."""
+    kept(PartCache(tmp_path / "c", 10**6))
+
+    def read(size):
+        sample = Sample("a.png", 0, -1, f"{web.url}/a.png", size)
+        with fetched_together([sample]):
+            return files.read(sample.location)
+
+    for data in (b"old", b"new one"):
+        (web.root / "a.png").write_bytes(data)
+        assert read(len(data)) == data
+    (web.root / "a.png").unlink()
+    assert read(3) == b"old"
+    assert urls.server_of("s3://b/a") != urls.server_of(web.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    first = urls.server_of("s3://b/a")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:2")
+    assert urls.server_of("s3://b/a") != first
+    monkeypatch.setattr(together, "server_of", lambda url: ("another",))
+    with pytest.raises(FileNotFoundError):
+        read(3)
+
+
+def test_a_cache_that_is_deleted_meanwhile_costs_nothing(web, tmp_path, kept):
+    names = write_folder(web.root / "tree", pictures(6))
+    samples = [Sample(name, i, 0, f"{web.url}/tree/{name}", -1) for i, name in enumerate(names)]
+    kept(PartCache(tmp_path / "c", 10**6))
+    (tmp_path / "c").rmdir()
+    with fetched_together(samples):
+        read = [files.read(sample.location) for sample in samples]
+    assert read == [png(picture) for picture in pictures(6)]
+    assert len(web.asked) == 6
+
+
+def test_there_is_one_try_for_many(web, kept):
+    """Whatever goes wrong with it."""
+
+    class Broken:
+        def get(self, _):
+            raise MemoryError
+
+    write_folder(web.root, pictures(1))
+    url = f"{web.url}/group0/0000.png"
+    kept(Broken())
+    with fetched_together([Sample("0", 0, -1, url, -1)]):
+        with pytest.raises(MemoryError):
+            files.read(url)
+        assert files.read(url) == png(pictures(1)[0])
+
+
+def test_a_worker_without_a_cache_keeps_nothing(monkeypatch, kept, tmp_path):
+    kept(PartCache(tmp_path, 1))
+
+    def stop(_config):
+        raise InterruptedError
+
+    monkeypatch.setattr(worker, "ready_libraries", lambda: None)
+    monkeypatch.setattr(worker, "load_definition", stop)
+    config = RunConfig(source="s", model="m", out="o")
+    with pytest.raises(InterruptedError):
+        worker.build_parts(worker.WorkerOrder(config, "", "", (), (), None, (), 1))
+    assert together._kept == []
 
 
 def test_a_second_pass_asks_for_nothing(web, tmp_path, kept):

@@ -6,9 +6,9 @@ import fsspec
 import numpy as np
 import pytest
 
-from engine import urls
+from engine import files, urls
 from engine.errors import SourceError
-from engine.readers.location import fetched_together
+from engine.readers.location import fetched_together, read_place
 from engine.types import Sample
 from tests.readers.reader_conformance import check_listing, check_pixels
 from tests.readers.sources import (
@@ -134,6 +134,17 @@ def test_what_does_not_come_with_its_batch_is_asked_for_by_itself(web):
     web.asked.clear()
     folder.read(files[0])
     assert len(web.asked) == 1, "nothing is kept beyond the batch"
+
+
+def test_what_is_no_image_is_not_fetched_with_the_others(web):
+    (web.root / "a.tar").write_bytes(bytes(2000))
+    places = [f"{web.url}/a.tar#0:{files.LARGEST + 1}", f"{web.url}/a.tar#0:1000"]
+    samples = [Sample(place, i, -1, place, -1) for i, place in enumerate(places)]
+    with fetched_together(samples):
+        assert read_place(places[1]) == bytes(1000)
+        assert web.asked == [("/a.tar", "bytes=0-999")]
+        with pytest.raises(OSError, match="an image has at most"):
+            read_place(places[0])
 
 
 def test_a_remote_folder_has_the_keys_of_a_local_one(memory, tmp_path):
