@@ -79,7 +79,7 @@ class RunConfig(BaseModel):
     cache: str | None = Field(
         None,
         description="Folder of each machine to keep images from URLs in, for the next run over "
-        "them.",
+        "them. Files that are replaced at their URLs need another folder.",
     )
     cache_size: float = Field(10.0, gt=0, description="GB that --cache may hold.")
     precision: Literal["fp32", "bf16", "int8", "fp16"] = Field(

@@ -134,6 +134,9 @@ def fetch_all(paths: RunPaths, wanted: Sequence[Path]) -> None:
     with _reading(paths.url):
         try:
             ask(paths.url, call)
+        except FileNotFoundError as error:  # which does not say what is missing
+            gone = next((url for url in remote if not files.exists(url)), paths.url)
+            raise store_error(error, gone, "read") from error
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise disk_error(error, paths.root) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import click
 
@@ -30,7 +31,12 @@ def verify(run: str, deep: bool, repair: bool) -> None:
     """
     paths = open_paths(run)
     manifest = read_manifest(paths)
-    console = make_console()
+    with driver_lock(paths) if repair else nullcontext():  # else what is judged may be replaced
+        _verify(paths, manifest, deep, repair)
+
+
+def _verify(paths: RunPaths, manifest: Manifest, deep: bool, repair: bool) -> None:
+    run, console = str(paths.home), make_console()
     _require_listing(paths, manifest, deep)
     checked = (
         (number, check_shard(shard, number, manifest.fingerprint, deep))
@@ -42,8 +48,7 @@ def verify(run: str, deep: bool, repair: bool) -> None:
     if problems:
         told = f"{run}: {len(problems)} of {manifest.plan['shards']} shards are bad"
         if repair:
-            with driver_lock(paths):
-                deleted = _delete(paths, problems)
+            deleted = _delete(paths, problems)
             told += f"; {deleted} deleted, the same extract command refills them"
         raise RunDirectoryError(told)
     listed, ok, failed = _account(paths, manifest)
