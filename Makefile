@@ -40,7 +40,6 @@ bench: $(VENV)/.ready-dev
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks/test_kernels.py \
 		benchmarks/test_components.py $(BENCH)
 	$(BIN)/python -m pytest -q -s benchmarks/test_sink.py
-	$(BIN)/python -m pytest -q benchmarks/test_pipeline.py $(BENCH)
 	$(BIN)/python -m pytest -q -s benchmarks/test_precision.py $(BENCH)
 	$(BIN)/python -m pytest -q -s benchmarks/test_listing.py
 	$(BIN)/python -m pytest -q -s benchmarks/test_report.py

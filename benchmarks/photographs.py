@@ -13,7 +13,7 @@ SIZE, QUALITY = (500, 375), 90  # width, height
 
 
 def write_photographs(folder: Path, count: int, seed: int = 0) -> None:
-    """Write 0000000.jpg and so on: cuts of random place and size, about 50 KB each."""
+    """Write 0000000.jpg and so on: cuts of random place and size, about 39 KB each."""
     folder.mkdir(parents=True)
     rng = np.random.RandomState(seed)
     pictures = [getattr(data, name)()[..., ::-1] for name in NAMES]

@@ -2,8 +2,8 @@
 
     python -m benchmarks.summary [--readme]
 
-Reads build/bench.json (benchmarks/end_to_end.py) and writes build/bench.md and docs/end-to-end.png;
-`--readme` puts the tables between their marks in README.md.
+Reads build/bench.json (benchmarks/end_to_end.py) and writes build/bench.md and build/bench.png;
+`--readme` puts the tables between their marks in README.md, and the plot in docs/.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def tables(results: dict[str, Any]) -> dict[str, list[str]]:
     return made
 
 
-def draw(rounds: Rounds, title: str) -> None:
+def draw(rounds: Rounds, title: str, place: Path) -> None:
     """Bars: images per second of each tool, and the limit of ours as a line above."""
     networks = list(by(rounds, "network"))
     figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -151,9 +151,9 @@ def draw(rounds: Rounds, title: str) -> None:
         high = [max(values) - value for value, values in zip(middle, rates.values(), strict=True)]
         bars = axes.bar(list(rates), middle, color=colours, yerr=[low, high], capsize=3, width=0.7)
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=9)
-        for place, precision in enumerate(OURS, len(rates) - len(OURS)):
+        for at, precision in enumerate(OURS, len(rates) - len(OURS)):
             limit = median(t[precision]["rate"] / t[precision]["reached"] for t in turns)
-            axes.plot([place - 0.35, place + 0.35], [limit, limit], color="#222222", lw=1, ls=":")
+            axes.plot([at - 0.35, at + 0.35], [limit, limit], color="#222222", lw=1, ls=":")
         axes.set_title(TITLES[network], fontsize=11)
         axes.tick_params(axis="x", labelsize=8)
         axes.set_xticks(np.arange(len(rates)), [name.replace(" ", "\n", 1) for name in rates])
@@ -161,7 +161,7 @@ def draw(rounds: Rounds, title: str) -> None:
         axes.margins(y=0.15)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=9)
-    figure.savefig(PLOT, dpi=130)
+    figure.savefig(place, dpi=130)
 
 
 def heading(machine: dict[str, Any]) -> str:
@@ -189,13 +189,14 @@ def main(readme: bool) -> None:
     for part, lines in tables(results).items():
         machine = heading(results[part]["machine"])
         text += ["", f"## {part}", "", machine, "", *lines]
-        document = put(document, part, [*lines, "", f"*{machine}*"])
+        if readme:
+            document = put(document, part, [*lines, "", f"*{machine}*"])
         if part == "peers":
-            draw(results[part]["rounds"], heading(results[part]["machine"]).partition(";")[0])
+            place = PLOT if readme else REPORT.with_suffix(".png")
+            draw(results[part]["rounds"], machine.partition(";")[0], place)
     REPORT.write_text("\n".join(text) + "\n")
-    if readme:
-        README.write_text(document)
-    click.echo(f"{REPORT}, {PLOT}")
+    README.write_text(document)
+    click.echo(f"{REPORT}, and its plot")
 
 
 if __name__ == "__main__":

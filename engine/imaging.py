@@ -195,8 +195,8 @@ def view(pixels: U1, preprocessing: Preprocessing) -> View:
 
     ``crop`` takes the largest centred part of the input's shape; ``squash`` takes all
     of it and ignores its shape; ``pad`` keeps the shape and fills up with the mean
-    colour.  With the interpolation ``area``, shrinking averages areas (cv2.INTER_AREA) and
-    enlarging is bilinear.
+    colour.  With the interpolation ``area``, shrinking averages areas, as OpenCV's INTER_AREA,
+    and enlarging is bilinear.
     """
     if preprocessing.resize == "squash":
         return _whole(pixels, preprocessing)

@@ -51,7 +51,7 @@ def measure_stages(prepared: Prepared) -> dict[str, float]:
 
     forward = parts.network.forward(batch.images)
     results = explain(batch, forward.logits, forward, parts)
-    copies = 512 // count  # in one shard, as a large run has them
+    copies = max(512 // count, 1)  # in one shard, as a large run has them
     many = [
         tuple(replace(sample, index=copy * count + i) for i, sample in enumerate(samples))
         for copy in range(copies)
@@ -64,8 +64,13 @@ def measure_stages(prepared: Prepared) -> dict[str, float]:
         writer.commit(())
         remove(prepared.paths.shard(0))
 
+    def read() -> None:
+        with feed.together(samples):  # as a run does: at a URL one request brings many
+            for sample in samples:
+                feed.reader.read(sample)
+
     return {
-        "read": _rate(lambda: [feed.reader.read(sample) for sample in samples], count),
+        "read": _rate(read, count),
         "decode": _rate(lambda: [view_of(data, box, *how) for data, box in files], count),
         "normalise": _rate(lambda: network_input(batch.views, feed.preprocessing), count),
         "forward": _rate(compute, count),

@@ -41,7 +41,7 @@ class Whole:
     batch_size: int
     precision: str
     images: int
-    images_per_second: float  # of all workers, each from its first shard to its last
+    images_per_second: float  # of all workers: without start-up
     verdict: str | None
 
     @property
@@ -118,7 +118,8 @@ def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
     local = config.executor == "local"
     limit_threads(driver_threads(config) if local else config.cpus_per_worker)
     console.print("measuring each stage alone")
-    prepared = prepare(config.model_copy(update={"out": f"{config.out}-alone"}))
+    same = {"shard_size": _shard_size(config, config.limit or FEW)}  # for a batch may be no larger
+    prepared = prepare(config.model_copy(update={"out": f"{config.out}-alone"} | same))
     if prepared.plan.listed < FEW:
         console.print(f"{prepared.plan.listed} images only: the figures are rough")
     alone = measure_stages(prepared)
@@ -139,13 +140,22 @@ def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
     )
 
 
+def _workers(config: RunConfig) -> int:
+    return config.workers or max(usable_cores() // config.cpus_per_worker, 1)
+
+
+def _shard_size(config: RunConfig, images: int) -> int:
+    """What was asked for, or enough shards for each worker; whole batches at least."""
+    least = config.batch_size or FEWEST
+    return config.shard_size or max(images // (SHARDS * _workers(config)), least)
+
+
 def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
     """A real run, into a directory of its own."""
-    workers = config.workers or max(usable_cores() // config.cpus_per_worker, 1)
+    workers = _workers(config)
     changed = {
         "out": f"{config.out}-{workers}-{config.batch_size or 'default'}-{config.precision}",
-        "shard_size": config.shard_size
-        or max(images // (SHARDS * workers), config.batch_size or FEWEST),
+        "shard_size": _shard_size(config, images),
     }
     config = config.model_copy(update=changed)
     watch = _Watch(console)
@@ -186,11 +196,13 @@ class _Watch(ProgressDisplay):
             self.images[worker] = self.images.get(worker, 0) + facts["images"]
 
     def rate(self) -> float:
-        """Images per second of all workers together, without their start-up."""
-        return sum(
-            self.images[worker] / (ended - self.begun[worker])
-            for worker, ended in self.ended.items()
-        )
+        """Images per second of all workers together.
+
+        Each counts from its first shard, for it may have started late, to the end of all.
+        """
+        end = max(self.ended.values())
+        seconds = sum(end - self.begun[worker] for worker in self.ended)
+        return len(self.ended) * sum(self.images.values()) / seconds
 
 
 def _sweep(config: RunConfig, first: Whole, console: Console) -> Iterator[Whole]:

@@ -54,8 +54,8 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
     from engine.pipeline import run_shard
 
     feed, parts = build_parts(order)
-    blank = np.zeros((order.batch_size, *parts.preprocessing.input_shape), np.float32)
-    assert parts.network.forward(blank).logits.size  # waits for it
+    blank = np.zeros((1, *parts.preprocessing.input_shape), np.float32)
+    parts.network.forward(blank).logits.sum()  # waits for it
     return partial(run_shard, parts=replace(parts, batches=ReadAhead(feed.batches)))
 
 

@@ -20,8 +20,9 @@ def resize(image: U1, box: tuple[int, int, int, int], size: tuple[int, int]) -> 
     Cuts the box out and resizes it. Where either axis shrinks it is OpenCV's INTER_AREA: each
     output pixel is the mean of the area it covers, or, if the other axis grows, OpenCV's
     bilinear stand-in for that. Where none does it is INTER_LINEAR, bilinear with half-pixel
-    centres. Levels differ from OpenCV's by at most 1: where areas shrink in one of 100,000
-    places, by the order of additions, elsewhere because OpenCV rounds its weights to 11 bits.
+    centres. Levels differ from OpenCV's by at most 1: where areas shrink in few places, for a
+    mean half-way between two levels goes up here and to the even one there; elsewhere because
+    OpenCV rounds its weights to 11 bits.
 
     Parameters
     ----------

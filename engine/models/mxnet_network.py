@@ -148,6 +148,9 @@ class _Bound:
         return mx.nd.zeros((network._batch_size, *output.shape[1:]), output.ctx, output.dtype)
 
     def forward(self, images: F4) -> _Pass:
+        network = self._network
+        if len(images) > network._batch_size:
+            raise ValueError(f"{len(images)} images, but a batch has {network._batch_size}")
         for start in range(0, len(images), len(self._padded)):
             part = images[start : start + len(self._padded)]
             count = len(part)
@@ -157,12 +160,12 @@ class _Bound:
                 self._padded[:count], self._padded[count:] = part, 0
                 self._data[:] = self._padded
             self._backbone.forward(is_train=False)
-            for tap, output in zip(self._taps, self._backbone.outputs, strict=True):
-                if tap is not output:
+            if network._pass < network._batch_size:
+                for tap, output in zip(self._taps, self._backbone.outputs, strict=True):
                     tap[start : start + count] = output[:count]
         for head in self._heads.values():
             head.new_batch()
-        return _Pass(self._network, self._heads, self._read, images)
+        return _Pass(network, self._heads, self._read, images)
 
 
 class _Pass:
