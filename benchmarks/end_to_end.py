@@ -38,6 +38,7 @@ IMAGES = {  # per round: shardcam in fp32, in int8, the peers
     "vgg16": (192, 512, {"pytorch-grad-cam": 32, "torchcam": 64}),
 }
 SAME = 8  # images that are compared
+DIFFERENT, FEW, MANY = 1024, 1000, 20_000  # files
 ZOO = {"resnet50": "resnet50_v1", "vgg16": "vgg16"}
 SMALL = "efficientnet_lite0"  # where what is not the network's weighs most
 CORES = len(os.sched_getaffinity(0))
@@ -104,7 +105,9 @@ class Bench:
     def __init__(self, work: Path, rounds: int, python: str | None) -> None:
         self.work, self.rounds, self.python = work, rounds, python
         self.photographs = work / "photographs"
-        write_photographs(self.photographs, 1024)
+        write_photographs(self.photographs, DIFFERENT)
+        for i in range(DIFFERENT, MANY):  # links: the same file is decoded as often
+            (self.photographs / f"{i:07d}.jpg").symlink_to(f"{i % DIFFERENT:07d}.jpg")
         self._runs = 0
 
     def extract(self, *options: object, images: int, model: str | Path) -> float:
@@ -183,7 +186,7 @@ def workers(bench: Bench) -> Iterator[Figures]:
         "ray": ("--workers", 1, "--cpus-per-worker", CORES),
         "local": ("--executor", "local"),
     }
-    for model, images in ((SMALL, 1024), (ZOO["resnet50"], 256)):
+    for model, images in ((SMALL, 6144), (ZOO["resnet50"], 1024)):
         for turn in range(bench.rounds):
             figures: Figures = {"model": model, "round": turn}
             for name, options in ways.items():
@@ -197,11 +200,11 @@ def saving(bench: Bench) -> Iterator[Figures]:
     """Maps alone against maps with the explained layer's activations."""
     activations = ("--save", "maps,activations", "--codec")
     ways = {"maps": (), "none": (*activations, "none"), "gzip": (*activations, "gzip")}
-    for model, images in ((SMALL, 1024), (ZOO["resnet50"], 256)):
+    for model, images in ((SMALL, 6144), (ZOO["resnet50"], 1024)):
         for turn in range(bench.rounds):
             figures: Figures = {"model": model, "round": turn}
             for name, options in ways.items():
-                options = (*_random(model), "--shard-size", 32, *options)
+                options = (*_random(model), "--shard-size", 64, *options)
                 figures[name] = bench.extract(*options, images=images, model=model)
                 say(f"{model} {name} {figures[name]:.2f}/s")
             yield figures
@@ -209,25 +212,13 @@ def saving(bench: Bench) -> Iterator[Figures]:
 
 def growth(bench: Bench) -> Iterator[Figures]:
     """1,000 images against 20,000, with the default shard size; memory of driver and workers."""
-    folder = bench.work / "many"
-    folder.mkdir()
-    for i in range(20_000):  # links: the same file is decoded as often
-        (folder / f"{i:07d}.jpg").symlink_to(bench.photographs / f"{i % 1024:07d}.jpg")
-    few = bench.work / "few"
-    few.mkdir()
-    for i in range(1000):
-        (few / f"{i:07d}.jpg").symlink_to(bench.photographs / f"{i:07d}.jpg")
 
     def short() -> float:
-        run = bench.work / "short"
-        shardcam("extract", few, "--model", SMALL, "--workers", CORES, "--out", run)
-        found = rate(run)
-        subprocess.run(["rm", "-r", str(run)], check=True)
-        return found
+        return bench.extract("--workers", CORES, images=FEW, model=SMALL)
 
     before = [short(), short()]
     long = bench.work / "long"
-    options = ["extract", str(folder), "--model", SMALL, "--workers", str(CORES)]
+    options = ["extract", str(bench.photographs), "--model", SMALL, "--workers", str(CORES)]
     watched = watch(long, options)
     assert watched.code == 0, watched.output
     after = [short(), short()]

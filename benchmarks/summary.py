@@ -29,6 +29,7 @@ TITLES = {
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
 TOOLS = {"pytorch-grad-cam": "#c2773a", "torchcam": "#8a8f98"}
+LABELS = {"pytorch-grad-cam": "pytorch-\ngrad-cam"}
 OURS = {"fp32": "#3b6ea5", "int8": "#1d3f66"}
 
 Rounds = list[dict[str, Any]]
@@ -150,13 +151,15 @@ def draw(rounds: Rounds, title: str, place: Path) -> None:
         low = [value - min(values) for value, values in zip(middle, rates.values(), strict=True)]
         high = [max(values) - value for value, values in zip(middle, rates.values(), strict=True)]
         bars = axes.bar(list(rates), middle, color=colours, yerr=[low, high], capsize=3, width=0.7)
-        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=9)
+        axes.bar_label(bars, fmt="%.1f", label_type="center", color="white", fontsize=9)
         for at, precision in enumerate(OURS, len(rates) - len(OURS)):
             limit = median(t[precision]["rate"] / t[precision]["reached"] for t in turns)
             axes.plot([at - 0.35, at + 0.35], [limit, limit], color="#222222", lw=1, ls=":")
         axes.set_title(TITLES[network], fontsize=11)
         axes.tick_params(axis="x", labelsize=8)
-        axes.set_xticks(np.arange(len(rates)), [name.replace(" ", "\n", 1) for name in rates])
+        axes.set_xticks(
+            np.arange(len(rates)), [LABELS.get(name, name.replace(" ", "\n")) for name in rates]
+        )
         axes.set_ylabel("images per second")
         axes.margins(y=0.15)
         axes.spines[["top", "right"]].set_visible(False)
