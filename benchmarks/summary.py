@@ -151,8 +151,12 @@ def draw(rounds: Rounds, title: str, place: Path) -> None:
         low = [value - min(values) for value, values in zip(middle, rates.values(), strict=True)]
         high = [max(values) - value for value, values in zip(middle, rates.values(), strict=True)]
         bars = axes.bar(list(rates), middle, color=colours, yerr=[low, high], capsize=3, width=0.7)
-        axes.bar_label(bars, fmt="%.1f", label_type="center", color="white", fontsize=9)
-        for at, precision in enumerate(OURS, len(rates) - len(OURS)):
+        texts = [f"{value:.1f}" for value in middle]
+        theirs = len(rates) - len(OURS)
+        axes.bar_label(bars, texts[:theirs] + [""] * len(OURS), padding=3, fontsize=9)
+        inside = [""] * theirs + texts[theirs:]
+        axes.bar_label(bars, inside, label_type="center", color="white", fontsize=9)
+        for at, precision in enumerate(OURS, theirs):
             limit = median(t[precision]["rate"] / t[precision]["reached"] for t in turns)
             axes.plot([at - 0.35, at + 0.35], [limit, limit], color="#222222", lw=1, ls=":")
         axes.set_title(TITLES[network], fontsize=11)
