@@ -9,7 +9,7 @@ from tests.jobs.command import shardcam
 def test_a_working_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # not asked
     code, out, err = shardcam("doctor", "--out", tmp_path / "not" / "yet")
-    assert code == 0, err
+    assert code == 0, (out, err)
     for line in ("CPU build", "cached in", "an actor answered", "GiB free", "hard links"):
         assert line in out
     assert "RAY_ADDRESS=127.0.0.1:1: runs will join it" in out
@@ -20,7 +20,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
     code, out, err = shardcam("doctor", "--out", "/proc/1")
     assert code == 1
     assert "fail" in out
-    assert "1 checks failed" in err
+    assert "1 checks failed" in err, out
 
 
 def test_a_node_of_other_versions_that_does_not_see_the_folder(tmp_path):
