@@ -28,6 +28,8 @@ import numpy as np
 from benchmarks.photographs import write_photographs
 from benchmarks.watching import watch
 from engine import open_run
+from engine.events import read_events, worker_rate
+from engine.types import RunPaths
 from jobs.throughput import processor_name
 
 EXTRACT = Path(__file__).parent / "peers" / "extract.py"
@@ -69,20 +71,8 @@ def shardcam(*arguments: object) -> None:
 
 
 def rate(run: Path) -> float:
-    """Images/s of all workers together, each from its first shard to the end of all."""
-    begun: dict[str, float] = {}
-    ended: dict[str, float] = {}
-    images: dict[str, int] = {}
-    for line in (run / "events.jsonl").read_text().splitlines():
-        event = json.loads(line)
-        if event["kind"] == "shard_started":
-            begun.setdefault(event["worker"], event["time"])
-        elif event["kind"] == "shard_done":
-            name = event["worker"]
-            ended[name] = event["time"]
-            images[name] = images.get(name, 0) + event["images"]
-    end = max(ended.values())
-    return len(ended) * sum(images.values()) / sum(end - begun[name] for name in ended)
+    """Images/s of all workers together, without their start-up."""
+    return worker_rate(read_events(RunPaths(run)))[1]
 
 
 def say(text: str) -> None:
@@ -178,14 +168,8 @@ def compare(bench: Bench, network: str, model: Path) -> None:
             raise SystemExit(f"{network}: {tool} and shardcam give other maps")
 
 
-def workers(bench: Bench) -> Iterator[Figures]:
-    """One worker of one core against one for each core, and Ray against no Ray."""
-    ways = {
-        "one": ("--workers", 1),
-        "all": ("--workers", CORES),
-        "ray": ("--workers", 1, "--cpus-per-worker", CORES),
-        "local": ("--executor", "local"),
-    }
+def in_turns(bench: Bench, ways: dict[str, tuple[object, ...]]) -> Iterator[Figures]:
+    """Runs with some options, one after the other in each round, of a small and a large network."""
     for model, images in ((SMALL, 6144), (ZOO["resnet50"], 1024)):
         for turn in range(bench.rounds):
             figures: Figures = {"model": model, "round": turn}
@@ -194,20 +178,24 @@ def workers(bench: Bench) -> Iterator[Figures]:
                 figures[name] = bench.extract(*options, images=images, model=model)
                 say(f"{model} {name} {figures[name]:.2f}/s")
             yield figures
+
+
+def workers(bench: Bench) -> Iterator[Figures]:
+    """One worker of one core against one for each core, and Ray against no Ray."""
+    ways: dict[str, tuple[object, ...]] = {
+        "one": ("--workers", 1),
+        "all": ("--workers", CORES),
+        "ray": ("--workers", 1, "--cpus-per-worker", CORES),
+        "local": ("--executor", "local"),
+    }
+    yield from in_turns(bench, ways)
 
 
 def saving(bench: Bench) -> Iterator[Figures]:
     """Maps alone against maps with the explained layer's activations."""
     activations = ("--save", "maps,activations", "--codec")
     ways = {"maps": (), "none": (*activations, "none"), "gzip": (*activations, "gzip")}
-    for model, images in ((SMALL, 6144), (ZOO["resnet50"], 1024)):
-        for turn in range(bench.rounds):
-            figures: Figures = {"model": model, "round": turn}
-            for name, options in ways.items():
-                options = (*_random(model), "--shard-size", 64, *options)
-                figures[name] = bench.extract(*options, images=images, model=model)
-                say(f"{model} {name} {figures[name]:.2f}/s")
-            yield figures
+    yield from in_turns(bench, ways)
 
 
 def growth(bench: Bench) -> Iterator[Figures]:

@@ -129,3 +129,21 @@ def summarize(events: Iterable[dict[str, Any]]) -> Activity:
     for event in events:
         activity.hear(event)
     return activity
+
+
+def worker_rate(events: Iterable[dict[str, Any]]) -> tuple[int, float]:
+    """How many workers took shards, and their images per second together.
+
+    Each counts from its first shard, for it may have started late, to the end of all.
+    """
+    begun: dict[str, float] = {}
+    ended: dict[str, float] = {}
+    images = 0
+    for event in events:
+        if event["kind"] == "shard_started":
+            begun.setdefault(event["worker"], event["time"])
+        elif event["kind"] == "shard_done":
+            ended[event["worker"]] = event["time"]
+            images += event["images"]
+    seconds = sum(max(ended.values()) - begun[worker] for worker in ended)
+    return len(ended), len(ended) * images / seconds

@@ -24,7 +24,7 @@ from engine import files
 from engine.errors import ConfigError, SourceError, store_error
 from engine.errors import storage_error as disk_error
 from engine.types import Place, RunPaths
-from engine.urls import TOGETHER, ask, require_url
+from engine.urls import ask, at_once, require_url
 
 _WHOLE = ("s3", "s3a", "gs", "gcs", "memory", "az", "abfs", "abfss", "adl", "oss", "oci")
 _READ_ONLY = ("http", "https")
@@ -127,13 +127,9 @@ def fetch_all(paths: RunPaths, wanted: Sequence[Path]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     remote, local = [str(paths.place(path)) for path in wanted], [str(path) for path in wanted]
 
-    def call(system: Any) -> None:
-        limit = {"batch_size": TOGETHER} if system.async_impl else {}
-        system.get(remote, local, **limit)
-
     with _reading(paths.url):
         try:
-            ask(paths.url, call)
+            ask(paths.url, lambda system: system.get(remote, local, **at_once(system)))
         except FileNotFoundError as error:  # which does not say what is missing
             gone = next((url for url in remote if not files.exists(url)), paths.url)
             raise store_error(error, gone, "read") from error

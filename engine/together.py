@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from engine.part_cache import PartCache
-from engine.urls import TOGETHER, server_of, system_of
+from engine.urls import at_once, server_of, system_of
 
 Part = tuple[str, int, int | None]  # URL, first byte, end; None: to the end of the file
 
@@ -27,8 +27,7 @@ def read_together(parts: Sequence[Part]) -> list[bytes | None]:
     paths, starts, ends = map(list, zip(*parts, strict=True))
     try:
         system = system_of(paths[0])
-        limit = {"batch_size": TOGETHER} if system.async_impl else {}
-        found = system.cat_ranges(paths, starts, ends, on_error="return", **limit)
+        found = system.cat_ranges(paths, starts, ends, on_error="return", **at_once(system))
     except Exception:  # each file system has exceptions of its own
         return [None] * len(parts)
     return [

@@ -15,7 +15,7 @@ from engine.errors import SourceError
 
 T = TypeVar("T")
 
-TOGETHER = 32  # requests that are on their way at once
+_TOGETHER = 32  # requests that are on their way at once
 _PACKAGES = {  # scheme: what fsspec needs for it
     "http": "aiohttp",
     "https": "aiohttp",
@@ -93,7 +93,7 @@ def system_of(url: str) -> Any:
         return fsspec.core.url_to_fs(url, use_listings_cache=False)[0]
     if scheme == "s3":  # botocore by itself goes on for minutes, at each of our tries
         retries = {"total_max_attempts": 2, "mode": "standard"}
-        config = {"retries": retries, "max_pool_connections": TOGETHER}
+        config = {"retries": retries, "max_pool_connections": _TOGETHER}
         return fsspec.filesystem(scheme, use_listings_cache=False, config_kwargs=config)
     if scheme not in ("http", "https"):
         return fsspec.filesystem(scheme, use_listings_cache=False)
@@ -101,6 +101,11 @@ def system_of(url: str) -> Any:
 
     timeout = aiohttp.ClientTimeout(total=_TOTAL, sock_connect=_CONNECT, sock_read=_SILENCE)
     return fsspec.filesystem(scheme, client_kwargs={"timeout": timeout})
+
+
+def at_once(system: Any) -> dict[str, int]:
+    """Options of a call for many files: how many requests may be on their way."""
+    return {"batch_size": _TOGETHER} if system.async_impl else {}
 
 
 def server_of(url: str) -> tuple[str | None, ...]:

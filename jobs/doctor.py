@@ -126,7 +126,7 @@ def _gpu(_: Path) -> Iterator[Finding]:
 
 
 def _ray(_: Path) -> Iterator[Finding]:
-    from engine.workers.ray import try_ray
+    from engine.workers.ray_nodes import try_ray
 
     yield Finding("ok", f"{try_ray()}: started on loopback, an actor answered")
     if os.environ.get("RAY_ADDRESS"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.table import Table
 from engine.config import RunConfig
 from engine.driver import execute
 from engine.errors import ConfigError, ModelError
+from engine.events import read_events, worker_rate
 from engine.workers.cores import usable_cores
 from engine.workers.threads import limit_threads
 from jobs.ceilings import measure_stages
@@ -158,51 +158,24 @@ def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
         "shard_size": _shard_size(config, images),
     }
     config = config.model_copy(update=changed)
-    watch = _Watch(console)
+    watch = ProgressDisplay(console)
     with watch:
         prepared = prepare(config)
         fingerprint = prepared.manifest.fingerprint
         executor = make_executor(prepared)
         report = execute(prepared.plan, executor, prepared.paths, fingerprint, watch)
+    taking, rate = worker_rate(read_events(prepared.paths))
     whole = Whole(
-        workers=len(watch.ended),
+        workers=taking,
         cpus_per_worker=config.cpus_per_worker,
         batch_size=prepared.batch_size,
         precision=config.precision,
         images=report.listed,
-        images_per_second=watch.rate(),
+        images_per_second=rate,
         verdict=report.verdict,
     )
     console.print(f"{whole.name}: {whole.images_per_second:.1f} images/s", highlight=False)
     return whole
-
-
-class _Watch(ProgressDisplay):
-    """Notes when each worker began its first shard and ended its last, and its images."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self.begun: dict[str, float] = {}
-        self.ended: dict[str, float] = {}
-        self.images: dict[str, int] = {}
-
-    def __call__(self, kind: str, /, **facts: Any) -> None:
-        super().__call__(kind, **facts)
-        if kind == "shard_started":
-            self.begun.setdefault(facts["worker"], time.perf_counter())
-        elif kind == "shard_done":
-            worker = facts["worker"]
-            self.ended[worker] = time.perf_counter()
-            self.images[worker] = self.images.get(worker, 0) + facts["images"]
-
-    def rate(self) -> float:
-        """Images per second of all workers together.
-
-        Each counts from its first shard, for it may have started late, to the end of all.
-        """
-        end = max(self.ended.values())
-        seconds = sum(end - self.begun[worker] for worker in self.ended)
-        return len(self.ended) * sum(self.images.values()) / seconds
 
 
 def _sweep(config: RunConfig, first: Whole, console: Console) -> Iterator[Whole]:

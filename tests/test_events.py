@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from engine.errors import RunDirectoryError
-from engine.events import EventLog, read_events, summarize
+from engine.events import EventLog, read_events, summarize, worker_rate
 from engine.lock import driver_lock, lock_holder
 from engine.types import RunPaths
 
@@ -88,3 +88,16 @@ def test_the_second_driver_is_refused_and_a_dead_one_is_in_nobodys_way(paths):
         assert json.loads(paths.lock.read_text())["pid"] == os.getpid()
         assert lock_holder(paths) is not None
     assert lock_holder(paths) is None
+
+
+def test_the_rate_counts_each_worker_to_the_end_of_all():
+    """100 images in 10 and in 8 seconds of two workers, one of which began 2 s late."""
+    log = [
+        {"kind": "run_started", "time": 90.0},
+        {"kind": "shard_started", "worker": "a", "time": 100.0},
+        {"kind": "shard_started", "worker": "b", "time": 102.0},
+        {"kind": "shard_done", "worker": "b", "time": 105.0, "images": 40},
+        {"kind": "shard_started", "worker": "a", "time": 106.0},
+        {"kind": "shard_done", "worker": "a", "time": 110.0, "images": 60},
+    ]
+    assert worker_rate(log) == (2, 2 * 100 / (10 + 8))

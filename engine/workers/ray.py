@@ -24,7 +24,6 @@ from engine.workers.descriptors import pack
 from engine.workers.ledger import Ledger
 from engine.workers.local import describe, done_facts, start_facts
 from engine.workers.ray_cluster import (
-    LOCAL,
     RayOptions,
     leaving,
     node_lost,
@@ -300,11 +299,3 @@ class _Crew:
     def _end(self, held: _Held) -> None:
         self._pulses.pop(held.pulse, None)
         ray.kill(held.actor)
-
-
-def try_ray() -> str:
-    """Start a Ray of our own, have an actor answer, and return Ray's version."""
-    with session(RayOptions(1, 1, 0, LOCAL)):
-        actor = WorkerActor.options(num_cpus=1).remote()
-        ray.get(actor.__ray_ready__.remote())
-    return str(ray.__version__)

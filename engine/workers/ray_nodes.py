@@ -1,4 +1,4 @@
-"""One question to every node of a Ray cluster, busy ones too."""
+"""Whether Ray works: one question to every node of a cluster, busy ones too, or a try here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from engine.workers.ray_cluster import RayOptions, reason, session
+from engine.workers.ray_cluster import LOCAL, RayOptions, reason, session
+from engine.workers.ray_worker import WorkerActor
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,11 @@ def _answer(asked: Any) -> tuple[Any, str | None]:
         return None, reason(error) if cause is None else f"{type(cause).__name__}: {cause}"
     except RayError as error:
         return None, reason(error)
+
+
+def try_ray() -> str:
+    """Start a Ray of our own, have an actor answer, and return Ray's version."""
+    with session(RayOptions(1, 1, 0, LOCAL)):
+        actor = WorkerActor.options(num_cpus=1).remote()
+        ray.get(actor.__ray_ready__.remote())
+    return str(ray.__version__)
