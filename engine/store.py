@@ -210,10 +210,11 @@ def _put(source: Path, url: str, create: bool) -> None:
     def call(system: Any) -> None:
         if create and system.exists(url):  # not every server heeds the condition
             raise FileExistsError(url)
-        if system.protocol == "memory" and create:  # its put_file looks before it writes
-            system.pipe_file(url, source.read_bytes(), mode="create")
+        mode = {"mode": "create"} if create else {}
+        if system.protocol == "memory":  # its put_file looks, makes an empty file, then fills it
+            system.pipe_file(url, source.read_bytes(), **mode)
         else:
-            system.put_file(str(source), url, **({"mode": "create"} if create else {}))
+            system.put_file(str(source), url, **mode)
 
     ask(url, call)
 
