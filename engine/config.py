@@ -136,7 +136,7 @@ class RunConfig(BaseModel):
     shard_size: int | None = Field(
         None,
         ge=1,
-        description="Images per shard  [default: 8 to 512, so that there are about 64 shards]",
+        description="Images per shard  [default: 8 to 512, for about 16 shards or more]",
     )
     batch_size: int | None = Field(
         None,

@@ -16,11 +16,10 @@ from itertools import islice
 
 import numpy as np
 
-from engine.imaging import UndecodableImage, luminance, view_of
+from engine.imaging import UndecodableImage, network_input, view_of
 from engine.protocols import Reader
 from engine.targets import Targets
 from engine.types import F4, U1, Failure, Preprocessing, Sample, Shard, View
-from kernels import planar
 
 AHEAD = 2  # batches
 TOGETHER = 32  # samples, or one batch if that is more, that may be fetched together
@@ -35,9 +34,18 @@ class Batch:
     listed: int  # samples of the shard that it accounts for
     samples: tuple[Sample, ...]  # those with a picture
     views: tuple[View, ...]
-    images: F4  # (N,channels,H,W)
+    images: F4 | U1  # what the network is given, see engine.protocols.Network
     failures: tuple[Failure, ...]
     seconds: dict[str, float]  # read: wall clock; decode: of the processor
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a reader gave for a sample, and the seconds that took."""
+
+    sample: Sample
+    data: bytes | U1 | Failure
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ class Feed:
     max_pixels: int
     fast_decode: bool = False  # decode JPEG files no larger than needed
     together: Together = nullcontext  # the next batches of a shard are read inside of it
+    each: Callable[..., Iterator[_Tried]] = map  # or that of a pool of threads, which decode
+    pixels: bool = False  # the network takes pixels
 
     def batches(self, shard: Shard) -> Iterator[Batch]:
         """Cut a shard into batches; a sample that cannot be used becomes a failure."""
@@ -76,7 +86,7 @@ class Feed:
         good = [(one.sample, one.found) for one in tried if isinstance(one.found, View)]
         begun = time.thread_time()
         views = tuple(view for _, view in good)
-        images = network_input(views, self.preprocessing)
+        images = self._images([view.pixels for view in views])
         seconds = {
             "read": sum(one.read for one in tried),
             "decode": sum(one.decode for one in tried) + time.thread_time() - begun,
@@ -84,19 +94,24 @@ class Feed:
         failures = tuple(one.found for one in tried if isinstance(one.found, Failure))
         return Batch(listed, tuple(sample for sample, _ in good), views, images, failures, seconds)
 
+    def _images(self, pictures: list[U1]) -> F4 | U1:
+        if self.pixels and pictures and len(self.preprocessing.mean) == 3:
+            return np.stack(pictures)
+        return network_input(pictures, self.preprocessing)
+
     def _tried(self, samples: Sequence[Sample], lost: set[int]) -> Generator[_Tried, None, None]:
-        """Read and decode, sample by sample: a file need not be held once it is decoded."""
+        """Read and decode; `map` goes sample by sample, so that one file is held at a time."""
         for group in _groups(samples, self.batch_size * -(-TOGETHER // self.batch_size)):
             wanted = [sample for sample in group if sample.index not in lost]
             with self.together(wanted):
-                for sample in wanted:
-                    begun = time.perf_counter()
-                    data = self._read(sample)
-                    read, decoding = time.perf_counter() - begun, time.thread_time()
-                    found = data if isinstance(data, Failure) else self._decode(sample, data)
-                    yield _Tried(sample, found, read, time.thread_time() - decoding)
+                yield from self.each(self._decoded, map(self._read, wanted))
 
-    def _read(self, sample: Sample) -> bytes | U1 | Failure:
+    def _read(self, sample: Sample) -> _Read:
+        begun = time.perf_counter()
+        data = self._data(sample)
+        return _Read(sample, data, time.perf_counter() - begun)
+
+    def _data(self, sample: Sample) -> bytes | U1 | Failure:
         reason = self.targets.refusal(sample)
         if reason is not None:
             return Failure(sample.key, sample.index, "target", "no target", reason)
@@ -106,7 +121,14 @@ class Feed:
             message = error.strerror or str(error)
             return Failure(sample.key, sample.index, "read", "unreadable", message)
 
-    def _decode(self, sample: Sample, data: bytes | U1) -> View | Failure:
+    def _decoded(self, read: _Read) -> _Tried:
+        begun = time.thread_time()
+        found = self._view(read.sample, read.data)
+        return _Tried(read.sample, found, read.seconds, time.thread_time() - begun)
+
+    def _view(self, sample: Sample, data: bytes | U1 | Failure) -> View | Failure:
+        if isinstance(data, Failure):
+            return data
         how = self.preprocessing, self.max_pixels, self.fast_decode
         try:
             return view_of(data, sample.box, *how)
@@ -127,19 +149,6 @@ def _groups(samples: Sequence[Sample], most: int) -> Iterator[list[Sample]]:
         held += size
     if group:
         yield group
-
-
-def network_input(views: Sequence[View], preprocessing: Preprocessing) -> F4:
-    """Views (H,W,3) u1 -> (N,channels,H,W) f4, normalised; one channel is the luminance."""
-    mean = np.array(preprocessing.mean, np.float32)
-    std = np.array(preprocessing.std, np.float32)
-    images = np.empty((len(views), *preprocessing.input_shape), np.float32)
-    for image, seen in zip(images, views, strict=True):
-        if len(mean) == 1:
-            image[0] = (luminance(seen.pixels) - mean) / std
-        else:
-            planar(seen.pixels, mean, std, image)
-    return images
 
 
 @dataclass
@@ -183,6 +192,11 @@ class _Stream:
         if self.error is not None:
             raise self.error
 
+    def first(self) -> Batch | None:
+        """The batch that is taken next, if it is made."""
+        with self.changed:
+            return self.ready[0] if self.ready else None
+
     def drop(self) -> None:
         """Let the maker go on to something else."""
         with self.changed:
@@ -213,6 +227,10 @@ class ReadAhead:
             self._now = self._begin(shard)
         self._next = None if hint is None else self._begin(hint)
         return self._now.take()
+
+    def first_of_hint(self) -> Batch | None:
+        """The first batch of the shard that is asked for next, if it is made."""
+        return None if self._next is None else self._next.first()
 
     def _begin(self, shard: Shard) -> _Stream:
         stream = _Stream(shard)

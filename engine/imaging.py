@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from math import ceil, floor
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from engine.types import U1, Box, Preprocessing, View
-from kernels import resize
+from engine.types import F4, U1, Box, Preprocessing, View
+from kernels import planar, resize
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 REDUCTIONS = {
@@ -237,6 +238,19 @@ def _pad(pixels: U1, preprocessing: Preprocessing) -> View:
     return View(
         padded, (height, width), (-top * y, -left * x, (rows - top) * y, (columns - left) * x)
     )
+
+
+def network_input(pictures: Sequence[U1], preprocessing: Preprocessing) -> F4:
+    """Views (H,W,3) -> (N,channels,H,W), normalised; one channel is the luminance."""
+    mean = np.array(preprocessing.mean, np.float32)
+    std = np.array(preprocessing.std, np.float32)
+    images = np.empty((len(pictures), *preprocessing.input_shape), np.float32)
+    for image, pixels in zip(images, pictures, strict=True):
+        if len(mean) == 1:
+            image[0] = (luminance(pixels) - mean) / std
+        else:
+            planar(pixels, mean, std, image)
+    return images
 
 
 def luminance(pixels: U1) -> U1:

@@ -5,7 +5,6 @@ Every executor runs :func:`run_shard`, and there is no other path through the en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from engine.clock import Clock
 from engine.feeding import Batch
 from engine.heatmaps import heatmaps
+from engine.passes import Passes
 from engine.protocols import ForwardPass, Method, Network, Sink
 from engine.smoothing import plain_maps, smoothed_maps
 from engine.targets import Targets, softmax, top_classes
@@ -37,7 +37,6 @@ from kernels import NON_FINITE, scale_maps
 class Parts:
     """Everything a worker needs to turn shards into results."""
 
-    batches: Callable[[Shard, Shard | None], Iterator[Batch]]  # see engine.feeding.ReadAhead
     network: Network
     method: Method
     targets: Targets
@@ -51,23 +50,22 @@ class Parts:
 
 
 def run_shard(
-    shard: Shard, clock: Clock, hint: Shard | None = None, *, parts: Parts
+    shard: Shard, clock: Clock, hint: Shard | None = None, *, parts: Parts, passes: Passes
 ) -> ShardReport:
     """Turn one shard into one published result; nothing is published if this raises.
 
     Reading and decoding run ahead in a thread (:mod:`engine.feeding`), and go on with `hint`,
-    the shard that is asked for next. The stage `wait` is what they keep the network waiting.
+    the shard that is asked for next, and so do the forward passes (:mod:`engine.passes`). The
+    stage `wait` is what reading and decoding keep the network waiting.
     """
     failures = list(shard.lost)
     parts = replace(parts, method=watched(parts.method, clock.pass_begun))
     writer = parts.sink.open(shard)
     try:
-        batches = parts.batches(shard, hint)
-        while (batch := _next(batches, clock)) is not None:
+        for batch, forward in passes(shard, hint, clock):
             failures += batch.failures
-            if batch.samples:
+            if forward is not None:
                 with clock("forward"):
-                    forward = parts.network.forward(batch.images)
                     logits = forward.logits
                 with clock("map"):
                     results = explain(batch, logits, forward, parts)
@@ -83,15 +81,6 @@ def run_shard(
         writer.discard()
     listed, failed = len(shard.samples), len(failures)
     return ShardReport(shard.index, listed, listed - failed, failed, published, clock.seconds)
-
-
-def _next(batches: Iterator[Batch], clock: Clock) -> Batch | None:
-    with clock("wait"):
-        batch = next(batches, None)
-    if batch is not None:
-        for stage, seconds in batch.seconds.items():
-            clock.add(stage, seconds)
-    return batch
 
 
 def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> ResultBatch:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from engine.listing import Listing, Stretch
 from engine.types import Sample, Shard
 
-_FEWEST, _MOST, _SHARDS = 8, 512, 64
+_FEWEST, _BATCH, _MOST, _SHARDS = 8, 32, 512, 16
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,11 @@ def make_plan(listing: Listing, shard_size: int | None) -> Plan:
 
 
 def default_shard_size(count: int) -> int:
-    """About 64 shards, each of 8 to 512 images and of whole batches of 8.
+    """16 shards or more, each of 8 to 512 images, and of whole batches of 32 if it has as many.
 
-    It may depend on nothing but the source, or a run could not be resumed elsewhere.
+    A shard costs about as much as an image of a small network, besides its images. The size may
+    depend on nothing but the source, or a run could not be resumed elsewhere.
     """
     wanted = -(-count // _SHARDS)
-    return min(max(-(-wanted // _FEWEST) * _FEWEST, _FEWEST), _MOST)
+    step = _FEWEST if wanted < _BATCH else _BATCH
+    return min(max(-(-wanted // step) * step, _FEWEST), _MOST)

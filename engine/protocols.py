@@ -144,7 +144,7 @@ class LayerView(Protocol):
 
 
 class ForwardPass(Protocol):
-    """The result of one forward pass over N images."""
+    """The result of one forward pass over N images, which has been begun."""
 
     @property
     def logits(self) -> F4:
@@ -153,7 +153,7 @@ class ForwardPass(Protocol):
 
     @property
     def images(self) -> F4:
-        """(N,channels,H,W) what the network was given."""
+        """(N,channels,H,W) what the network was given, normalised."""
         ...
 
     def layer(self, name: str) -> LayerView:
@@ -173,8 +173,16 @@ class Network(Protocol):
         """The layers it was cut at."""
         ...
 
-    def forward(self, images: F4) -> ForwardPass:
-        """(N,3,H,W) preprocessed images -> activations and logits; N at most the batch size."""
+    @property
+    def buffers(self) -> int:
+        """Passes whose results are valid at a time: the last so many."""
+        ...
+
+    def forward(self, images: F4 | U1) -> ForwardPass:
+        """Begin a pass over N images, at most the batch size; its results are waited for.
+
+        (N,channels,H,W) float32, normalised, or (N,H,W,3) uint8, which it normalises itself.
+        """
         ...
 
 

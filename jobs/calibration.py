@@ -174,12 +174,13 @@ def views_of_source(
 
 def _batches(views: list[View], definition: NetworkDefinition) -> list[F4]:
     """Batches of one shape; the last is filled up with its last image."""
-    from engine.feeding import network_input
+    from engine.imaging import network_input
 
-    filled = [*views, *([views[-1]] * (-len(views) % BATCH))]
+    pictures = [view.pixels for view in views]
+    pictures += [pictures[-1]] * (-len(pictures) % BATCH)
     return [
-        network_input(filled[i : i + BATCH], definition.preprocessing)
-        for i in range(0, len(filled), BATCH)
+        network_input(pictures[i : i + BATCH], definition.preprocessing)
+        for i in range(0, len(pictures), BATCH)
     ]
 
 

@@ -26,8 +26,7 @@ def measure_stages(prepared: Prepared) -> dict[str, float]:
     SourceError
         None of the first images can be used.
     """
-    from engine.feeding import network_input
-    from engine.imaging import view_of
+    from engine.imaging import network_input, view_of
     from engine.pipeline import explain
 
     feed, parts = build_parts(worker_order(prepared))
@@ -35,6 +34,7 @@ def measure_stages(prepared: Prepared) -> dict[str, float]:
     if batch is None:
         raise SourceError(f"{prepared.config.source}: none of its first images can be used")
     samples, count = batch.samples, len(batch.samples)
+    pictures = [view.pixels for view in batch.views]
     files = [(feed.reader.read(sample), sample.box) for sample in samples]
     how = feed.preprocessing, feed.max_pixels, feed.fast_decode
 
@@ -72,7 +72,7 @@ def measure_stages(prepared: Prepared) -> dict[str, float]:
     return {
         "read": _rate(read, count),
         "decode": _rate(lambda: [view_of(data, box, *how) for data, box in files], count),
-        "normalise": _rate(lambda: network_input(batch.views, feed.preprocessing), count),
+        "normalise": _rate(lambda: network_input(pictures, feed.preprocessing), count),
         "forward": _rate(compute, count),
         "map": _rate(compute_and_map, count),
         "write": _rate(write, count * copies),

@@ -14,7 +14,7 @@ import click
 from engine.analysis.files import whole_file
 from engine.errors import ConfigError, Interrupted, SourceError
 from engine.readers.pixels import rgb
-from engine.types import Preprocessing, View
+from engine.types import Preprocessing
 from engine.workers.threads import limit_threads
 from jobs.digits import Digits, shipped_digits, source_digits, write_idx
 from jobs.system import ready_libraries
@@ -124,17 +124,17 @@ def train_mnist(
 
 def accuracy_of(symbol: Path, digits: Digits) -> float:
     """The share of digits that a checkpoint, read back as any model is, gets right."""
-    from engine.feeding import network_input
+    from engine.imaging import network_input
     from engine.models.load import load_network
     from engine.models.mxnet_network import MxnetNetwork
     from engine.targets import top_classes
 
     definition = load_network(str(symbol))
     network = MxnetNetwork(definition, ("auto",), BATCH)
-    views = [View(rgb(image), image.shape[:2], (0, 0, *image.shape[:2])) for image in digits.images]
+    pictures = [rgb(image) for image in digits.images]
     right = 0
-    for start in range(0, len(views), BATCH):
-        images = network_input(views[start : start + BATCH], definition.preprocessing)
+    for start in range(0, len(pictures), BATCH):
+        images = network_input(pictures[start : start + BATCH], definition.preprocessing)
         found = top_classes(network.forward(images).logits, 1)[:, 0]
         right += int((found == digits.labels[start : start + BATCH]).sum())
     return right / len(digits)

@@ -5,7 +5,8 @@ Imports of MXNet, Numba and OpenCV wait until they are needed: threads must be s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,12 +52,17 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
     import numpy as np
 
     from engine.feeding import ReadAhead
+    from engine.passes import Passes
     from engine.pipeline import run_shard
 
     feed, parts = build_parts(order)
+    network = parts.network
     blank = np.zeros((1, *parts.preprocessing.input_shape), np.float32)
-    parts.network.forward(blank).logits.sum()  # waits for it
-    return partial(run_shard, parts=replace(parts, batches=ReadAhead(feed.batches)))
+    for _ in range(network.buffers):
+        network.forward(blank).logits.sum()  # waits for it
+    # averaging over copies takes the network for itself
+    ahead = 0 if parts.smooth else network.buffers - 1
+    return partial(run_shard, parts=parts, passes=Passes(ReadAhead(feed.batches), network, ahead))
 
 
 def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
@@ -89,6 +95,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         gpu,
         only_read(order.layers, order.read),
         usable_cores() if config.executor == "local" else config.cpus_per_worker,
+        buffers=2 if gpu else 1,
     )
     targets = parse_targets(config.target, class_count(definition))
     feed = Feed(
@@ -99,9 +106,11 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         config.max_pixels,
         config.fast_decode,
         fetched_together,
+        # a CPU has no cores to spare; a GPU takes pictures faster than one core decodes them
+        ThreadPoolExecutor(config.cpus_per_worker).map if gpu else map,
+        pixels=gpu,
     )
     parts = Parts(
-        batches=lambda shard, _: feed.batches(shard),
         network=network,
         method=bound_method(config),
         targets=targets,

@@ -1,5 +1,6 @@
 """What the pipeline does with samples that end their workers, and with trials."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import h5py
@@ -8,9 +9,14 @@ import pytest
 
 from engine.clock import Clock
 from engine.config import RunConfig
+from engine.feeding import ReadAhead
+from engine.models.mxnet_network import MxnetNetwork
+from engine.passes import Passes
+from engine.pipeline import run_shard
 from engine.types import Failure
+from jobs.network import load_definition
 from jobs.wiring import prepare, worker_order
-from jobs.worker import build_runner
+from jobs.worker import build_parts, build_runner
 from tests.jobs.images import make_folder
 
 
@@ -46,6 +52,33 @@ def test_the_clock_sees_each_pass_within_a_batch(prepared, method, smooth, least
     runner = build_runner(replace(order, config=config))
     runner(replace(shard, samples=shard.samples[:1], trial=True), clock)
     assert clock.passes >= least
+
+
+def maps_of(prepared, passes, parts):
+    """Of the run's only shard, which is deleted again."""
+    report = run_shard(prepared.plan.shard(0), Clock(), None, parts=parts, passes=passes)
+    assert report.published and report.ok == 24
+    with h5py.File(prepared.paths.shard(0)) as file:
+        maps = file["cam/head_relu6/map"][:].astype(np.float32)
+        score = file["score"][:]
+    prepared.paths.shard(0).unlink()
+    return maps, score
+
+
+def test_the_way_of_a_gpu_gives_the_same_maps(prepared):
+    """Pixels to the network, decoding in several threads, two passes at a time: here on the CPU."""
+    order = replace(worker_order(prepared), batch_size=8)
+    feed, parts = build_parts(order)
+    expected = maps_of(prepared, Passes(ReadAhead(feed.batches), parts.network), parts)
+    definition = load_definition(order.config)
+    network = MxnetNetwork(definition, order.layers, 8, threads=2, buffers=2)
+    with ThreadPoolExecutor(3) as pool:
+        feed = replace(feed, each=pool.map, pixels=True)
+        assert next(feed.batches(prepared.plan.shard(0))).images.dtype == np.uint8
+        passes = Passes(ReadAhead(feed.batches), network, ahead=1)
+        found = maps_of(prepared, passes, replace(parts, network=network))
+    np.testing.assert_allclose(found[0], expected[0], atol=2e-3)  # float16
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-3)
 
 
 @pytest.fixture(scope="module")

@@ -44,14 +44,15 @@ def test_shards_of_any_size_across_the_blocks_of_a_listing(list_into, size):
 
 
 @pytest.mark.parametrize(
-    ("count", "size"), [(1, 8), (300, 8), (5000, 80), (100_000, 512), (10**8, 512)]
+    ("count", "size"),
+    [(1, 8), (128, 8), (129, 16), (500, 32), (1000, 64), (5000, 320), (8200, 512), (10**8, 512)],
 )
 def test_default_shard_size(count, size):
     assert default_shard_size(count) == size
 
 
 def test_default_shard_size_is_that_of_what_was_listed(list_into):
-    assert make_plan(list_into(samples(5000)), None).shard_size == 80
+    assert make_plan(list_into(samples(5000)), None).shard_size == 320
 
 
 def test_listing_hash_sees_keys_labels_and_sizes(list_into):

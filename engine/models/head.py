@@ -53,6 +53,7 @@ class Head:
 
     def new_batch(self) -> None:
         """Forget what was computed from the inputs as they were."""
+        self._begun = False
         self._logits: F4 | None = None
         self._activation: F4 | None = None
 
@@ -62,10 +63,15 @@ class Head:
             self._activation = self._tap.asnumpy()
         return self._activation
 
+    def begin(self) -> None:
+        """Let the logits be computed; whoever asks for them waits."""
+        if not self._begun:
+            self._forward()
+
     def logits(self) -> F4:
         """(B,classes). In training mode, because max-pooling's backward needs its workspace."""
         if self._logits is None:
-            self._forward()
+            self.begin()
             self._logits = self._executor.outputs[0].asnumpy()
         return self._logits
 
@@ -118,7 +124,7 @@ class Head:
 
     def _forward(self) -> None:
         self._executor.forward(is_train=self._trains)
-        self._differentiable = True
+        self._begun = self._differentiable = True
 
     def _bytes_per_row(self) -> int:
         """Of all float32 tensors from the layer on, the weights apart."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -10,15 +11,17 @@ import mxnet as mx
 import numpy as np
 
 from engine.errors import ConfigError
+from engine.imaging import network_input
 from engine.models.biases import BiasGradients
 from engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
 from engine.models.definition import NetworkDefinition
 from engine.models.graph import Cut, cut, to_json
 from engine.models.head import HEAD_BYTES, Head, HeadProgram, HeadView
+from engine.models.inputs import InputBuffer
 from engine.models.layers import layer_shapes, resolve_layer
 from engine.models.precision import FP32, lower
 from engine.models.program import backbone, program_of
-from engine.types import F4, I4, LayerInfo, Quantization
+from engine.types import F4, I4, U1, LayerInfo, Quantization
 
 BATCH = 32
 CPU_PASS = 4  # images that a core takes through the backbone at once: more leave its cache
@@ -60,6 +63,8 @@ class MxnetNetwork:
     threads
         Of the CPU. Four images for each go through the backbone at once, and the batch
         through the heads; on a GPU all goes together.
+    buffers
+        Passes whose results are held at a time, each in memory of its own.
 
     Raises
     ------
@@ -77,7 +82,9 @@ class MxnetNetwork:
         gpu: bool = False,
         read: tuple[str, ...] = (),
         threads: int = 1,
+        buffers: int = 1,
     ) -> None:
+        self.buffers = buffers
         self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
         self._read = {name: (definition.graph.number(name), 0) for name in read}
         self._batch_size = batch_size
@@ -97,11 +104,11 @@ class MxnetNetwork:
             zip(self.layers, cuts, strict=True), key=lambda pair: len(pair[1].head.nodes)
         )
         self.deepest = shortest[0].name  # the logits come from its head, in whatever order
-        self._main = _Bound(self)
+        self._turns = itertools.cycle([_Bound(self) for _ in range(buffers)])
 
-    def forward(self, images: F4) -> _Pass:
-        """Run the backbone; see :class:`engine.protocols.Network`."""
-        return self._main.forward(images)
+    def forward(self, images: F4 | U1) -> _Pass:
+        """See :class:`engine.protocols.Network`."""
+        return next(self._turns).forward(images, self.deepest)
 
     @functools.cached_property
     def spare(self) -> _Bound:
@@ -128,17 +135,18 @@ class _Bound:
 
     def __init__(self, network: MxnetNetwork) -> None:
         self._network = network
-        shape = network._definition.preprocessing.input_shape
-        self._padded = np.zeros((network._pass, *shape), np.float32)
-        self._data = mx.nd.array(self._padded, network._device)
-        self._backbone = network._program.bind({network._definition.input_name: self._data})
+        definition = network._definition
+        self._input = InputBuffer(network._pass, definition.preprocessing, network._device)
+        self._backbone = network._program.bind({definition.input_name: self._input.data})
         self._taps = [self._tap(output) for output in self._backbone.outputs]
         taps = dict(zip(network._entries, self._taps, strict=True))
-        self._heads = {
+        self.heads = {
             name: Head(program, [taps[e] for e in program.entries])
             for name, program in network._heads.items()
         }
-        self._read = {name: taps[entry] for name, entry in network._read.items()}
+        self.read = {name: taps[entry] for name, entry in network._read.items()}
+        self._images: F4 | U1
+        self._begun = 0  # of these
 
     def _tap(self, output: mx.nd.NDArray) -> mx.nd.NDArray:
         """Where a whole batch of an output is collected: itself, if it is one."""
@@ -147,52 +155,64 @@ class _Bound:
             return output
         return mx.nd.zeros((network._batch_size, *output.shape[1:]), output.ctx, output.dtype)
 
-    def forward(self, images: F4) -> _Pass:
-        network = self._network
-        if len(images) > network._batch_size:
-            raise ValueError(f"{len(images)} images, but a batch has {network._batch_size}")
-        for start in range(0, len(images), len(self._padded)):
-            part = images[start : start + len(self._padded)]
-            count = len(part)
-            if count == len(self._padded):
-                self._data[:] = part
-            else:
-                self._padded[:count], self._padded[count:] = part, 0
-                self._data[:] = self._padded
-            self._backbone.forward(is_train=False)
-            if network._pass < network._batch_size:
-                for tap, output in zip(self._taps, self._backbone.outputs, strict=True):
-                    tap[start : start + count] = output[:count]
-        for head in self._heads.values():
+    def forward(self, images: F4 | U1, wanted: str) -> _Pass:
+        """Begin a pass; the logits of the head `wanted` are computed at once."""
+        if len(images) > self._network._batch_size:
+            raise ValueError(f"{len(images)} images, but a batch has {self._network._batch_size}")
+        self._images, self._begun = images, 0
+        for head in self.heads.values():
             head.new_batch()
-        return _Pass(network, self._heads, self._read, images)
+        self._begin_part()
+        if self._begun == len(images):
+            self.heads[wanted].begin()
+        return _Pass(self._network, self, images)
+
+    def finish(self) -> None:
+        """Let the rest of the batch follow, which fills the device's memory part by part."""
+        while self._begun < len(self._images):
+            self._begin_part()
+
+    def _begin_part(self) -> None:
+        network, start = self._network, self._begun
+        part = self._images[start : start + network._pass]
+        self._input.put(part)  # waits for the part before
+        self._backbone.forward(is_train=False)
+        self._begun = stop = start + len(part)
+        if network._pass < network._batch_size:
+            for tap, output in zip(self._taps, self._backbone.outputs, strict=True):
+                tap[start:stop] = output[: len(part)]
 
 
 class _Pass:
     """One forward pass; see :class:`engine.protocols.ForwardPass`."""
 
-    def __init__(
-        self,
-        network: MxnetNetwork,
-        heads: dict[str, Head],
-        read: dict[str, mx.nd.NDArray],
-        images: F4,
-    ) -> None:
-        self.network, self.images = network, images
-        self._heads, self._read = heads, read
+    def __init__(self, network: MxnetNetwork, bound: _Bound, images: F4 | U1) -> None:
+        self.network, self._bound, self._given = network, bound, images
+        self.count = len(images)
+
+    @functools.cached_property
+    def images(self) -> F4:
+        if self._given.dtype == np.uint8:
+            return network_input(list(self._given), self.network._definition.preprocessing)
+        return self._given.astype(np.float32, copy=False)
 
     @property
     def logits(self) -> F4:
-        return self._heads[self.network.deepest].logits()[: len(self.images)]
+        return self._head(self.network.deepest).logits()[: self.count]
 
     def layer(self, name: str) -> _LayerView:
-        return _LayerView(self, self._heads[name], name)
+        return _LayerView(self, self._head(name), name)
 
     def activation(self, name: str) -> F4:
-        if name in self._heads:
+        if name in self._bound.heads:
             return self.layer(name).activation
-        values: F4 = self._read[name].asnumpy()[: len(self.images)]
+        self._bound.finish()
+        values: F4 = self._bound.read[name].asnumpy()[: self.count]
         return values
+
+    def _head(self, name: str) -> Head:
+        self._bound.finish()
+        return self._bound.heads[name]
 
 
 class _LayerView:
@@ -203,11 +223,11 @@ class _LayerView:
 
     @property
     def activation(self) -> F4:
-        return self._head.activation()[: len(self.images)]
+        return self._head.activation()[: self._pass.count]
 
     @property
     def logits(self) -> F4:
-        return self._head.logits()[: len(self.images)]
+        return self._head.logits()[: self._pass.count]
 
     @property
     def classes(self) -> int:
@@ -246,7 +266,7 @@ class _LayerView:
         return self._head.rows
 
     def of(self, images: F4) -> _LayerView:
-        return self._pass.network.spare.forward(images).layer(self._name)
+        return self._pass.network.spare.forward(images, self._name).layer(self._name)
 
     @property
     def network_rows(self) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 
 import engine.writers.hdf5
 from engine.feeding import ReadAhead
+from engine.passes import Passes
 from engine.pipeline import run_shard
 from jobs.worker import build_parts
 
@@ -107,14 +108,14 @@ class FaultyReader:
         return self._reader.read(sample)
 
 
-def with_faults_of_forward(batches, plan):
-    """What takes the batches then hands them to the network: the next to happen is that."""
+def with_faults_of_forward(passes, plan):
+    """What takes a pass, which has just begun, then waits for it."""
 
-    def faulty(shard, hint=None):
-        for batch in batches(shard, hint):
+    def faulty(shard, hint, clock):
+        for batch, forward in passes(shard, hint, clock):
             for sample in batch.samples:
                 plan.meet("forward", sample.index)
-            yield batch
+            yield batch, forward
 
     return faulty
 
@@ -156,6 +157,6 @@ def faulty_build(folder, order):
         return publish(staged, final)
 
     engine.writers.hdf5.publish = faulty_publish  # in this worker's process alone
-    batches = with_faults_of_forward(ReadAhead(feed.batches), plan)
-    parts = replace(parts, batches=batches, sink=FaultySink(parts.sink, plan))
-    return partial(run_shard, parts=parts)
+    passes = Passes(ReadAhead(feed.batches), parts.network)
+    parts = replace(parts, sink=FaultySink(parts.sink, plan))
+    return partial(run_shard, parts=parts, passes=with_faults_of_forward(passes, plan))

@@ -1,5 +1,7 @@
 """A batch goes through the backbone in passes, and through the heads together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from engine.methods import METHODS
 from engine.models import head, mxnet_network
 from engine.models.load import load_network
 from engine.models.mxnet_network import BATCH, CPU_PASS, MxnetNetwork, batch_that_fits
+from engine.types import Preprocessing
 from tests.models.networks import every_tap_kind
 
 LAYERS = ("b_relu", "c_bn", "e_relu")
@@ -37,6 +40,42 @@ def test_passes_change_nothing(count, threads):
     assert one_pass._pass == 11
     for mine, its in zip(found, results(one_pass, IMAGES[:count]), strict=True):
         np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, CPU_PASS + 1, 11])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pixels_are_normalised_where_the_network_computes(count, threads):
+    pixels = np.random.RandomState(6).randint(0, 256, (count, 12, 12, 3), np.uint8)
+    definition = every_tap_kind()
+    preprocessing = Preprocessing(12, 12, (120.0, 110.0, 100.0), (58.0, 57.0, 59.0))
+    definition = replace(definition, preprocessing=preprocessing)
+    network = MxnetNetwork(definition, LAYERS, 11, read=("concat",), threads=threads)
+    images = ((pixels - np.float32((120, 110, 100))) / np.float32((58, 57, 59))).transpose(
+        0, 3, 1, 2
+    )
+    expected = results(network, images)
+    forward = network.forward(pixels)
+    maps = [METHODS["hirescam"](forward.layer(name), TARGETS[:count]) for name in LAYERS]
+    found = [forward.logits, forward.activation("concat"), *maps]
+    for mine, its in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5)
+    assert forward.images.dtype == np.float32
+    np.testing.assert_allclose(forward.images, images, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_with_two_buffers_a_pass_outlives_the_next(threads):
+    definition = every_tap_kind()
+    network = MxnetNetwork(definition, LAYERS, 11, read=("concat",), threads=threads, buffers=2)
+    first, second = IMAGES, IMAGES[::-1] * 2
+    expected = [results(network, images) for images in (first, second)]
+    begun = [network.forward(images) for images in (first, second)]
+    for forward, its in zip(begun, expected, strict=True):
+        maps = [METHODS["hirescam"](forward.layer(name), TARGETS) for name in LAYERS]
+        for mine, other in zip(
+            [forward.logits, forward.activation("concat"), *maps], its, strict=True
+        ):
+            np.testing.assert_array_equal(mine, other)
 
 
 def test_a_batch_is_as_large_as_the_head_allows(monkeypatch):

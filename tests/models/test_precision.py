@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.feeding import network_input
-from engine.imaging import decode, view
+from engine.imaging import decode, network_input, view
 from engine.methods import METHODS
 from engine.models.load import load_network
 from engine.models.mxnet_network import MxnetNetwork
@@ -24,8 +23,8 @@ def definition():
 @pytest.fixture(scope="module")
 def images(definition):
     size = definition.preprocessing
-    views = [view(decode(path.read_bytes(), 10**6), size) for path in PHOTOGRAPHS]
-    return network_input(views, size)
+    pictures = [view(decode(path.read_bytes(), 10**6), size).pixels for path in PHOTOGRAPHS]
+    return network_input(pictures, size)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,105 @@
+"""Forward passes are begun early, each once, and belong to the shard they are of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from engine.clock import Clock
+from engine.feeding import Batch, ReadAhead
+from engine.passes import Passes
+from engine.types import Sample, Shard
+
+
+def shard(index):
+    return Shard(index, tuple(Sample(f"{index}/{i}", i, -1, "", 0) for i in range(4)))
+
+
+def batches(shard):
+    """Batch 2 of each shard has no picture."""
+    for i, sample in enumerate(shard.samples):
+        samples = () if i == 2 else (sample,)
+        images = np.full((len(samples), 1), 10 * shard.index + i, np.float32)
+        yield Batch(1, samples, (), images, (), {"read": 0.25})
+
+
+@dataclass
+class Batches:
+    of: Callable
+    first_of_hint: Callable
+
+    def __call__(self, shard, hint=None):
+        return self.of(shard, hint)
+
+
+class Network:
+    """Writes down what is begun; a pass is the number of its batch."""
+
+    buffers = 2
+
+    def __init__(self, fails=()):
+        self.begun, self.fails = [], list(fails)
+
+    def forward(self, images):
+        number = int(images[0, 0])
+        if number in self.fails:
+            self.fails.remove(number)
+            raise RuntimeError(f"pass {number}")
+        self.begun.append(number)
+        return number
+
+
+def ready(network, ahead=0):
+    """What makes the next shard's batches is as far as it goes before each look at them."""
+    reading = ReadAhead(batches)
+
+    def first_of_hint():
+        stream = reading._next
+        if stream is not None:
+            with stream.changed:
+                stream.changed.wait_for(lambda: stream.ready or stream.ended, 10)
+        return reading.first_of_hint()
+
+    return Passes(Batches(reading, first_of_hint), network, ahead)
+
+
+@pytest.mark.parametrize(("ahead", "lead"), [(0, [1, 2, 2, 3]), (1, [2, 2, 3, 4])])
+def test_passes_are_begun_before_their_results_are_used(ahead, lead):
+    """`lead`: how many had been begun when each batch of the first shard came."""
+    network, clock, begun, found = Network(), Clock(), [], []
+    passes = ready(network, ahead)
+    for batch, forward in passes(shard(0), shard(1), clock):
+        begun.append(len(network.begun))
+        found.append(forward)
+        assert (forward is None) == (not batch.samples)
+    assert found == [0, 1, None, 3]
+    assert begun == lead
+    assert network.begun == [0, 1, 3, 10]  # the first of the next shard, before this one ends
+    assert clock.seconds["read"] == 1.0
+    assert [forward for _, forward in passes(shard(1), None, clock)] == [10, 11, None, 13]
+    assert network.begun == [0, 1, 3, 10, 11, 13]
+
+
+def test_a_pass_that_was_begun_for_nothing_is_forgotten():
+    network = Network()
+    passes = ready(network)
+    list(passes(shard(0), shard(1), Clock()))
+    assert [forward for _, forward in passes(shard(2), shard(1), Clock())] == [20, 21, None, 23]
+    assert [forward for _, forward in passes(shard(1), None, Clock())] == [10, 11, None, 13]
+    assert network.begun.count(20) == 1
+
+
+def test_what_goes_wrong_early_goes_wrong_in_its_own_shard():
+    network = Network(fails=[10, 10])
+    passes = ready(network)
+    assert len(list(passes(shard(0), shard(1), Clock()))) == 4
+    with pytest.raises(RuntimeError, match="pass 10"):
+        list(passes(shard(1), None, Clock()))
+
+
+def test_nothing_waits_for_a_batch_that_is_not_made():
+    network = Network()
+    slow = Batches(lambda shard, hint: batches(shard), lambda: None)
+    assert len(list(Passes(slow, network)(shard(0), shard(1), Clock()))) == 4
+    assert network.begun == [0, 1, 3]
