@@ -1,38 +1,77 @@
-"""Images per second of each stage of one worker, while nothing else goes on."""
+"""Images per second of each stage in every worker, one stage at a time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from statistics import mean, median
+from typing import TYPE_CHECKING, Any
 
+from engine.clock import Clock
 from engine.errors import SourceError
+from engine.protocols import ShardRunner
+from engine.scratch import open_paths
 from engine.store import remove
-from engine.types import Shard
-from jobs.wiring import Prepared, worker_order
-from jobs.worker import build_parts
+from engine.types import RunPaths, Shard, ShardReport
+from jobs.wiring import Prepared, make_executor
+from jobs.worker import WorkerOrder, build_parts
 
-SECONDS = 2.0  # that each stage is measured for
+if TYPE_CHECKING:
+    from engine.feeding import Feed
+    from engine.pipeline import Parts
+
+SECONDS = 3.0  # that each stage is measured for
 
 
-def measure_stages(prepared: Prepared) -> dict[str, float]:
-    """Feed each stage what the one before it made, again and again.
+def measure_stages(prepared: Prepared, workers: int) -> dict[str, float]:
+    """Images per second of a worker by stage, while all workers do the same.
 
-    Forward passes have a source that costs nothing and no sink; writing has a network that
-    costs nothing.
+    So what they share, the memory and the heat of the processor, counts as it does in a run.
 
     Raises
     ------
     SourceError
         None of the first images can be used.
     """
+    first = prepared.plan.shard(0)
+    shards = [replace(first, index=number) for number in range(workers)]
+    executor = make_executor(prepared, build_meter)
+    found = [report.seconds for report in executor.run(shards, _nobody)]
+    return {stage: 1 / mean(seconds[stage] for seconds in found) for stage in found[0]}
+
+
+def build_meter(order: WorkerOrder) -> ShardRunner:
+    """Load the model and make the function that measures with the first batch of a shard.
+
+    Its report has the seconds that an image takes in each stage.
+    """
+    feed, parts = build_parts(order)
+    paths = open_paths(order.config.out)
+    return partial(_measure, feed=feed, parts=parts, paths=paths)
+
+
+def _measure(
+    shard: Shard,
+    clock: Clock,
+    hint: Shard | None = None,
+    *,
+    feed: Feed,
+    parts: Parts,
+    paths: RunPaths,
+) -> ShardReport:
+    """Feed each stage what the one before it made, again and again.
+
+    Forward passes have a source that costs nothing and no sink; writing has a network that
+    costs nothing.
+    """
     from engine.imaging import network_input, view_of
     from engine.pipeline import explain
 
-    feed, parts = build_parts(worker_order(prepared))
-    batch = next((b for b in feed.batches(prepared.plan.shard(0)) if b.samples), None)
+    batch = next((b for b in feed.batches(shard) if b.samples), None)
     if batch is None:
-        raise SourceError(f"{prepared.config.source}: none of its first images can be used")
+        raise SourceError("none of the first images of the source can be used")
     samples, count = batch.samples, len(batch.samples)
     pictures = [view.pixels for view in batch.views]
     files = [(feed.reader.read(sample), sample.box) for sample in samples]
@@ -56,31 +95,36 @@ def measure_stages(prepared: Prepared) -> dict[str, float]:
         tuple(replace(sample, index=copy * count + i) for i, sample in enumerate(samples))
         for copy in range(copies)
     ]
+    large = Shard(shard.index, tuple(sample for some in many for sample in some))
 
     def write() -> None:
-        writer = parts.sink.open(Shard(0, tuple(sample for some in many for sample in some)))
+        writer = parts.sink.open(large)
         for some in many:
             writer.write(replace(results, samples=some))
         writer.commit(())
-        remove(prepared.paths.shard(0))
+        remove(paths.shard(shard.index))
 
     def read() -> None:
         with feed.together(samples):  # as a run does: at a URL one request brings many
             for sample in samples:
                 feed.reader.read(sample)
 
-    return {
-        "read": _rate(read, count),
-        "decode": _rate(lambda: [view_of(data, box, *how) for data, box in files], count),
-        "normalise": _rate(lambda: network_input(pictures, feed.preprocessing), count),
-        "forward": _rate(compute, count),
-        "map": _rate(compute_and_map, count),
-        "write": _rate(write, count * copies),
+    stages: dict[str, tuple[Callable[[], object], int]] = {
+        "read": (read, count),
+        "decode": (lambda: [view_of(data, box, *how) for data, box in files], count),
+        "normalise": (lambda: network_input(pictures, feed.preprocessing), count),
+        "forward": (compute, count),
+        "map": (compute_and_map, count),
+        "write": (write, count * copies),
     }
+    for name, (work, images) in stages.items():
+        clock.stage = name
+        clock.add(name, _seconds(work) / images)
+    return ShardReport(shard.index, count, count, 0, False, clock.seconds)
 
 
-def _rate(work: Callable[[], object], images: int) -> float:
-    """Images per second: the median of as many calls as fit in the time.
+def _seconds(work: Callable[[], object]) -> float:
+    """The median of as many calls as fit in the time.
 
     `work` may return the seconds that count; else all of it counts.
     """
@@ -92,4 +136,8 @@ def _rate(work: Callable[[], object], images: int) -> float:
         seconds = work()
         whole = time.perf_counter() - begun
         taken.append(seconds if isinstance(seconds, float) else whole)
-    return images / sorted(taken)[len(taken) // 2]
+    return median(taken)
+
+
+def _nobody(kind: str, /, **facts: Any) -> None:
+    """A listener that does nothing: there is no run."""

@@ -59,7 +59,7 @@ class Measured:
 
     machine: dict[str, Any]
     options: dict[str, Any]
-    alone: dict[str, float]  # images/s of one worker that does nothing else
+    alone: dict[str, float]  # images/s of a worker, while all do nothing else than that stage
     whole: Whole
     limit: float  # images/s of all workers if their stages took as long as they do alone
     reached: float  # share of the limit
@@ -91,8 +91,8 @@ def throughput(
 ) -> None:
     """Measure images per second on this machine, with this model and the images of SOURCE.
 
-    First each stage alone in one worker, then all together in all workers, and what the
-    whole is bound by. The maps are thrown away.
+    First each stage by itself in all workers, then all together, and what the whole is bound
+    by. The maps are thrown away.
 
     \b
     Example:
@@ -114,15 +114,14 @@ def throughput(
 
 
 def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
-    """Each stage alone, the whole, and other ways to use the machine if asked for."""
-    local = config.executor == "local"
-    limit_threads(driver_threads(config) if local else config.cpus_per_worker)
-    console.print("measuring each stage alone")
+    """Each stage by itself, the whole, and other ways to use the machine if asked for."""
+    limit_threads(driver_threads(config))
+    console.print("measuring each stage by itself")
     same = {"shard_size": _shard_size(config, config.limit or FEW)}  # for a batch may be no larger
     prepared = prepare(config.model_copy(update={"out": f"{config.out}-alone"} | same))
     if prepared.plan.listed < FEW:
         console.print(f"{prepared.plan.listed} images only: the figures are rough")
-    alone = measure_stages(prepared)
+    alone = measure_stages(prepared, _workers(config))
     whole = measure_whole(config, prepared.plan.listed, console)
     per_image = sum(1 / rate for rate in alone.values())
     return Measured(
@@ -213,7 +212,7 @@ def print_measured(measured: Measured, console: Console) -> None:
     """Each stage's ceiling, the whole beside the limit, and the verdict."""
     workers, whole = measured.whole.workers, measured.whole
     table = Table(box=None)
-    for column in ("stage", "one worker alone", f"times {workers} workers", "time per image"):
+    for column in ("stage", "each worker", "all workers", "time per image"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for stage, rate in measured.alone.items():
         table.add_row(
@@ -222,7 +221,7 @@ def print_measured(measured: Measured, console: Console) -> None:
     console.print(table)
     console.print(
         f"the whole: {whole.images_per_second:.1f} images/s with {whole.name}, "
-        f"{measured.reached:.0%} of the {measured.limit:.1f} that the stages alone allow",
+        f"{measured.reached:.0%} of the {measured.limit:.1f} that the stages by themselves allow",
         highlight=False,
     )
     if whole.verdict:

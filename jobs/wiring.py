@@ -6,6 +6,7 @@ before, and ``--help`` should not load a network library.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from engine.config import RunConfig
 from engine.errors import ConfigError
 from engine.manifest import Manifest, open_run_directory, require_usable
 from engine.planning import Plan, make_plan
-from engine.protocols import Executor
+from engine.protocols import Executor, ShardRunner
 from engine.scratch import open_paths
 from engine.store import require_room_to_write
 from engine.types import LayerInfo, RunPaths
@@ -153,10 +154,12 @@ def worker_order(prepared: Prepared) -> WorkerOrder:
     )
 
 
-def make_executor(prepared: Prepared) -> Executor:
-    """The executor that was asked for, ready to run."""
+def make_executor(
+    prepared: Prepared, builder: Callable[[WorkerOrder], ShardRunner] = build_runner
+) -> Executor:
+    """The executor that was asked for, ready to run what `builder` makes in each worker."""
     config = prepared.config
-    build = partial(build_runner, worker_order(prepared))
+    build = partial(builder, worker_order(prepared))
     if config.executor == "local":
         from engine.workers.local import LocalExecutor
 

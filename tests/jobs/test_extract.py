@@ -19,7 +19,7 @@ from engine.models.load import load_network
 from tests.jobs.command import assert_same, contents, refused, shardcam, start
 from tests.jobs.images import make_folder
 
-LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64")
+LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--shard-size", 8)
 LOCAL = ("--executor", "local")
 REFERENCE = Path(__file__).parent.parent / "fixtures" / "reference"
 

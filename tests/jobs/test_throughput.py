@@ -50,4 +50,4 @@ def test_bad_input_is_one_line(images, tmp_path):
     (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
     code, _, err = refused("throughput", tmp_path / "broken", *SMALL)
     assert code == 1
-    assert err.endswith("none of its first images can be used\n")
+    assert err.endswith("none of the first images of the source can be used\n")
