@@ -36,9 +36,10 @@ EXTRACT = Path(__file__).parent / "peers" / "extract.py"
 PEERS = ("pytorch-grad-cam", "torchcam")
 PRECISIONS = ("fp32", "int8")
 IMAGES = {  # per round: shardcam in fp32, in int8, the peers
-    "resnet50": (512, 1024, {"pytorch-grad-cam": 96, "torchcam": 192}),
-    "vgg16": (192, 512, {"pytorch-grad-cam": 32, "torchcam": 64}),
+    "resnet50": (768, 2048, {"pytorch-grad-cam": 96, "torchcam": 192}),
+    "vgg16": (256, 768, {"pytorch-grad-cam": 64, "torchcam": 64}),
 }
+BATCHES = (8, 32)  # of the peers: where they were fastest, and ours
 SAME = 8  # images that are compared
 DIFFERENT, FEW, MANY = 1024, 1000, 20_000  # files
 ZOO = {"resnet50": "resnet50_v1", "vgg16": "vgg16"}
@@ -111,7 +112,7 @@ class Bench:
         return found
 
     def limits(self, model: Path | str, precision: str, images: int) -> Figures:
-        """The whole beside each stage alone."""
+        """The whole beside each stage by itself."""
         file = self.work / "throughput.json"
         shardcam(
             "throughput", self.photographs, "--model", model, *_random(model), "--precision",
@@ -143,10 +144,13 @@ def peers(bench: Bench) -> Iterator[Figures]:
                 figures[precision] = found = bench.limits(model, precision, images)
                 say(f"{network} {precision} {found['rate']:.2f}/s, {found['reached']:.1%}")
             for tool in PEERS if bench.python else ():
-                out = bench.work / "peer.h5"
-                arguments = (network, bench.photographs, theirs[tool], out)
-                figures[tool] = float(peer(str(bench.python), tool, *arguments))
-                say(f"{network} {tool} {figures[tool]:.2f}/s")
+                figures[tool] = {}
+                for batch in BATCHES:
+                    out = bench.work / "peer.h5"
+                    arguments = (network, bench.photographs, theirs[tool], batch, out)
+                    found = float(peer(str(bench.python), tool, *arguments))
+                    figures[tool][str(batch)] = found
+                    say(f"{network} {tool}, batches of {batch}: {found:.2f}/s")
             yield figures
 
 
@@ -159,7 +163,8 @@ def compare(bench: Bench, network: str, model: Path) -> None:
         maps = found.cam(found.layers[0])
         low, high = maps.normalized()[:, 0], maps.heatmap((224, 224))[:, 0] / 255
     for tool in PEERS:
-        peer(str(bench.python), tool, network, bench.photographs, SAME, bench.work / "same.h5")
+        arguments = (network, bench.photographs, SAME, SAME, bench.work / "same.h5")
+        peer(str(bench.python), tool, *arguments)
         with h5py.File(bench.work / "same.h5") as file:
             theirs = file["cam"][:]
         worst = float(np.abs(theirs - (low if theirs.shape == low.shape else high)).max())

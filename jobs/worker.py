@@ -86,6 +86,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
     if definition.digest() != order.model:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
     warm_up()
+    threads = usable_cores() if config.executor == "local" else config.cpus_per_worker
     network = MxnetNetwork(
         definition,
         order.layers,
@@ -94,7 +95,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         order.quantization,
         gpu,
         only_read(order.layers, order.read),
-        usable_cores() if config.executor == "local" else config.cpus_per_worker,
+        threads,
         buffers=2 if gpu else 1,
     )
     targets = parse_targets(config.target, class_count(definition))
@@ -106,8 +107,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         config.max_pixels,
         config.fast_decode,
         fetched_together,
-        # a CPU has no cores to spare; a GPU takes pictures faster than one core decodes them
-        ThreadPoolExecutor(config.cpus_per_worker).map if gpu else map,
+        ThreadPoolExecutor(threads, "decoder").map if threads > 1 else map,
         pixels=gpu,
     )
     parts = Parts(

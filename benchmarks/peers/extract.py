@@ -4,7 +4,7 @@ Run by a Python that has torch, torchvision, grad-cam, torchcam, opencv and h5py
 (`make bench-peers`):
 
     python benchmarks/peers/extract.py export NETWORK FILE.onnx
-    python benchmarks/peers/extract.py pytorch-grad-cam|torchcam NETWORK FOLDER IMAGES OUT.h5
+    python benchmarks/peers/extract.py pytorch-grad-cam|torchcam NETWORK FOLDER IMAGES BATCH OUT.h5
     python benchmarks/peers/extract.py versions
 
 The second prints images per second after a first batch. A DataLoader reads and decodes; with no
@@ -26,7 +26,7 @@ import torch
 import torchvision
 from torch.utils.data import DataLoader, Dataset
 
-BATCH, LOADERS = 8, 0
+LOADERS = 0
 LAYERS = {"resnet50": "layer4", "vgg16": "features.29"}
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -85,13 +85,13 @@ def by_torchcam(network, layer):
     return maps
 
 
-def extract(tool, name, folder, count, out):
+def extract(tool, name, folder, count, batch, out):
     network = build(name)
     maps = {"pytorch-grad-cam": by_pytorch_grad_cam, "torchcam": by_torchcam}[tool](
         network, LAYERS[name]
     )
     photographs = Photographs(folder, count)
-    loader = DataLoader(photographs, batch_size=BATCH, num_workers=LOADERS)
+    loader = DataLoader(photographs, batch_size=batch, num_workers=LOADERS)
     maps(next(iter(loader)))  # a first batch: threads, memory
     start, done, stored = time.perf_counter(), 0, None
     with h5py.File(out, "w") as file:
@@ -99,14 +99,14 @@ def extract(tool, name, folder, count, out):
             values = maps(images)
             if stored is None:
                 shape = (count, *values.shape[1:])
-                stored = file.create_dataset("cam", shape, "f4", chunks=(BATCH, *shape[1:]))
+                stored = file.create_dataset("cam", shape, "f4", chunks=(1, *shape[1:]))
             stored[done : done + len(values)] = values
             done += len(values)
     print(f"{done / (time.perf_counter() - start):.4f}")
 
 
 def export(name, file):
-    images = torch.zeros(BATCH, 3, 224, 224)
+    images = torch.zeros(2, 3, 224, 224)
     options = {"input_names": ["data"], "output_names": ["logits"], "dynamo": False}
     torch.onnx.export(build(name), (images,), file, dynamic_axes={"data": {0: "n"}}, **options)
 
@@ -121,5 +121,5 @@ if __name__ == "__main__":
     if what == "export":
         export(name, rest[0])
     else:
-        folder, count, out = rest
-        extract(what, name, folder, int(count), out)
+        folder, count, batch, out = rest
+        extract(what, name, folder, int(count), int(batch), out)
