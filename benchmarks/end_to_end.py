@@ -121,7 +121,7 @@ class Bench:
         )  # fmt: skip
         found = json.loads(file.read_text())
         alone = found["alone"]
-        limit = CORES / (1 / alone["decode"] + 1 / alone["forward"])
+        limit = CORES / sum(1 / alone[stage] for stage in ("decode", "forward", "head"))
         whole = found["whole"]["images_per_second"]
         return {"rate": whole, "reached": whole / limit, "alone": alone}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.clock import Clock
 from engine.errors import SourceError
-from engine.protocols import ShardRunner
+from engine.protocols import ForwardPass, ShardRunner
 from engine.scratch import open_paths
 from engine.store import remove
 from engine.types import RunPaths, Shard, ShardReport
@@ -64,7 +64,8 @@ def _measure(
     """Feed each stage what the one before it made, again and again.
 
     Forward passes have a source that costs nothing and no sink; writing has a network that
-    costs nothing.
+    costs nothing. `forward` ends at the layers to explain, `head` leads on to the logits, and
+    `map` has the gradient and the kernels.
     """
     from engine.imaging import network_input, view_of
     from engine.pipeline import explain
@@ -77,18 +78,26 @@ def _measure(
     files = [(feed.reader.read(sample), sample.box) for sample in samples]
     how = feed.preprocessing, feed.max_pixels, feed.fast_decode
 
-    def compute() -> None:
+    def run_backbone() -> ForwardPass:
         forward = parts.network.forward(batch.images)
-        assert forward.logits.size  # waits for it
+        for layer in parts.network.layers:
+            forward.activation(layer.name)  # waits for it
+        return forward
 
-    def compute_and_map() -> float:
-        forward = parts.network.forward(batch.images)
+    def run_head() -> float:
+        forward = run_backbone()
+        begun = time.perf_counter()
+        assert forward.logits.size  # waits for them
+        return time.perf_counter() - begun
+
+    def run_map() -> float:
+        forward = run_backbone()
         logits = forward.logits
         begun = time.perf_counter()
         explain(batch, logits, forward, parts)
         return time.perf_counter() - begun
 
-    forward = parts.network.forward(batch.images)
+    forward = run_backbone()
     results = explain(batch, forward.logits, forward, parts)
     copies = max(512 // count, 1)  # in one shard, as a large run has them
     many = [
@@ -113,8 +122,9 @@ def _measure(
         "read": (read, count),
         "decode": (lambda: [view_of(data, box, *how) for data, box in files], count),
         "normalise": (lambda: network_input(pictures, feed.preprocessing), count),
-        "forward": (compute, count),
-        "map": (compute_and_map, count),
+        "forward": (run_backbone, count),
+        "head": (run_head, count),
+        "map": (run_map, count),
         "write": (write, count * copies),
     }
     for name, (work, images) in stages.items():

@@ -29,7 +29,15 @@ def test_stages_whole_and_sweep(images, tmp_path):
     assert "-bound: " in out
     assert "best: " in out
     measured = json.loads(figures.read_text())
-    assert list(measured["alone"]) == ["read", "decode", "normalise", "forward", "map", "write"]
+    assert list(measured["alone"]) == [
+        "read",
+        "decode",
+        "normalise",
+        "forward",
+        "head",
+        "map",
+        "write",
+    ]
     per_image = sum(1 / rate for rate in measured["alone"].values())
     whole = measured["whole"]
     assert (whole["workers"], whole["images"]) == (1, 32)
