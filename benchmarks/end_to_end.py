@@ -148,9 +148,9 @@ def peers(bench: Bench) -> Iterator[Figures]:
                 for batch in BATCHES:
                     out = bench.work / "peer.h5"
                     arguments = (network, bench.photographs, theirs[tool], batch, out)
-                    found = float(peer(str(bench.python), tool, *arguments))
-                    figures[tool][str(batch)] = found
-                    say(f"{network} {tool}, batches of {batch}: {found:.2f}/s")
+                    speed = float(peer(str(bench.python), tool, *arguments))
+                    figures[tool][str(batch)] = speed
+                    say(f"{network} {tool}, batches of {batch}: {speed:.2f}/s")
             yield figures
 
 

@@ -24,6 +24,7 @@ import pytest
 from engine.clock import Clock
 from engine.config import RunConfig
 from engine.imaging import EXTENSIONS
+from engine.passes import Passes
 from engine.pipeline import Parts, run_shard
 from engine.protocols import Sink
 from engine.types import Failure, LayerInfo, ResultBatch, RunPaths, Shard
@@ -72,7 +73,7 @@ class Memory:
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shard, Parts]:
+def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shard, Parts, Passes]:
     """One shard of cuts, and what turns it into results."""
     spec = find_spec("skimage")
     assert spec is not None and spec.origin is not None
@@ -100,14 +101,15 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shard, Parts]:
         activation_layer=(RELU, DENSE),
     )
     prepared = prepare(config)
-    return prepared.plan.shard(0), build_runner(worker_order(prepared)).keywords["parts"]
+    runner = build_runner(worker_order(prepared)).keywords
+    return prepared.plan.shard(0), runner["parts"], runner["passes"]
 
 
 @pytest.fixture(scope="module")
-def batches(work: tuple[Shard, Parts]) -> list[ResultBatch]:
-    shard, parts = work
+def batches(work: tuple[Shard, Parts, Passes]) -> list[ResultBatch]:
+    shard, parts, passes = work
     memory = Memory(keep=True)
-    run_shard(shard, Clock(), parts=replace(parts, sink=memory))
+    run_shard(shard, Clock(), parts=replace(parts, sink=memory), passes=passes)
     return memory.batches
 
 
@@ -149,7 +151,7 @@ def seconds(call: Callable[..., None], *arguments: object) -> float:
 
 @pytest.mark.parametrize("case", CASES)
 def test_write(
-    work: tuple[Shard, Parts], batches: list[ResultBatch], tmp_path: Path, case: str
+    work: tuple[Shard, Parts, Passes], batches: list[ResultBatch], tmp_path: Path, case: str
 ) -> None:
     specs, (shard, _) = specs_of(case), work
     paths = {codec: RunPaths(tmp_path / codec) for codec in CODECS}
@@ -177,9 +179,9 @@ def test_write(
         )
 
 
-def test_forward_goes_on(work: tuple[Shard, Parts], tmp_path: Path) -> None:
+def test_forward_goes_on(work: tuple[Shard, Parts, Passes], tmp_path: Path) -> None:
     """Whole shards with every codec: how long the forward passes wait for the sink."""
-    shard, parts = work
+    shard, parts, passes = work
     parts = replace(parts, read=(RELU,), save=frozenset({"activations"}))
     specs = specs_of("activations, f4")
     paths = {codec: RunPaths(tmp_path / codec) for codec in CODECS}
@@ -194,7 +196,7 @@ def test_forward_goes_on(work: tuple[Shard, Parts], tmp_path: Path) -> None:
             if name in paths:
                 paths[name].shard(0).unlink(missing_ok=True)
             start = time.perf_counter()
-            report = run_shard(shard, Clock(), parts=replace(parts, sink=sink))
+            report = run_shard(shard, Clock(), parts=replace(parts, sink=sink), passes=passes)
             whole[name].append(time.perf_counter() - start)
             waited[name].append(report.seconds["write"])
     print()

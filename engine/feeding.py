@@ -1,7 +1,7 @@
 """From samples to the network's input, ahead of the network: read -> decode -> normalise.
 
-Storage answers late and often, so a thread of its own reads and decodes while the network
-computes. It is at most :data:`AHEAD` batches ahead in each of two shards.
+Storage answers late and often, so a thread of its own reads while the network computes, and
+decodes, or has others decode. It is at most :data:`AHEAD` batches ahead in each of two shards.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from itertools import islice
 
 import numpy as np
 
+from engine.decoding import Decoders, decoders
 from engine.imaging import UndecodableImage, network_input, view_of
 from engine.protocols import Reader
 from engine.targets import Targets
@@ -36,7 +37,7 @@ class Batch:
     views: tuple[View, ...]
     images: F4 | U1  # what the network is given, see engine.protocols.Network
     failures: tuple[Failure, ...]
-    seconds: dict[str, float]  # read: wall clock; decode: of the processor
+    seconds: dict[str, float]  # read: wall clock; decode: of the processor, by thread
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Feed:
     max_pixels: int
     fast_decode: bool = False  # decode JPEG files no larger than needed
     together: Together = nullcontext  # the next batches of a shard are read inside of it
-    each: Callable[..., Iterator[_Tried]] = map  # or that of a pool of threads, which decode
-    pixels: bool = False  # the network takes pixels
+    decoders: Decoders = field(default_factory=decoders)
+    pixels: bool = False  # the network normalises them
 
     def batches(self, shard: Shard) -> Iterator[Batch]:
         """Cut a shard into batches; a sample that cannot be used becomes a failure."""
@@ -86,25 +87,27 @@ class Feed:
         good = [(one.sample, one.found) for one in tried if isinstance(one.found, View)]
         begun = time.thread_time()
         views = tuple(view for _, view in good)
-        images = self._images([view.pixels for view in views])
+        images = self.images([view.pixels for view in views])
         seconds = {
             "read": sum(one.read for one in tried),
-            "decode": sum(one.decode for one in tried) + time.thread_time() - begun,
+            "decode": sum(one.decode for one in tried) / self.decoders.threads
+            + (time.thread_time() - begun),
         }
         failures = tuple(one.found for one in tried if isinstance(one.found, Failure))
         return Batch(listed, tuple(sample for sample, _ in good), views, images, failures, seconds)
 
-    def _images(self, pictures: list[U1]) -> F4 | U1:
+    def images(self, pictures: list[U1]) -> F4 | U1:
+        """Views (H,W,3) as the network takes them."""
         if self.pixels and pictures and len(self.preprocessing.mean) == 3:
             return np.stack(pictures)
         return network_input(pictures, self.preprocessing)
 
     def _tried(self, samples: Sequence[Sample], lost: set[int]) -> Generator[_Tried, None, None]:
-        """Read and decode; `map` goes sample by sample, so that one file is held at a time."""
+        """Read and decode, sample by sample: a file need not be held once it is decoded."""
         for group in _groups(samples, self.batch_size * -(-TOGETHER // self.batch_size)):
             wanted = [sample for sample in group if sample.index not in lost]
             with self.together(wanted):
-                yield from self.each(self._decoded, map(self._read, wanted))
+                yield from self.decoders.map(self._decoded, map(self._read, wanted))
 
     def _read(self, sample: Sample) -> _Read:
         begun = time.perf_counter()

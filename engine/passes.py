@@ -37,12 +37,11 @@ class Passes:
         Where batches come from.
     network
         Runs the passes, in the background.
-    ahead
-        Passes that are begun before the results of one are used; fewer than `network.buffers`.
     """
 
-    def __init__(self, batches: Batches, network: Network, ahead: int = 0) -> None:
-        self._batches, self._network, self._ahead = batches, network, ahead
+    def __init__(self, batches: Batches, network: Network) -> None:
+        self._batches, self._network = batches, network
+        self._ahead = network.buffers - 1  # begun before the results of one are used
         self._early: tuple[Batch, ForwardPass] | None = None  # of the shard that comes next
 
     def __call__(

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from engine.listing import Listing, Stretch
 from engine.types import Sample, Shard
 
-_FEWEST, _BATCH, _MOST, _SHARDS = 8, 32, 512, 16
+_FEWEST, _BATCH, _SMALL, _MOST = 8, 32, 64, 512  # images of a shard
+_SHARDS, _FEW_SHARDS = 64, 16
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,12 @@ def make_plan(listing: Listing, shard_size: int | None) -> Plan:
 
 
 def default_shard_size(count: int) -> int:
-    """16 shards or more, each of 8 to 512 images, and of whole batches of 32 if it has as many.
+    """About 64 shards, or of a small source 16, each of 8 to 512 images and of whole batches.
 
-    A shard costs about as much as an image of a small network, besides its images. The size may
-    depend on nothing but the source, or a run could not be resumed elsewhere.
+    Besides its images a shard costs as much as one image of a small network, so that of 64
+    images is not noticed. The size may depend on nothing but the source, or a run could not be
+    resumed elsewhere.
     """
-    wanted = -(-count // _SHARDS)
+    wanted = max(-(-count // _SHARDS), min(-(-count // _FEW_SHARDS), _SMALL))
     step = _FEWEST if wanted < _BATCH else _BATCH
-    return min(max(-(-wanted // step) * step, _FEWEST), _MOST)
+    return min(-(-wanted // step) * step, _MOST)

@@ -157,7 +157,7 @@ class ForwardPass(Protocol):
         ...
 
     def layer(self, name: str) -> LayerView:
-        """The named layer of this pass; valid until the next one."""
+        """The named layer of this pass; valid until as many others as `buffers` are begun."""
         ...
 
     def activation(self, name: str) -> F4:
@@ -181,7 +181,8 @@ class Network(Protocol):
     def forward(self, images: F4 | U1) -> ForwardPass:
         """Begin a pass over N images, at most the batch size; its results are waited for.
 
-        (N,channels,H,W) float32, normalised, or (N,H,W,3) uint8, which it normalises itself.
+        (N,channels,H,W) float32, normalised, or, for three channels, (N,H,W,3) uint8, which it
+        normalises itself.
         """
         ...
 

@@ -1,32 +1,36 @@
-"""Images per second of each stage in every worker, one stage at a time."""
+"""Images per second of each stage by itself, in every worker at about the same time."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from itertools import cycle, islice
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from engine.clock import Clock
 from engine.errors import SourceError
-from engine.protocols import ForwardPass, ShardRunner
+from engine.protocols import ForwardPass
 from engine.scratch import open_paths
 from engine.store import remove
-from engine.types import RunPaths, Shard, ShardReport
+from engine.types import F4, U1, Box, ResultBatch, RunPaths, Shard, ShardReport, View
 from jobs.wiring import Prepared, make_executor
 from jobs.worker import WorkerOrder, build_parts
 
 if TYPE_CHECKING:
-    from engine.feeding import Feed
+    from engine.feeding import Batch, Feed
     from engine.pipeline import Parts
 
 SECONDS = 3.0  # that each stage is measured for
+ROWS = 512  # of a shard that is written, about
+BESIDE = ("read", "decode", "normalise")  # ahead of the network, see engine.feeding
+NETWORK = ("forward", "head", "map", "write")
 
 
 def measure_stages(prepared: Prepared, workers: int) -> dict[str, float]:
-    """Images per second of a worker by stage, while all workers do the same.
+    """Images per second of a worker by stage, while the others do the same.
 
     So what they share, the memory and the heat of the processor, counts as it does in a run.
 
@@ -37,100 +41,109 @@ def measure_stages(prepared: Prepared, workers: int) -> dict[str, float]:
     """
     first = prepared.plan.shard(0)
     shards = [replace(first, index=number) for number in range(workers)]
-    executor = make_executor(prepared, build_meter)
+    executor = make_executor(prepared, Meter)
     found = [report.seconds for report in executor.run(shards, _nobody)]
     return {stage: 1 / mean(seconds[stage] for seconds in found) for stage in found[0]}
 
 
-def build_meter(order: WorkerOrder) -> ShardRunner:
-    """Load the model and make the function that measures with the first batch of a shard.
+def seconds_per_image(alone: dict[str, float], gpu: bool) -> float:
+    """What an image takes a worker if its stages take as long as they do by themselves.
 
-    Its report has the seconds that an image takes in each stage.
+    On a CPU all of them share its cores. A GPU works beside them.
     """
-    feed, parts = build_parts(order)
-    paths = open_paths(order.config.out)
-    return partial(_measure, feed=feed, parts=parts, paths=paths)
+    beside, network = (sum(1 / alone[stage] for stage in part) for part in (BESIDE, NETWORK))
+    return max(beside, network) if gpu else beside + network
 
 
-def _measure(
-    shard: Shard,
-    clock: Clock,
-    hint: Shard | None = None,
-    *,
-    feed: Feed,
-    parts: Parts,
-    paths: RunPaths,
-) -> ShardReport:
-    """Feed each stage what the one before it made, again and again.
+class Meter:
+    """Measures the stages of a worker with the first batch of a shard."""
+
+    def __init__(self, order: WorkerOrder) -> None:
+        self._source = order.config.source
+        self._paths = open_paths(order.config.out)
+        self._feed, self._parts = build_parts(order)
+
+    def __call__(self, shard: Shard, clock: Clock, hint: Shard | None = None) -> ShardReport:
+        """A report with the seconds that an image takes in each stage."""
+        batch = next((b for b in self._feed.batches(shard) if b.samples), None)
+        if batch is None:
+            raise SourceError(f"{self._source}: none of its first images can be used")
+        count = len(batch.samples)
+        stages = _Stages(self._feed, self._parts, self._paths, batch, shard.index)
+        for name in (*BESIDE, *NETWORK):
+            clock.stage = name
+            images = len(stages.large.samples) if name == "write" else count
+            clock.add(name, _seconds(getattr(stages, name)) / images)
+        return ShardReport(shard.index, count, count, 0, False, clock.seconds)
+
+
+class _Stages:
+    """Each is fed what the one before it made; some return the seconds that count.
 
     Forward passes have a source that costs nothing and no sink; writing has a network that
-    costs nothing. `forward` ends at the layers to explain, `head` leads on to the logits, and
-    `map` has the gradient and the kernels.
+    costs nothing.
     """
-    from engine.imaging import network_input, view_of
-    from engine.pipeline import explain
 
-    batch = next((b for b in feed.batches(shard) if b.samples), None)
-    if batch is None:
-        raise SourceError("none of the first images of the source can be used")
-    samples, count = batch.samples, len(batch.samples)
-    pictures = [view.pixels for view in batch.views]
-    files = [(feed.reader.read(sample), sample.box) for sample in samples]
-    how = feed.preprocessing, feed.max_pixels, feed.fast_decode
+    def __init__(self, feed: Feed, parts: Parts, paths: RunPaths, batch: Batch, shard: int) -> None:
+        self._feed, self._parts, self._paths, self._batch = feed, parts, paths, batch
+        self._pictures = [view.pixels for view in batch.views]
+        self._files = [(feed.reader.read(sample), sample.box) for sample in batch.samples]
+        forward = self.forward()
+        self._results = self._explain(forward, forward.logits)
+        count = len(batch.samples) * max(ROWS // len(batch.samples), 1)
+        rows = (replace(sample, index=i) for i, sample in enumerate(cycle(batch.samples)))
+        self.large = Shard(shard, tuple(islice(rows, count)))
 
-    def run_backbone() -> ForwardPass:
-        forward = parts.network.forward(batch.images)
-        for layer in parts.network.layers:
+    def read(self) -> None:
+        with self._feed.together(self._batch.samples):  # at a URL one request brings many
+            for sample in self._batch.samples:
+                self._feed.reader.read(sample)
+
+    def decode(self) -> None:
+        deque(self._feed.decoders.map(self._view, self._files), maxlen=0)
+
+    def normalise(self) -> None:
+        self._feed.images(self._pictures)
+
+    def forward(self) -> ForwardPass:
+        """To the layers that are explained."""
+        forward = self._parts.network.forward(self._batch.images)
+        for layer in self._parts.network.layers:
             forward.activation(layer.name)  # waits for it
         return forward
 
-    def run_head() -> float:
-        forward = run_backbone()
+    def head(self) -> float:
+        """From there to the logits."""
+        forward = self.forward()
         begun = time.perf_counter()
         assert forward.logits.size  # waits for them
         return time.perf_counter() - begun
 
-    def run_map() -> float:
-        forward = run_backbone()
+    def map(self) -> float:
+        """The gradient, and the kernels."""
+        forward = self.forward()
         logits = forward.logits
         begun = time.perf_counter()
-        explain(batch, logits, forward, parts)
+        self._explain(forward, logits)
         return time.perf_counter() - begun
 
-    forward = run_backbone()
-    results = explain(batch, forward.logits, forward, parts)
-    copies = max(512 // count, 1)  # in one shard, as a large run has them
-    many = [
-        tuple(replace(sample, index=copy * count + i) for i, sample in enumerate(samples))
-        for copy in range(copies)
-    ]
-    large = Shard(shard.index, tuple(sample for some in many for sample in some))
-
-    def write() -> None:
-        writer = parts.sink.open(large)
-        for some in many:
-            writer.write(replace(results, samples=some))
+    def write(self) -> None:
+        writer, rows = self._parts.sink.open(self.large), iter(self.large.samples)
+        while some := tuple(islice(rows, len(self._batch.samples))):
+            writer.write(replace(self._results, samples=some))
         writer.commit(())
-        remove(paths.shard(shard.index))
+        remove(self._paths.shard(self.large.index))
 
-    def read() -> None:
-        with feed.together(samples):  # as a run does: at a URL one request brings many
-            for sample in samples:
-                feed.reader.read(sample)
+    def _view(self, file: tuple[bytes | U1, Box | None]) -> View:
+        from engine.imaging import view_of
 
-    stages: dict[str, tuple[Callable[[], object], int]] = {
-        "read": (read, count),
-        "decode": (lambda: [view_of(data, box, *how) for data, box in files], count),
-        "normalise": (lambda: network_input(pictures, feed.preprocessing), count),
-        "forward": (run_backbone, count),
-        "head": (run_head, count),
-        "map": (run_map, count),
-        "write": (write, count * copies),
-    }
-    for name, (work, images) in stages.items():
-        clock.stage = name
-        clock.add(name, _seconds(work) / images)
-    return ShardReport(shard.index, count, count, 0, False, clock.seconds)
+        feed = self._feed
+        return view_of(*file, feed.preprocessing, feed.max_pixels, feed.fast_decode)
+
+    def _explain(self, forward: ForwardPass, logits: F4) -> ResultBatch:
+        from engine.pipeline import explain
+
+        return explain(self._batch, logits, forward, self._parts)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -18,9 +18,10 @@ from engine.config import RunConfig
 from engine.driver import execute
 from engine.errors import ConfigError, ModelError
 from engine.events import read_events, worker_rate
+from engine.models.cuda import visible_gpus
 from engine.workers.cores import usable_cores
 from engine.workers.threads import limit_threads
-from jobs.ceilings import measure_stages
+from jobs.ceilings import measure_stages, seconds_per_image
 from jobs.options import make_config, run_options_but
 from jobs.progress import ProgressDisplay
 from jobs.terminal import make_console
@@ -91,8 +92,8 @@ def throughput(
 ) -> None:
     """Measure images per second on this machine, with this model and the images of SOURCE.
 
-    First each stage by itself in all workers, then all together, and what the whole is bound
-    by. The maps are thrown away.
+    First each stage by itself, in all workers at about the same time, then all together, and
+    what the whole is bound by. The maps are thrown away.
 
     \b
     Example:
@@ -123,7 +124,7 @@ def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
         console.print(f"{prepared.plan.listed} images only: the figures are rough")
     alone = measure_stages(prepared, _workers(config))
     whole = measure_whole(config, prepared.plan.listed, console)
-    per_image = sum(1 / rate for rate in alone.values())
+    per_image = seconds_per_image(alone, config.gpus_per_worker > 0)
     return Measured(
         machine={
             "processor": processor_name(),
@@ -140,7 +141,13 @@ def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
 
 
 def _workers(config: RunConfig) -> int:
-    return config.workers or max(usable_cores() // config.cpus_per_worker, 1)
+    """As many as were asked for, or as this machine has room for."""
+    if config.executor == "local":
+        return 1
+    room = usable_cores() // config.cpus_per_worker
+    if config.gpus_per_worker:
+        room = min(room, int(visible_gpus() / config.gpus_per_worker))
+    return config.workers or max(room, 1)
 
 
 def _shard_size(config: RunConfig, images: int) -> int:

@@ -155,11 +155,14 @@ def worker_order(prepared: Prepared) -> WorkerOrder:
 
 
 def make_executor(
-    prepared: Prepared, builder: Callable[[WorkerOrder], ShardRunner] = build_runner
+    prepared: Prepared, builder: Callable[[WorkerOrder], ShardRunner] | None = None
 ) -> Executor:
-    """The executor that was asked for, ready to run what `builder` makes in each worker."""
+    """The executor that was asked for, with what `builder` makes in each worker.
+
+    By default that is what turns shards into results.
+    """
     config = prepared.config
-    build = partial(builder, worker_order(prepared))
+    build = partial(builder or build_runner, worker_order(prepared))
     if config.executor == "local":
         from engine.workers.local import LocalExecutor
 

@@ -5,7 +5,6 @@ Imports of MXNet, Numba and OpenCV wait until they are needed: threads must be s
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -60,14 +59,13 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
     blank = np.zeros((1, *parts.preprocessing.input_shape), np.float32)
     for _ in range(network.buffers):
         network.forward(blank).logits.sum()  # waits for it
-    # averaging over copies takes the network for itself
-    ahead = 0 if parts.smooth else network.buffers - 1
-    return partial(run_shard, parts=parts, passes=Passes(ReadAhead(feed.batches), network, ahead))
+    return partial(run_shard, parts=parts, passes=Passes(ReadAhead(feed.batches), network))
 
 
 def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
     """Load the model: what makes batches of a shard, and what makes results of batches."""
     ready_libraries()
+    from engine.decoding import decoders
     from engine.feeding import Feed
     from engine.models.cuda import require_gpu
     from engine.models.layers import class_count
@@ -87,6 +85,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
     warm_up()
     threads = usable_cores() if config.executor == "local" else config.cpus_per_worker
+    smooth = "aug" in config.smooth
     network = MxnetNetwork(
         definition,
         order.layers,
@@ -96,7 +95,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         gpu,
         only_read(order.layers, order.read),
         threads,
-        buffers=2 if gpu else 1,
+        buffers=2 if gpu and not smooth else 1,  # averaging over copies runs passes in between
     )
     targets = parse_targets(config.target, class_count(definition))
     feed = Feed(
@@ -107,7 +106,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         config.max_pixels,
         config.fast_decode,
         fetched_together,
-        ThreadPoolExecutor(threads, "decoder").map if threads > 1 else map,
+        decoders(threads),
         pixels=gpu,
     )
     parts = Parts(
@@ -119,7 +118,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         save=frozenset(config.save),
         read=tuple(info.name for info in order.read),
         half=config.activation_dtype == "f2",
-        smooth="aug" in config.smooth,
+        smooth=smooth,
         fuse=fuse_of(config),
     )
     return feed, parts

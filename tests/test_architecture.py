@@ -65,8 +65,8 @@ def test_exchangeable_parts_do_not_know_each_other(part):
 
 
 def test_pipeline_knows_protocols_only():
-    allowed = {"clock", "config", "errors", "feeding", "heatmaps", "imaging", "protocols",
-        "passes", "smoothing", "targets", "types", "watching"}  # fmt: skip
+    allowed = {"clock", "config", "decoding", "errors", "feeding", "heatmaps", "imaging", "passes",
+        "protocols", "smoothing", "targets", "types", "watching"}  # fmt: skip
     for file in ("pipeline", "passes", "feeding"):
         ours = {n for n in imports(ROOT / f"engine/{file}.py") if n.startswith("engine.")}
         assert ours <= {f"engine.{name}" for name in allowed}

@@ -36,10 +36,8 @@ class Batches:
 class Network:
     """Writes down what is begun; a pass is the number of its batch."""
 
-    buffers = 2
-
-    def __init__(self, fails=()):
-        self.begun, self.fails = [], list(fails)
+    def __init__(self, fails=(), buffers=1):
+        self.begun, self.fails, self.buffers = [], list(fails), buffers
 
     def forward(self, images):
         number = int(images[0, 0])
@@ -50,7 +48,7 @@ class Network:
         return number
 
 
-def ready(network, ahead=0):
+def ready(network):
     """What makes the next shard's batches is as far as it goes before each look at them."""
     reading = ReadAhead(batches)
 
@@ -58,17 +56,17 @@ def ready(network, ahead=0):
         stream = reading._next
         if stream is not None:
             with stream.changed:
-                stream.changed.wait_for(lambda: stream.ready or stream.ended, 10)
+                assert stream.changed.wait_for(lambda: stream.ready or stream.ended, 10)
         return reading.first_of_hint()
 
-    return Passes(Batches(reading, first_of_hint), network, ahead)
+    return Passes(Batches(reading, first_of_hint), network)
 
 
-@pytest.mark.parametrize(("ahead", "lead"), [(0, [1, 2, 2, 3]), (1, [2, 2, 3, 4])])
-def test_passes_are_begun_before_their_results_are_used(ahead, lead):
+@pytest.mark.parametrize(("buffers", "lead"), [(1, [1, 2, 2, 3]), (2, [2, 2, 3, 4])])
+def test_passes_are_begun_before_their_results_are_used(buffers, lead):
     """`lead`: how many had been begun when each batch of the first shard came."""
-    network, clock, begun, found = Network(), Clock(), [], []
-    passes = ready(network, ahead)
+    network, clock, begun, found = Network(buffers=buffers), Clock(), [], []
+    passes = ready(network)
     for batch, forward in passes(shard(0), shard(1), clock):
         begun.append(len(network.begun))
         found.append(forward)
@@ -81,8 +79,9 @@ def test_passes_are_begun_before_their_results_are_used(ahead, lead):
     assert network.begun == [0, 1, 3, 10, 11, 13]
 
 
-def test_a_pass_that_was_begun_for_nothing_is_forgotten():
-    network = Network()
+@pytest.mark.parametrize("buffers", [1, 2])
+def test_a_pass_that_was_begun_for_nothing_is_forgotten(buffers):
+    network = Network(buffers=buffers)
     passes = ready(network)
     list(passes(shard(0), shard(1), Clock()))
     assert [forward for _, forward in passes(shard(2), shard(1), Clock())] == [20, 21, None, 23]
@@ -90,8 +89,9 @@ def test_a_pass_that_was_begun_for_nothing_is_forgotten():
     assert network.begun.count(20) == 1
 
 
-def test_what_goes_wrong_early_goes_wrong_in_its_own_shard():
-    network = Network(fails=[10, 10])
+@pytest.mark.parametrize("buffers", [1, 2])
+def test_what_goes_wrong_early_goes_wrong_in_its_own_shard(buffers):
+    network = Network([10] * (buffers + 1), buffers)
     passes = ready(network)
     assert len(list(passes(shard(0), shard(1), Clock()))) == 4
     with pytest.raises(RuntimeError, match="pass 10"):

@@ -1,6 +1,5 @@
 """What the pipeline does with samples that end their workers, and with trials."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import h5py
@@ -9,11 +8,12 @@ import pytest
 
 from engine.clock import Clock
 from engine.config import RunConfig
+from engine.decoding import Decoders
 from engine.feeding import ReadAhead
 from engine.models.mxnet_network import MxnetNetwork
 from engine.passes import Passes
 from engine.pipeline import run_shard
-from engine.types import Failure
+from engine.types import Failure, Shard
 from jobs.network import load_definition
 from jobs.wiring import prepare, worker_order
 from jobs.worker import build_parts, build_runner
@@ -54,31 +54,40 @@ def test_the_clock_sees_each_pass_within_a_batch(prepared, method, smooth, least
     assert clock.passes >= least
 
 
-def maps_of(prepared, passes, parts):
-    """Of the run's only shard, which is deleted again."""
-    report = run_shard(prepared.plan.shard(0), Clock(), None, parts=parts, passes=passes)
-    assert report.published and report.ok == 24
-    with h5py.File(prepared.paths.shard(0)) as file:
-        maps = file["cam/head_relu6/map"][:].astype(np.float32)
-        score = file["score"][:]
-    prepared.paths.shard(0).unlink()
-    return maps, score
+def rows_of(prepared, parts, passes, shards):
+    """What the shards hold, run one after the other, the next one told; they are deleted again."""
+    found = {"map": [], "score": [], "error": []}
+    for shard, hint in zip(shards, [*shards[1:], None], strict=True):
+        assert run_shard(shard, Clock(), hint, parts=parts, passes=passes).published
+        with h5py.File(prepared.paths.shard(shard.index)) as file:
+            found["map"].append(file["cam/head_relu6/map"][:].astype(np.float32))
+            found["score"].append(file["score"][:])
+            found["error"] += file["failure/error"][:].tolist()
+        prepared.paths.shard(shard.index).unlink()
+    return {name: np.concatenate(some) if name != "error" else some for name, some in found.items()}
 
 
-def test_the_way_of_a_gpu_gives_the_same_maps(prepared):
-    """Pixels to the network, decoding in several threads, two passes at a time: here on the CPU."""
-    order = replace(worker_order(prepared), batch_size=8)
+def test_the_way_of_a_gpu_gives_the_same_maps(prepared, tmp_path):
+    """Pixels to the network, decoding in threads, two passes at a time: here on the CPU."""
+    order = replace(worker_order(prepared), batch_size=4)
     feed, parts = build_parts(order)
-    expected = maps_of(prepared, Passes(ReadAhead(feed.batches), parts.network), parts)
+    (tmp_path / "cut.jpg").write_bytes(b"no picture")
+    samples = list(prepared.plan.shard(0).samples)
+    samples[7] = replace(samples[7], location=str(tmp_path / "cut.jpg"))
+    shards = [Shard(i, tuple(samples[8 * i : 8 * i + 8])) for i in range(3)]
+    plain = Passes(ReadAhead(feed.batches), parts.network)
+    expected = rows_of(prepared, parts, plain, shards)
+    assert expected["error"] == [b"not an image"]
     definition = load_definition(order.config)
-    network = MxnetNetwork(definition, order.layers, 8, threads=2, buffers=2)
-    with ThreadPoolExecutor(3) as pool:
-        feed = replace(feed, each=pool.map, pixels=True)
-        assert next(feed.batches(prepared.plan.shard(0))).images.dtype == np.uint8
-        passes = Passes(ReadAhead(feed.batches), network, ahead=1)
-        found = maps_of(prepared, passes, replace(parts, network=network))
-    np.testing.assert_allclose(found[0], expected[0], atol=2e-3)  # float16
-    np.testing.assert_allclose(found[1], expected[1], rtol=1e-3)
+    for buffers, pixels in ((1, True), (2, True), (2, False)):
+        network = MxnetNetwork(definition, order.layers, 4, buffers=buffers)
+        feed = replace(feed, decoders=Decoders(3), pixels=pixels)
+        assert next(feed.batches(shards[0])).images.dtype == (np.uint8 if pixels else np.float32)
+        passes = Passes(ReadAhead(feed.batches), network)
+        found = rows_of(prepared, replace(parts, network=network), passes, shards)
+        assert found["error"] == expected["error"]
+        np.testing.assert_allclose(found["map"], expected["map"], atol=2e-3)  # float16
+        np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-3)
 
 
 @pytest.fixture(scope="module")

@@ -45,14 +45,14 @@ def test_shards_of_any_size_across_the_blocks_of_a_listing(list_into, size):
 
 @pytest.mark.parametrize(
     ("count", "size"),
-    [(1, 8), (128, 8), (129, 16), (500, 32), (1000, 64), (5000, 320), (8200, 512), (10**8, 512)],
+    [(1, 8), (128, 8), (129, 16), (500, 32), (1000, 64), (4097, 96), (20_000, 320), (10**8, 512)],
 )
 def test_default_shard_size(count, size):
     assert default_shard_size(count) == size
 
 
 def test_default_shard_size_is_that_of_what_was_listed(list_into):
-    assert make_plan(list_into(samples(5000)), None).shard_size == 320
+    assert make_plan(list_into(samples(5000)), None).shard_size == 96
 
 
 def test_listing_hash_sees_keys_labels_and_sizes(list_into):

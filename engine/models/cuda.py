@@ -50,15 +50,22 @@ def preload_libraries(packages: Path | None = None) -> list[str]:
     return loaded
 
 
-def compute_capability(load: Loader = ctypes.CDLL) -> tuple[int, int] | None:
-    """Of the first GPU that this process may see; None if there is none."""
+def visible_gpus(load: Loader = ctypes.CDLL) -> int:
+    """How many GPUs this process may see."""
     try:
         cuda = load("libcuda.so.1")
     except OSError:
+        return 0
+    count = ctypes.c_int()
+    failed = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
+    return 0 if failed else count.value
+
+
+def compute_capability(load: Loader = ctypes.CDLL) -> tuple[int, int] | None:
+    """Of the first GPU that this process may see; None if there is none."""
+    if not visible_gpus(load):
         return None
-    device, count = ctypes.c_int(), ctypes.c_int()
-    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        return None
+    cuda, device = load("libcuda.so.1"), ctypes.c_int()
     cuda.cuDeviceGet(ctypes.byref(device), 0)
     values = []
     for attribute in (_MAJOR, _MINOR):

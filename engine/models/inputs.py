@@ -27,7 +27,10 @@ class InputBuffer:
         self._std = _per_channel(preprocessing.std, device)
 
     def put(self, images: F4 | U1) -> None:
-        """Up to `rows` images, as :class:`engine.protocols.Network` takes them."""
+        """Up to `rows` images, as :class:`engine.protocols.Network` takes them.
+
+        Waits until a pass that reads the buffer has ended, but pixels are put aside first.
+        """
         missing = len(self.data) - len(images)
         if missing:
             images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])

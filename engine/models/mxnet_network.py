@@ -145,6 +145,7 @@ class _Bound:
             for name, program in network._heads.items()
         }
         self.read = {name: taps[entry] for name, entry in network._read.items()}
+        self.current: _Pass | None = None  # the one whose results these are
         self._images: F4 | U1
         self._begun = 0  # of these
 
@@ -165,17 +166,18 @@ class _Bound:
         self._begin_part()
         if self._begun == len(images):
             self.heads[wanted].begin()
-        return _Pass(self._network, self, images)
+        self.current = _Pass(self._network, self, images)
+        return self.current
 
     def finish(self) -> None:
-        """Let the rest of the batch follow, which fills the device's memory part by part."""
+        """Let the rest of the batch follow, part by part."""
         while self._begun < len(self._images):
             self._begin_part()
 
     def _begin_part(self) -> None:
         network, start = self._network, self._begun
         part = self._images[start : start + network._pass]
-        self._input.put(part)  # waits for the part before
+        self._input.put(part)
         self._backbone.forward(is_train=False)
         self._begun = stop = start + len(part)
         if network._pass < network._batch_size:
@@ -198,28 +200,36 @@ class _Pass:
 
     @property
     def logits(self) -> F4:
-        return self._head(self.network.deepest).logits()[: self.count]
+        return self.head(self.network.deepest).logits()[: self.count]
 
     def layer(self, name: str) -> _LayerView:
-        return _LayerView(self, self._head(name), name)
+        return _LayerView(self, name)
 
     def activation(self, name: str) -> F4:
         if name in self._bound.heads:
             return self.layer(name).activation
-        self._bound.finish()
-        values: F4 = self._bound.read[name].asnumpy()[: self.count]
+        values: F4 = self._finished().read[name].asnumpy()[: self.count]
         return values
 
-    def _head(self, name: str) -> Head:
+    def head(self, name: str) -> Head:
+        return self._finished().heads[name]
+
+    def _finished(self) -> _Bound:
+        if self._bound.current is not self:
+            raise RuntimeError("the results of this pass are gone: another one has begun")
         self._bound.finish()
-        return self._bound.heads[name]
+        return self._bound
 
 
 class _LayerView:
     """One layer of one pass; see :class:`engine.protocols.LayerView`."""
 
-    def __init__(self, run: _Pass, head: Head, name: str) -> None:
-        self._pass, self._head, self._name = run, head, name
+    def __init__(self, run: _Pass, name: str) -> None:
+        self._pass, self._name = run, name
+
+    @property
+    def _head(self) -> Head:
+        return self._pass.head(self._name)
 
     @property
     def activation(self) -> F4:

@@ -5,6 +5,7 @@ import json
 import cv2
 import pytest
 
+from jobs.ceilings import seconds_per_image
 from tests.jobs.command import refused, shardcam
 from tests.jobs.images import make_folder
 
@@ -50,6 +51,27 @@ def test_stages_whole_and_sweep(images, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figures.json", "sweep.png"]
 
 
+@pytest.mark.slow
+def test_two_workers_measure_at_once(images, tmp_path):
+    figures = tmp_path / "figures.json"
+    command = ("throughput", images, *SMALL[:4], "--workers", 2, "--json", figures)
+    code, out, err = shardcam(*command)
+    assert code == 0, err
+    measured = json.loads(figures.read_text())
+    assert measured["whole"]["workers"] == 2
+    per_image = sum(1 / rate for rate in measured["alone"].values())
+    assert measured["limit"] == pytest.approx(2 / per_image)
+    assert "of the " in out
+
+
+def test_on_a_gpu_decoding_goes_on_beside_the_network():
+    alone = {"read": 1000, "decode": 500, "normalise": 1000, "forward": 400, "head": 400}
+    alone |= {"map": 400, "write": 400}
+    assert seconds_per_image(alone, gpu=False) == pytest.approx(0.014)
+    assert seconds_per_image(alone, gpu=True) == pytest.approx(0.010)
+    assert seconds_per_image(alone | {"decode": 50}, gpu=True) == pytest.approx(0.022)
+
+
 def test_bad_input_is_one_line(images, tmp_path):
     code, _, err = refused("throughput", images, *SMALL, "--plot", tmp_path / "a.png")
     assert code == 2
@@ -58,4 +80,4 @@ def test_bad_input_is_one_line(images, tmp_path):
     (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
     code, _, err = refused("throughput", tmp_path / "broken", *SMALL)
     assert code == 1
-    assert err.endswith("none of the first images of the source can be used\n")
+    assert err.endswith("none of its first images can be used\n")

@@ -53,6 +53,8 @@ class FakeDriver:
 def test_compute_capability_is_that_of_the_first_visible_gpu():
     assert cuda.compute_capability(lambda _: FakeDriver((8, 6), (9, 0))) == (8, 6)
     assert cuda.compute_capability(lambda _: FakeDriver()) is None
+    assert cuda.visible_gpus(lambda _: FakeDriver((8, 6), (9, 0))) == 2
+    assert cuda.visible_gpus(lambda _: FakeDriver()) == 0
 
 
 def test_no_driver_is_no_gpu():

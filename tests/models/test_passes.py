@@ -78,6 +78,25 @@ def test_with_two_buffers_a_pass_outlives_the_next(threads):
             np.testing.assert_array_equal(mine, other)
 
 
+@pytest.mark.parametrize("buffers", [1, 2])
+def test_a_pass_whose_results_are_gone_says_so(buffers):
+    network = MxnetNetwork(every_tap_kind(), LAYERS, 11, read=("concat",), buffers=buffers)
+    first = network.forward(IMAGES)
+    layer = first.layer("e_relu")
+    for _ in range(buffers - 1):
+        network.forward(IMAGES)
+    assert layer.activation.shape[0] == 11
+    network.forward(IMAGES)
+    for stale in (
+        lambda: first.logits,
+        lambda: first.activation("concat"),
+        lambda: layer.activation,
+        lambda: layer.gradient(np.ones((11, 5), np.float32)),
+    ):
+        with pytest.raises(RuntimeError, match="the results of this pass are gone"):
+            stale()
+
+
 def test_a_batch_is_as_large_as_the_head_allows(monkeypatch):
     vgg16 = load_network("vgg16", "random", 64)
     last, early = ("relu12_fwd",), ("relu2_fwd",)
