@@ -1,4 +1,4 @@
-"""From samples to the network's input, ahead of the network: read -> decode -> normalise.
+"""From samples to the network's input, ahead of the network: read -> decode.
 
 Storage answers late and often, so a thread of its own reads while the network computes, and
 decodes, or has others decode. It is at most :data:`AHEAD` batches ahead in each of two shards.
@@ -14,13 +14,11 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 
-import numpy as np
-
 from engine.decoding import Decoders, decoders
-from engine.imaging import UndecodableImage, network_input, view_of
+from engine.imaging import UndecodableImage, stacked, view_of
 from engine.protocols import Reader
 from engine.targets import Targets
-from engine.types import F4, U1, Failure, Preprocessing, Sample, Shard, View
+from engine.types import U1, Failure, Preprocessing, Sample, Shard, View
 
 AHEAD = 2  # batches
 TOGETHER = 32  # samples, or one batch if that is more, that may be fetched together
@@ -35,7 +33,7 @@ class Batch:
     listed: int  # samples of the shard that it accounts for
     samples: tuple[Sample, ...]  # those with a picture
     views: tuple[View, ...]
-    images: F4 | U1  # what the network is given, see engine.protocols.Network
+    images: U1  # (N,H,W,channels)
     failures: tuple[Failure, ...]
     seconds: dict[str, float]  # read: wall clock; decode: of the processor, by thread
 
@@ -71,7 +69,6 @@ class Feed:
     fast_decode: bool = False  # decode JPEG files no larger than needed
     together: Together = nullcontext  # the next batches of a shard are read inside of it
     decoders: Decoders = field(default_factory=decoders)
-    pixels: bool = False  # the network normalises them
 
     def batches(self, shard: Shard) -> Iterator[Batch]:
         """Cut a shard into batches; a sample that cannot be used becomes a failure."""
@@ -87,7 +84,7 @@ class Feed:
         good = [(one.sample, one.found) for one in tried if isinstance(one.found, View)]
         begun = time.thread_time()
         views = tuple(view for _, view in good)
-        images = self.images([view.pixels for view in views])
+        images = stacked([view.pixels for view in views], self.preprocessing)
         seconds = {
             "read": sum(one.read for one in tried),
             "decode": sum(one.decode for one in tried) / self.decoders.threads
@@ -95,12 +92,6 @@ class Feed:
         }
         failures = tuple(one.found for one in tried if isinstance(one.found, Failure))
         return Batch(listed, tuple(sample for sample, _ in good), views, images, failures, seconds)
-
-    def images(self, pictures: list[U1]) -> F4 | U1:
-        """Views (H,W,3) as the network takes them."""
-        if self.pixels and pictures and len(self.preprocessing.mean) == 3:
-            return np.stack(pictures)
-        return network_input(pictures, self.preprocessing)
 
     def _tried(self, samples: Sequence[Sample], lost: set[int]) -> Generator[_Tried, None, None]:
         """Read and decode, sample by sample: a file need not be held once it is decoded."""

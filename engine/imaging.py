@@ -240,17 +240,37 @@ def _pad(pixels: U1, preprocessing: Preprocessing) -> View:
     )
 
 
-def network_input(pictures: Sequence[U1], preprocessing: Preprocessing) -> F4:
-    """Views (H,W,3) -> (N,channels,H,W), normalised; one channel is the luminance."""
+def stacked(pictures: Sequence[U1], preprocessing: Preprocessing) -> U1:
+    """Views (H,W,3) -> (N,H,W,channels); a single channel is the luminance."""
+    channels, height, width = preprocessing.input_shape
+    pixels = np.empty((len(pictures), height, width, channels), np.uint8)
+    for place, picture in zip(pixels, pictures, strict=True):
+        place[...] = luminance(picture)[..., None] if channels == 1 else picture
+    return pixels
+
+
+def normalised(pixels: U1, preprocessing: Preprocessing, out: F4 | None = None) -> F4:
+    """(N,H,W,channels) -> (N,channels,H,W): what the mean is taken from and the deviation divides.
+
+    Parameters
+    ----------
+    pixels
+        As :func:`stacked` makes them.
+    preprocessing
+        Of the network.
+    out
+        Where the result is put.
+    """
     mean = np.array(preprocessing.mean, np.float32)
     std = np.array(preprocessing.std, np.float32)
-    images = np.empty((len(pictures), *preprocessing.input_shape), np.float32)
-    for image, pixels in zip(images, pictures, strict=True):
+    if out is None:
+        out = np.empty((len(pixels), *preprocessing.input_shape), np.float32)
+    for image, picture in zip(out, pixels, strict=True):
         if len(mean) == 1:
-            image[0] = (luminance(pixels) - mean) / std
+            image[0] = (picture[..., 0] - mean) / std
         else:
-            planar(pixels, mean, std, image)
-    return images
+            planar(picture, mean, std, image)
+    return out
 
 
 def luminance(pixels: U1) -> U1:

@@ -181,8 +181,7 @@ class Network(Protocol):
     def forward(self, images: F4 | U1) -> ForwardPass:
         """Begin a pass over N images, at most the batch size; its results are waited for.
 
-        (N,channels,H,W) float32, normalised, or, for three channels, (N,H,W,3) uint8, which it
-        normalises itself.
+        (N,H,W,channels) uint8, which it normalises, or (N,channels,H,W) float32, which it does not.
         """
         ...
 

@@ -174,14 +174,12 @@ def views_of_source(
 
 def _batches(views: list[View], definition: NetworkDefinition) -> list[F4]:
     """Batches of one shape; the last is filled up with its last image."""
-    from engine.imaging import network_input
+    from engine.imaging import normalised, stacked
 
     pictures = [view.pixels for view in views]
     pictures += [pictures[-1]] * (-len(pictures) % BATCH)
-    return [
-        network_input(pictures[i : i + BATCH], definition.preprocessing)
-        for i in range(0, len(pictures), BATCH)
-    ]
+    images = normalised(stacked(pictures, definition.preprocessing), definition.preprocessing)
+    return [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
 
 
 def _agreement(

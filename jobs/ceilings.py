@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 SECONDS = 3.0  # that each stage is measured for
 ROWS = 512  # of a shard that is written, about
-BESIDE = ("read", "decode", "normalise")  # ahead of the network, see engine.feeding
-NETWORK = ("forward", "head", "map", "write")
+BESIDE = ("read", "decode")  # ahead of the network, see engine.feeding
+NETWORK = ("normalise", "forward", "head", "map", "write")
 
 
 def measure_stages(prepared: Prepared, workers: int) -> dict[str, float]:
@@ -51,7 +51,9 @@ def seconds_per_image(alone: dict[str, float], gpu: bool) -> float:
 
     On a CPU all of them share its cores. A GPU works beside them.
     """
-    beside, network = (sum(1 / alone[stage] for stage in part) for part in (BESIDE, NETWORK))
+    beside, network = (
+        sum(1 / alone[stage] for stage in part if stage in alone) for part in (BESIDE, NETWORK)
+    )
     return max(beside, network) if gpu else beside + network
 
 
@@ -61,6 +63,7 @@ class Meter:
     def __init__(self, order: WorkerOrder) -> None:
         self._source = order.config.source
         self._paths = open_paths(order.config.out)
+        self._gpu = order.config.gpus_per_worker > 0
         self._feed, self._parts = build_parts(order)
 
     def __call__(self, shard: Shard, clock: Clock, hint: Shard | None = None) -> ShardReport:
@@ -69,8 +72,10 @@ class Meter:
         if batch is None:
             raise SourceError(f"{self._source}: none of its first images can be used")
         count = len(batch.samples)
-        stages = _Stages(self._feed, self._parts, self._paths, batch, shard.index)
+        stages = _Stages(self._feed, self._parts, self._paths, batch, shard.index, self._gpu)
         for name in (*BESIDE, *NETWORK):
+            if name == "normalise" and self._gpu:
+                continue  # it is a part of the pass
             clock.stage = name
             images = len(stages.large.samples) if name == "write" else count
             clock.add(name, _seconds(getattr(stages, name)) / images)
@@ -84,10 +89,12 @@ class _Stages:
     costs nothing.
     """
 
-    def __init__(self, feed: Feed, parts: Parts, paths: RunPaths, batch: Batch, shard: int) -> None:
+    def __init__(
+        self, feed: Feed, parts: Parts, paths: RunPaths, batch: Batch, shard: int, gpu: bool
+    ) -> None:
         self._feed, self._parts, self._paths, self._batch = feed, parts, paths, batch
-        self._pictures = [view.pixels for view in batch.views]
         self._files = [(feed.reader.read(sample), sample.box) for sample in batch.samples]
+        self._images = batch.images if gpu else self.normalise()
         forward = self.forward()
         self._results = self._explain(forward, forward.logits)
         count = len(batch.samples) * max(ROWS // len(batch.samples), 1)
@@ -102,12 +109,14 @@ class _Stages:
     def decode(self) -> None:
         deque(self._feed.decoders.map(self._view, self._files), maxlen=0)
 
-    def normalise(self) -> None:
-        self._feed.images(self._pictures)
+    def normalise(self) -> F4:
+        from engine.imaging import normalised
+
+        return normalised(self._batch.images, self._feed.preprocessing)
 
     def forward(self) -> ForwardPass:
         """To the layers that are explained."""
-        forward = self._parts.network.forward(self._batch.images)
+        forward = self._parts.network.forward(self._images)
         for layer in self._parts.network.layers:
             forward.activation(layer.name)  # waits for it
         return forward

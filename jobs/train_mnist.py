@@ -124,7 +124,7 @@ def train_mnist(
 
 def accuracy_of(symbol: Path, digits: Digits) -> float:
     """The share of digits that a checkpoint, read back as any model is, gets right."""
-    from engine.imaging import network_input
+    from engine.imaging import stacked
     from engine.models.load import load_network
     from engine.models.mxnet_network import MxnetNetwork
     from engine.targets import top_classes
@@ -134,7 +134,7 @@ def accuracy_of(symbol: Path, digits: Digits) -> float:
     pictures = [rgb(image) for image in digits.images]
     right = 0
     for start in range(0, len(pictures), BATCH):
-        images = network_input(pictures[start : start + BATCH], definition.preprocessing)
+        images = stacked(pictures[start : start + BATCH], definition.preprocessing)
         found = top_classes(network.forward(images).logits, 1)[:, 0]
         right += int((found == digits.labels[start : start + BATCH]).sum())
     return right / len(digits)

@@ -56,7 +56,8 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
 
     feed, parts = build_parts(order)
     network = parts.network
-    blank = np.zeros((1, *parts.preprocessing.input_shape), np.float32)
+    channels, height, width = parts.preprocessing.input_shape
+    blank = np.zeros((1, height, width, channels), np.uint8)
     for _ in range(network.buffers):
         network.forward(blank).logits.sum()  # waits for it
     return partial(run_shard, parts=parts, passes=Passes(ReadAhead(feed.batches), network))
@@ -107,7 +108,6 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         config.fast_decode,
         fetched_together,
         decoders(threads),
-        pixels=gpu,
     )
     parts = Parts(
         network=network,

@@ -11,7 +11,7 @@ import mxnet as mx
 import numpy as np
 
 from engine.errors import ConfigError
-from engine.imaging import network_input
+from engine.imaging import normalised
 from engine.models.biases import BiasGradients
 from engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
 from engine.models.definition import NetworkDefinition
@@ -90,6 +90,7 @@ class MxnetNetwork:
         self._batch_size = batch_size
         self._pass = batch_size if gpu else min(batch_size, CPU_PASS * threads)
         self._device = mx.gpu(0) if gpu else mx.cpu()
+        self._device_normalises = gpu
         self._definition = definition
         cuts = [cut(definition.graph, info.name, definition.parameters) for info in self.layers]
         self._entries, program = backbone(
@@ -136,7 +137,9 @@ class _Bound:
     def __init__(self, network: MxnetNetwork) -> None:
         self._network = network
         definition = network._definition
-        self._input = InputBuffer(network._pass, definition.preprocessing, network._device)
+        self._input = InputBuffer(
+            network._pass, definition.preprocessing, network._device, network._device_normalises
+        )
         self._backbone = network._program.bind({definition.input_name: self._input.data})
         self._taps = [self._tap(output) for output in self._backbone.outputs]
         taps = dict(zip(network._entries, self._taps, strict=True))
@@ -194,9 +197,11 @@ class _Pass:
 
     @functools.cached_property
     def images(self) -> F4:
-        if self._given.dtype == np.uint8:
-            return network_input(list(self._given), self.network._definition.preprocessing)
-        return self._given.astype(np.float32, copy=False)
+        given = self._given
+        if given.dtype != np.uint8:
+            return given.astype(np.float32, copy=False)
+        preprocessing = self.network._definition.preprocessing
+        return normalised(given.astype(np.uint8, copy=False), preprocessing)
 
     @property
     def logits(self) -> F4:

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import mxnet as mx
 import numpy as np
 import pytest
 
 from engine.methods import METHODS
 from engine.models import head, mxnet_network
+from engine.models.inputs import InputBuffer
 from engine.models.load import load_network
 from engine.models.mxnet_network import BATCH, CPU_PASS, MxnetNetwork, batch_that_fits
 from engine.types import Preprocessing
@@ -14,6 +16,7 @@ from tests.models.networks import every_tap_kind
 
 LAYERS = ("b_relu", "c_bn", "e_relu")
 IMAGES = np.random.RandomState(5).standard_normal((11, 3, 12, 12)).astype(np.float32)
+MEAN, STD = (120.0, 110.0, 100.0), (58.0, 57.0, 59.0)
 TARGETS = np.arange(11, dtype=np.int32)[:, None] % 5
 
 
@@ -44,15 +47,13 @@ def test_passes_change_nothing(count, threads):
 
 @pytest.mark.parametrize("count", [1, CPU_PASS + 1, 11])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_pixels_are_normalised_where_the_network_computes(count, threads):
+def test_pixels_are_normalised(count, threads):
     pixels = np.random.RandomState(6).randint(0, 256, (count, 12, 12, 3), np.uint8)
     definition = every_tap_kind()
-    preprocessing = Preprocessing(12, 12, (120.0, 110.0, 100.0), (58.0, 57.0, 59.0))
+    preprocessing = Preprocessing(12, 12, MEAN, STD)
     definition = replace(definition, preprocessing=preprocessing)
     network = MxnetNetwork(definition, LAYERS, 11, read=("concat",), threads=threads)
-    images = ((pixels - np.float32((120, 110, 100))) / np.float32((58, 57, 59))).transpose(
-        0, 3, 1, 2
-    )
+    images = ((pixels - np.float32(MEAN)) / np.float32(STD)).transpose(0, 3, 1, 2)
     expected = results(network, images)
     forward = network.forward(pixels)
     maps = [METHODS["hirescam"](forward.layer(name), TARGETS[:count]) for name in LAYERS]
@@ -61,6 +62,26 @@ def test_pixels_are_normalised_where_the_network_computes(count, threads):
         np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5)
     assert forward.images.dtype == np.float32
     np.testing.assert_allclose(forward.images, images, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("device_normalises", [False, True])
+def test_the_input_is_normalised_on_either_side(channels, device_normalises):
+    """On a GPU it is the device that does it; the same operators, here on the CPU."""
+    preprocessing = Preprocessing(5, 7, MEAN[:channels], STD[:channels])
+    buffer = InputBuffer(4, preprocessing, mx.cpu(), device_normalises)
+    random = np.random.RandomState(7)
+    for count in (4, 2, 3):  # a smaller one leaves nothing of the one before
+        pixels = random.randint(0, 256, (count, 5, 7, channels), np.uint8)
+        buffer.put(pixels)
+        expected = ((pixels - np.float32(MEAN[:channels])) / np.float32(STD[:channels])).transpose(
+            0, 3, 1, 2
+        )
+        np.testing.assert_allclose(buffer.data.asnumpy()[:count], expected, rtol=1e-6, atol=1e-6)
+        buffer.put(expected[::-1])
+        found = buffer.data.asnumpy()
+        np.testing.assert_array_equal(found[:count], expected[::-1])
+        assert not found[count:].any()
 
 
 @pytest.mark.parametrize("threads", [1, 3])

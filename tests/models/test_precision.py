@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.imaging import decode, network_input, view
+from engine.imaging import decode, normalised, stacked, view
 from engine.methods import METHODS
 from engine.models.load import load_network
 from engine.models.mxnet_network import MxnetNetwork
@@ -24,7 +24,7 @@ def definition():
 def images(definition):
     size = definition.preprocessing
     pictures = [view(decode(path.read_bytes(), 10**6), size).pixels for path in PHOTOGRAPHS]
-    return network_input(pictures, size)
+    return normalised(stacked(pictures, size), size)
 
 
 @pytest.fixture(scope="module")
