@@ -65,11 +65,11 @@ def test_two_workers_measure_at_once(images, tmp_path):
 
 
 def test_on_a_gpu_decoding_goes_on_beside_the_network():
-    alone = {"read": 1000, "decode": 500, "normalise": 1000, "forward": 400, "head": 400}
-    alone |= {"map": 400, "write": 400}
-    assert seconds_per_image(alone, gpu=False) == pytest.approx(0.014)
+    alone = {"read": 1000, "decode": 500, "forward": 400, "head": 400, "map": 400, "write": 400}
+    on_cpu = alone | {"normalise": 1000}  # a GPU does it as a part of the pass
+    assert seconds_per_image(on_cpu, gpu=False) == pytest.approx(0.014)
     assert seconds_per_image(alone, gpu=True) == pytest.approx(0.010)
-    assert seconds_per_image(alone | {"decode": 50}, gpu=True) == pytest.approx(0.022)
+    assert seconds_per_image(alone | {"decode": 50}, gpu=True) == pytest.approx(0.021)
 
 
 def test_bad_input_is_one_line(images, tmp_path):
