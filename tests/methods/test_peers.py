@@ -39,7 +39,7 @@ def network():
     return MxnetNetwork(definition, tuple(LAYERS.values()), 3)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def forward(network, expected):
     return network.forward(expected["images"])
 
