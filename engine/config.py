@@ -136,7 +136,7 @@ class RunConfig(BaseModel):
     shard_size: int | None = Field(
         None,
         ge=1,
-        description="Images per shard  [default: 8 to 512, for 64 shards, or 16 of few images]",
+        description="Images per shard  [default: 8 to 512, so that there are 16 to 64 shards]",
     )
     batch_size: int | None = Field(
         None,

@@ -10,7 +10,7 @@ BESIDE = ("read", "decode")  # in a thread of their own, ahead of the network
 _ADVICE = {
     "read": "its storage answers late: more workers on a node, or files nearer to them",
     "decode": "more CPU cores for each worker, or --fast-decode",
-    "forward": "more workers, a larger --batch-size, or --precision",
+    "forward": "more cores or GPUs, or --precision",
     "map": "a cheaper --method or fewer targets",
     "write": "--codec lz4 or none, or save less",
 }
@@ -18,16 +18,22 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """The stage that a run is bound by, its share of the workers' time, and what would help."""
+    """The stage that a run is bound by, its share of the time, and what would help.
+
+    It is the time of the network and what follows it: of reading and decoding, which go on
+    beside them, only what the network waits for counts.
+    """
 
     stage: str
     share: float
     advice: str
 
     def __str__(self) -> str:
-        return f"{self.stage}-bound: {self.share:.0%} of the workers' time; to go faster: " + (
-            self.advice
-        )
+        if self.stage in BESIDE:
+            why = f"the network waits for it {self.share:.0%} of the time"
+        else:
+            why = f"{self.share:.0%} of the time, not counting what goes on beside the network"
+        return f"{self.stage}-bound: {why}; to go faster: {self.advice}"
 
 
 def verdict(seconds: Mapping[str, float]) -> Verdict | None:

@@ -16,7 +16,7 @@ from engine.scratch import open_paths
 from engine.writers.schema import FAILURES, DatasetSpec
 
 SHOWN = 3  # datasets that are named
-STRUCTURE = 2048  # bytes that a dataset takes in a shard file besides its rows
+STRUCTURE = 2560  # bytes that a dataset takes in a shard file besides its rows
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 

@@ -117,11 +117,11 @@ def throughput(
 def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
     """Each stage by itself, the whole, and other ways to use the machine if asked for."""
     limit_threads(driver_threads(config))
-    console.print("measuring each stage by itself")
     same = {"shard_size": _shard_size(config, config.limit or FEW)}  # for a batch may be no larger
     prepared = prepare(config.model_copy(update={"out": f"{config.out}-alone"} | same))
     if prepared.plan.listed < FEW:
         console.print(f"{prepared.plan.listed} images only: the figures are rough")
+    console.print("measuring each stage by itself")
     alone = measure_stages(prepared, _workers(config))
     whole = measure_whole(config, prepared.plan.listed, console)
     per_image = seconds_per_image(alone, config.gpus_per_worker > 0)
@@ -138,6 +138,11 @@ def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
         reached=whole.images_per_second * per_image / whole.workers,
         sweep=[whole, *_sweep(config, whole, console)] if sweep else [],
     )
+
+
+def _cores(config: RunConfig) -> int:
+    """Of each worker."""
+    return usable_cores() if config.executor == "local" else config.cpus_per_worker
 
 
 def _workers(config: RunConfig) -> int:
@@ -173,7 +178,7 @@ def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
     taking, rate = worker_rate(read_events(prepared.paths))
     whole = Whole(
         workers=taking,
-        cpus_per_worker=config.cpus_per_worker,
+        cpus_per_worker=_cores(config),
         batch_size=prepared.batch_size,
         precision=config.precision,
         images=report.listed,
@@ -198,7 +203,7 @@ def _sweep(config: RunConfig, first: Whole, console: Console) -> Iterator[Whole]
     for way in ways:
         own = {
             "workers": best.workers if config.executor == "ray" else None,
-            "cpus_per_worker": best.cpus_per_worker,
+            "cpus_per_worker": best.cpus_per_worker if config.executor == "ray" else 1,
             "batch_size": best.batch_size,
             "precision": best.precision,
         }
@@ -219,15 +224,14 @@ def print_measured(measured: Measured, console: Console) -> None:
     """Each stage's ceiling, the whole beside the limit, and the verdict."""
     workers, whole = measured.whole.workers, measured.whole
     table = Table(box=None)
-    for column in ("stage", "each worker", "all workers", "time per image"):
+    for column in ("stage", "one image takes", "each worker", f"{workers} workers"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for stage, rate in measured.alone.items():
-        table.add_row(
-            stage, f"{rate:.1f} images/s", f"{workers * rate:.1f} images/s", f"{1000 / rate:.2f} ms"
-        )
+        rates = (f"{many:,.{1 if many < 1000 else 0}f} images/s" for many in (rate, workers * rate))
+        table.add_row(stage, f"{1000 / rate:.2f} ms", *rates)
     console.print(table)
     console.print(
-        f"the whole: {whole.images_per_second:.1f} images/s with {whole.name}, "
+        f"the whole, once started: {whole.images_per_second:.1f} images/s with {whole.name}, "
         f"{measured.reached:.0%} of the {measured.limit:.1f} that the stages by themselves allow",
         highlight=False,
     )

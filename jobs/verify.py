@@ -46,7 +46,7 @@ def _verify(paths: RunPaths, manifest: Manifest, deep: bool, repair: bool) -> No
     for problem in problems.values():
         console.print(problem, soft_wrap=True)
     if problems:
-        told = f"{run}: {len(problems)} of {manifest.plan['shards']} shards are bad"
+        told = f"{run}: {len(problems)} of {manifest.plan['shards']} shards are missing or damaged"
         if repair:
             deleted = _delete(paths, problems)
             told += f"; {deleted} deleted, the same extract command refills them"

@@ -6,6 +6,7 @@ before, and ``--help`` should not load a network library.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -90,6 +91,7 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
     require_usable(paths)
     require_room_to_write(paths)
     ready_libraries()
+    _require_gpu_here(config)
     from engine.models.layers import class_count, resolve_layer
     from engine.models.mxnet_network import batch_that_fits
     from engine.targets import parse_targets
@@ -194,8 +196,13 @@ def require_possible(config: RunConfig) -> None:
     ConfigError
         The message names them.
     """
-    if config.executor == "local" and (config.workers or config.address):
-        raise ConfigError("--workers and --address are for --executor ray")
+    if config.executor == "local" and (
+        config.workers or config.address or config.cpus_per_worker > 1
+    ):
+        raise ConfigError(
+            "--workers, --cpus-per-worker and --address are for --executor ray; local takes all "
+            "cores (taskset restricts them)"
+        )
     if config.address and config.address.startswith("http"):
         raise ConfigError(
             f"--address {config.address} is a dashboard, for shardcam submit; extract takes the "
@@ -210,6 +217,18 @@ def require_possible(config: RunConfig) -> None:
         )
     if config.precision in ("bf16", "int8") and gpu:
         raise ConfigError(f"--precision {config.precision} is for CPUs; GPUs take fp16 or fp32")
+
+
+def _require_gpu_here(config: RunConfig) -> None:
+    """Before there is a run: where workers are of this machine, it needs a GPU that can be used."""
+    if not config.gpus_per_worker:
+        return
+    from engine.models.cuda import require_gpu
+    from engine.workers.ray_cluster import LOCAL
+
+    elsewhere = config.address or os.environ.get("RAY_ADDRESS") or LOCAL
+    if config.executor == "local" or elsewhere == LOCAL:
+        require_gpu()
 
 
 def _calibration(

@@ -20,7 +20,8 @@ from engine.verdict import verdict
 def test_the_stage_that_holds_the_workers_up(seconds, stage, share):
     found = verdict(seconds)
     assert (found.stage, found.share) == (stage, share)
-    assert str(found).startswith(f"{stage}-bound: {share:.0%} of the workers' time")
+    waits = "the network waits for it " if stage in ("read", "decode") else ""
+    assert str(found).startswith(f"{stage}-bound: {waits}{share:.0%} of the time")
 
 
 def test_no_clock_no_verdict():

@@ -198,14 +198,17 @@ def test_bad_input_is_one_line(tmp_path):
         ((images, *LITE0, *out, "--mean", "nan,0,0"), 2, "--mean: must be numbers"),
         ((images, *LITE0, *out, "--std", "nan,1,1"), 2, "--std: must be positive"),
         ((images, *LITE0, *out, "--workers", 2), 2, "for --executor ray"),
+        ((images, *LITE0, *out, "--cpus-per-worker", 2), 2, "for --executor ray"),
         ((images, *LITE0, *out, "--precision", "fp16"), 2, "needs a GPU (--gpus-per-worker)"),
+        ((images, *LITE0, *out, "--gpus-per-worker", 1), 1, "built without CUDA"),
+        ((images, *LITE0, *out, "--gpus-per-worker", 1, "--executor", "ray"), 1, "without CUDA"),
         ((images, *LITE0, *out, "--labels", tmp_path / "no.txt"), 2, "No such file"),
         ((images, *LITE0, *out, "--batch-size", "0"), 2, "--batch-size"),
         ((images, *LITE0, *out, "--layer", "fc"), 2, "has no height and width"),
         ((images, *LITE0, *out, "--method", "cam", "--layer", "block10_add"), 2, "--method cam"),
     ]
     for arguments, expected, message in cases:
-        code, _, err = refused("extract", *arguments, *LOCAL)
+        code, _, err = refused("extract", *LOCAL, *arguments)
         assert code == expected, (arguments, err)
         assert message in err, (arguments, err)
         assert len(err.strip().splitlines()) == 1, err
@@ -378,7 +381,7 @@ def test_status_and_verify(tmp_path):
     code, out, err = shardcam("verify", run, "--deep")
     assert code == 1
     assert "shard-000001" in out
-    assert "1 of 3 shards are bad" in err
+    assert "1 of 3 shards are missing or damaged" in err
     damaged.unlink()
     code, out, _ = shardcam("status", run)
     assert "2 of 3 done" in out

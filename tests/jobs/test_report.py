@@ -398,7 +398,7 @@ def test_stage_times_are_those_of_the_event_log(tmp_path):
     log.close()
     words = written(made.paths, tmp_path / "page.html").words
     assert "decode 5.0 s wait 1.5 s write 0.1 s" in words
-    assert "decode-bound: 94% of the workers' time" in words
+    assert "decode-bound: the network waits for it 94% of the time" in words
 
 
 def test_a_run_at_work_names_who_works(tmp_path):

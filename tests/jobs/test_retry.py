@@ -111,7 +111,7 @@ def test_damaged_shards_are_deleted_and_refilled(source, tmp_path):
     assert "verify --repair deletes it" in err
     code, _, err = shardcam("verify", tmp_path / "run", "--repair")
     assert code == 1
-    assert "2 of 5 shards are bad; 1 deleted" in err
+    assert "2 of 5 shards are missing or damaged; 1 deleted" in err
     assert extract(folder, tmp_path / "run")[0] == 0
     assert_same(contents(tmp_path / "run"), before)
     assert shardcam("verify", tmp_path / "run", "--deep")[0] == 0
