@@ -153,7 +153,7 @@ def seconds(call: Callable[..., None], *arguments: object) -> float:
 def test_write(
     work: tuple[Shard, Parts, Passes], batches: list[ResultBatch], tmp_path: Path, case: str
 ) -> None:
-    specs, (shard, _) = specs_of(case), work
+    specs, (shard, *_) = specs_of(case), work
     paths = {codec: RunPaths(tmp_path / codec) for codec in CODECS}
     sinks = {codec: Hdf5Sink(paths[codec], specs, "f00d", codec) for codec in CODECS}
     contents = [content for batch in batches for content in as_stored(batch, specs)]
