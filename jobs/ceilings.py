@@ -16,6 +16,7 @@ from engine.protocols import ForwardPass
 from engine.scratch import open_paths
 from engine.store import remove
 from engine.types import F4, U1, Box, ResultBatch, RunPaths, Shard, ShardReport, View
+from engine.verdict import BESIDE
 from jobs.wiring import Prepared, make_executor
 from jobs.worker import WorkerOrder, build_parts
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 SECONDS = 3.0  # that each stage is measured for
 ROWS = 512  # of a shard that is written, about
-BESIDE = ("read", "decode")  # ahead of the network, see engine.feeding
 NETWORK = ("normalise", "forward", "head", "map", "write")
 
 

@@ -26,6 +26,7 @@ from jobs.options import make_config, run_options_but
 from jobs.progress import ProgressDisplay
 from jobs.terminal import make_console
 from jobs.wiring import driver_threads, make_executor, prepare
+from jobs.worker import worker_threads
 
 BATCHES = (8, 32, 128)  # tried by a sweep
 SHARDS = 4  # of each worker, at least
@@ -140,11 +141,6 @@ def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
     )
 
 
-def _cores(config: RunConfig) -> int:
-    """Of each worker."""
-    return usable_cores() if config.executor == "local" else config.cpus_per_worker
-
-
 def _workers(config: RunConfig) -> int:
     """As many as were asked for, or as this machine has room for."""
     if config.executor == "local":
@@ -178,7 +174,7 @@ def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
     taking, rate = worker_rate(read_events(prepared.paths))
     whole = Whole(
         workers=taking,
-        cpus_per_worker=_cores(config),
+        cpus_per_worker=worker_threads(config),
         batch_size=prepared.batch_size,
         precision=config.precision,
         images=report.listed,

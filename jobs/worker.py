@@ -85,7 +85,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
     if definition.digest() != order.model:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
     warm_up()
-    threads = usable_cores() if config.executor == "local" else config.cpus_per_worker
+    threads = worker_threads(config)
     smooth = "aug" in config.smooth
     network = MxnetNetwork(
         definition,
@@ -122,6 +122,11 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         fuse=fuse_of(config),
     )
     return feed, parts
+
+
+def worker_threads(config: RunConfig) -> int:
+    """Of each worker: all cores if it is this process."""
+    return usable_cores() if config.executor == "local" else config.cpus_per_worker
 
 
 def part_cache(config: RunConfig) -> PartCache | None:
