@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from engine.errors import AccountingError, RunDirectoryError, ShardcamError
+from engine.errors import AccountingError, RunDirectoryError, ShardcamError, one_line
 from engine.events import EventLog
 from engine.manifest import atomic_file, write_atomically
 from engine.planning import Plan
@@ -174,7 +174,7 @@ def logged(paths: RunPaths, plan: Plan, todo: Sequence[int], also: Listener) -> 
     try:
         yield heard
     except BaseException as error:
-        outcome = f"{type(error).__name__}: {error}"
+        outcome = one_line(error)
         raise
     finally:
         with suppress(ShardcamError):  # what stopped the run counts, if it did not

@@ -2,7 +2,8 @@
 
 A bad image is data: it becomes a :class:`engine.types.Failure` row and the run
 goes on.  A bad run is an exception of this tree, and only the command line
-turns it into one printed line and an exit code::
+turns it into one printed line and an exit code.  Anything else that is raised is a
+bug, which stops a run with its traceback::
 
     ShardcamError            exit 1
     |-- ConfigError          exit 2   an option, a layer name or a class that cannot be used
@@ -16,14 +17,24 @@ turns it into one printed line and an exit code::
     |-- TooManyFailures      exit 3   the run is done, but more samples failed than allowed
     `-- DiskFull             exit 5   no space left; free some and the same command resumes
     Interrupted              exit 4   stopped by Ctrl-C or SIGTERM; the same command resumes
+    InternalError            exit 1   a bug, with the samples at which it showed
 """
 
 from __future__ import annotations
 
 import errno
+import re
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.types import Sample
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_MEMORY = re.compile("out of memory|failed to allocate", re.IGNORECASE)  # MXNet's, OpenCV's
 
 
 class ShardcamError(Exception):
@@ -89,6 +100,74 @@ class DiskFull(ShardcamError):
     """No space left on the device that holds the run directory."""
 
     exit_code = 5
+
+
+class InternalError(Exception):
+    """An exception of our own code that no user can be blamed for.
+
+    It stands for the exception itself, whose traceback cannot travel between processes.
+
+    Parameters
+    ----------
+    error
+        The exception in one line.
+    where
+        The samples at hand, in words.
+    trace
+        The exception's traceback, as Python prints it.
+    """
+
+    def __init__(self, error: str, where: str, trace: str) -> None:
+        super().__init__(error, where, trace)
+        self.where, self.trace = where, trace
+
+    def __str__(self) -> str:
+        error, where, trace = self.args
+        return f"{error} ({where})\n\n{trace}"
+
+
+@contextmanager
+def bugs_named(samples: Sequence[Sample] = ()) -> Iterator[None]:
+    """Name the samples at hand where an exception is raised inside that is a bug.
+
+    Parameters
+    ----------
+    samples
+        A sample, a batch or a shard; none while a worker starts.
+
+    Raises
+    ------
+    InternalError
+        In place of any exception but those of this module. Where it is nested, the innermost
+        one names the samples.
+    WorkerError
+        Memory has run out.
+    """
+    try:
+        yield
+    except (ShardcamError, InternalError):
+        raise
+    except Exception as error:
+        what, where = one_line(error), _named(samples)
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+            raise WorkerError(
+                f"out of memory {where}: {what}; use a smaller --batch-size or fewer --workers, "
+                "and the same command resumes"
+            ) from error
+        raise InternalError(what, where, traceback.format_exc().rstrip()) from None
+
+
+def _named(samples: Sequence[Sample]) -> str:
+    if not samples:
+        return "while a worker started"
+    first, last = samples[0].key, samples[-1].key
+    return f"at sample {first!r}" if len(samples) == 1 else f"at samples {first!r} to {last!r}"
+
+
+def one_line(error: BaseException) -> str:
+    """An error's type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].strip() if lines else ''}"
 
 
 def storage_error(error: OSError, directory: Path) -> ShardcamError:

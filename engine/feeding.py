@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from engine.decoding import Decoders, decoders
+from engine.errors import bugs_named
 from engine.imaging import UndecodableImage, stacked, view_of
 from engine.protocols import Reader
 from engine.targets import Targets
@@ -102,7 +103,8 @@ class Feed:
 
     def _read(self, sample: Sample) -> _Read:
         begun = time.perf_counter()
-        data = self._data(sample)
+        with bugs_named((sample,)):
+            data = self._data(sample)
         return _Read(sample, data, time.perf_counter() - begun)
 
     def _data(self, sample: Sample) -> bytes | U1 | Failure:
@@ -117,7 +119,8 @@ class Feed:
 
     def _decoded(self, read: _Read) -> _Tried:
         begun = time.thread_time()
-        found = self._view(read.sample, read.data)
+        with bugs_named((read.sample,)):
+            found = self._view(read.sample, read.data)
         return _Tried(read.sample, found, read.seconds, time.thread_time() - begun)
 
     def _view(self, sample: Sample, data: bytes | U1 | Failure) -> View | Failure:

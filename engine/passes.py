@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from engine.clock import Clock
+from engine.errors import bugs_named
 from engine.feeding import Batch
 from engine.protocols import ForwardPass, Network
 from engine.types import Shard
@@ -67,7 +68,10 @@ class Passes:
         early, self._early = self._early, None
         if early is not None and early[0] is batch:
             return early[1]
-        return self._network.forward(batch.images) if batch.samples else None
+        if not batch.samples:
+            return None
+        with bugs_named(batch.samples):
+            return self._network.forward(batch.images)
 
     def _begin_next(self) -> None:
         batch = self._batches.first_of_hint()

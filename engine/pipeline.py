@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.clock import Clock
+from engine.errors import bugs_named
 from engine.feeding import Batch
 from engine.heatmaps import heatmaps
 from engine.passes import Passes
@@ -65,12 +66,13 @@ def run_shard(
         for batch, forward in passes(shard, hint, clock):
             failures += batch.failures
             if forward is not None:
-                with clock("forward"):
-                    logits = forward.logits
-                with clock("map"):
-                    results = explain(batch, logits, forward, parts)
-                with clock("write"):
-                    writer.write(results)
+                with bugs_named(batch.samples):
+                    with clock("forward"):
+                        logits = forward.logits
+                    with clock("map"):
+                        results = explain(batch, logits, forward, parts)
+                    with clock("write"):
+                        writer.write(results)
             clock.batch_done(batch.listed)
         with clock("write"):
             published = not shard.trial and writer.commit(failures)

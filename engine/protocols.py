@@ -250,5 +250,7 @@ class Executor(Protocol):
         ------
         WorkerError
             A worker cannot start, or a shard ends every worker, whatever is left out of it.
+        InternalError
+            An exception that is none of :mod:`engine.errors`, with its traceback.
         """
         ...

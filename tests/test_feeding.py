@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 
+import numpy as np
 import pytest
 
+from engine.decoding import Decoders
+from engine.errors import InternalError, SourceError
 from engine.feeding import AHEAD, BYTES_TOGETHER, Feed, ReadAhead
 from engine.targets import parse_targets
 from engine.types import Failure, Preprocessing, Sample, Shard
@@ -94,6 +97,37 @@ def test_large_images_are_read_together_by_fewer():
     samples = tuple(Sample(f"{i}", i, -1, "", size) for i, size in enumerate(sizes))
     assert [batch.listed for batch in feed.batches(Shard(0, samples))] == [4, 3]
     assert place.told == [[0, 1, 2, 3, 4], [5], [6]]
+
+
+class Pixels:
+    """A reader of black pictures; one of them is of no shape, and so is a bug of its own."""
+
+    def read(self, sample):
+        if sample.index == 2:
+            raise KeyError("a bug of the reader")
+        if sample.index == 5:
+            raise SourceError("the source has gone")
+        return np.zeros((8,) if sample.index == 4 else (8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("lost", "told", "where"),
+    [
+        ((), r"^KeyError: 'a bug of the reader' \(at sample '0/2'\)", "test_feeding.py"),
+        ((2,), r"^ValueError: .* \(at sample '0/4'\)", "imaging.py"),
+    ],
+)
+def test_a_bug_names_the_sample_and_where_it_was_raised(lost, told, where, threads):
+    preprocessing = Preprocessing(8, 8, (0, 0, 0), (1, 1, 1))
+    targets, threads = parse_targets("top1", 10), Decoders(threads)
+    feed = Feed(Pixels(), targets, preprocessing, 3, 100, decoders=threads)
+    failures = tuple(Failure(f"0/{i}", i, "worker", "died", "") for i in lost)
+    with pytest.raises(InternalError, match=told) as raised:
+        list(ReadAhead(feed.batches)(replace(shard(0, 5), lost=failures)))
+    assert where in raised.value.trace
+    with pytest.raises(SourceError, match=r"^the source has gone$"):
+        list(feed.batches(replace(shard(0), samples=shard(0).samples[5:])))
 
 
 def test_the_next_shard_is_begun_and_made_once():

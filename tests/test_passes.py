@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from engine.clock import Clock
+from engine.errors import InternalError
 from engine.feeding import Batch, ReadAhead
 from engine.passes import Passes
 from engine.types import Sample, Shard
@@ -94,7 +95,7 @@ def test_what_goes_wrong_early_goes_wrong_in_its_own_shard(buffers):
     network = Network([10] * (buffers + 1), buffers)
     passes = ready(network)
     assert len(list(passes(shard(0), shard(1), Clock()))) == 4
-    with pytest.raises(RuntimeError, match="pass 10"):
+    with pytest.raises(InternalError, match=r"^RuntimeError: pass 10 \(at sample '1/0'\)"):
         list(passes(shard(1), None, Clock()))
 
 

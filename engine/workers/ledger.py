@@ -1,8 +1,10 @@
 """Which shard is to be run next, when workers die of them. No Ray here: rules alone.
 
-A shard that ends its worker is run again. If it does so once more, its halves are tried
-apart, and their halves, until the images that do it are found; the shard is then
-run without them, and each of them becomes a failure row.
+A shard whose worker died or hung is run again. If that happens once more, its halves are
+tried apart, and their halves, until the images that do it are found; the shard is then
+run without them, and each of them becomes a failure row. Where they all seem to do it, it is
+not the images, and the run stops. An exception ends no worker: it is a bug, and stops the run
+(:func:`engine.errors.bugs_named`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from engine.types import Failure, Sample, Shard, ShardReport
 
 ATTEMPTS = 2  # workers that may die of a shard before it is taken apart; of an image alone, too
 LOSSES = 5  # workers lost with their nodes before their shard is held to be the reason
-HOPELESS = 12  # trials of a shard that all end their workers: it is not the images
+PARTS = (
+    8  # where each eighth of a shard, or each image alone, ends its worker, it is not the images
+)
 
 
 @dataclass
@@ -25,9 +29,9 @@ class _Search:
     """For the images of one shard that end their workers."""
 
     shard: Shard
+    hope: set[int]  # samples that may yet prove harmless
+    part: int  # images of an eighth
     open: int = 0  # trials that wait or run
-    survived: int = 0
-    died: int = 0
     found: list[Failure] = field(default_factory=list)
 
 
@@ -69,7 +73,6 @@ class Ledger:
             return report
         search = self._searches[task.index]
         search.open -= 1
-        search.survived += 1
         self._conclude(search)
         return None
 
@@ -81,16 +84,16 @@ class Ledger:
         else:
             self._again.appendleft(task)
 
-    def died(self, task: Shard, reason: str, error: Exception | None = None) -> None:
-        """A worker died of it, hung, or failed with `error`.
+    def died(self, task: Shard, reason: str) -> None:
+        """A worker died of it, or hung.
 
         Raises
         ------
-        WorkerError, or `error`
+        WorkerError
             It is not for single images that workers die.
         """
         if task.trial:
-            self._died_in_trial(task, reason, error)
+            self._died_in_trial(task, reason)
             return
         self._deaths[task.index] += 1
         if self._deaths[task.index] < ATTEMPTS:
@@ -98,9 +101,10 @@ class Ledger:
             return
         given_up = {failure.sample for failure in task.lost}
         suspects = tuple(s for s in task.samples if s.index not in given_up)
-        search = self._searches[task.index] = _Search(task)
         if task.index in self._fruitless or not suspects:
-            raise error or WorkerError(f"{_describe(task)} ends every worker: {reason}")
+            raise WorkerError(f"{_describe(task)} ends every worker: {reason}")
+        search = _Search(task, {s.index for s in suspects}, -(-len(suspects) // PARTS))
+        self._searches[task.index] = search
         self._heard("search", shard=task.index, images=len(suspects), reason=reason)
         if len(suspects) == 1:
             self._give_up(search, suspects[0], reason)
@@ -108,16 +112,12 @@ class Ledger:
             self._halve(search, suspects)
         self._conclude(search)
 
-    def _died_in_trial(self, task: Shard, reason: str, error: Exception | None) -> None:
+    def _died_in_trial(self, task: Shard, reason: str) -> None:
         search = self._searches[task.index]
-        search.died += 1
-        if search.died >= HOPELESS and not search.survived:
-            raise error or WorkerError(
-                f"{_describe(search.shard)} ends every worker, whichever of its images are "
-                f"tried: {reason}"
-            )
         search.open -= 1
         if len(task.samples) > 1:
+            if len(task.samples) <= search.part:
+                search.hope.difference_update(sample.index for sample in task.samples)
             self._halve(search, task.samples)
         else:
             (sample,) = task.samples
@@ -125,16 +125,23 @@ class Ledger:
             if self._alone[sample.index] < ATTEMPTS:
                 self._try(search, task.samples)
             else:
+                search.hope.discard(sample.index)
                 self._give_up(search, sample, reason)
+        if not search.hope:
+            raise WorkerError(
+                f"{_describe(search.shard)} ends every worker, whichever of its images are "
+                f"tried: {reason}"
+            )
         self._conclude(search)
 
     def _halve(self, search: _Search, samples: Sequence[Sample]) -> None:
         middle = len(samples) // 2
-        self._try(search, samples[middle:])
         self._try(search, samples[:middle])
+        self._try(search, samples[middle:])
 
     def _try(self, search: _Search, samples: Sequence[Sample]) -> None:
-        self._again.appendleft(Shard(search.shard.index, samples, trial=True))
+        # Large parts first: where all is lost, that shows before images are tried alone.
+        self._again.append(Shard(search.shard.index, samples, trial=True))
         search.open += 1
 
     def _give_up(self, search: _Search, sample: Sample, reason: str) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from engine.clock import Clock
-from engine.errors import ShardcamError
+from engine.errors import bugs_named
 from engine.protocols import Listener, ShardRunner
 from engine.types import Shard, ShardReport
-from engine.workers.ledger import Ledger
 
 NAME = "local"
 
@@ -29,27 +28,20 @@ class LocalExecutor:
 
     def run(self, shards: Iterable[Shard], heard: Listener) -> Iterator[ShardReport]:
         """See :class:`engine.protocols.Executor`."""
-        runner = self._build()
-        ledger = Ledger(shards, heard)
-        while (shard := ledger.take()) is not None:
+        with bugs_named():
+            runner = self._build()
+        for shard in shards:
             clock = Clock(partial(_progress, heard, shard))
             heard("shard_started", **start_facts(NAME, shard))
             begun = time.perf_counter()
-            try:
-                report = ledger.done(shard, runner(shard, clock))
-            except ShardcamError:
-                raise
-            except Exception as error:
-                ledger.died(shard, describe(error), error)
-                continue
-            if report is not None:
-                heard("shard_done", **done_facts(NAME, report, time.perf_counter() - begun))
-                yield report
+            with bugs_named(shard.samples):
+                report = runner(shard, clock)
+            heard("shard_done", **done_facts(NAME, report, time.perf_counter() - begun))
+            yield report
 
 
 def _progress(heard: Listener, shard: Shard, images: int) -> None:
-    if not shard.trial:
-        heard("progress", worker=NAME, shard=shard.index, images=images)
+    heard("progress", worker=NAME, shard=shard.index, images=images)
 
 
 def start_facts(worker: str, shard: Shard) -> dict[str, object]:
@@ -73,9 +65,3 @@ def done_facts(worker: str, report: ShardReport, took: float) -> dict[str, objec
         "took": round(took, 4),
         "seconds": {stage: round(value, 4) for stage, value in report.seconds.items()},
     }
-
-
-def describe(error: BaseException) -> str:
-    """An error in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].strip() if lines else ''}"

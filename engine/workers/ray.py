@@ -17,12 +17,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from engine.errors import ShardcamError, WorkerError
+from engine.errors import InternalError, ShardcamError, WorkerError
 from engine.protocols import Listener, ShardRunner
 from engine.types import Shard, ShardReport
 from engine.workers.descriptors import pack
 from engine.workers.ledger import Ledger
-from engine.workers.local import describe, done_facts, start_facts
+from engine.workers.local import done_facts, start_facts
 from engine.workers.ray_cluster import (
     RayOptions,
     leaving,
@@ -180,15 +180,9 @@ class _Crew:
         try:
             outcome = ray.get(ref)
         except RayTaskError as error:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, ShardcamError):
-                raise cause from error
-            self._end(held)
-            failure = cause if isinstance(cause, Exception) else error
-            if held.task is None:
-                raise failure from error
-            self._gone(held, describe(failure), failure)
-            return
+            if isinstance(error.cause, (ShardcamError, InternalError)):
+                raise error.cause from None
+            raise
         except RayError as error:  # it crashed, its node is gone, memory ran out
             self._end(held)  # it may be out of reach only
             self._gone(held, reason(error), with_node=node_lost(error, held.node))
@@ -241,9 +235,7 @@ class _Crew:
         shard, other.ahead = other.ahead, None
         return shard
 
-    def _gone(
-        self, held: _Held, why: str, error: Exception | None = None, with_node: bool = False
-    ) -> None:
+    def _gone(self, held: _Held, why: str, with_node: bool = False) -> None:
         """A worker is no more. Its shard goes to another one, but not for ever."""
         shard = None if held.task is None else held.task.index
         self._heard("worker_lost", worker=held.name, reason=why, shard=shard, node_lost=with_node)
@@ -256,7 +248,7 @@ class _Crew:
         elif with_node:
             self._ledger.lost(held.task, why)
         else:
-            self._ledger.died(held.task, why, error)
+            self._ledger.died(held.task, why)
 
     def _feel(self, pulse: Any) -> None:
         """A worker has told how far it is."""

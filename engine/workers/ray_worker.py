@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from engine.clock import Clock
+from engine.errors import bugs_named
 from engine.protocols import ShardRunner
 from engine.types import Shard, ShardReport
 from engine.workers.cores import claim_cores
@@ -31,7 +32,8 @@ class _Worker:
         limit_threads(options.cpus_per_worker)
         if not options.gpus_per_worker:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves every GPU visible to it
-        self._runner = build()
+        with bugs_named():
+            self._runner = build()
         return {
             "node": ray.get_runtime_context().get_node_id(),
             "host": socket.gethostname(),
@@ -49,7 +51,8 @@ class _Worker:
         shard = self._ahead if descriptor is None else unpack(descriptor)
         assert shard is not None
         self._ahead = None if ahead is None else unpack(ahead)
-        return self._runner(shard, self._clock, self._ahead)
+        with bugs_named(shard.samples):
+            return self._runner(shard, self._clock, self._ahead)
 
     @ray.method(concurrency_group="pulse")
     def pulse(self) -> tuple[str, int, int]:

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Iterable
 
+from engine.errors import bugs_named
 from engine.protocols import ShardWriter, Sink
 from engine.types import Failure, ResultBatch, Shard
 
@@ -52,7 +53,8 @@ class _BackgroundWriter:
         while (batch := self._batches.get()) is not None:
             if self._error is None and not self._dropped:
                 try:
-                    self._writer.write(batch)
+                    with bugs_named(batch.samples):
+                        self._writer.write(batch)
                 except BaseException as error:  # the caller's to handle, whatever it is
                     self._error = error
 

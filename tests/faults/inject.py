@@ -72,7 +72,7 @@ def happen(fault):
     elif what == "slow":
         time.sleep(3)
     elif what == "error":
-        raise ZeroDivisionError("a bug that shows once")
+        raise ZeroDivisionError("a bug")
     elif what == "memory":
         exhaust_memory()
     else:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.errors import DiskFull, ModelError
+from engine.errors import DiskFull, InternalError, ModelError, WorkerError
 from tests.workers.scripted import builder, nobody, shards
 
 
@@ -32,6 +32,28 @@ def check_errors_of_ours_arrive_as_they_are(make, folder):
         list(make(builder({1: "full"}, folder)).run(shards(3), nobody))
 
 
-def check_a_bug_is_not_swallowed(make, folder):
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        list(make(builder({0: "bug"}, folder)).run(shards(2), nobody))
+def check_a_bug_stops_the_run_with_the_workers_traceback(make, folder):
+    told = []
+    run = make(builder({1: "bug"}, folder)).run(shards(2), lambda kind, **facts: told.append(kind))
+    with pytest.raises(
+        InternalError, match=r"ZeroDivisionError: a bug \(at sample 'sample 1'"
+    ) as it:
+        list(run)
+    assert it.value.trace.startswith("Traceback (most recent call last)")
+    assert it.value.trace.endswith("ZeroDivisionError: a bug")
+    assert "scripted.py" in it.value.trace
+    assert str(it.value).count("Traceback") == 1
+    assert not {"search", "given_up", "worker_lost"} & {*told}
+    assert len([*folder.glob("1-*")]) == 1, "it was tried again"
+
+
+def check_a_bug_while_workers_start_is_shown_too(make, folder):
+    with pytest.raises(InternalError, match=r"a bug \(while a worker started\)") as it:
+        list(make(builder({"start": "bug"}, folder)).run(shards(1), nobody))
+    assert "scripted.py" in it.value.trace
+
+
+def check_lack_of_memory_is_one_line(make, folder):
+    told = r"^out of memory at sample 'sample 0': MemoryError: 7 GiB; use a smaller --batch-size"
+    with pytest.raises(WorkerError, match=told):
+        list(make(builder({0: "memory"}, folder)).run(shards(1), nobody))

@@ -41,6 +41,8 @@ def builder(script, folder):
 def _build(script, folder):
     if script.get("start") == "model error":
         raise ModelError("weights.params: cut short")
+    if script.get("start") == "bug":
+        raise ZeroDivisionError("a bug")
     if script.get("start") == "wait":
         Path(folder, f"starting-{os.getpid()}").touch()
         assert wait(folder, 60)
@@ -81,6 +83,8 @@ def _run(script, folder, shard, clock, hint=None):
             time.sleep(0.1)
     if what == "full":
         raise DiskFull("/data: no space left")
+    if what == "memory":
+        raise MemoryError("7 GiB")
     if what == "bug":
         raise ZeroDivisionError("a bug")
     return ShardReport(shard.index, 1, 1, 0, True, {"forward": 1.0})

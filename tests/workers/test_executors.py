@@ -45,7 +45,9 @@ CHECKS = [
     conformance.check_every_shard_is_reported_once,
     conformance.check_shards_are_taken_as_workers_get_free,
     conformance.check_errors_of_ours_arrive_as_they_are,
-    conformance.check_a_bug_is_not_swallowed,
+    conformance.check_a_bug_stops_the_run_with_the_workers_traceback,
+    conformance.check_a_bug_while_workers_start_is_shown_too,
+    conformance.check_lack_of_memory_is_one_line,
 ]
 
 
