@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 import click
 
-from engine.errors import Interrupted, ShardcamError
+from engine.errors import InternalError, Interrupted, ShardcamError
 from jobs.activations import activations
 from jobs.demo import demo
 from jobs.doctor import doctor
@@ -68,3 +69,10 @@ def main() -> None:
     except (ShardcamError, Interrupted) as error:
         click.echo(f"shardcam: {error}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        met, trace = "", traceback.format_exc().rstrip()
+        if isinstance(error, InternalError):  # a worker's traceback is the one that tells
+            met, trace = f", met {error.where}", error.trace
+        told = f"shardcam: this is a bug{met}; please report it with all of the text above"
+        click.echo(f"{trace}\n{told}", err=True)
+        sys.exit(1)

@@ -1,0 +1,38 @@
+"""A bug is told from an error of the user's: by its traceback, and a line that asks for it."""
+
+import pytest
+
+import jobs.methods
+from engine.errors import InternalError, ModelError
+from tests.jobs.command import refused
+
+ASKED = "please report it with all of the text above\n"
+TRACE = "Traceback (most recent call last):\n  somewhere\nKeyError: 'x'"
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "last"),
+    [
+        (
+            KeyError("x"),
+            "Traceback (most recent",
+            f"KeyError: 'x'\nshardcam: this is a bug; {ASKED}",
+        ),
+        (
+            InternalError("KeyError: 'x'", "at sample 'a.jpg'", TRACE),
+            TRACE,
+            f"KeyError: 'x'\nshardcam: this is a bug, met at sample 'a.jpg'; {ASKED}",
+        ),
+        (ModelError("a.onnx: damaged"), "shardcam: a.onnx: damaged\n", "damaged\n"),
+    ],
+)
+def test_a_bug_ends_with_its_traceback_and_a_line(monkeypatch, error, first, last):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(jobs.methods.methods, "callback", fail)
+    code, out, err = refused("methods")
+    assert (code, out) == (1, "")
+    assert err.startswith(first)
+    assert err.endswith(last)
+    assert err.count("Traceback") == ("Traceback" in first)
