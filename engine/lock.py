@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -15,6 +16,7 @@ from engine.errors import RunDirectoryError, storage_error
 from engine.types import RunPaths
 from engine.url_lock import UrlLock, read_holder
 
+_TRIES, _PAUSE = 10, 0.05  # how often the lock is asked for, and the seconds in between
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -99,7 +101,7 @@ def _refusal(paths: RunPaths, holder: str) -> RunDirectoryError:
 
 def _acquire(handle: int, paths: RunPaths) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(handle)
     except BlockingIOError:
         raise _refusal(paths, _holder(handle)) from None
     except OSError as error:
@@ -113,6 +115,18 @@ def _acquire(handle: int, paths: RunPaths) -> None:
         os.pwrite(handle, json.dumps(holder).encode(), 0)
     except OSError as error:
         raise storage_error(error, paths.root) from error
+
+
+def _take(handle: int) -> None:
+    """Try for half a second: :func:`lock_holder` shares the lock for the time of a look."""
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not left:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _holder(handle: int) -> str:

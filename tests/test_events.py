@@ -1,10 +1,13 @@
+import fcntl
 import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+import engine.lock
 from engine.errors import RunDirectoryError
 from engine.events import EventLog, read_events, summarize, worker_rate
 from engine.lock import driver_lock, lock_holder
@@ -88,6 +91,15 @@ def test_the_second_driver_is_refused_and_a_dead_one_is_in_nobodys_way(paths):
         assert json.loads(paths.lock.read_text())["pid"] == os.getpid()
         assert lock_holder(paths) is not None
     assert lock_holder(paths) is None
+
+
+def test_who_looks_at_the_lock_keeps_nobody_from_taking_it(paths, monkeypatch):
+    with paths.lock.open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        clock = SimpleNamespace(sleep=lambda seconds: looking.close())
+        monkeypatch.setattr(engine.lock, "time", clock)
+        with driver_lock(paths):
+            assert lock_holder(paths) is not None
 
 
 def test_the_rate_counts_each_worker_to_the_end_of_all():
