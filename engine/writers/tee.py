@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 
 from engine.protocols import ShardWriter, Sink
 from engine.types import Failure, ResultBatch, Shard
@@ -16,7 +17,13 @@ class TeeSink:
 
     def open(self, shard: Shard) -> ShardWriter:
         """See :class:`engine.protocols.Sink`."""
-        return _TeeWriter([sink.open(shard) for sink in self._sinks])
+        writers = []
+        with ExitStack() as opened:
+            for sink in self._sinks:
+                writers.append(sink.open(shard))
+                opened.callback(writers[-1].discard)
+            opened.pop_all()
+        return _TeeWriter(writers)
 
 
 class _TeeWriter:

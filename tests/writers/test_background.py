@@ -12,6 +12,7 @@ from engine.types import RunPaths
 from engine.writers.background import WAITING, BackgroundSink
 from engine.writers.hdf5 import Hdf5Sink
 from engine.writers.schema import dataset_specs
+from engine.writers.tee import TeeSink
 from tests.writers.sink_conformance import (
     CLASSES,
     KEY_BYTES,
@@ -111,6 +112,21 @@ def test_an_error_is_raised_by_a_later_call_and_never_lost():
         writer.commit([])
     writer.discard()
     assert slow.discarded
+
+
+class Full:
+    """A sink that cannot be opened."""
+
+    def open(self, _shard):
+        raise DiskFull("no space")
+
+
+def test_of_several_sinks_none_is_left_open_where_one_cannot_be_opened():
+    before, slow = threading.active_count(), Slow()
+    with pytest.raises(DiskFull):
+        TeeSink(BackgroundSink(slow), Full()).open(make_shard())
+    assert slow.discarded
+    assert threading.active_count() == before
 
 
 def test_what_is_discarded_is_not_written():
