@@ -231,7 +231,7 @@ def _pad(pixels: U1, preprocessing: Preprocessing) -> View:
     inner = max(round(height * scale), 1), max(round(width * scale), 1)
     top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
     colour = np.rint(preprocessing.mean).clip(0, 255).astype(np.uint8)
-    padded = np.tile(colour, (rows, columns, 1))
+    padded = np.full((rows, columns, 3), colour, np.uint8)  # of one channel: gray
     resized = _resize(pixels, (0, 0, height, width), inner, preprocessing.interpolation)
     padded[top : top + inner[0], left : left + inner[1]] = resized
     y, x = height / inner[0], width / inner[1]  # picture pixels per pixel of the view

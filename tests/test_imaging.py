@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.imaging import UndecodableImage, decode, view, view_of
+from engine.imaging import UndecodableImage, decode, stacked, view, view_of
 from engine.types import Preprocessing
 
 RNG = np.random.RandomState(0)
@@ -123,6 +123,16 @@ def test_pad_fills_with_the_mean_colour():
     np.testing.assert_array_equal(seen.pixels[8:45], PICTURE)
     assert seen.pixels[0, 0].tolist() == [1, 127, 255]
     assert seen.crop == (-8, 0, 45, 53)
+
+
+def test_pad_fills_with_gray_for_one_channel():
+    """The view is RGB until its luminance is taken."""
+    preprocessing = Preprocessing(53, 53, (33.4,), (78.6,), "pad")
+    seen = view(PICTURE, preprocessing)
+    np.testing.assert_array_equal(seen.pixels[8:45], PICTURE)
+    (pixels,) = stacked([seen.pixels], preprocessing)
+    assert pixels.shape == (53, 53, 1)
+    assert (pixels[:8] == 33).all() and (pixels[45:] == 33).all()
 
 
 def test_a_box_beyond_the_picture_is_cut_and_one_outside_fails():
