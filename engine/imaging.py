@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import ceil, floor
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from engine.types import F4, U1, Box, Preprocessing, View
 from kernels import planar, resize
@@ -20,6 +22,8 @@ REDUCTIONS = {
     4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_COLOR_RGB,
     8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_COLOR_RGB,
 }
+_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # EXIF orientation: OpenCV's, once transposed
+_TRANSPOSED = (5, 6, 7, 8)
 INTERPOLATIONS = {
     "area": None,  # area averages when shrinking, else bilinear: our own kernel
     "nearest": cv2.INTER_NEAREST_EXACT,
@@ -60,17 +64,16 @@ def decode(data: bytes, max_pixels: int, enough: int | None = None) -> U1:
     """
     if not data:
         raise UndecodableImage("empty", "the file is empty")
-    form, (width, height) = _header(data)
-    _require_size(width, height, max_pixels)
-    reduction = 1
-    if form == "JPEG" and enough is not None:
-        reduction = max(by for by in REDUCTIONS if by == 1 or min(width, height) >= by * enough)
-    if form == "PNG" and not _has_all_chunks(data):
+    header = _header(data)
+    _require_size(header.width, header.height, max_pixels)
+    if header.form == "JPEG":
+        pixels = _decode_jpeg(data, header, enough)
+    elif header.form == "PNG" and not _has_all_chunks(data):
         pixels = None
-    elif form == "GIF":
+    elif header.form == "GIF":
         pixels = _decode_gif(data)
     else:
-        pixels = _decode(data, REDUCTIONS[reduction])
+        pixels = _decode(data, cv2.IMREAD_COLOR_RGB)
     if pixels is None:
         raise UndecodableImage(
             "undecodable", "the image data is truncated or damaged, or of an unsupported kind"
@@ -132,10 +135,11 @@ def view_of(
 def _fast_view(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> View:
     pixels = decode(data, max_pixels, max(preprocessing.height, preprocessing.width))
     seen = view(pixels, preprocessing)
+    header = _header(data)
+    if header.form != "JPEG":
+        return seen
+    h, w = header.image_size
     height, width = seen.image_size
-    _, (w, h) = _header(data)
-    if (h > w) != (height > width):  # turned by EXIF
-        h, w = w, h
     y0, x0, y1, x1 = seen.crop
     down, across = h / height, w / width
     return View(seen.pixels, (h, w), (y0 * down, x0 * across, y1 * down, x1 * across))
@@ -154,6 +158,20 @@ def _decode(data: bytes, how: int) -> U1 | None:
     except cv2.error as error:
         raise UndecodableImage("undecodable", f"{error.err}".strip()) from error
     return None if pixels is None else pixels.astype(np.uint8, copy=False)
+
+
+def _decode_jpeg(data: bytes, header: _Header, enough: int | None) -> U1 | None:
+    """Turned by the orientation that the header's size goes by, so that both always agree."""
+    shorter = min(header.width, header.height)
+    by = max(n for n in REDUCTIONS if n == 1 or (enough is not None and shorter >= n * enough))
+    pixels = _decode(data, REDUCTIONS[by] | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None:
+        return None
+    if header.orientation in _TRANSPOSED:
+        pixels = cv2.transpose(pixels).astype(np.uint8, copy=False)
+    if header.orientation in _FLIPS:
+        pixels = cv2.flip(pixels, _FLIPS[header.orientation]).astype(np.uint8, copy=False)
+    return pixels
 
 
 def _has_all_chunks(data: bytes) -> bool:
@@ -178,17 +196,55 @@ def _decode_gif(data: bytes) -> U1 | None:
         return None
 
 
-def _header(data: bytes) -> tuple[str, tuple[int, int]]:
-    """Format, and width and height, without decoding."""
+@dataclass(frozen=True)
+class _Header:
+    """What a file says of its picture, before it is decoded."""
+
+    form: str
+    width: int  # as stored
+    height: int
+    orientation: int = 1  # EXIF's, of JPEG files
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the upright picture."""
+        turned = self.orientation in _TRANSPOSED
+        return (self.width, self.height) if turned else (self.height, self.width)
+
+
+def _header(data: bytes) -> _Header:
     Image.MAX_IMAGE_PIXELS = None  # the bound is the caller's
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-            return str(header.format), header.size
+            form, exif = str(header.format), header.info.get("exif", b"")
+            width, height = header.size
+            return _Header(form, width, height, _orientation(exif) if form == "JPEG" else 1)
     except Exception as error:  # header parsers raise nearly anything on hostile bytes
         known = "/".join(FORMATS)
         raise UndecodableImage(
             "not an image", f"no {known} file, or its header is damaged or cut off"
         ) from error
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation that an EXIF block states, however damaged its other tags; 1 if none.
+
+    Pillow's own reader warns of damaged tags, and takes XMP's orientation too.
+    """
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = "<" if tiff.startswith(b"II") else ">"
+    try:
+        mark, start = struct.unpack_from(f"{order}2xHI", tiff)
+        if mark != 42:
+            return 1
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        for at in range(start + 2, start + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, at)
+            if tag == ExifTags.Base.Orientation:
+                return int(value)
+    except struct.error:
+        pass
+    return 1
 
 
 def view(pixels: U1, preprocessing: Preprocessing) -> View:

@@ -6,7 +6,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from engine.imaging import UndecodableImage, decode, stacked, view, view_of
 from engine.types import Preprocessing
@@ -53,13 +53,6 @@ def test_other_pixel_modes_become_rgb(mode):
         data = encoded("JPEG", image, quality=95)
     theirs = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
     assert abs(decode(data, 10**6) - theirs).mean() < 3
-
-
-def test_exif_orientation_is_applied():
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    data = encoded("JPEG", exif=exif, quality=95)
-    assert decode(data, 10**6).shape == (53, 37, 3)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP"])
@@ -154,7 +147,9 @@ def large_jpeg(height, width, orientation=None):
     exif = Image.Exif()
     if orientation:
         exif[0x0112] = orientation
-    Image.fromarray(pixels.astype(np.uint8)).save(stream, "JPEG", quality=95, exif=exif)
+    Image.fromarray(pixels.astype(np.uint8)).save(
+        stream, "JPEG", quality=95, exif=exif, dpi=(72, 72)
+    )
     return stream.getvalue()
 
 
@@ -170,6 +165,56 @@ def test_fast_decoding_sees_the_same_part_of_the_picture(size, orientation, resi
     assert fast.image_size == whole.image_size
     np.testing.assert_allclose(fast.crop, whole.crop, atol=8)
     assert abs(fast.pixels.astype(int) - whole.pixels).max() < 12
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(449, 450), (450, 449), (450, 450)])
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
+def test_every_orientation_of_nearly_square_pictures(size, orientation, reduction):
+    """Reduced, 449 and 450 are the same: only the file says which side is which."""
+    data = large_jpeg(*size, orientation)
+    theirs = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    decoded = decode(data, 10**6, 449 // reduction)
+    assert decoded.shape == (-(-theirs.height // reduction), -(-theirs.width // reduction), 3)
+    enlarged = cv2.resize(decoded, theirs.size, interpolation=cv2.INTER_LINEAR).astype(int)
+    assert abs(enlarged - np.asarray(theirs)).max() < 8
+    preprocessing = Preprocessing(449 // reduction, 50, (0.0,) * 3, (1.0,) * 3, "squash")
+    fast = view_of(data, None, preprocessing, 10**6, fast=True)
+    assert fast.image_size == (theirs.height, theirs.width)
+    assert fast.crop == (0, 0, theirs.height, theirs.width)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_fast_decoding_of_other_files_changes_nothing(form):
+    """Whatever becomes of their orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(form, exif=exif)
+    preprocessing = Preprocessing(8, 8, (0.0,) * 3, (1.0,) * 3)
+    whole, fast = (view_of(data, None, preprocessing, 10**6, fast=f) for f in (False, True))
+    np.testing.assert_array_equal(fast.pixels, whole.pixels)
+    assert (fast.image_size, fast.crop) == (whole.image_size, whole.crop)
+
+
+BLOCK = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06"
+
+
+@pytest.mark.parametrize(
+    ("block", "size"),
+    [
+        (BLOCK, (60, 40)),
+        (b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0", (60, 40)),
+        (BLOCK[:-1] + b"\x09", (40, 60)),  # no orientation
+        (b"MM\0+" + BLOCK[4:], (40, 60)),  # no mark of TIFF
+        (BLOCK[:4] + b"\xff\0\0\x08" + BLOCK[8:], (40, 60)),  # begins beyond its end
+        (BLOCK[:8] + b"\xff\xff\x01\x0f" + BLOCK[12:], (40, 60)),  # 65535 tags, none is it
+        (BLOCK[:8] + b"\xff\xff" + BLOCK[10:], (60, 40)),  # 65535 tags, the first is it
+    ],
+)
+def test_orientation_of_damaged_exif_blocks(block, size):
+    data = large_jpeg(40, 60, 6)
+    assert data.count(BLOCK) == 1
+    assert decode(data.replace(BLOCK, block), 10**6).shape[:2] == size
 
 
 def test_reduction_leaves_enough_pixels_and_is_for_jpeg_only():
