@@ -1,4 +1,4 @@
-"""MXNet checkpoints: ``NAME-symbol.json`` with ``NAME-NNNN.params`` beside it.
+"""MXNet checkpoints: ``NAME-symbol.json`` with ``NAME-NNNN.params`` beside it, or other weights.
 
 Module and Gluon exports, with or without a softmax at the end, any input name.  A checkpoint
 may say what its input is: its variable's attributes ``__shape__`` (0,C,H,W), which MXNet knows,
@@ -8,16 +8,27 @@ and ``__mean__`` and ``__std__`` on the 0-255 scale, which are ours.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 
+from engine.config import RANDOM_PARAMS
 from engine.errors import ModelError
 from engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
-from engine.models.graph import VARIABLE, Graph, ending_at_logits, inference_form, parse
-from engine.models.params_file import read_params
+from engine.models.graph import (
+    VARIABLE,
+    Graph,
+    Node,
+    ending_at_logits,
+    inference_form,
+    parse,
+    to_json,
+)
+from engine.models.weight_files import Shape, inferred_shapes, random_weights, read_weights
 from engine.types import F4, Preprocessing
 
 SUFFIX = "-symbol.json"
@@ -35,7 +46,8 @@ def checkpoint_network(
     symbol
         The ``-symbol.json`` file.
     params
-        The parameter file; by default the newest ``-NNNN.params`` beside the symbol.
+        A weight file with the symbol's names, or ``random``; by default the ``-NNNN.params``
+        of the latest epoch beside the symbol.
     image_size
         Height and width of the input; by default what the checkpoint says, else 224.
 
@@ -45,12 +57,15 @@ def checkpoint_network(
         A file is missing, damaged, or does not fit the other one.
     """
     graph = _read_graph(symbol)
-    path = Path(params) if params else _params_beside(symbol)
-    stored = {
-        name.removeprefix("arg:").removeprefix("aux:"): np.ascontiguousarray(value, np.float32)
-        for name, value in read_params(path).items()
-    }
     variables = [node.name for node in graph.nodes if node.op == VARIABLE]
+    if params == RANDOM_PARAMS:
+        path, stored = symbol, _random_parameters(symbol, graph, image_size)
+    else:
+        path = Path(params) if params else _params_beside(symbol)
+        stored = {
+            name.removeprefix("arg:").removeprefix("aux:"): np.ascontiguousarray(value, np.float32)
+            for name, value in read_weights(path).items()
+        }
     inputs = [name for name in variables if name not in stored]
     if len(inputs) != 1:
         missing = ", ".join(inputs[:3]) or "none"
@@ -58,19 +73,17 @@ def checkpoint_network(
             f"{path}: should lack one variable of {symbol.name}, its input; lacks {missing}"
         )
     parameters = {name: stored[name] for name in variables if name in stored}
-    channels = _input_channels(graph, inputs[0], parameters)
-    declared = graph.nodes[graph.number(inputs[0])].attrs
-    try:
-        preprocessing = _preprocessing(declared, channels, image_size)
-    except ValueError as error:
-        raise ModelError(f"{symbol}: its input {inputs[0]!r} declares {error}") from None
+    shapes = {name: value.shape for name, value in parameters.items()}
+    given = graph.nodes[graph.number(inputs[0])]
+    channels = _input_channels(graph, given.name, shapes)
+    preprocessing = _preprocessing(symbol, given, channels, image_size)
     return NetworkDefinition(
         name=symbol.name.removesuffix(SUFFIX),
-        graph=inference_form(_without_attributes(graph, inputs[0])),
+        graph=inference_form(_without_attributes(graph, given.name)),
         parameters=parameters,
         preprocessing=preprocessing,
-        input_name=inputs[0],
-        assumed=not {MEAN, STD} <= declared.keys(),
+        input_name=given.name,
+        assumed=not {MEAN, STD} <= given.attrs.keys(),
     )
 
 
@@ -96,30 +109,64 @@ def _read_graph(path: Path) -> Graph:
 
 def _params_beside(symbol: Path) -> Path:
     stem = symbol.name.removesuffix(SUFFIX)
-    found = sorted(symbol.parent.glob(f"{stem}-[0-9][0-9][0-9][0-9].params"))
+    epoch = re.compile(re.escape(stem) + r"-(\d{4,})\.params")
+    found = [
+        (int(m[1]), path) for path in symbol.parent.iterdir() if (m := epoch.fullmatch(path.name))
+    ]
     if not found:
         raise ModelError(f"{symbol}: no {stem}-NNNN.params beside it; give --params FILE")
-    return found[-1]
+    return max(found)[1]
+
+
+def _random_parameters(symbol: Path, graph: Graph, image_size: int | None) -> dict[str, F4]:
+    """Parameters of the shapes that follow from that of the first variable, the input.
+
+    It has the channels that the first convolution's weight declares, else its own, else three.
+    """
+    variables = [node for node in graph.nodes if node.op == VARIABLE]
+    given = variables[0]
+    shapes = {node.name: _declared_shape(node) for node in variables}
+    own = shapes[given.name][1:2]
+    channels = _input_channels(graph, given.name, shapes, own[0] if own in ((1,), (3,)) else 3)
+    image = _preprocessing(symbol, given, channels, image_size).input_shape
+    net = mx.sym.load_json(to_json(_without_attributes(graph, given.name)))
+    try:
+        found = inferred_shapes(net, **{given.name: (1, *image)})
+    except mx.base.MXNetError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelError(f"{symbol}: cannot take {image} input: {reason}") from error
+    unknown = [node.name for node in variables if node.name not in found]
+    if unknown:
+        raise ModelError(
+            f"{symbol}: the shape of {unknown[0]!r} does not follow from its input's; "
+            "give --params FILE"
+        )
+    del found[given.name]
+    return random_weights(found)
 
 
 def _preprocessing(
-    declared: dict[str, str], channels: int, image_size: int | None
+    symbol: Path, given: Node, channels: int, image_size: int | None
 ) -> Preprocessing:
     """What the input's attributes say; else ImageNet's for colour, the 0-1 scale for one channel.
 
     Raises
     ------
-    ValueError
+    ModelError
         An attribute cannot be meant.
     """
+    declared = given.attrs
     usual = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.0,), (255.0,))
-    mean, std = (
-        _numbers(declared, name, channels) or values
-        for name, values in zip((MEAN, STD), usual, strict=True)
-    )
-    if min(std) <= 0:
-        raise ValueError(f"{STD}={declared[STD]!r}, which must be positive")
-    height, width = (image_size, image_size) if image_size else _size(declared, channels)
+    try:
+        mean, std = (
+            _numbers(declared, name, channels) or values
+            for name, values in zip((MEAN, STD), usual, strict=True)
+        )
+        if min(std) <= 0:
+            raise ValueError(f"{STD}={declared[STD]!r}, which must be positive")
+        height, width = (image_size, image_size) if image_size else _size(declared, channels)
+    except ValueError as error:
+        raise ModelError(f"{symbol}: its input {given.name!r} declares {error}") from None
     return Preprocessing(height, width, mean, std)
 
 
@@ -150,13 +197,21 @@ def _without_attributes(graph: Graph, name: str) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
-def _input_channels(graph: Graph, name: str, parameters: dict[str, F4]) -> int:
-    """Channels of the input, from the weight of the first convolution."""
+def _declared_shape(node: Node) -> Shape:
+    """Of four numbers, 0 those that are open; () if a variable declares none."""
+    numbers = tuple(map(int, re.findall(r"\d+", node.attrs.get(SHAPE, ""))))
+    return numbers if len(numbers) == 4 else ()
+
+
+def _input_channels(
+    graph: Graph, name: str, shapes: Mapping[str, Shape], otherwise: int = 0
+) -> int:
+    """Channels of the input, from the weight of the first convolution, if its shape is known."""
     for node in graph.nodes:
         if node.op == "Convolution":
-            weight = parameters.get(graph.nodes[node.inputs[1][0]].name)
+            weight = shapes.get(graph.nodes[node.inputs[1][0]].name, ())
             groups = int(node.attrs.get("num_group", "1"))
-            channels = 0 if weight is None or weight.ndim != 4 else weight.shape[1] * groups
+            channels = (weight[1] * groups if len(weight) == 4 else 0) or otherwise
             if channels not in (1, 3):
                 raise ModelError(f"{node.name}: takes {channels} channels; 1 or 3 can be fed")
             return channels

@@ -49,10 +49,15 @@ def _output_shapes(network: NetworkDefinition, symbol: mx.sym.Symbol) -> list[tu
     arguments = set(symbol.list_arguments())
     known = {n: v.shape for n, v in network.parameters.items() if n in arguments}
     try:
-        _, shapes, _ = symbol.infer_shape(**known, **{network.input_name: (1, *shape)})
+        found, shapes, states = symbol.infer_shape(**known, **{network.input_name: (1, *shape)})
     except mx.base.MXNetError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ModelError(f"{network.name}: cannot take {shape} input: {reason}") from error
+    names = (*symbol.list_arguments(), *symbol.list_auxiliary_states())
+    for name, meant in zip(names, (*found, *states), strict=True):
+        value = network.parameters.get(name)
+        if value is not None and value.shape != tuple(meant):  # MXNet checks few of them
+            raise ModelError(f"{network.name}: its weight {name!r} is {value.shape}, not {meant}")
     return [tuple(s) for s in shapes]
 
 

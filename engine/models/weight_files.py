@@ -1,9 +1,10 @@
-"""Weights by name from a file of any known form, chosen by its ending."""
+"""Weights by name: from a file of any known form, chosen by its ending, or random."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import mxnet as mx
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
@@ -12,7 +13,9 @@ from safetensors.numpy import load_file
 from engine.errors import ModelError
 from engine.models.params_file import read_params
 from engine.models.torch_file import read_torch_weights
+from engine.types import F4
 
+Shape = tuple[int, ...]
 Weights = dict[str, npt.NDArray[np.generic]]
 
 
@@ -42,3 +45,31 @@ def _read_safetensors(path: Path) -> Weights:
         raise ModelError(f"{path}: {error.strerror or 'cannot be read'}") from error
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path}: not a usable .safetensors file: {error}") from error
+
+
+def inferred_shapes(symbol: mx.sym.Symbol, **known: Shape) -> dict[str, Shape]:
+    """Shapes of a symbol's variables, states included, as far as they follow from the known ones.
+
+    Raises
+    ------
+    mxnet.base.MXNetError
+        The known ones contradict each other, or the symbol.
+    """
+    shapes, _, states = symbol.infer_shape_partial(**known)
+    names = (*symbol.list_arguments(), *symbol.list_auxiliary_states())
+    found = zip(names, (*shapes, *states), strict=True)
+    return {name: tuple(shape) for name, shape in found if min(shape, default=0) > 0}
+
+
+def random_weights(shapes: dict[str, Shape], seed: int = 0) -> dict[str, F4]:
+    """He initialisation (He et al. 2015) from a fixed seed: equal on every machine."""
+    rng = np.random.RandomState(seed)
+    weights: dict[str, F4] = {}
+    for name, shape in sorted(shapes.items()):
+        if len(shape) > 1:
+            deviation = np.sqrt(2.0 / np.prod(shape[1:]))
+            weights[name] = (rng.standard_normal(shape) * deviation).astype(np.float32)
+        else:
+            fill = 1.0 if name.endswith(("gamma", "_var")) else 0.0
+            weights[name] = np.full(shape, fill, np.float32)
+    return weights

@@ -14,7 +14,13 @@ from engine.errors import ModelError
 from engine.models import torchvision_layout
 from engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
 from engine.models.graph import inference_form, parse
-from engine.models.weight_files import Weights, read_weights
+from engine.models.weight_files import (
+    Shape,
+    Weights,
+    inferred_shapes,
+    random_weights,
+    read_weights,
+)
 from engine.types import F4, Preprocessing
 
 NAMES = (
@@ -47,7 +53,7 @@ def zoo_network(name: str, params: str | None, image_size: int | None = None) ->
     size = image_size or _SIZES.get(name, 224)
     shapes = _parameter_shapes(name, symbol, size)
     if params == RANDOM_PARAMS:
-        parameters = _random_parameters(shapes)
+        parameters = random_weights(shapes)
     else:
         parameters = _file_parameters(Path(params), name, shapes, net)
     return NetworkDefinition(
@@ -58,35 +64,16 @@ def zoo_network(name: str, params: str | None, image_size: int | None = None) ->
     )
 
 
-def _parameter_shapes(
-    name: str, symbol: mx.sym.Symbol, image_size: int
-) -> dict[str, tuple[int, ...]]:
+def _parameter_shapes(name: str, symbol: mx.sym.Symbol, image_size: int) -> dict[str, Shape]:
     try:
-        shapes, _, aux = symbol.infer_shape(data=(1, 3, image_size, image_size))
+        shapes = inferred_shapes(symbol, data=(1, 3, image_size, image_size))
     except mx.base.MXNetError as error:
         raise ModelError(f"{name}: cannot take {image_size}x{image_size} images") from error
-    names = zip(symbol.list_arguments(), shapes, strict=True)
-    states = zip(symbol.list_auxiliary_states(), aux, strict=True)
-    return {name: tuple(shape) for name, shape in (*names, *states) if name != "data"}
+    del shapes["data"]
+    return shapes
 
 
-def _random_parameters(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, F4]:
-    """He initialisation (He et al. 2015) from a fixed seed: equal on every machine."""
-    rng = np.random.RandomState(seed)
-    parameters: dict[str, F4] = {}
-    for name, shape in sorted(shapes.items()):
-        if name.endswith("weight"):
-            deviation = np.sqrt(2.0 / np.prod(shape[1:]))
-            parameters[name] = (rng.standard_normal(shape) * deviation).astype(np.float32)
-        else:
-            fill = 1.0 if name.endswith(("gamma", "running_var")) else 0.0
-            parameters[name] = np.full(shape, fill, np.float32)
-    return parameters
-
-
-def _file_parameters(
-    path: Path, name: str, shapes: dict[str, tuple[int, ...]], net: Any
-) -> dict[str, F4]:
+def _file_parameters(path: Path, name: str, shapes: dict[str, Shape], net: Any) -> dict[str, F4]:
     """Match the arrays of a file to the network's own names, all of them or none."""
     weights = read_weights(path)
     found = _by_own_names(weights, net)

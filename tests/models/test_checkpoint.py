@@ -5,12 +5,14 @@ import json
 import mxnet as mx
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from engine.errors import ModelError
 from engine.models.definition import IMAGENET_MEAN, IMAGENET_STD
 from engine.models.load import load_network
 from engine.models.mxnet_network import MxnetNetwork
 from engine.types import Preprocessing
+from tests.models.test_torch_file import described
 
 IMAGES = np.random.RandomState(6).standard_normal((2, 3, 16, 16)).astype(np.float32)
 
@@ -73,6 +75,86 @@ def test_the_newest_parameters_beside_the_symbol_are_taken(tmp_path):
     assert found.tolist() == [1, 2, 3, 4]
     old = load_network(str(path), str(tmp_path / "net-0007.params"), 16)
     assert old.parameters["dense_bias"].tolist() != [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("stem", ["net[v2]", "a*b", "net.1"])
+def test_the_latest_epoch_is_found_whatever_the_name(tmp_path, stem):
+    path, _ = module(tmp_path, "logits")
+    path = path.rename(tmp_path / f"{stem}-symbol.json")
+    stored = mx.nd.load(str(tmp_path / "net-0007.params"))
+    for name in (f"{stem}-0007", f"{stem}-9999", f"{stem}-10000", "netv-20000", f"{stem}-x-30000"):
+        stored["arg:dense_bias"] = mx.nd.full(4, int(name.rpartition("-")[2]))
+        mx.nd.save(str(tmp_path / f"{name}.params"), stored)
+    assert load_network(str(path), image_size=16).parameters["dense_bias"].tolist() == [10000] * 4
+
+
+def test_weights_in_safetensors(tmp_path):
+    path, _ = module(tmp_path, "logits")
+    expected = load_network(str(path), image_size=16)
+    save_file(expected.parameters, tmp_path / "w.safetensors")
+    found = load_network(str(path), str(tmp_path / "w.safetensors"), 16)
+    assert found.digest() == expected.digest()
+
+
+def test_weights_in_a_torch_file(tmp_path):
+    x = mx.sym.Convolution(
+        mx.sym.var("data"), mx.sym.var("w"), num_filter=1, kernel=(1, 1), no_bias=True
+    )
+    mx.sym.Flatten(x).save(str(tmp_path / "net-symbol.json"))
+    file = tmp_path / "w.pth"
+    file.write_bytes(described(count=3, shape=(1, 3, 1, 1), stride=(3, 1, 1, 1)))
+    found = load_network(str(tmp_path / "net-symbol.json"), str(file))
+    assert found.parameters["w"].tolist() == [[[[0]], [[1]], [[2]]]]
+
+
+def test_random_weights(tmp_path):
+    path, _ = module(tmp_path, "SoftmaxOutput")
+    stored = load_network(str(path), image_size=16)
+    (tmp_path / "net-0007.params").unlink()
+    found = load_network(str(path), "random", 16)
+    assert found.digest() == load_network(str(path), "random", 16).digest()
+    shapes = [{n: v.shape for n, v in d.parameters.items()} for d in (stored, found)]
+    assert shapes[0] == shapes[1]
+    assert (found.parameters["bn_moving_var"] == 1).all()
+    logits = MxnetNetwork(found, ("relu",), 2).forward(IMAGES).logits
+    assert logits.std() > 0.1
+
+
+def test_random_weights_for_one_channel(tmp_path):
+    """As the input declares, or as the weight does, which Gluon writes down."""
+    path, _ = module(tmp_path, "logits")
+    declare(path, shape="(0, 1, 28, 20)", mean="33.4")
+    found = load_network(str(path), "random")
+    assert found.preprocessing == Preprocessing(28, 20, (33.4,), (255.0,))
+    net = mx.gluon.nn.HybridSequential()
+    net.add(mx.gluon.nn.Conv2D(4, 3, in_channels=1), mx.gluon.nn.Dense(3))
+    net.initialize()
+    net.hybridize()
+    net(mx.nd.zeros((1, 1, 16, 16)))
+    net.export(str(tmp_path / "gluon"))
+    found = load_network(str(tmp_path / "gluon-symbol.json"), "random", 16)
+    assert found.preprocessing.input_shape == (1, 16, 16)
+
+
+def test_random_weights_of_shapes_that_nothing_says(tmp_path):
+    x = mx.sym.Convolution(mx.sym.var("data"), name="conv", num_filter=6, kernel=(3, 3))
+    path = str(tmp_path / "net-symbol.json")
+    mx.sym.broadcast_mul(x, mx.sym.var("scale")).save(path)
+    with pytest.raises(ModelError, match=r"the shape of 'scale' .*; give --params FILE"):
+        load_network(path, "random")
+    with pytest.raises(ModelError, match=r"net-symbol\.json: cannot take \(3, 2, 2\) input"):
+        load_network(path, "random", 2)
+
+
+@pytest.mark.parametrize("name", ["arg:bn_gamma", "aux:bn_moving_mean"])
+def test_weights_of_another_shape(tmp_path, name):
+    """MXNet finds these only when it binds the network, and names none of them."""
+    path, _ = module(tmp_path, "logits")
+    stored = mx.nd.load(str(tmp_path / "net-0007.params"))
+    mx.nd.save(str(tmp_path / "net-0007.params"), stored | {name: mx.nd.zeros(5)})
+    definition = load_network(str(path), image_size=16)
+    with pytest.raises(ModelError, match=rf"net: its weight '{name[4:]}' is \(5,\), not \(6,\)"):
+        MxnetNetwork(definition, ("relu",), 1)
 
 
 def damage(path, change):
