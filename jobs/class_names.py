@@ -42,7 +42,7 @@ def _read(path: Path) -> dict[int, str]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix != ".json":
-            return dict(enumerate(line.strip() for line in text.splitlines()))
+            return dict(enumerate(line.strip() for line in text.rstrip().splitlines()))
         stored = json.loads(text)
         pairs = stored.items() if isinstance(stored, dict) else enumerate(stored)
         return {int(k): str(v[-1] if isinstance(v, list) else v) for k, v in pairs}

@@ -24,6 +24,14 @@ def test_forms(tmp_path, file, text):
     assert [name_of(n) for n in (0, 1, 2)] == ["cat", "dog", "class 2"]
 
 
+def test_blank_lines_at_the_end_are_no_classes(tmp_path):
+    (tmp_path / "a.txt").write_text("cat\n\ndog\n \n\n")
+    name_of = class_names(
+        RunConfig(source="s", model="m", out="o", labels=str(tmp_path / "a.txt")), classes=3
+    )
+    assert [name_of(n) for n in range(4)] == ["cat", "", "dog", "class 3"]
+
+
 def test_without_a_file():
     assert names()(285) == "class 285"
     assert names(model="resnet50_v1")(285) == "Egyptian cat"
