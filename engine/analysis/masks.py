@@ -10,7 +10,8 @@ import numpy as np
 
 from engine.analysis.files import level_of, make_folder, whole_file
 from engine.types import NO_LABEL, Sample
-from engine.writers.overlays import picture_stem
+from engine.writers.overlays import layer_names, picture_stem
+from engine.writers.schema import layer_path
 
 if TYPE_CHECKING:
     from engine.analysis.samples import Samples
@@ -47,12 +48,13 @@ def write_masks(samples: Samples, folder: Path, layer: str, threshold: float, ta
     """
     level, written = level_of(threshold), 0
     samples.cam(layer)[:0, target]
+    called = layer_names(samples.layers)[layer_path(layer)]
     make_folder(folder)
     for shard in samples.shards():
         maps, numbers, classes = shard.cam(layer), shard["sample"][:], shard["target"][:, target]
         for i, key in enumerate(shard.keys):
             sample = Sample(key, int(numbers[i]), NO_LABEL, "", 0)
-            name = f"{picture_stem(sample, layer, int(classes[i]))}.png"
+            name = f"{picture_stem(sample, called, int(classes[i]))}.png"
             mask = (maps.on_original(i, target) >= level).astype(np.uint8) * 255
             with whole_file(folder / name) as stream:
                 stream.write(cv2.imencode(".png", mask)[1].tobytes())

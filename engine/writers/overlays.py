@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable
@@ -70,8 +71,9 @@ class _OverlayWriter:
         self._colours = colour_table(style.colormap)
 
     def write(self, batch: ResultBatch) -> None:
+        names = layer_names(batch.maps)
         for layer, maps in batch.maps.items():
-            self._draw_layer(batch, layer, maps.unit)
+            self._draw_layer(batch, names[layer], maps.unit)
         if len(batch.maps) > 1 and batch.heatmap is not None:
             self._draw_layer(batch, FUSED, batch.heatmap.astype(np.float32))
 
@@ -111,9 +113,27 @@ class _OverlayWriter:
 
 
 def picture_stem(sample: Sample, layer: str, target: int) -> str:
-    """File name of a picture of one map: safe on every file system, unique by its index."""
-    layer = re.sub(r"[^A-Za-z0-9_.-]+", ".", layer)
+    """File name of a picture of one map: safe on every file system, unique by its index.
+
+    `layer` is one of :func:`layer_names`.
+    """
     return f"{picture_name(sample.index, sample.key)}-{layer}-{target}"
+
+
+def layer_names(layers: Iterable[str]) -> dict[str, str]:
+    """What a run's layers are called in file names: no two alike, in upper or lower case.
+
+    Of layers whose names differ in unsafe characters alone, all but one get a number.
+    """
+    names: dict[str, str] = {}
+    taken = {FUSED}
+    plain = {layer: re.sub(r"[^A-Za-z0-9_.-]+", ".", layer)[-100:] for layer in layers}
+    for layer in sorted(plain, key=lambda layer: (plain[layer] != layer, layer)):
+        numbered = (f"{plain[layer]}.{n}" for n in itertools.count(2))
+        candidates = itertools.chain([plain[layer]], numbered)
+        names[layer] = next(name for name in candidates if name.lower() not in taken)
+        taken.add(names[layer].lower())
+    return names
 
 
 def picture_name(index: int, key: str) -> str:

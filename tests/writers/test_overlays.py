@@ -6,7 +6,7 @@ import pytest
 
 from engine.colormaps import colour_table
 from engine.types import LayerMaps, ResultBatch, RunPaths, Sample, Shard, View
-from engine.writers.overlays import OverlaySink, OverlayStyle
+from engine.writers.overlays import OverlaySink, OverlayStyle, layer_names
 from kernels import JET
 
 RNG = np.random.RandomState(1)
@@ -19,7 +19,7 @@ CODES = {
 }
 
 
-def drawn(folder, style):
+def written(folder, style, layers=("conv",)):
     sample = Sample("a/b <c>.png", 7, -1, "", 0)
     batch = ResultBatch(
         samples=(sample,),
@@ -29,12 +29,19 @@ def drawn(folder, style):
         top_class=np.zeros((1, 1), np.int32),
         top_score=np.ones((1, 1), np.float32),
         flags=np.zeros(1, np.uint8),
-        maps={"conv": LayerMaps(np.eye(4, dtype=np.float32)[None, None], np.ones((1, 1), "f4"))},
+        maps=dict.fromkeys(
+            layers, LayerMaps(np.eye(4, dtype=np.float32)[None, None], np.ones((1, 1), "f4"))
+        ),
+        heatmap=np.zeros((1, 1, 32, 32), np.float16),
     )
     writer = OverlaySink(RunPaths(folder), style).open(Shard(0, (sample,)))
     writer.write(batch)
     assert writer.commit(())
-    (file,) = (folder / "overlays").iterdir()
+    return sorted((folder / "overlays").iterdir())
+
+
+def drawn(folder, style):
+    (file,) = written(folder, style)
     assert file.name == f"00000007-a-b-c--conv-3.{style.format}"
     return cv2.imread(str(file)).astype(int)
 
@@ -63,3 +70,11 @@ def test_jpeg_overlays_are_the_same_picture(tmp_path):
     png = drawn(tmp_path / "png", OverlayStyle("png", "viridis", 1.0))
     jpg = drawn(tmp_path / "jpg", OverlayStyle("jpg", "viridis", 1.0))
     assert 0 < abs(png - jpg).mean() < 4
+
+
+def test_no_two_layers_share_a_picture(tmp_path):
+    layers = ("a b", "a.b", "a/b", "A.b", "a.b.2", "fused", "x" * 300, "x" * 301)
+    files = written(tmp_path, OverlayStyle(), layers)
+    assert len({file.name.lower() for file in files}) == len(layers) + 1
+    assert all(len(file.name) < 200 for file in files)
+    assert layer_names(("a b", "a.b", "a/c")) == {"a.b": "a.b", "a b": "a.b.2", "a/c": "a.c"}
