@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.manifest import Manifest, open_run_directory
+from engine.manifest import Manifest, begin_run
 from engine.types import LayerInfo, LayerMaps, ResultBatch, RunPaths, Sample, Shard, View
 from engine.writers.hdf5 import Hdf5Sink
 from engine.writers.index import build_index
@@ -45,7 +45,7 @@ def make_run(base: Path) -> RunPaths:
     options = {"method": "gradcam", "source": str(photos), "model": "m.onnx", "out": str(base)}
     plan = {"samples": ROWS, "shards": ROWS // SHARD, "shard_size": SHARD}
     manifest = Manifest(options, {"schema": 1}, plan, {})
-    open_run_directory(paths, manifest)
+    begin_run(paths, manifest)
     with run_listing(paths, {}, lambda: (sample(photos, i) for i in range(ROWS))):
         pass
     specs = dataset_specs((LAYER,), (), CLASSES, 1, (224, 224), 40, ("maps",))

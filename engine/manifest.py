@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
 from engine.errors import RunDirectoryError, storage_error
-from engine.store import PROBE, fetch, names, put
+from engine.store import PROBE, exists, fetch, names, put
 from engine.types import LISTING_STAGED, RunPaths
+from engine.writers.staging import fsync_directory
 
 
 @dataclass(frozen=True)
@@ -67,34 +68,45 @@ def _checked(manifest: Manifest) -> Manifest:
     return manifest
 
 
-def open_run_directory(paths: RunPaths, manifest: Manifest) -> bool:
-    """Create the run directory, or find that it holds this very run already.
-
-    Returns
-    -------
-    bool
-        True if the run was there and is resumed.
+def holds_run(paths: RunPaths, manifest: Manifest) -> bool:
+    """Whether the run directory holds this very run already, to be resumed.
 
     Raises
     ------
     RunDirectoryError
-        It holds another run (the differences are named), or something that is no run,
-        or it cannot be written.
+        It holds another run (the differences are named), or something that is no run.
     """
     require_usable(paths)
     try:
-        if fetch(paths, paths.run_json):
-            _require_same(paths, read_manifest(paths), manifest)
-            return True
+        if not exists(paths.place(paths.run_json)):
+            return False
+    except OSError as error:
+        raise storage_error(error, paths.root) from error
+    _require_same(paths, read_manifest(paths), manifest)
+    return True
+
+
+def begin_run(paths: RunPaths, manifest: Manifest) -> None:
+    """Write ``run.json``, with which the run exists: all that belongs to it must be there before.
+
+    Raises
+    ------
+    RunDirectoryError, DiskFull
+        It cannot be written.
+    """
+    try:
         paths.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(error, paths.root) from error
-    _write(paths, manifest)
-    return False
+    text = json.dumps({"fingerprint": manifest.fingerprint, **asdict(manifest)}, indent=2)
+    write_atomically(paths, paths.run_json.name, text + "\n")
 
 
 def require_usable(paths: RunPaths) -> None:
     """Refuse a directory that holds something that is no run.
+
+    What a run leaves that was killed while it began is in nobody's way: the next one writes
+    it anew.
 
     Raises
     ------
@@ -102,16 +114,13 @@ def require_usable(paths: RunPaths) -> None:
         It does, or it is no directory.
     """
     held = names(paths, paths.root)
-    left = (".run.json", LISTING_STAGED, PROBE)  # by a run that began, or was killed, just now
-    if paths.run_json.name not in held and not all(name.startswith(left) for name in held):
+    early = [path.name for path in (paths.run_json, paths.listing, paths.calibration)]
+    unfinished = (*(f".{name}" for name in early), LISTING_STAGED, PROBE)
+    left = {name for name in held if name in early or name.startswith(unfinished)}
+    if paths.run_json.name not in held and left != held:
         raise RunDirectoryError(
             f"{paths.home}: not empty and not a run directory; give --out another one"
         )
-
-
-def _write(paths: RunPaths, manifest: Manifest) -> None:
-    text = json.dumps({"fingerprint": manifest.fingerprint, **asdict(manifest)}, indent=2)
-    write_atomically(paths, "run.json", text + "\n")
 
 
 def write_atomically(paths: RunPaths, name: str, text: str) -> None:
@@ -130,6 +139,7 @@ def atomic_file(paths: RunPaths, name: str) -> Iterator[TextIO]:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(paths.root / name)
+        fsync_directory(paths.root)
         put(paths, paths.root / name)
     except BaseException as error:
         with suppress(OSError):

@@ -192,6 +192,11 @@ class RunPaths:
         return self.root / "listing.zip"
 
     @property
+    def calibration(self) -> Path:
+        """Ranges and agreement of an int8 run."""
+        return self.root / "calibration.json"
+
+    @property
     def shards(self) -> Path:
         """The published shards."""
         return self.root / "shards"

@@ -22,7 +22,6 @@ from engine.types import F4, Preprocessing, Quantization, RunPaths, View
 if TYPE_CHECKING:
     from engine.models.definition import NetworkDefinition
 
-FILE = "calibration.json"
 IMAGES = 32  # for the ranges, and as many again to compare on
 BATCH = 8
 FEW = 16  # images, below which agreement says little
@@ -68,21 +67,23 @@ def read_calibration(paths: RunPaths) -> Calibration | None:
         It is damaged.
     """
     try:
-        if not fetch(paths, paths.root / FILE):
+        if not fetch(paths, paths.calibration):
             return None
-        stored = json.loads((paths.root / FILE).read_text())
+        stored = json.loads((paths.calibration).read_text())
         ranges = {str(k): (float(low), float(high)) for k, (low, high) in stored["ranges"].items()}
         each = tuple(float(one) for one in stored.get("correlations", ()))  # old runs have none
         return Calibration(**{**stored, "ranges": ranges, "correlations": each})
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RunDirectoryError(f"{paths.place(paths.root / FILE)}: damaged: {error}") from error
+        raise RunDirectoryError(f"{paths.place(paths.calibration)}: damaged: {error}") from error
 
 
 def write_calibration(paths: RunPaths, calibration: Calibration) -> None:
     """Keep the calibration with the run; resuming reads it back."""
-    write_atomically(paths, FILE, json.dumps(asdict(calibration), indent=2) + "\n")
+    write_atomically(
+        paths, paths.calibration.name, json.dumps(asdict(calibration), indent=2) + "\n"
+    )
 
 
 def print_agreement(calibration: Calibration, console: Console) -> None:

@@ -22,7 +22,7 @@ from engine.scratch import open_paths
 from engine.types import RunPaths
 from engine.workers.threads import limit_threads
 from jobs.budget import print_budget
-from jobs.calibration import print_agreement, write_calibration
+from jobs.calibration import print_agreement
 from jobs.class_names import class_names
 from jobs.config_file import config_yaml
 from jobs.options import make_config, run_options
@@ -73,8 +73,6 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
             print_listing(prepared.plan.listing, config.source, console)
         print_budget(config, prepared.specs, prepared.plan, console)
         if prepared.calibration is not None:
-            if not prepared.resumed:
-                write_calibration(prepared.paths, prepared.calibration)
             print_agreement(prepared.calibration, console)
         with nullcontext() if again else driver_lock(prepared.paths):
             report = execute(

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from engine.config import RunConfig
 from engine.errors import ConfigError
-from engine.manifest import Manifest, open_run_directory, require_usable
+from engine.manifest import Manifest, begin_run, holds_run, require_usable
 from engine.planning import Plan, make_plan
 from engine.protocols import Executor, ShardRunner
 from engine.scratch import open_paths
-from engine.store import require_room_to_write
+from engine.store import exists, require_room_to_write
 from engine.types import LayerInfo, RunPaths
 from engine.urls import is_url
 from engine.workers.cores import usable_cores
@@ -30,6 +30,7 @@ from jobs.calibration import (
     calibrate_on_source,
     read_calibration,
     views_of_source,
+    write_calibration,
 )
 from jobs.class_names import class_names
 from jobs.explaining import (
@@ -134,7 +135,11 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
         require_room(config, specs, plan)
         calibration = _calibration(config, definition, layers, read, plan)
         manifest = make_manifest(config, plan, definition, layers, read, calibration)
-        resumed = open_run_directory(paths, manifest)
+        resumed = holds_run(paths, manifest)
+    if calibration is not None and calibration != read_calibration(paths):
+        write_calibration(paths, calibration)
+    if not resumed:
+        begin_run(paths, manifest)
     names = tuple(info.name for info in layers)
     batch_size = config.batch_size or batch_that_fits(definition, names, plan.shard_size)
     return Prepared(
@@ -241,8 +246,9 @@ def _calibration(
     """The run's own if it has one, so that resuming changes nothing."""
     if config.precision != "int8":
         return None
-    stored = read_calibration(open_paths(config.out))
-    if stored is not None:
+    paths = open_paths(config.out)
+    stored = read_calibration(paths)
+    if stored is not None and exists(paths.place(paths.run_json)):  # else of one that never began
         return stored
     views = views_of_source(plan, make_reader(config), definition.preprocessing, config.max_pixels)
     names = tuple(info.name for info in layers)

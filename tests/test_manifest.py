@@ -3,7 +3,7 @@ import json
 import pytest
 
 from engine.errors import RunDirectoryError
-from engine.manifest import Manifest, open_run_directory, read_manifest
+from engine.manifest import Manifest, begin_run, holds_run, read_manifest
 from engine.types import RunPaths
 
 
@@ -18,33 +18,43 @@ def manifest(**numbers):
 
 def test_created_then_resumed(tmp_path):
     paths = RunPaths(tmp_path / "run")
-    assert not open_run_directory(paths, manifest())
-    assert open_run_directory(paths, manifest())
+    assert not holds_run(paths, manifest())
+    begin_run(paths, manifest())
+    assert holds_run(paths, manifest())
     assert read_manifest(paths) == manifest()
     assert json.loads(paths.run_json.read_text())["fingerprint"] == manifest().fingerprint
 
 
 def test_another_run_is_refused_and_the_difference_named(tmp_path):
     paths = RunPaths(tmp_path)
-    open_run_directory(paths, manifest(layer=("a", "b")))
-    open_run_directory(paths, manifest(layer=("a", "b")))
+    begin_run(paths, manifest(layer=("a", "b")))
+    assert holds_run(paths, manifest(layer=("a", "b")))
     with pytest.raises(RunDirectoryError, match="method: gradcam there, cam now"):
-        open_run_directory(paths, manifest(layer=("a", "b"), method="cam"))
+        holds_run(paths, manifest(layer=("a", "b"), method="cam"))
 
 
 def test_other_files_are_not_written_among(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(RunDirectoryError, match="not empty and not a run directory"):
-        open_run_directory(RunPaths(tmp_path), manifest())
+        holds_run(RunPaths(tmp_path), manifest())
 
 
 @pytest.mark.parametrize(
-    "left", [".run.json.17", ".run.json-0a1b", ".listing-host-17-ab.zip", ".shardcam-0a1b"]
+    "left",
+    [
+        ".run.json.17",
+        ".run.json-0a1b",
+        ".calibration.json.17",
+        ".listing-host-17-ab.zip",
+        ".shardcam-0a1b",
+        "listing.zip",
+        "calibration.json",
+    ],
 )
 def test_what_a_run_leaves_that_was_killed_while_it_began_is_in_nobodys_way(tmp_path, left):
     """So is what another command writes there at this very moment."""
     (tmp_path / left).write_text("{")
-    assert not open_run_directory(RunPaths(tmp_path), manifest())
+    assert not holds_run(RunPaths(tmp_path), manifest())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"fingerprint": "x"}', "{"])
@@ -56,7 +66,7 @@ def test_damaged_manifest(tmp_path, text):
 
 def test_edited_manifest(tmp_path):
     paths = RunPaths(tmp_path)
-    open_run_directory(paths, manifest())
+    begin_run(paths, manifest())
     paths.run_json.write_text(paths.run_json.read_text().replace("gradcam", "cam"))
     with pytest.raises(RunDirectoryError, match="not that of its contents"):
         read_manifest(paths)
@@ -72,7 +82,7 @@ def test_edited_manifest(tmp_path):
 )
 def test_what_the_fingerprint_does_not_cover_is_checked_too(tmp_path, part, value, reason):
     paths = RunPaths(tmp_path)
-    open_run_directory(paths, manifest())
+    begin_run(paths, manifest())
     stored = json.loads(paths.run_json.read_text())
     paths.run_json.write_text(json.dumps(stored | {part: value}))
     with pytest.raises(RunDirectoryError, match=rf"run\.json: damaged: {reason}$"):
@@ -82,4 +92,4 @@ def test_what_the_fingerprint_does_not_cover_is_checked_too(tmp_path, part, valu
 def test_unwritable_place(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunDirectoryError, match="cannot be written"):
-        open_run_directory(RunPaths(tmp_path / "file" / "run"), manifest())
+        begin_run(RunPaths(tmp_path / "file" / "run"), manifest())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ConfigError, RunDirectoryError
-from engine.manifest import Manifest, open_run_directory
+from engine.manifest import Manifest, begin_run
 from engine.results import ShardSummary, check_shard, read_failures, read_shard_summary
 from engine.runs import open_run
 from engine.types import RunPaths
@@ -40,7 +40,7 @@ def make_run(root, failed=FAILED):
     paths = RunPaths(root)
     plan = {"samples": 6 * len(failed), "shards": len(failed), "shard_size": 6}
     manifest = Manifest({"method": "gradcam"}, {"schema": 1}, plan, {})
-    open_run_directory(paths, manifest)
+    begin_run(paths, manifest)
     sink = Hdf5Sink(paths, SPECS, manifest.fingerprint)
     for index, count in enumerate(failed):
         publish(sink, make_shard(index), count)

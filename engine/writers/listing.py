@@ -36,7 +36,7 @@ from engine.listing import (
     facts_checksum,
     identity,
 )
-from engine.store import fetch, put
+from engine.store import exists, fetch, put
 from engine.types import NO_LABEL, RunPaths, Sample
 from engine.writers.staging import fsync_directory, listing_staging_path
 
@@ -48,9 +48,10 @@ _ROW = attrgetter(*SAMPLE_FIELDS)
 def run_listing(
     paths: RunPaths, origin: dict[str, Any], samples: Callable[[], Iterable[Sample]]
 ) -> Iterator[Listing]:
-    """Give the listing that the run directory holds, or make one of `samples`.
+    """Give the listing of the run that the directory holds, or make one of `samples`.
 
-    A new one is saved when the ``with`` block is done; if that raises, nothing is left.
+    A new one is saved when the ``with`` block is done; if that raises, nothing is left. One
+    without a ``run.json`` beside it is of a run that never began, and is replaced.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def run_listing(
     """
     if fetch(paths, paths.listing):
         saved = Listing(paths.listing, shared=paths.url is None)
-        if saved.facts.origin == origin:
+        if saved.facts.origin == origin and exists(paths.place(paths.run_json)):
             yield saved
             return
     staged, listing = listing_staging_path(paths), None

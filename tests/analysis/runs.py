@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from engine.imaging import view
-from engine.manifest import Manifest, open_run_directory
+from engine.manifest import Manifest, begin_run
 from engine.types import (
     Failure,
     LayerInfo,
@@ -48,7 +48,7 @@ def make_run(root, shards=(4, 3, 0, 5), failures=1, resize="crop", keys="größe
         {"samples": listed, "shards": len(shards), "shard_size": max(shards) + failures},
         {},
     )
-    open_run_directory(paths, manifest)
+    begin_run(paths, manifest)
     names = [keys.format(i) for i in range(listed)]
     key_bytes = max(len(name.encode()) for name in names)
     specs = dataset_specs(LAYERS, LAYERS, CLASSES, TARGETS, VIEW, key_bytes, ("maps", "pooled"))

@@ -1,10 +1,15 @@
 """int8 from the command line: calibrated once, told honestly, resumable."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from engine.config import RunConfig
+from jobs import wiring
+from jobs.calibration import Calibration, read_calibration
+from jobs.wiring import prepare
 from tests.jobs.command import assert_same, contents, refused, shardcam
 from tests.jobs.images import make_folder
 
@@ -48,3 +53,59 @@ def test_nothing_to_calibrate_on(tmp_path):
     assert code == 1
     assert "nothing to calibrate int8 on" in err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def int8(tmp_path, monkeypatch):
+    """Options of a run, and the calibrations that are made for it, each another one."""
+    make_folder(tmp_path / "images", 4)
+    made = []
+
+    def calibrate(*_, **__):
+        made.append(Calibration({"data": (0.0, len(made) + 1.0)}, False, 2, 2, 1.0, 1.0, (1.0,)))
+        return made[-1]
+
+    monkeypatch.setattr(wiring, "calibrate_on_source", calibrate)
+    options = {"source": str(tmp_path / "images"), "out": str(tmp_path / "run")}
+    return RunConfig(**options, model="efficientnet_lite0", precision="int8"), made
+
+
+@pytest.mark.parametrize("killed", ["listing.zip", "calibration.json", "run.json"])
+def test_killed_while_it_begins_a_run_is_none_or_whole(int8, killed, monkeypatch):
+    """Whatever machine comes next: its calibration is another one, and it can be resumed."""
+    config, made = int8
+    replace = Path.replace
+
+    def until(path, target):
+        if Path(target).name == killed:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", until)
+        prepare(config)
+    assert not (Path(config.out) / "run.json").exists()
+    begun = prepare(config)
+    assert (begun.resumed, begun.listed) == (False, True)
+    assert read_calibration(begun.paths) == begun.calibration == made[-1]
+    count = len(made)
+    assert prepare(config).resumed
+    assert len(made) == count
+
+
+def test_a_calibration_that_is_missing_is_written_when_the_run_is_resumed(int8):
+    config, made = int8
+    paths = prepare(config).paths
+    paths.calibration.unlink()
+    made.clear()
+    assert prepare(config).resumed
+    assert read_calibration(paths) == made[0]
+
+
+def test_at_a_url_run_json_is_uploaded_last(int8, memory):
+    config, _ = int8
+    prepare(config.model_copy(update={"out": "memory://bucket/run"}))
+    published = [name for name in memory.store if not name.rpartition("/")[2].startswith(".")]
+    assert published == [
+        f"/bucket/run/{name}" for name in ("listing.zip", "calibration.json", "run.json")
+    ]

@@ -78,8 +78,9 @@ def test_it_is_a_zip_file_that_other_tools_read(tmp_path):
         assert archive.read("000000.json").startswith(b'[["key 0",0,-1,"/photographs/0",10,null],')
 
 
-def test_a_saved_listing_is_used_and_not_made_again(tmp_path):
+def test_a_saved_listing_of_a_run_is_used_and_not_made_again(tmp_path):
     save(tmp_path, samples(5))
+    RunPaths(tmp_path).run_json.touch()
     with run_listing(RunPaths(tmp_path), ORIGIN, lambda: pytest.fail("listed")) as listing:
         assert list(listing) == samples(5)
 
@@ -89,6 +90,12 @@ def test_the_listing_of_other_options_is_replaced(tmp_path):
     other = {**ORIGIN, "limit": 3}
     assert len(save(tmp_path, samples(3), other)) == 3
     assert Listing(RunPaths(tmp_path).listing).facts.origin == other
+
+
+def test_the_listing_of_a_run_that_never_began_is_made_again(tmp_path):
+    """Killed before run.json was there, and the source may have changed since."""
+    save(tmp_path, samples(5))
+    assert list(save(tmp_path, samples(3))) == samples(3)
 
 
 def test_what_is_refused_leaves_nothing(tmp_path):
