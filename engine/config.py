@@ -18,6 +18,7 @@ SMOOTHINGS = ("aug", "eigen")
 SAVEABLE = ("maps", "activations", "pooled", "logits", "heatmaps", "overlays")
 RANDOM_PARAMS = "random"
 MODEL_FILES = (".json", ".onnx")
+PATH_OPTIONS = ("source", "model", "out", "root", "cache", "params", "labels")
 Channels = tuple[float, ...]
 
 
@@ -204,18 +205,18 @@ class RunConfig(BaseModel):
 
     def absolute(self) -> RunConfig:
         """The same with absolute paths: what another process, or a later day, can use."""
-        paths = {
-            "source": self.source,
-            "model": self.model if self.model.endswith(MODEL_FILES) else None,
-            "root": self.root,
-            "cache": self.cache,
-            "out": self.out,
-            "params": self.params,
-            "labels": self.labels,
-        }
         absolute = {
             name: str(Path(path).absolute())
-            for name, path in paths.items()
-            if path is not None and path != RANDOM_PARAMS and not is_url(path)
+            for name, path in self.paths().items()
+            if not is_url(path)
         }
         return self.model_copy(update=absolute)
+
+    def paths(self) -> dict[str, str]:
+        """The options of `PATH_OPTIONS` that are paths or URLs here, not names."""
+        given = {name: getattr(self, name) for name in PATH_OPTIONS}
+        if not self.model.endswith(MODEL_FILES):
+            del given["model"]
+        if self.params == RANDOM_PARAMS:
+            del given["params"]
+        return {name: path for name, path in given.items() if path is not None}

@@ -85,7 +85,7 @@ def make_config(values: dict[str, Any]) -> RunConfig:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        option = "SOURCE" if name == "source" else flag(name)
+        option = typed_name(name)
         if first["type"] == "missing":
             raise ConfigError(f"{option} is missing: give it here or in --config") from None
         raise ConfigError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None
@@ -128,6 +128,11 @@ def stored_config(run: str | Path, stored: dict[str, Any]) -> RunConfig:
 def flag(name: str) -> str:
     """``batch_size`` -> ``--batch-size``."""
     return "--" + name.replace("_", "-")
+
+
+def typed_name(name: str) -> str:
+    """How messages call a field: as it is typed."""
+    return "SOURCE" if name == "source" else flag(name)
 
 
 def _option(name: str, info: FieldInfo, required: bool) -> Callable[[F], F]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.config import MODEL_FILES, RANDOM_PARAMS, RunConfig
+from engine.config import RunConfig
 from engine.errors import ConfigError, SourceError
 from engine.manifest import require_usable
 from engine.scratch import open_paths
@@ -24,13 +24,14 @@ from engine.store import require_writable_url
 from engine.urls import is_url, require_url
 from jobs.explaining import method_of
 from jobs.listing import make_reader
-from jobs.options import as_arguments
+from jobs.options import as_arguments, typed_name
 from jobs.wiring import require_possible
 
 RUN_KEY = "shardcam_run"  # of a job's metadata: the run directory
 STOP_SECONDS = 30  # until Ray kills a job that was told to stop; its own default is 3
 CODE = Path(__file__).parent.parent  # where engine/, jobs/ and kernels/ lie
 ONLY_CODE = ["/*", "!.", "!/engine", "!/jobs", "!/kernels", "__pycache__"]  # excludes of Ray
+FOLDERS = {"source", "root", "out", "cache"}  # or a source's file; of the path options
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers them to any argument
 
 
@@ -117,15 +118,10 @@ def run_path(run: str) -> str:
 
 
 def _require_there(config: RunConfig) -> None:
-    files = {
-        "--model": config.model if config.model.endswith(MODEL_FILES) else None,
-        "--params": None if config.params == RANDOM_PARAMS else config.params,
-        "--labels": config.labels,
-    }
     hint = "; if the cluster has it, add --paths-on-cluster"
-    for option, path in files.items():
-        if path is not None and not Path(path).is_file():
-            raise ConfigError(f"{option}: no such file: {path}{hint}")
+    for name, path in config.paths().items():
+        if name not in FOLDERS and not Path(path).is_file():
+            raise ConfigError(f"{typed_name(name)}: no such file: {path}{hint}")
     if not is_url(config.out):
         require_usable(open_paths(config.out))
     if is_url(config.source):
@@ -137,17 +133,11 @@ def _require_there(config: RunConfig) -> None:
 
 
 def _require_absolute(config: RunConfig) -> None:
-    paths = {
-        "SOURCE": config.source,
-        "--model": config.model if config.model.endswith(MODEL_FILES) else None,
-        "--out": config.out,
-        "--root": config.root,
-        "--params": None if config.params == RANDOM_PARAMS else config.params,
-        "--labels": config.labels,
-    }
-    for option, path in paths.items():
-        if path is not None and not is_url(path) and not Path(path).is_absolute():
-            raise ConfigError(f"{option}: with --paths-on-cluster, give an absolute path: {path}")
+    for name, path in config.paths().items():
+        if not is_url(path) and not Path(path).is_absolute():
+            raise ConfigError(
+                f"{typed_name(name)}: with --paths-on-cluster, give an absolute path: {path}"
+            )
 
 
 def _new_id(out: str) -> str:

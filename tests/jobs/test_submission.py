@@ -7,10 +7,10 @@ import zipfile
 import pytest
 from ray._private.runtime_env.packaging import create_package
 
-from engine.config import RunConfig
+from engine.config import PATH_OPTIONS, RunConfig
 from engine.errors import ShardcamError
 from jobs.extract import extract
-from jobs.options import as_arguments, make_config
+from jobs.options import as_arguments, make_config, typed_name
 from jobs.submission import make_submission, ray_command, require_submittable
 from jobs.submit import RayJobs
 from jobs.wiring import require_possible
@@ -45,6 +45,19 @@ def parsed(arguments):
 @pytest.mark.parametrize("config", [RUN, MANY], ids=["few", "many"])
 def test_arguments_say_what_the_configuration_says(config):
     assert parsed(as_arguments(config)) == config
+
+
+def test_every_option_that_is_a_path_is_known_as_one(tmp_path, monkeypatch):
+    """A new option that takes text is one or the other."""
+    monkeypatch.chdir(tmp_path)
+    no_paths = {"method", "target", "address"}
+    texts = {n for n, f in RunConfig.model_fields.items() if f.annotation in (str, str | None)}
+    assert set(PATH_OPTIONS) == texts - no_paths
+    config = RunConfig(**dict.fromkeys(PATH_OPTIONS, "x.onnx"))
+    assert set(config.absolute().paths().values()) == {str(tmp_path / "x.onnx")}
+    named = config.model_copy(update={"model": "vgg16", "params": "random"})
+    assert set(named.paths()) == set(PATH_OPTIONS) - {"model", "params"}
+    assert named.absolute().params == "random"
 
 
 def test_the_command_of_a_job_means_the_same_anywhere(tmp_path, monkeypatch):
@@ -125,9 +138,8 @@ def test_a_dashboard_is_no_cluster_to_join():
 def test_paths_of_the_cluster_are_absolute_and_not_looked_for():
     there = {"source": "/data/photos", "out": "/data/run", "params": "/data/vgg.params"}
     require_submittable(RUN.model_copy(update=there), elsewhere=True)
-    options = {"source": "SOURCE", "out": "--out", "params": "--params", "model": "--model"}
-    for name, option in options.items():
-        with pytest.raises(ShardcamError, match=f"{option}: with --paths-on-cluster"):
+    for name in PATH_OPTIONS:
+        with pytest.raises(ShardcamError, match=f"{typed_name(name)}: with --paths-on-cluster"):
             require_submittable(RUN.model_copy(update={**there, name: "x.onnx"}), elsewhere=True)
 
 
