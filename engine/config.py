@@ -137,7 +137,8 @@ class RunConfig(BaseModel):
     shard_size: int | None = Field(
         None,
         ge=1,
-        description="Images per shard  [default: 8 to 512, so that there are 16 to 64 shards]",
+        description="Images per shard  [default: 8 to 512, so that there are 16 to 64 shards; of "
+        "more than 256,000 images up to 4096, so that there are at most 500 where that suffices]",
     )
     batch_size: int | None = Field(
         None,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from engine.config import RunConfig
 from engine.errors import ConfigError
-from engine.manifest import Manifest, begin_run, holds_run, require_usable
+from engine.manifest import Manifest, begin_run, holds_run, read_manifest, require_usable
 from engine.planning import Plan, make_plan
 from engine.protocols import Executor, ShardRunner
 from engine.scratch import open_paths
@@ -121,7 +121,7 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
         listed = listing.path != paths.listing
         if targets.kind == "label" and not listing.facts.labelled:
             raise ConfigError("--target label: no sample has a label; see --label-from-folder")
-        plan = make_plan(listing, config.shard_size)
+        plan = make_plan(listing, config.shard_size or _shard_size(paths))
         specs = dataset_specs(
             layers=layers,
             read=read,
@@ -234,6 +234,13 @@ def _require_gpu_here(config: RunConfig) -> None:
     elsewhere = config.address or os.environ.get("RAY_ADDRESS") or LOCAL
     if config.executor == "local" or elsewhere == LOCAL:
         require_gpu()
+
+
+def _shard_size(paths: RunPaths) -> int | None:
+    """That of the run which is resumed: where it began, the default may have been another."""
+    if not exists(paths.place(paths.run_json)):
+        return None
+    return read_manifest(paths).plan.get("shard_size")
 
 
 def _calibration(

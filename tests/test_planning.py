@@ -45,10 +45,28 @@ def test_shards_of_any_size_across_the_blocks_of_a_listing(list_into, size):
 
 @pytest.mark.parametrize(
     ("count", "size"),
-    [(1, 8), (128, 8), (129, 16), (500, 32), (1000, 64), (4097, 96), (20_000, 320), (10**8, 512)],
+    [
+        (1, 8),
+        (128, 8),
+        (129, 16),
+        (500, 32),
+        (1000, 64),
+        (4097, 96),
+        (20_000, 320),
+        (256_000, 512),
+        (256_001, 544),
+        (1_281_167, 2592),
+        (10**8, 4096),
+    ],
 )
 def test_default_shard_size(count, size):
     assert default_shard_size(count) == size
+
+
+def test_an_index_has_at_most_500_sources_up_to_two_million_images():
+    """And plain h5py holds a file open for each."""
+    counts = [*range(1, 70_000, 7), *range(70_000, 2_048_000, 999), 2_048_000]
+    assert max(-(-count // default_shard_size(count)) for count in counts) == 500
 
 
 def test_default_shard_size_is_that_of_what_was_listed(list_into):

@@ -52,6 +52,16 @@ def test_a_run_without_its_listing_is_listed_again_and_held_to_it(config, tmp_pa
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["run.json"]
 
 
+def test_a_run_is_resumed_in_the_shards_it_was_begun_with(config, monkeypatch):
+    """The default may be another by then."""
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.planning.default_shard_size", lambda count: 5)
+        prepare(config)
+    assert prepare(config).plan.shard_size == 5
+    with pytest.raises(RunDirectoryError, match="shard_size: 5 there, 8 now"):
+        prepare(options(config, shard_size=8))
+
+
 def test_other_files_than_a_runs_are_said_before_anything_is_listed(config, tmp_path, monkeypatch):
     monkeypatch.setattr(FolderReader, "samples", lambda self: pytest.fail("listed"))
     (tmp_path / "run").mkdir()
