@@ -16,12 +16,13 @@ import h5py
 
 from engine.analysis.run import Run
 from engine.errors import RunDirectoryError
-from engine.manifest import read_manifest
+from engine.manifest import Manifest, read_manifest
 from engine.results import mapped_rows, open_shards, read_shard_summary, reading, shard_numbers
 from engine.scratch import open_paths
 from engine.store import fetch, fetch_all
 from engine.types import RunPaths, shard_name
 from engine.writers.codec import CODECS, require
+from engine.writers.index import index_in_memory
 
 
 def open_run(root: str | Path) -> Run:
@@ -40,12 +41,7 @@ def open_run(root: str | Path) -> Run:
         It cannot be copied.
     """
     paths = open_paths(root)
-    manifest = read_manifest(paths)
-    codec = manifest.config.get("codec", "gzip")
-    if codec not in CODECS:
-        place = paths.place(paths.run_json)
-        raise RunDirectoryError(f"{place}: its codec {codec!r} is none of {', '.join(CODECS)}")
-    require(codec)
+    manifest = _readable(paths)
     shards = check_index(paths, manifest.fingerprint)
     planned = manifest.plan["shards"]
     with reading(paths.index) as file:
@@ -54,7 +50,34 @@ def open_run(root: str | Path) -> Run:
         place = paths.place(paths.index)
         warnings.warn(f"{place}: {len(shards)} of the run's {planned} shards", stacklevel=2)
     fetch_all(paths, [paths.root / name for name in shards])
-    return Run(RunPaths(paths.root), manifest.config, rows)
+    index = h5py.File(paths.index, "r", locking="best-effort")
+    return Run(index, RunPaths(paths.root), manifest.config, rows)
+
+
+def open_so_far(paths: RunPaths) -> Run:
+    """Open a run as far as it is, from its shards alone; the run directory is only read.
+
+    Raises
+    ------
+    ConfigError
+        Its files need hdf5plugin, which is not installed.
+    RunDirectoryError
+        No shard is done, one is damaged or unlike the others, or run.json was edited.
+    """
+    manifest = _readable(paths)
+    index = index_in_memory(paths)
+    return Run(index, paths, manifest.config, mapped_rows(index["sample"]))
+
+
+def _readable(paths: RunPaths) -> Manifest:
+    """The manifest of a run whose codec is installed."""
+    manifest = read_manifest(paths)
+    codec = manifest.config.get("codec", "gzip")
+    if codec not in CODECS:
+        place = paths.place(paths.run_json)
+        raise RunDirectoryError(f"{place}: its codec {codec!r} is none of {', '.join(CODECS)}")
+    require(codec)
+    return manifest
 
 
 def first_rows(paths: RunPaths, columns: Iterable[str], count: int) -> list[tuple[Any, ...]]:

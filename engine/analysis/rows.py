@@ -100,7 +100,7 @@ def column(dataset: h5py.Dataset, shards: tuple[Held, ...], chosen: Positions | 
         wanted = rows if chosen is None else chosen[rows]
         if not dataset:
             raise ValueError(CLOSED)
-        if len(shards) > 1:  # an index
+        if dataset.is_virtual:
             return _read_shards(dataset, shards, wanted, part)
         return _read(dataset, wanted, part)
 

@@ -19,6 +19,8 @@ class Run(Samples):
 
     Parameters
     ----------
+    index
+        Open; the run closes it.
     paths
         The run directory.
     config
@@ -27,13 +29,15 @@ class Run(Samples):
         Rows of the index that come from each shard file, in their order.
     """
 
-    def __init__(self, paths: RunPaths, config: dict[str, Any], shards: dict[str, int]) -> None:
+    def __init__(
+        self, index: h5py.File, paths: RunPaths, config: dict[str, Any], shards: dict[str, int]
+    ) -> None:
         ends = accumulate(shards.values())
         parts = tuple(
             Held(paths.root / name, end - rows, end)
             for (name, rows), end in zip(shards.items(), ends, strict=True)
         )
-        super().__init__(h5py.File(paths.index, "r", locking="best-effort"), parts)
+        super().__init__(index, parts)
         self.config, self._paths = config, paths
 
     @property

@@ -58,6 +58,33 @@ def build_index(paths: RunPaths) -> Path:
     DiskFull
         No space left.
     """
+    specs, parts = _read_parts(paths)
+    staged = StagedFile(paths, "index")
+    with staged.guarded():
+        _fill(staged.file, specs, parts)
+        staged.seal()
+        staged.path.replace(paths.index)
+        fsync_directory(paths.root)
+    put(paths, paths.index)
+    return paths.index
+
+
+def index_in_memory(paths: RunPaths) -> h5py.File:
+    """The same index, open, of which the disk sees nothing: for whoever only reads the run.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is no shard, or one that is damaged or unlike the others.
+    """
+    specs, parts = _read_parts(paths)
+    file = h5py.File(paths.shards, "w", driver="core", backing_store=False, track_order=True)
+    _fill(file, specs, parts)
+    return file
+
+
+def _read_parts(paths: RunPaths) -> tuple[tuple[DatasetSpec, ...], list[_Part]]:
+    """Look at every published shard: the datasets they have, and what each adds to them."""
     numbers = shard_numbers(paths)
     if not numbers:
         raise RunDirectoryError(f"{paths.place(paths.shards)}: no shard in it")
@@ -73,16 +100,13 @@ def build_index(paths: RunPaths) -> Path:
                 f"{paths.shard(number)}: its datasets are unlike those of {shard_name(numbers[0])}"
             )
         parts.append(part)
-    staged = StagedFile(paths, "index")
-    with staged.guarded():
-        for spec in specs:
-            _map(staged.file, spec, parts)
-        _describe(staged.file, parts)
-        staged.seal()
-        staged.path.replace(paths.index)
-        fsync_directory(paths.root)
-    put(paths, paths.index)
-    return paths.index
+    return specs, parts
+
+
+def _fill(file: h5py.File, specs: tuple[DatasetSpec, ...], parts: list[_Part]) -> None:
+    for spec in specs:
+        _map(file, spec, parts)
+    _describe(file, parts)
 
 
 def _read_specs(path: Place) -> tuple[DatasetSpec, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +14,8 @@ from engine.colormaps import colour_table
 from engine.config import RunConfig
 from engine.errors import ConfigError, RunDirectoryError
 from engine.manifest import Manifest, read_manifest
-from engine.runs import open_run
+from engine.runs import open_run, open_so_far
 from engine.types import I4, NO_LABEL, U1, RunPaths
-from engine.writers.index import build_index
 from jobs.calibration import agreement, read_calibration
 from jobs.class_names import ClassName, class_names
 from jobs.gallery.account import Account, read_account
@@ -92,31 +90,27 @@ def opened_run(paths: RunPaths, photographs: bool) -> Iterator[OpenedRun]:
     account = read_account(paths, manifest)
     if not account.shards:
         raise RunDirectoryError(f"{paths.root}: no shard is done yet; shardcam status shows more")
-    if not account.complete:
-        account = _index_what_is_there(paths, manifest, account)
     config = stored_config(paths.root, manifest.config)
     name_of, notes = _names(config)
     pictures = Photographs(paths, config) if photographs else None
     note = UNREAD if pictures is None else pictures.missing
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of an unfinished run: the page says so
-        run = open_run(paths.root)
+    run, account = _opened(paths, manifest, account)
     with run:
         columns = read_columns(run)
         everything = tuple(words for words in (_precision(paths, config), *notes, note) if words)
         yield OpenedRun(run, manifest, account, columns, name_of, pictures, config, everything)
 
 
-def _index_what_is_there(paths: RunPaths, manifest: Manifest, account: Account) -> Account:
-    """Index the shards of an unfinished run, again if more were published meanwhile.
-
-    So the index that stays behind is never older than that of an extract that ends now.
-    """
+def _opened(paths: RunPaths, manifest: Manifest, account: Account) -> tuple[Run, Account]:
+    """The run and the account of the same shards, though more may be published meanwhile."""
+    if account.complete:
+        return open_run(paths.root), account
     while True:
-        build_index(paths)
+        run = open_so_far(paths)
         now = read_account(paths, manifest)
         if now.shards == account.shards:
-            return now
+            return run, now
+        run.close()
         account = now
 
 

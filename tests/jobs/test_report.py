@@ -410,16 +410,33 @@ def test_a_run_at_work_names_who_works(tmp_path):
     assert "resumes the run" not in words
 
 
+def stamps(root):
+    """When everything below a folder was last changed."""
+    return {path: path.stat().st_mtime_ns for path in (root, *root.rglob("*"))}
+
+
 def test_an_unfinished_run_is_shown_as_far_as_it_is(tmp_path):
+    """And only read: who looks at a run may have no right to write, and must not disturb it."""
     made = make_shown_run(tmp_path, shards=(4, 3, 5))
     made.paths.shard(1).unlink()
     made.paths.index.unlink()
+    before = stamps(made.paths.root)
     page = written(made.paths, tmp_path / "page.html")
+    assert stamps(made.paths.root) == before
     assert "2 of 3 shards are done, with 11 of 15 images" in page.words
     assert "to do 4" in page.words
     assert "11 listed = 9 ok + 2 failed" in page.words
     assert "The account is closed" not in page.words
     assert [item["sample"] for item in page.data["items"]] == [0, 1, 2, 3, 9, 10, 11, 12, 13]
+
+
+def test_one_shard_and_an_index_of_before_are_enough(tmp_path):
+    made = make_shown_run(tmp_path, shards=(4, 3))
+    made.paths.shard(1).unlink()
+    before = stamps(made.paths.root)
+    page = written(made.paths, tmp_path / "page.html")
+    assert [item["sample"] for item in page.data["items"]] == [0, 1, 2, 3]
+    assert stamps(made.paths.root) == before
 
 
 def test_a_run_without_maps_or_samples(tmp_path):
