@@ -2,13 +2,17 @@
 
 HDF5 answers with fill values, and no error, where a shard of the index is missing
 or cannot be opened, as when too many are open.  So :func:`open_run` looks at every shard
-before it trusts the index, and takes from that only which rows lie in which shard.
+before it trusts the index, and takes from that only which rows lie in which shard: rows are
+read from the shards, one open at a time.  For plain h5py in the same process it raises the
+limit of open files as far as it may.
 """
 
 from __future__ import annotations
 
+import resource
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,8 @@ from engine.store import fetch, fetch_all
 from engine.types import RunPaths, shard_name
 from engine.writers.codec import CODECS, require
 from engine.writers.index import index_in_memory
+
+_SPARE = 64  # files that a process has open besides the shards of an index
 
 
 def open_run(root: str | Path) -> Run:
@@ -50,6 +56,7 @@ def open_run(root: str | Path) -> Run:
         place = paths.place(paths.index)
         warnings.warn(f"{place}: {len(shards)} of the run's {planned} shards", stacklevel=2)
     fetch_all(paths, [paths.root / name for name in shards])
+    _allow_open_files(len(shards) + _SPARE)
     index = h5py.File(paths.index, "r", locking="best-effort")
     return Run(index, RunPaths(paths.root), manifest.config, rows)
 
@@ -95,6 +102,26 @@ def first_rows(paths: RunPaths, columns: Iterable[str], count: int) -> list[tupl
         if len(rows) >= count:
             break
     return rows
+
+
+def ulimit_for(shards: int) -> int | None:
+    """For ``ulimit -n``: what plain h5py needs to read an index over so many shards.
+
+    None if processes started from here may open as many files.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = shards + _SPARE
+    enough = soft == resource.RLIM_INFINITY or needed <= soft
+    return None if enough else 1 << (needed - 1).bit_length()
+
+
+def _allow_open_files(count: int) -> None:
+    """Raise this process's soft limit to `count`, or to the hard limit if that is lower."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # not allowed here
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def check_index(paths: RunPaths, fingerprint: str) -> list[str]:

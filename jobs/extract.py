@@ -25,6 +25,7 @@ from jobs.budget import print_budget
 from jobs.calibration import print_agreement
 from jobs.class_names import class_names
 from jobs.config_file import config_yaml
+from jobs.index import many_shards
 from jobs.options import make_config, run_options
 from jobs.progress import ProgressDisplay
 from jobs.terminal import make_console, printable
@@ -124,6 +125,8 @@ def print_report(report: RunReport, paths: RunPaths, pictures: bool, console: Co
         table.add_row("verdict", report.verdict)
     index, account = paths.place(paths.index), paths.place(paths.report)
     table.add_row("written", f"{index} (all rows), {account}")
+    if note := many_shards(report.shards):
+        table.add_row("", note)
     if pictures:
         table.add_row("pictures", str(paths.place(paths.overlays)))
     console.print(table)

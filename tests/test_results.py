@@ -278,6 +278,25 @@ MANY = """
     """
 
 
+RAISED = """
+    import resource, sys
+    import h5py
+    from engine.runs import open_run, ulimit_for
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    print(ulimit_for(300), ulimit_for(30))
+    with open_run(sys.argv[1]) as run, h5py.File(sys.argv[1] + "/index.h5") as index:
+        print((index["sample"][:] == run["sample"][:]).all())
+    """
+
+
+def test_after_open_run_plain_h5py_may_open_every_shard(tmp_path):
+    """Before, it made up the rows of 177 of 300 shards."""
+    paths, _ = make_run(tmp_path / "run", (0,) * SHARDS)
+    assert printed_by(RAISED, paths.root).splitlines() == ["512 None", "True"]
+
+
 def test_many_shards_are_read_in_full_at_a_low_limit_of_open_files(tmp_path):
     """Plain h5py is not told that it may not open them all, and makes rows up."""
     failed = [index % 100 == 7 for index in range(SHARDS)]
