@@ -21,12 +21,20 @@ import h5py
 from engine.analysis.run import Run
 from engine.errors import RunDirectoryError
 from engine.manifest import Manifest, read_manifest
-from engine.results import mapped_rows, open_shards, read_shard_summary, reading, shard_numbers
+from engine.results import (
+    ShardSummary,
+    mapped_rows,
+    open_shards,
+    read_shard_summary,
+    reading,
+    shard_numbers,
+)
 from engine.scratch import open_paths
 from engine.store import fetch, fetch_all
 from engine.types import RunPaths, shard_name
 from engine.writers.codec import CODECS, require
-from engine.writers.index import index_in_memory
+from engine.writers.index import index_in_memory, shards_digest
+from engine.writers.merge import MERGED
 
 _SPARE = 64  # files that a process has open besides the shards of an index
 
@@ -47,18 +55,17 @@ def open_run(root: str | Path) -> Run:
         It cannot be copied.
     """
     paths = open_paths(root)
-    manifest = _readable(paths)
+    manifest = read_manifest(paths)
+    require_codec(paths, manifest)
     shards = check_index(paths, manifest.fingerprint)
     planned = manifest.plan["shards"]
-    with reading(paths.index) as file:
-        rows = mapped_rows(file["sample"])
     if len(shards) != planned:
         place = paths.place(paths.index)
         warnings.warn(f"{place}: {len(shards)} of the run's {planned} shards", stacklevel=2)
-    fetch_all(paths, [paths.root / name for name in shards])
+    fetch_all(paths, [paths.shards / shard_name(summary.shard) for summary in shards])
     _allow_open_files(len(shards) + _SPARE)
     index = h5py.File(paths.index, "r", locking="best-effort")
-    return Run(index, RunPaths(paths.root), manifest.config, rows)
+    return Run(index, RunPaths(paths.root), manifest.config, shards)
 
 
 def open_so_far(paths: RunPaths) -> Run:
@@ -71,20 +78,28 @@ def open_so_far(paths: RunPaths) -> Run:
     RunDirectoryError
         No shard is done, one is damaged or unlike the others, or run.json was edited.
     """
-    manifest = _readable(paths)
-    index = index_in_memory(paths)
-    return Run(index, paths, manifest.config, mapped_rows(index["sample"]))
-
-
-def _readable(paths: RunPaths) -> Manifest:
-    """The manifest of a run whose codec is installed."""
     manifest = read_manifest(paths)
-    codec = manifest.config.get("codec", "gzip")
+    require_codec(paths, manifest)
+    index, shards = index_in_memory(paths)
+    return Run(index, paths, manifest.config, shards)
+
+
+def require_codec(paths: RunPaths, manifest: Manifest) -> str:
+    """The codec of a run, which can be read and written here.
+
+    Raises
+    ------
+    ConfigError
+        It needs hdf5plugin, which is not installed.
+    RunDirectoryError
+        run.json was edited.
+    """
+    codec: str = manifest.config.get("codec", "gzip")
     if codec not in CODECS:
         place = paths.place(paths.run_json)
         raise RunDirectoryError(f"{place}: its codec {codec!r} is none of {', '.join(CODECS)}")
     require(codec)
-    return manifest
+    return codec
 
 
 def first_rows(paths: RunPaths, columns: Iterable[str], count: int) -> list[tuple[Any, ...]]:
@@ -124,8 +139,10 @@ def _allow_open_files(count: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def check_index(paths: RunPaths, fingerprint: str) -> list[str]:
-    """Hold the index against the shards it was made of, and return their names.
+def check_index(paths: RunPaths, fingerprint: str) -> list[ShardSummary]:
+    """Hold the index against the shards it was made of; what they say, in the order of its rows.
+
+    One that was merged must be of the very shards that are there.
 
     Raises
     ------
@@ -140,12 +157,20 @@ def check_index(paths: RunPaths, fingerprint: str) -> list[str]:
         return _verify(file, paths, fingerprint)
 
 
-def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> list[str]:
+def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> list[ShardSummary]:
     place = paths.place(paths.index)
     if index.attrs["fingerprint"] != fingerprint:
         raise RunDirectoryError(f"{place}: of another run than {paths.run_json.name}")
+    if MERGED in index.attrs:
+        every = open_shards(paths, shard_numbers(paths))
+        summaries = [read_shard_summary(shard) for _, shard in every]
+        if shards_digest(summaries) != index.attrs[MERGED]:
+            raise RunDirectoryError(
+                f"{place}: merged from other shards than are there; shardcam index makes it anew"
+            )
+        return summaries
     ok, failed = mapped_rows(index["sample"]), mapped_rows(index["failure/sample"])
-    shards = sorted(ok.keys() | failed.keys())
+    shards = sorted(ok.keys() | failed.keys(), key=lambda name: (len(name), name))
     if (len(shards), sum(ok.values()), sum(failed.values())) != tuple(
         index.attrs[name] for name in ("shards", "samples_ok", "samples_failed")
     ):
@@ -155,7 +180,7 @@ def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> list[str]:
         if name not in held:
             path = paths.place(paths.root / name)
             raise RunDirectoryError(f"{path}: missing; its rows of {paths.index.name} are empty")
-    numbers = [held[name] for name in shards]
+    numbers, summaries = [held[name] for name in shards], []
     for name, (number, shard) in zip(shards, open_shards(paths, numbers), strict=True):
         summary = read_shard_summary(shard)
         if (summary.fingerprint, summary.ok, summary.failed) != (
@@ -166,4 +191,5 @@ def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> list[str]:
             raise RunDirectoryError(
                 f"{paths.shard(number)}: not the file that {paths.index.name} was made of"
             )
-    return shards
+        summaries.append(summary)
+    return summaries

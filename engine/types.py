@@ -213,7 +213,7 @@ class RunPaths:
 
     @property
     def index(self) -> Path:
-        """Virtual datasets over all shards."""
+        """All rows of the run: virtual datasets over the shards, or copied from them."""
         return self.root / "index.h5"
 
     @property

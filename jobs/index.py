@@ -1,34 +1,66 @@
-"""``shardcam index``: one file over all shards of a run, made anew."""
+"""``shardcam index``: one file over all shards of a run, or of all their rows, made anew."""
 
 from __future__ import annotations
 
-import click
+import signal
+from contextlib import nullcontext
+from pathlib import Path
+from types import FrameType
 
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from engine.errors import ConfigError, Interrupted
 from engine.lock import driver_lock
-from engine.manifest import read_manifest
+from engine.manifest import Manifest, read_manifest
 from engine.results import shard_numbers
-from engine.runs import ulimit_for
+from engine.runs import require_codec, ulimit_for
 from engine.scratch import open_paths
+from engine.types import RunPaths
+from engine.urls import is_url
 from engine.writers.index import build_index
+from engine.writers.merge import merge_index
 from jobs.terminal import make_console
 
 
 @click.command()
 @click.argument("run")
-def index(run: str) -> None:
+@click.option(
+    "--merge",
+    is_flag=True,
+    help="Copy the rows into it: a file that needs no shards beside it, to hand on. It takes as "
+    "much room as they do.",
+)
+@click.option(
+    "--out", help="With --merge: the file to write; RUN stays as it is  [default: its index.h5]"
+)
+@click.option("--force", is_flag=True, help="Replace what is at --out.")
+def index(run: str, merge: bool, out: str | None, force: bool) -> None:
     """Make index.h5 of RUN anew from the shards that are there.
 
     Extract does it at its end; this is for a run that was stopped, or whose index was
-    deleted or damaged.
+    deleted or damaged. A merged one stays until shards are computed again.
+
+    \b
+    Example:
+      shardcam index runs/photos --merge --out photos.h5
     """
     paths = open_paths(run)
-    shards = read_manifest(paths).plan["shards"]
-    with driver_lock(paths):
-        build_index(paths)
-    there, console = len(shard_numbers(paths)), make_console()
-    console.print(f"{paths.place(paths.index)}: over {there} of {shards} shards")
-    if note := many_shards(there):
-        console.print(note)
+    target = _target(paths, merge, out, force)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    manifest, console = read_manifest(paths), make_console()
+    with driver_lock(paths) if target is None else nullcontext():
+        there = len(shard_numbers(paths))
+        if not merge:
+            build_index(paths)
+        else:
+            _merge(paths, manifest, there, target)
+    made = target or paths.place(paths.index)
+    held = "all rows, and no need of other files, from" if merge else "over"
+    console.print(f"{made}: {held} {there} of {manifest.plan['shards']} shards", soft_wrap=True)
+    if not merge and (note := many_shards(there)):
+        console.print(note, soft_wrap=True)
 
 
 def many_shards(shards: int) -> str | None:
@@ -38,5 +70,39 @@ def many_shards(shards: int) -> str | None:
         return None
     return (
         f"plain h5py needs ulimit -n {files} to read the index, and makes rows up without; "
-        "open_run does not"
+        "open_run does not, nor does what shardcam index --merge writes"
     )
+
+
+def _target(paths: RunPaths, merge: bool, out: str | None, force: bool) -> Path | None:
+    """Where a merged index goes that is not the run's."""
+    if out is None:
+        if force:
+            raise ConfigError("--force is for --out")
+        return None
+    target = Path(out)
+    if not merge:
+        raise ConfigError("--out is for --merge: other indexes need the shards beside them")
+    if is_url(out):
+        raise ConfigError(f"--out {out}: takes a path; without --out the file goes into the run")
+    if target.resolve().is_relative_to(paths.root.resolve()):
+        raise ConfigError(f"--out {out}: is in the run; leave --out out to replace its index.h5")
+    if target.is_dir() or (target.exists() and not force):
+        what = "is a folder" if target.is_dir() else "exists; --force replaces it"
+        raise ConfigError(f"--out {out}: {what}")
+    if not target.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {target.parent}")
+    return target
+
+
+def _merge(paths: RunPaths, manifest: Manifest, shards: int, target: Path | None) -> None:
+    codec = require_codec(paths, manifest)
+    console = make_console()
+    columns = (TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=shards)
+        merge_index(paths, codec, target, lambda: bar.advance(task))
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    raise Interrupted(f"stopped by {signal.Signals(number).name}; the same command begins anew")

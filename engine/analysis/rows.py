@@ -91,8 +91,9 @@ class Rows:
 def column(dataset: h5py.Dataset, shards: tuple[Held, ...], chosen: Positions | None) -> Rows:
     """Return a dataset, or the chosen rows of it, in ascending order.
 
-    Of an index the rows are read from the shards, one open at a time: through a virtual
-    dataset HDF5 opens all of them, and makes rows up where it may not open so many.
+    Of an index the rows are read from the shards, one open at a time, also if it was merged:
+    through a virtual dataset HDF5 opens all of them, and makes rows up where it may not open
+    so many.
     """
     length = len(dataset) if chosen is None else len(chosen)
 
@@ -100,7 +101,7 @@ def column(dataset: h5py.Dataset, shards: tuple[Held, ...], chosen: Positions | 
         wanted = rows if chosen is None else chosen[rows]
         if not dataset:
             raise ValueError(CLOSED)
-        if dataset.is_virtual:
+        if len(shards) > 1 or dataset.is_virtual:
             return _read_shards(dataset, shards, wanted, part)
         return _read(dataset, wanted, part)
 

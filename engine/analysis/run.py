@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -10,8 +11,8 @@ import h5py
 
 from engine.analysis.rows import Held
 from engine.analysis.samples import Samples
-from engine.results import mapped_rows, read_failures
-from engine.types import Failure, RunPaths
+from engine.results import ShardSummary, read_failures
+from engine.types import Failure, RunPaths, shard_name
 
 
 class Run(Samples):
@@ -26,19 +27,23 @@ class Run(Samples):
     config
         The options of the run.
     shards
-        Rows of the index that come from each shard file, in their order.
+        What each of its shards says of itself, in the order of the index's rows.
     """
 
     def __init__(
-        self, index: h5py.File, paths: RunPaths, config: dict[str, Any], shards: dict[str, int]
+        self,
+        index: h5py.File,
+        paths: RunPaths,
+        config: dict[str, Any],
+        shards: Sequence[ShardSummary],
     ) -> None:
-        ends = accumulate(shards.values())
+        ends = accumulate(shard.ok for shard in shards)
         parts = tuple(
-            Held(paths.root / name, end - rows, end)
-            for (name, rows), end in zip(shards.items(), ends, strict=True)
+            Held(paths.shards / shard_name(shard.shard), end - shard.ok, end)
+            for shard, end in zip(shards, ends, strict=True)
         )
         super().__init__(index, parts)
-        self.config, self._paths = config, paths
+        self.config, self._paths, self._shards = config, paths, shards
 
     @property
     def name(self) -> str:
@@ -48,8 +53,8 @@ class Run(Samples):
     @cached_property
     def failures(self) -> list[Failure]:
         """Every sample that failed, and why."""
-        shards = mapped_rows(self._open["failure/sample"])
-        return [failure for name in shards for failure in read_failures(self._paths.root / name)]
+        failing = [shard.shard for shard in self._shards if shard.failed]
+        return [one for number in failing for one in read_failures(self._paths.shard(number))]
 
     def close(self) -> None:
         """Close the files."""

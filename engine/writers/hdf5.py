@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 
 import h5py
 
@@ -205,14 +206,18 @@ class StagedFile:
     ----------
     blank
         The bytes of an HDF5 file to go on from; without, an empty one is made.
+    path
+        Another place for it, outside the run.
     """
 
-    def __init__(self, paths: RunPaths, stem: str, blank: bytes = b"") -> None:
-        self._directory = paths.shards
+    def __init__(
+        self, paths: RunPaths, stem: str, blank: bytes = b"", path: Path | None = None
+    ) -> None:
+        self._directory = path.parent if path else paths.shards
         self._handed = 0  # bytes that the disk has been asked to take
-        self.path = staging_path(paths, stem)
+        self.path = path or staging_path(paths, stem)
         try:
-            paths.staging.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = GuardedStream(self.path)
             self._stream.write(blank)
             if self._stream.error:

@@ -6,6 +6,9 @@ to itself, so a run directory can be moved.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +41,14 @@ _SENTINELS = {"i": -9, "u": 255, "f": np.nan}
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """A shard file and what it adds to the index."""
 
     source: str  # its name relative to the index
     summary: ShardSummary
 
     def rows(self, spec: DatasetSpec) -> int:
+        """Of one dataset."""
         return self.summary.failed if spec.name.startswith(FAILURES) else self.summary.ok
 
 
@@ -58,7 +62,7 @@ def build_index(paths: RunPaths) -> Path:
     DiskFull
         No space left.
     """
-    specs, parts = _read_parts(paths)
+    specs, parts = read_parts(paths)
     staged = StagedFile(paths, "index")
     with staged.guarded():
         _fill(staged.file, specs, parts)
@@ -69,22 +73,30 @@ def build_index(paths: RunPaths) -> Path:
     return paths.index
 
 
-def index_in_memory(paths: RunPaths) -> h5py.File:
+def index_in_memory(paths: RunPaths) -> tuple[h5py.File, list[ShardSummary]]:
     """The same index, open, of which the disk sees nothing: for whoever only reads the run.
+
+    With what the shards say of themselves, in its order.
 
     Raises
     ------
     RunDirectoryError
         There is no shard, or one that is damaged or unlike the others.
     """
-    specs, parts = _read_parts(paths)
+    specs, parts = read_parts(paths)
     file = h5py.File(paths.shards, "w", driver="core", backing_store=False, track_order=True)
     _fill(file, specs, parts)
-    return file
+    return file, [part.summary for part in parts]
 
 
-def _read_parts(paths: RunPaths) -> tuple[tuple[DatasetSpec, ...], list[_Part]]:
-    """Look at every published shard: the datasets they have, and what each adds to them."""
+def read_parts(paths: RunPaths) -> tuple[tuple[DatasetSpec, ...], list[Part]]:
+    """Look at every published shard: the datasets they have, and what each adds to them.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is no shard, or one that is damaged or unlike the others.
+    """
     numbers = shard_numbers(paths)
     if not numbers:
         raise RunDirectoryError(f"{paths.place(paths.shards)}: no shard in it")
@@ -92,7 +104,7 @@ def _read_parts(paths: RunPaths) -> tuple[tuple[DatasetSpec, ...], list[_Part]]:
     fingerprint = read_shard_summary(first).fingerprint
     specs = _read_specs(first)
     forms = {spec.name: (spec.row_shape, np.dtype(spec.dtype)) for spec in specs}
-    parts: list[_Part] = []
+    parts: list[Part] = []
     for number, shard in open_shards(paths, numbers):
         part, found = _read_part(paths, number, shard, fingerprint)
         if found != forms:
@@ -103,10 +115,10 @@ def _read_parts(paths: RunPaths) -> tuple[tuple[DatasetSpec, ...], list[_Part]]:
     return specs, parts
 
 
-def _fill(file: h5py.File, specs: tuple[DatasetSpec, ...], parts: list[_Part]) -> None:
+def _fill(file: h5py.File, specs: tuple[DatasetSpec, ...], parts: list[Part]) -> None:
     for spec in specs:
         _map(file, spec, parts)
-    _describe(file, parts)
+    describe(file, parts)
 
 
 def _read_specs(path: Place) -> tuple[DatasetSpec, ...]:
@@ -121,7 +133,7 @@ def _read_specs(path: Place) -> tuple[DatasetSpec, ...]:
 
 def _read_part(
     paths: RunPaths, number: int, shard: ShardFile, fingerprint: str
-) -> tuple[_Part, _Forms]:
+) -> tuple[Part, _Forms]:
     """Check one shard, in one pass over its datasets: there may be tens of thousands of shards."""
     with reading(shard) as file:
         summary, found = summarize(file), datasets(file)
@@ -129,10 +141,10 @@ def _read_part(
         forms = {name: (data.shape[1:], data.dtype) for name, data in found.items()}
     if problem:
         raise RunDirectoryError(f"{shard}: {problem}")
-    return _Part(f"{paths.shards.name}/{shard_name(number)}", summary), forms
+    return Part(f"{paths.shards.name}/{shard_name(number)}", summary), forms
 
 
-def _map(file: h5py.File, spec: DatasetSpec, parts: list[_Part]) -> None:
+def _map(file: h5py.File, spec: DatasetSpec, parts: list[Part]) -> None:
     """Create one dataset of the index out of the rows that each shard has."""
     dtype = hdf5_dtype(np.dtype(spec.dtype))
     total = sum(part.rows(spec) for part in parts)
@@ -153,7 +165,14 @@ def _map(file: h5py.File, spec: DatasetSpec, parts: list[_Part]) -> None:
     dataset.attrs["unit"] = spec.unit
 
 
-def _describe(file: h5py.File, parts: list[_Part]) -> None:
+def shards_digest(summaries: Iterable[ShardSummary]) -> str:
+    """SHA-256 of which shards they are, of their run, rows and sizes."""
+    facts = [(one.shard, one.fingerprint, one.ok, one.failed, one.bytes) for one in summaries]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def describe(file: h5py.File, parts: list[Part]) -> None:
+    """Give an index its attributes."""
     summaries = [part.summary for part in parts]
     file.attrs["schema"] = summaries[0].schema
     file.attrs["fingerprint"] = summaries[0].fingerprint

@@ -1,10 +1,17 @@
 """``shardcam index``: what it writes, and what it says of it."""
 
 import resource
+import signal
 
+import h5py
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from engine import open_run
+from engine.errors import ConfigError, RunDirectoryError
+from engine.manifest import read_manifest
+from engine.runs import check_index
 from jobs.index import index
 from tests.analysis.runs import make_run
 
@@ -15,7 +22,54 @@ def made(tmp_path):
 
 
 def run_index(*arguments):
-    return CliRunner().invoke(index, [*map(str, arguments)])
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return CliRunner().invoke(index, [*map(str, arguments)])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_a_run_with_a_merged_index_is_the_same_run(made):
+    done = run_index(made.paths.root, "--merge")
+    assert "all rows, and no need of other files, from 4 of 4 shards" in done.output
+    with open_run(made.paths.root) as run, h5py.File(made.paths.index) as merged:
+        assert not merged["sample"].is_virtual
+        for name in ("key", "label", "crop"):
+            np.testing.assert_array_equal(run[name][:], made.rows[name])
+        assert [one.sample for one in run.failures] == made.rows["failure/sample"].tolist()
+        assert [len(shard) for shard in run.shards()] == [4, 3, 5]
+
+
+def test_a_merged_index_of_other_shards_is_refused_until_it_is_made_anew(made):
+    run_index(made.paths.root, "--merge")
+    made.paths.shard(3).unlink()
+    with pytest.raises(RunDirectoryError, match="merged from other shards than are there"):
+        check_index(made.paths, read_manifest(made.paths).fingerprint)
+    assert "over 3 of 4 shards" in run_index(made.paths.root).output
+    assert len(check_index(made.paths, read_manifest(made.paths).fingerprint)) == 3
+
+
+def test_a_merged_file_is_written_beside_the_run_and_over_nothing(made, tmp_path):
+    before = made.paths.index.read_bytes()
+    run, out = made.paths.root, tmp_path / "out.h5"
+    assert run_index(run, "--merge", "--out", out).exit_code == 0
+    assert made.paths.index.read_bytes() == before
+    with h5py.File(out) as file:
+        np.testing.assert_array_equal(file["sample"][:], made.rows["sample"])
+    for words, *arguments in (
+        ("exists; --force replaces it", "--merge", "--out", out),
+        ("there is no folder", "--merge", "--out", tmp_path / "none" / "x.h5"),
+        ("leave --out out", "--merge", "--out", run / "index.h5"),
+        ("takes a path", "--merge", "--out", "s3://bucket/x.h5"),
+        ("--out is for --merge", "--out", out),
+        ("--force is for --out", "--merge", "--force"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            raise run_index(run, *arguments).exception
+    out.write_text("old")
+    assert run_index(run, "--merge", "--out", out, "--force").exit_code == 0
+    assert h5py.is_hdf5(out)
 
 
 @pytest.mark.parametrize(("limit", "told"), [(67, True), (68, False)])

@@ -2,6 +2,8 @@
 
 import time
 
+import h5py
+
 from tests.jobs.command import assert_same, contents, shardcam, start
 from tests.jobs.images import make_folder
 
@@ -54,6 +56,16 @@ def test_an_index_that_was_lost_is_made_anew(tmp_path):
     assert code == 0, err
     assert "over 3 of 3 shards" in out
     assert_same(before, contents(run))
+    assert shardcam("index", run, "--merge")[0] == 0
+    assert shardcam("verify", run, "--deep")[0] == 0
+    for done, shard in (("0 done now", None), ("1 done now", "shard-000001.h5")):
+        if shard:
+            (run / "shards" / shard).unlink()
+        code, out, err = shardcam("extract", tmp_path / "images", *RUN, "--out", run)
+        assert code == 0 and done in out, err
+        assert_same(before, contents(run))
+        with h5py.File(run / "index.h5") as index:
+            assert index["sample"].is_virtual == bool(shard), "it stays merged until then"
     code, _, err = shardcam("index", tmp_path / "images")
     assert code == 1
     assert "not a run directory" in err

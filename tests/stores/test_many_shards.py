@@ -3,15 +3,23 @@
 from collections import Counter
 
 import fsspec
+import h5py
 import numpy as np
 import pytest
 
 from engine import streams, urls
 from engine.errors import RunDirectoryError, StoreError
-from engine.results import check_shard, open_shards, read_failures, read_shard_summary
+from engine.results import (
+    check_shard,
+    datasets,
+    open_shards,
+    read_failures,
+    read_shard_summary,
+)
 from engine.runs import open_run
 from engine.types import RunPaths
 from engine.writers.index import build_index
+from engine.writers.merge import merge_index
 from tests.test_results import make_run
 
 SHARDS = 100
@@ -57,6 +65,21 @@ def test_shards_are_looked_at_together(made, there, s3):
     assert s3.most >= 16
     assert set(asked_of_shards(s3).values()) == {1}
     build_index(there)
+
+
+def test_rows_are_merged_from_there_and_to_there(made, there, s3, tmp_path):
+    """The file at the URL is whole: it needs no copy of the shards beside it."""
+    s3.delay = 0
+    for out in (None, tmp_path / "out.h5"):
+        path = merge_index(there, "gzip", out)
+        if out is None:
+            path = tmp_path / "got.h5"
+            fsspec.filesystem("s3").get_file(f"{there.url}/index.h5", str(path))
+        with h5py.File(path) as merged, h5py.File(made[0].index) as index:
+            for name, data in datasets(index).items():
+                np.testing.assert_array_equal(merged[name][:], data[:], err_msg=name)
+    with open_run(there.url) as run, open_run(made[0].root) as here:
+        assert run["key"][:].tolist() == here["key"][:].tolist()
 
 
 def test_files_larger_than_their_ends_are_read_in_between(made, there, s3, monkeypatch):
