@@ -101,6 +101,8 @@ def published_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> dict[int,
     ------
     RunDirectoryError
         A shard file is damaged, or of another run.
+    StoreError
+        One cannot be read now.
     """
     found = {}
     held = [number for number in shard_numbers(paths) if number < plan.shards]
@@ -112,7 +114,7 @@ def published_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> dict[int,
                 raise RunDirectoryError(f"{shard}: {problem}")
         except RunDirectoryError as error:
             raise RunDirectoryError(
-                f"{error}; shardcam verify --repair deletes it, and the same command refills it"
+                f"{error}; shardcam verify --repair moves it aside, and the same command refills it"
             ) from error
     return found
 

@@ -10,7 +10,7 @@ bug, which stops a run with its traceback::
     |-- ModelError           exit 1   a model file that is missing, damaged or not understood
     |-- SourceError          exit 1   a source that is missing, empty or ambiguous
     |-- RunDirectoryError    exit 1   a run directory of another fingerprint, damaged or unwritable
-    |-- StoreError           exit 1   a URL that cannot be read or written: refused, or no answer
+    |-- StoreError           exit 1   what cannot be read or written now: refused, or no answer
     |-- WorkerError          exit 1   a worker that cannot start, or dies again and again
     |-- AccountingError      exit 1   listed != ok + failed
     |-- JobFailed            exit as the job did   a submitted job failed
@@ -62,7 +62,7 @@ class RunDirectoryError(ShardcamError):
 
 
 class StoreError(ShardcamError):
-    """A URL that cannot be read or written: refused, or no answer."""
+    """A URL that cannot be read or written now, or a file that cannot be read: it may be good."""
 
 
 class WorkerError(ShardcamError):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,13 +14,18 @@ from functools import cache
 import h5py
 import numpy as np
 
-from engine.errors import RunDirectoryError, store_error
+from engine.errors import RunDirectoryError, ShardcamError, StoreError, store_error
 from engine.store import names, sizes
 from engine.streams import Blocks, open_together
 from engine.types import Failure, Place, RunPaths, is_shard_name, shard_name
 
 ShardFile = Place | Blocks  # one that is open already
-DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # h5py on a damaged file
+_FILTERS = {"zstd": 32015, "lz4": 32004}  # that HDF5 has from hdf5plugin
+_SYSTEM_ERROR = re.compile(r"errno = (\d+), error message")  # as HDF5 tells of it
+
+
+class _Unsound(Exception):
+    """What we find wrong with a file that HDF5 can read."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,8 @@ def read_shard_summary(path: ShardFile) -> ShardSummary:
     ------
     RunDirectoryError
         The file is missing or damaged.
+    StoreError
+        It cannot be read now.
     """
     with reading(path) as file:
         return summarize(file)
@@ -81,12 +92,16 @@ def read_failures(path: ShardFile) -> list[Failure]:
     ------
     RunDirectoryError
         The file is missing or damaged.
+    StoreError
+        It cannot be read now.
     """
     with reading(path) as file:
         group = file["failure"]
         texts = [group[name].asstr()[:] for name in ("key", "stage", "error", "message")]
-        rows = zip(group["sample"][:], *texts, strict=True)
-        return [Failure(key, int(i), *rest) for i, key, *rest in rows]
+        samples = group["sample"][:].tolist()
+        if any(len(column) != len(samples) for column in texts):
+            raise _Unsound("columns of different lengths in failure")
+        return [Failure(key, i, *rest) for i, key, *rest in zip(samples, *texts, strict=True)]
 
 
 def check_shard(path: ShardFile, expected: int, fingerprint: str, deep: bool = False) -> str | None:
@@ -100,6 +115,11 @@ def check_shard(path: ShardFile, expected: int, fingerprint: str, deep: bool = F
         Of the run it should belong to.
     deep
         Read every byte, so that the checksums speak.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be read now, which says nothing about it.
     """
     try:
         with reading(path) as file:
@@ -124,22 +144,109 @@ def reading(path: ShardFile) -> Iterator[h5py.File]:
     """Open a file that was written complete; what is wrong with it becomes one line.
 
     At a URL only those blocks are fetched that are looked at.
+
+    Raises
+    ------
+    RunDirectoryError
+        The file is missing or damaged.
+    StoreError
+        It cannot be read now: the operating system or the server refuses, or a codec of it is
+        not installed.
     """
     register_filters()
     blocks = _blocks(path) if isinstance(path, str) else path if isinstance(path, Blocks) else None
     # Raised when nothing holds HDF5's own error any more: it holds the file at the URL, which
     # HDF5 would look for when Python has ended, and crash.
-    problem: str | None = None
+    problem: Exception | None = None
     try:
         with h5py.File(blocks or path, "r", locking="best-effort") as file:
-            yield file
-    except FileNotFoundError:
-        problem = "missing"
-    except DAMAGE as error:
-        problem = f"unreadable ({first_line(error)})"
+            try:
+                yield file
+            except Exception as error:
+                problem = reading_problem(path, error, file) or error
+    except Exception as error:
+        problem = problem or reading_problem(path, error) or error
     _require_answered(path, blocks)  # else the file may well be good
     if problem:
-        raise RunDirectoryError(f"{path}: {problem}")
+        raise problem
+
+
+def reading_problem(
+    place: object, error: Exception, file: h5py.File | None = None
+) -> ShardcamError | None:
+    """What an exception says of the file that was read; None if HDF5 did not raise it: a bug.
+
+    Damage is what HDF5 calls damage. Where the operating system did not let it read, or it
+    lacks a codec, the file may well be good.
+
+    Parameters
+    ----------
+    place
+        What to call the file.
+    file
+        The file, if it could be opened.
+    """
+    if isinstance(error, _Unsound):
+        return RunDirectoryError(f"{place}: unreadable ({error})")
+    if isinstance(error, ShardcamError) or not _is_of_h5py(error):
+        return None
+    number = _system_error(error)
+    if number == errno.ENOENT:
+        return RunDirectoryError(f"{place}: missing")
+    if number:
+        return StoreError(f"{place}: cannot be read now: {os.strerror(number)}")
+    lacking = _missing_filter(file) if file else None
+    if lacking:
+        return StoreError(f"{place}: cannot be read here: {_remedy(lacking)}")
+    return RunDirectoryError(f"{place}: unreadable ({first_line(error)})")
+
+
+def _is_of_h5py(error: Exception) -> bool:
+    """Whether h5py raised it, not we nor a signal handler that came while h5py was at work."""
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    return str(innermost.f_globals.get("__name__")).startswith("h5py")
+
+
+def _system_error(error: Exception) -> int | None:
+    """The operating system's number; h5py has it as an attribute only when it opens a file."""
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    found = _SYSTEM_ERROR.search(str(error))
+    return int(found[1]) if found else getattr(error, "errno", None)
+
+
+def require_filter(place: object, codec: str) -> None:
+    """Make sure that HDF5 can read chunks of a codec.
+
+    Raises
+    ------
+    StoreError
+        It cannot: `place` names the file or the run.
+    """
+    register_filters()
+    number = _FILTERS.get(codec)
+    if number and not h5py.h5z.filter_avail(number):
+        raise StoreError(f"{place}: cannot be read here: {_remedy(number)}")
+
+
+def _missing_filter(file: h5py.File) -> int | None:
+    """A filter that a file was written with and HDF5 does not have here."""
+    with suppress(Exception):  # the file is damaged all the more
+        for dataset in datasets(file).values():
+            created = dataset.id.get_create_plist()
+            for place in range(created.get_nfilters()):
+                number = int(created.get_filter(place)[0])
+                if not h5py.h5z.filter_avail(number):
+                    return number
+    return None
+
+
+def _remedy(number: int) -> str:
+    """What to install for a filter."""
+    for codec, known in _FILTERS.items():
+        if number == known:
+            return f"it is packed with {codec}, which needs hdf5plugin: pip install hdf5plugin"
+    return f"it is packed with HDF5's filter {number}, which is not installed"
 
 
 def _blocks(url: str) -> Blocks:
@@ -161,19 +268,17 @@ def _require_answered(path: ShardFile, blocks: Blocks | None) -> None:
 
 
 def summarize(file: h5py.File) -> ShardSummary:
-    """Return the summary of an open shard file; KeyError if it has none."""
+    """Return the summary of a shard file that is open in :func:`reading`."""
     attributes = file.attrs
     if not attributes["complete"]:
-        raise ValueError("not complete")
-    return ShardSummary(
-        shard=int(attributes["shard"]),
-        listed=int(attributes["samples_listed"]),
-        ok=int(attributes["samples_ok"]),
-        failed=int(attributes["samples_failed"]),
-        fingerprint=str(attributes["fingerprint"]),
-        schema=int(attributes["schema"]),
-        bytes=file.id.get_filesize(),
-    )
+        raise _Unsound("not complete")
+    names = ("shard", "samples_listed", "samples_ok", "samples_failed", "schema")
+    found = [attributes[name] for name in names]
+    if not all(isinstance(value, np.integer) for value in found):
+        raise _Unsound(f"an attribute that is not a number among {', '.join(names)}")
+    shard, listed, ok, failed, schema = map(int, found)
+    fingerprint, size = str(attributes["fingerprint"]), file.id.get_filesize()
+    return ShardSummary(shard, listed, ok, failed, fingerprint, schema, size)
 
 
 def shard_problem(
@@ -209,8 +314,10 @@ def datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
         item = group[name]  # values() would give None for a damaged one
         if isinstance(item, h5py.Dataset):
             found[item.name[1:]] = item
-        else:
+        elif isinstance(item, h5py.Group):
             found |= datasets(item)
+        else:
+            raise _Unsound(f"{name} is neither a dataset nor a group")
     return found
 
 

@@ -27,12 +27,13 @@ from engine.results import (
     open_shards,
     read_shard_summary,
     reading,
+    require_filter,
     shard_numbers,
 )
 from engine.scratch import open_paths
 from engine.store import fetch, fetch_all
 from engine.types import RunPaths, shard_name
-from engine.writers.codec import CODECS, require
+from engine.writers.codec import CODECS
 from engine.writers.index import index_in_memory, shards_digest
 from engine.writers.merge import MERGED
 
@@ -46,13 +47,11 @@ def open_run(root: str | Path) -> Run:
 
     Raises
     ------
-    ConfigError
-        Its files need hdf5plugin, which is not installed.
     RunDirectoryError
         There is no index, a shard of it is missing, damaged or of another run, or run.json
         was edited.
     StoreError, DiskFull
-        It cannot be copied.
+        It cannot be copied or read now, or its files need hdf5plugin, which is not installed.
     """
     paths = open_paths(root)
     manifest = read_manifest(paths)
@@ -73,10 +72,10 @@ def open_so_far(paths: RunPaths) -> Run:
 
     Raises
     ------
-    ConfigError
-        Its files need hdf5plugin, which is not installed.
     RunDirectoryError
         No shard is done, one is damaged or unlike the others, or run.json was edited.
+    StoreError
+        A shard cannot be read now, or its codec is not installed.
     """
     manifest = read_manifest(paths)
     require_codec(paths, manifest)
@@ -85,20 +84,20 @@ def open_so_far(paths: RunPaths) -> Run:
 
 
 def require_codec(paths: RunPaths, manifest: Manifest) -> str:
-    """The codec of a run, which can be read and written here.
+    """The codec of a run, whose rows HDF5 can read here.
 
     Raises
     ------
-    ConfigError
-        It needs hdf5plugin, which is not installed.
     RunDirectoryError
         run.json was edited.
+    StoreError
+        Its codec is not installed.
     """
     codec: str = manifest.config.get("codec", "gzip")
     if codec not in CODECS:
         place = paths.place(paths.run_json)
         raise RunDirectoryError(f"{place}: its codec {codec!r} is none of {', '.join(CODECS)}")
-    require(codec)
+    require_filter(paths.home, codec)
     return codec
 
 
@@ -148,6 +147,8 @@ def check_index(paths: RunPaths, fingerprint: str) -> list[ShardSummary]:
     ------
     RunDirectoryError
         There is no index, a shard of it is missing, damaged or of another run.
+    StoreError
+        One of them cannot be read now.
     """
     if not fetch(paths, paths.index):
         raise RunDirectoryError(

@@ -191,6 +191,9 @@ def move(source: Place, target: Place) -> None:
         source.replace(target)
         return
     with _writing(source):
+        if source.partition("://")[0] not in _WHOLE:
+            folder = str(target).rpartition("/")[0]
+            ask(folder, lambda system: system.makedirs(folder, exist_ok=True))
         ask(source, lambda system: system.mv(source, target))
 
 

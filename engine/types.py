@@ -212,6 +212,11 @@ class RunPaths:
         return self.shards / ".again"
 
     @property
+    def damaged(self) -> Path:
+        """Shards that were found damaged, out of the way."""
+        return self.root / "damaged"
+
+    @property
     def index(self) -> Path:
         """All rows of the run: virtual datasets over the shards, or copied from them."""
         return self.root / "index.h5"

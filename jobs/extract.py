@@ -14,7 +14,7 @@ from rich.table import Table
 
 from engine.config import RunConfig
 from engine.driver import RunReport, execute
-from engine.errors import Interrupted, RunDirectoryError, TooManyFailures
+from engine.errors import Interrupted, RunDirectoryError, StoreError, TooManyFailures
 from engine.listing import Listing
 from engine.lock import driver_lock, require_no_driver
 from engine.runs import first_rows
@@ -86,7 +86,7 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
             )
     print_report(report, prepared.paths, "overlays" in config.save, console)
     if report.ok:
-        with suppress(RunDirectoryError):  # the run is good all the same
+        with suppress(RunDirectoryError, StoreError):  # the run is good all the same
             print_predictions(prepared.paths, report.ok, config, console)
     if not report.ok:
         raise TooManyFailures(

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import nullcontext
 
 import click
 
-from engine.errors import RunDirectoryError, storage_error
+from engine.errors import RunDirectoryError
 from engine.listing import Listing, listing_digest
 from engine.lock import driver_lock
 from engine.manifest import Manifest, read_manifest
 from engine.results import check_shard, open_shards, read_shard_summary, shard_numbers
-from engine.runs import check_index
+from engine.runs import check_index, require_codec
 from engine.scratch import open_paths
-from engine.store import fetch, remove
+from engine.store import fetch
 from engine.types import RunPaths
+from engine.writers.again import move_to_damaged
 from jobs.terminal import make_console
 
 
 @click.command()
 @click.argument("run")
 @click.option("--deep", is_flag=True, help="Read every byte and compare its checksum.")
-@click.option("--repair", is_flag=True, help="Delete damaged shards, so that extract refills them.")
+@click.option("--repair", is_flag=True, help="Move damaged shards aside.")
 def verify(run: str, deep: bool, repair: bool) -> None:
     """Check that RUN is complete: every shard present, whole and of this run.
 
-    Each damaged or missing shard is named; the same extract command fills the gaps that
-    --repair leaves. Exits with 1 if anything is wrong.
+    Each damaged or missing shard is named. --repair moves damaged ones to RUN/damaged, if a
+    second look agrees, and the same extract command refills the gaps. Exits with 1 if anything
+    is wrong, or cannot be read now; then nothing is touched.
     """
     paths = open_paths(run)
     manifest = read_manifest(paths)
@@ -37,6 +38,8 @@ def verify(run: str, deep: bool, repair: bool) -> None:
 
 def _verify(paths: RunPaths, manifest: Manifest, deep: bool, repair: bool) -> None:
     run, console = str(paths.home), make_console()
+    if deep:
+        require_codec(paths, manifest)
     _require_listing(paths, manifest, deep)
     checked = (
         (number, check_shard(shard, number, manifest.fingerprint, deep))
@@ -48,8 +51,9 @@ def _verify(paths: RunPaths, manifest: Manifest, deep: bool, repair: bool) -> No
     if problems:
         told = f"{run}: {len(problems)} of {manifest.plan['shards']} shards are missing or damaged"
         if repair:
-            deleted = _delete(paths, problems)
-            told += f"; {deleted} deleted, the same extract command refills them"
+            moved = _move_damaged(paths, manifest, set(problems), deep)
+            told += f"; {moved} moved to {paths.place(paths.damaged)}"
+            told += ", the same extract command refills them"
         raise RunDirectoryError(told)
     listed, ok, failed = _account(paths, manifest)
     check_index(paths, manifest.fingerprint)
@@ -57,15 +61,16 @@ def _verify(paths: RunPaths, manifest: Manifest, deep: bool, repair: bool) -> No
     console.print(f"{run}: {listed} listed = {ok} ok + {failed} failed; all shards good ({how})")
 
 
-def _delete(paths: RunPaths, numbers: Iterable[int]) -> int:
-    """Delete the files of damaged shards; how many there were."""
-    held = set(numbers) & set(shard_numbers(paths))
-    try:
-        for number in held:
-            remove(paths.shard(number))
-    except OSError as error:
-        raise storage_error(error, paths.shards) from error
-    return len(held)
+def _move_damaged(paths: RunPaths, manifest: Manifest, numbers: set[int], deep: bool) -> int:
+    """Move shards aside that are still damaged when they are opened again; how many."""
+    still = [
+        number
+        for number in sorted(numbers & set(shard_numbers(paths)))
+        if check_shard(paths.shard(number), number, manifest.fingerprint, deep)
+    ]
+    for number in still:
+        move_to_damaged(paths, number)
+    return len(still)
 
 
 def _require_listing(paths: RunPaths, manifest: Manifest, deep: bool) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
 
 import h5py
 import numpy as np
 import pytest
 
-from engine.errors import ConfigError, RunDirectoryError
+from engine.errors import ConfigError, RunDirectoryError, StoreError
 from engine.manifest import Manifest, begin_run
-from engine.results import ShardSummary, check_shard, read_failures, read_shard_summary
+from engine.results import ShardSummary, check_shard, read_failures, read_shard_summary, reading
 from engine.runs import open_run
 from engine.types import RunPaths
 from engine.writers.hdf5 import Hdf5Sink
@@ -108,6 +110,7 @@ def with_one_sample_twice(file):
         (with_attribute("complete", False), "not complete"),
         (with_a_row_less, "score has 3 rows, not 4"),
         (lambda file: file.attrs.pop("samples_ok"), "samples_ok"),
+        (with_attribute("shard", "two"), "an attribute that is not a number"),
         (without_failures, "'sample' doesn't exist"),
         (with_one_sample_twice, "a sample is in it twice"),
     ],
@@ -136,6 +139,65 @@ def test_an_unreadable_shard_is_described_in_one_line(run, content):
     assert "\n" not in problem
     with pytest.raises(RunDirectoryError, match="unreadable"):
         read_shard_summary(path)
+
+
+def no_link_leads_there(path):
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def no_byte_can_be_read(path):
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+
+
+def no_more_files_may_be_opened(path):
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (lowest, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (no_link_leads_there, "Too many levels of symbolic links"),
+        (no_byte_can_be_read, "Input/output error"),
+        (no_more_files_may_be_opened, "Too many open files"),
+    ],
+)
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_the_system_does_not_let_us_read_is_not_damaged(run, spoil, words, deep):
+    paths, fingerprint = run
+    path = paths.shard(2)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spoil(path)
+    try:
+        with pytest.raises(StoreError) as caught:
+            check_shard(path, 2, fingerprint, deep)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert str(caught.value) == f"{path}: cannot be read now: {words}"
+
+
+def test_a_disk_that_fails_in_the_middle_of_a_file_is_no_damage(good):
+    """There h5py raises a KeyError, and has the number in its text alone."""
+    path = good[0].shard(2)
+    with (
+        open("/proc/self/mem", "rb") as failing,
+        pytest.raises(StoreError, match="cannot be read now: Input/output error"),
+        reading(path) as file,
+    ):
+        os.dup2(failing.fileno(), file.id.get_vfd_handle())
+        file["sample"]
+
+
+@pytest.mark.parametrize("bug", [KeyError, TypeError, ValueError, OSError])
+def test_a_bug_of_ours_is_not_called_damage(good, bug):
+    with pytest.raises(bug, match="ours"), reading(good[0].shard(2)) as file:
+        file["sample"][:]
+        raise bug("ours")
 
 
 def test_a_missing_shard_is_said_to_be_missing(run):

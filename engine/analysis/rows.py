@@ -11,8 +11,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import RunDirectoryError
-from engine.results import DAMAGE, first_line, reading
+from engine.results import reading, reading_problem
 
 Array = npt.NDArray[Any]
 Positions = npt.NDArray[np.intp]
@@ -65,6 +64,8 @@ class Rows:
             A number is out of range, or something is no index.
         RunDirectoryError
             The file is damaged there.
+        StoreError
+            It cannot be read now.
         """
         first, *rest = (index or (slice(None),)) if isinstance(index, tuple) else (index,)
         if len(rest) >= len(self.shape):
@@ -184,7 +185,10 @@ def _read(dataset: h5py.Dataset, rows: Positions, part: Part) -> Array:
 def _read_span(dataset: h5py.Dataset, index: tuple[Part, ...]) -> Array:
     try:
         values: Array = dataset[index]
-    except DAMAGE as error:
-        name = f"{dataset.file.filename}: {dataset.name[1:]}"
-        raise RunDirectoryError(f"{name}: unreadable ({first_line(error)})") from error
+    except Exception as error:
+        place = f"{dataset.file.filename}: {dataset.name[1:]}"
+        problem = reading_problem(place, error, dataset.file)
+        if problem is None:
+            raise
+        raise problem from error
     return values

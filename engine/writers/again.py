@@ -1,14 +1,18 @@
-"""Shards that are computed again: the old file stays until the new one is published."""
+"""Shards out of the way: to be computed again, or because they are damaged.
+
+One that is computed again stays until the new one is published, a damaged one for good.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from engine.errors import storage_error
 from engine.store import exists, move, names, remove
-from engine.types import RunPaths, is_shard_name, shard_name
+from engine.types import Place, RunPaths, is_shard_name, shard_name
 from engine.writers.staging import publish
 
 
@@ -50,3 +54,23 @@ def bring_back(paths: RunPaths) -> None:
         remove(old)
     with suppress(OSError):
         paths.set_aside.rmdir()
+
+
+def move_to_damaged(paths: RunPaths, number: int) -> Place:
+    """Move a damaged shard out of the way; where to.
+
+    Raises
+    ------
+    RunDirectoryError, StoreError
+        No permission to move it.
+    """
+    held, stem = names(paths, paths.damaged), Path(shard_name(number)).stem
+    free = (name for n in count() if (name := f"{stem}{f'.{n}' * (n > 0)}.h5") not in held)
+    target = paths.place(paths.damaged / next(free))
+    try:
+        if paths.url is None:
+            paths.damaged.mkdir(exist_ok=True)
+        move(paths.shard(number), target)
+    except OSError as error:
+        raise storage_error(error, paths.damaged) from error
+    return target

@@ -126,9 +126,9 @@ def test_failed_samples_are_tried_again_and_bad_shards_refilled(here, s3, scratc
     system.pipe_file(f"{run}/shards/shard-000001.h5", good[:3000])
     system.rm_file(f"{run}/shards/shard-000002.h5")
     code, _, err = shardcam(*extract(here, run, *LOCAL))
-    assert code == 1 and "verify --repair deletes it" in err
+    assert code == 1 and "verify --repair moves it aside" in err
     code, _, err = shardcam("verify", run, "--repair")
-    assert code == 1 and "2 of 10 shards are missing or damaged; 1 deleted" in err
+    assert code == 1 and "2 of 10 shards are missing or damaged; 1 moved to" in err
     assert shardcam(*extract(here, run, *LOCAL))[0] == 0
     assert_same(contents(downloaded(run, tmp_path / "copy")), contents(here / "run"))
 

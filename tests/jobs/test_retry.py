@@ -99,7 +99,7 @@ def test_what_is_not_replaced_comes_back(tmp_path):
     assert not paths.set_aside.exists()
 
 
-def test_damaged_shards_are_deleted_and_refilled(source, tmp_path):
+def test_damaged_shards_are_moved_aside_and_refilled(source, tmp_path):
     folder, _ = source
     assert extract(folder, tmp_path / "run")[0] == 0
     before = contents(tmp_path / "run")
@@ -108,10 +108,10 @@ def test_damaged_shards_are_deleted_and_refilled(source, tmp_path):
     paths.shard(2).unlink()
     code, _, err = extract(folder, tmp_path / "run")
     assert code == 1
-    assert "verify --repair deletes it" in err
+    assert "verify --repair moves it aside" in err
     code, _, err = shardcam("verify", tmp_path / "run", "--repair")
     assert code == 1
-    assert "2 of 5 shards are missing or damaged; 1 deleted" in err
+    assert "2 of 5 shards are missing or damaged; 1 moved to" in err
     assert extract(folder, tmp_path / "run")[0] == 0
     assert_same(contents(tmp_path / "run"), before)
     assert shardcam("verify", tmp_path / "run", "--deep")[0] == 0

@@ -1,0 +1,190 @@
+"""``shardcam verify``: what it finds, and that it never takes away what may be good."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import fsspec
+import h5py
+import pytest
+from click.testing import CliRunner
+
+from engine.driver import published_shards
+from engine.errors import RunDirectoryError, StoreError
+from engine.listing import listing_digest
+from engine.manifest import Manifest, begin_run, read_manifest
+from engine.runs import open_run
+from engine.scratch import open_paths
+from engine.store import names
+from engine.types import RunPaths
+from engine.writers.hdf5 import Hdf5Sink
+from engine.writers.index import build_index
+from engine.writers.listing import run_listing
+from jobs import verify as verifying
+from jobs.gallery.account import read_account
+from jobs.status import published
+from tests.jobs.command import start
+from tests.test_results import SPECS
+from tests.writers.sink_conformance import make_shard, publish
+
+SHARDS = 3
+PLAN = SimpleNamespace(shards=SHARDS)  # as much of it as resuming looks at
+
+
+def make_run(paths, codec="gzip"):
+    shards = [make_shard(index) for index in range(SHARDS)]
+    samples = [sample for shard in shards for sample in shard.samples]
+    plan = {"samples": len(samples), "shards": SHARDS, "shard_size": 6}
+    manifest = Manifest({"codec": codec}, {"source": listing_digest(samples)}, plan, {})
+    begin_run(paths, manifest)
+    with run_listing(paths, {}, lambda: samples):
+        pass
+    sink = Hdf5Sink(paths, SPECS, manifest.fingerprint, codec)
+    for shard in shards:
+        publish(sink, shard, failed=shard.index)
+    build_index(paths)
+    return paths
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return make_run(RunPaths(tmp_path / "run"))
+
+
+def verify(paths, *options):
+    """Its output; errors are raised."""
+    arguments = [str(paths.home), *options]
+    return CliRunner().invoke(
+        verifying.verify, arguments, standalone_mode=False, catch_exceptions=0
+    )
+
+
+def held(paths):
+    """Every file below the run directory, but its lock."""
+    return {
+        path.relative_to(paths.root).as_posix(): path.read_bytes()
+        for path in paths.root.rglob("*")
+        if path.is_file() and path != paths.lock
+    }
+
+
+def test_a_good_run_is_left_alone(paths):
+    before = held(paths)
+    assert "18 listed = 15 ok + 3 failed" in verify(paths, "--deep", "--repair").output
+    assert held(paths) == before
+
+
+def test_damaged_shards_are_moved_aside_and_none_is_overwritten(paths):
+    for wanted in ("shard-000001.h5", "shard-000001.1.h5", "shard-000001.2.h5"):
+        paths.shard(1).write_bytes(wanted.encode())
+        with pytest.raises(RunDirectoryError, match=f"1 moved to {paths.damaged}"):
+            verify(paths, "--repair")
+        assert not paths.shard(1).exists()
+        assert (paths.damaged / wanted).read_text() == wanted
+    with pytest.raises(RunDirectoryError, match="1 of 3 shards are missing or damaged; 0 moved"):
+        verify(paths, "--repair")
+
+
+@pytest.mark.parametrize("kind", ["memory", "s3", "file"])
+def test_at_a_url_they_are_moved_aside_too(kind, request, tmp_path, monkeypatch):
+    monkeypatch.setenv("SHARDCAM_SCRATCH", str(tmp_path / "scratch"))
+    (tmp_path / "here").mkdir()
+    if kind == "file":
+        paths = make_run(RunPaths(tmp_path / "here", f"file://{tmp_path}/run"))
+        monkeypatch.setattr(verifying, "open_paths", lambda _: paths)
+    else:
+        store = request.getfixturevalue(kind)
+        base = "memory://bucket" if kind == "memory" else store.bucket
+        paths = make_run(open_paths(f"{base}/run"))
+    for wanted in ("shard-000001.h5", "shard-000001.1.h5"):
+        overwrite(paths.shard(1), wanted.encode())
+        with pytest.raises(RunDirectoryError, match=r"1 moved to .*run/damaged"):
+            verify(paths, "--repair")
+        assert names(paths, paths.shards) >= {"shard-000000.h5", "shard-000002.h5"}
+        assert "shard-000001.h5" not in names(paths, paths.shards)
+        assert wanted in names(paths, paths.damaged)
+
+
+def overwrite(url, content):
+    fsspec.open(url).fs.pipe_file(url, content)
+
+
+def test_what_is_good_at_the_second_look_stays(paths, monkeypatch):
+    looks = iter(["damaged", None])
+    check = verifying.check_shard
+    monkeypatch.setattr(
+        verifying,
+        "check_shard",
+        lambda path, number, *rest: next(looks) if number == 1 else check(path, number, *rest),
+    )
+    before = held(paths)
+    with pytest.raises(RunDirectoryError, match="1 of 3 shards are missing or damaged; 0 moved"):
+        verify(paths, "--repair", "--deep")
+    assert held(paths) == before
+
+
+@pytest.mark.parametrize("options", [(), ("--deep",)])
+def test_a_shard_that_cannot_be_read_now_stops_it_before_anything_is_touched(paths, options):
+    paths.shard(0).write_bytes(b"damaged")
+    paths.shard(1).unlink()
+    paths.shard(1).symlink_to("shard-000001.h5")
+    with pytest.raises(StoreError, match=r"shard-000001\.h5: cannot be read now: Too many levels"):
+        verify(paths, "--repair", *options)
+    assert not paths.damaged.exists()
+    assert paths.shard(0).read_bytes() == b"damaged"
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda paths, manifest: published_shards(PLAN, paths, manifest.fingerprint),
+        lambda paths, manifest: published(paths, SHARDS, manifest.fingerprint),
+        lambda paths, manifest: build_index(paths),
+        lambda paths, manifest: read_account(paths, manifest),
+        lambda paths, manifest: open_run(paths.root),
+    ],
+    ids=["resume", "status", "index", "report", "open_run"],
+)
+def test_nobody_takes_it_for_damage(paths, look):
+    paths.shard(1).unlink()
+    paths.shard(1).symlink_to("shard-000001.h5")
+    with pytest.raises(StoreError, match=r"shard-000001\.h5: cannot be read now: Too many levels"):
+        look(paths, read_manifest(paths))
+
+
+WITHOUT = "import sys; sys.modules['hdf5plugin'] = None; {}"
+MAIN = WITHOUT.format("from jobs.cli import main; main()")
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_a_missing_codec_is_one_line_and_no_damage(tmp_path, codec):
+    paths = make_run(RunPaths(tmp_path / "run"), codec)
+    before = held(paths)
+    process = start("verify", paths.root, "--deep", "--repair", program=("-c", MAIN))
+    out, err = process.communicate()
+    assert process.returncode == 1, (out, err)
+    needs = f"it is packed with {codec}, which needs hdf5plugin: pip install hdf5plugin"
+    assert err == f"shardcam: {paths.root}: cannot be read here: {needs}\n"
+    assert held(paths) == before
+
+
+ROWS = """
+from engine.errors import StoreError
+from engine.results import check_shard
+from engine.types import RunPaths
+try:
+    print(check_shard(sys.argv[1], 0, sys.argv[2], True))
+except StoreError as error:
+    print(error)
+"""
+
+
+def test_a_file_itself_tells_which_codec_it_needs(tmp_path):
+    """Where run.json is not at hand, or says something else."""
+    paths = make_run(RunPaths(tmp_path / "run"), "zstd")
+    with h5py.File(paths.shard(0)) as file:
+        fingerprint = file.attrs["fingerprint"]
+    code = WITHOUT.format(ROWS)
+    out, err = start(paths.shard(0), fingerprint, program=("-c", code)).communicate()
+    needs = "it is packed with zstd, which needs hdf5plugin: pip install hdf5plugin"
+    assert out == f"{paths.shard(0)}: cannot be read here: {needs}\n", err
