@@ -7,9 +7,10 @@ import os
 import re
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -18,6 +19,7 @@ from engine.errors import RunDirectoryError, ShardcamError, StoreError, store_er
 from engine.store import names, sizes
 from engine.streams import Blocks, open_together
 from engine.types import Failure, Place, RunPaths, is_shard_name, shard_name
+from engine.writers.user_block import checksum_problem
 
 ShardFile = Place | Blocks  # one that is open already
 _FILTERS = {"zstd": 32015, "lz4": 32004}  # that HDF5 has from hdf5plugin
@@ -39,6 +41,7 @@ class ShardSummary:
     fingerprint: str
     schema: int
     bytes: int  # size of the file
+    checksum: bool  # whether there is one of the whole file
 
 
 def shard_numbers(paths: RunPaths) -> list[int]:
@@ -114,7 +117,8 @@ def check_shard(path: ShardFile, expected: int, fingerprint: str, deep: bool = F
     fingerprint
         Of the run it should belong to.
     deep
-        Read every byte, so that the checksums speak.
+        Read every byte, so that the checksums speak: first that of the whole file, if it has
+        one, then HDF5's own.
 
     Raises
     ------
@@ -122,6 +126,11 @@ def check_shard(path: ShardFile, expected: int, fingerprint: str, deep: bool = F
         The file cannot be read now, which says nothing about it.
     """
     try:
+        if deep:
+            path = _blocks(path) if isinstance(path, str) else path
+            problem = _checksum_problem(path)
+            if problem:
+                return f"{path}: {problem}"
         with reading(path) as file:
             summary = summarize(file)
             problem = shard_problem(datasets(file), summary, expected, fingerprint)
@@ -191,14 +200,19 @@ def reading_problem(
     if isinstance(error, ShardcamError) or not _is_of_h5py(error):
         return None
     number = _system_error(error)
-    if number == errno.ENOENT:
-        return RunDirectoryError(f"{place}: missing")
     if number:
-        return StoreError(f"{place}: cannot be read now: {os.strerror(number)}")
+        return _system_problem(place, number)
     lacking = _missing_filter(file) if file else None
     if lacking:
         return StoreError(f"{place}: cannot be read here: {_remedy(lacking)}")
     return RunDirectoryError(f"{place}: unreadable ({first_line(error)})")
+
+
+def _system_problem(place: object, number: int) -> ShardcamError:
+    """What to tell of an error of the operating system."""
+    if number == errno.ENOENT:
+        return RunDirectoryError(f"{place}: missing")
+    return StoreError(f"{place}: cannot be read now: {os.strerror(number)}")
 
 
 def _is_of_h5py(error: Exception) -> bool:
@@ -249,6 +263,17 @@ def _remedy(number: int) -> str:
     return f"it is packed with HDF5's filter {number}, which is not installed"
 
 
+def _checksum_problem(path: Path | Blocks) -> str | None:
+    """Read a file whole and compare it with its checksum."""
+    try:
+        with nullcontext(path) if isinstance(path, Blocks) else path.open("rb", 0) as stream:
+            problem = checksum_problem(stream)
+    except OSError as error:
+        raise _system_problem(path, error.errno or errno.EIO) from error
+    _require_answered(path, path if isinstance(path, Blocks) else None)
+    return problem
+
+
 def _blocks(url: str) -> Blocks:
     try:
         return Blocks(url)
@@ -278,7 +303,8 @@ def summarize(file: h5py.File) -> ShardSummary:
         raise _Unsound(f"an attribute that is not a number among {', '.join(names)}")
     shard, listed, ok, failed, schema = map(int, found)
     fingerprint, size = str(attributes["fingerprint"]), file.id.get_filesize()
-    return ShardSummary(shard, listed, ok, failed, fingerprint, schema, size)
+    checksum = file.userblock_size > 0
+    return ShardSummary(shard, listed, ok, failed, fingerprint, schema, size, checksum)
 
 
 def shard_problem(

@@ -10,7 +10,7 @@ from engine.errors import RunDirectoryError
 from engine.listing import Listing, listing_digest
 from engine.lock import driver_lock
 from engine.manifest import Manifest, read_manifest
-from engine.results import check_shard, open_shards, read_shard_summary, shard_numbers
+from engine.results import ShardSummary, check_shard, open_shards, read_shard_summary, shard_numbers
 from engine.runs import check_index, require_codec
 from engine.scratch import open_paths
 from engine.store import fetch
@@ -21,7 +21,7 @@ from jobs.terminal import make_console
 
 @click.command()
 @click.argument("run")
-@click.option("--deep", is_flag=True, help="Read every byte and compare its checksum.")
+@click.option("--deep", is_flag=True, help="Read every byte and compare all checksums.")
 @click.option("--repair", is_flag=True, help="Move damaged shards aside.")
 def verify(run: str, deep: bool, repair: bool) -> None:
     """Check that RUN is complete: every shard present, whole and of this run.
@@ -55,10 +55,19 @@ def _verify(paths: RunPaths, manifest: Manifest, deep: bool, repair: bool) -> No
             told += f"; {moved} moved to {paths.place(paths.damaged)}"
             told += ", the same extract command refills them"
         raise RunDirectoryError(told)
-    listed, ok, failed = _account(paths, manifest)
+    shards = _account(paths, manifest)
+    ok, failed = sum(s.ok for s in shards), sum(s.failed for s in shards)
     check_index(paths, manifest.fingerprint)
+    without = sum(not shard.checksum for shard in shards)
+    if deep and without:
+        told = (
+            f"{run}: no file checksum in {without} of {len(shards)} shards, of an earlier version"
+        )
+        console.print(told, soft_wrap=True)
     how = "every byte read" if deep else "counts and fingerprints"
-    console.print(f"{run}: {listed} listed = {ok} ok + {failed} failed; all shards good ({how})")
+    console.print(
+        f"{run}: {ok + failed} listed = {ok} ok + {failed} failed; all shards good ({how})"
+    )
 
 
 def _move_damaged(paths: RunPaths, manifest: Manifest, numbers: set[int], deep: bool) -> int:
@@ -82,7 +91,8 @@ def _require_listing(paths: RunPaths, manifest: Manifest, deep: bool) -> None:
         raise RunDirectoryError(f"{place}: of another run than {paths.run_json.name}")
 
 
-def _account(paths: RunPaths, manifest: Manifest) -> tuple[int, int, int]:
+def _account(paths: RunPaths, manifest: Manifest) -> list[ShardSummary]:
+    """Summaries of all shards, which must add up."""
     every = open_shards(paths, range(manifest.plan["shards"]))
     shards = [read_shard_summary(shard) for _, shard in every]
     listed = sum(s.listed for s in shards)
@@ -92,4 +102,4 @@ def _account(paths: RunPaths, manifest: Manifest) -> tuple[int, int, int]:
             f"{paths.home}: {manifest.plan['samples']} samples planned, {listed} listed, "
             f"{ok} ok + {failed} failed"
         )
-    return listed, ok, failed
+    return shards

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
+import zlib
 
 import h5py
 import numpy as np
@@ -19,6 +21,7 @@ from engine.types import RunPaths
 from engine.writers.hdf5 import Hdf5Sink
 from engine.writers.index import build_index
 from engine.writers.schema import dataset_specs
+from engine.writers.user_block import SIZE, write_user_block
 from tests.child import printed_by
 from tests.writers.sink_conformance import (
     CLASSES,
@@ -66,7 +69,7 @@ def test_a_summary_is_what_the_file_says_of_itself(good):
     paths, fingerprint = good
     path = paths.shard(2)
     size = path.stat().st_size
-    assert read_shard_summary(path) == ShardSummary(2, 6, 4, 2, fingerprint, 1, size)
+    assert read_shard_summary(path) == ShardSummary(2, 6, 4, 2, fingerprint, 1, size, True)
 
 
 def test_failures_are_read_back(good):
@@ -80,6 +83,12 @@ def test_failures_are_read_back(good):
 def test_a_good_shard_has_no_problem(good, deep):
     paths, fingerprint = good
     assert [check_shard(paths.shard(i), i, fingerprint, deep) for i in range(3)] == [None] * 3
+
+
+def seal(path):
+    """Give a file that was changed on purpose its checksum again."""
+    with path.open("r+b", buffering=0) as stream:
+        write_user_block(stream)
 
 
 def with_attribute(name, value):
@@ -120,6 +129,7 @@ def test_a_damaged_shard_is_described_in_one_line(run, damage, words):
     path = paths.shard(2)
     with h5py.File(path, "r+") as file:
         damage(file)
+    seal(path)
     problem = check_shard(path, 2, fingerprint, deep=True)
     assert problem is not None
     assert problem.startswith(f"{path}: ")
@@ -139,6 +149,68 @@ def test_an_unreadable_shard_is_described_in_one_line(run, content):
     assert "\n" not in problem
     with pytest.raises(RunDirectoryError, match="unreadable"):
         read_shard_summary(path)
+
+
+def flipped(content, at, bit=0):
+    damaged = bytearray(content)
+    damaged[at] ^= 1 << bit
+    return bytes(damaged)
+
+
+def test_a_flipped_bit_anywhere_in_a_file_is_seen(run):
+    """Also where HDF5 has no checksum: in its padding, its lists of chunks, the user block."""
+    paths, fingerprint = run
+    path, random = paths.shard(2), np.random.default_rng(0)
+    whole = path.read_bytes()
+    padding = [found.start() + 20 for found in re.finditer(rb"\0{40,}", whole)]
+    assert len(padding) > 5
+    places = {*range(SIZE), SIZE, len(whole) - 1, *padding, *random.integers(0, len(whole), 200)}
+    for at in sorted(places):
+        path.write_bytes(flipped(whole, at, random.integers(8)))
+        problem = check_shard(path, 2, fingerprint, deep=True)
+        assert problem == f"{path}: damaged: its file checksum does not match", at
+    path.write_bytes(whole)
+    assert check_shard(path, 2, fingerprint, deep=True) is None
+
+
+@pytest.mark.parametrize("change", [lambda whole: whole[:-1], lambda whole: whole + b"\0"])
+def test_a_byte_less_or_more_is_seen(run, change):
+    paths, fingerprint = run
+    paths.shard(2).write_bytes(change(paths.shard(2).read_bytes()))
+    assert "checksum" in check_shard(paths.shard(2), 2, fingerprint, deep=True)
+
+
+def test_the_checksum_is_text_that_other_tools_can_compare(good):
+    content = good[0].shard(2).read_bytes()
+    assert content[:SIZE].rstrip(b"\0").decode().splitlines() == [
+        "shardcam: HDF5 begins at byte 512",
+        f"bytes from there on: {len(content) - 512}",
+        f"their CRC-32, as in zlib: {zlib.crc32(content[512:]):08x}",
+    ]
+
+
+def test_a_flipped_bit_is_seen_at_a_url(good, memory):
+    whole = good[0].shard(2).read_bytes()
+    for at in (None, 0, SIZE - 1, SIZE, len(whole) - 1):
+        memory.pipe_file("/shard.h5", whole if at is None else flipped(whole, at))
+        problem = check_shard("memory://shard.h5", 2, good[1], deep=True)
+        assert (problem is None) == (at is None), at
+
+
+def test_files_of_before_without_a_checksum_are_still_checked(run):
+    paths, fingerprint = run
+    path = paths.shard(2)
+    whole = path.read_bytes()[SIZE:]
+    path.write_bytes(whole)
+    assert check_shard(path, 2, fingerprint, deep=True) is None
+    assert read_shard_summary(path).checksum is False
+    with h5py.File(path) as file:
+        at = file["activation/stage.conv"].id.get_chunk_info(0).byte_offset
+    path.write_bytes(flipped(whole, at + 9))
+    assert "unreadable" in check_shard(path, 2, fingerprint, deep=True)
+    path.write_bytes(whole)
+    with open_run(paths.root) as opened:
+        assert opened["sample"][6:].tolist() == [12, 13, 14, 15]
 
 
 def no_link_leads_there(path):

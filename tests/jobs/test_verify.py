@@ -74,6 +74,15 @@ def test_a_good_run_is_left_alone(paths):
     assert held(paths) == before
 
 
+def test_shards_of_before_have_no_file_checksum_and_it_says_so_once(paths):
+    for number in (0, 2):
+        paths.shard(number).write_bytes(paths.shard(number).read_bytes()[512:])
+    out = verify(paths, "--deep").output
+    assert "no file checksum in 2 of 3 shards, of an earlier version" in out
+    assert out.count("\n") == 2 and "all shards good (every byte read)" in out
+    assert "checksum" not in verify(paths).output
+
+
 def test_damaged_shards_are_moved_aside_and_none_is_overwritten(paths):
     for wanted in ("shard-000001.h5", "shard-000001.1.h5", "shard-000001.2.h5"):
         paths.shard(1).write_bytes(wanted.encode())
