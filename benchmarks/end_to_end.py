@@ -27,10 +27,10 @@ import numpy as np
 
 from benchmarks.photographs import write_photographs
 from benchmarks.watching import watch
-from engine import open_run
-from engine.events import read_events, worker_rate
-from engine.types import RunPaths
-from jobs.throughput import processor_name
+from shardcam import open_run
+from shardcam.engine.events import read_events, worker_rate
+from shardcam.engine.types import RunPaths
+from shardcam.jobs.throughput import processor_name
 
 EXTRACT = Path(__file__).parent / "peers" / "extract.py"
 PEERS = ("pytorch-grad-cam", "torchcam")
@@ -65,7 +65,7 @@ def peer(python: str, *arguments: object) -> str:
 
 def shardcam(*arguments: object) -> None:
     """Run a command; what it says is shown if it fails."""
-    command = [sys.executable, "-m", "jobs", *map(str, arguments)]
+    command = [sys.executable, "-m", "shardcam", *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout}")

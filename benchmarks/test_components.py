@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from engine.methods.components import first_component
-from engine.types import F4
+from shardcam.engine.methods.components import first_component
+from shardcam.engine.types import F4
 
 SHAPE = (16, 2048, 7, 7)
 

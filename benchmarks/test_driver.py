@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from engine.clock import Clock
-from engine.driver import Tally
-from engine.events import EventLog
-from engine.planning import make_plan
-from engine.types import RunPaths, Sample, Shard, ShardReport
-from engine.workers.ray import RayExecutor
-from engine.workers.ray_cluster import RayOptions
-from engine.writers.listing import run_listing
+from shardcam.engine.clock import Clock
+from shardcam.engine.driver import Tally
+from shardcam.engine.events import EventLog
+from shardcam.engine.planning import make_plan
+from shardcam.engine.types import RunPaths, Sample, Shard, ShardReport
+from shardcam.engine.workers.ray import RayExecutor
+from shardcam.engine.workers.ray_cluster import RayOptions
+from shardcam.engine.writers.listing import run_listing
 
 SHARDS = 20_000
 SIZE = 50  # samples of a shard; they stay in the listing, so their number does not matter

@@ -23,7 +23,7 @@ import pytest
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
-import kernels
+from shardcam import kernels
 from tests.kernels.table import PAIRS, REAL, Pair, Size, arrays
 
 F4 = NDArray[np.float32]

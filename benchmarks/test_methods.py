@@ -14,13 +14,13 @@ from functools import cache
 import numpy as np
 import pytest
 
-from engine.methods import METHODS
-from engine.models.load import load_network
-from engine.models.mxnet_network import MxnetNetwork
-from engine.targets import top_classes
-from engine.types import F4
-from engine.workers.threads import limit_threads
-from kernels import warm_up
+from shardcam.engine.methods import METHODS
+from shardcam.engine.models.load import load_network
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.targets import top_classes
+from shardcam.engine.types import F4
+from shardcam.engine.workers.threads import limit_threads
+from shardcam.kernels import warm_up
 
 BATCH = 8
 ROUNDS = 5

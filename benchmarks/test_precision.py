@@ -22,18 +22,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from engine.config import RunConfig
-from engine.imaging import EXTENSIONS
-from engine.methods import METHODS
-from engine.models.layers import auto_layer
-from engine.models.load import load_network
-from engine.models.mxnet_network import BATCH, MxnetNetwork
-from engine.planning import make_plan
-from engine.readers.folder import FolderReader
-from engine.types import RunPaths
-from engine.workers.threads import limit_threads
-from engine.writers.listing import run_listing
-from jobs.calibration import Calibration, calibrate_on_source, views_of_source
+from shardcam.engine.config import RunConfig
+from shardcam.engine.imaging import EXTENSIONS
+from shardcam.engine.methods import METHODS
+from shardcam.engine.models.layers import auto_layer
+from shardcam.engine.models.load import load_network
+from shardcam.engine.models.mxnet_network import BATCH, MxnetNetwork
+from shardcam.engine.planning import make_plan
+from shardcam.engine.readers.folder import FolderReader
+from shardcam.engine.types import RunPaths
+from shardcam.engine.workers.threads import limit_threads
+from shardcam.engine.writers.listing import run_listing
+from shardcam.jobs.calibration import Calibration, calibrate_on_source, views_of_source
 
 PLOT = Path("build/precision.png")
 MODELS = {"efficientnet_lite0": None, "resnet50_v1": "random", "vgg16": "random"}

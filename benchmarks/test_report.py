@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.manifest import Manifest, begin_run
-from engine.types import LayerInfo, LayerMaps, ResultBatch, RunPaths, Sample, Shard, View
-from engine.writers.hdf5 import Hdf5Sink
-from engine.writers.index import build_index
-from engine.writers.listing import run_listing
-from engine.writers.schema import dataset_specs
+from shardcam.engine.manifest import Manifest, begin_run
+from shardcam.engine.types import LayerInfo, LayerMaps, ResultBatch, RunPaths, Sample, Shard, View
+from shardcam.engine.writers.hdf5 import Hdf5Sink
+from shardcam.engine.writers.index import build_index
+from shardcam.engine.writers.listing import run_listing
+from shardcam.engine.writers.schema import dataset_specs
 
 ROWS, SHARD, CLASSES, FILES = 100_000, 500, 1000, 20
 LAYER = LayerInfo("head", (1280, 7, 7), True)
@@ -102,10 +102,10 @@ def _measured(run: Path, what: str) -> tuple[str, float]:
 
 
 def _job(root: Path, what: str) -> str:
-    from jobs.gallery.file import write_page
-    from jobs.gallery.opened import opened_run
-    from jobs.gallery.server import Pages
-    from kernels import warm_up
+    from shardcam.jobs.gallery.file import write_page
+    from shardcam.jobs.gallery.opened import opened_run
+    from shardcam.jobs.gallery.server import Pages
+    from shardcam.kernels import warm_up
 
     warm_up()
     if what == "imports":

@@ -22,12 +22,12 @@ import numpy as np
 import pytest
 
 from benchmarks.watching import Look, Watched, watch
-from engine.driver import published_shards
-from engine.manifest import read_manifest
-from engine.planning import Plan
-from engine.readers.folder import FolderReader
-from engine.types import RunPaths
-from engine.writers.index import build_index
+from shardcam.engine.driver import published_shards
+from shardcam.engine.manifest import read_manifest
+from shardcam.engine.planning import Plan
+from shardcam.engine.readers.folder import FolderReader
+from shardcam.engine.types import RunPaths
+from shardcam.engine.writers.index import build_index
 from tests.models.small_checkpoint import write_checkpoint
 
 SIZE = 32
@@ -205,7 +205,7 @@ def _job(what: str, place: str) -> None:
     elif what == "index":
         build_index(paths)
     elif what == "status":
-        from jobs.status import published
+        from shardcam.jobs.status import published
 
         assert len(published(paths, SHARDS, read_manifest(paths).fingerprint)) == SHARDS
     elif what in ("folder", "labelled"):

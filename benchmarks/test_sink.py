@@ -21,20 +21,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from engine.clock import Clock
-from engine.config import RunConfig
-from engine.imaging import EXTENSIONS
-from engine.passes import Passes
-from engine.pipeline import Parts, run_shard
-from engine.protocols import Sink
-from engine.types import Failure, LayerInfo, ResultBatch, RunPaths, Shard
-from engine.workers.threads import limit_threads
-from engine.writers.background import BackgroundSink
-from engine.writers.codec import CODECS
-from engine.writers.hdf5 import Hdf5Sink
-from engine.writers.schema import FAILURES, DatasetSpec, dataset_specs, sample_columns
-from jobs.wiring import prepare, worker_order
-from jobs.worker import build_runner
+from shardcam.engine.clock import Clock
+from shardcam.engine.config import RunConfig
+from shardcam.engine.imaging import EXTENSIONS
+from shardcam.engine.passes import Passes
+from shardcam.engine.pipeline import Parts, run_shard
+from shardcam.engine.protocols import Sink
+from shardcam.engine.types import Failure, LayerInfo, ResultBatch, RunPaths, Shard
+from shardcam.engine.workers.threads import limit_threads
+from shardcam.engine.writers.background import BackgroundSink
+from shardcam.engine.writers.codec import CODECS
+from shardcam.engine.writers.hdf5 import Hdf5Sink
+from shardcam.engine.writers.schema import FAILURES, DatasetSpec, dataset_specs, sample_columns
+from shardcam.jobs.wiring import prepare, worker_order
+from shardcam.jobs.worker import build_runner
 
 ROWS, ROUNDS, PIECE = 512, 7, 1 << 20
 RELU, DENSE = "head_relu6", "head_conv"

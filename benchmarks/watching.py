@@ -59,7 +59,7 @@ class Watched:
 
 def watch(run: Path, arguments: list[str], enough: Callable[[int], bool] | None = None) -> Watched:
     """Run ``shardcam ARGUMENTS --out RUN``; send SIGINT when enough shards are published."""
-    command = [sys.executable, "-m", "jobs", *arguments, "--out", str(run)]
+    command = [sys.executable, "-m", "shardcam", *arguments, "--out", str(run)]
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     looks = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from engine.types import U1
+from shardcam.engine.types import U1
 
 _CODES = {
     "jet": cv2.COLORMAP_JET,

@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from engine.errors import AccountingError, RunDirectoryError, ShardcamError, one_line
-from engine.events import EventLog
-from engine.manifest import atomic_file, write_atomically
-from engine.planning import Plan
-from engine.protocols import Executor, Listener
-from engine.results import (
+from shardcam.engine.errors import AccountingError, RunDirectoryError, ShardcamError, one_line
+from shardcam.engine.events import EventLog
+from shardcam.engine.manifest import atomic_file, write_atomically
+from shardcam.engine.planning import Plan
+from shardcam.engine.protocols import Executor, Listener
+from shardcam.engine.results import (
     ShardSummary,
     open_shards,
     read_failures,
@@ -26,13 +26,13 @@ from engine.results import (
     shard_numbers,
     summary_problem,
 )
-from engine.runs import check_index
-from engine.store import exists, fetch, put
-from engine.types import Failure, RunPaths, Shard, ShardReport
-from engine.verdict import verdict
-from engine.writers.again import bring_back
-from engine.writers.index import build_index
-from engine.writers.staging import clean_staging
+from shardcam.engine.runs import check_index
+from shardcam.engine.store import exists, fetch, put
+from shardcam.engine.types import Failure, RunPaths, Shard, ShardReport
+from shardcam.engine.verdict import verdict
+from shardcam.engine.writers.again import bring_back
+from shardcam.engine.writers.index import build_index
+from shardcam.engine.writers.staging import clean_staging
 
 FEWEST = 32  # images below which the clocks tell of starting up
 

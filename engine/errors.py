@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.types import Sample
+    from shardcam.engine.types import Sample
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_MEMORY = re.compile("out of memory|failed to allocate", re.IGNORECASE)  # MXNet's, OpenCV's

@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.errors import storage_error
-from engine.types import RunPaths
+from shardcam.engine.errors import storage_error
+from shardcam.engine.types import RunPaths
 
 NOT_LOGGED = ("progress",)
 

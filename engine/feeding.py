@@ -14,12 +14,12 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 
-from engine.decoding import Decoders, decoders
-from engine.errors import bugs_named
-from engine.imaging import UndecodableImage, stacked, view_of
-from engine.protocols import Reader
-from engine.targets import Targets
-from engine.types import U1, Failure, Preprocessing, Sample, Shard, View
+from shardcam.engine.decoding import Decoders, decoders
+from shardcam.engine.errors import bugs_named
+from shardcam.engine.imaging import UndecodableImage, stacked, view_of
+from shardcam.engine.protocols import Reader
+from shardcam.engine.targets import Targets
+from shardcam.engine.types import U1, Failure, Preprocessing, Sample, Shard, View
 
 AHEAD = 2  # batches
 TOGETHER = 32  # samples, or one batch if that is more, that may be fetched together

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.together import held
-from engine.urls import as_os_error, ask, is_url, system_of
+from shardcam.engine.together import held
+from shardcam.engine.urls import as_os_error, ask, is_url, system_of
 
 LARGEST = 1 << 30  # bytes of one image
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engine.types import F4, U1, LayerMaps
-from kernels import heatmap_u8, normalize, upsample
+from shardcam.engine.types import F4, U1, LayerMaps
+from shardcam.kernels import heatmap_u8, normalize, upsample
 
 
 def heatmaps(maps: Mapping[str, LayerMaps], size: tuple[int, int], fuse: str = "mean") -> U1:

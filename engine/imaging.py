@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from engine.types import F4, U1, Box, Preprocessing, View
-from kernels import planar, resize
+from shardcam.engine.types import F4, U1, Box, Preprocessing, View
+from shardcam.kernels import planar, resize
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 REDUCTIONS = {

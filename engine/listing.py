@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, overload
 from zipfile import BadZipFile, ZipFile
 
-from engine.errors import RunDirectoryError
-from engine.types import Sample
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.types import Sample
 
 VERSION = 1
 _REMEDY = "the same extract command lists the source again"

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 
-from engine.errors import RunDirectoryError, storage_error
-from engine.types import RunPaths
-from engine.url_lock import UrlLock, read_holder
+from shardcam.engine.errors import RunDirectoryError, storage_error
+from shardcam.engine.types import RunPaths
+from shardcam.engine.url_lock import UrlLock, read_holder
 
 _TRIES, _PAUSE = 10, 0.05  # how often the lock is asked for, and the seconds in between
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)

@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
-from engine.errors import RunDirectoryError, storage_error
-from engine.store import PROBE, exists, fetch, names, put
-from engine.types import LISTING_STAGED, RunPaths
-from engine.writers.staging import fsync_directory
+from shardcam.engine.errors import RunDirectoryError, storage_error
+from shardcam.engine.store import PROBE, exists, fetch, names, put
+from shardcam.engine.types import LISTING_STAGED, RunPaths
+from shardcam.engine.writers.staging import fsync_directory
 
 
 @dataclass(frozen=True)

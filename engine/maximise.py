@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from engine.types import F4, I4, U1, Preprocessing
+from shardcam.engine.types import F4, I4, U1, Preprocessing
 
 Climb = Callable[[F4, I4], tuple[F4, F4]]  # images, units -> activations, their gradients
 

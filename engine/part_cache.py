@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from contextlib import suppress
 from pathlib import Path
 
-from engine.errors import ConfigError
+from shardcam.engine.errors import ConfigError
 
 _LOOKS = 32  # times that a process looks how full the folder is, until it has filled it alone
 _CHECK = 4  # bytes of a checksum before the data

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Protocol
 
-from engine.clock import Clock
-from engine.errors import bugs_named
-from engine.feeding import Batch
-from engine.protocols import ForwardPass, Network
-from engine.types import Shard
+from shardcam.engine.clock import Clock
+from shardcam.engine.errors import bugs_named
+from shardcam.engine.feeding import Batch
+from shardcam.engine.protocols import ForwardPass, Network
+from shardcam.engine.types import Shard
 
 
 class Batches(Protocol):

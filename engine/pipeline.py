@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from engine.clock import Clock
-from engine.errors import bugs_named
-from engine.feeding import Batch
-from engine.heatmaps import heatmaps
-from engine.passes import Passes
-from engine.protocols import ForwardPass, Method, Network, Sink
-from engine.smoothing import plain_maps, smoothed_maps
-from engine.targets import Targets, softmax, top_classes
-from engine.types import (
+from shardcam.engine.clock import Clock
+from shardcam.engine.errors import bugs_named
+from shardcam.engine.feeding import Batch
+from shardcam.engine.heatmaps import heatmaps
+from shardcam.engine.passes import Passes
+from shardcam.engine.protocols import ForwardPass, Method, Network, Sink
+from shardcam.engine.smoothing import plain_maps, smoothed_maps
+from shardcam.engine.targets import Targets, softmax, top_classes
+from shardcam.engine.types import (
     F4,
     I4,
     TOO_LARGE,
@@ -30,8 +30,8 @@ from engine.types import (
     Shard,
     ShardReport,
 )
-from engine.watching import watched
-from kernels import NON_FINITE, scale_maps
+from shardcam.engine.watching import watched
+from shardcam.kernels import NON_FINITE, scale_maps
 
 
 @dataclass(frozen=True)

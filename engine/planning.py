@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.listing import Listing, Stretch
-from engine.types import Sample, Shard
+from shardcam.engine.listing import Listing, Stretch
+from shardcam.engine.types import Sample, Shard
 
 _FEWEST, _BATCH, _SMALL, _LARGE, _MOST = 8, 32, 64, 512, 4096  # images of a shard
 _FEW_SHARDS, _SHARDS, _MANY_SHARDS = 16, 64, 500

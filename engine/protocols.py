@@ -10,8 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from engine.clock import Clock
-from engine.types import F4, I4, U1, Failure, LayerInfo, ResultBatch, Sample, Shard, ShardReport
+from shardcam.engine.clock import Clock
+from shardcam.engine.types import (
+    F4,
+    I4,
+    U1,
+    Failure,
+    LayerInfo,
+    ResultBatch,
+    Sample,
+    Shard,
+    ShardReport,
+)
 
 
 class Reader(Protocol):

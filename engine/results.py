@@ -15,11 +15,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from engine.errors import RunDirectoryError, ShardcamError, StoreError, store_error
-from engine.store import names, sizes
-from engine.streams import Blocks, open_together
-from engine.types import Failure, Place, RunPaths, is_shard_name, shard_name
-from engine.writers.user_block import checksum_problem
+from shardcam.engine.errors import RunDirectoryError, ShardcamError, StoreError, store_error
+from shardcam.engine.store import names, sizes
+from shardcam.engine.streams import Blocks, open_together
+from shardcam.engine.types import Failure, Place, RunPaths, is_shard_name, shard_name
+from shardcam.engine.writers.user_block import checksum_problem
 
 ShardFile = Place | Blocks  # one that is open already
 _FILTERS = {"zstd": 32015, "lz4": 32004}  # that HDF5 has from hdf5plugin

@@ -18,10 +18,10 @@ from typing import Any
 
 import h5py
 
-from engine.analysis.run import Run
-from engine.errors import RunDirectoryError
-from engine.manifest import Manifest, read_manifest
-from engine.results import (
+from shardcam.engine.analysis.run import Run
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.manifest import Manifest, read_manifest
+from shardcam.engine.results import (
     ShardSummary,
     mapped_rows,
     open_shards,
@@ -30,12 +30,12 @@ from engine.results import (
     require_filter,
     shard_numbers,
 )
-from engine.scratch import open_paths
-from engine.store import fetch, fetch_all
-from engine.types import RunPaths, shard_name
-from engine.writers.codec import CODECS
-from engine.writers.index import index_in_memory, shards_digest
-from engine.writers.merge import MERGED
+from shardcam.engine.scratch import open_paths
+from shardcam.engine.store import fetch, fetch_all
+from shardcam.engine.types import RunPaths, shard_name
+from shardcam.engine.writers.codec import CODECS
+from shardcam.engine.writers.index import index_in_memory, shards_digest
+from shardcam.engine.writers.merge import MERGED
 
 _SPARE = 64  # files that a process has open besides the shards of an index
 

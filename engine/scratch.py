@@ -16,11 +16,11 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from engine.errors import RunDirectoryError, storage_error
-from engine.store import require_writable_url
-from engine.types import RunPaths
-from engine.urls import is_url
-from engine.writers.staging import abandoned, writer_name
+from shardcam.engine.errors import RunDirectoryError, storage_error
+from shardcam.engine.store import require_writable_url
+from shardcam.engine.types import RunPaths
+from shardcam.engine.urls import is_url
+from shardcam.engine.writers.staging import abandoned, writer_name
 
 VARIABLE = "SHARDCAM_SCRATCH"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.protocols import ForwardPass, Method, Network
-from engine.types import F4, I4
-from kernels import normalize, upsample
+from shardcam.engine.protocols import ForwardPass, Method, Network
+from shardcam.engine.types import F4, I4
+from shardcam.kernels import normalize, upsample
 
 FACTORS = (0.9, 1.0, 1.1)  # on the normalised input
 COPIES = tuple((factor, mirrored) for mirrored in (False, True) for factor in FACTORS)

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from engine import files
-from engine.errors import ConfigError, SourceError, store_error
-from engine.errors import storage_error as disk_error
-from engine.types import Place, RunPaths
-from engine.urls import ask, at_once, require_url
+from shardcam.engine import files
+from shardcam.engine.errors import ConfigError, SourceError, store_error
+from shardcam.engine.errors import storage_error as disk_error
+from shardcam.engine.types import Place, RunPaths
+from shardcam.engine.urls import ask, at_once, require_url
 
 _WHOLE = ("s3", "s3a", "gs", "gcs", "memory", "az", "abfs", "abfss", "adl", "oss", "oci")
 _READ_ONLY = ("http", "https")

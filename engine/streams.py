@@ -11,9 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from engine import files
-from engine.together import Part, read_together
-from engine.urls import is_url
+from shardcam.engine import files
+from shardcam.engine.together import Part, read_together
+from shardcam.engine.urls import is_url
 
 BLOCK = 1 << 20  # bytes fetched at once by a stream
 _KEPT = 16  # blocks of a file that is read here and there

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.errors import ConfigError
-from engine.types import F4, I4, NO_LABEL, Sample
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.types import F4, I4, NO_LABEL, Sample
 
 _USAGE = "--target takes top1, topK, label or class:ID[,ID...]"
 

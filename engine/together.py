@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from engine.part_cache import PartCache
-from engine.urls import at_once, server_of, system_of
+from shardcam.engine.part_cache import PartCache
+from shardcam.engine.urls import at_once, server_of, system_of
 
 Part = tuple[str, int, int | None]  # URL, first byte, end; None: to the end of the file
 

@@ -23,10 +23,10 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from engine.errors import ShardcamError, StoreError, storage_error
-from engine.store import fetch, remove, upload
-from engine.types import RunPaths
-from engine.writers.staging import alive
+from shardcam.engine.errors import ShardcamError, StoreError, storage_error
+from shardcam.engine.store import fetch, remove, upload
+from shardcam.engine.types import RunPaths
+from shardcam.engine.writers.staging import alive
 
 BEAT = 15.0  # seconds between two signs of life
 SILENCE = 90.0  # seconds without one until a driver counts as gone; clocks may differ a little

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from engine.errors import SourceError
+from shardcam.engine.errors import SourceError
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from engine.protocols import HeadView, LayerView, Method
-from engine.types import F4, I4
+from shardcam.engine.protocols import HeadView, LayerView, Method
+from shardcam.engine.types import F4, I4
 
 
 def watched(method: Method, on_pass: Callable[[], None]) -> Method:

@@ -10,20 +10,20 @@ from typing import Any
 import click
 from rich.console import Console
 
-from engine.analysis.run import Run
-from engine.config import RunConfig
-from engine.errors import ConfigError
-from engine.listing import Listing
-from engine.runs import open_run
-from engine.types import AUTO, RunPaths
-from engine.writers.overlays import picture_name
-from jobs.class_names import class_names
-from jobs.extract import run_extract
-from jobs.options import chosen_options, make_config
-from jobs.panels import LayerValues, draw_panels
-from jobs.pictures import SeenPictures
-from jobs.terminal import make_console, printable
-from jobs.tiles import save_picture
+from shardcam.engine.analysis.run import Run
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.listing import Listing
+from shardcam.engine.runs import open_run
+from shardcam.engine.types import AUTO, RunPaths
+from shardcam.engine.writers.overlays import picture_name
+from shardcam.jobs.class_names import class_names
+from shardcam.jobs.extract import run_extract
+from shardcam.jobs.options import chosen_options, make_config
+from shardcam.jobs.panels import LayerValues, draw_panels
+from shardcam.jobs.pictures import SeenPictures
+from shardcam.jobs.terminal import make_console, printable
+from shardcam.jobs.tiles import save_picture
 
 RUNS = Path("runs")
 FOLDER = "activations"  # of a run, for the pictures
@@ -89,7 +89,7 @@ def activations(
         draw_activations(run, config, top, pictures, console)
         name = run.activation_layers[-1]
     console.print(
-        f'in Python:  from engine import open_run\n            open_run("{config.out}")'
+        f'in Python:  from shardcam.engine import open_run\n            open_run("{config.out}")'
         f'.activation("{name}")[0]',
         soft_wrap=True,
     )

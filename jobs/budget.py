@@ -8,12 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from engine.config import RunConfig
-from engine.errors import DiskFull
-from engine.planning import Plan
-from engine.results import shard_numbers
-from engine.scratch import open_paths
-from engine.writers.schema import FAILURES, DatasetSpec
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import DiskFull
+from shardcam.engine.planning import Plan
+from shardcam.engine.results import shard_numbers
+from shardcam.engine.scratch import open_paths
+from shardcam.engine.writers.schema import FAILURES, DatasetSpec
 
 SHOWN = 3  # datasets that are named
 STRUCTURE = 2560  # bytes that a dataset takes in a shard file besides its rows

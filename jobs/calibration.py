@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 
-from engine.errors import RunDirectoryError, SourceError
-from engine.imaging import UndecodableImage, view_of
-from engine.manifest import write_atomically
-from engine.planning import Plan
-from engine.protocols import Method, Network, Reader
-from engine.store import fetch
-from engine.types import F4, Preprocessing, Quantization, RunPaths, View
+from shardcam.engine.errors import RunDirectoryError, SourceError
+from shardcam.engine.imaging import UndecodableImage, view_of
+from shardcam.engine.manifest import write_atomically
+from shardcam.engine.planning import Plan
+from shardcam.engine.protocols import Method, Network, Reader
+from shardcam.engine.store import fetch
+from shardcam.engine.types import F4, Preprocessing, Quantization, RunPaths, View
 
 if TYPE_CHECKING:
-    from engine.models.definition import NetworkDefinition
+    from shardcam.engine.models.definition import NetworkDefinition
 
 IMAGES = 32  # for the ranges, and as many again to compare on
 BATCH = 8
@@ -135,8 +135,8 @@ def calibrate_on_source(
     SourceError
         There is no view.
     """
-    from engine.models.mxnet_network import MxnetNetwork
-    from engine.models.precision import calibrate
+    from shardcam.engine.models.mxnet_network import MxnetNetwork
+    from shardcam.engine.models.precision import calibrate
 
     if not views:
         raise SourceError("no image of the source can be decoded: nothing to calibrate int8 on")
@@ -175,7 +175,7 @@ def views_of_source(
 
 def _batches(views: list[View], definition: NetworkDefinition) -> list[F4]:
     """Batches of one shape; the last is filled up with its last image."""
-    from engine.imaging import normalised, stacked
+    from shardcam.engine.imaging import normalised, stacked
 
     pictures = [view.pixels for view in views]
     pictures += [pictures[-1]] * (-len(pictures) % BATCH)
@@ -190,7 +190,7 @@ def _agreement(
 
     The latter as the mean, and of each image.
     """
-    from engine.targets import top_classes
+    from shardcam.engine.targets import top_classes
 
     same: list[bool] = []
     correlations: list[float] = []

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.config import RunConfig
-from engine.errors import ConfigError
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
 
 ClassName = Callable[[int], str]
 

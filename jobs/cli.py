@@ -7,25 +7,25 @@ import traceback
 
 import click
 
-from engine.errors import InternalError, Interrupted, ShardcamError
-from jobs.activations import activations
-from jobs.demo import demo
-from jobs.doctor import doctor
-from jobs.export import export
-from jobs.extract import extract
-from jobs.filters import filters
-from jobs.index import index
-from jobs.layers import layers
-from jobs.methods import methods
-from jobs.render import render
-from jobs.report import report
-from jobs.retry import retry_failed
-from jobs.status import status
-from jobs.submit import submit
-from jobs.submitted import jobs
-from jobs.throughput import throughput
-from jobs.train_mnist import train_mnist
-from jobs.verify import verify
+from shardcam.engine.errors import InternalError, Interrupted, ShardcamError
+from shardcam.jobs.activations import activations
+from shardcam.jobs.demo import demo
+from shardcam.jobs.doctor import doctor
+from shardcam.jobs.export import export
+from shardcam.jobs.extract import extract
+from shardcam.jobs.filters import filters
+from shardcam.jobs.index import index
+from shardcam.jobs.layers import layers
+from shardcam.jobs.methods import methods
+from shardcam.jobs.render import render
+from shardcam.jobs.report import report
+from shardcam.jobs.retry import retry_failed
+from shardcam.jobs.status import status
+from shardcam.jobs.submit import submit
+from shardcam.jobs.submitted import jobs
+from shardcam.jobs.throughput import throughput
+from shardcam.jobs.train_mnist import train_mnist
+from shardcam.jobs.verify import verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -9,9 +9,9 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from engine.errors import ConfigError
-from engine.workers.threads import limit_threads
-from jobs.doctor import CHECKS, Finding, examine
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.workers.threads import limit_threads
+from shardcam.jobs.doctor import CHECKS, Finding, examine
 
 SECONDS = 300.0  # a node that compiles the kernels for the first time takes its time
 AUTO = "auto"
@@ -26,7 +26,7 @@ def check_cluster(address: str, out: Path | None) -> dict[str, Findings]:
 
     `out` must be one folder to all nodes and to this process.
     """
-    from engine.workers.ray_nodes import ask_every_node
+    from shardcam.engine.workers.ray_nodes import ask_every_node
 
     if address == AUTO:
         address = os.environ.get("RAY_ADDRESS", "")

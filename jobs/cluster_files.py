@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from engine.config import RunConfig
-from jobs.config_file import config_yaml
-from jobs.options import as_arguments
-from jobs.submission import STOP_SECONDS
+from shardcam.engine.config import RunConfig
+from shardcam.jobs.config_file import config_yaml
+from shardcam.jobs.options import as_arguments
+from shardcam.jobs.submission import STOP_SECONDS
 
 OBJECT_STORE = 100_000_000  # bytes: only small reports pass through it
 CONFIG_FOLDER = "/etc/shardcam"

@@ -11,8 +11,8 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.config import RunConfig
-from engine.errors import ConfigError
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from engine.analysis.files import whole_file
-from engine.analysis.run import Run
-from engine.listing import Listing
-from engine.types import U1
-from jobs.class_names import ClassName, class_names
-from jobs.options import stored_config
-from jobs.pictures import SeenPictures
-from kernels import JET, overlay
+from shardcam.engine.analysis.files import whole_file
+from shardcam.engine.analysis.run import Run
+from shardcam.engine.listing import Listing
+from shardcam.engine.types import U1
+from shardcam.jobs.class_names import ClassName, class_names
+from shardcam.jobs.options import stored_config
+from shardcam.jobs.pictures import SeenPictures
+from shardcam.kernels import JET, overlay
 
 COLUMNS = 3  # pairs of pictures in a row
 MOST = 30  # images on one sheet

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from engine.config import RunConfig
-from engine.errors import ConfigError
-from engine.listing import Listing
-from engine.runs import open_run
-from engine.types import RunPaths
-from jobs.extract import run_extract
-from jobs.terminal import make_console
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.listing import Listing
+from shardcam.engine.runs import open_run
+from shardcam.engine.types import RunPaths
+from shardcam.jobs.extract import run_extract
+from shardcam.jobs.terminal import make_console
 
 PHOTOGRAPHS = (  # of those that scikit-image ships
     "astronaut.png",
@@ -51,7 +51,7 @@ def demo(source: str | None, out: Path | None) -> None:
     report = run_extract(config, console)
     sheet = root / "contact-sheet.png"
     if report.shards_done_now or not sheet.exists():
-        from jobs.contact_sheet import draw_contact_sheet
+        from shardcam.jobs.contact_sheet import draw_contact_sheet
 
         with open_run(root) as run:
             draw_contact_sheet(run, Listing(RunPaths(root).listing), sheet)

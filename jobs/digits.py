@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.analysis.files import whole_file
-from engine.errors import ConfigError, SourceError
-from engine.imaging import EXTENSIONS, UndecodableImage, luminance, view_of
-from engine.readers.source import SourceOptions, open_source
-from engine.types import I4, NO_LABEL, U1, Preprocessing
+from shardcam.engine.analysis.files import whole_file
+from shardcam.engine.errors import ConfigError, SourceError
+from shardcam.engine.imaging import EXTENSIONS, UndecodableImage, luminance, view_of
+from shardcam.engine.readers.source import SourceOptions, open_source
+from shardcam.engine.types import I4, NO_LABEL, U1, Preprocessing
 
 MOST_CLASSES = 256  # what MNIST's format can say
 MAX_PIXELS = 100_000_000

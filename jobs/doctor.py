@@ -16,11 +16,11 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from engine.errors import ShardcamError
-from engine.workers.cores import usable_cores
-from engine.workers.threads import limit_threads
-from jobs.system import ready_libraries
-from jobs.terminal import make_console
+from shardcam.engine.errors import ShardcamError
+from shardcam.engine.workers.cores import usable_cores
+from shardcam.engine.workers.threads import limit_threads
+from shardcam.jobs.system import ready_libraries
+from shardcam.jobs.terminal import make_console
 
 GIB = 2**30
 LITTLE_SPACE = 5 * GIB
@@ -55,7 +55,7 @@ def doctor(out: Path | None, address: str | None) -> None:
     Exits with 1 if something would keep a run from working.
     """
     if address is not None:
-        from jobs.cluster_doctor import check_cluster
+        from shardcam.jobs.cluster_doctor import check_cluster
 
         found = check_cluster(address, out)
     else:
@@ -94,14 +94,14 @@ def _python(_: Path) -> Iterator[Finding]:
 
 def _mxnet(_: Path) -> Iterator[Finding]:
     ready_libraries()
-    from engine.models.cuda import mxnet_has_cuda
+    from shardcam.engine.models.cuda import mxnet_has_cuda
 
     kind = "CUDA" if mxnet_has_cuda() else "CPU"
     yield Finding("ok", f"{kind} build")
 
 
 def _kernels(_: Path) -> Iterator[Finding]:
-    from kernels import cache_directory, warm_up
+    from shardcam.kernels import cache_directory, warm_up
 
     warm_up()
     folder = cache_directory()
@@ -119,14 +119,14 @@ def _threads(_: Path) -> Iterator[Finding]:
 
 
 def _gpu(_: Path) -> Iterator[Finding]:
-    from engine.models.cuda import compute_capability, gpu_refusal, mxnet_has_cuda
+    from shardcam.engine.models.cuda import compute_capability, gpu_refusal, mxnet_has_cuda
 
     reason = gpu_refusal(mxnet_has_cuda(), compute_capability())
     yield Finding("ok", "usable") if reason is None else Finding("note", f"not used: {reason}")
 
 
 def _ray(_: Path) -> Iterator[Finding]:
-    from engine.workers.ray_nodes import try_ray
+    from shardcam.engine.workers.ray_nodes import try_ray
 
     yield Finding("ok", f"{try_ray()}: started on loopback, an actor answered")
     if os.environ.get("RAY_ADDRESS"):

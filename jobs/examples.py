@@ -10,12 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.analysis.run import Run
-from engine.analysis.strongest import strongest
-from engine.config import RunConfig
-from engine.listing import Listing
-from engine.types import U1, Box, RunPaths
-from jobs.pictures import SeenPictures
+from shardcam.engine.analysis.run import Run
+from shardcam.engine.analysis.strongest import strongest
+from shardcam.engine.config import RunConfig
+from shardcam.engine.listing import Listing
+from shardcam.engine.types import U1, Box, RunPaths
+from shardcam.jobs.pictures import SeenPictures
 
 SIDE = 112  # pixels of a crop
 Field = Callable[[tuple[int, int]], Box]  # position -> what it sees, in shares of the view

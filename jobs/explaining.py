@@ -6,13 +6,13 @@ import difflib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from engine.config import RunConfig
-from engine.errors import ConfigError
-from engine.protocols import Method
-from engine.types import AUTO, LayerInfo
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.protocols import Method
+from shardcam.engine.types import AUTO, LayerInfo
 
 if TYPE_CHECKING:
-    from engine.methods.method import CamMethod
+    from shardcam.engine.methods.method import CamMethod
 
 KERNEL_POSITIONS = 1024  # h*w that kpcacam takes: its matrix is that number squared
 
@@ -25,7 +25,7 @@ def method_of(config: RunConfig) -> CamMethod:
     ConfigError
         There is no such method.
     """
-    from engine.methods import METHODS
+    from shardcam.engine.methods import METHODS
 
     if config.method not in METHODS:
         near = difflib.get_close_matches(config.method.lower(), METHODS, n=3, cutoff=0.5)
@@ -36,7 +36,7 @@ def method_of(config: RunConfig) -> CamMethod:
 
 def bound_method(config: RunConfig) -> Method:
     """The method, with its terms added or, for `--smooth eigen`, projected."""
-    from engine.methods.method import FirstComponent, Sum
+    from shardcam.engine.methods.method import FirstComponent, Sum
 
     combine = FirstComponent() if "eigen" in config.smooth else Sum()
     return partial(method_of(config), combine=combine)
@@ -49,7 +49,7 @@ def fuse_of(config: RunConfig) -> str:
 
 def comparing_method(config: RunConfig) -> Method:
     """What int8 is compared with float32 by: the run's method, or Grad-CAM if it takes long."""
-    from engine.methods import METHODS
+    from shardcam.engine.methods import METHODS
 
     return METHODS["gradcam"] if method_of(config).many else bound_method(config)
 

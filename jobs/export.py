@@ -8,12 +8,12 @@ from types import FrameType
 
 import click
 
-from engine import open_run
-from engine.analysis.run import Run
-from engine.errors import ConfigError, Interrupted
-from jobs.class_names import class_names
-from jobs.options import stored_config
-from jobs.terminal import make_console
+from shardcam import open_run
+from shardcam.engine.analysis.run import Run
+from shardcam.engine.errors import ConfigError, Interrupted
+from shardcam.jobs.class_names import class_names
+from shardcam.jobs.options import stored_config
+from shardcam.jobs.terminal import make_console
 
 THRESHOLD = 0.5
 

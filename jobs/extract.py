@@ -12,24 +12,24 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from engine.config import RunConfig
-from engine.driver import RunReport, execute
-from engine.errors import Interrupted, RunDirectoryError, StoreError, TooManyFailures
-from engine.listing import Listing
-from engine.lock import driver_lock, require_no_driver
-from engine.runs import first_rows
-from engine.scratch import open_paths
-from engine.types import RunPaths
-from engine.workers.threads import limit_threads
-from jobs.budget import print_budget
-from jobs.calibration import print_agreement
-from jobs.class_names import class_names
-from jobs.config_file import config_yaml
-from jobs.index import many_shards
-from jobs.options import make_config, run_options
-from jobs.progress import ProgressDisplay
-from jobs.terminal import make_console, printable
-from jobs.wiring import driver_threads, make_executor, prepare
+from shardcam.engine.config import RunConfig
+from shardcam.engine.driver import RunReport, execute
+from shardcam.engine.errors import Interrupted, RunDirectoryError, StoreError, TooManyFailures
+from shardcam.engine.listing import Listing
+from shardcam.engine.lock import driver_lock, require_no_driver
+from shardcam.engine.runs import first_rows
+from shardcam.engine.scratch import open_paths
+from shardcam.engine.types import RunPaths
+from shardcam.engine.workers.threads import limit_threads
+from shardcam.jobs.budget import print_budget
+from shardcam.jobs.calibration import print_agreement
+from shardcam.jobs.class_names import class_names
+from shardcam.jobs.config_file import config_yaml
+from shardcam.jobs.index import many_shards
+from shardcam.jobs.options import make_config, run_options
+from shardcam.jobs.progress import ProgressDisplay
+from shardcam.jobs.terminal import make_console, printable
+from shardcam.jobs.wiring import driver_threads, make_executor, prepare
 
 SHOWN = 10  # predictions that are printed
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from engine.types import F4, U1
-from jobs.tiles import PAPER, text_size, tile, write
+from shardcam.engine.types import F4, U1
+from shardcam.jobs.tiles import PAPER, text_size, tile, write
 
 TILE = 56  # pixels that a filter's tile has at least, enlarged by a whole number
 INPUTS = 12  # tiles of a filter that has many input channels

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.config import RunConfig
-from engine.errors import ConfigError
-from engine.manifest import read_manifest
-from engine.runs import open_run
-from engine.types import RunPaths
-from engine.workers.cores import usable_cores
-from engine.workers.threads import limit_threads
-from engine.writers.schema import layer_path
-from jobs.class_names import ClassName, class_names
-from jobs.network import load_definition
-from jobs.options import chosen_options, flag, make_config, stored_config
-from jobs.responses import SHOWN, STEPS, Ascent, Subject, Wanted, draw_responses
-from jobs.system import ready_libraries
-from jobs.terminal import make_console, printable
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.manifest import read_manifest
+from shardcam.engine.runs import open_run
+from shardcam.engine.types import RunPaths
+from shardcam.engine.workers.cores import usable_cores
+from shardcam.engine.workers.threads import limit_threads
+from shardcam.engine.writers.schema import layer_path
+from shardcam.jobs.class_names import ClassName, class_names
+from shardcam.jobs.network import load_definition
+from shardcam.jobs.options import chosen_options, flag, make_config, stored_config
+from shardcam.jobs.responses import SHOWN, STEPS, Ascent, Subject, Wanted, draw_responses
+from shardcam.jobs.system import ready_libraries
+from shardcam.jobs.terminal import make_console, printable
 
 if TYPE_CHECKING:
-    from engine.models.definition import NetworkDefinition
+    from shardcam.engine.models.definition import NetworkDefinition
 
 FILTERS, DEEP_FILTERS = 64, 12  # shown of a layer, if none are named
 
@@ -116,7 +116,7 @@ def _numbers(channels: str | None) -> tuple[int, ...] | None:
 
 
 def _load(config: RunConfig) -> tuple[NetworkDefinition, ClassName]:
-    from engine.models.layers import class_count
+    from shardcam.engine.models.layers import class_count
 
     network = load_definition(config)
     return network, class_names(config, class_count(network))
@@ -141,10 +141,10 @@ def _require_same_network(run: Path, network: NetworkDefinition) -> None:
 
 def _draw_weights(network: NetworkDefinition, wanted: Wanted, out: Path) -> Iterator[str]:
     """Draw the filters of each layer; say of each picture where it is and what is in it."""
-    from engine.models.filters import filters_of
-    from engine.models.layers import resolve_layer
-    from jobs.filter_pictures import colour_filters, signed_filters
-    from jobs.tiles import save_picture
+    from shardcam.engine.models.filters import filters_of
+    from shardcam.engine.models.layers import resolve_layer
+    from shardcam.jobs.filter_pictures import colour_filters, signed_filters
+    from shardcam.jobs.tiles import save_picture
 
     first, _ = filters_of(network)
     for layer in wanted.layers or (first,):

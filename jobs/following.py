@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import click
 
-from engine.errors import Interrupted, JobFailed, ShardcamError
+from shardcam.engine.errors import Interrupted, JobFailed, ShardcamError
 
 SILENCE = 10.0  # seconds without a line until the cluster is asked whether the job still runs
 PAUSE = 2.0  # seconds between two tries to connect

@@ -10,17 +10,17 @@ from types import FrameType
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from engine.errors import ConfigError, Interrupted
-from engine.lock import driver_lock
-from engine.manifest import Manifest, read_manifest
-from engine.results import shard_numbers
-from engine.runs import require_codec, ulimit_for
-from engine.scratch import open_paths
-from engine.types import RunPaths
-from engine.urls import is_url
-from engine.writers.index import build_index
-from engine.writers.merge import merge_index
-from jobs.terminal import make_console
+from shardcam.engine.errors import ConfigError, Interrupted
+from shardcam.engine.lock import driver_lock
+from shardcam.engine.manifest import Manifest, read_manifest
+from shardcam.engine.results import shard_numbers
+from shardcam.engine.runs import require_codec, ulimit_for
+from shardcam.engine.scratch import open_paths
+from shardcam.engine.types import RunPaths
+from shardcam.engine.urls import is_url
+from shardcam.engine.writers.index import build_index
+from shardcam.engine.writers.merge import merge_index
+from shardcam.jobs.terminal import make_console
 
 
 @click.command()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 from rich.table import Table
 
-from engine.workers.threads import limit_threads
-from jobs.system import ready_libraries
-from jobs.terminal import make_console
+from shardcam.engine.workers.threads import limit_threads
+from shardcam.jobs.system import ready_libraries
+from shardcam.jobs.terminal import make_console
 
 
 @click.command()
@@ -29,9 +29,15 @@ def layers(model: str, params: str | None, image_size: int | None, everything: b
     """
     limit_threads(1)
     ready_libraries()
-    from engine.models.cost import shares_below
-    from engine.models.layers import FEATURES, auto_layer, class_count, layer_info, layer_shapes
-    from engine.models.load import load_network
+    from shardcam.engine.models.cost import shares_below
+    from shardcam.engine.models.layers import (
+        FEATURES,
+        auto_layer,
+        class_count,
+        layer_info,
+        layer_shapes,
+    )
+    from shardcam.engine.models.load import load_network
 
     network = load_network(model, params, image_size)
     shapes = layer_shapes(network)

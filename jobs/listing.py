@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from itertools import islice
 
-from engine.config import RunConfig
-from engine.listing import Listing
-from engine.protocols import Reader
-from engine.scratch import open_paths
-from engine.types import Sample
-from engine.writers.listing import run_listing
+from shardcam.engine.config import RunConfig
+from shardcam.engine.listing import Listing
+from shardcam.engine.protocols import Reader
+from shardcam.engine.scratch import open_paths
+from shardcam.engine.types import Sample
+from shardcam.engine.writers.listing import run_listing
 
 Watch = Callable[[Iterable[Sample]], Iterable[Sample]]
 LISTING_OPTIONS = {"source", "root", "label_from_folder", "limit"}  # decide what is listed
@@ -19,8 +19,8 @@ LISTING_OPTIONS = {"source", "root", "label_from_folder", "limit"}  # decide wha
 
 def make_reader(config: RunConfig) -> Reader:
     """The reader of the source."""
-    from engine.imaging import EXTENSIONS
-    from engine.readers.source import SourceOptions, open_source
+    from shardcam.engine.imaging import EXTENSIONS
+    from shardcam.engine.readers.source import SourceOptions, open_source
 
     options = SourceOptions(EXTENSIONS, config.label_from_folder, config.root)
     return open_source(config.source, options)

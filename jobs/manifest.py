@@ -7,16 +7,16 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from engine.config import RunConfig
-from engine.manifest import Manifest
-from engine.planning import Plan
-from engine.types import LayerInfo
-from engine.writers.schema import SCHEMA_VERSION
-from jobs.calibration import Calibration
-from jobs.explaining import fuse_of
+from shardcam.engine.config import RunConfig
+from shardcam.engine.manifest import Manifest
+from shardcam.engine.planning import Plan
+from shardcam.engine.types import LayerInfo
+from shardcam.engine.writers.schema import SCHEMA_VERSION
+from shardcam.jobs.calibration import Calibration
+from shardcam.jobs.explaining import fuse_of
 
 if TYPE_CHECKING:
-    from engine.models.definition import NetworkDefinition
+    from shardcam.engine.models.definition import NetworkDefinition
 
 LIBRARIES = (
     "mxnet",

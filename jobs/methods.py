@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.table import Table
 
-from jobs.terminal import make_console
+from shardcam.jobs.terminal import make_console
 
 
 @click.command()
@@ -17,7 +17,7 @@ def methods() -> None:
     layer follow the layer and most gradients are known in closed form (shardcam layers says
     where that is so), and on VGG16, where they take a backward pass through the head.
     """
-    from engine.methods import METHODS
+    from shardcam.engine.methods import METHODS
 
     table = Table(box=None)
     for column in ("method", "needs", "ResNet-50", "VGG16", "source"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from engine.config import RunConfig
-from engine.errors import ConfigError
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engine.models.definition import NetworkDefinition
+    from shardcam.engine.models.definition import NetworkDefinition
 
 
 def load_definition(config: RunConfig) -> NetworkDefinition:
@@ -20,7 +20,7 @@ def load_definition(config: RunConfig) -> NetworkDefinition:
     ConfigError, ModelError
         It cannot be had, or takes other numbers of channels.
     """
-    from engine.models.load import load_network
+    from shardcam.engine.models.load import load_network
 
     definition = load_network(config.model, config.params, config.image_size)
     own = definition.preprocessing

@@ -12,9 +12,9 @@ import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from engine.config import RunConfig
-from engine.errors import ConfigError, RunDirectoryError
-from jobs.config_file import read_config_file
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.jobs.config_file import read_config_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 

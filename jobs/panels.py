@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from engine.colormaps import colour_table
-from engine.types import F4, U1
-from jobs.tiles import PAPER, fitting, text_size, tile, write
+from shardcam.engine.colormaps import colour_table
+from shardcam.engine.types import F4, U1
+from shardcam.jobs.tiles import PAPER, fitting, text_size, tile, write
 
 GRID = 480  # pixels that a panel's tiles are high, about
 SMALLEST, LARGEST = 26, 320  # sides of a tile

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.analysis.run import Run
-from engine.config import RunConfig
-from engine.errors import SourceError
-from engine.imaging import UndecodableImage, pixels_of
-from engine.listing import Listing
-from engine.types import F4, U1
-from jobs.listing import make_reader
+from shardcam.engine.analysis.run import Run
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import SourceError
+from shardcam.engine.imaging import UndecodableImage, pixels_of
+from shardcam.engine.listing import Listing
+from shardcam.engine.types import F4, U1
+from shardcam.jobs.listing import make_reader
 
 
 class SeenPictures:

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.status import Status
 
-from engine.planning import Plan
-from engine.types import Sample, ShardReport
+from shardcam.engine.planning import Plan
+from shardcam.engine.types import Sample, ShardReport
 
 TOLD = {  # events that a person should know of
     "worker_waiting": "{workers} workers wait for free CPUs or GPUs of the cluster",

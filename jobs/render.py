@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from engine.config import RunConfig
-from engine.errors import ConfigError
-from engine.urls import is_url
-from jobs.cluster_files import Nodes, PodOptions, SlurmOptions, kuberay_job, slurm_script
-from jobs.options import make_config, run_options
-from jobs.submission import require_submittable
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.urls import is_url
+from shardcam.jobs.cluster_files import Nodes, PodOptions, SlurmOptions, kuberay_job, slurm_script
+from shardcam.jobs.options import make_config, run_options
+from shardcam.jobs.submission import require_submittable
 
 _count = click.option(
     "--nodes", type=click.IntRange(1), default=1, show_default=True, help="Machines."

@@ -9,10 +9,10 @@ from types import FrameType
 
 import click
 
-from engine.errors import ConfigError, Interrupted
-from engine.types import RunPaths
-from jobs.budget import readable
-from jobs.terminal import make_console
+from shardcam.engine.errors import ConfigError, Interrupted
+from shardcam.engine.types import RunPaths
+from shardcam.jobs.budget import readable
+from shardcam.jobs.terminal import make_console
 
 SAMPLE = 200
 PORT = 8000
@@ -59,9 +59,9 @@ def report(
     _require_sensible(out, force, sample, serve, port)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    from jobs.gallery.file import write_page
-    from jobs.gallery.opened import opened_run
-    from jobs.gallery.server import ReportServer
+    from shardcam.jobs.gallery.file import write_page
+    from shardcam.jobs.gallery.opened import opened_run
+    from shardcam.jobs.gallery.server import ReportServer
 
     console = make_console()
     with opened_run(paths, photographs=not no_photographs) as opened:

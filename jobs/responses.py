@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.analysis.run import Run
-from engine.config import RunConfig
-from engine.errors import ConfigError
-from engine.types import U1, LayerInfo
-from engine.writers.schema import layer_path
-from jobs.class_names import ClassName
-from jobs.terminal import printable
+from shardcam.engine.analysis.run import Run
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.types import U1, LayerInfo
+from shardcam.engine.writers.schema import layer_path
+from shardcam.jobs.class_names import ClassName
+from shardcam.jobs.terminal import printable
 
 if TYPE_CHECKING:
-    from engine.maximise import Maximised
-    from engine.models.definition import NetworkDefinition
+    from shardcam.engine.maximise import Maximised
+    from shardcam.engine.models.definition import NetworkDefinition
 
 SHOWN = 6  # units of a layer, if none are named
 STEPS = 128
@@ -76,9 +76,9 @@ def draw_responses(
     subject: Subject, wanted: Wanted, ascent: Ascent | None, out: Path
 ) -> Iterator[str]:
     """Draw a picture of each layer; say of each where it is and what is in it."""
-    from engine.models.layers import resolve_layer
-    from jobs.filter_pictures import enlarged_to, gallery, stacked
-    from jobs.tiles import fitting, save_picture
+    from shardcam.engine.models.layers import resolve_layer
+    from shardcam.jobs.filter_pictures import enlarged_to, gallery, stacked
+    from shardcam.jobs.tiles import fitting, save_picture
 
     network = subject.network
     infos = [resolve_layer(network, name) for name in wanted.layers or _layers(subject)]
@@ -99,7 +99,7 @@ def draw_responses(
 
 
 def _layers(subject: Subject) -> list[str]:
-    from engine.models.filters import stages
+    from shardcam.engine.models.filters import stages
 
     if subject.run is None:
         return stages(subject.network)
@@ -121,8 +121,8 @@ def _unit_names(subject: Subject, info: LayerInfo, units: list[int]) -> list[str
 def _maximised(
     network: NetworkDefinition, info: LayerInfo, units: list[int], ascent: Ascent
 ) -> Maximised:
-    from engine.maximise import Maximised, maximise
-    from engine.models.units import Units
+    from shardcam.engine.maximise import Maximised, maximise
+    from shardcam.engine.models.units import Units
 
     reach, canvas = _canvas(network, info)
     climb = Units(canvas, info.name, min(len(units), _BATCH))
@@ -149,7 +149,7 @@ def _canvas(network: NetworkDefinition, info: LayerInfo) -> tuple[float, Network
 
     Below a layer that sees a part of its input only, nothing depends on the input's size.
     """
-    from engine.models.receptive_field import receptive_field
+    from shardcam.engine.models.receptive_field import receptive_field
 
     own = network.preprocessing
     seen = receptive_field(network, info.name, (0, 0)) if len(info.shape) == 3 else None
@@ -166,10 +166,10 @@ def _rows(
     subject: Subject, info: LayerInfo, units: list[int], names: list[str], made: Maximised | None
 ) -> list[tuple[str, U1]]:
     """A row for each unit: its made picture, if there are any, and its examples."""
-    from engine.models.receptive_field import receptive_field
-    from jobs.examples import SIDE, examples_of, view_share
-    from jobs.filter_pictures import enlarged_to
-    from jobs.tiles import tile
+    from shardcam.engine.models.receptive_field import receptive_field
+    from shardcam.jobs.examples import SIDE, examples_of, view_share
+    from shardcam.jobs.filter_pictures import enlarged_to
+    from shardcam.jobs.tiles import tile
 
     run, config, network = subject.run, subject.config, subject.network
     assert run is not None and config is not None

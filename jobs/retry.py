@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import click
 
-from engine.config import RunConfig
-from engine.errors import TooManyFailures
-from engine.lock import driver_lock
-from engine.manifest import read_manifest
-from engine.results import ShardFile, open_shards, read_failures, read_shard_summary
-from engine.scratch import open_paths
-from engine.types import RunPaths
-from engine.writers.again import bring_back, set_aside
-from jobs.extract import run_extract
-from jobs.options import stored_config
-from jobs.terminal import make_console
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import TooManyFailures
+from shardcam.engine.lock import driver_lock
+from shardcam.engine.manifest import read_manifest
+from shardcam.engine.results import ShardFile, open_shards, read_failures, read_shard_summary
+from shardcam.engine.scratch import open_paths
+from shardcam.engine.types import RunPaths
+from shardcam.engine.writers.again import bring_back, set_aside
+from shardcam.jobs.extract import run_extract
+from shardcam.jobs.options import stored_config
+from shardcam.jobs.terminal import make_console
 
 FINAL = "target"  # the stage whose failures another try cannot mend
 

@@ -9,12 +9,12 @@ from datetime import datetime, timezone
 import click
 from rich.table import Table
 
-from engine.errors import RunDirectoryError
-from engine.events import Activity, read_events, summarize
-from engine.listing import Listing
-from engine.lock import lock_holder
-from engine.manifest import read_manifest
-from engine.results import (
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.events import Activity, read_events, summarize
+from shardcam.engine.listing import Listing
+from shardcam.engine.lock import lock_holder
+from shardcam.engine.manifest import read_manifest
+from shardcam.engine.results import (
     ShardSummary,
     open_shards,
     read_failures,
@@ -22,11 +22,11 @@ from engine.results import (
     shard_numbers,
     summary_problem,
 )
-from engine.scratch import open_paths
-from engine.store import fetch
-from engine.types import RunPaths
-from engine.verdict import verdict
-from jobs.terminal import make_console
+from shardcam.engine.scratch import open_paths
+from shardcam.engine.store import fetch
+from shardcam.engine.types import RunPaths
+from shardcam.engine.verdict import verdict
+from shardcam.jobs.terminal import make_console
 
 
 @click.command()

@@ -16,21 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.config import RunConfig
-from engine.errors import ConfigError, SourceError
-from engine.manifest import require_usable
-from engine.scratch import open_paths
-from engine.store import require_writable_url
-from engine.urls import is_url, require_url
-from jobs.explaining import method_of
-from jobs.listing import make_reader
-from jobs.options import as_arguments, typed_name
-from jobs.wiring import require_possible
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError, SourceError
+from shardcam.engine.manifest import require_usable
+from shardcam.engine.scratch import open_paths
+from shardcam.engine.store import require_writable_url
+from shardcam.engine.urls import is_url, require_url
+from shardcam.jobs.explaining import method_of
+from shardcam.jobs.listing import make_reader
+from shardcam.jobs.options import as_arguments, typed_name
+from shardcam.jobs.wiring import require_possible
 
 RUN_KEY = "shardcam_run"  # of a job's metadata: the run directory
 STOP_SECONDS = 30  # until Ray kills a job that was told to stop; its own default is 3
-CODE = Path(__file__).parent.parent  # where engine/, jobs/ and kernels/ lie
-ONLY_CODE = ["/*", "!.", "!/engine", "!/jobs", "!/kernels", "__pycache__"]  # excludes of Ray
+CODE = Path(__file__).parent.parent.parent  # where the package lies
+ONLY_CODE = ["/*", "!.", "!/shardcam", "__pycache__"]  # excludes of Ray
 FOLDERS = {"source", "root", "out", "cache"}  # or a source's file; of the path options
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers them to any argument
 
@@ -63,7 +63,7 @@ def make_submission(config: RunConfig, program: str, send_code: bool) -> Submiss
     config = config.absolute().model_copy(update={"address": None})
     environment: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}}
     if send_code:
-        program = "python -m jobs"
+        program = "python -m shardcam"
         environment |= {"working_dir": str(CODE), "excludes": ONLY_CODE}
     entrypoint = f"{program} extract {shlex.join(as_arguments(config))}"
     return Submission(_new_id(config.out), config.out, entrypoint, environment)

@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 
 import click
 
-from engine.errors import ConfigError, Interrupted, ShardcamError
-from jobs.config_file import config_yaml
-from jobs.following import PAUSE, Follower, Unreachable, one_line, raise_outcome
-from jobs.options import make_config, run_options_but
-from jobs.submission import (
+from shardcam.engine.errors import ConfigError, Interrupted, ShardcamError
+from shardcam.jobs.config_file import config_yaml
+from shardcam.jobs.following import PAUSE, Follower, Unreachable, one_line, raise_outcome
+from shardcam.jobs.options import make_config, run_options_but
+from shardcam.jobs.submission import (
     ADDRESS_VARIABLES,
     RUN_KEY,
     Submission,
@@ -30,7 +30,7 @@ from jobs.submission import (
     ray_command,
     require_submittable,
 )
-from jobs.terminal import make_console
+from shardcam.jobs.terminal import make_console
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 TOKEN_FILE = Path("~/.ray/auth_token")  # where Ray itself looks

@@ -8,10 +8,10 @@ from typing import Any
 import click
 from rich.table import Table
 
-from engine.errors import ShardcamError
-from jobs.submission import RUN_KEY, run_path
-from jobs.submit import RayJobs, dashboard_option
-from jobs.terminal import make_console
+from shardcam.engine.errors import ShardcamError
+from shardcam.jobs.submission import RUN_KEY, run_path
+from shardcam.jobs.submit import RayJobs, dashboard_option
+from shardcam.jobs.terminal import make_console
 
 
 @click.group("jobs")

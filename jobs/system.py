@@ -6,9 +6,9 @@ import ctypes
 import sys
 from importlib.util import find_spec
 
-from engine.errors import ShardcamError
-from engine.models.cuda import preload_libraries
-from engine.models.quick_import import import_mxnet
+from shardcam.engine.errors import ShardcamError
+from shardcam.engine.models.cuda import preload_libraries
+from shardcam.engine.models.quick_import import import_mxnet
 
 PACKAGES = {  # shared object: Debian and Ubuntu, Fedora
     "libgomp.so.1": ("libgomp1", "libgomp"),

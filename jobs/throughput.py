@@ -14,19 +14,19 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from engine.config import RunConfig
-from engine.driver import execute
-from engine.errors import ConfigError, ModelError
-from engine.events import read_events, worker_rate
-from engine.models.cuda import visible_gpus
-from engine.workers.cores import usable_cores
-from engine.workers.threads import limit_threads
-from jobs.ceilings import measure_stages, seconds_per_image
-from jobs.options import make_config, run_options_but
-from jobs.progress import ProgressDisplay
-from jobs.terminal import make_console
-from jobs.wiring import driver_threads, make_executor, prepare
-from jobs.worker import worker_threads
+from shardcam.engine.config import RunConfig
+from shardcam.engine.driver import execute
+from shardcam.engine.errors import ConfigError, ModelError
+from shardcam.engine.events import read_events, worker_rate
+from shardcam.engine.models.cuda import visible_gpus
+from shardcam.engine.workers.cores import usable_cores
+from shardcam.engine.workers.threads import limit_threads
+from shardcam.jobs.ceilings import measure_stages, seconds_per_image
+from shardcam.jobs.options import make_config, run_options_but
+from shardcam.jobs.progress import ProgressDisplay
+from shardcam.jobs.terminal import make_console
+from shardcam.jobs.wiring import driver_threads, make_executor, prepare
+from shardcam.jobs.worker import worker_threads
 
 BATCHES = (8, 32, 128)  # tried by a sweep
 SHARDS = 4  # of each worker, at least

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from engine.analysis.files import whole_file
-from engine.types import U1
+from shardcam.engine.analysis.files import whole_file
+from shardcam.engine.types import U1
 
 PAPER, INK = (255, 255, 255), (70, 70, 70)
 LABEL_SIZE = 11  # of the letters, in pixels

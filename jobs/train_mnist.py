@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.analysis.files import whole_file
-from engine.errors import ConfigError, Interrupted, SourceError
-from engine.readers.pixels import rgb
-from engine.types import Preprocessing
-from engine.workers.threads import limit_threads
-from jobs.digits import Digits, shipped_digits, source_digits, write_idx
-from jobs.system import ready_libraries
-from jobs.terminal import make_console
+from shardcam.engine.analysis.files import whole_file
+from shardcam.engine.errors import ConfigError, Interrupted, SourceError
+from shardcam.engine.readers.pixels import rgb
+from shardcam.engine.types import Preprocessing
+from shardcam.engine.workers.threads import limit_threads
+from shardcam.jobs.digits import Digits, shipped_digits, source_digits, write_idx
+from shardcam.jobs.system import ready_libraries
+from shardcam.jobs.terminal import make_console
 
 if TYPE_CHECKING:
-    from engine.models.lenet import Epoch
+    from shardcam.engine.models.lenet import Epoch
 
 THREADS = 2  # fixed: with another number, sums are rounded in another order
 HELD_OUT = 0.2  # of the digits, where no others are given
@@ -89,7 +89,7 @@ def train_mnist(
         raise ConfigError(f"--out {out}: there is a checkpoint; --force replaces it")
     limit_threads(THREADS)
     ready_libraries()
-    from engine.models.lenet import Training, train
+    from shardcam.engine.models.lenet import Training, train
 
     console = make_console()
     training_digits, held_out = _digits(source, test, seed)
@@ -124,10 +124,10 @@ def train_mnist(
 
 def accuracy_of(symbol: Path, digits: Digits) -> float:
     """The share of digits that a checkpoint, read back as any model is, gets right."""
-    from engine.imaging import stacked
-    from engine.models.load import load_network
-    from engine.models.mxnet_network import MxnetNetwork
-    from engine.targets import top_classes
+    from shardcam.engine.imaging import stacked
+    from shardcam.engine.models.load import load_network
+    from shardcam.engine.models.mxnet_network import MxnetNetwork
+    from shardcam.engine.targets import top_classes
 
     definition = load_network(str(symbol))
     network = MxnetNetwork(definition, ("auto",), BATCH)

@@ -6,17 +6,23 @@ from contextlib import nullcontext
 
 import click
 
-from engine.errors import RunDirectoryError
-from engine.listing import Listing, listing_digest
-from engine.lock import driver_lock
-from engine.manifest import Manifest, read_manifest
-from engine.results import ShardSummary, check_shard, open_shards, read_shard_summary, shard_numbers
-from engine.runs import check_index, require_codec
-from engine.scratch import open_paths
-from engine.store import fetch
-from engine.types import RunPaths
-from engine.writers.again import move_to_damaged
-from jobs.terminal import make_console
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.listing import Listing, listing_digest
+from shardcam.engine.lock import driver_lock
+from shardcam.engine.manifest import Manifest, read_manifest
+from shardcam.engine.results import (
+    ShardSummary,
+    check_shard,
+    open_shards,
+    read_shard_summary,
+    shard_numbers,
+)
+from shardcam.engine.runs import check_index, require_codec
+from shardcam.engine.scratch import open_paths
+from shardcam.engine.store import fetch
+from shardcam.engine.types import RunPaths
+from shardcam.engine.writers.again import move_to_damaged
+from shardcam.jobs.terminal import make_console
 
 
 @click.command()

@@ -12,40 +12,40 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from engine.config import RunConfig
-from engine.errors import ConfigError
-from engine.manifest import Manifest, begin_run, holds_run, read_manifest, require_usable
-from engine.planning import Plan, make_plan
-from engine.protocols import Executor, ShardRunner
-from engine.scratch import open_paths
-from engine.store import exists, require_room_to_write
-from engine.types import LayerInfo, RunPaths
-from engine.urls import is_url
-from engine.workers.cores import usable_cores
-from engine.writers import codec
-from engine.writers.schema import DatasetSpec, dataset_specs
-from jobs.budget import require_room
-from jobs.calibration import (
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.manifest import Manifest, begin_run, holds_run, read_manifest, require_usable
+from shardcam.engine.planning import Plan, make_plan
+from shardcam.engine.protocols import Executor, ShardRunner
+from shardcam.engine.scratch import open_paths
+from shardcam.engine.store import exists, require_room_to_write
+from shardcam.engine.types import LayerInfo, RunPaths
+from shardcam.engine.urls import is_url
+from shardcam.engine.workers.cores import usable_cores
+from shardcam.engine.writers import codec
+from shardcam.engine.writers.schema import DatasetSpec, dataset_specs
+from shardcam.jobs.budget import require_room
+from shardcam.jobs.calibration import (
     Calibration,
     calibrate_on_source,
     read_calibration,
     views_of_source,
     write_calibration,
 )
-from jobs.class_names import class_names
-from jobs.explaining import (
+from shardcam.jobs.class_names import class_names
+from shardcam.jobs.explaining import (
     comparing_method,
     method_of,
     require_explainable,
 )
-from jobs.listing import Watch, listing_of, make_reader
-from jobs.manifest import make_manifest
-from jobs.network import load_definition
-from jobs.system import ready_libraries
-from jobs.worker import WorkerOrder, build_runner, only_read, part_cache
+from shardcam.jobs.listing import Watch, listing_of, make_reader
+from shardcam.jobs.manifest import make_manifest
+from shardcam.jobs.network import load_definition
+from shardcam.jobs.system import ready_libraries
+from shardcam.jobs.worker import WorkerOrder, build_runner, only_read, part_cache
 
 if TYPE_CHECKING:
-    from engine.models.definition import NetworkDefinition
+    from shardcam.engine.models.definition import NetworkDefinition
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
     require_room_to_write(paths)
     ready_libraries()
     _require_gpu_here(config)
-    from engine.models.layers import class_count, resolve_layer
-    from engine.models.mxnet_network import batch_that_fits
-    from engine.targets import parse_targets
+    from shardcam.engine.models.layers import class_count, resolve_layer
+    from shardcam.engine.models.mxnet_network import batch_that_fits
+    from shardcam.engine.targets import parse_targets
 
     method_of(config)
     definition = load_definition(config)
@@ -171,11 +171,11 @@ def make_executor(
     config = prepared.config
     build = partial(builder or build_runner, worker_order(prepared))
     if config.executor == "local":
-        from engine.workers.local import LocalExecutor
+        from shardcam.engine.workers.local import LocalExecutor
 
         return LocalExecutor(build)
-    from engine.workers.ray import RayExecutor
-    from engine.workers.ray_cluster import RayOptions
+    from shardcam.engine.workers.ray import RayExecutor
+    from shardcam.engine.workers.ray_cluster import RayOptions
 
     options = RayOptions(
         config.workers,
@@ -228,8 +228,8 @@ def _require_gpu_here(config: RunConfig) -> None:
     """Before there is a run: where workers are of this machine, it needs a GPU that can be used."""
     if not config.gpus_per_worker:
         return
-    from engine.models.cuda import require_gpu
-    from engine.workers.ray_cluster import LOCAL
+    from shardcam.engine.models.cuda import require_gpu
+    from shardcam.engine.workers.ray_cluster import LOCAL
 
     elsewhere = config.address or os.environ.get("RAY_ADDRESS") or LOCAL
     if config.executor == "local" or elsewhere == LOCAL:

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels._jit import cache_directory
-from kernels.checksum import fletcher32
-from kernels.colormap import JET
-from kernels.heatmap import heatmap_u8, normalize, upsample
-from kernels.overlay import overlay
-from kernels.preprocess import planar
-from kernels.resizing import resize
-from kernels.weighting import ALL_ZERO, CONSTANT, NON_FINITE, product_sum, scale_maps, weighted_sum
+from shardcam.kernels._jit import cache_directory
+from shardcam.kernels.checksum import fletcher32
+from shardcam.kernels.colormap import JET
+from shardcam.kernels.heatmap import heatmap_u8, normalize, upsample
+from shardcam.kernels.overlay import overlay
+from shardcam.kernels.preprocess import planar
+from shardcam.kernels.resizing import resize
+from shardcam.kernels.weighting import (
+    ALL_ZERO,
+    CONSTANT,
+    NON_FINITE,
+    product_sum,
+    scale_maps,
+    weighted_sum,
+)
 
 __all__ = [
     "ALL_ZERO",

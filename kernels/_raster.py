@@ -16,8 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from kernels._checks import F4, U1
-from kernels._jit import Kernel, compiles_for, inlined
+from shardcam.kernels._checks import F4, U1
+from shardcam.kernels._jit import Kernel, compiles_for, inlined
 
 U8 = NDArray[np.uint64]
 Taps = tuple[U8, F4, U8]

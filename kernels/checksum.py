@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels._checks import U1, require
-from kernels._jit import Kernel
+from shardcam.kernels._checks import U1, require
+from shardcam.kernels._jit import Kernel
 
 # Words whose sums cannot overflow: 2^16 * 2^20 * 2^20 in 64 bits.
 _BLOCK = 1 << 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels._checks import U1
+from shardcam.kernels._checks import U1
 
 # Where 4 * level rises from 0 and falls to 0, on the 0-255 scale: red, green, blue.
 _RISES = np.array([382.5, 127.5, -127.5])

@@ -6,8 +6,8 @@ import functools
 
 import numpy as np
 
-from kernels._checks import F4, U1, require, require_out
-from kernels._raster import Taps, _heatmap_u8, _normalize, _upsample
+from shardcam.kernels._checks import F4, U1, require, require_out
+from shardcam.kernels._raster import Taps, _heatmap_u8, _normalize, _upsample
 
 
 def normalize(maps: F4) -> F4:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels._checks import F4, U1, require, require_out
-from kernels._raster import _overlay
-from kernels.heatmap import taps
+from shardcam.kernels._checks import F4, U1, require, require_out
+from shardcam.kernels._raster import _overlay
+from shardcam.kernels.heatmap import taps
 
 
 def overlay(

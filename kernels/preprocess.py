@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels._checks import F4, U1, require, require_out
-from kernels._jit import Kernel
+from shardcam.kernels._checks import F4, U1, require, require_out
+from shardcam.kernels._jit import Kernel
 
 
 def planar(image: U1, mean: F4, std: F4, out: F4) -> F4:

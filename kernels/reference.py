@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels._checks import F4, U1
-from kernels.weighting import ALL_ZERO, CONSTANT, NON_FINITE
+from shardcam.kernels._checks import F4, U1
+from shardcam.kernels.weighting import ALL_ZERO, CONSTANT, NON_FINITE
 
 
 def weighted_sum(activation: F4, weight: F4, out: F4 | None = None) -> F4:

@@ -7,8 +7,8 @@ import operator
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels._checks import F4, U1, require
-from kernels._jit import Kernel, inlined
+from shardcam.kernels._checks import F4, U1, require
+from shardcam.kernels._jit import Kernel, inlined
 
 _ZERO = np.float32(0)
 _LINEAR, _AREA, _AREA_LINEAR = 0, 1, 2

@@ -10,8 +10,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels._checks import F4, U1, require, require_out
-from kernels._jit import Kernel, compiles_for
+from shardcam.kernels._checks import F4, U1, require, require_out
+from shardcam.kernels._jit import Kernel, compiles_for
 
 NON_FINITE = 1
 """Flag: the raw map holds a NaN or an infinity."""

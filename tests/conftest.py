@@ -5,7 +5,7 @@ import itertools
 import fsspec
 import pytest
 
-from engine.workers.threads import limit_threads
+from shardcam.engine.workers.threads import limit_threads
 
 limit_threads(2)
 _BUCKETS = itertools.count()

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from engine.decoding import Decoders, decoders
+from shardcam.engine.decoding import Decoders, decoders
 
 
 @pytest.fixture(params=[1, 3])

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-import engine.lock
-from engine.errors import RunDirectoryError
-from engine.events import EventLog, read_events, summarize, worker_rate
-from engine.lock import driver_lock, lock_holder
-from engine.types import RunPaths
+import shardcam.engine.lock
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.events import EventLog, read_events, summarize, worker_rate
+from shardcam.engine.lock import driver_lock, lock_holder
+from shardcam.engine.types import RunPaths
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def test_summary_is_of_all_commands_and_of_the_last_ones_workers(paths):
 
 
 HOLD = (
-    "import sys; from pathlib import Path; from engine.lock import driver_lock;"
-    "from engine.types import RunPaths\n"
+    "import sys; from pathlib import Path; from shardcam.engine.lock import driver_lock;"
+    "from shardcam.engine.types import RunPaths\n"
     "with driver_lock(RunPaths(Path(sys.argv[1]))):\n"
     "    print('held', flush=True); sys.stdin.read()"
 )
@@ -97,7 +97,7 @@ def test_who_looks_at_the_lock_keeps_nobody_from_taking_it(paths, monkeypatch):
     with paths.lock.open("w") as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
         clock = SimpleNamespace(sleep=lambda seconds: looking.close())
-        monkeypatch.setattr(engine.lock, "time", clock)
+        monkeypatch.setattr(shardcam.engine.lock, "time", clock)
         with driver_lock(paths):
             assert lock_holder(paths) is not None
 

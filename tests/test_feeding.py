@@ -9,11 +9,11 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from engine.decoding import Decoders
-from engine.errors import InternalError, SourceError
-from engine.feeding import AHEAD, BYTES_TOGETHER, Feed, ReadAhead
-from engine.targets import parse_targets
-from engine.types import Failure, Preprocessing, Sample, Shard
+from shardcam.engine.decoding import Decoders
+from shardcam.engine.errors import InternalError, SourceError
+from shardcam.engine.feeding import AHEAD, BYTES_TOGETHER, Feed, ReadAhead
+from shardcam.engine.targets import parse_targets
+from shardcam.engine.types import Failure, Preprocessing, Sample, Shard
 
 
 def shard(index, count=6):

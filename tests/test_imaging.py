@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from engine.imaging import UndecodableImage, decode, stacked, view, view_of
-from engine.types import Preprocessing
+from shardcam.engine.imaging import UndecodableImage, decode, stacked, view, view_of
+from shardcam.engine.types import Preprocessing
 
 RNG = np.random.RandomState(0)
 PICTURE = cv2.GaussianBlur(RNG.randint(0, 256, (37, 53, 3), np.uint8), (5, 5), 0)

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from engine.errors import RunDirectoryError
-from engine.manifest import Manifest, begin_run, holds_run, read_manifest
-from engine.types import RunPaths
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.manifest import Manifest, begin_run, holds_run, read_manifest
+from shardcam.engine.types import RunPaths
 
 
 def manifest(**numbers):

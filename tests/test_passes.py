@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from engine.clock import Clock
-from engine.errors import InternalError
-from engine.feeding import Batch, ReadAhead
-from engine.passes import Passes
-from engine.types import Sample, Shard
+from shardcam.engine.clock import Clock
+from shardcam.engine.errors import InternalError
+from shardcam.engine.feeding import Batch, ReadAhead
+from shardcam.engine.passes import Passes
+from shardcam.engine.types import Sample, Shard
 
 
 def shard(index):

@@ -6,17 +6,17 @@ import h5py
 import numpy as np
 import pytest
 
-from engine.clock import Clock
-from engine.config import RunConfig
-from engine.decoding import Decoders
-from engine.feeding import ReadAhead
-from engine.models.mxnet_network import MxnetNetwork
-from engine.passes import Passes
-from engine.pipeline import run_shard
-from engine.types import Failure, Shard
-from jobs.network import load_definition
-from jobs.wiring import prepare, worker_order
-from jobs.worker import build_parts, build_runner
+from shardcam.engine.clock import Clock
+from shardcam.engine.config import RunConfig
+from shardcam.engine.decoding import Decoders
+from shardcam.engine.feeding import ReadAhead
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.passes import Passes
+from shardcam.engine.pipeline import run_shard
+from shardcam.engine.types import Failure, Shard
+from shardcam.jobs.network import load_definition
+from shardcam.jobs.wiring import prepare, worker_order
+from shardcam.jobs.worker import build_parts, build_runner
 from tests.jobs.images import make_folder
 
 

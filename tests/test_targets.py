@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from engine.errors import ConfigError
-from engine.targets import parse_targets, softmax, top_classes
-from engine.types import Sample
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.targets import parse_targets, softmax, top_classes
+from shardcam.engine.types import Sample
 
 LOGITS = np.array([[1, 5, 3, 5], [9, 0, 0, -1]], np.float32)
 SAMPLES = [Sample("a", 0, 2, "", 0), Sample("b", 1, 0, "", 0)]

@@ -1,6 +1,6 @@
 import pytest
 
-from engine.verdict import verdict
+from shardcam.engine.verdict import verdict
 
 
 @pytest.mark.parametrize(

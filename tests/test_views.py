@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from engine.imaging import normalised, stacked, view_of
-from engine.types import Preprocessing
+from shardcam.engine.imaging import normalised, stacked, view_of
+from shardcam.engine.types import Preprocessing
 
 ROWS, COLUMNS = 40, 56  # of the network's input
 BOX = (30.5, 60.0, 250.0, 400.0)  # touches 220 rows; reaches beyond the right edge

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import cv2
 import numpy as np
 
-from engine.analysis.files import level_of, whole_file
-from engine.types import U1
+from shardcam.engine.analysis.files import level_of, whole_file
+from shardcam.engine.types import U1
 
 if TYPE_CHECKING:
-    from engine.analysis.samples import Samples
+    from shardcam.engine.analysis.samples import Samples
 
 _Entry = dict[str, Any]
 

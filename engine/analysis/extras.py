@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from engine.errors import ConfigError
+from shardcam.engine.errors import ConfigError
 
 
 def require(name: str, what: str) -> Any:

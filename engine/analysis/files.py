@@ -9,7 +9,7 @@ from errno import EISDIR
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.errors import ConfigError, storage_error
+from shardcam.engine.errors import ConfigError, storage_error
 
 
 @contextmanager

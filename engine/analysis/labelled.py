@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.analysis.extras import require
+from shardcam.engine.analysis.extras import require
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from engine.analysis.samples import Samples
+    from shardcam.engine.analysis.samples import Samples
 
 
 def to_xarray(samples: Samples, layer: str) -> xr.DataArray:

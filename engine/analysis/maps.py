@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engine.analysis.placement import place
-from engine.analysis.rows import Array, Part, Positions, Rows
-from engine.types import F4, U1
-from kernels import JET, heatmap_u8, normalize
+from shardcam.engine.analysis.placement import place
+from shardcam.engine.analysis.rows import Array, Part, Positions, Rows
+from shardcam.engine.types import F4, U1
+from shardcam.kernels import JET, heatmap_u8, normalize
 
 
 class RawMaps(Rows):

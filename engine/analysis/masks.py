@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from engine.analysis.files import level_of, make_folder, whole_file
-from engine.types import NO_LABEL, Sample
-from engine.writers.overlays import layer_names, picture_stem
-from engine.writers.schema import layer_path
+from shardcam.engine.analysis.files import level_of, make_folder, whole_file
+from shardcam.engine.types import NO_LABEL, Sample
+from shardcam.engine.writers.overlays import layer_names, picture_stem
+from shardcam.engine.writers.schema import layer_path
 
 if TYPE_CHECKING:
-    from engine.analysis.samples import Samples
+    from shardcam.engine.analysis.samples import Samples
 
 
 def write_masks(samples: Samples, folder: Path, layer: str, threshold: float, target: int) -> int:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from numpy.lib.format import write_array_header_1_0
 
-from engine.analysis.files import whole_file
+from shardcam.engine.analysis.files import whole_file
 
 if TYPE_CHECKING:
-    from engine.analysis.samples import Samples
+    from shardcam.engine.analysis.samples import Samples
 
 
 def write_npy(samples: Samples, path: Path, layer: str, target: int) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.types import F4, U1
-from kernels import normalize
+from shardcam.engine.types import F4, U1
+from shardcam.kernels import normalize
 
 _LEVELS = np.float32(255)
 _EPSILON = 1e-7  # as in kernels.heatmap

@@ -9,10 +9,10 @@ from typing import Any
 
 import h5py
 
-from engine.analysis.rows import Held
-from engine.analysis.samples import Samples
-from engine.results import ShardSummary, read_failures
-from engine.types import Failure, RunPaths, shard_name
+from shardcam.engine.analysis.rows import Held
+from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.results import ShardSummary, read_failures
+from shardcam.engine.types import Failure, RunPaths, shard_name
 
 
 class Run(Samples):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from engine.analysis.maps import RawMaps
-from engine.analysis.means import ClassMeans, class_means
-from engine.analysis.rows import CLOSED, Held, Positions, Rows, column, positions
-from engine.analysis.selection import matching
-from engine.errors import ConfigError
-from engine.results import reading
-from engine.writers.schema import FAILURES, layer_path
+from shardcam.engine.analysis.maps import RawMaps
+from shardcam.engine.analysis.means import ClassMeans, class_means
+from shardcam.engine.analysis.rows import CLOSED, Held, Positions, Rows, column, positions
+from shardcam.engine.analysis.selection import matching
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.results import reading
+from shardcam.engine.writers.schema import FAILURES, layer_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ class Samples:
     @property
     def table(self) -> pd.DataFrame:
         """A row for each sample: see :func:`engine.analysis.table.make_table`."""
-        from engine.analysis.table import make_table
+        from shardcam.engine.analysis.table import make_table
 
         return make_table(self)
 
@@ -202,13 +202,13 @@ class Samples:
 
     def to_xarray(self, layer: str) -> xr.DataArray:
         """Load the raw maps of a layer: see :func:`engine.analysis.labelled.to_xarray`."""
-        from engine.analysis.labelled import to_xarray
+        from shardcam.engine.analysis.labelled import to_xarray
 
         return to_xarray(self, layer)
 
     def to_npy(self, path: str | Path, layer: str, target: int = 0) -> int:
         """Write raw maps to a file: see :func:`engine.analysis.npy.write_npy`."""
-        from engine.analysis.npy import write_npy
+        from shardcam.engine.analysis.npy import write_npy
 
         return write_npy(self, Path(path), layer, target)
 
@@ -216,7 +216,7 @@ class Samples:
         self, folder: str | Path, layer: str, threshold: float = 0.5, target: int = 0
     ) -> int:
         """Write a picture for each sample: see :func:`engine.analysis.masks.write_masks`."""
-        from engine.analysis.masks import write_masks
+        from shardcam.engine.analysis.masks import write_masks
 
         return write_masks(self, Path(folder), layer, threshold, target)
 
@@ -229,6 +229,6 @@ class Samples:
         names: Callable[[int], str] = str,
     ) -> int:
         """Write regions as COCO JSON: see :func:`engine.analysis.coco.write_coco`."""
-        from engine.analysis.coco import write_coco
+        from shardcam.engine.analysis.coco import write_coco
 
         return write_coco(self, Path(path), layer, threshold, target, names)

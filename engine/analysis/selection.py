@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.analysis.rows import Positions
-from engine.errors import ConfigError
-from engine.types import NO_LABEL
+from shardcam.engine.analysis.rows import Positions
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.types import NO_LABEL
 
 if TYPE_CHECKING:
-    from engine.analysis.samples import Samples
+    from shardcam.engine.analysis.samples import Samples
 
 Classes = int | Collection[int] | None
 

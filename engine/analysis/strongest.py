@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.analysis.rows import Array, Positions
-from engine.errors import ConfigError
-from engine.types import F4
-from engine.writers.schema import layer_path
+from shardcam.engine.analysis.rows import Array, Positions
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.types import F4
+from shardcam.engine.writers.schema import layer_path
 
 if TYPE_CHECKING:
-    from engine.analysis.samples import Samples
+    from shardcam.engine.analysis.samples import Samples
 
 _BLOCK_BYTES = 64 << 20  # of activations, read at once
 

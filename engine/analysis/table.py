@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.analysis.extras import require
+from shardcam.engine.analysis.extras import require
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from engine.analysis.samples import Samples
+    from shardcam.engine.analysis.samples import Samples
 
 _SINGLE = ("sample", "label", "flags")
 _NUMBERED = ("target", "score", "top_class", "top_score")  # a column for each of the K or T

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from engine.methods.ablationcam import ABLATIONCAM
-from engine.methods.cam import CAM
-from engine.methods.eigencam import EIGENCAM
-from engine.methods.eigengradcam import EIGENGRADCAM
-from engine.methods.fem import FEM
-from engine.methods.finercam import FINERCAM
-from engine.methods.fullgrad import FULLGRAD
-from engine.methods.gradcam import GRADCAM
-from engine.methods.gradcam_elementwise import GRADCAM_ELEMENTWISE
-from engine.methods.gradcam_plusplus import GRADCAM_PLUSPLUS
-from engine.methods.hirescam import HIRESCAM
-from engine.methods.kpcacam import KPCACAM
-from engine.methods.layercam import LAYERCAM
-from engine.methods.method import CamMethod
-from engine.methods.refinecam import REFINECAM
-from engine.methods.scorecam import SCORECAM
-from engine.methods.shapleycam import SHAPLEYCAM
-from engine.methods.smoothgradcam_plusplus import SMOOTHGRADCAM_PLUSPLUS
-from engine.methods.xgradcam import XGRADCAM
+from shardcam.engine.methods.ablationcam import ABLATIONCAM
+from shardcam.engine.methods.cam import CAM
+from shardcam.engine.methods.eigencam import EIGENCAM
+from shardcam.engine.methods.eigengradcam import EIGENGRADCAM
+from shardcam.engine.methods.fem import FEM
+from shardcam.engine.methods.finercam import FINERCAM
+from shardcam.engine.methods.fullgrad import FULLGRAD
+from shardcam.engine.methods.gradcam import GRADCAM
+from shardcam.engine.methods.gradcam_elementwise import GRADCAM_ELEMENTWISE
+from shardcam.engine.methods.gradcam_plusplus import GRADCAM_PLUSPLUS
+from shardcam.engine.methods.hirescam import HIRESCAM
+from shardcam.engine.methods.kpcacam import KPCACAM
+from shardcam.engine.methods.layercam import LAYERCAM
+from shardcam.engine.methods.method import CamMethod
+from shardcam.engine.methods.refinecam import REFINECAM
+from shardcam.engine.methods.scorecam import SCORECAM
+from shardcam.engine.methods.shapleycam import SHAPLEYCAM
+from shardcam.engine.methods.smoothgradcam_plusplus import SMOOTHGRADCAM_PLUSPLUS
+from shardcam.engine.methods.xgradcam import XGRADCAM
 
 METHODS: dict[str, CamMethod] = {
     "cam": CAM,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.methods.method import CamMethod, Combine
-from engine.protocols import LayerView
-from engine.types import F4, I4
+from shardcam.engine.methods.method import CamMethod, Combine
+from shardcam.engine.protocols import LayerView
+from shardcam.engine.types import F4, I4
 
 
 def ablationcam(layer: LayerView, targets: I4, combine: Combine) -> F4:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from engine.methods.method import FORWARD, CamMethod, Combine
-from engine.protocols import LayerView
-from engine.types import F4, I4
+from shardcam.engine.methods.method import FORWARD, CamMethod, Combine
+from shardcam.engine.protocols import LayerView
+from shardcam.engine.types import F4, I4
 
 
 def cam(layer: LayerView, targets: I4, combine: Combine) -> F4:

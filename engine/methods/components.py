@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.types import F4
+from shardcam.engine.types import F4
 
 F8 = NDArray[np.float64]
 

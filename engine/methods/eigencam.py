@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.methods.components import first_component
-from engine.methods.method import FORWARD, CamMethod, Combine
-from engine.protocols import LayerView
-from engine.types import F4, I4
+from shardcam.engine.methods.components import first_component
+from shardcam.engine.methods.method import FORWARD, CamMethod, Combine
+from shardcam.engine.protocols import LayerView
+from shardcam.engine.types import F4, I4
 
 
 def eigencam(layer: LayerView, targets: I4, combine: Combine) -> F4:

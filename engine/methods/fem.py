@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.methods.eigencam import for_each_target
-from engine.methods.method import FORWARD, CamMethod, Combine
-from engine.protocols import LayerView
-from engine.types import F4, I4
-from kernels import weighted_sum
+from shardcam.engine.methods.eigencam import for_each_target
+from shardcam.engine.methods.method import FORWARD, CamMethod, Combine
+from shardcam.engine.protocols import LayerView
+from shardcam.engine.types import F4, I4
+from shardcam.kernels import weighted_sum
 
 DEVIATIONS = 2
 

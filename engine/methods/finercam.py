@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from engine.methods.gradients import one_hot, stacked
-from engine.methods.method import GRADIENT, CamMethod, Combine
-from engine.protocols import LayerView
-from engine.targets import softmax
-from engine.types import F4, I4
+from shardcam.engine.methods.gradients import one_hot, stacked
+from shardcam.engine.methods.method import GRADIENT, CamMethod, Combine
+from shardcam.engine.protocols import LayerView
+from shardcam.engine.targets import softmax
+from shardcam.engine.types import F4, I4
 
 SIMILAR = 3  # classes compared with
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.methods.gradients import one_hot
-from engine.methods.method import CamMethod, Combine
-from engine.protocols import LayerView
-from engine.types import F4, I4
-from kernels import normalize, upsample
+from shardcam.engine.methods.gradients import one_hot
+from shardcam.engine.methods.method import CamMethod, Combine
+from shardcam.engine.protocols import LayerView
+from shardcam.engine.types import F4, I4
+from shardcam.kernels import normalize, upsample
 
 
 def fullgrad(layer: LayerView, targets: I4, combine: Combine) -> F4:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.methods.gradients import gradients, spatial_sum, stacked
-from engine.methods.method import GRADIENT, CamMethod, Combine
-from engine.protocols import LayerView
-from engine.types import F4, I4
+from shardcam.engine.methods.gradients import gradients, spatial_sum, stacked
+from shardcam.engine.methods.method import GRADIENT, CamMethod, Combine
+from shardcam.engine.protocols import LayerView
+from shardcam.engine.types import F4, I4
 
 _EPSILON = np.float32(1e-6)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from engine.protocols import LayerView
-from engine.types import F4, I4
+from shardcam.engine.protocols import LayerView
+from shardcam.engine.types import F4, I4
 
 
 def gradients(layer: LayerView, targets: I4) -> Iterator[F4]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from engine.methods.gradients import gradients
-from engine.methods.method import GRADIENT, CamMethod, Combine
-from engine.protocols import LayerView
-from engine.types import F4, I4
+from shardcam.engine.methods.gradients import gradients
+from shardcam.engine.methods.method import GRADIENT, CamMethod, Combine
+from shardcam.engine.protocols import LayerView
+from shardcam.engine.types import F4, I4
 
 
 def hirescam(layer: LayerView, targets: I4, combine: Combine) -> F4:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from engine.methods.components import first_kernel_component
-from engine.methods.eigencam import for_each_target
-from engine.methods.method import FORWARD, CamMethod, Combine
-from engine.protocols import LayerView
-from engine.types import F4, I4
+from shardcam.engine.methods.components import first_kernel_component
+from shardcam.engine.methods.eigencam import for_each_target
+from shardcam.engine.methods.method import FORWARD, CamMethod, Combine
+from shardcam.engine.protocols import LayerView
+from shardcam.engine.types import F4, I4
 
 
 def kpcacam(layer: LayerView, targets: I4, combine: Combine) -> F4:

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.methods.components import first_component
-from engine.protocols import LayerView
-from engine.types import F4, I4
-from kernels import product_sum, weighted_sum
+from shardcam.engine.methods.components import first_component
+from shardcam.engine.protocols import LayerView
+from shardcam.engine.types import F4, I4
+from shardcam.kernels import product_sum, weighted_sum
 
 
 class Combine(Protocol):

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine.methods.gradcam_plusplus import GRADCAM_PLUSPLUS
+from shardcam.engine.methods.gradcam_plusplus import GRADCAM_PLUSPLUS
 
 REFINECAM = replace(GRADCAM_PLUSPLUS, paper="pytorch-grad-cam, arXiv:2605.14641", fuse="product")

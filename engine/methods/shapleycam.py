@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.methods.gradients import mean_gradient, one_hot
-from engine.methods.method import GRADIENT, CamMethod, Combine
-from engine.protocols import LayerView
-from engine.types import F4, I4
+from shardcam.engine.methods.gradients import mean_gradient, one_hot
+from shardcam.engine.methods.method import GRADIENT, CamMethod, Combine
+from shardcam.engine.protocols import LayerView
+from shardcam.engine.types import F4, I4
 
 STEP = 0.01
 

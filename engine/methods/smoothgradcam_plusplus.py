@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.methods.gradcam_plusplus import alpha
-from engine.methods.gradients import one_hot, spatial_sum, stacked
-from engine.methods.method import CamMethod, Combine
-from engine.protocols import LayerView
-from engine.types import F4, I4
+from shardcam.engine.methods.gradcam_plusplus import alpha
+from shardcam.engine.methods.gradients import one_hot, spatial_sum, stacked
+from shardcam.engine.methods.method import CamMethod, Combine
+from shardcam.engine.protocols import LayerView
+from shardcam.engine.types import F4, I4
 
 COPIES = 4
 DEVIATION = 0.3  # of the noise, in the unit of the network's input

@@ -9,12 +9,12 @@ from dataclasses import replace
 import mxnet as mx
 import numpy as np
 
-from engine.models.definition import NetworkDefinition
-from engine.models.graph import VARIABLE, Entry, Graph, Node, to_json
-from engine.models.head import HEAD_BYTES
-from engine.models.layers import layer_shapes
-from engine.models.program import program_of
-from engine.types import F4
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, to_json
+from shardcam.engine.models.head import HEAD_BYTES
+from shardcam.engine.models.layers import layer_shapes
+from shardcam.engine.models.program import program_of
+from shardcam.engine.types import F4
 
 
 class BiasGradients:

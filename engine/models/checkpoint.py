@@ -16,10 +16,10 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from engine.config import RANDOM_PARAMS
-from engine.errors import ModelError
-from engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
-from engine.models.graph import (
+from shardcam.engine.config import RANDOM_PARAMS
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
+from shardcam.engine.models.graph import (
     VARIABLE,
     Graph,
     Node,
@@ -28,8 +28,8 @@ from engine.models.graph import (
     parse,
     to_json,
 )
-from engine.models.weight_files import Shape, inferred_shapes, random_weights, read_weights
-from engine.types import F4, Preprocessing
+from shardcam.engine.models.weight_files import Shape, inferred_shapes, random_weights, read_weights
+from shardcam.engine.types import F4, Preprocessing
 
 SUFFIX = "-symbol.json"
 SHAPE, MEAN, STD = "__shape__", "__mean__", "__std__"

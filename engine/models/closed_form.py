@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ast import literal_eval
 
-from engine.models.graph import VARIABLE, Cut, Node
+from shardcam.engine.models.graph import VARIABLE, Cut, Node
 
 _PIECEWISE_LINEAR = frozenset(
     {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ast import literal_eval
 from math import prod
 
-from engine.models.definition import NetworkDefinition
-from engine.models.graph import Node, ancestors
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import Node, ancestors
 
 
 def shares_below(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from engine.models.graph import Graph, to_json
-from engine.types import F4, Preprocessing
+from shardcam.engine.models.graph import Graph, to_json
+from shardcam.engine.types import F4, Preprocessing
 
 # What networks for ImageNet are usually trained with, moved from the 0-1 to the 0-255 scale.
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)

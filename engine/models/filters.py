@@ -6,11 +6,11 @@ import difflib
 
 import numpy as np
 
-from engine.errors import ConfigError
-from engine.models.definition import NetworkDefinition
-from engine.models.graph import Node, cut
-from engine.models.layers import FEATURES, layer_shapes
-from engine.types import F4
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import Node, cut
+from shardcam.engine.models.layers import FEATURES, layer_shapes
+from shardcam.engine.types import F4
 
 
 def filters_of(network: NetworkDefinition, layer: str | None = None) -> tuple[str, F4]:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from engine.errors import ModelError
+from shardcam.engine.errors import ModelError
 
 Entry = tuple[int, int]  # node number, output number
 

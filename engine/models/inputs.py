@@ -5,8 +5,8 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 
-from engine.imaging import normalised
-from engine.types import F4, U1, Preprocessing
+from shardcam.engine.imaging import normalised
+from shardcam.engine.types import F4, U1, Preprocessing
 
 
 class InputBuffer:

@@ -6,11 +6,11 @@ import difflib
 
 import mxnet as mx
 
-from engine.errors import ConfigError, ModelError
-from engine.models.closed_form import pooled_dense_weight
-from engine.models.definition import NetworkDefinition
-from engine.models.graph import VARIABLE, Cut, cut, to_json
-from engine.types import AUTO, LayerInfo
+from shardcam.engine.errors import ConfigError, ModelError
+from shardcam.engine.models.closed_form import pooled_dense_weight
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import VARIABLE, Cut, cut, to_json
+from shardcam.engine.types import AUTO, LayerInfo
 
 # Operators whose outputs people explain; the others reshape or normalise on the way.
 FEATURES = frozenset(

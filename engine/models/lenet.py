@@ -15,8 +15,8 @@ import cv2
 import mxnet as mx
 import numpy as np
 
-from engine.models.checkpoint import MEAN, STD
-from engine.types import F4, I4, U1, Preprocessing
+from shardcam.engine.models.checkpoint import MEAN, STD
+from shardcam.engine.types import F4, I4, U1, Preprocessing
 
 KERNEL, CHANNELS, HIDDEN = 5, (20, 50), 500
 BATCH = 50

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.errors import ConfigError, ModelError
-from engine.models.definition import NetworkDefinition
+from shardcam.engine.errors import ConfigError, ModelError
+from shardcam.engine.models.definition import NetworkDefinition
 
 LITE0 = "efficientnet_lite0"
 
@@ -35,10 +35,10 @@ def load_network(
 def _load(
     model: str, params: str | None = None, image_size: int | None = None
 ) -> NetworkDefinition:
-    from engine.models.checkpoint import SUFFIX, checkpoint_network
-    from engine.models.efficientnet_lite import efficientnet_lite0
-    from engine.models.onnx.file import load_onnx
-    from engine.models.zoo import NAMES, zoo_network
+    from shardcam.engine.models.checkpoint import SUFFIX, checkpoint_network
+    from shardcam.engine.models.efficientnet_lite import efficientnet_lite0
+    from shardcam.engine.models.onnx.file import load_onnx
+    from shardcam.engine.models.zoo import NAMES, zoo_network
 
     if model == LITE0:
         if params is not None:

@@ -10,18 +10,18 @@ from collections.abc import Iterator
 import mxnet as mx
 import numpy as np
 
-from engine.errors import ConfigError
-from engine.imaging import normalised
-from engine.models.biases import BiasGradients
-from engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
-from engine.models.definition import NetworkDefinition
-from engine.models.graph import Cut, cut, to_json
-from engine.models.head import HEAD_BYTES, Head, HeadProgram, HeadView
-from engine.models.inputs import InputBuffer
-from engine.models.layers import layer_shapes, resolve_layer
-from engine.models.precision import FP32, lower
-from engine.models.program import backbone, program_of
-from engine.types import F4, I4, U1, LayerInfo, Quantization
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.imaging import normalised
+from shardcam.engine.models.biases import BiasGradients
+from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import Cut, cut, to_json
+from shardcam.engine.models.head import HEAD_BYTES, Head, HeadProgram, HeadView
+from shardcam.engine.models.inputs import InputBuffer
+from shardcam.engine.models.layers import layer_shapes, resolve_layer
+from shardcam.engine.models.precision import FP32, lower
+from shardcam.engine.models.program import backbone, program_of
+from shardcam.engine.types import F4, I4, U1, LayerInfo, Quantization
 
 BATCH = 32
 CPU_PASS = 4  # images that a core takes through the backbone at once: more leave its cache

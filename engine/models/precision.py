@@ -19,10 +19,10 @@ import numpy as np
 from mxnet.contrib import amp
 from mxnet.contrib import quantization as mxnet_quantization
 
-from engine.models.definition import NetworkDefinition
-from engine.models.graph import cut
-from engine.models.program import Program, backbone
-from engine.types import F4, Quantization
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import cut
+from shardcam.engine.models.program import Program, backbone
+from shardcam.engine.types import F4, Quantization
 
 FP32, BF16, INT8, FP16 = "fp32", "bf16", "int8", "fp16"
 HALVES = {BF16: "bfloat16", FP16: "float16"}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import mxnet as mx
 
-from engine.models.definition import NetworkDefinition
-from engine.models.graph import Cut, Entry, Graph, prune, to_json, with_shared_dense
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import Cut, Entry, Graph, prune, to_json, with_shared_dense
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ast import literal_eval
 from dataclasses import dataclass
 
-from engine.models.definition import NetworkDefinition
-from engine.models.graph import VARIABLE, Node
-from engine.models.layers import FEATURES
-from engine.types import Box
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import VARIABLE, Node
+from shardcam.engine.models.layers import FEATURES
+from shardcam.engine.types import Box
 
 _POINTWISE = FEATURES - {"Convolution"} | {
     "BatchNorm", "BlockGrad", "Dropout", "_copy", "_div_scalar", "_maximum_scalar",

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import ModelError
+from shardcam.engine.errors import ModelError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {

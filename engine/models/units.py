@@ -8,10 +8,10 @@ from dataclasses import replace
 import mxnet as mx
 import numpy as np
 
-from engine.models.definition import NetworkDefinition
-from engine.models.graph import Entry, Graph, prune, to_json
-from engine.models.program import program_of
-from engine.types import F4, I4
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import Entry, Graph, prune, to_json
+from shardcam.engine.models.program import program_of
+from shardcam.engine.types import F4, I4
 
 
 class Units:

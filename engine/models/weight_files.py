@@ -10,10 +10,10 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from engine.errors import ModelError
-from engine.models.params_file import read_params
-from engine.models.torch_file import read_torch_weights
-from engine.types import F4
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.params_file import read_params
+from shardcam.engine.models.torch_file import read_torch_weights
+from shardcam.engine.types import F4
 
 Shape = tuple[int, ...]
 Weights = dict[str, npt.NDArray[np.generic]]

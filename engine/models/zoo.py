@@ -9,19 +9,19 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.model_zoo import vision
 
-from engine.config import RANDOM_PARAMS
-from engine.errors import ModelError
-from engine.models import torchvision_layout
-from engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
-from engine.models.graph import inference_form, parse
-from engine.models.weight_files import (
+from shardcam.engine.config import RANDOM_PARAMS
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models import torchvision_layout
+from shardcam.engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
+from shardcam.engine.models.graph import inference_form, parse
+from shardcam.engine.models.weight_files import (
     Shape,
     Weights,
     inferred_shapes,
     random_weights,
     read_weights,
 )
-from engine.types import F4, Preprocessing
+from shardcam.engine.types import F4, Preprocessing
 
 NAMES = (
     *torchvision_layout.SAME,

@@ -11,13 +11,13 @@ from math import prod
 import h5py
 import numpy as np
 
-from engine import files
-from engine.errors import SourceError
-from engine.readers.location import key_text, listing
-from engine.readers.pixels import is_stack, require_stack, rgb
-from engine.streams import open_stream
-from engine.types import NO_LABEL, U1, Sample
-from engine.urls import is_url
+from shardcam.engine import files
+from shardcam.engine.errors import SourceError
+from shardcam.engine.readers.location import key_text, listing
+from shardcam.engine.readers.pixels import is_stack, require_stack, rgb
+from shardcam.engine.streams import open_stream
+from shardcam.engine.types import NO_LABEL, U1, Sample
+from shardcam.engine.urls import is_url
 
 _RAISED = (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, OverflowError)
 _LABELS = ("label", "labels")

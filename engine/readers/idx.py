@@ -16,12 +16,12 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from engine import files
-from engine.errors import SourceError
-from engine.readers.location import listing, place
-from engine.readers.pixels import Stack, picture_of, require_stack
-from engine.streams import open_stream
-from engine.types import NO_LABEL, U1, Sample
+from shardcam.engine import files
+from shardcam.engine.errors import SourceError
+from shardcam.engine.readers.location import listing, place
+from shardcam.engine.readers.pixels import Stack, picture_of, require_stack
+from shardcam.engine.streams import open_stream
+from shardcam.engine.types import NO_LABEL, U1, Sample
 
 _IMAGES, _LABELS = 0x00000803, 0x00000801
 _IMAGES_START, _LABELS_START = 16, 8

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from engine import files
-from engine.errors import SourceError
-from engine.readers.location import key_text
-from engine.readers.parquet import parquet_rows, require_pyarrow
-from engine.readers.rows import Row, rows
-from engine.types import NO_LABEL, Box, Sample
-from engine.urls import is_url
+from shardcam.engine import files
+from shardcam.engine.errors import SourceError
+from shardcam.engine.readers.location import key_text
+from shardcam.engine.readers.parquet import parquet_rows, require_pyarrow
+from shardcam.engine.readers.rows import Row, rows
+from shardcam.engine.types import NO_LABEL, Box, Sample
+from shardcam.engine.urls import is_url
 
 _LONGEST = 4096  # bytes of a path or a key
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from engine import files
-from engine.errors import SourceError
-from engine.readers.location import listing, place, read_place
-from engine.readers.pixels import Stack, picture_of, require_stack
-from engine.types import NO_LABEL, U1, Sample
+from shardcam.engine import files
+from shardcam.engine.errors import SourceError
+from shardcam.engine.readers.location import listing, place, read_place
+from shardcam.engine.readers.pixels import Stack, picture_of, require_stack
+from shardcam.engine.types import NO_LABEL, U1, Sample
 
 _HEADER = 1 << 16  # bytes; NumPy writes less than 200
 _FORMAT: Any = np.lib.format

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from engine.errors import SourceError
-from engine.readers.location import listing
-from engine.readers.rows import COLUMNS, Row, require_columns
-from engine.streams import open_stream
+from shardcam.engine.errors import SourceError
+from shardcam.engine.readers.location import listing
+from shardcam.engine.readers.rows import COLUMNS, Row, require_columns
+from shardcam.engine.streams import open_stream
 
 _BATCH = 10_000  # rows
 

@@ -7,9 +7,9 @@ from math import prod
 
 import numpy as np
 
-from engine.errors import SourceError
-from engine.files import LARGEST
-from engine.types import U1
+from shardcam.engine.errors import SourceError
+from shardcam.engine.files import LARGEST
+from shardcam.engine.types import U1
 
 
 @dataclass(frozen=True)

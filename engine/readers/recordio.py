@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from engine import files
-from engine.errors import SourceError
-from engine.readers.location import listing, place, read_place, refusal
-from engine.streams import open_stream
-from engine.types import NO_LABEL, Sample
+from shardcam.engine import files
+from shardcam.engine.errors import SourceError
+from shardcam.engine.readers.location import listing, place, read_place, refusal
+from shardcam.engine.streams import open_stream
+from shardcam.engine.types import NO_LABEL, Sample
 
 _MAGIC = b"\x0a\x23\xd7\xce"  # 0xced7230a, little-endian
 _WORD = struct.Struct("<I")

@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from engine.errors import SourceError
-from engine.readers.location import listing
-from engine.streams import open_stream
+from shardcam.engine.errors import SourceError
+from shardcam.engine.readers.location import listing
+from shardcam.engine.streams import open_stream
 
 COLUMNS = ("path", "key", "label", "x0", "y0", "x1", "y1")
 Row = tuple[int, tuple[Any, ...]]

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from engine.errors import SourceError
-from engine.readers.location import key_text
+from shardcam.engine.errors import SourceError
+from shardcam.engine.readers.location import key_text
 
 _BLOCK = 512
 _LONGEST = 1 << 20  # bytes of a pax header or a long name

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from engine.listing import Stretch
-from engine.types import Sample, Shard
+from shardcam.engine.listing import Stretch
+from shardcam.engine.types import Sample, Shard
 
 Descriptor = tuple[Any, ...]
 

@@ -13,9 +13,9 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from engine.errors import WorkerError
-from engine.protocols import Listener
-from engine.types import Failure, Sample, Shard, ShardReport
+from shardcam.engine.errors import WorkerError
+from shardcam.engine.protocols import Listener
+from shardcam.engine.types import Failure, Sample, Shard, ShardReport
 
 ATTEMPTS = 2  # workers that may die of a shard before it is taken apart; of an image alone, too
 LOSSES = 5  # workers lost with their nodes before their shard is held to be the reason

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from engine.clock import Clock
-from engine.errors import bugs_named
-from engine.protocols import Listener, ShardRunner
-from engine.types import Shard, ShardReport
+from shardcam.engine.clock import Clock
+from shardcam.engine.errors import bugs_named
+from shardcam.engine.protocols import Listener, ShardRunner
+from shardcam.engine.types import Shard, ShardReport
 
 NAME = "local"
 

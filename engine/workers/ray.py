@@ -17,13 +17,13 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from engine.errors import InternalError, ShardcamError, WorkerError
-from engine.protocols import Listener, ShardRunner
-from engine.types import Shard, ShardReport
-from engine.workers.descriptors import pack
-from engine.workers.ledger import Ledger
-from engine.workers.local import done_facts, start_facts
-from engine.workers.ray_cluster import (
+from shardcam.engine.errors import InternalError, ShardcamError, WorkerError
+from shardcam.engine.protocols import Listener, ShardRunner
+from shardcam.engine.types import Shard, ShardReport
+from shardcam.engine.workers.descriptors import pack
+from shardcam.engine.workers.ledger import Ledger
+from shardcam.engine.workers.local import done_facts, start_facts
+from shardcam.engine.workers.ray_cluster import (
     RayOptions,
     leaving,
     node_lost,
@@ -32,9 +32,9 @@ from engine.workers.ray_cluster import (
     room,
     session,
 )
-from engine.workers.ray_metrics import RayMetrics
-from engine.workers.ray_worker import WorkerActor
-from engine.workers.signals import DeferredSignals
+from shardcam.engine.workers.ray_metrics import RayMetrics
+from shardcam.engine.workers.ray_worker import WorkerActor
+from shardcam.engine.workers.signals import DeferredSignals
 
 START_FAILURES = 3  # workers in a row that may die while starting, before the run stops
 _PATIENCE = 0.5  # seconds until a signal is seen

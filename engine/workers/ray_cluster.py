@@ -14,8 +14,8 @@ import ray
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 
-from engine.errors import WorkerError
-from engine.workers.cores import usable_cores
+from shardcam.engine.errors import WorkerError
+from shardcam.engine.workers.cores import usable_cores
 
 _TOKEN_HINT = (
     "A cluster that `ray start` of Ray 2.60 began asks for a token: set RAY_AUTH_MODE=token and "

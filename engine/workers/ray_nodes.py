@@ -10,8 +10,8 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from engine.workers.ray_cluster import LOCAL, RayOptions, reason, session
-from engine.workers.ray_worker import WorkerActor
+from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions, reason, session
+from shardcam.engine.workers.ray_worker import WorkerActor
 
 
 @dataclass(frozen=True)

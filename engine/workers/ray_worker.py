@@ -9,14 +9,14 @@ from typing import Any
 
 import ray
 
-from engine.clock import Clock
-from engine.errors import bugs_named
-from engine.protocols import ShardRunner
-from engine.types import Shard, ShardReport
-from engine.workers.cores import claim_cores
-from engine.workers.descriptors import Descriptor, unpack
-from engine.workers.ray_cluster import RayOptions
-from engine.workers.threads import limit_threads
+from shardcam.engine.clock import Clock
+from shardcam.engine.errors import bugs_named
+from shardcam.engine.protocols import ShardRunner
+from shardcam.engine.types import Shard, ShardReport
+from shardcam.engine.workers.cores import claim_cores
+from shardcam.engine.workers.descriptors import Descriptor, unpack
+from shardcam.engine.workers.ray_cluster import RayOptions
+from shardcam.engine.workers.threads import limit_threads
 
 
 class _Worker:

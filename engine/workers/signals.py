@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 
-from engine.errors import Interrupted
+from shardcam.engine.errors import Interrupted
 
 PATIENCE = 20.0  # seconds; a stop in good order takes 2 to 5
 _NO_MORE = bytes(1)  # no signal has this number

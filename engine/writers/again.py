@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from engine.errors import storage_error
-from engine.store import exists, move, names, remove
-from engine.types import Place, RunPaths, is_shard_name, shard_name
-from engine.writers.staging import publish
+from shardcam.engine.errors import storage_error
+from shardcam.engine.store import exists, move, names, remove
+from shardcam.engine.types import Place, RunPaths, is_shard_name, shard_name
+from shardcam.engine.writers.staging import publish
 
 
 @contextmanager

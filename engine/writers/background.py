@@ -6,9 +6,9 @@ import queue
 import threading
 from collections.abc import Iterable
 
-from engine.errors import bugs_named
-from engine.protocols import ShardWriter, Sink
-from engine.types import Failure, ResultBatch, Shard
+from shardcam.engine.errors import bugs_named
+from shardcam.engine.protocols import ShardWriter, Sink
+from shardcam.engine.types import Failure, ResultBatch, Shard
 
 WAITING = 2  # batches; more would only cost memory
 

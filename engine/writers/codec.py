@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import ConfigError
-from kernels import fletcher32
+from shardcam.engine.errors import ConfigError
+from shardcam.kernels import fletcher32
 
 PLAIN = ("none", "gzip")  # every HDF5 reads these
 CODECS = (*PLAIN, "zstd", "lz4")

@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from engine.writers.codec import Codec
-from engine.writers.schema import DatasetSpec
+from shardcam.engine.writers.codec import Codec
+from shardcam.engine.writers.schema import DatasetSpec
 
 _CHUNK_BYTES = 1000 * 1024  # HDF5 keeps chunks of up to 1 MiB while they are read
 

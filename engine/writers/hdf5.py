@@ -16,26 +16,26 @@ from pathlib import Path
 
 import h5py
 
-from engine.errors import AccountingError, RunDirectoryError, storage_error
-from engine.results import check_shard
-from engine.types import Failure, ResultBatch, RunPaths, Shard
-from engine.writers.codec import Codec
-from engine.writers.codec import codec as codec_of
-from engine.writers.column import Column, create_column
-from engine.writers.schema import (
+from shardcam.engine.errors import AccountingError, RunDirectoryError, storage_error
+from shardcam.engine.results import check_shard
+from shardcam.engine.types import Failure, ResultBatch, RunPaths, Shard
+from shardcam.engine.writers.codec import Codec
+from shardcam.engine.writers.codec import codec as codec_of
+from shardcam.engine.writers.column import Column, create_column
+from shardcam.engine.writers.schema import (
     FAILURES,
     SCHEMA_VERSION,
     DatasetSpec,
     failure_columns,
     sample_columns,
 )
-from engine.writers.staging import (
+from shardcam.engine.writers.staging import (
     GuardedStream,
     fsync_directory,
     publish,
     staging_path,
 )
-from engine.writers.user_block import SIZE, write_user_block
+from shardcam.engine.writers.user_block import SIZE, write_user_block
 
 _WRITEBACK_BYTES = 8 << 20
 _FORMAT = ("v108", "v114")  # "latest" would write files that HDF5 1.14 cannot read

@@ -15,8 +15,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from engine.errors import RunDirectoryError
-from engine.results import (
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.results import (
     ShardFile,
     ShardSummary,
     datasets,
@@ -27,12 +27,12 @@ from engine.results import (
     shard_problem,
     summarize,
 )
-from engine.store import put
-from engine.types import Place, RunPaths, shard_name
-from engine.writers.column import hdf5_dtype, parent_group
-from engine.writers.hdf5 import StagedFile
-from engine.writers.schema import FAILURES, DatasetSpec
-from engine.writers.staging import fsync_directory
+from shardcam.engine.store import put
+from shardcam.engine.types import Place, RunPaths, shard_name
+from shardcam.engine.writers.column import hdf5_dtype, parent_group
+from shardcam.engine.writers.hdf5 import StagedFile
+from shardcam.engine.writers.schema import FAILURES, DatasetSpec
+from shardcam.engine.writers.staging import fsync_directory
 
 _Forms = dict[str, tuple[tuple[int, ...], "np.dtype[np.generic]"]]  # shape of a row, type
 

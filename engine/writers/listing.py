@@ -25,8 +25,8 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import SourceError, storage_error
-from engine.listing import (
+from shardcam.engine.errors import SourceError, storage_error
+from shardcam.engine.listing import (
     FACTS,
     SAMPLE_FIELDS,
     VERSION,
@@ -36,9 +36,9 @@ from engine.listing import (
     facts_checksum,
     identity,
 )
-from engine.store import exists, fetch, put
-from engine.types import NO_LABEL, RunPaths, Sample
-from engine.writers.staging import fsync_directory, listing_staging_path
+from shardcam.engine.store import exists, fetch, put
+from shardcam.engine.types import NO_LABEL, RunPaths, Sample
+from shardcam.engine.writers.staging import fsync_directory, listing_staging_path
 
 _BLOCK = 2048  # samples; larger ones compress no better and make one sample dearer to read
 _ROW = attrgetter(*SAMPLE_FIELDS)

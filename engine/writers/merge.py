@@ -6,16 +6,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.errors import RunDirectoryError
-from engine.results import open_shards, reading, summarize
-from engine.store import put
-from engine.types import RunPaths
-from engine.writers.codec import codec as codec_of
-from engine.writers.column import Column, create_column
-from engine.writers.hdf5 import StagedFile
-from engine.writers.index import Part, describe, read_parts, shards_digest
-from engine.writers.schema import FAILURES, DatasetSpec
-from engine.writers.staging import fsync_directory
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.results import open_shards, reading, summarize
+from shardcam.engine.store import put
+from shardcam.engine.types import RunPaths
+from shardcam.engine.writers.codec import codec as codec_of
+from shardcam.engine.writers.column import Column, create_column
+from shardcam.engine.writers.hdf5 import StagedFile
+from shardcam.engine.writers.index import Part, describe, read_parts, shards_digest
+from shardcam.engine.writers.schema import FAILURES, DatasetSpec
+from shardcam.engine.writers.staging import fsync_directory
 
 MERGED = "merged_from"  # attribute of such an index: the digest of its shards
 

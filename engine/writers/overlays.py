@@ -12,12 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.colormaps import colour_table
-from engine.errors import storage_error
-from engine.protocols import ShardWriter
-from engine.store import upload_all
-from engine.types import F4, Failure, Place, ResultBatch, RunPaths, Sample, Shard, View
-from kernels import overlay
+from shardcam.engine.colormaps import colour_table
+from shardcam.engine.errors import storage_error
+from shardcam.engine.protocols import ShardWriter
+from shardcam.engine.store import upload_all
+from shardcam.engine.types import F4, Failure, Place, ResultBatch, RunPaths, Sample, Shard, View
+from shardcam.kernels import overlay
 
 FUSED = "fused"
 _ENCODING = {"jpg": [cv2.IMWRITE_JPEG_QUALITY, 92], "png": [cv2.IMWRITE_PNG_COMPRESSION, 1]}

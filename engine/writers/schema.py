@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import ConfigError
-from engine.types import TOP, Failure, LayerInfo, ResultBatch
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.types import TOP, Failure, LayerInfo, ResultBatch
 
 SCHEMA_VERSION = 1
 FAILURES = "failure/"  # datasets with a row per failure; all others have a row per good sample

@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from engine.errors import storage_error
-from engine.store import upload
-from engine.types import LISTING_STAGED, Place, RunPaths
+from shardcam.engine.errors import storage_error
+from shardcam.engine.store import upload
+from shardcam.engine.types import LISTING_STAGED, Place, RunPaths
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 

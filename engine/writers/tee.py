@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 
-from engine.protocols import ShardWriter, Sink
-from engine.types import Failure, ResultBatch, Shard
+from shardcam.engine.protocols import ShardWriter, Sink
+from shardcam.engine.types import Failure, ResultBatch, Shard
 
 
 class TeeSink:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from engine.events import Activity, read_events, summarize
-from engine.lock import lock_holder
-from engine.manifest import Manifest
-from engine.results import read_failures, read_shard_summary, shard_numbers
-from engine.types import Failure, RunPaths
-from engine.verdict import Verdict, verdict
+from shardcam.engine.events import Activity, read_events, summarize
+from shardcam.engine.lock import lock_holder
+from shardcam.engine.manifest import Manifest
+from shardcam.engine.results import read_failures, read_shard_summary, shard_numbers
+from shardcam.engine.types import Failure, RunPaths
+from shardcam.engine.verdict import Verdict, verdict
 
 MOST = 1000  # failures that are shown one by one
 

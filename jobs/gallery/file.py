@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.analysis.files import whole_file
-from engine.analysis.samples import Samples
-from jobs.gallery.columns import spread
-from jobs.gallery.items import Pictures, make_items
-from jobs.gallery.opened import OpenedRun
-from jobs.gallery.page import render
-from jobs.gallery.pictures import NoPhotograph, data_uri, draw_heatmap, encode
+from shardcam.engine.analysis.files import whole_file
+from shardcam.engine.analysis.samples import Samples
+from shardcam.jobs.gallery.columns import spread
+from shardcam.jobs.gallery.items import Pictures, make_items
+from shardcam.jobs.gallery.opened import OpenedRun
+from shardcam.jobs.gallery.page import render
+from shardcam.jobs.gallery.pictures import NoPhotograph, data_uri, draw_heatmap, encode
 
 
 def write_page(opened: OpenedRun, path: Path, sample: int) -> int:

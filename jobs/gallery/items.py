@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.analysis.run import Run
-from engine.analysis.samples import Samples
-from engine.types import NO_LABEL, U1
-from jobs.class_names import ClassName
-from jobs.gallery.columns import Columns, Positions
-from jobs.gallery.pictures import data_uri, draw_mean
-from jobs.gallery.statistics import FREQUENT, flag_words
-from jobs.terminal import printable
+from shardcam.engine.analysis.run import Run
+from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.types import NO_LABEL, U1
+from shardcam.jobs.class_names import ClassName
+from shardcam.jobs.gallery.columns import Columns, Positions
+from shardcam.jobs.gallery.pictures import data_uri, draw_mean
+from shardcam.jobs.gallery.statistics import FREQUENT, flag_words
+from shardcam.jobs.terminal import printable
 
 _COLUMNS: tuple[str, ...] = ("key", "sample", "label", "flags", "image_size")
 _COLUMNS += ("target", "score", "top_class", "top_score")

@@ -9,22 +9,22 @@ from functools import cached_property
 
 import numpy as np
 
-from engine.analysis.run import Run
-from engine.colormaps import colour_table
-from engine.config import RunConfig
-from engine.errors import ConfigError, RunDirectoryError
-from engine.manifest import Manifest, read_manifest
-from engine.runs import open_run, open_so_far
-from engine.types import I4, NO_LABEL, U1, RunPaths
-from jobs.calibration import agreement, read_calibration
-from jobs.class_names import ClassName, class_names
-from jobs.gallery.account import Account, read_account
-from jobs.gallery.columns import Columns, read_columns
-from jobs.gallery.items import Item, MeanMap, mean_maps
-from jobs.gallery.page import Choice, Gallery
-from jobs.gallery.pictures import Photographs
-from jobs.gallery.statistics import measure
-from jobs.options import stored_config
+from shardcam.engine.analysis.run import Run
+from shardcam.engine.colormaps import colour_table
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.engine.manifest import Manifest, read_manifest
+from shardcam.engine.runs import open_run, open_so_far
+from shardcam.engine.types import I4, NO_LABEL, U1, RunPaths
+from shardcam.jobs.calibration import agreement, read_calibration
+from shardcam.jobs.class_names import ClassName, class_names
+from shardcam.jobs.gallery.account import Account, read_account
+from shardcam.jobs.gallery.columns import Columns, read_columns
+from shardcam.jobs.gallery.items import Item, MeanMap, mean_maps
+from shardcam.jobs.gallery.page import Choice, Gallery
+from shardcam.jobs.gallery.pictures import Photographs
+from shardcam.jobs.gallery.statistics import measure
+from shardcam.jobs.options import stored_config
 
 UNREAD = "The photographs were not asked for."
 

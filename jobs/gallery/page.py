@@ -13,11 +13,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from engine.manifest import Manifest
-from jobs.budget import readable
-from jobs.gallery.account import MOST, Account
-from jobs.gallery.items import Item, MeanMap
-from jobs.gallery.statistics import FLAGS, Statistics
+from shardcam.engine.manifest import Manifest
+from shardcam.jobs.budget import readable
+from shardcam.jobs.gallery.account import MOST, Account
+from shardcam.jobs.gallery.items import Item, MeanMap
+from shardcam.jobs.gallery.statistics import FLAGS, Statistics
 
 PER_PAGE = 24
 _OPTIONS: tuple[str, ...] = (
@@ -112,13 +112,14 @@ def _digest(text: str) -> str:
 
 @cache
 def _part(name: str) -> str:
-    return files("jobs.gallery").joinpath("templates").joinpath(name).read_text(encoding="utf-8")
+    templates = files("shardcam.jobs.gallery") / "templates"
+    return (templates / name).read_text(encoding="utf-8")
 
 
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("jobs.gallery"),
+        loader=PackageLoader("shardcam.jobs.gallery"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from engine.analysis.samples import Samples
-from engine.config import RunConfig
-from engine.errors import ShardcamError
-from engine.imaging import REDUCTIONS, UndecodableImage, decode
-from engine.listing import Listing
-from engine.types import F4, U1, RunPaths
-from jobs.listing import make_reader
-from kernels import heatmap_u8
+from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ShardcamError
+from shardcam.engine.imaging import REDUCTIONS, UndecodableImage, decode
+from shardcam.engine.listing import Listing
+from shardcam.engine.types import F4, U1, RunPaths
+from shardcam.jobs.listing import make_reader
+from shardcam.kernels import heatmap_u8
 
 SIZE = 224  # pixels of the longer side
 FORM = "image/webp"

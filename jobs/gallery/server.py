@@ -12,13 +12,13 @@ from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from engine.analysis.samples import Samples
-from engine.errors import ConfigError, ShardcamError
-from jobs.gallery.columns import ORDERS, Filter, matching
-from jobs.gallery.items import MeanMap, Pictures, make_items
-from jobs.gallery.opened import UNREAD, OpenedRun
-from jobs.gallery.page import PER_PAGE, as_json, policy, render
-from jobs.gallery.pictures import FORM, NoPhotograph, draw_heatmap, encode
+from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.errors import ConfigError, ShardcamError
+from shardcam.jobs.gallery.columns import ORDERS, Filter, matching
+from shardcam.jobs.gallery.items import MeanMap, Pictures, make_items
+from shardcam.jobs.gallery.opened import UNREAD, OpenedRun
+from shardcam.jobs.gallery.page import PER_PAGE, as_json, policy, render
+from shardcam.jobs.gallery.pictures import FORM, NoPhotograph, draw_heatmap, encode
 
 LOOPBACK = "127.0.0.1"
 _HOSTS = (LOOPBACK, "localhost")  # what a browser of this machine calls us

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from jobs.class_names import ClassName
-from jobs.gallery.columns import Columns
+from shardcam.jobs.class_names import ClassName
+from shardcam.jobs.gallery.columns import Columns
 
 BINS = 20  # of the score, 0 to 1
 FREQUENT = 20  # classes that are shown by themselves

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine import open_run
+from shardcam import open_run
 from tests.analysis.runs import make_run
 
 

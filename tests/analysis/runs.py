@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-from engine.imaging import view
-from engine.manifest import Manifest, begin_run
-from engine.types import (
+from shardcam.engine.imaging import view
+from shardcam.engine.manifest import Manifest, begin_run
+from shardcam.engine.types import (
     Failure,
     LayerInfo,
     LayerMaps,
@@ -19,9 +19,9 @@ from engine.types import (
     Sample,
     Shard,
 )
-from engine.writers.hdf5 import Hdf5Sink
-from engine.writers.index import build_index
-from engine.writers.schema import dataset_specs
+from shardcam.engine.writers.hdf5 import Hdf5Sink
+from shardcam.engine.writers.index import build_index
+from shardcam.engine.writers.schema import dataset_specs
 
 LAYERS = (LayerInfo("stage/conv", (4, 5, 7), False), LayerInfo("last", (4, 3, 3), True))
 MAP, LAST = "stage.conv", "last"

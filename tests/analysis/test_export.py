@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from engine import open_run
-from engine.errors import ConfigError, DiskFull, RunDirectoryError
+from shardcam import open_run
+from shardcam.engine.errors import ConfigError, DiskFull, RunDirectoryError
 from tests.analysis.runs import LAST, MAP, make_run
 
 THRESHOLDS = (0.2, 0.5, 0.8)

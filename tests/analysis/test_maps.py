@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from engine import open_run
-from engine.analysis.placement import place
-from engine.imaging import view
-from engine.types import Preprocessing
-from kernels import JET, heatmap_u8
+from shardcam import open_run
+from shardcam.engine.analysis.placement import place
+from shardcam.engine.imaging import view
+from shardcam.engine.types import Preprocessing
+from shardcam.kernels import JET, heatmap_u8
 from tests.analysis.runs import LAYERS, MAP, SIZES, make_run
 
 

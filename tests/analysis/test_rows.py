@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from engine import open_run
-from engine.analysis import rows as rows_module
-from engine.errors import ConfigError, RunDirectoryError
+from shardcam import open_run
+from shardcam.engine.analysis import rows as rows_module
+from shardcam.engine.errors import ConfigError, RunDirectoryError
 from tests.analysis.runs import LAST, MAP, make_run
 
 N = 12

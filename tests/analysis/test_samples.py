@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine import open_run
-from engine.errors import ConfigError, RunDirectoryError
-from engine.results import read_failures
+from shardcam import open_run
+from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.engine.results import read_failures
 from tests.analysis.runs import LAST, MAP, make_run
 from tests.child import printed_by
 
@@ -213,9 +213,9 @@ def test_a_missing_library_is_one_line(run, monkeypatch, missing, call):
 def test_nothing_heavy_is_loaded(made):
     code = """
         import sys, tempfile
-        import engine
+        import shardcam
         print(*{"h5py", "numpy", "numba"} & sys.modules.keys())
-        with engine.open_run(sys.argv[1]) as run:
+        with shardcam.open_run(sys.argv[1]) as run:
             run.class_means("last")
             with tempfile.TemporaryDirectory() as folder:
                 run.to_coco(folder + "/c.json", "last"), run.to_masks(folder, "last")
@@ -260,7 +260,7 @@ def test_resident_memory_and_open_files_do_not_grow(long):
     """HDF5 allocates where tracemalloc does not see."""
     code = """
         import os, sys
-        from engine import open_run
+        from shardcam import open_run
 
         def resident():
             with open("/proc/self/statm") as statm:

@@ -3,11 +3,11 @@
 import sys
 from functools import partial
 
-import jobs.wiring
-from jobs.cli import main
+import shardcam.jobs.wiring
+from shardcam.jobs.cli import main
 from tests.faults.inject import faulty_build
 
 if __name__ == "__main__":
     folder = sys.argv.pop(1)
-    jobs.wiring.build_runner = partial(faulty_build, folder)
+    shardcam.jobs.wiring.build_runner = partial(faulty_build, folder)
     main()

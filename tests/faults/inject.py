@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-import engine.writers.hdf5
-from engine.feeding import ReadAhead
-from engine.passes import Passes
-from engine.pipeline import run_shard
-from jobs.worker import build_parts
+import shardcam.engine.writers.hdf5
+from shardcam.engine.feeding import ReadAhead
+from shardcam.engine.passes import Passes
+from shardcam.engine.pipeline import run_shard
+from shardcam.jobs.worker import build_parts
 
 MEGABYTE = 1 << 20
 ROOM = 256 * MEGABYTE  # of memory, before an image that wants all of it gets no more
@@ -150,13 +150,13 @@ def faulty_build(folder, order):
     plan = Plan(folder)
     feed, parts = build_parts(order)
     feed = replace(feed, reader=FaultyReader(feed.reader, plan))
-    publish = engine.writers.hdf5.publish
+    publish = shardcam.engine.writers.hdf5.publish
 
     def faulty_publish(staged, final):
         plan.meet("publish", int(final.stem.rpartition("-")[2]))
         return publish(staged, final)
 
-    engine.writers.hdf5.publish = faulty_publish  # in this worker's process alone
+    shardcam.engine.writers.hdf5.publish = faulty_publish  # in this worker's process alone
     passes = Passes(ReadAhead(feed.batches), parts.network)
     parts = replace(parts, sink=FaultySink(parts.sink, plan))
     return partial(run_shard, parts=parts, passes=with_faults_of_forward(passes, plan))

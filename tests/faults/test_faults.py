@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from engine.types import RunPaths
+from shardcam.engine.types import RunPaths
 from tests.faults.driving import (
     Person,
     fill,

@@ -12,12 +12,12 @@ import h5py
 import numpy as np
 import pytest
 
-from engine.workers.threads import limit_threads
+from shardcam.engine.workers.threads import limit_threads
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def start(*arguments, cwd=None, program=("-m", "jobs")):
+def start(*arguments, cwd=None, program=("-m", "shardcam")):
     """Start ``shardcam ...`` in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, *program, *map(str, arguments)],
@@ -39,7 +39,7 @@ def shardcam(*arguments, cwd=None):
 
 def refused(*arguments):
     """As `shardcam`, but in this process, which has MXNet: for what ends before the work."""
-    from jobs.cli import main
+    from shardcam.jobs.cli import main
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with ExitStack() as stack:

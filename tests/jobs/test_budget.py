@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.config import RunConfig
-from engine.errors import DiskFull
-from engine.types import LayerInfo
-from engine.writers.schema import dataset_specs
-from jobs import budget
-from jobs.terminal import make_console
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import DiskFull
+from shardcam.engine.types import LayerInfo
+from shardcam.engine.writers.schema import dataset_specs
+from shardcam.jobs import budget
+from shardcam.jobs.terminal import make_console
 
 LAYER = LayerInfo("stage/conv", (64, 7, 7), closed_form=False)
 SPECS = dataset_specs((LAYER,), (LAYER,), 1000, 2, (224, 224), 20, ("maps", "activations"))

@@ -2,8 +2,8 @@
 
 import pytest
 
-import jobs.methods
-from engine.errors import InternalError, ModelError
+import shardcam.jobs.methods
+from shardcam.engine.errors import InternalError, ModelError
 from tests.jobs.command import refused
 
 ASKED = "please report it with all of the text above\n"
@@ -30,7 +30,7 @@ def test_a_bug_ends_with_its_traceback_and_a_line(monkeypatch, error, first, las
     def fail():
         raise error
 
-    monkeypatch.setattr(jobs.methods.methods, "callback", fail)
+    monkeypatch.setattr(shardcam.jobs.methods.methods, "callback", fail)
     code, out, err = refused("methods")
     assert (code, out) == (1, "")
     assert err.startswith(first)

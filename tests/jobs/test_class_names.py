@@ -1,8 +1,8 @@
 import pytest
 
-from engine.config import RunConfig
-from engine.errors import ConfigError
-from jobs.class_names import class_names
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.jobs.class_names import class_names
 
 
 def names(labels=None, model="net-symbol.json"):

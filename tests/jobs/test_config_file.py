@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config import SAVEABLE, RunConfig
-from engine.errors import ConfigError
-from jobs.config_file import config_yaml, read_config_file
-from jobs.extract import extract
-from jobs.options import make_config
+from shardcam.engine.config import SAVEABLE, RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.jobs.config_file import config_yaml, read_config_file
+from shardcam.jobs.extract import extract
+from shardcam.jobs.options import make_config
 from tests.jobs.command import shardcam
 
 NEEDED = {"source": "/photos", "model": "vgg16", "out": "/run"}

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from engine import open_run
-from engine.config import RunConfig
-from jobs.class_names import class_names
+from shardcam import open_run
+from shardcam.engine.config import RunConfig
+from shardcam.jobs.class_names import class_names
 from tests.jobs.command import contents, refused, shardcam, start
 from tests.jobs.images import make_folder
 

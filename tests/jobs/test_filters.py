@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine import open_run
-from engine.analysis.strongest import strongest
-from engine.errors import ConfigError
-from engine.models.filters import filters_of, stages
-from engine.models.load import load_network
-from jobs.examples import examples_of, view_share
-from jobs.filter_pictures import colour_filters, signed_filters
-from jobs.options import stored_config
+from shardcam import open_run
+from shardcam.engine.analysis.strongest import strongest
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.models.filters import filters_of, stages
+from shardcam.engine.models.load import load_network
+from shardcam.jobs.examples import examples_of, view_share
+from shardcam.jobs.filter_pictures import colour_filters, signed_filters
+from shardcam.jobs.options import stored_config
 from tests.jobs.command import contents, refused, shardcam
 from tests.jobs.images import make_folder
 from tests.models.networks import every_tap_kind

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import Interrupted, JobFailed, ShardcamError
-from jobs import following
-from jobs.following import Follower, Unreachable, raise_outcome
+from shardcam.engine.errors import Interrupted, JobFailed, ShardcamError
+from shardcam.jobs import following
+from shardcam.jobs.following import Follower, Unreachable, raise_outcome
 
 LOG = "".join(f"line {i}\n" for i in range(12))
 JOB = "shardcam-run-1"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from engine import open_run
-from engine.errors import ConfigError, RunDirectoryError
-from engine.manifest import read_manifest
-from engine.runs import check_index
-from jobs.index import index
+from shardcam import open_run
+from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.engine.manifest import read_manifest
+from shardcam.engine.runs import check_index
+from shardcam.jobs.index import index
 from tests.analysis.runs import make_run
 
 

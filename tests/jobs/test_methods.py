@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from engine.methods import METHODS
+from shardcam.engine.methods import METHODS
 from tests.jobs.command import contents, refused, shardcam
 from tests.jobs.images import make_folder
 

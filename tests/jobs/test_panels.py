@@ -4,14 +4,14 @@ import cv2
 import numpy as np
 import pytest
 
-from engine import open_run
-from engine.errors import RunDirectoryError, SourceError
-from engine.listing import Listing
-from jobs.contact_sheet import draw_contact_sheet
-from jobs.options import stored_config
-from jobs.panels import LayerValues, colours, draw_panels, grid_of, strongest
-from jobs.pictures import SeenPictures, seen_part
-from jobs.tiles import LABEL_SIZE, PAPER, fitting, save_picture, text_size, tile
+from shardcam import open_run
+from shardcam.engine.errors import RunDirectoryError, SourceError
+from shardcam.engine.listing import Listing
+from shardcam.jobs.contact_sheet import draw_contact_sheet
+from shardcam.jobs.options import stored_config
+from shardcam.jobs.panels import LayerValues, colours, draw_panels, grid_of, strongest
+from shardcam.jobs.pictures import SeenPictures, seen_part
+from shardcam.jobs.tiles import LABEL_SIZE, PAPER, fitting, save_picture, text_size, tile
 from tests.jobs.shown import make_shown_run, picture_of
 
 RNG = np.random.RandomState(0)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.config import RunConfig
-from jobs import wiring
-from jobs.calibration import Calibration, read_calibration
-from jobs.wiring import prepare
+from shardcam.engine.config import RunConfig
+from shardcam.jobs import wiring
+from shardcam.jobs.calibration import Calibration, read_calibration
+from shardcam.jobs.wiring import prepare
 from tests.jobs.command import assert_same, contents, refused, shardcam
 from tests.jobs.images import make_folder
 

@@ -11,7 +11,7 @@ import time
 import fsspec
 import pytest
 
-from engine import open_run
+from shardcam import open_run
 from tests.jobs.command import assert_same, contents, shardcam, start
 from tests.jobs.images import make_folder
 

@@ -11,10 +11,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from engine.config import RunConfig
-from jobs.cluster_files import Nodes, PodOptions, SlurmOptions, job_name, kuberay_job, slurm_script
-from jobs.config_file import read_config_file
-from jobs.system import PACKAGES
+from shardcam.engine.config import RunConfig
+from shardcam.jobs.cluster_files import (
+    Nodes,
+    PodOptions,
+    SlurmOptions,
+    job_name,
+    kuberay_job,
+    slurm_script,
+)
+from shardcam.jobs.config_file import read_config_file
+from shardcam.jobs.system import PACKAGES
 from tests.jobs.command import ROOT, contents, shardcam
 from tests.jobs.images import make_folder
 

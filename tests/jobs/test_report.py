@@ -17,16 +17,16 @@ import h5py
 import numpy as np
 import pytest
 
-from engine.events import EventLog
-from engine.imaging import view
-from engine.lock import driver_lock
-from engine.types import Preprocessing, RunPaths
-from jobs.gallery.columns import ORDERS, Columns, Filter, matching, read_columns, spread
-from jobs.gallery.file import write_page
-from jobs.gallery.opened import opened_run
-from jobs.gallery.pictures import NoPhotograph, Photographs, cut, view_size
-from jobs.gallery.statistics import measure
-from kernels import JET, heatmap_u8
+from shardcam.engine.events import EventLog
+from shardcam.engine.imaging import view
+from shardcam.engine.lock import driver_lock
+from shardcam.engine.types import Preprocessing, RunPaths
+from shardcam.jobs.gallery.columns import ORDERS, Columns, Filter, matching, read_columns, spread
+from shardcam.jobs.gallery.file import write_page
+from shardcam.jobs.gallery.opened import opened_run
+from shardcam.jobs.gallery.pictures import NoPhotograph, Photographs, cut, view_size
+from shardcam.jobs.gallery.statistics import measure
+from shardcam.kernels import JET, heatmap_u8
 from tests.analysis.runs import LAYERS, make_run
 from tests.jobs.command import ROOT, refused, shardcam
 from tests.jobs.shown import change_options, make_shown_run, picture_of
@@ -523,7 +523,7 @@ def test_a_wheel_holds_the_templates(tmp_path):
 def test_photographs_need_no_run_to_be_refused(shown):
     """The reason is said once, not for each photograph."""
     config_gone = shown.paths.root / "elsewhere"
-    from engine.config import RunConfig
+    from shardcam.engine.config import RunConfig
 
     config = RunConfig(source=str(config_gone), model="m.onnx", out="x")
     assert "no such file or folder" in Photographs(shown.paths, config).missing

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from jobs.gallery.file import write_page
-from jobs.gallery.opened import opened_run
-from jobs.gallery.page import PER_PAGE
-from jobs.gallery.server import ReportServer
+from shardcam.jobs.gallery.file import write_page
+from shardcam.jobs.gallery.opened import opened_run
+from shardcam.jobs.gallery.page import PER_PAGE
+from shardcam.jobs.gallery.server import ReportServer
 from tests.jobs.shown import make_shown_run
 
 pytestmark = pytest.mark.browser

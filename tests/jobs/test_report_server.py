@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from jobs.gallery.opened import opened_run
-from jobs.gallery.page import PER_PAGE
-from jobs.gallery.server import ReportServer
+from shardcam.jobs.gallery.opened import opened_run
+from shardcam.jobs.gallery.page import PER_PAGE
+from shardcam.jobs.gallery.server import ReportServer
 from tests.jobs.command import shardcam, start
 from tests.jobs.shown import make_shown_run
 

@@ -7,13 +7,13 @@ import zipfile
 import pytest
 from ray._private.runtime_env.packaging import create_package
 
-from engine.config import PATH_OPTIONS, RunConfig
-from engine.errors import ShardcamError
-from jobs.extract import extract
-from jobs.options import as_arguments, make_config, typed_name
-from jobs.submission import make_submission, ray_command, require_submittable
-from jobs.submit import RayJobs
-from jobs.wiring import require_possible
+from shardcam.engine.config import PATH_OPTIONS, RunConfig
+from shardcam.engine.errors import ShardcamError
+from shardcam.jobs.extract import extract
+from shardcam.jobs.options import as_arguments, make_config, typed_name
+from shardcam.jobs.submission import make_submission, ray_command, require_submittable
+from shardcam.jobs.submit import RayJobs
+from shardcam.jobs.wiring import require_possible
 from tests.jobs.images import make_folder
 
 RUN = RunConfig(source="photos", model="efficientnet_lite0", out="runs/my photos")
@@ -79,9 +79,10 @@ def test_code_that_is_sent_is_code_alone(tmp_path):
     with zipfile.ZipFile(package) as archive:
         names = archive.namelist()
     assert package.stat().st_size < 2**20
-    assert {name.partition("/")[0] for name in names} == {"engine", "jobs", "kernels"}
-    assert {"jobs/cli.py", "engine/workers/ray.py", "kernels/__init__.py"} <= set(names)
-    assert submission.entrypoint.startswith("python -m jobs extract ")
+    assert {name.partition("/")[0] for name in names} == {"shardcam"}
+    parts = ("jobs/cli.py", "engine/workers/ray.py", "kernels/__init__.py")
+    assert {f"shardcam/{part}" for part in parts} <= set(names)
+    assert submission.entrypoint.startswith("python -m shardcam extract ")
 
 
 def test_the_line_for_ray_is_the_submission(monkeypatch):

@@ -181,7 +181,7 @@ def test_how_the_cluster_gets_shardcam(head, images, tmp_path, more):
     assert ("4 listed" in out) == (code == 0)
     assert ("does not find the program" in err) == (code == 1)
     sent = {path.name for path in head.folder.glob("*/runtime_resources/working_dir_files/*/*")}
-    assert sent == ({"engine", "jobs", "kernels"} if code == 0 else set())
+    assert sent == ({"shardcam"} if code == 0 else set())
 
 
 @pytest.mark.slow

@@ -9,20 +9,20 @@ import h5py
 import pytest
 from click.testing import CliRunner
 
-from engine.driver import published_shards
-from engine.errors import RunDirectoryError, StoreError
-from engine.listing import listing_digest
-from engine.manifest import Manifest, begin_run, read_manifest
-from engine.runs import open_run
-from engine.scratch import open_paths
-from engine.store import names
-from engine.types import RunPaths
-from engine.writers.hdf5 import Hdf5Sink
-from engine.writers.index import build_index
-from engine.writers.listing import run_listing
-from jobs import verify as verifying
-from jobs.gallery.account import read_account
-from jobs.status import published
+from shardcam.engine.driver import published_shards
+from shardcam.engine.errors import RunDirectoryError, StoreError
+from shardcam.engine.listing import listing_digest
+from shardcam.engine.manifest import Manifest, begin_run, read_manifest
+from shardcam.engine.runs import open_run
+from shardcam.engine.scratch import open_paths
+from shardcam.engine.store import names
+from shardcam.engine.types import RunPaths
+from shardcam.engine.writers.hdf5 import Hdf5Sink
+from shardcam.engine.writers.index import build_index
+from shardcam.engine.writers.listing import run_listing
+from shardcam.jobs import verify as verifying
+from shardcam.jobs.gallery.account import read_account
+from shardcam.jobs.status import published
 from tests.jobs.command import start
 from tests.test_results import SPECS
 from tests.writers.sink_conformance import make_shard, publish
@@ -162,7 +162,7 @@ def test_nobody_takes_it_for_damage(paths, look):
 
 
 WITHOUT = "import sys; sys.modules['hdf5plugin'] = None; {}"
-MAIN = WITHOUT.format("from jobs.cli import main; main()")
+MAIN = WITHOUT.format("from shardcam.jobs.cli import main; main()")
 
 
 @pytest.mark.parametrize("codec", ["zstd", "lz4"])
@@ -178,9 +178,9 @@ def test_a_missing_codec_is_one_line_and_no_damage(tmp_path, codec):
 
 
 ROWS = """
-from engine.errors import StoreError
-from engine.results import check_shard
-from engine.types import RunPaths
+from shardcam.engine.errors import StoreError
+from shardcam.engine.results import check_shard
+from shardcam.engine.types import RunPaths
 try:
     print(check_shard(sys.argv[1], 0, sys.argv[2], True))
 except StoreError as error:

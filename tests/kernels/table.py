@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import kernels
-from kernels import reference
+from shardcam import kernels
+from shardcam.kernels import reference
 
 
 @dataclass(frozen=True)

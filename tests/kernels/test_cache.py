@@ -16,12 +16,15 @@ import pytest
 from numba.core import caching
 from numpy.typing import NDArray
 
-from kernels._jit import Kernel
+from shardcam.kernels._jit import Kernel
 from tests.kernels.table import only_compiled
 
 ROOT = Path(__file__).parents[2]
-WARM_UP = "import kernels; kernels.warm_up()"
-ONE_KERNEL = "import numpy as np, kernels; kernels.normalize(np.ones((1, 1, 1), np.float32))"
+WARM_UP = "from shardcam import kernels; kernels.warm_up()"
+ONE_KERNEL = (
+    "import numpy as np; from shardcam import kernels;"
+    "kernels.normalize(np.ones((1, 1, 1), np.float32))"
+)
 
 
 def python(code: str, **environment: str) -> str:
@@ -59,7 +62,7 @@ def test_warm_up_recovers_from_a_truncated_cache(
 
 def test_importing_compiles_nothing_and_writes_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys, kernels; from kernels._raster import _normalize;"
+        "import sys; from shardcam.kernels._raster import _normalize;"
         "print('compiled' in vars(_normalize), 'cv2' in sys.modules)"
     )
     assert python(code, HOME=str(tmp_path)).split() == ["False", "False"]
@@ -78,7 +81,8 @@ def test_the_default_cache_is_private_to_the_user_and_the_node(tmp_path: Path) -
 @pytest.mark.parametrize("variable", ["NUMBA_CACHE_DIR", "XDG_CACHE_HOME"])
 @pytest.mark.parametrize("directory", [__file__, "/proc"])
 def test_compiles_without_a_cache_where_none_can_be_written(variable: str, directory: str) -> None:
-    place = "import sys; print(sys.modules['kernels._raster']._normalize.compiled.stats.cache_path)"
+    kernel = "sys.modules['shardcam.kernels._raster']._normalize"
+    place = f"import sys; print({kernel}.compiled.stats.cache_path)"
     assert python(f"{ONE_KERNEL}; {place}", **{variable: directory}).strip() == "None"
 
 

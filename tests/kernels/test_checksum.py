@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import kernels
-from kernels import checksum, reference
+from shardcam import kernels
+from shardcam.kernels import checksum, reference
 
 SIZES = (1, 2, 3, 4, 719, 720, 721, 65_535, 65_536, 300_001)
 CONTENTS = {

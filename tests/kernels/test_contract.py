@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import kernels
-from kernels import _raster, checksum, preprocess, resizing, weighting
-from kernels._jit import Kernel
+from shardcam import kernels
+from shardcam.kernels import _raster, checksum, preprocess, resizing, weighting
+from shardcam.kernels._jit import Kernel
 from tests.kernels.table import PAIRS, SMALL, Pair, arrays, assert_same, only_compiled
 
 each_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-import kernels
-from kernels import JET, _raster, reference, weighting
-from kernels._jit import Kernel
+from shardcam import kernels
+from shardcam.kernels import JET, _raster, reference, weighting
+from shardcam.kernels._jit import Kernel
 from tests.kernels.table import assert_same, only_compiled
 
 few = settings(max_examples=25, deadline=None)
@@ -243,7 +243,7 @@ def test_a_processor_without_avx512_gives_the_same(
     activation = rng.standard_normal((2, 19, 3, 23), dtype=np.float32)
     weight = rng.standard_normal((2, 2, 19), dtype=np.float32)
     expected = kernels.overlay(raw, image, JET), kernels.weighted_sum(activation, weight)
-    monkeypatch.setattr(sys.modules["kernels.overlay"], "_overlay", plain[0])
+    monkeypatch.setattr(sys.modules["shardcam.kernels.overlay"], "_overlay", plain[0])
     monkeypatch.setattr(weighting, "_weighted_sum", plain[1])
     assert_same(kernels.overlay(raw, image, JET), expected[0], levels=3)
     assert_same(kernels.weighted_sum(activation, weight), expected[1])

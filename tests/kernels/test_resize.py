@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import kernels
-from kernels import reference
+from shardcam import kernels
+from shardcam.kernels import reference
 from tests.kernels.table import only_compiled
 
 few = settings(max_examples=50, deadline=None)

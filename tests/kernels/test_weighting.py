@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-import kernels
-from kernels import ALL_ZERO, CONSTANT, NON_FINITE, reference
+from shardcam import kernels
+from shardcam.kernels import ALL_ZERO, CONSTANT, NON_FINITE, reference
 from tests.kernels.table import arrays
 
 few = settings(max_examples=25, deadline=None)

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from engine.methods import METHODS
-from engine.methods.method import FirstComponent
-from engine.models import mxnet_network
-from engine.models.mxnet_network import MxnetNetwork
-from engine.models.precision import calibrate
-from engine.smoothing import smoothed_maps
-from kernels import NON_FINITE, scale_maps
+from shardcam.engine.methods import METHODS
+from shardcam.engine.methods.method import FirstComponent
+from shardcam.engine.models import mxnet_network
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.models.precision import calibrate
+from shardcam.engine.smoothing import smoothed_maps
+from shardcam.kernels import NON_FINITE, scale_maps
 from tests.models.networks import every_tap_kind, hand_checked, sum_with_its_own_convolution
 
 # Inside a residual block, the head reading another tensor too; with negative values; the last.
@@ -99,7 +99,7 @@ def test_closed_form_equals_the_head(monkeypatch, name):
 
 def test_head_rows_within_the_budget(monkeypatch, together):
     """Ablation in pieces of a few rows gives the same map."""
-    monkeypatch.setattr("engine.models.head.HEAD_BYTES", 120_000)
+    monkeypatch.setattr("shardcam.engine.models.head.HEAD_BYTES", 120_000)
     forward = network().forward(IMAGES)
     rows = forward.layer("c_bn").head_rows
     assert 1 < rows < 8
@@ -111,7 +111,7 @@ def test_head_rows_within_the_budget(monkeypatch, together):
 def test_fullgrad_alone_or_in_a_batch(monkeypatch):
     layer = network(("data",)).forward(IMAGES).layer("data")
     together = METHODS["fullgrad"](layer, TARGETS)
-    monkeypatch.setattr("engine.models.biases.HEAD_BYTES", 1)  # one image at a time
+    monkeypatch.setattr("shardcam.engine.models.biases.HEAD_BYTES", 1)  # one image at a time
     other = network(("data",), batch=2)
     for i in range(3):
         alone = METHODS["fullgrad"](other.forward(IMAGES[i : i + 1]).layer("data"), TARGETS[[i]])

@@ -4,14 +4,14 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from engine.heatmaps import heatmaps
-from engine.methods import METHODS
-from engine.methods.components import first_component, first_kernel_component
-from engine.models.definition import NetworkDefinition
-from engine.models.graph import inference_form, parse
-from engine.models.mxnet_network import MxnetNetwork
-from engine.types import LayerMaps, Preprocessing
-from kernels import ALL_ZERO, CONSTANT, NON_FINITE, scale_maps
+from shardcam.engine.heatmaps import heatmaps
+from shardcam.engine.methods import METHODS
+from shardcam.engine.methods.components import first_component, first_kernel_component
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import inference_form, parse
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.types import LayerMaps, Preprocessing
+from shardcam.kernels import ALL_ZERO, CONSTANT, NON_FINITE, scale_maps
 
 PER_LAYER = sorted(set(METHODS) - {"cam", "fullgrad"})
 TARGETS = np.array([[0, 2], [1, 0]], np.int32)

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.heatmaps import heatmaps
-from engine.methods import METHODS
-from engine.methods.method import FirstComponent
-from engine.models.load import load_network
-from engine.models.mxnet_network import MxnetNetwork
-from engine.smoothing import plain_maps, smoothed_maps
-from engine.types import LayerMaps
-from kernels import normalize, scale_maps, upsample
+from shardcam.engine.heatmaps import heatmaps
+from shardcam.engine.methods import METHODS
+from shardcam.engine.methods.method import FirstComponent
+from shardcam.engine.models.load import load_network
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.smoothing import plain_maps, smoothed_maps
+from shardcam.engine.types import LayerMaps
+from shardcam.kernels import normalize, scale_maps, upsample
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "peers"
 SIZE = (12, 16)

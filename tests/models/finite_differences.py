@@ -3,8 +3,8 @@
 import mxnet as mx
 import numpy as np
 
-from engine.models.graph import cut, to_json
-from engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.models.graph import cut, to_json
+from shardcam.engine.models.mxnet_network import MxnetNetwork
 
 
 def crossing_values(definition, layer, images):

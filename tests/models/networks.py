@@ -3,9 +3,9 @@
 import mxnet as mx
 import numpy as np
 
-from engine.models.definition import NetworkDefinition
-from engine.models.graph import inference_form, parse
-from engine.types import Preprocessing
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import inference_form, parse
+from shardcam.engine.types import Preprocessing
 
 HAND_INPUT = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
 HAND_LOGIT = 54.0

@@ -3,10 +3,10 @@
 import mxnet as mx
 import numpy as np
 
-from engine.methods import METHODS
-from engine.models.graph import Graph, to_json
-from engine.models.layers import auto_layer, layer_shapes
-from engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.methods import METHODS
+from shardcam.engine.models.graph import Graph, to_json
+from shardcam.engine.models.layers import auto_layer, layer_shapes
+from shardcam.engine.models.mxnet_network import MxnetNetwork
 from tests.models.onnx_models import bind
 
 

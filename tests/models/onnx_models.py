@@ -6,8 +6,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from engine.models.graph import to_json
-from engine.models.onnx.file import load_onnx
+from shardcam.engine.models.graph import to_json
+from shardcam.engine.models.onnx.file import load_onnx
 
 IR_VERSION = 10
 BATCH = 2

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from engine.errors import ModelError
-from engine.models.definition import IMAGENET_MEAN, IMAGENET_STD
-from engine.models.load import load_network
-from engine.models.mxnet_network import MxnetNetwork
-from engine.types import Preprocessing
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.definition import IMAGENET_MEAN, IMAGENET_STD
+from shardcam.engine.models.load import load_network
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.types import Preprocessing
 from tests.models.test_torch_file import described
 
 IMAGES = np.random.RandomState(6).standard_normal((2, 3, 16, 16)).astype(np.float32)

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from engine.errors import WorkerError
-from engine.models import cuda
+from shardcam.engine.errors import WorkerError
+from shardcam.engine.models import cuda
 
 
 @pytest.mark.parametrize(

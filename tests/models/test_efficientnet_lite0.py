@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.imaging import decode, view
-from engine.methods import METHODS
-from engine.models.load import load_network
-from engine.models.mxnet_network import MxnetNetwork
-from kernels import heatmap_u8, normalize, planar, upsample
+from shardcam.engine.imaging import decode, view
+from shardcam.engine.methods import METHODS
+from shardcam.engine.models.load import load_network
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.kernels import heatmap_u8, normalize, planar, upsample
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "reference"
 

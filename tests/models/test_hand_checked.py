@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from engine.methods import METHODS
-from engine.models.mxnet_network import MxnetNetwork
-from kernels import normalize, upsample
+from shardcam.engine.methods import METHODS
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.kernels import normalize, upsample
 from tests.models.networks import HAND_INPUT, HAND_LOGIT, hand_checked
 
 # Computed by hand; captum's own test suite expects the same Grad-CAM at the convolution.

@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from engine.errors import ModelError
-from engine.models.onnx.file import load_onnx
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.file import load_onnx
 from tests.models.onnx_models import images_for, ints, make, node, reference, run, weight
 
 CONV = node("Conv", "x w", "y", name="/conv")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from engine.errors import ModelError
-from engine.methods.gradients import mean_gradient
-from engine.models.layers import resolve_layer
-from engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.errors import ModelError
+from shardcam.engine.methods.gradients import mean_gradient
+from shardcam.engine.models.layers import resolve_layer
+from shardcam.engine.models.mxnet_network import MxnetNetwork
 from tests.models.onnx_models import (
     assert_same,
     images_for,

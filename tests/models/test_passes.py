@@ -6,12 +6,12 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from engine.methods import METHODS
-from engine.models import head, mxnet_network
-from engine.models.inputs import InputBuffer
-from engine.models.load import load_network
-from engine.models.mxnet_network import BATCH, CPU_PASS, MxnetNetwork, batch_that_fits
-from engine.types import Preprocessing
+from shardcam.engine.methods import METHODS
+from shardcam.engine.models import head, mxnet_network
+from shardcam.engine.models.inputs import InputBuffer
+from shardcam.engine.models.load import load_network
+from shardcam.engine.models.mxnet_network import BATCH, CPU_PASS, MxnetNetwork, batch_that_fits
+from shardcam.engine.types import Preprocessing
 from tests.models.networks import every_tap_kind
 
 LAYERS = ("b_relu", "c_bn", "e_relu")

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.imaging import decode, normalised, stacked, view
-from engine.methods import METHODS
-from engine.models.load import load_network
-from engine.models.mxnet_network import MxnetNetwork
-from engine.models.precision import calibrate
+from shardcam.engine.imaging import decode, normalised, stacked, view
+from shardcam.engine.methods import METHODS
+from shardcam.engine.models.load import load_network
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.models.precision import calibrate
 
 PHOTOGRAPHS = sorted((Path(__file__).parent.parent / "fixtures" / "reference").glob("*.png"))
 LAYERS = ("block10_add", "head_relu6")

@@ -9,8 +9,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from engine.methods.gradients import mean_gradient
-from engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.methods.gradients import mean_gradient
+from shardcam.engine.models.mxnet_network import MxnetNetwork
 from tests.models.networks import dense_read_twice, every_tap_kind, sum_with_its_own_convolution
 
 KINDS = ("b_conv", "b_bn", "b_relu", "c_bn", "add", "add_relu", "concat", "pool", "e_relu")

@@ -14,8 +14,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from engine.errors import ModelError
-from engine.models.torch_file import read_torch_weights
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.torch_file import read_torch_weights
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "torch"
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from engine.models.torchvision_layout import matched
+from shardcam.engine.models.torchvision_layout import matched
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.methods import METHODS
-from engine.models.load import load_network
-from engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.methods import METHODS
+from shardcam.engine.models.load import load_network
+from shardcam.engine.models.mxnet_network import MxnetNetwork
 
 NETWORKS = (
     "alexnet", "densenet121", "resnet18_v1", "resnet34_v1", "squeezenet1.1", "vgg16", "vgg11_bn",

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from engine.errors import ModelError
-from engine.methods import METHODS
-from engine.models.load import load_network
-from engine.models.mxnet_network import MxnetNetwork
-from engine.models.weight_files import read_weights
-from kernels import NON_FINITE, scale_maps
+from shardcam.engine.errors import ModelError
+from shardcam.engine.methods import METHODS
+from shardcam.engine.models.load import load_network
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.models.weight_files import read_weights
+from shardcam.kernels import NON_FINITE, scale_maps
 
 
 def test_gluon_names_in_safetensors(tmp_path):

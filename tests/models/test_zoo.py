@@ -4,11 +4,11 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from engine.errors import ModelError
-from engine.methods.gradients import mean_gradient
-from engine.models.layers import resolve_layer
-from engine.models.load import load_network
-from engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.errors import ModelError
+from shardcam.engine.methods.gradients import mean_gradient
+from shardcam.engine.models.layers import resolve_layer
+from shardcam.engine.models.load import load_network
+from shardcam.engine.models.mxnet_network import MxnetNetwork
 from tests.models.finite_differences import crossing_values, mean_slope
 
 SIZE = 64

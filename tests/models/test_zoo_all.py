@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from engine.methods.gradients import mean_gradient
-from engine.models.layers import resolve_layer
-from engine.models.load import load_network
-from engine.models.mxnet_network import MxnetNetwork
-from engine.models.zoo import NAMES
+from shardcam.engine.methods.gradients import mean_gradient
+from shardcam.engine.models.layers import resolve_layer
+from shardcam.engine.models.load import load_network
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.models.zoo import NAMES
 from tests.models.finite_differences import crossing_values, mean_slope
 
 AUTO = {  # family: the layer, its height and width, whether its gradient is in closed form

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from engine import urls
+from shardcam.engine import urls
 
 
 class Server(BaseHTTPRequestHandler):

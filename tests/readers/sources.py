@@ -14,8 +14,8 @@ import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
-from engine.imaging import EXTENSIONS
-from engine.readers.source import SourceOptions, open_source
+from shardcam.engine.imaging import EXTENSIONS
+from shardcam.engine.readers.source import SourceOptions, open_source
 
 
 def opened(source, **options):

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from engine.errors import SourceError
-from engine.readers.folder import FolderReader
+from shardcam.engine.errors import SourceError
+from shardcam.engine.readers.folder import FolderReader
 from tests.readers.reader_conformance import check_content, check_listing
 
 EXTENSIONS = (".jpg", ".png")

@@ -22,9 +22,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from engine.errors import SourceError
-from engine.types import RunPaths
-from engine.writers.listing import run_listing
+from shardcam.engine.errors import SourceError
+from shardcam.engine.types import RunPaths
+from shardcam.engine.writers.listing import run_listing
 from tests.readers.sources import opened, pictures, png, write_h5, write_idx, write_tar
 
 CASES = {}

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from engine.errors import SourceError
-from engine.readers.manifest import ManifestReader
-from engine.types import NO_LABEL
+from shardcam.engine.errors import SourceError
+from shardcam.engine.readers.manifest import ManifestReader
+from shardcam.engine.types import NO_LABEL
 from tests.readers.reader_conformance import check_content, check_listing
 
 
@@ -121,7 +121,7 @@ def test_parquet(tmp_path):
 
 
 def test_parquet_without_pyarrow_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("engine.readers.parquet.find_spec", lambda name: None)
+    monkeypatch.setattr("shardcam.engine.readers.parquet.find_spec", lambda name: None)
     with pytest.raises(SourceError, match=r"pip install 'shardcam\[parquet\]'"):
         ManifestReader(str(tmp_path / "list.parquet"))
 

@@ -4,13 +4,13 @@ import os
 
 import pytest
 
-from engine import files, together, urls
-from engine.config import RunConfig
-from engine.errors import ConfigError
-from engine.part_cache import PartCache
-from engine.readers.location import fetched_together
-from engine.types import Sample
-from jobs import worker
+from shardcam.engine import files, together, urls
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.part_cache import PartCache
+from shardcam.engine.readers.location import fetched_together
+from shardcam.engine.types import Sample
+from shardcam.jobs import worker
 from tests.jobs.command import assert_same, contents, refused, shardcam
 from tests.readers.sources import opened, pictures, png, write_folder, write_tar
 

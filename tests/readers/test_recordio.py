@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import SourceError
-from engine.readers.recordio import RecordReader
+from shardcam.engine.errors import SourceError
+from shardcam.engine.readers.recordio import RecordReader
 from tests.readers.reader_conformance import check_listing
 from tests.readers.sources import write_rec
 

@@ -6,10 +6,10 @@ import fsspec
 import numpy as np
 import pytest
 
-from engine import files, urls
-from engine.errors import SourceError
-from engine.readers.location import fetched_together, read_place
-from engine.types import Sample
+from shardcam.engine import files, urls
+from shardcam.engine.errors import SourceError
+from shardcam.engine.readers.location import fetched_together, read_place
+from shardcam.engine.types import Sample
 from tests.readers.reader_conformance import check_listing, check_pixels
 from tests.readers.sources import (
     opened,

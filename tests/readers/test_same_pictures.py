@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from engine.config import RunConfig
-from jobs.extract import run_extract
+from shardcam.engine.config import RunConfig
+from shardcam.jobs.extract import run_extract
 from tests.jobs.command import contents
 from tests.models.small_checkpoint import write_checkpoint
 from tests.readers.reader_conformance import check_pixels

@@ -5,10 +5,10 @@ import os
 import numpy as np
 import pytest
 
-from engine.config import RunConfig
-from engine.errors import ConfigError, SourceError
-from engine.imaging import view_of
-from engine.types import Preprocessing
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError, SourceError
+from shardcam.engine.imaging import view_of
+from shardcam.engine.types import Preprocessing
 from tests.readers.reader_conformance import check_listing
 from tests.readers.sources import opened, pictures, png, write_folder
 

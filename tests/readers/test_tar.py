@@ -2,7 +2,7 @@ import tarfile
 
 import pytest
 
-from engine.errors import SourceError
+from shardcam.engine.errors import SourceError
 from tests.readers.reader_conformance import check_content, check_listing
 from tests.readers.sources import opened, write_tar
 

@@ -10,15 +10,15 @@ import time
 import fsspec
 import pytest
 
-from engine import files, store, url_lock
-from engine.errors import RunDirectoryError, StoreError
-from engine.lock import driver_lock, lock_holder, require_no_driver
-from engine.types import RunPaths
+from shardcam.engine import files, store, url_lock
+from shardcam.engine.errors import RunDirectoryError, StoreError
+from shardcam.engine.lock import driver_lock, lock_holder, require_no_driver
+from shardcam.engine.types import RunPaths
 from tests.jobs.command import start
 
 HOLD = (
-    "import signal, sys; from pathlib import Path; from engine.lock import driver_lock;"
-    "from engine.types import RunPaths\n"
+    "import signal, sys; from pathlib import Path; from shardcam.engine.lock import driver_lock;"
+    "from shardcam.engine.types import RunPaths\n"
     "with driver_lock(RunPaths(Path(sys.argv[1]), sys.argv[2])):\n"
     "    print('held', flush=True); signal.pause()"
 )

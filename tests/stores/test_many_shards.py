@@ -7,19 +7,19 @@ import h5py
 import numpy as np
 import pytest
 
-from engine import streams, urls
-from engine.errors import RunDirectoryError, StoreError
-from engine.results import (
+from shardcam.engine import streams, urls
+from shardcam.engine.errors import RunDirectoryError, StoreError
+from shardcam.engine.results import (
     check_shard,
     datasets,
     open_shards,
     read_failures,
     read_shard_summary,
 )
-from engine.runs import open_run
-from engine.types import RunPaths
-from engine.writers.index import build_index
-from engine.writers.merge import merge_index
+from shardcam.engine.runs import open_run
+from shardcam.engine.types import RunPaths
+from shardcam.engine.writers.index import build_index
+from shardcam.engine.writers.merge import merge_index
 from tests.test_results import make_run
 
 SHARDS = 100

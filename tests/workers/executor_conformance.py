@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.errors import DiskFull, InternalError, ModelError, WorkerError
+from shardcam.engine.errors import DiskFull, InternalError, ModelError, WorkerError
 from tests.workers.scripted import builder, nobody, shards
 
 

@@ -6,8 +6,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-from engine.errors import DiskFull, ModelError
-from engine.types import Sample, Shard, ShardReport
+from shardcam.engine.errors import DiskFull, ModelError
+from shardcam.engine.types import Sample, Shard, ShardReport
 
 
 def shards(count):

@@ -4,10 +4,11 @@ import sys
 
 import pytest
 
-from engine.workers.cores import claim_cores, usable_cores
+from shardcam.engine.workers.cores import claim_cores, usable_cores
 
 CLAIM = (
-    "import sys, os; from pathlib import Path; from engine.workers.cores import claim_cores;"
+    "import sys, os; from pathlib import Path;"
+    "from shardcam.engine.workers.cores import claim_cores;"
     "cores = claim_cores(int(sys.argv[2]), Path(sys.argv[1]));"
     "print(*cores, '|', *sorted(os.sched_getaffinity(0)), flush=True); sys.stdin.read()"
 )

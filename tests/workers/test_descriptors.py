@@ -1,10 +1,10 @@
 import pickle
 from pathlib import Path
 
-from engine.planning import make_plan
-from engine.types import Failure, RunPaths, Sample, Shard
-from engine.workers.descriptors import pack, unpack
-from engine.writers.listing import run_listing
+from shardcam.engine.planning import make_plan
+from shardcam.engine.types import Failure, RunPaths, Sample, Shard
+from shardcam.engine.workers.descriptors import pack, unpack
+from shardcam.engine.writers.listing import run_listing
 
 SAMPLES = tuple(
     Sample(f"key {i}", i, i - 1, f"/data/{i}", -1, (0.0, 1.5, 2.0, 3.0) if i % 2 else None)

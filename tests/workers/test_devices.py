@@ -2,9 +2,9 @@
 
 import pytest
 
-from engine.errors import WorkerError
-from engine.workers.ray import RayExecutor
-from engine.workers.ray_cluster import RayOptions
+from shardcam.engine.errors import WorkerError
+from shardcam.engine.workers.ray import RayExecutor
+from shardcam.engine.workers.ray_cluster import RayOptions
 from tests.workers.cluster import ray_cluster
 from tests.workers.scripted import builder, nobody, shards
 

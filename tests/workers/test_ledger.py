@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from engine.errors import WorkerError
-from engine.types import Sample, Shard, ShardReport
-from engine.workers.ledger import ATTEMPTS, LOSSES, PARTS, Ledger
+from shardcam.engine.errors import WorkerError
+from shardcam.engine.types import Sample, Shard, ShardReport
+from shardcam.engine.workers.ledger import ATTEMPTS, LOSSES, PARTS, Ledger
 
 
 def make_shards(count, size):

@@ -5,9 +5,9 @@ import os
 import pytest
 import ray
 
-from engine.errors import WorkerError
-from engine.workers.ray import RayExecutor
-from engine.workers.ray_cluster import LOCAL, RayOptions, session
+from shardcam.engine.errors import WorkerError
+from shardcam.engine.workers.ray import RayExecutor
+from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions, session
 from tests.ray_head import ray_head
 from tests.workers.scripted import builder, nobody, shards
 

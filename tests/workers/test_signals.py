@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.workers.signals import DeferredSignals
+from shardcam.engine.workers.signals import DeferredSignals
 
 
 class Stopped(BaseException):
@@ -61,7 +61,7 @@ def test_a_driver_that_never_looks_ends_all_the_same():
     """As where a call of Ray waits for a cluster that has gone."""
     code = (
         "import os, signal, time\n"
-        "from engine.workers.signals import DeferredSignals\n"
+        "from shardcam.engine.workers.signals import DeferredSignals\n"
         "with DeferredSignals(patience=0.5):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    time.sleep(60)\n"

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from engine.errors import AccountingError
-from engine.protocols import Sink
-from engine.types import Failure, LayerInfo, LayerMaps, ResultBatch, Sample, Shard, View
+from shardcam.engine.errors import AccountingError
+from shardcam.engine.protocols import Sink
+from shardcam.engine.types import Failure, LayerInfo, LayerMaps, ResultBatch, Sample, Shard, View
 
 CLASSES, TARGETS, VIEW = 3, 2, (8, 10)
 LAYER = LayerInfo("stage/conv", (4, 5, 7), closed_form=False)

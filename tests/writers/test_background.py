@@ -6,13 +6,13 @@ import time
 import h5py
 import pytest
 
-from engine.errors import DiskFull
-from engine.results import read_failures
-from engine.types import RunPaths
-from engine.writers.background import WAITING, BackgroundSink
-from engine.writers.hdf5 import Hdf5Sink
-from engine.writers.schema import dataset_specs
-from engine.writers.tee import TeeSink
+from shardcam.engine.errors import DiskFull
+from shardcam.engine.results import read_failures
+from shardcam.engine.types import RunPaths
+from shardcam.engine.writers.background import WAITING, BackgroundSink
+from shardcam.engine.writers.hdf5 import Hdf5Sink
+from shardcam.engine.writers.schema import dataset_specs
+from shardcam.engine.writers.tee import TeeSink
 from tests.writers.sink_conformance import (
     CLASSES,
     KEY_BYTES,

@@ -6,11 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
-from engine.errors import ConfigError
-from engine.writers import codec as codecs
-from engine.writers.codec import CODECS, codec
-from engine.writers.column import Column, create_column
-from engine.writers.schema import DatasetSpec
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.writers import codec as codecs
+from shardcam.engine.writers.codec import CODECS, codec
+from shardcam.engine.writers.column import Column, create_column
+from shardcam.engine.writers.schema import DatasetSpec
 
 RANDOM = np.random.default_rng(0)
 ROWS = {

@@ -14,12 +14,12 @@ import h5py
 import numpy as np
 import pytest
 
-from engine.errors import ConfigError, DiskFull, RunDirectoryError
-from engine.results import check_shard, read_failures
-from engine.types import RunPaths
-from engine.writers.hdf5 import Hdf5Sink
-from engine.writers.schema import dataset_specs
-from engine.writers.staging import clean_staging
+from shardcam.engine.errors import ConfigError, DiskFull, RunDirectoryError
+from shardcam.engine.results import check_shard, read_failures
+from shardcam.engine.types import RunPaths
+from shardcam.engine.writers.hdf5 import Hdf5Sink
+from shardcam.engine.writers.schema import dataset_specs
+from shardcam.engine.writers.staging import clean_staging
 from tests.child import run_python
 from tests.test_results import seal
 from tests.writers.sink_conformance import (
@@ -190,7 +190,7 @@ def test_blocks_larger_and_smaller_than_a_chunk_keep_their_rows(paths):
 
 def test_the_disk_is_given_its_work_while_the_shard_grows(sink, paths, monkeypatch):
     asked = []
-    monkeypatch.setattr("engine.writers.hdf5._WRITEBACK_BYTES", 4096)
+    monkeypatch.setattr("shardcam.engine.writers.hdf5._WRITEBACK_BYTES", 4096)
     monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, __: asked.append((start, size)))
     publish_large(paths)
     assert len(asked) > 1
@@ -239,7 +239,7 @@ def test_a_flipped_bit_in_the_list_of_chunks_is_found_too(sink, paths, what, bac
 
 
 def test_a_file_that_does_not_read_back_is_not_published(sink, paths, monkeypatch):
-    monkeypatch.setattr("engine.writers.hdf5.check_shard", lambda *_: "it has lost a row")
+    monkeypatch.setattr("shardcam.engine.writers.hdf5.check_shard", lambda *_: "it has lost a row")
     with pytest.raises(RunDirectoryError, match="it has lost a row"):
         publish(sink, make_shard())
     assert not paths.shard(0).exists()
@@ -281,8 +281,8 @@ def test_an_error_of_the_disk_is_one_line_with_the_directory(
 FULL_DISK = """
     import resource, sys
     from pathlib import Path
-    from engine.errors import DiskFull
-    from engine.types import RunPaths
+    from shardcam.engine.errors import DiskFull
+    from shardcam.engine.types import RunPaths
     from tests.writers.test_hdf5 import publish_large
 
     paths, limit = RunPaths(Path(sys.argv[1])), int(sys.argv[2])
@@ -321,7 +321,7 @@ def test_hdf5_that_cannot_write_does_not_crash_the_process(paths, large_size, fr
 STOPPED = """
     import signal, sys
     from pathlib import Path
-    from engine.types import RunPaths
+    from shardcam.engine.types import RunPaths
     from tests.writers.test_hdf5 import publish_large
 
     class Stop(Exception):
@@ -356,7 +356,7 @@ def test_a_stop_inside_a_write_reaches_the_caller(sink, paths, monkeypatch, stop
 
     shard = make_shard()
     writer = sink.open(shard)
-    monkeypatch.setattr("engine.writers.staging.memoryview", interrupted, raising=False)
+    monkeypatch.setattr("shardcam.engine.writers.staging.memoryview", interrupted, raising=False)
     with pytest.raises(stop):
         writer.commit([failure_of(sample) for sample in shard.samples])
     assert left(paths) == []
@@ -395,8 +395,8 @@ def test_a_link_that_nfs_made_but_reported_as_existing_counts(sink, paths, monke
 KILLED = """
     import os, sys
     from pathlib import Path
-    import engine.writers.hdf5 as hdf5
-    from engine.types import RunPaths
+    import shardcam.engine.writers.hdf5 as hdf5
+    from shardcam.engine.types import RunPaths
     from tests.writers.test_hdf5 import SPECS, make_batch, make_shard
 
     shard = make_shard()

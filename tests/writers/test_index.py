@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
-from engine.errors import DiskFull, RunDirectoryError
-from engine.results import datasets, read_failures
-from engine.types import RunPaths
-from engine.writers.hdf5 import Hdf5Sink
-from engine.writers.index import build_index
-from engine.writers.schema import dataset_specs
+from shardcam.engine.errors import DiskFull, RunDirectoryError
+from shardcam.engine.results import datasets, read_failures
+from shardcam.engine.types import RunPaths
+from shardcam.engine.writers.hdf5 import Hdf5Sink
+from shardcam.engine.writers.index import build_index
+from shardcam.engine.writers.schema import dataset_specs
 from tests.writers.sink_conformance import (
     CLASSES,
     KEY_BYTES,
@@ -137,7 +137,7 @@ ALONE = """
         for name, values in found.items():
             np.testing.assert_array_equal(values, expected[f"{path}:{name}"])
         assert len(found) == len([name for name in expected if name.startswith(f"{path}:")])
-    for other in ("engine", "hdf5plugin", "pandas"):
+    for other in ("shardcam", "hdf5plugin", "pandas"):
         try:
             __import__(other)
         except ImportError:

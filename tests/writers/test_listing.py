@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import RunDirectoryError, SourceError
-from engine.listing import Listing, listing_digest
-from engine.manifest import require_usable
-from engine.types import RunPaths, Sample
-from engine.writers import listing as writing
-from engine.writers.listing import run_listing
-from engine.writers.staging import clean_staging
+from shardcam.engine.errors import RunDirectoryError, SourceError
+from shardcam.engine.listing import Listing, listing_digest
+from shardcam.engine.manifest import require_usable
+from shardcam.engine.types import RunPaths, Sample
+from shardcam.engine.writers import listing as writing
+from shardcam.engine.writers.listing import run_listing
+from shardcam.engine.writers.staging import clean_staging
 
 ORIGIN = {"source": "/photographs", "limit": None}
 TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)))
@@ -229,7 +229,7 @@ def test_full_disk(tmp_path):
     script = f"""
         import resource, signal
         from tests.writers.test_listing import save, samples
-        from engine.errors import DiskFull
+        from shardcam.engine.errors import DiskFull
         from pathlib import Path
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))

@@ -8,14 +8,14 @@ import h5py
 import numpy as np
 import pytest
 
-from engine.errors import RunDirectoryError
-from engine.results import datasets
-from engine.types import RunPaths
-from engine.writers import column
-from engine.writers.codec import CODECS
-from engine.writers.hdf5 import Hdf5Sink
-from engine.writers.index import build_index
-from engine.writers.merge import MERGED, merge_index
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.results import datasets
+from shardcam.engine.types import RunPaths
+from shardcam.engine.writers import column
+from shardcam.engine.writers.codec import CODECS
+from shardcam.engine.writers.hdf5 import Hdf5Sink
+from shardcam.engine.writers.index import build_index
+from shardcam.engine.writers.merge import MERGED, merge_index
 from tests.child import printed_by
 from tests.writers.sink_conformance import make_shard, publish
 from tests.writers.test_index import SPECS, publish_shards
@@ -90,9 +90,9 @@ def test_a_full_disk_leaves_the_old_index(paths, tmp_path):
     code = """
         import resource, signal, sys
         from pathlib import Path
-        from engine.errors import DiskFull
-        from engine.types import RunPaths
-        from engine.writers.merge import merge_index
+        from shardcam.engine.errors import DiskFull
+        from shardcam.engine.types import RunPaths
+        from shardcam.engine.writers.merge import merge_index
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.colormaps import colour_table
-from engine.types import LayerMaps, ResultBatch, RunPaths, Sample, Shard, View
-from engine.writers.overlays import OverlaySink, OverlayStyle, layer_names
-from kernels import JET
+from shardcam.engine.colormaps import colour_table
+from shardcam.engine.types import LayerMaps, ResultBatch, RunPaths, Sample, Shard, View
+from shardcam.engine.writers.overlays import OverlaySink, OverlayStyle, layer_names
+from shardcam.kernels import JET
 
 RNG = np.random.RandomState(1)
 PICTURE = RNG.randint(0, 256, (32, 32, 3), np.uint8)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from engine.errors import ModelError
-from engine.models.onnx.call import Call
-from engine.models.onnx.graph import Array, Shape
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.call import Call
+from shardcam.engine.models.onnx.graph import Array, Shape
 
 Operands = Sequence[Array | None]
 

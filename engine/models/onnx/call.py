@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engine.errors import ModelError
-from engine.models.onnx.graph import Array, Builder, Known, Tensor, Value, Weight
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.graph import Array, Builder, Known, Tensor, Value, Weight
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | Array
 

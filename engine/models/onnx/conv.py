@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine.errors import ModelError
-from engine.models.onnx.call import Call
-from engine.models.onnx.graph import Array, Known, Tensor, Weight
-from engine.models.onnx.pad import pad
-from engine.models.onnx.window import Pair, Window, kernel_of, split_padding, window_of
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.call import Call
+from shardcam.engine.models.onnx.graph import Array, Known, Tensor, Weight
+from shardcam.engine.models.onnx.pad import pad
+from shardcam.engine.models.onnx.window import Pair, Window, kernel_of, split_padding, window_of
 
 
 def conv(call: Call) -> Tensor:

@@ -7,12 +7,12 @@ from math import prod
 
 import numpy as np
 
-from engine.errors import ModelError
-from engine.models.onnx.axes import axes_of, axis_of
-from engine.models.onnx.call import Call
-from engine.models.onnx.graph import Known, Tensor
-from engine.models.onnx.pool import global_pool
-from engine.models.onnx.shapes import reshape, vector
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.axes import axes_of, axis_of
+from shardcam.engine.models.onnx.call import Call
+from shardcam.engine.models.onnx.graph import Known, Tensor
+from shardcam.engine.models.onnx.pool import global_pool
+from shardcam.engine.models.onnx.shapes import reshape, vector
 
 
 def gemm(call: Call) -> Tensor:

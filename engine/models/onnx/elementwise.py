@@ -8,10 +8,10 @@ from math import sqrt
 
 import numpy as np
 
-from engine.errors import ModelError
-from engine.models.onnx.call import Call
-from engine.models.onnx.gelu import gelu_input
-from engine.models.onnx.graph import Array, Tensor, Value, Weight
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.call import Call
+from shardcam.engine.models.onnx.gelu import gelu_input
+from shardcam.engine.models.onnx.graph import Array, Tensor, Value, Weight
 
 Rule = Callable[[Call], Tensor]
 

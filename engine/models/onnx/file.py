@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import onnx
 
-from engine.errors import ModelError
-from engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
-from engine.models.graph import VARIABLE, Entry, Graph, inference_form
-from engine.models.onnx.call import Attribute, Call
-from engine.models.onnx.graph import Builder, Known, Tensor, Value
-from engine.models.onnx.ops import KNOWN, translate
-from engine.models.onnx.shapes import reshape, transpose
-from engine.models.onnx.weights import TensorReader
-from engine.types import Preprocessing
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
+from shardcam.engine.models.graph import VARIABLE, Entry, Graph, inference_form
+from shardcam.engine.models.onnx.call import Attribute, Call
+from shardcam.engine.models.onnx.graph import Builder, Known, Tensor, Value
+from shardcam.engine.models.onnx.ops import KNOWN, translate
+from shardcam.engine.models.onnx.shapes import reshape, transpose
+from shardcam.engine.models.onnx.weights import TensorReader
+from shardcam.engine.types import Preprocessing
 
 DEFAULT_SIZE = 224
 MAX_SIDE = 2**14

@@ -11,8 +11,8 @@ from math import ceil, prod
 
 import numpy as np
 
-from engine.errors import ModelError
-from engine.models.onnx.axes import (
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.axes import (
     axes_of,
     axis_of,
     pieces_of,
@@ -21,8 +21,8 @@ from engine.models.onnx.axes import (
     squeezed,
     unsqueezed,
 )  # fmt: skip
-from engine.models.onnx.call import Call
-from engine.models.onnx.graph import BATCHES, Array, Known, Shape, Tensor
+from shardcam.engine.models.onnx.call import Call
+from shardcam.engine.models.onnx.graph import BATCHES, Array, Known, Shape, Tensor
 
 MAX_FOLDED = 2**26  # numbers in one result
 

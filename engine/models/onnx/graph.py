@@ -17,9 +17,9 @@ import mxnet as mx
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import ModelError
-from engine.models.graph import VARIABLE, Entry, Graph, Node, to_json
-from engine.types import F4
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, to_json
+from shardcam.engine.types import F4
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]

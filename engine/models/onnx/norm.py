@@ -6,11 +6,11 @@ from math import prod
 
 import numpy as np
 
-from engine.errors import ModelError
-from engine.models.onnx.axes import axis_of
-from engine.models.onnx.call import Call
-from engine.models.onnx.graph import Array, Known, Shape, Tensor, Weight
-from engine.models.onnx.shapes import reshape, vector
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.axes import axis_of
+from shardcam.engine.models.onnx.call import Call
+from shardcam.engine.models.onnx.graph import Array, Known, Shape, Tensor, Weight
+from shardcam.engine.models.onnx.shapes import reshape, vector
 
 
 def batch_norm(call: Call) -> Tensor:

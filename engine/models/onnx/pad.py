@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from engine.errors import ModelError
-from engine.models.onnx.axes import axes_of
-from engine.models.onnx.call import Call
-from engine.models.onnx.graph import Tensor
-from engine.models.onnx.shapes import transpose
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.axes import axes_of
+from shardcam.engine.models.onnx.call import Call
+from shardcam.engine.models.onnx.graph import Tensor
+from shardcam.engine.models.onnx.shapes import transpose
 
 
 def pad_op(call: Call) -> Tensor:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.errors import ModelError
-from engine.models.onnx.call import Call
-from engine.models.onnx.graph import Tensor
-from engine.models.onnx.pad import pad
-from engine.models.onnx.window import Window, kernel_of, window_of
-from engine.types import F4
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.call import Call
+from shardcam.engine.models.onnx.graph import Tensor
+from shardcam.engine.models.onnx.pad import pad
+from shardcam.engine.models.onnx.window import Window, kernel_of, window_of
+from shardcam.engine.types import F4
 
 LOWEST = float(np.finfo(np.float32).min)
 

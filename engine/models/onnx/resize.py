@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.errors import ModelError
-from engine.models.onnx.axes import axes_of
-from engine.models.onnx.call import Call
-from engine.models.onnx.graph import MAX_ELEMENTS, Array, Tensor
-from engine.models.onnx.shapes import take, transpose
-from engine.types import F4
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.axes import axes_of
+from shardcam.engine.models.onnx.call import Call
+from shardcam.engine.models.onnx.graph import MAX_ELEMENTS, Array, Tensor
+from shardcam.engine.models.onnx.shapes import take, transpose
+from shardcam.engine.types import F4
 
 
 def resize(call: Call) -> Tensor:

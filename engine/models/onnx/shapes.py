@@ -8,8 +8,8 @@ from math import prod
 
 import numpy as np
 
-from engine.errors import ModelError
-from engine.models.onnx.axes import (
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.axes import (
     axis_of,
     pieces_of,
     reshaped,
@@ -17,9 +17,9 @@ from engine.models.onnx.axes import (
     squeezed,
     unsqueezed,
 )  # fmt: skip
-from engine.models.onnx.call import Call
-from engine.models.onnx.fold import FLOATS
-from engine.models.onnx.graph import BATCHES, Array, Known, Shape, Tensor
+from shardcam.engine.models.onnx.call import Call
+from shardcam.engine.models.onnx.fold import FLOATS
+from shardcam.engine.models.onnx.graph import BATCHES, Array, Known, Shape, Tensor
 
 BLOCK = 16  # channels that oneDNN keeps together
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import ModelError
-from engine.models.onnx.graph import Array
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.graph import Array
 
 _BOOL, _HALF, _BFLOAT = 9, 10, 16
 _DTYPES = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.errors import ModelError
-from engine.models.onnx.call import Call
+from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.call import Call
 
 Pair = tuple[int, int]
 MAX_SIDE = 2**15

@@ -1,5 +1,0 @@
-"""``python -m jobs`` is ``shardcam``."""
-
-from jobs.cli import main
-
-main()

@@ -1,0 +1,5 @@
+"""``python -m shardcam`` is ``shardcam``."""
+
+from shardcam.jobs.cli import main
+
+main()
