@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.photographs import write_photographs
 from benchmarks.watching import watch
 from shardcam import open_run
-from shardcam.engine.events import read_events, worker_rate
+from shardcam.engine.rundir.event_log import read_events, worker_rate
 from shardcam.engine.types import RunPaths
 from shardcam.jobs.throughput import processor_name
 

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from shardcam.engine.clock import Clock
-from shardcam.engine.driver import Tally
-from shardcam.engine.events import EventLog
-from shardcam.engine.planning import make_plan
+from shardcam.engine.pipeline.stage_timer import Clock
+from shardcam.engine.run.driver import Tally
+from shardcam.engine.run.plan import make_plan
+from shardcam.engine.rundir.event_log import EventLog
+from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import RunPaths, Sample, Shard, ShardReport
-from shardcam.engine.workers.ray import RayExecutor
 from shardcam.engine.workers.ray_cluster import RayOptions
-from shardcam.engine.writers.listing import run_listing
+from shardcam.engine.workers.ray_executor import RayExecutor
 
 SHARDS = 20_000
 SIZE = 50  # samples of a shard; they stay in the listing, so their number does not matter

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from shardcam.engine.planning import make_plan
+from shardcam.engine.run.plan import make_plan
+from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import RunPaths, Sample
-from shardcam.engine.writers.listing import run_listing
 
 COUNTS = (100_000, 1_000_000, 10_000_000)
 LARGEST_MB = 512

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from shardcam.engine.methods import METHODS
-from shardcam.engine.models.load import load_network
+from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.targets import top_classes
+from shardcam.engine.pipeline.targets import top_classes
 from shardcam.engine.types import F4
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.kernels import warm_up

@@ -23,16 +23,16 @@ from matplotlib.figure import Figure
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from shardcam.engine.config import RunConfig
-from shardcam.engine.imaging import EXTENSIONS
 from shardcam.engine.methods import METHODS
-from shardcam.engine.models.layers import auto_layer
-from shardcam.engine.models.load import load_network
+from shardcam.engine.models.layer_names import auto_layer
+from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import BATCH, MxnetNetwork
-from shardcam.engine.planning import make_plan
+from shardcam.engine.pipeline.imaging import EXTENSIONS
 from shardcam.engine.readers.folder import FolderReader
+from shardcam.engine.run.plan import make_plan
+from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import RunPaths
 from shardcam.engine.workers.threads import limit_threads
-from shardcam.engine.writers.listing import run_listing
 from shardcam.jobs.calibration import Calibration, calibrate_on_source, views_of_source
 
 PLOT = Path("build/precision.png")

@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 import pytest
 
-from shardcam.engine.manifest import Manifest, begin_run
+from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.run_json import Manifest, begin_run
+from shardcam.engine.rundir.schema import dataset_specs
+from shardcam.engine.rundir.shard_index import build_index
+from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import LayerInfo, LayerMaps, ResultBatch, RunPaths, Sample, Shard, View
-from shardcam.engine.writers.hdf5 import Hdf5Sink
-from shardcam.engine.writers.index import build_index
-from shardcam.engine.writers.listing import run_listing
-from shardcam.engine.writers.schema import dataset_specs
 
 ROWS, SHARD, CLASSES, FILES = 100_000, 500, 1000, 20
 LAYER = LayerInfo("head", (1280, 7, 7), True)

@@ -22,12 +22,12 @@ import numpy as np
 import pytest
 
 from benchmarks.watching import Look, Watched, watch
-from shardcam.engine.driver import published_shards
-from shardcam.engine.manifest import read_manifest
-from shardcam.engine.planning import Plan
 from shardcam.engine.readers.folder import FolderReader
+from shardcam.engine.run.driver import published_shards
+from shardcam.engine.run.plan import Plan
+from shardcam.engine.rundir.run_json import read_manifest
+from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import RunPaths
-from shardcam.engine.writers.index import build_index
 from tests.models.small_checkpoint import write_checkpoint
 
 SIZE = 32

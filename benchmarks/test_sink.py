@@ -21,18 +21,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from shardcam.engine.clock import Clock
 from shardcam.engine.config import RunConfig
-from shardcam.engine.imaging import EXTENSIONS
-from shardcam.engine.passes import Passes
-from shardcam.engine.pipeline import Parts, run_shard
+from shardcam.engine.pipeline.background_sink import BackgroundSink
+from shardcam.engine.pipeline.forward_ahead import Passes
+from shardcam.engine.pipeline.imaging import EXTENSIONS
+from shardcam.engine.pipeline.run_shard import Parts, run_shard
+from shardcam.engine.pipeline.stage_timer import Clock
 from shardcam.engine.protocols import Sink
+from shardcam.engine.rundir.codec import CODECS
+from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.schema import FAILURES, DatasetSpec, dataset_specs, sample_columns
 from shardcam.engine.types import Failure, LayerInfo, ResultBatch, RunPaths, Shard
 from shardcam.engine.workers.threads import limit_threads
-from shardcam.engine.writers.background import BackgroundSink
-from shardcam.engine.writers.codec import CODECS
-from shardcam.engine.writers.hdf5 import Hdf5Sink
-from shardcam.engine.writers.schema import FAILURES, DatasetSpec, dataset_specs, sample_columns
 from shardcam.jobs.wiring import prepare, worker_order
 from shardcam.jobs.worker import build_runner
 

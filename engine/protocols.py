@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from shardcam.engine.clock import Clock
+from shardcam.engine.pipeline.stage_timer import Clock
 from shardcam.engine.types import (
     F4,
     I4,
@@ -243,7 +243,7 @@ class Listener(Protocol):
     """Is told what happens to workers and shards: a log, a display."""
 
     def __call__(self, kind: str, /, **facts: Any) -> None:
-        """One event; see :mod:`engine.events` for the kinds and their facts."""
+        """One event; see :mod:`engine.rundir.event_log` for the kinds and their facts."""
         ...
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from shardcam.engine.analysis.run import Run
+from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.listing import Listing
-from shardcam.engine.runs import open_run
+from shardcam.engine.rundir.listing import Listing
+from shardcam.engine.rundir.overlays import picture_name
 from shardcam.engine.types import AUTO, RunPaths
-from shardcam.engine.writers.overlays import picture_name
 from shardcam.jobs.class_names import class_names
 from shardcam.jobs.extract import run_extract
 from shardcam.jobs.options import chosen_options, make_config

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import DiskFull
-from shardcam.engine.planning import Plan
-from shardcam.engine.results import shard_numbers
-from shardcam.engine.scratch import open_paths
-from shardcam.engine.writers.schema import FAILURES, DatasetSpec
+from shardcam.engine.run.plan import Plan
+from shardcam.engine.rundir.schema import FAILURES, DatasetSpec
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.rundir.shard_file import shard_numbers
 
 SHOWN = 3  # datasets that are named
 STRUCTURE = 2560  # bytes that a dataset takes in a shard file besides its rows

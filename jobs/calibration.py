@@ -12,11 +12,11 @@ import numpy as np
 from rich.console import Console
 
 from shardcam.engine.errors import RunDirectoryError, SourceError
-from shardcam.engine.imaging import UndecodableImage, view_of
-from shardcam.engine.manifest import write_atomically
-from shardcam.engine.planning import Plan
+from shardcam.engine.io.store import fetch
+from shardcam.engine.pipeline.imaging import UndecodableImage, view_of
 from shardcam.engine.protocols import Method, Network, Reader
-from shardcam.engine.store import fetch
+from shardcam.engine.run.plan import Plan
+from shardcam.engine.rundir.run_json import write_atomically
 from shardcam.engine.types import F4, Preprocessing, Quantization, RunPaths, View
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def views_of_source(
 
 def _batches(views: list[View], definition: NetworkDefinition) -> list[F4]:
     """Batches of one shape; the last is filled up with its last image."""
-    from shardcam.engine.imaging import normalised, stacked
+    from shardcam.engine.pipeline.imaging import normalised, stacked
 
     pictures = [view.pixels for view in views]
     pictures += [pictures[-1]] * (-len(pictures) % BATCH)
@@ -190,7 +190,7 @@ def _agreement(
 
     The latter as the mean, and of each image.
     """
-    from shardcam.engine.targets import top_classes
+    from shardcam.engine.pipeline.targets import top_classes
 
     same: list[bool] = []
     correlations: list[float] = []

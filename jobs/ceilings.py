@@ -10,19 +10,19 @@ from itertools import cycle, islice
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
-from shardcam.engine.clock import Clock
 from shardcam.engine.errors import SourceError
+from shardcam.engine.io.store import remove
+from shardcam.engine.pipeline.bottleneck import BESIDE
+from shardcam.engine.pipeline.stage_timer import Clock
 from shardcam.engine.protocols import ForwardPass
-from shardcam.engine.scratch import open_paths
-from shardcam.engine.store import remove
+from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.types import F4, U1, Box, ResultBatch, RunPaths, Shard, ShardReport, View
-from shardcam.engine.verdict import BESIDE
 from shardcam.jobs.wiring import Prepared, make_executor
 from shardcam.jobs.worker import WorkerOrder, build_parts
 
 if TYPE_CHECKING:
-    from shardcam.engine.feeding import Batch, Feed
-    from shardcam.engine.pipeline import Parts
+    from shardcam.engine.pipeline.prefetch import Batch, Feed
+    from shardcam.engine.pipeline.run_shard import Parts
 
 SECONDS = 3.0  # that each stage is measured for
 ROWS = 512  # of a shard that is written, about
@@ -110,7 +110,7 @@ class _Stages:
         deque(self._feed.decoders.map(self._view, self._files), maxlen=0)
 
     def normalise(self) -> F4:
-        from shardcam.engine.imaging import normalised
+        from shardcam.engine.pipeline.imaging import normalised
 
         return normalised(self._batch.images, self._feed.preprocessing)
 
@@ -144,13 +144,13 @@ class _Stages:
         remove(self._paths.shard(self.large.index))
 
     def _view(self, file: tuple[bytes | U1, Box | None]) -> View:
-        from shardcam.engine.imaging import view_of
+        from shardcam.engine.pipeline.imaging import view_of
 
         feed = self._feed
         return view_of(*file, feed.preprocessing, feed.max_pixels, feed.fast_decode)
 
     def _explain(self, forward: ForwardPass, logits: F4) -> ResultBatch:
-        from shardcam.engine.pipeline import explain
+        from shardcam.engine.pipeline.run_shard import explain
 
         return explain(self._batch, logits, forward, self._parts)
 

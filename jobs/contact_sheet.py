@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from shardcam.engine.analysis.files import whole_file
-from shardcam.engine.analysis.run import Run
-from shardcam.engine.listing import Listing
+from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.io.whole_file import whole_file
+from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import U1
 from shardcam.jobs.class_names import ClassName, class_names
 from shardcam.jobs.options import stored_config

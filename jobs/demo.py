@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
+from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.listing import Listing
-from shardcam.engine.runs import open_run
+from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import RunPaths
 from shardcam.jobs.extract import run_extract
 from shardcam.jobs.terminal import make_console

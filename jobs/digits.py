@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shardcam.engine.analysis.files import whole_file
 from shardcam.engine.errors import ConfigError, SourceError
-from shardcam.engine.imaging import EXTENSIONS, UndecodableImage, luminance, view_of
+from shardcam.engine.io.whole_file import whole_file
+from shardcam.engine.pipeline.imaging import EXTENSIONS, UndecodableImage, luminance, view_of
 from shardcam.engine.readers.source import SourceOptions, open_source
 from shardcam.engine.types import I4, NO_LABEL, U1, Preprocessing
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from shardcam.engine.analysis.run import Run
-from shardcam.engine.analysis.strongest import strongest
+from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.analysis.top_activating import strongest
 from shardcam.engine.config import RunConfig
-from shardcam.engine.listing import Listing
+from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import U1, Box, RunPaths
 from shardcam.jobs.pictures import SeenPictures
 

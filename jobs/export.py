@@ -9,7 +9,7 @@ from types import FrameType
 import click
 
 from shardcam import open_run
-from shardcam.engine.analysis.run import Run
+from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import ConfigError, Interrupted
 from shardcam.jobs.class_names import class_names
 from shardcam.jobs.options import stored_config

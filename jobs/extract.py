@@ -12,13 +12,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from shardcam.engine.analysis.open_run import first_rows
 from shardcam.engine.config import RunConfig
-from shardcam.engine.driver import RunReport, execute
 from shardcam.engine.errors import Interrupted, RunDirectoryError, StoreError, TooManyFailures
-from shardcam.engine.listing import Listing
-from shardcam.engine.lock import driver_lock, require_no_driver
-from shardcam.engine.runs import first_rows
-from shardcam.engine.scratch import open_paths
+from shardcam.engine.run.driver import RunReport, execute
+from shardcam.engine.rundir.listing import Listing
+from shardcam.engine.rundir.lock import driver_lock, require_no_driver
+from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.types import RunPaths
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.budget import print_budget
@@ -56,7 +56,7 @@ def extract(print_config: bool, **options: Any) -> None:
 def run_extract(config: RunConfig, console: Console, again: bool = False) -> RunReport:
     """Extract, show progress, print the account.
 
-    `again`: see :func:`engine.driver.execute`; the caller holds the run's lock.
+    `again`: see :func:`engine.run.driver.execute`; the caller holds the run's lock.
 
     Raises
     ------

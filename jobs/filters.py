@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.manifest import read_manifest
-from shardcam.engine.runs import open_run
+from shardcam.engine.rundir.run_json import read_manifest
+from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.types import RunPaths
 from shardcam.engine.workers.cores import usable_cores
 from shardcam.engine.workers.threads import limit_threads
-from shardcam.engine.writers.schema import layer_path
 from shardcam.jobs.class_names import ClassName, class_names
 from shardcam.jobs.network import load_definition
 from shardcam.jobs.options import chosen_options, flag, make_config, stored_config
@@ -116,7 +116,7 @@ def _numbers(channels: str | None) -> tuple[int, ...] | None:
 
 
 def _load(config: RunConfig) -> tuple[NetworkDefinition, ClassName]:
-    from shardcam.engine.models.layers import class_count
+    from shardcam.engine.models.layer_names import class_count
 
     network = load_definition(config)
     return network, class_names(config, class_count(network))
@@ -141,8 +141,8 @@ def _require_same_network(run: Path, network: NetworkDefinition) -> None:
 
 def _draw_weights(network: NetworkDefinition, wanted: Wanted, out: Path) -> Iterator[str]:
     """Draw the filters of each layer; say of each picture where it is and what is in it."""
-    from shardcam.engine.models.filters import filters_of
-    from shardcam.engine.models.layers import resolve_layer
+    from shardcam.engine.models.filter_weights import filters_of
+    from shardcam.engine.models.layer_names import resolve_layer
     from shardcam.jobs.filter_pictures import colour_filters, signed_filters
     from shardcam.jobs.tiles import save_picture
 

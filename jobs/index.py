@@ -10,16 +10,16 @@ from types import FrameType
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from shardcam.engine.analysis.open_run import require_codec, ulimit_for
 from shardcam.engine.errors import ConfigError, Interrupted
-from shardcam.engine.lock import driver_lock
-from shardcam.engine.manifest import Manifest, read_manifest
-from shardcam.engine.results import shard_numbers
-from shardcam.engine.runs import require_codec, ulimit_for
-from shardcam.engine.scratch import open_paths
+from shardcam.engine.io.urls import is_url
+from shardcam.engine.rundir.lock import driver_lock
+from shardcam.engine.rundir.merged_index import merge_index
+from shardcam.engine.rundir.run_json import Manifest, read_manifest
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.rundir.shard_file import shard_numbers
+from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import RunPaths
-from shardcam.engine.urls import is_url
-from shardcam.engine.writers.index import build_index
-from shardcam.engine.writers.merge import merge_index
 from shardcam.jobs.terminal import make_console
 
 

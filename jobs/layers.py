@@ -29,15 +29,15 @@ def layers(model: str, params: str | None, image_size: int | None, everything: b
     """
     limit_threads(1)
     ready_libraries()
-    from shardcam.engine.models.cost import shares_below
-    from shardcam.engine.models.layers import (
+    from shardcam.engine.models.layer_names import (
         FEATURES,
         auto_layer,
         class_count,
         layer_info,
         layer_shapes,
     )
-    from shardcam.engine.models.load import load_network
+    from shardcam.engine.models.load_network import load_network
+    from shardcam.engine.models.multiply_adds import shares_below
 
     network = load_network(model, params, image_size)
     shapes = layer_shapes(network)

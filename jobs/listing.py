@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 from itertools import islice
 
 from shardcam.engine.config import RunConfig
-from shardcam.engine.listing import Listing
 from shardcam.engine.protocols import Reader
-from shardcam.engine.scratch import open_paths
+from shardcam.engine.rundir.listing import Listing
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import Sample
-from shardcam.engine.writers.listing import run_listing
 
 Watch = Callable[[Iterable[Sample]], Iterable[Sample]]
 LISTING_OPTIONS = {"source", "root", "label_from_folder", "limit"}  # decide what is listed
@@ -19,7 +19,7 @@ LISTING_OPTIONS = {"source", "root", "label_from_folder", "limit"}  # decide wha
 
 def make_reader(config: RunConfig) -> Reader:
     """The reader of the source."""
-    from shardcam.engine.imaging import EXTENSIONS
+    from shardcam.engine.pipeline.imaging import EXTENSIONS
     from shardcam.engine.readers.source import SourceOptions, open_source
 
     options = SourceOptions(EXTENSIONS, config.label_from_folder, config.root)

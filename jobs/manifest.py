@@ -8,10 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from shardcam.engine.config import RunConfig
-from shardcam.engine.manifest import Manifest
-from shardcam.engine.planning import Plan
+from shardcam.engine.run.plan import Plan
+from shardcam.engine.rundir.run_json import Manifest
+from shardcam.engine.rundir.schema import SCHEMA_VERSION
 from shardcam.engine.types import LayerInfo
-from shardcam.engine.writers.schema import SCHEMA_VERSION
 from shardcam.jobs.calibration import Calibration
 from shardcam.jobs.explaining import fuse_of
 

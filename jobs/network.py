@@ -20,7 +20,7 @@ def load_definition(config: RunConfig) -> NetworkDefinition:
     ConfigError, ModelError
         It cannot be had, or takes other numbers of channels.
     """
-    from shardcam.engine.models.load import load_network
+    from shardcam.engine.models.load_network import load_network
 
     definition = load_network(config.model, config.params, config.image_size)
     own = definition.preprocessing

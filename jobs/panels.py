@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.colormaps import colour_table
+from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.types import F4, U1
 from shardcam.jobs.tiles import PAPER, fitting, text_size, tile, write
 

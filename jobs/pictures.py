@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from shardcam.engine.analysis.run import Run
+from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import SourceError
-from shardcam.engine.imaging import UndecodableImage, pixels_of
-from shardcam.engine.listing import Listing
+from shardcam.engine.pipeline.imaging import UndecodableImage, pixels_of
+from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import F4, U1
 from shardcam.jobs.listing import make_reader
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.status import Status
 
-from shardcam.engine.planning import Plan
+from shardcam.engine.run.plan import Plan
 from shardcam.engine.types import Sample, ShardReport
 
 TOLD = {  # events that a person should know of

@@ -9,7 +9,7 @@ import click
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.urls import is_url
+from shardcam.engine.io.urls import is_url
 from shardcam.jobs.cluster_files import Nodes, PodOptions, SlurmOptions, kuberay_job, slurm_script
 from shardcam.jobs.options import make_config, run_options
 from shardcam.jobs.submission import require_submittable

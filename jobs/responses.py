@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shardcam.engine.analysis.run import Run
+from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.types import U1, LayerInfo
-from shardcam.engine.writers.schema import layer_path
 from shardcam.jobs.class_names import ClassName
 from shardcam.jobs.terminal import printable
 
 if TYPE_CHECKING:
-    from shardcam.engine.maximise import Maximised
+    from shardcam.engine.models.activation_maximisation import Maximised
     from shardcam.engine.models.definition import NetworkDefinition
 
 SHOWN = 6  # units of a layer, if none are named
@@ -76,7 +76,7 @@ def draw_responses(
     subject: Subject, wanted: Wanted, ascent: Ascent | None, out: Path
 ) -> Iterator[str]:
     """Draw a picture of each layer; say of each where it is and what is in it."""
-    from shardcam.engine.models.layers import resolve_layer
+    from shardcam.engine.models.layer_names import resolve_layer
     from shardcam.jobs.filter_pictures import enlarged_to, gallery, stacked
     from shardcam.jobs.tiles import fitting, save_picture
 
@@ -99,7 +99,7 @@ def draw_responses(
 
 
 def _layers(subject: Subject) -> list[str]:
-    from shardcam.engine.models.filters import stages
+    from shardcam.engine.models.filter_weights import stages
 
     if subject.run is None:
         return stages(subject.network)
@@ -121,8 +121,8 @@ def _unit_names(subject: Subject, info: LayerInfo, units: list[int]) -> list[str
 def _maximised(
     network: NetworkDefinition, info: LayerInfo, units: list[int], ascent: Ascent
 ) -> Maximised:
-    from shardcam.engine.maximise import Maximised, maximise
-    from shardcam.engine.models.units import Units
+    from shardcam.engine.models.activation_maximisation import Maximised, maximise
+    from shardcam.engine.models.unit_gradients import Units
 
     reach, canvas = _canvas(network, info)
     climb = Units(canvas, info.name, min(len(units), _BATCH))

@@ -6,12 +6,17 @@ import click
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import TooManyFailures
-from shardcam.engine.lock import driver_lock
-from shardcam.engine.manifest import read_manifest
-from shardcam.engine.results import ShardFile, open_shards, read_failures, read_shard_summary
-from shardcam.engine.scratch import open_paths
+from shardcam.engine.rundir.lock import driver_lock
+from shardcam.engine.rundir.replace_shards import bring_back, set_aside
+from shardcam.engine.rundir.run_json import read_manifest
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.rundir.shard_file import (
+    ShardFile,
+    open_shards,
+    read_failures,
+    read_shard_summary,
+)
 from shardcam.engine.types import RunPaths
-from shardcam.engine.writers.again import bring_back, set_aside
 from shardcam.jobs.extract import run_extract
 from shardcam.jobs.options import stored_config
 from shardcam.jobs.terminal import make_console

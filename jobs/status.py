@@ -10,11 +10,14 @@ import click
 from rich.table import Table
 
 from shardcam.engine.errors import RunDirectoryError
-from shardcam.engine.events import Activity, read_events, summarize
-from shardcam.engine.listing import Listing
-from shardcam.engine.lock import lock_holder
-from shardcam.engine.manifest import read_manifest
-from shardcam.engine.results import (
+from shardcam.engine.io.store import fetch
+from shardcam.engine.pipeline.bottleneck import verdict
+from shardcam.engine.rundir.event_log import Activity, read_events, summarize
+from shardcam.engine.rundir.listing import Listing
+from shardcam.engine.rundir.lock import lock_holder
+from shardcam.engine.rundir.run_json import read_manifest
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.rundir.shard_file import (
     ShardSummary,
     open_shards,
     read_failures,
@@ -22,10 +25,7 @@ from shardcam.engine.results import (
     shard_numbers,
     summary_problem,
 )
-from shardcam.engine.scratch import open_paths
-from shardcam.engine.store import fetch
 from shardcam.engine.types import RunPaths
-from shardcam.engine.verdict import verdict
 from shardcam.jobs.terminal import make_console
 
 

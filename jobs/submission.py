@@ -18,10 +18,10 @@ from typing import Any
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, SourceError
-from shardcam.engine.manifest import require_usable
-from shardcam.engine.scratch import open_paths
-from shardcam.engine.store import require_writable_url
-from shardcam.engine.urls import is_url, require_url
+from shardcam.engine.io.store import require_writable_url
+from shardcam.engine.io.urls import is_url, require_url
+from shardcam.engine.rundir.run_json import require_usable
+from shardcam.engine.rundir.scratch import open_paths
 from shardcam.jobs.explaining import method_of
 from shardcam.jobs.listing import make_reader
 from shardcam.jobs.options import as_arguments, typed_name

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from shardcam.engine.errors import ShardcamError
 from shardcam.engine.models.cuda import preload_libraries
-from shardcam.engine.models.quick_import import import_mxnet
+from shardcam.engine.models.import_mxnet import import_mxnet
 
 PACKAGES = {  # shared object: Debian and Ubuntu, Fedora
     "libgomp.so.1": ("libgomp1", "libgomp"),

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from shardcam.engine.config import RunConfig
-from shardcam.engine.driver import execute
 from shardcam.engine.errors import ConfigError, ModelError
-from shardcam.engine.events import read_events, worker_rate
 from shardcam.engine.models.cuda import visible_gpus
+from shardcam.engine.run.driver import execute
+from shardcam.engine.rundir.event_log import read_events, worker_rate
 from shardcam.engine.workers.cores import usable_cores
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.ceilings import measure_stages, seconds_per_image

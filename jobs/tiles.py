@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from shardcam.engine.analysis.files import whole_file
+from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.types import U1
 
 PAPER, INK = (255, 255, 255), (70, 70, 70)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shardcam.engine.analysis.files import whole_file
 from shardcam.engine.errors import ConfigError, Interrupted, SourceError
+from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.readers.pixels import rgb
 from shardcam.engine.types import Preprocessing
 from shardcam.engine.workers.threads import limit_threads
@@ -124,10 +124,10 @@ def train_mnist(
 
 def accuracy_of(symbol: Path, digits: Digits) -> float:
     """The share of digits that a checkpoint, read back as any model is, gets right."""
-    from shardcam.engine.imaging import stacked
-    from shardcam.engine.models.load import load_network
+    from shardcam.engine.models.load_network import load_network
     from shardcam.engine.models.mxnet_network import MxnetNetwork
-    from shardcam.engine.targets import top_classes
+    from shardcam.engine.pipeline.imaging import stacked
+    from shardcam.engine.pipeline.targets import top_classes
 
     definition = load_network(str(symbol))
     network = MxnetNetwork(definition, ("auto",), BATCH)

@@ -6,22 +6,22 @@ from contextlib import nullcontext
 
 import click
 
+from shardcam.engine.analysis.open_run import check_index, require_codec
 from shardcam.engine.errors import RunDirectoryError
-from shardcam.engine.listing import Listing, listing_digest
-from shardcam.engine.lock import driver_lock
-from shardcam.engine.manifest import Manifest, read_manifest
-from shardcam.engine.results import (
+from shardcam.engine.io.store import fetch
+from shardcam.engine.rundir.listing import Listing, listing_digest
+from shardcam.engine.rundir.lock import driver_lock
+from shardcam.engine.rundir.replace_shards import move_to_damaged
+from shardcam.engine.rundir.run_json import Manifest, read_manifest
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.rundir.shard_file import (
     ShardSummary,
     check_shard,
     open_shards,
     read_shard_summary,
     shard_numbers,
 )
-from shardcam.engine.runs import check_index, require_codec
-from shardcam.engine.scratch import open_paths
-from shardcam.engine.store import fetch
 from shardcam.engine.types import RunPaths
-from shardcam.engine.writers.again import move_to_damaged
 from shardcam.jobs.terminal import make_console
 
 

@@ -14,16 +14,22 @@ from typing import TYPE_CHECKING
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.manifest import Manifest, begin_run, holds_run, read_manifest, require_usable
-from shardcam.engine.planning import Plan, make_plan
+from shardcam.engine.io.store import exists, require_room_to_write
+from shardcam.engine.io.urls import is_url
 from shardcam.engine.protocols import Executor, ShardRunner
-from shardcam.engine.scratch import open_paths
-from shardcam.engine.store import exists, require_room_to_write
+from shardcam.engine.run.plan import Plan, make_plan
+from shardcam.engine.rundir import codec
+from shardcam.engine.rundir.run_json import (
+    Manifest,
+    begin_run,
+    holds_run,
+    read_manifest,
+    require_usable,
+)
+from shardcam.engine.rundir.schema import DatasetSpec, dataset_specs
+from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.types import LayerInfo, RunPaths
-from shardcam.engine.urls import is_url
 from shardcam.engine.workers.cores import usable_cores
-from shardcam.engine.writers import codec
-from shardcam.engine.writers.schema import DatasetSpec, dataset_specs
 from shardcam.jobs.budget import require_room
 from shardcam.jobs.calibration import (
     Calibration,
@@ -93,9 +99,9 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
     require_room_to_write(paths)
     ready_libraries()
     _require_gpu_here(config)
-    from shardcam.engine.models.layers import class_count, resolve_layer
+    from shardcam.engine.models.layer_names import class_count, resolve_layer
     from shardcam.engine.models.mxnet_network import batch_that_fits
-    from shardcam.engine.targets import parse_targets
+    from shardcam.engine.pipeline.targets import parse_targets
 
     method_of(config)
     definition = load_definition(config)
@@ -171,11 +177,11 @@ def make_executor(
     config = prepared.config
     build = partial(builder or build_runner, worker_order(prepared))
     if config.executor == "local":
-        from shardcam.engine.workers.local import LocalExecutor
+        from shardcam.engine.workers.local_executor import LocalExecutor
 
         return LocalExecutor(build)
-    from shardcam.engine.workers.ray import RayExecutor
     from shardcam.engine.workers.ray_cluster import RayOptions
+    from shardcam.engine.workers.ray_executor import RayExecutor
 
     options = RayOptions(
         config.workers,

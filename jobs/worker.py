@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ModelError
-from shardcam.engine.part_cache import PartCache
+from shardcam.engine.io.download_cache import PartCache
+from shardcam.engine.io.fetch_many import keep_in
 from shardcam.engine.protocols import ShardRunner, Sink
-from shardcam.engine.scratch import open_paths
-from shardcam.engine.together import keep_in
+from shardcam.engine.rundir.schema import DatasetSpec
+from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.types import LayerInfo, Quantization
 from shardcam.engine.workers.cores import usable_cores
-from shardcam.engine.writers.schema import DatasetSpec
 from shardcam.jobs.explaining import bound_method, fuse_of
 from shardcam.jobs.listing import make_reader
 from shardcam.jobs.network import load_definition
 from shardcam.jobs.system import ready_libraries
 
 if TYPE_CHECKING:
-    from shardcam.engine.feeding import Feed
-    from shardcam.engine.pipeline import Parts
+    from shardcam.engine.pipeline.prefetch import Feed
+    from shardcam.engine.pipeline.run_shard import Parts
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
     """
     import numpy as np
 
-    from shardcam.engine.feeding import ReadAhead
-    from shardcam.engine.passes import Passes
-    from shardcam.engine.pipeline import run_shard
+    from shardcam.engine.pipeline.forward_ahead import Passes
+    from shardcam.engine.pipeline.prefetch import ReadAhead
+    from shardcam.engine.pipeline.run_shard import run_shard
 
     feed, parts = build_parts(order)
     network = parts.network
@@ -66,14 +66,14 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
 def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
     """Load the model: what makes batches of a shard, and what makes results of batches."""
     ready_libraries()
-    from shardcam.engine.decoding import decoders
-    from shardcam.engine.feeding import Feed
     from shardcam.engine.models.cuda import require_gpu
-    from shardcam.engine.models.layers import class_count
+    from shardcam.engine.models.layer_names import class_count
     from shardcam.engine.models.mxnet_network import MxnetNetwork
-    from shardcam.engine.pipeline import Parts
+    from shardcam.engine.pipeline.decoding import decoders
+    from shardcam.engine.pipeline.prefetch import Feed
+    from shardcam.engine.pipeline.run_shard import Parts
+    from shardcam.engine.pipeline.targets import parse_targets
     from shardcam.engine.readers.location import fetched_together
-    from shardcam.engine.targets import parse_targets
     from shardcam.kernels import warm_up
 
     config = order.config
@@ -143,10 +143,10 @@ def only_read(layers: tuple[str, ...], read: tuple[LayerInfo, ...]) -> tuple[str
 
 def _sink(order: WorkerOrder) -> Sink:
     """The shard files, behind the pictures, each in a thread: what commits last is what counts."""
-    from shardcam.engine.writers.background import BackgroundSink
-    from shardcam.engine.writers.hdf5 import Hdf5Sink
-    from shardcam.engine.writers.overlays import OverlaySink, OverlayStyle
-    from shardcam.engine.writers.tee import TeeSink
+    from shardcam.engine.pipeline.background_sink import BackgroundSink
+    from shardcam.engine.pipeline.tee_sink import TeeSink
+    from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+    from shardcam.engine.rundir.overlays import OverlaySink, OverlayStyle
 
     config = order.config
     paths = open_paths(config.out)

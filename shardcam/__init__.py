@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shardcam.engine.runs import open_run
+    from shardcam.engine.analysis.open_run import open_run
 
 __all__ = ["open_run"]
 
-_HOMES = {"open_run": "shardcam.engine.runs"}
+_HOMES = {"open_run": "shardcam.engine.analysis.open_run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-import shardcam.engine.lock
+import shardcam.engine.rundir.lock
 from shardcam.engine.errors import RunDirectoryError
-from shardcam.engine.events import EventLog, read_events, summarize, worker_rate
-from shardcam.engine.lock import driver_lock, lock_holder
+from shardcam.engine.rundir.event_log import EventLog, read_events, summarize, worker_rate
+from shardcam.engine.rundir.lock import driver_lock, lock_holder
 from shardcam.engine.types import RunPaths
 
 
@@ -66,7 +66,7 @@ def test_summary_is_of_all_commands_and_of_the_last_ones_workers(paths):
 
 
 HOLD = (
-    "import sys; from pathlib import Path; from shardcam.engine.lock import driver_lock;"
+    "import sys; from pathlib import Path; from shardcam.engine.rundir.lock import driver_lock;"
     "from shardcam.engine.types import RunPaths\n"
     "with driver_lock(RunPaths(Path(sys.argv[1]))):\n"
     "    print('held', flush=True); sys.stdin.read()"
@@ -97,7 +97,7 @@ def test_who_looks_at_the_lock_keeps_nobody_from_taking_it(paths, monkeypatch):
     with paths.lock.open("w") as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
         clock = SimpleNamespace(sleep=lambda seconds: looking.close())
-        monkeypatch.setattr(shardcam.engine.lock, "time", clock)
+        monkeypatch.setattr(shardcam.engine.rundir.lock, "time", clock)
         with driver_lock(paths):
             assert lock_holder(paths) is not None
 

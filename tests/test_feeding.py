@@ -9,10 +9,10 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from shardcam.engine.decoding import Decoders
 from shardcam.engine.errors import InternalError, SourceError
-from shardcam.engine.feeding import AHEAD, BYTES_TOGETHER, Feed, ReadAhead
-from shardcam.engine.targets import parse_targets
+from shardcam.engine.pipeline.decoding import Decoders
+from shardcam.engine.pipeline.prefetch import AHEAD, BYTES_TOGETHER, Feed, ReadAhead
+from shardcam.engine.pipeline.targets import parse_targets
 from shardcam.engine.types import Failure, Preprocessing, Sample, Shard
 
 

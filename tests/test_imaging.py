@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from shardcam.engine.imaging import UndecodableImage, decode, stacked, view, view_of
+from shardcam.engine.pipeline.imaging import UndecodableImage, decode, stacked, view, view_of
 from shardcam.engine.types import Preprocessing
 
 RNG = np.random.RandomState(0)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from shardcam.engine.errors import RunDirectoryError
-from shardcam.engine.manifest import Manifest, begin_run, holds_run, read_manifest
+from shardcam.engine.rundir.run_json import Manifest, begin_run, holds_run, read_manifest
 from shardcam.engine.types import RunPaths
 
 

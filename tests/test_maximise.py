@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from shardcam.engine.maximise import maximise
-from shardcam.engine.models.load import load_network
+from shardcam.engine.models.activation_maximisation import maximise
+from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.models.units import Units
+from shardcam.engine.models.unit_gradients import Units
 from shardcam.engine.types import Preprocessing
 
 SIZE = 96
@@ -79,7 +79,7 @@ def test_a_linear_unit_gets_its_own_pattern(channels):
 
 def test_slope_is_the_gradient():
     """The way from the input's gradient to the coefficients', against differences in float64."""
-    from shardcam.engine.maximise import _Canvas
+    from shardcam.engine.models.activation_maximisation import _Canvas
 
     seen = Preprocessing(12, 10, (120.0, 110.0, 100.0), (60.0, 50.0, 70.0))
     canvas, rng = _Canvas(seen, reach=12), np.random.default_rng(0)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from shardcam.engine.clock import Clock
 from shardcam.engine.errors import InternalError
-from shardcam.engine.feeding import Batch, ReadAhead
-from shardcam.engine.passes import Passes
+from shardcam.engine.pipeline.forward_ahead import Passes
+from shardcam.engine.pipeline.prefetch import Batch, ReadAhead
+from shardcam.engine.pipeline.stage_timer import Clock
 from shardcam.engine.types import Sample, Shard
 
 

@@ -6,13 +6,13 @@ import h5py
 import numpy as np
 import pytest
 
-from shardcam.engine.clock import Clock
 from shardcam.engine.config import RunConfig
-from shardcam.engine.decoding import Decoders
-from shardcam.engine.feeding import ReadAhead
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.passes import Passes
-from shardcam.engine.pipeline import run_shard
+from shardcam.engine.pipeline.decoding import Decoders
+from shardcam.engine.pipeline.forward_ahead import Passes
+from shardcam.engine.pipeline.prefetch import ReadAhead
+from shardcam.engine.pipeline.run_shard import run_shard
+from shardcam.engine.pipeline.stage_timer import Clock
 from shardcam.engine.types import Failure, Shard
 from shardcam.jobs.network import load_definition
 from shardcam.jobs.wiring import prepare, worker_order

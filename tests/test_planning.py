@@ -1,9 +1,9 @@
 import pytest
 
 from shardcam.engine.errors import SourceError
-from shardcam.engine.planning import default_shard_size, make_plan
+from shardcam.engine.run.plan import default_shard_size, make_plan
+from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import RunPaths, Sample
-from shardcam.engine.writers.listing import run_listing
 
 
 def samples(count):

@@ -13,21 +13,21 @@ import h5py
 import numpy as np
 import pytest
 
+from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.errors import ConfigError, RunDirectoryError, StoreError
-from shardcam.engine.manifest import Manifest, begin_run
-from shardcam.engine.results import (
+from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.run_json import Manifest, begin_run
+from shardcam.engine.rundir.schema import dataset_specs
+from shardcam.engine.rundir.shard_file import (
     ShardSummary,
     check_shard,
     read_failures,
     read_shard_summary,
     reading,
 )
-from shardcam.engine.runs import open_run
+from shardcam.engine.rundir.shard_index import build_index
+from shardcam.engine.rundir.user_block import SIZE, write_user_block
 from shardcam.engine.types import RunPaths
-from shardcam.engine.writers.hdf5 import Hdf5Sink
-from shardcam.engine.writers.index import build_index
-from shardcam.engine.writers.schema import dataset_specs
-from shardcam.engine.writers.user_block import SIZE, write_user_block
 from tests.child import printed_by
 from tests.writers.sink_conformance import (
     CLASSES,
@@ -401,9 +401,9 @@ SHARDS = 300
 MANY = """
     import json, resource, sys
     import h5py
-    from shardcam.engine.runs import open_run
+    from shardcam.engine.analysis.open_run import open_run
     from shardcam.engine.types import RunPaths
-    from shardcam.engine.writers.index import build_index
+    from shardcam.engine.rundir.shard_index import build_index
     from pathlib import Path
 
     paths = RunPaths(Path(sys.argv[1]))
@@ -421,7 +421,7 @@ MANY = """
 RAISED = """
     import resource, sys
     import h5py
-    from shardcam.engine.runs import open_run, ulimit_for
+    from shardcam.engine.analysis.open_run import open_run, ulimit_for
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))

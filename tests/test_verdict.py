@@ -1,6 +1,6 @@
 import pytest
 
-from shardcam.engine.verdict import verdict
+from shardcam.engine.pipeline.bottleneck import verdict
 
 
 @pytest.mark.parametrize(

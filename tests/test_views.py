@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from shardcam.engine.imaging import normalised, stacked, view_of
+from shardcam.engine.pipeline.imaging import normalised, stacked, view_of
 from shardcam.engine.types import Preprocessing
 
 ROWS, COLUMNS = 40, 56  # of the network's input

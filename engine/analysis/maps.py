@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from shardcam.engine.analysis.placement import place
-from shardcam.engine.analysis.rows import Array, Part, Positions, Rows
+from shardcam.engine.analysis.stored_rows import Array, Part, Positions, Rows
 from shardcam.engine.types import F4, U1
 from shardcam.kernels import JET, heatmap_u8, normalize
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from shardcam.engine.analysis.class_means import ClassMeans, class_means
 from shardcam.engine.analysis.maps import RawMaps
-from shardcam.engine.analysis.means import ClassMeans, class_means
-from shardcam.engine.analysis.rows import CLOSED, Held, Positions, Rows, column, positions
 from shardcam.engine.analysis.selection import matching
+from shardcam.engine.analysis.stored_rows import CLOSED, Held, Positions, Rows, column, positions
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.results import reading
-from shardcam.engine.writers.schema import FAILURES, layer_path
+from shardcam.engine.rundir.schema import FAILURES, layer_path
+from shardcam.engine.rundir.shard_file import reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,8 +86,8 @@ class Samples:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each sample: see :func:`engine.analysis.table.make_table`."""
-        from shardcam.engine.analysis.table import make_table
+        """A row for each sample: see :func:`engine.analysis.export_table.make_table`."""
+        from shardcam.engine.analysis.export_table import make_table
 
         return make_table(self)
 
@@ -196,27 +196,27 @@ class Samples:
     def class_means(self, layer: str, by: str = "predicted", target: int = 0) -> ClassMeans:
         """Average the normalised maps of each class, in one pass over the shards.
 
-        See :func:`engine.analysis.means.class_means`.
+        See :func:`engine.analysis.class_means.class_means`.
         """
         return class_means(self, layer, by, target)
 
     def to_xarray(self, layer: str) -> xr.DataArray:
-        """Load the raw maps of a layer: see :func:`engine.analysis.labelled.to_xarray`."""
-        from shardcam.engine.analysis.labelled import to_xarray
+        """Load the raw maps of a layer: see :func:`engine.analysis.export_xarray.to_xarray`."""
+        from shardcam.engine.analysis.export_xarray import to_xarray
 
         return to_xarray(self, layer)
 
     def to_npy(self, path: str | Path, layer: str, target: int = 0) -> int:
-        """Write raw maps to a file: see :func:`engine.analysis.npy.write_npy`."""
-        from shardcam.engine.analysis.npy import write_npy
+        """Write raw maps to a file: see :func:`engine.analysis.export_npy.write_npy`."""
+        from shardcam.engine.analysis.export_npy import write_npy
 
         return write_npy(self, Path(path), layer, target)
 
     def to_masks(
         self, folder: str | Path, layer: str, threshold: float = 0.5, target: int = 0
     ) -> int:
-        """Write a picture for each sample: see :func:`engine.analysis.masks.write_masks`."""
-        from shardcam.engine.analysis.masks import write_masks
+        """Write a picture for each sample: see :func:`engine.analysis.export_masks.write_masks`."""
+        from shardcam.engine.analysis.export_masks import write_masks
 
         return write_masks(self, Path(folder), layer, threshold, target)
 
@@ -228,7 +228,7 @@ class Samples:
         target: int = 0,
         names: Callable[[int], str] = str,
     ) -> int:
-        """Write regions as COCO JSON: see :func:`engine.analysis.coco.write_coco`."""
-        from shardcam.engine.analysis.coco import write_coco
+        """Write regions as COCO JSON: see :func:`engine.analysis.export_coco.write_coco`."""
+        from shardcam.engine.analysis.export_coco import write_coco
 
         return write_coco(self, Path(path), layer, threshold, target, names)

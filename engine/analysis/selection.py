@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.analysis.rows import Positions
+from shardcam.engine.analysis.stored_rows import Positions
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.types import NO_LABEL
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from shardcam.engine.methods.method import CamMethod, Combine
+from shardcam.engine.pipeline.targets import softmax
 from shardcam.engine.protocols import LayerView
-from shardcam.engine.targets import softmax
 from shardcam.engine.types import F4, I4
 
 _EPSILON = np.float32(1e-8)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import mxnet as mx
 import numpy as np
 
+from shardcam.engine.models.bound_program import Program
 from shardcam.engine.models.graph import Entry
-from shardcam.engine.models.program import Program
 from shardcam.engine.types import F4, I4
 
 HEAD_BYTES = 256 << 20  # for the tensors of a head that runs on activations of our making

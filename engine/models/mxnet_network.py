@@ -11,16 +11,16 @@ import mxnet as mx
 import numpy as np
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.imaging import normalised
-from shardcam.engine.models.biases import BiasGradients
+from shardcam.engine.models.bound_program import backbone, program_of
 from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.fullgrad_terms import BiasGradients
 from shardcam.engine.models.graph import Cut, cut, to_json
 from shardcam.engine.models.head import HEAD_BYTES, Head, HeadProgram, HeadView
-from shardcam.engine.models.inputs import InputBuffer
-from shardcam.engine.models.layers import layer_shapes, resolve_layer
+from shardcam.engine.models.input_buffer import InputBuffer
+from shardcam.engine.models.layer_names import layer_shapes, resolve_layer
 from shardcam.engine.models.precision import FP32, lower
-from shardcam.engine.models.program import backbone, program_of
+from shardcam.engine.pipeline.imaging import normalised
 from shardcam.engine.types import F4, I4, U1, LayerInfo, Quantization
 
 BATCH = 32

@@ -19,9 +19,9 @@ import numpy as np
 from mxnet.contrib import amp
 from mxnet.contrib import quantization as mxnet_quantization
 
+from shardcam.engine.models.bound_program import Program, backbone
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import cut
-from shardcam.engine.models.program import Program, backbone
 from shardcam.engine.types import F4, Quantization
 
 FP32, BF16, INT8, FP16 = "fp32", "bf16", "int8", "fp16"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import VARIABLE, Node
-from shardcam.engine.models.layers import FEATURES
+from shardcam.engine.models.layer_names import FEATURES
 from shardcam.engine.types import Box
 
 _POINTWISE = FEATURES - {"Convolution"} | {

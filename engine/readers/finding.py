@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shardcam.engine import files
 from shardcam.engine.errors import SourceError
+from shardcam.engine.io import files
+from shardcam.engine.io.urls import is_url
 from shardcam.engine.readers.location import key_text, listing
-from shardcam.engine.urls import is_url
 
 RUN_MARK = "run.json"
 Found = tuple[str, str, int]  # path relative to the folder, path, size in bytes

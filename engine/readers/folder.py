@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from shardcam.engine import files
 from shardcam.engine.errors import SourceError
+from shardcam.engine.io import files
+from shardcam.engine.io.urls import is_url
 from shardcam.engine.readers.finding import Found, Pattern, class_folders, find_files
 from shardcam.engine.readers.location import key_text, listing
 from shardcam.engine.types import NO_LABEL, Sample
-from shardcam.engine.urls import is_url
 
 
 class FolderReader:

@@ -16,11 +16,11 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from shardcam.engine import files
 from shardcam.engine.errors import SourceError
+from shardcam.engine.io import files
+from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.readers.location import listing, place
 from shardcam.engine.readers.pixels import Stack, picture_of, require_stack
-from shardcam.engine.streams import open_stream
 from shardcam.engine.types import NO_LABEL, U1, Sample
 
 _IMAGES, _LABELS = 0x00000803, 0x00000801

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from shardcam.engine import files
 from shardcam.engine.errors import SourceError
-from shardcam.engine.together import Part, at_hand
+from shardcam.engine.io import files
+from shardcam.engine.io.fetch_many import Part, at_hand
+from shardcam.engine.io.urls import is_url
 from shardcam.engine.types import Sample
-from shardcam.engine.urls import is_url
 
 _BYTES = re.compile(r"\d+:\d+")
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from shardcam.engine import files
 from shardcam.engine.errors import SourceError
+from shardcam.engine.io import files
+from shardcam.engine.io.urls import is_url
 from shardcam.engine.readers.location import key_text
+from shardcam.engine.readers.manifest_rows import Row, rows
 from shardcam.engine.readers.parquet import parquet_rows, require_pyarrow
-from shardcam.engine.readers.rows import Row, rows
 from shardcam.engine.types import NO_LABEL, Box, Sample
-from shardcam.engine.urls import is_url
 
 _LONGEST = 4096  # bytes of a path or a key
 

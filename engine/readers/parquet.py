@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from shardcam.engine.errors import SourceError
+from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.readers.location import listing
-from shardcam.engine.readers.rows import COLUMNS, Row, require_columns
-from shardcam.engine.streams import open_stream
+from shardcam.engine.readers.manifest_rows import COLUMNS, Row, require_columns
 
 _BATCH = 10_000  # rows
 

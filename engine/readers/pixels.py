@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from shardcam.engine.errors import SourceError
-from shardcam.engine.files import LARGEST
+from shardcam.engine.io.files import LARGEST
 from shardcam.engine.types import U1
 
 

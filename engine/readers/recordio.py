@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from shardcam.engine import files
 from shardcam.engine.errors import SourceError
+from shardcam.engine.io import files
+from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.readers.location import listing, place, read_place, refusal
-from shardcam.engine.streams import open_stream
 from shardcam.engine.types import NO_LABEL, Sample
 
 _MAGIC = b"\x0a\x23\xd7\xce"  # 0xced7230a, little-endian

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardcam.engine.errors import ConfigError, SourceError
+from shardcam.engine.io.urls import is_url, require_url
 from shardcam.engine.protocols import Reader
 from shardcam.engine.readers.finding import is_pattern, parse_pattern
 from shardcam.engine.readers.folder import FolderReader
 from shardcam.engine.readers.idx import IdxReader
 from shardcam.engine.readers.manifest import ManifestReader
-from shardcam.engine.readers.npy import NpyReader
+from shardcam.engine.readers.npy_images import NpyReader
 from shardcam.engine.readers.recordio import RecordReader
 from shardcam.engine.readers.tar import TarReader, is_archive_set
-from shardcam.engine.urls import is_url, require_url
 
 _MANIFESTS = (".txt", ".csv", ".jsonl", ".parquet")
 _HDF5 = (".h5", ".hdf5")
@@ -95,6 +95,6 @@ def _reader(source: str, options: SourceOptions) -> Reader:
 
 def _hdf5(path: str, dataset: str | None) -> Reader:
     """Its reader; h5py is loaded for HDF5 alone."""
-    from shardcam.engine.readers.hdf5 import Hdf5Reader
+    from shardcam.engine.readers.hdf5_images import Hdf5Reader
 
     return Hdf5Reader(path, dataset)

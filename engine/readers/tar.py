@@ -10,14 +10,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
-from shardcam.engine import files
 from shardcam.engine.errors import SourceError
+from shardcam.engine.io import files
+from shardcam.engine.io.remote_file import open_stream
+from shardcam.engine.io.urls import is_url
 from shardcam.engine.readers.finding import find_files, is_pattern, parse_pattern
 from shardcam.engine.readers.location import key_text, listing, place, read_place, refusal
 from shardcam.engine.readers.tar_headers import Member, members
-from shardcam.engine.streams import open_stream
 from shardcam.engine.types import NO_LABEL, Sample
-from shardcam.engine.urls import is_url
 
 _LABELS = (".cls", ".json")
 _LARGEST_LABEL = 1 << 24  # bytes

@@ -9,13 +9,13 @@ from typing import Any
 
 import ray
 
-from shardcam.engine.clock import Clock
 from shardcam.engine.errors import bugs_named
+from shardcam.engine.pipeline.stage_timer import Clock
 from shardcam.engine.protocols import ShardRunner
 from shardcam.engine.types import Shard, ShardReport
 from shardcam.engine.workers.cores import claim_cores
-from shardcam.engine.workers.descriptors import Descriptor, unpack
 from shardcam.engine.workers.ray_cluster import RayOptions
+from shardcam.engine.workers.shard_descriptor import Descriptor, unpack
 from shardcam.engine.workers.threads import limit_threads
 
 

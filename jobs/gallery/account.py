@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from shardcam.engine.events import Activity, read_events, summarize
-from shardcam.engine.lock import lock_holder
-from shardcam.engine.manifest import Manifest
-from shardcam.engine.results import read_failures, read_shard_summary, shard_numbers
+from shardcam.engine.pipeline.bottleneck import Verdict, verdict
+from shardcam.engine.rundir.event_log import Activity, read_events, summarize
+from shardcam.engine.rundir.lock import lock_holder
+from shardcam.engine.rundir.run_json import Manifest
+from shardcam.engine.rundir.shard_file import read_failures, read_shard_summary, shard_numbers
 from shardcam.engine.types import Failure, RunPaths
-from shardcam.engine.verdict import Verdict, verdict
 
 MOST = 1000  # failures that are shown one by one
 

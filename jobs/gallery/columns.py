@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.analysis.run import Run
+from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.types import F4, I4, NO_LABEL, U1
 
 Positions = npt.NDArray[np.intp]

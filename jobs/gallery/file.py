@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shardcam.engine.analysis.files import whole_file
 from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.io.whole_file import whole_file
 from shardcam.jobs.gallery.columns import spread
 from shardcam.jobs.gallery.items import Pictures, make_items
 from shardcam.jobs.gallery.opened import OpenedRun

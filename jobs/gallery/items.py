@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.analysis.run import Run
+from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.types import NO_LABEL, U1
 from shardcam.jobs.class_names import ClassName

@@ -9,12 +9,12 @@ from functools import cached_property
 
 import numpy as np
 
-from shardcam.engine.analysis.run import Run
-from shardcam.engine.colormaps import colour_table
+from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.analysis.open_run import open_run, open_so_far
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, RunDirectoryError
-from shardcam.engine.manifest import Manifest, read_manifest
-from shardcam.engine.runs import open_run, open_so_far
+from shardcam.engine.rundir.colormaps import colour_table
+from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.types import I4, NO_LABEL, U1, RunPaths
 from shardcam.jobs.calibration import agreement, read_calibration
 from shardcam.jobs.class_names import ClassName, class_names

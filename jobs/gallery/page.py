@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from shardcam.engine.manifest import Manifest
+from shardcam.engine.rundir.run_json import Manifest
 from shardcam.jobs.budget import readable
 from shardcam.jobs.gallery.account import MOST, Account
 from shardcam.jobs.gallery.items import Item, MeanMap

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ShardcamError
-from shardcam.engine.imaging import REDUCTIONS, UndecodableImage, decode
-from shardcam.engine.listing import Listing
+from shardcam.engine.pipeline.imaging import REDUCTIONS, UndecodableImage, decode
+from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import F4, U1, RunPaths
 from shardcam.jobs.listing import make_reader
 from shardcam.kernels import heatmap_u8

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-from shardcam.engine.imaging import view
-from shardcam.engine.manifest import Manifest, begin_run
+from shardcam.engine.pipeline.imaging import view
+from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.run_json import Manifest, begin_run
+from shardcam.engine.rundir.schema import dataset_specs
+from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import (
     Failure,
     LayerInfo,
@@ -19,9 +22,6 @@ from shardcam.engine.types import (
     Sample,
     Shard,
 )
-from shardcam.engine.writers.hdf5 import Hdf5Sink
-from shardcam.engine.writers.index import build_index
-from shardcam.engine.writers.schema import dataset_specs
 
 LAYERS = (LayerInfo("stage/conv", (4, 5, 7), False), LayerInfo("last", (4, 3, 3), True))
 MAP, LAST = "stage.conv", "last"

@@ -7,7 +7,7 @@ import pytest
 
 from shardcam import open_run
 from shardcam.engine.analysis.placement import place
-from shardcam.engine.imaging import view
+from shardcam.engine.pipeline.imaging import view
 from shardcam.engine.types import Preprocessing
 from shardcam.kernels import JET, heatmap_u8
 from tests.analysis.runs import LAYERS, MAP, SIZES, make_run

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from shardcam import open_run
-from shardcam.engine.analysis import rows as rows_module
+from shardcam.engine.analysis import stored_rows as rows_module
 from shardcam.engine.errors import ConfigError, RunDirectoryError
 from tests.analysis.runs import LAST, MAP, make_run
 

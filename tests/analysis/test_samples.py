@@ -11,7 +11,7 @@ import pytest
 
 from shardcam import open_run
 from shardcam.engine.errors import ConfigError, RunDirectoryError
-from shardcam.engine.results import read_failures
+from shardcam.engine.rundir.shard_file import read_failures
 from tests.analysis.runs import LAST, MAP, make_run
 from tests.child import printed_by
 

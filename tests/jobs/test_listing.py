@@ -55,7 +55,7 @@ def test_a_run_without_its_listing_is_listed_again_and_held_to_it(config, tmp_pa
 def test_a_run_is_resumed_in_the_shards_it_was_begun_with(config, monkeypatch):
     """The default may be another by then."""
     with monkeypatch.context() as patch:
-        patch.setattr("shardcam.engine.planning.default_shard_size", lambda count: 5)
+        patch.setattr("shardcam.engine.run.plan.default_shard_size", lambda count: 5)
         prepare(config)
     assert prepare(config).plan.shard_size == 5
     with pytest.raises(RunDirectoryError, match="shard_size: 5 there, 8 now"):

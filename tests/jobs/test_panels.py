@@ -6,7 +6,7 @@ import pytest
 
 from shardcam import open_run
 from shardcam.engine.errors import RunDirectoryError, SourceError
-from shardcam.engine.listing import Listing
+from shardcam.engine.rundir.listing import Listing
 from shardcam.jobs.contact_sheet import draw_contact_sheet
 from shardcam.jobs.options import stored_config
 from shardcam.jobs.panels import LayerValues, colours, draw_panels, grid_of, strongest

@@ -17,9 +17,9 @@ import h5py
 import numpy as np
 import pytest
 
-from shardcam.engine.events import EventLog
-from shardcam.engine.imaging import view
-from shardcam.engine.lock import driver_lock
+from shardcam.engine.pipeline.imaging import view
+from shardcam.engine.rundir.event_log import EventLog
+from shardcam.engine.rundir.lock import driver_lock
 from shardcam.engine.types import Preprocessing, RunPaths
 from shardcam.jobs.gallery.columns import ORDERS, Columns, Filter, matching, read_columns, spread
 from shardcam.jobs.gallery.file import write_page

@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
+from shardcam.engine.rundir.replace_shards import bring_back, set_aside
 from shardcam.engine.types import RunPaths
-from shardcam.engine.writers.again import bring_back, set_aside
 from tests.jobs.command import assert_same, contents, shardcam, start
 from tests.jobs.images import jpeg, make_folder
 

@@ -80,7 +80,7 @@ def test_code_that_is_sent_is_code_alone(tmp_path):
         names = archive.namelist()
     assert package.stat().st_size < 2**20
     assert {name.partition("/")[0] for name in names} == {"shardcam"}
-    parts = ("jobs/cli.py", "engine/workers/ray.py", "kernels/__init__.py")
+    parts = ("jobs/cli.py", "engine/workers/ray_executor.py", "kernels/__init__.py")
     assert {f"shardcam/{part}" for part in parts} <= set(names)
     assert submission.entrypoint.startswith("python -m shardcam extract ")
 

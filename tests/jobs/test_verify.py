@@ -9,17 +9,17 @@ import h5py
 import pytest
 from click.testing import CliRunner
 
-from shardcam.engine.driver import published_shards
+from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.errors import RunDirectoryError, StoreError
-from shardcam.engine.listing import listing_digest
-from shardcam.engine.manifest import Manifest, begin_run, read_manifest
-from shardcam.engine.runs import open_run
-from shardcam.engine.scratch import open_paths
-from shardcam.engine.store import names
+from shardcam.engine.io.store import names
+from shardcam.engine.run.driver import published_shards
+from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.listing import listing_digest
+from shardcam.engine.rundir.run_json import Manifest, begin_run, read_manifest
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.rundir.shard_index import build_index
+from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import RunPaths
-from shardcam.engine.writers.hdf5 import Hdf5Sink
-from shardcam.engine.writers.index import build_index
-from shardcam.engine.writers.listing import run_listing
 from shardcam.jobs import verify as verifying
 from shardcam.jobs.gallery.account import read_account
 from shardcam.jobs.status import published
@@ -179,7 +179,7 @@ def test_a_missing_codec_is_one_line_and_no_damage(tmp_path, codec):
 
 ROWS = """
 from shardcam.engine.errors import StoreError
-from shardcam.engine.results import check_shard
+from shardcam.engine.rundir.shard_file import check_shard
 from shardcam.engine.types import RunPaths
 try:
     print(check_shard(sys.argv[1], 0, sys.argv[2], True))

@@ -5,10 +5,10 @@ import pytest
 
 from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.method import FirstComponent
+from shardcam.engine.methods.smoothing import smoothed_maps
 from shardcam.engine.models import mxnet_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.precision import calibrate
-from shardcam.engine.smoothing import smoothed_maps
 from shardcam.kernels import NON_FINITE, scale_maps
 from tests.models.networks import every_tap_kind, hand_checked, sum_with_its_own_convolution
 
@@ -111,7 +111,8 @@ def test_head_rows_within_the_budget(monkeypatch, together):
 def test_fullgrad_alone_or_in_a_batch(monkeypatch):
     layer = network(("data",)).forward(IMAGES).layer("data")
     together = METHODS["fullgrad"](layer, TARGETS)
-    monkeypatch.setattr("shardcam.engine.models.biases.HEAD_BYTES", 1)  # one image at a time
+    one_image = "shardcam.engine.models.fullgrad_terms.HEAD_BYTES"
+    monkeypatch.setattr(one_image, 1)
     other = network(("data",), batch=2)
     for i in range(3):
         alone = METHODS["fullgrad"](other.forward(IMAGES[i : i + 1]).layer("data"), TARGETS[[i]])

@@ -4,9 +4,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from shardcam.engine.heatmaps import heatmaps
 from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.components import first_component, first_kernel_component
+from shardcam.engine.methods.heatmaps import heatmaps
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import inference_form, parse
 from shardcam.engine.models.mxnet_network import MxnetNetwork

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shardcam.engine.heatmaps import heatmaps
 from shardcam.engine.methods import METHODS
+from shardcam.engine.methods.heatmaps import heatmaps
 from shardcam.engine.methods.method import FirstComponent
-from shardcam.engine.models.load import load_network
+from shardcam.engine.methods.smoothing import plain_maps, smoothed_maps
+from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.smoothing import plain_maps, smoothed_maps
 from shardcam.engine.types import LayerMaps
 from shardcam.kernels import normalize, scale_maps, upsample
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from shardcam.engine.methods import METHODS
 from shardcam.engine.models.graph import Graph, to_json
-from shardcam.engine.models.layers import auto_layer, layer_shapes
+from shardcam.engine.models.layer_names import auto_layer, layer_shapes
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from tests.models.onnx_models import bind
 

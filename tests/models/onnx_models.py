@@ -7,7 +7,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from shardcam.engine.models.graph import to_json
-from shardcam.engine.models.onnx.file import load_onnx
+from shardcam.engine.models.onnx.onnx_file import load_onnx
 
 IR_VERSION = 10
 BATCH = 2

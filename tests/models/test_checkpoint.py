@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.definition import IMAGENET_MEAN, IMAGENET_STD
-from shardcam.engine.models.load import load_network
+from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.types import Preprocessing
 from tests.models.test_torch_file import described

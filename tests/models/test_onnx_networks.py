@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shardcam.engine.models.onnx.file import load_onnx
+from shardcam.engine.models.onnx.onnx_file import load_onnx
 from tests.models.onnx_gradcam import gradcam_errors, relative_error
 from tests.models.onnx_models import reference_of_file, run
 

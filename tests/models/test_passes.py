@@ -8,8 +8,8 @@ import pytest
 
 from shardcam.engine.methods import METHODS
 from shardcam.engine.models import head, mxnet_network
-from shardcam.engine.models.inputs import InputBuffer
-from shardcam.engine.models.load import load_network
+from shardcam.engine.models.input_buffer import InputBuffer
+from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import BATCH, CPU_PASS, MxnetNetwork, batch_that_fits
 from shardcam.engine.types import Preprocessing
 from tests.models.networks import every_tap_kind

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shardcam.engine.imaging import decode, normalised, stacked, view
 from shardcam.engine.methods import METHODS
-from shardcam.engine.models.load import load_network
+from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.precision import calibrate
+from shardcam.engine.pipeline.imaging import decode, normalised, stacked, view
 
 PHOTOGRAPHS = sorted((Path(__file__).parent.parent / "fixtures" / "reference").glob("*.png"))
 LAYERS = ("block10_add", "head_relu6")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 CODE = """
-from shardcam.engine.models.quick_import import import_mxnet
+from shardcam.engine.models.import_mxnet import import_mxnet
 import_mxnet()
 import mxnet
 print(mxnet.nd.ones(3).sum().asscalar())

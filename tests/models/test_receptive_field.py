@@ -4,7 +4,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from shardcam.engine.models.load import load_network
+from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.receptive_field import receptive_field
 from tests.models.networks import define, every_tap_kind

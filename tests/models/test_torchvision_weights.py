@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shardcam.engine.methods import METHODS
-from shardcam.engine.models.load import load_network
+from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 
 NETWORKS = (

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shardcam.engine.models.units import Units
+from shardcam.engine.models.unit_gradients import Units
 from tests.models.networks import every_tap_kind
 from tests.models.test_taps import eager
 

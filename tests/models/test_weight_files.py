@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.methods import METHODS
-from shardcam.engine.models.load import load_network
+from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.weight_files import read_weights
 from shardcam.kernels import NON_FINITE, scale_maps

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from shardcam.engine.methods.gradients import mean_gradient
-from shardcam.engine.models.layers import resolve_layer
-from shardcam.engine.models.load import load_network
+from shardcam.engine.models.layer_names import resolve_layer
+from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.zoo import NAMES
 from tests.models.finite_differences import crossing_values, mean_slope

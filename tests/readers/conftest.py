@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from shardcam.engine import urls
+from shardcam.engine.io import urls
 
 
 class Server(BaseHTTPRequestHandler):

@@ -5,7 +5,8 @@ import threading
 
 import h5py
 
-from shardcam.engine import files, streams
+from shardcam.engine.io import files
+from shardcam.engine.io import remote_file as streams
 
 
 def test_no_thread_meets_an_object_of_h5py_in_the_garbage_while_hdf5_waits(tmp_path, monkeypatch):

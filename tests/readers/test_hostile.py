@@ -23,8 +23,8 @@ import pytest
 from pyarrow import parquet
 
 from shardcam.engine.errors import SourceError
+from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import RunPaths
-from shardcam.engine.writers.listing import run_listing
 from tests.readers.sources import opened, pictures, png, write_h5, write_idx, write_tar
 
 CASES = {}

@@ -4,10 +4,11 @@ import os
 
 import pytest
 
-from shardcam.engine import files, together, urls
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.part_cache import PartCache
+from shardcam.engine.io import fetch_many as together
+from shardcam.engine.io import files, urls
+from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.readers.location import fetched_together
 from shardcam.engine.types import Sample
 from shardcam.jobs import worker

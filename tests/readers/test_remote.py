@@ -6,8 +6,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from shardcam.engine import files, urls
 from shardcam.engine.errors import SourceError
+from shardcam.engine.io import files, urls
 from shardcam.engine.readers.location import fetched_together, read_place
 from shardcam.engine.types import Sample
 from tests.readers.reader_conformance import check_listing, check_pixels

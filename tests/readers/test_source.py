@@ -7,7 +7,7 @@ import pytest
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, SourceError
-from shardcam.engine.imaging import view_of
+from shardcam.engine.pipeline.imaging import view_of
 from shardcam.engine.types import Preprocessing
 from tests.readers.reader_conformance import check_listing
 from tests.readers.sources import opened, pictures, png, write_folder

@@ -10,14 +10,16 @@ import time
 import fsspec
 import pytest
 
-from shardcam.engine import files, store, url_lock
 from shardcam.engine.errors import RunDirectoryError, StoreError
-from shardcam.engine.lock import driver_lock, lock_holder, require_no_driver
+from shardcam.engine.io import files, store
+from shardcam.engine.rundir import url_lock
+from shardcam.engine.rundir.lock import driver_lock, lock_holder, require_no_driver
 from shardcam.engine.types import RunPaths
 from tests.jobs.command import start
 
 HOLD = (
-    "import signal, sys; from pathlib import Path; from shardcam.engine.lock import driver_lock;"
+    "import signal, sys; from pathlib import Path;"
+    "from shardcam.engine.rundir.lock import driver_lock;"
     "from shardcam.engine.types import RunPaths\n"
     "with driver_lock(RunPaths(Path(sys.argv[1]), sys.argv[2])):\n"
     "    print('held', flush=True); signal.pause()"

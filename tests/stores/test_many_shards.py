@@ -7,19 +7,20 @@ import h5py
 import numpy as np
 import pytest
 
-from shardcam.engine import streams, urls
+from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.errors import RunDirectoryError, StoreError
-from shardcam.engine.results import (
+from shardcam.engine.io import remote_file as streams
+from shardcam.engine.io import urls
+from shardcam.engine.rundir.merged_index import merge_index
+from shardcam.engine.rundir.shard_file import (
     check_shard,
     datasets,
     open_shards,
     read_failures,
     read_shard_summary,
 )
-from shardcam.engine.runs import open_run
+from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import RunPaths
-from shardcam.engine.writers.index import build_index
-from shardcam.engine.writers.merge import merge_index
 from tests.test_results import make_run
 
 SHARDS = 100

@@ -2,10 +2,10 @@
 
 import pytest
 
-from shardcam.engine import store
-from shardcam.engine.results import read_failures
+from shardcam.engine.io import store
+from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.shard_file import read_failures
 from shardcam.engine.types import RunPaths
-from shardcam.engine.writers.hdf5 import Hdf5Sink
 from tests.writers.sink_conformance import PROMISES, SinkCase, rows_of
 from tests.writers.test_hdf5 import SPECS
 

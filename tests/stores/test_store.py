@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
-from shardcam.engine import files, store, streams, urls
 from shardcam.engine.errors import ConfigError, DiskFull, StoreError
-from shardcam.engine.scratch import VARIABLE, open_paths
+from shardcam.engine.io import files, store, urls
+from shardcam.engine.io import remote_file as streams
+from shardcam.engine.rundir.scratch import VARIABLE, open_paths
 from shardcam.engine.types import RunPaths
 from tests.jobs.command import start
 
@@ -129,7 +130,7 @@ def test_of_publishers_at_once_one_wins(s3, tmp_path, size):
 
     # fsspec has one thread for all: the second publisher is another process.
     code = (
-        "import sys; from pathlib import Path; from shardcam.engine.store import upload; "
+        "import sys; from pathlib import Path; from shardcam.engine.io.store import upload; "
         "print(upload(Path(sys.argv[1]), sys.argv[2], create=True))"
     )
     other = start(sources[1], f"{s3.bucket}/a", program=("-c", code))
@@ -206,7 +207,7 @@ def test_a_file_url_is_a_path(tmp_path):
 def test_scratch_of_dead_processes_is_removed(tmp_path, monkeypatch):
     """Killed, a process leaves its directory; the next one removes it, and its own at its end."""
     code = (
-        "import os, signal; from shardcam.engine.scratch import open_paths; "
+        "import os, signal; from shardcam.engine.rundir.scratch import open_paths; "
         "print(open_paths('memory://b/run').root); {}"
     )
     monkeypatch.setenv(VARIABLE, str(tmp_path))

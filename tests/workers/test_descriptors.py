@@ -1,10 +1,10 @@
 import pickle
 from pathlib import Path
 
-from shardcam.engine.planning import make_plan
+from shardcam.engine.run.plan import make_plan
+from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import Failure, RunPaths, Sample, Shard
-from shardcam.engine.workers.descriptors import pack, unpack
-from shardcam.engine.writers.listing import run_listing
+from shardcam.engine.workers.shard_descriptor import pack, unpack
 
 SAMPLES = tuple(
     Sample(f"key {i}", i, i - 1, f"/data/{i}", -1, (0.0, 1.5, 2.0, 3.0) if i % 2 else None)

@@ -3,8 +3,8 @@
 import pytest
 
 from shardcam.engine.errors import WorkerError
-from shardcam.engine.workers.ray import RayExecutor
 from shardcam.engine.workers.ray_cluster import RayOptions
+from shardcam.engine.workers.ray_executor import RayExecutor
 from tests.workers.cluster import ray_cluster
 from tests.workers.scripted import builder, nobody, shards
 

@@ -5,7 +5,7 @@ import pytest
 
 from shardcam.engine.errors import WorkerError
 from shardcam.engine.types import Sample, Shard, ShardReport
-from shardcam.engine.workers.ledger import ATTEMPTS, LOSSES, PARTS, Ledger
+from shardcam.engine.workers.retry_queue import ATTEMPTS, LOSSES, PARTS, Ledger
 
 
 def make_shards(count, size):

@@ -8,8 +8,8 @@ from urllib.request import urlopen
 import pytest
 import ray
 
-from shardcam.engine.workers.ray import RayExecutor
 from shardcam.engine.workers.ray_cluster import RayOptions
+from shardcam.engine.workers.ray_executor import RayExecutor
 from tests.workers.cluster import ray_cluster
 from tests.workers.scripted import builder, go, shards
 

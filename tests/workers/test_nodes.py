@@ -7,8 +7,8 @@ import pytest
 from ray._raylet import GcsClient
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
-from shardcam.engine.workers.ray import RayExecutor
 from shardcam.engine.workers.ray_cluster import RayOptions
+from shardcam.engine.workers.ray_executor import RayExecutor
 from tests.workers.cluster import add_node, ray_cluster
 from tests.workers.scripted import builder, go, shards
 

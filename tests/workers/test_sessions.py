@@ -6,8 +6,8 @@ import pytest
 import ray
 
 from shardcam.engine.errors import WorkerError
-from shardcam.engine.workers.ray import RayExecutor
 from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions, session
+from shardcam.engine.workers.ray_executor import RayExecutor
 from tests.ray_head import ray_head
 from tests.workers.scripted import builder, nobody, shards
 

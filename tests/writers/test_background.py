@@ -7,12 +7,12 @@ import h5py
 import pytest
 
 from shardcam.engine.errors import DiskFull
-from shardcam.engine.results import read_failures
+from shardcam.engine.pipeline.background_sink import WAITING, BackgroundSink
+from shardcam.engine.pipeline.tee_sink import TeeSink
+from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.schema import dataset_specs
+from shardcam.engine.rundir.shard_file import read_failures
 from shardcam.engine.types import RunPaths
-from shardcam.engine.writers.background import WAITING, BackgroundSink
-from shardcam.engine.writers.hdf5 import Hdf5Sink
-from shardcam.engine.writers.schema import dataset_specs
-from shardcam.engine.writers.tee import TeeSink
 from tests.writers.sink_conformance import (
     CLASSES,
     KEY_BYTES,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.writers import codec as codecs
-from shardcam.engine.writers.codec import CODECS, codec
-from shardcam.engine.writers.column import Column, create_column
-from shardcam.engine.writers.schema import DatasetSpec
+from shardcam.engine.rundir import codec as codecs
+from shardcam.engine.rundir.codec import CODECS, codec
+from shardcam.engine.rundir.column import Column, create_column
+from shardcam.engine.rundir.schema import DatasetSpec
 
 RANDOM = np.random.default_rng(0)
 ROWS = {

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from shardcam.engine.errors import ConfigError, DiskFull, RunDirectoryError
-from shardcam.engine.results import check_shard, read_failures
+from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.schema import dataset_specs
+from shardcam.engine.rundir.shard_file import check_shard, read_failures
+from shardcam.engine.rundir.staging import clean_staging
 from shardcam.engine.types import RunPaths
-from shardcam.engine.writers.hdf5 import Hdf5Sink
-from shardcam.engine.writers.schema import dataset_specs
-from shardcam.engine.writers.staging import clean_staging
 from tests.child import run_python
 from tests.test_results import seal
 from tests.writers.sink_conformance import (
@@ -190,7 +190,7 @@ def test_blocks_larger_and_smaller_than_a_chunk_keep_their_rows(paths):
 
 def test_the_disk_is_given_its_work_while_the_shard_grows(sink, paths, monkeypatch):
     asked = []
-    monkeypatch.setattr("shardcam.engine.writers.hdf5._WRITEBACK_BYTES", 4096)
+    monkeypatch.setattr("shardcam.engine.rundir.hdf5_sink._WRITEBACK_BYTES", 4096)
     monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, __: asked.append((start, size)))
     publish_large(paths)
     assert len(asked) > 1
@@ -239,7 +239,8 @@ def test_a_flipped_bit_in_the_list_of_chunks_is_found_too(sink, paths, what, bac
 
 
 def test_a_file_that_does_not_read_back_is_not_published(sink, paths, monkeypatch):
-    monkeypatch.setattr("shardcam.engine.writers.hdf5.check_shard", lambda *_: "it has lost a row")
+    check = "shardcam.engine.rundir.hdf5_sink.check_shard"
+    monkeypatch.setattr(check, lambda *_: "it has lost a row")
     with pytest.raises(RunDirectoryError, match="it has lost a row"):
         publish(sink, make_shard())
     assert not paths.shard(0).exists()
@@ -356,7 +357,7 @@ def test_a_stop_inside_a_write_reaches_the_caller(sink, paths, monkeypatch, stop
 
     shard = make_shard()
     writer = sink.open(shard)
-    monkeypatch.setattr("shardcam.engine.writers.staging.memoryview", interrupted, raising=False)
+    monkeypatch.setattr("shardcam.engine.rundir.staging.memoryview", interrupted, raising=False)
     with pytest.raises(stop):
         writer.commit([failure_of(sample) for sample in shard.samples])
     assert left(paths) == []
@@ -395,7 +396,7 @@ def test_a_link_that_nfs_made_but_reported_as_existing_counts(sink, paths, monke
 KILLED = """
     import os, sys
     from pathlib import Path
-    import shardcam.engine.writers.hdf5 as hdf5
+    import shardcam.engine.rundir.hdf5_sink as hdf5
     from shardcam.engine.types import RunPaths
     from tests.writers.test_hdf5 import SPECS, make_batch, make_shard
 

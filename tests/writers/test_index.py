@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from shardcam.engine.errors import DiskFull, RunDirectoryError
-from shardcam.engine.results import datasets, read_failures
+from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.schema import dataset_specs
+from shardcam.engine.rundir.shard_file import datasets, read_failures
+from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import RunPaths
-from shardcam.engine.writers.hdf5 import Hdf5Sink
-from shardcam.engine.writers.index import build_index
-from shardcam.engine.writers.schema import dataset_specs
 from tests.writers.sink_conformance import (
     CLASSES,
     KEY_BYTES,

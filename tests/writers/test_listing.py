@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardcam.engine.errors import RunDirectoryError, SourceError
-from shardcam.engine.listing import Listing, listing_digest
-from shardcam.engine.manifest import require_usable
+from shardcam.engine.rundir import write_listing as writing
+from shardcam.engine.rundir.listing import Listing, listing_digest
+from shardcam.engine.rundir.run_json import require_usable
+from shardcam.engine.rundir.staging import clean_staging
+from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import RunPaths, Sample
-from shardcam.engine.writers import listing as writing
-from shardcam.engine.writers.listing import run_listing
-from shardcam.engine.writers.staging import clean_staging
 
 ORIGIN = {"source": "/photographs", "limit": None}
 TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)))

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from shardcam.engine.errors import RunDirectoryError
-from shardcam.engine.results import datasets
+from shardcam.engine.rundir import column
+from shardcam.engine.rundir.codec import CODECS
+from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.merged_index import MERGED, merge_index
+from shardcam.engine.rundir.shard_file import datasets
+from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import RunPaths
-from shardcam.engine.writers import column
-from shardcam.engine.writers.codec import CODECS
-from shardcam.engine.writers.hdf5 import Hdf5Sink
-from shardcam.engine.writers.index import build_index
-from shardcam.engine.writers.merge import MERGED, merge_index
 from tests.child import printed_by
 from tests.writers.sink_conformance import make_shard, publish
 from tests.writers.test_index import SPECS, publish_shards
@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_the_old_index(paths, tmp_path):
         from pathlib import Path
         from shardcam.engine.errors import DiskFull
         from shardcam.engine.types import RunPaths
-        from shardcam.engine.writers.merge import merge_index
+        from shardcam.engine.rundir.merged_index import merge_index
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from shardcam.engine.colormaps import colour_table
+from shardcam.engine.rundir.colormaps import colour_table
+from shardcam.engine.rundir.overlays import OverlaySink, OverlayStyle, layer_names
 from shardcam.engine.types import LayerMaps, ResultBatch, RunPaths, Sample, Shard, View
-from shardcam.engine.writers.overlays import OverlaySink, OverlayStyle, layer_names
 from shardcam.kernels import JET
 
 RNG = np.random.RandomState(1)

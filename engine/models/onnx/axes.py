@@ -7,7 +7,7 @@ from math import prod
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx.call import Call
-from shardcam.engine.models.onnx.graph import Array, Shape
+from shardcam.engine.models.onnx.onnx_graph import Array, Shape
 
 Operands = Sequence[Array | None]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.onnx.graph import Array, Builder, Known, Tensor, Value, Weight
+from shardcam.engine.models.onnx.onnx_graph import Array, Builder, Known, Tensor, Value, Weight
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | Array
 

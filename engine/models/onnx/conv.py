@@ -9,7 +9,7 @@ import numpy as np
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx.call import Call
-from shardcam.engine.models.onnx.graph import Array, Known, Tensor, Weight
+from shardcam.engine.models.onnx.onnx_graph import Array, Known, Tensor, Weight
 from shardcam.engine.models.onnx.pad import pad
 from shardcam.engine.models.onnx.window import Pair, Window, kernel_of, split_padding, window_of
 

@@ -10,7 +10,7 @@ import numpy as np
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx.axes import axes_of, axis_of
 from shardcam.engine.models.onnx.call import Call
-from shardcam.engine.models.onnx.graph import Known, Tensor
+from shardcam.engine.models.onnx.onnx_graph import Known, Tensor
 from shardcam.engine.models.onnx.pool import global_pool
 from shardcam.engine.models.onnx.shapes import reshape, vector
 

@@ -11,7 +11,7 @@ import numpy as np
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx.call import Call
 from shardcam.engine.models.onnx.gelu import gelu_input
-from shardcam.engine.models.onnx.graph import Array, Tensor, Value, Weight
+from shardcam.engine.models.onnx.onnx_graph import Array, Tensor, Value, Weight
 
 Rule = Callable[[Call], Tensor]
 

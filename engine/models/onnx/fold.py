@@ -22,7 +22,7 @@ from shardcam.engine.models.onnx.axes import (
     unsqueezed,
 )  # fmt: skip
 from shardcam.engine.models.onnx.call import Call
-from shardcam.engine.models.onnx.graph import BATCHES, Array, Known, Shape, Tensor
+from shardcam.engine.models.onnx.onnx_graph import BATCHES, Array, Known, Shape, Tensor
 
 MAX_FOLDED = 2**26  # numbers in one result
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import isclose, sqrt
 
-from shardcam.engine.models.onnx.graph import Builder, Tensor
+from shardcam.engine.models.onnx.onnx_graph import Builder, Tensor
 
 
 def gelu_input(build: Builder, product: Tensor) -> Tensor | None:

@@ -9,7 +9,7 @@ import numpy as np
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx.axes import axis_of
 from shardcam.engine.models.onnx.call import Call
-from shardcam.engine.models.onnx.graph import Array, Known, Shape, Tensor, Weight
+from shardcam.engine.models.onnx.onnx_graph import Array, Known, Shape, Tensor, Weight
 from shardcam.engine.models.onnx.shapes import reshape, vector
 
 

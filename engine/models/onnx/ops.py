@@ -8,7 +8,7 @@ from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx import conv, dense, elementwise, norm, pad, pool, resize, shapes
 from shardcam.engine.models.onnx.call import Call
 from shardcam.engine.models.onnx.fold import FOLDS, fold
-from shardcam.engine.models.onnx.graph import Tensor, Value
+from shardcam.engine.models.onnx.onnx_graph import Tensor, Value
 
 RULES: dict[str, Callable[[Call], Tensor | tuple[Tensor, ...]]] = {
     "Conv": conv.conv, "ConvTranspose": conv.conv_transpose,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx.axes import axes_of
 from shardcam.engine.models.onnx.call import Call
-from shardcam.engine.models.onnx.graph import Tensor
+from shardcam.engine.models.onnx.onnx_graph import Tensor
 from shardcam.engine.models.onnx.shapes import transpose
 
 

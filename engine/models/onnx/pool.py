@@ -9,7 +9,7 @@ import numpy as np
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx.call import Call
-from shardcam.engine.models.onnx.graph import Tensor
+from shardcam.engine.models.onnx.onnx_graph import Tensor
 from shardcam.engine.models.onnx.pad import pad
 from shardcam.engine.models.onnx.window import Window, kernel_of, window_of
 from shardcam.engine.types import F4

@@ -14,7 +14,7 @@ import numpy as np
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx.axes import axes_of
 from shardcam.engine.models.onnx.call import Call
-from shardcam.engine.models.onnx.graph import MAX_ELEMENTS, Array, Tensor
+from shardcam.engine.models.onnx.onnx_graph import MAX_ELEMENTS, Array, Tensor
 from shardcam.engine.models.onnx.shapes import take, transpose
 from shardcam.engine.types import F4
 

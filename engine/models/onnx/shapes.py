@@ -19,7 +19,7 @@ from shardcam.engine.models.onnx.axes import (
 )  # fmt: skip
 from shardcam.engine.models.onnx.call import Call
 from shardcam.engine.models.onnx.fold import FLOATS
-from shardcam.engine.models.onnx.graph import BATCHES, Array, Known, Shape, Tensor
+from shardcam.engine.models.onnx.onnx_graph import BATCHES, Array, Known, Shape, Tensor
 
 BLOCK = 16  # channels that oneDNN keeps together
 

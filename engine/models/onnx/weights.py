@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.onnx.graph import Array
+from shardcam.engine.models.onnx.onnx_graph import Array
 
 _BOOL, _HALF, _BFLOAT = 9, 10, 16
 _DTYPES = {

@@ -1,0 +1,136 @@
+"""Where heatmaps are high, as boxes and regions in COCO's JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import cv2
+import numpy as np
+
+from shardcam.engine.io.whole_file import level_of, whole_file
+from shardcam.engine.types import U1
+
+if TYPE_CHECKING:
+    from shardcam.engine.analysis.samples import Samples
+
+_Entry = dict[str, Any]
+
+
+def write_coco(
+    samples: Samples,
+    path: Path,
+    layer: str,
+    threshold: float,
+    target: int,
+    names: Callable[[int], str],
+) -> int:
+    """Write ``{"images": [...], "annotations": [...], "categories": [...]}``.
+
+    An annotation is a connected region (8 neighbours) of the original picture where the
+    heatmap is high: ``bbox`` is x, y, width, height in pixels, ``area`` its pixels,
+    ``segmentation`` its run lengths, column by column, ``score`` the softmax probability of
+    its class (null if not finite). Ids of images are the samples' indices in the source, those
+    of categories the numbers of the classes; ``file_name`` is the key. Written as it is
+    computed: one picture is held at a time, never all.
+
+    Parameters
+    ----------
+    path
+        A file of that name is replaced when all is written.
+    layer, target
+        Whose maps, and which of the explained classes of each sample.
+    threshold
+        Share of the heatmap's range that counts as high, between 0 and 1.
+    names
+        From the number of a class to its name.
+
+    Returns
+    -------
+    int
+        How many annotations there are.
+
+    Raises
+    ------
+    ConfigError
+        The layer has no maps, or the threshold is none.
+    IndexError
+        There are not so many targets.
+    DiskFull, RunDirectoryError
+        No space, no permission to write, or a damaged shard.
+    """
+    level, classes = level_of(threshold), set[int]()
+    samples.cam(layer)[:0, target]
+
+    def annotations() -> Iterator[_Entry]:
+        for entry in _annotations(samples, layer, level, target):
+            classes.add(entry["category_id"])
+            yield entry
+
+    with whole_file(path) as stream:
+        stream.write(b'{"images": ')
+        _write_list(stream, _images(samples))
+        stream.write(b',\n"annotations": ')
+        count = _write_list(stream, annotations())
+        stream.write(b',\n"categories": ')
+        _write_list(stream, ({"id": number, "name": names(number)} for number in sorted(classes)))
+        stream.write(b"}\n")
+    return count
+
+
+def _write_list(stream: BinaryIO, entries: Iterator[_Entry]) -> int:
+    """One entry on each line."""
+    count = 0
+    for count, entry in enumerate(entries, 1):
+        stream.write((b"[\n" if count == 1 else b",\n") + json.dumps(entry).encode())
+    stream.write(b"\n]" if count else b"[]")
+    return count
+
+
+def _images(samples: Samples) -> Iterator[_Entry]:
+    for shard in samples.shards():
+        numbers, sizes = shard["sample"][:].tolist(), shard["image_size"][:].tolist()
+        for number, key, (height, width) in zip(numbers, shard.keys, sizes, strict=True):
+            yield {"id": number, "file_name": key, "height": height, "width": width}
+
+
+def _annotations(samples: Samples, layer: str, level: int, target: int) -> Iterator[_Entry]:
+    number = 0  # COCO's own tools take the id 0 of an annotation for none
+    for shard in samples.shards():
+        maps, images = shard.cam(layer), shard["sample"][:].tolist()
+        classes, scores = shard["target"][:, target].tolist(), shard["score"][:, target].tolist()
+        for i, image in enumerate(images):
+            for region in regions(maps.on_original(i, target) >= level):
+                number += 1
+                yield {
+                    "id": number,
+                    "image_id": image,
+                    "category_id": classes[i],
+                    **region,
+                    "iscrowd": 0,
+                    "score": scores[i] if math.isfinite(scores[i]) else None,
+                }
+
+
+def regions(mask: Any) -> Iterator[_Entry]:
+    """From a mask (height,width) to ``bbox``, ``area`` and ``segmentation`` of each region."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    for k in range(1, count):
+        x, y, width, height, area = stats[k].tolist()
+        columns = (labels[:, x : x + width] == k).astype(np.uint8)
+        yield {
+            "bbox": [x, y, width, height],
+            "area": area,
+            "segmentation": {"size": list(mask.shape), "counts": _runs(columns, x, mask.shape)},
+        }
+
+
+def _runs(columns: U1, x: int, shape: tuple[int, int]) -> list[int]:
+    """Lengths of the runs of zeros and ones, in turn, zeros first, column by column."""
+    before = x * shape[0]
+    changes = np.flatnonzero(np.diff(columns.ravel("F"), prepend=0, append=0)) + before
+    edges = [0, *changes.tolist(), shape[0] * shape[1]]
+    return np.diff(edges).tolist()  # type: ignore[no-any-return]

@@ -1,0 +1,62 @@
+"""Where heatmaps are high, as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from shardcam.engine.io.whole_file import level_of, make_folder, whole_file
+from shardcam.engine.rundir.overlays import layer_names, picture_stem
+from shardcam.engine.rundir.schema import layer_path
+from shardcam.engine.types import NO_LABEL, Sample
+
+if TYPE_CHECKING:
+    from shardcam.engine.analysis.samples import Samples
+
+
+def write_masks(samples: Samples, folder: Path, layer: str, threshold: float, target: int) -> int:
+    """Write ``INDEX-KEY-LAYER-CLASS.png`` for each sample: 255 where the heatmap is high, else 0.
+
+    Each is of the original picture's size. The names are those of the run's overlays: safe
+    on every file system, whatever the keys are. One picture is held at a time.
+
+    Parameters
+    ----------
+    folder
+        Made if need be; files of the same names are replaced, others are left.
+    layer, target
+        Whose maps, and which of the explained classes of each sample.
+    threshold
+        Share of the heatmap's range that counts as high, between 0 and 1.
+
+    Returns
+    -------
+    int
+        How many were written.
+
+    Raises
+    ------
+    ConfigError
+        The layer has no maps, or the threshold is none.
+    IndexError
+        There are not so many targets.
+    DiskFull, RunDirectoryError
+        No space, no permission to write, or a damaged shard.
+    """
+    level, written = level_of(threshold), 0
+    samples.cam(layer)[:0, target]
+    called = layer_names(samples.layers)[layer_path(layer)]
+    make_folder(folder)
+    for shard in samples.shards():
+        maps, numbers, classes = shard.cam(layer), shard["sample"][:], shard["target"][:, target]
+        for i, key in enumerate(shard.keys):
+            sample = Sample(key, int(numbers[i]), NO_LABEL, "", 0)
+            name = f"{picture_stem(sample, called, int(classes[i]))}.png"
+            mask = (maps.on_original(i, target) >= level).astype(np.uint8) * 255
+            with whole_file(folder / name) as stream:
+                stream.write(cv2.imencode(".png", mask)[1].tobytes())
+            written += 1
+    return written

@@ -1,0 +1,67 @@
+"""A finished run, open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import h5py
+
+from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.analysis.stored_rows import Held
+from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
+from shardcam.engine.types import Failure, RunPaths, shard_name
+
+
+class Run(Samples):
+    """All samples of a run. Use it in a ``with`` statement; :func:`engine.open_run` makes it.
+
+    Parameters
+    ----------
+    index
+        Open; the run closes it.
+    paths
+        The run directory.
+    config
+        The options of the run.
+    shards
+        What each of its shards says of itself, in the order of the index's rows.
+    """
+
+    def __init__(
+        self,
+        index: h5py.File,
+        paths: RunPaths,
+        config: dict[str, Any],
+        shards: Sequence[ShardSummary],
+    ) -> None:
+        ends = accumulate(shard.ok for shard in shards)
+        parts = tuple(
+            Held(paths.shards / shard_name(shard.shard), end - shard.ok, end)
+            for shard, end in zip(shards, ends, strict=True)
+        )
+        super().__init__(index, parts)
+        self.config, self._paths, self._shards = config, paths, shards
+
+    @property
+    def name(self) -> str:
+        """Of the run directory."""
+        return self._paths.root.resolve().name
+
+    @cached_property
+    def failures(self) -> list[Failure]:
+        """Every sample that failed, and why."""
+        failing = [shard.shard for shard in self._shards if shard.failed]
+        return [one for number in failing for one in read_failures(self._paths.shard(number))]
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,196 @@
+"""A whole run, through its index.
+
+HDF5 answers with fill values, and no error, where a shard of the index is missing
+or cannot be opened, as when too many are open.  So :func:`open_run` looks at every shard
+before it trusts the index, and takes from that only which rows lie in which shard: rows are
+read from the shards, one open at a time.  For plain h5py in the same process it raises the
+limit of open files as far as it may.
+"""
+
+from __future__ import annotations
+
+import resource
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.io.store import fetch, fetch_all
+from shardcam.engine.rundir.codec import CODECS
+from shardcam.engine.rundir.merged_index import MERGED
+from shardcam.engine.rundir.run_json import Manifest, read_manifest
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.rundir.shard_file import (
+    ShardSummary,
+    mapped_rows,
+    open_shards,
+    read_shard_summary,
+    reading,
+    require_filter,
+    shard_numbers,
+)
+from shardcam.engine.rundir.shard_index import index_in_memory, shards_digest
+from shardcam.engine.types import RunPaths, shard_name
+
+_SPARE = 64  # files that a process has open besides the shards of an index
+
+
+def open_run(root: str | Path) -> Run:
+    """Open the results of a run, verified; one at a URL is first copied to a scratch directory.
+
+    Warns if the index was made before the run was complete.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is no index, a shard of it is missing, damaged or of another run, or run.json
+        was edited.
+    StoreError, DiskFull
+        It cannot be copied or read now, or its files need hdf5plugin, which is not installed.
+    """
+    paths = open_paths(root)
+    manifest = read_manifest(paths)
+    require_codec(paths, manifest)
+    shards = check_index(paths, manifest.fingerprint)
+    planned = manifest.plan["shards"]
+    if len(shards) != planned:
+        place = paths.place(paths.index)
+        warnings.warn(f"{place}: {len(shards)} of the run's {planned} shards", stacklevel=2)
+    fetch_all(paths, [paths.shards / shard_name(summary.shard) for summary in shards])
+    _allow_open_files(len(shards) + _SPARE)
+    index = h5py.File(paths.index, "r", locking="best-effort")
+    return Run(index, RunPaths(paths.root), manifest.config, shards)
+
+
+def open_so_far(paths: RunPaths) -> Run:
+    """Open a run as far as it is, from its shards alone; the run directory is only read.
+
+    Raises
+    ------
+    RunDirectoryError
+        No shard is done, one is damaged or unlike the others, or run.json was edited.
+    StoreError
+        A shard cannot be read now, or its codec is not installed.
+    """
+    manifest = read_manifest(paths)
+    require_codec(paths, manifest)
+    index, shards = index_in_memory(paths)
+    return Run(index, paths, manifest.config, shards)
+
+
+def require_codec(paths: RunPaths, manifest: Manifest) -> str:
+    """The codec of a run, whose rows HDF5 can read here.
+
+    Raises
+    ------
+    RunDirectoryError
+        run.json was edited.
+    StoreError
+        Its codec is not installed.
+    """
+    codec: str = manifest.config.get("codec", "gzip")
+    if codec not in CODECS:
+        place = paths.place(paths.run_json)
+        raise RunDirectoryError(f"{place}: its codec {codec!r} is none of {', '.join(CODECS)}")
+    require_filter(paths.home, codec)
+    return codec
+
+
+def first_rows(paths: RunPaths, columns: Iterable[str], count: int) -> list[tuple[Any, ...]]:
+    """The first rows of some columns of a run, from its first shards.
+
+    Raises
+    ------
+    RunDirectoryError, StoreError
+        A shard is missing, damaged or cannot be read.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for number in shard_numbers(paths):
+        with reading(paths.shard(number)) as file:
+            rows += zip(*(file[name][: count - len(rows)] for name in columns), strict=True)
+        if len(rows) >= count:
+            break
+    return rows
+
+
+def ulimit_for(shards: int) -> int | None:
+    """For ``ulimit -n``: what plain h5py needs to read an index over so many shards.
+
+    None if processes started from here may open as many files.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = shards + _SPARE
+    enough = soft == resource.RLIM_INFINITY or needed <= soft
+    return None if enough else 1 << (needed - 1).bit_length()
+
+
+def _allow_open_files(count: int) -> None:
+    """Raise this process's soft limit to `count`, or to the hard limit if that is lower."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # not allowed here
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def check_index(paths: RunPaths, fingerprint: str) -> list[ShardSummary]:
+    """Hold the index against the shards it was made of; what they say, in the order of its rows.
+
+    One that was merged must be of the very shards that are there.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is no index, a shard of it is missing, damaged or of another run.
+    StoreError
+        One of them cannot be read now.
+    """
+    if not fetch(paths, paths.index):
+        raise RunDirectoryError(
+            f"{paths.home}: no {paths.index.name} in it; the same extract command completes it"
+        )
+    with reading(paths.index) as file:
+        return _verify(file, paths, fingerprint)
+
+
+def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> list[ShardSummary]:
+    place = paths.place(paths.index)
+    if index.attrs["fingerprint"] != fingerprint:
+        raise RunDirectoryError(f"{place}: of another run than {paths.run_json.name}")
+    if MERGED in index.attrs:
+        every = open_shards(paths, shard_numbers(paths))
+        summaries = [read_shard_summary(shard) for _, shard in every]
+        if shards_digest(summaries) != index.attrs[MERGED]:
+            raise RunDirectoryError(
+                f"{place}: merged from other shards than are there; shardcam index makes it anew"
+            )
+        return summaries
+    ok, failed = mapped_rows(index["sample"]), mapped_rows(index["failure/sample"])
+    shards = sorted(ok.keys() | failed.keys(), key=lambda name: (len(name), name))
+    if (len(shards), sum(ok.values()), sum(failed.values())) != tuple(
+        index.attrs[name] for name in ("shards", "samples_ok", "samples_failed")
+    ):
+        raise RunDirectoryError(f"{place}: its parts do not add up")
+    held = {f"{paths.shards.name}/{shard_name(number)}": number for number in shard_numbers(paths)}
+    for name in shards:
+        if name not in held:
+            path = paths.place(paths.root / name)
+            raise RunDirectoryError(f"{path}: missing; its rows of {paths.index.name} are empty")
+    numbers, summaries = [held[name] for name in shards], []
+    for name, (number, shard) in zip(shards, open_shards(paths, numbers), strict=True):
+        summary = read_shard_summary(shard)
+        if (summary.fingerprint, summary.ok, summary.failed) != (
+            fingerprint,
+            ok.get(name, 0),
+            failed.get(name, 0),
+        ):
+            raise RunDirectoryError(
+                f"{paths.shard(number)}: not the file that {paths.index.name} was made of"
+            )
+        summaries.append(summary)
+    return summaries

@@ -1,0 +1,194 @@
+"""Rows of a dataset, read when they are asked for, in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from shardcam.engine.rundir.shard_file import reading, reading_problem
+
+Array = npt.NDArray[Any]
+Positions = npt.NDArray[np.intp]
+Part = int | slice  # of the axis after the samples
+
+CLOSED = "the file is closed: use a run inside its with, a shard inside its loop"
+_BLOCK_BYTES = 1 << 20  # read at once where rows are scattered; HDF5's chunks are smaller
+
+
+@dataclass(frozen=True)
+class Held:
+    """A shard file, and which rows of its run it holds."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+class Rows:
+    """An array whose first axis counts samples, read when it is indexed, as NumPy's would be.
+
+    Parameters
+    ----------
+    shape
+        Of the whole.
+    dtype
+        Of what is read.
+    read
+        From the positions of M samples, in any order and with repetitions, and a part of the
+        next axis, to the rows (M, ...).
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        read: Callable[[Positions, Part], Array],
+    ) -> None:
+        self.shape, self.dtype, self.read = shape, np.dtype(dtype), read
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Array:
+        """Read some rows: ``[3]``, ``[10:20]``, ``[[7, 2, 2]]``, ``[mask]``, ``[10:20, 0]``.
+
+        Raises
+        ------
+        IndexError
+            A number is out of range, or something is no index.
+        RunDirectoryError
+            The file is damaged there.
+        StoreError
+            It cannot be read now.
+        """
+        first, *rest = (index or (slice(None),)) if isinstance(index, tuple) else (index,)
+        if len(rest) >= len(self.shape):
+            raise IndexError(f"{1 + len(rest)} indices for {len(self.shape)} axes")
+        for axis, (part, length) in enumerate(zip(rest, self.shape[1:], strict=False), 1):
+            positions(part, length, f"places on axis {axis}")
+        wanted = positions(first, len(self), "samples")
+        rows = np.atleast_1d(wanted)
+        if all(_is_plain(part) for part in rest):  # read no more of the next axis than is asked for
+            part = rest[0] if rest else slice(None)
+            kept = [slice(None)] if rest and isinstance(part, slice) else []
+            index = (slice(None) if wanted.ndim else 0, *kept, *rest[1:])
+        else:
+            part = slice(None)
+            own = np.arange(len(rows)).reshape(wanted.shape)
+            index = (slice(None) if isinstance(first, slice) else own, *rest)
+        found: Array = self.read(rows, part)[index]
+        return found
+
+    def __array__(self, dtype: npt.DTypeLike = None) -> Array:
+        return np.asarray(self[:], dtype)
+
+
+def column(dataset: h5py.Dataset, shards: tuple[Held, ...], chosen: Positions | None) -> Rows:
+    """Return a dataset, or the chosen rows of it, in ascending order.
+
+    Of an index the rows are read from the shards, one open at a time, also if it was merged:
+    through a virtual dataset HDF5 opens all of them, and makes rows up where it may not open
+    so many.
+    """
+    length = len(dataset) if chosen is None else len(chosen)
+
+    def read(rows: Positions, part: Part) -> Array:
+        wanted = rows if chosen is None else chosen[rows]
+        if not dataset:
+            raise ValueError(CLOSED)
+        if len(shards) > 1 or dataset.is_virtual:
+            return _read_shards(dataset, shards, wanted, part)
+        return _read(dataset, wanted, part)
+
+    return Rows((length, *dataset.shape[1:]), dataset.dtype, read)
+
+
+def positions(index: Any, length: int, what: str) -> Positions:
+    """From an index of one axis to positions on it, (M,), or () for a single number.
+
+    Raises
+    ------
+    IndexError
+        A number is out of range, or it is no index; `what` says of what.
+    """
+    if isinstance(index, slice):
+        return np.arange(*index.indices(length))
+    array = np.asarray(index)
+    if array.dtype == bool:
+        if array.shape != (length,):
+            raise IndexError(f"a mask of shape {array.shape} for {length} {what}")
+        return np.flatnonzero(array)
+    if array.ndim > 1 or (array.dtype.kind not in "iu" and array.size):
+        raise IndexError(f"{what}: not a number, a slice, a mask or a list of numbers: {index!r}")
+    beyond = array[(array < -length) | (array >= length)]
+    if beyond.size:
+        raise IndexError(f"{beyond.flat[0]} is out of range: there are {length} {what}")
+    array = array.astype(np.intp)
+    return np.where(array < 0, array + length, array)
+
+
+def _is_plain(part: Any) -> bool:
+    """HDF5 can read it as it is."""
+    if isinstance(part, slice):
+        return part.step is None or part.step > 0
+    return isinstance(part, int | np.integer) and not isinstance(part, bool)
+
+
+def _read_shards(
+    dataset: h5py.Dataset, shards: tuple[Held, ...], rows: Positions, part: Part
+) -> Array:
+    """Read the rows of a dataset of the index from the files that hold them."""
+    found = _empty(dataset, len(rows), part)
+    order = np.argsort(rows, kind="stable")
+    numbers = np.searchsorted([shard.stop for shard in shards], rows[order], side="right")
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    for number, places in zip(numbers[starts], np.split(order, starts[1:]), strict=False):
+        shard = shards[number]
+        with reading(shard.path) as file:
+            found[places] = _read(file[dataset.name], rows[places] - shard.start, part)
+    return found
+
+
+def _empty(dataset: h5py.Dataset, rows: int, part: Part) -> Array:
+    """Room for some rows, or a part of each."""
+    rest = (part,) if dataset.ndim > 1 else ()
+    every = (slice(None), *rest)
+    none: Array = np.empty((0, *dataset.shape[1:]), dataset.dtype)[every]
+    return np.empty((rows, *none.shape[1:]), none.dtype)
+
+
+def _read(dataset: h5py.Dataset, rows: Positions, part: Part) -> Array:
+    """Read rows block by block: no more is held than the result and one block."""
+    rest = (part,) if dataset.ndim > 1 else ()
+    found = _empty(dataset, len(rows), part)
+    if not len(rows):
+        return found
+    if (np.diff(rows) == 1).all():
+        return _read_span(dataset, (slice(rows[0], rows[-1] + 1), *rest))
+    row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
+    block = max(1, _BLOCK_BYTES // row_bytes)
+    order = np.argsort(rows, kind="stable")
+    starts = np.flatnonzero(np.diff(rows[order] // block)) + 1
+    for places in np.split(order, starts):
+        wanted = rows[places]
+        values = _read_span(dataset, (slice(wanted[0], wanted[-1] + 1), *rest))
+        found[places] = values[wanted - wanted[0]]
+    return found
+
+
+def _read_span(dataset: h5py.Dataset, index: tuple[Part, ...]) -> Array:
+    try:
+        values: Array = dataset[index]
+    except Exception as error:
+        place = f"{dataset.file.filename}: {dataset.name[1:]}"
+        problem = reading_problem(place, error, dataset.file)
+        if problem is None:
+            raise
+        raise problem from error
+    return values

@@ -1,0 +1,110 @@
+"""Gradients at every bias of a network, for methods that explain the whole of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import mxnet as mx
+import numpy as np
+
+from shardcam.engine.models.bound_program import program_of
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, to_json
+from shardcam.engine.models.head import HEAD_BYTES
+from shardcam.engine.models.layer_names import layer_shapes
+from shardcam.engine.types import F4
+
+
+class BiasGradients:
+    """The whole network in float32, a zero added after each convolution and batch normalisation.
+
+    The gradient at the zero is the gradient at the bias, position by position. The bias of a
+    normalisation is what it adds: ``beta - gamma * mean / sqrt(variance + epsilon)``
+    (Srinivas & Fleuret 2019, appendix). Dense layers have no positions and are left out.
+    """
+
+    def __init__(self, definition: NetworkDefinition, batch_size: int, device: mx.Context) -> None:
+        shapes = layer_shapes(definition)
+        nodes = definition.graph.nodes
+        biases = {n.name: _bias(n, definition) for n in nodes if len(shapes.get(n.name, ())) == 3}
+        self._biases = {name: bias for name, bias in biases.items() if bias is not None}
+        per_row = 8 * sum(math.prod(shapes[name]) for name in self._biases) + 1
+        self._rows = max(1, min(batch_size, HEAD_BYTES // per_row))
+        program = program_of(
+            mx.sym.load_json(to_json(_with_zeros(definition.graph, set(self._biases)))),
+            definition,
+            device,
+        )
+        self._data = mx.nd.zeros((self._rows, *definition.preprocessing.input_shape), device)
+        zeros = {
+            _zero(name): mx.nd.zeros((self._rows, *shapes[name]), device) for name in self._biases
+        }
+        inputs = {definition.input_name: self._data, **zeros}
+        self._input_name = definition.input_name
+        self._gradients = {name: mx.nd.zeros_like(values) for name, values in inputs.items()}
+        self._executor = program.bind(inputs, self._gradients)
+
+    def terms(self, images: F4, direction: F4) -> Iterator[tuple[slice, F4]]:
+        """(N,...) images, (N,classes) -> some images at a time, (n,C,h,w) terms of the score.
+
+        Input times gradient, then each bias times its gradient.
+        """
+        for start in range(0, len(images), self._rows):
+            part = slice(start, min(start + self._rows, len(images)))
+            self._backward(images[part], direction[part])
+            yield part, images[part] * self._gradient(self._input_name, part)
+            for name, bias in self._biases.items():
+                yield part, bias[:, None, None] * self._gradient(_zero(name), part)
+
+    def _backward(self, images: F4, direction: F4) -> None:
+        self._data[: len(images)] = images
+        self._executor.forward(is_train=True)
+        padded = np.zeros(self._executor.outputs[0].shape, np.float32)
+        padded[: len(images)] = direction
+        self._executor.backward([mx.nd.array(padded, self._data.ctx)])
+
+    def _gradient(self, name: str, part: slice) -> F4:
+        gradient: F4 = self._gradients[name].asnumpy()[: part.stop - part.start]
+        return gradient
+
+
+def _bias(node: Node, definition: NetworkDefinition) -> F4 | None:
+    """(C,) what a node adds to its channels."""
+    names = [definition.graph.nodes[number].name for number, _ in node.inputs]
+    value = definition.parameters
+    if node.op == "Convolution" and len(names) == 3:
+        return value[names[2]]
+    if node.op != "BatchNorm":
+        return None
+    gamma, beta, mean, variance = (value[name] for name in names[1:])
+    if node.attrs.get("fix_gamma", "True") in ("True", "1"):
+        gamma = np.ones_like(gamma)
+    deviation = np.sqrt(variance + float(node.attrs.get("eps", 1e-3)))
+    added: F4 = (beta - gamma * mean / deviation).astype(np.float32)
+    return added
+
+
+def _zero(name: str) -> str:
+    return f"{name}_zero"
+
+
+def _with_zeros(graph: Graph, names: set[str]) -> Graph:
+    """Add a variable to the first output of each named node."""
+    nodes: list[Node] = []
+    place: dict[int, int] = {}  # of a node of the graph, in the new one
+    plus: dict[Entry, Entry] = {}  # an output, and the same with the variable added
+
+    def target(entry: Entry) -> Entry:
+        return plus.get(entry, (place[entry[0]], entry[1]))
+
+    for number, node in enumerate(graph.nodes):
+        nodes.append(replace(node, inputs=tuple(map(target, node.inputs))))
+        place[number] = len(nodes) - 1
+        if node.name in names and node.op != VARIABLE:
+            nodes.append(Node(VARIABLE, _zero(node.name)))
+            sources = ((len(nodes) - 2, 0), (len(nodes) - 1, 0))
+            nodes.append(Node("elemwise_add", f"{node.name}_plus", {}, sources))
+            plus[number, 0] = (len(nodes) - 1, 0)
+    return Graph(tuple(nodes), tuple(map(target, graph.heads)))

@@ -1,0 +1,59 @@
+"""From the name a user types to a network definition."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import numpy as np
+
+from shardcam.engine.errors import ConfigError, ModelError
+from shardcam.engine.models.definition import NetworkDefinition
+
+LITE0 = "efficientnet_lite0"
+
+
+def load_network(
+    model: str, params: str | None = None, image_size: int | None = None
+) -> NetworkDefinition:
+    """Load `model`: ``efficientnet_lite0``, a zoo name with `params`, or a file.
+
+    Raises
+    ------
+    ConfigError
+        No such model.
+    ModelError
+        Its weights are missing, damaged, not finite, or of another network.
+    """
+    definition = _load(model, params, image_size)
+    for name, value in definition.parameters.items():
+        if not np.isfinite(value.sum(dtype=np.float64)):  # MXNet's ReLU would turn NaN into 0
+            raise ModelError(f"{model}: its weight {name!r} holds a NaN or an infinity")
+    return definition
+
+
+def _load(
+    model: str, params: str | None = None, image_size: int | None = None
+) -> NetworkDefinition:
+    from shardcam.engine.models.checkpoint import SUFFIX, checkpoint_network
+    from shardcam.engine.models.efficientnet_lite import efficientnet_lite0
+    from shardcam.engine.models.onnx.onnx_file import load_onnx
+    from shardcam.engine.models.zoo import NAMES, zoo_network
+
+    if model == LITE0:
+        if params is not None:
+            raise ModelError(f"{LITE0} brings its own weights; leave --params out")
+        return efficientnet_lite0(image_size or 224)
+    if model in NAMES:
+        return zoo_network(model, params, image_size)
+    if model.endswith(SUFFIX):
+        return checkpoint_network(Path(model), params, image_size)
+    if model.endswith(".onnx"):
+        if params is not None:
+            raise ModelError(f"{model}: has its weights in it; leave --params out")
+        return load_onnx(Path(model), image_size)
+    near = difflib.get_close_matches(model, (LITE0, *NAMES), n=3, cutoff=0.5)
+    offer = f"nearest: {', '.join(near)}" if near else f"known: {', '.join((LITE0, *NAMES))}"
+    raise ConfigError(
+        f"--model: unknown model {model!r}; give a NAME{SUFFIX} or .onnx file or a name; {offer}"
+    )

@@ -1,0 +1,1 @@
+"""How an image becomes a map: decode, run ahead, run the network, explain, write."""

@@ -1,0 +1,89 @@
+"""Forward passes that are begun before they are asked for, so that the device is never idle."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Protocol
+
+from shardcam.engine.errors import bugs_named
+from shardcam.engine.pipeline.prefetch import Batch
+from shardcam.engine.pipeline.stage_timer import Clock
+from shardcam.engine.protocols import ForwardPass, Network
+from shardcam.engine.types import Shard
+
+
+class Batches(Protocol):
+    """Makes the batches of shards; see :class:`engine.pipeline.prefetch.ReadAhead`."""
+
+    def __call__(self, shard: Shard, hint: Shard | None = None) -> Iterator[Batch]:
+        """The batches of `shard`; those of `hint` may be begun."""
+        ...
+
+    def first_of_hint(self) -> Batch | None:
+        """The first batch of the hint, if it is made."""
+        ...
+
+
+class Passes:
+    """Batches and their forward passes.
+
+    The first pass of the next shard is begun before this one is published, and with a network
+    that holds the results of two passes each pass is begun before the maps of the last are made.
+
+    Parameters
+    ----------
+    batches
+        Where batches come from.
+    network
+        Runs the passes, in the background.
+    """
+
+    def __init__(self, batches: Batches, network: Network) -> None:
+        self._batches, self._network = batches, network
+        self._ahead = network.buffers - 1  # begun before the results of one are used
+        self._early: tuple[Batch, ForwardPass] | None = None  # of the shard that comes next
+
+    def __call__(
+        self, shard: Shard, hint: Shard | None, clock: Clock
+    ) -> Iterator[tuple[Batch, ForwardPass | None]]:
+        """Every batch of a shard in order, with its pass if it has a picture.
+
+        A pass is valid until the next batch is asked for.
+        """
+        begun: deque[tuple[Batch, ForwardPass | None]] = deque()
+        batches = self._batches(shard, hint)
+        while (batch := _next(batches, clock)) is not None:
+            with clock("forward"):
+                begun.append((batch, self._begin(batch)))
+            if len(begun) > self._ahead:
+                yield begun.popleft()
+        if self._ahead:
+            self._begin_next()
+        yield from begun
+        self._begin_next()
+
+    def _begin(self, batch: Batch) -> ForwardPass | None:
+        early, self._early = self._early, None
+        if early is not None and early[0] is batch:
+            return early[1]
+        if not batch.samples:
+            return None
+        with bugs_named(batch.samples):
+            return self._network.forward(batch.images)
+
+    def _begin_next(self) -> None:
+        batch = self._batches.first_of_hint()
+        if batch is not None and batch.samples and self._early is None:
+            with suppress(Exception):  # it is tried again, and fails, where its shard is run
+                self._early = batch, self._network.forward(batch.images)
+
+
+def _next(batches: Iterator[Batch], clock: Clock) -> Batch | None:
+    with clock("wait"):
+        batch = next(batches, None)
+    if batch is not None:
+        for stage, seconds in batch.seconds.items():
+            clock.add(stage, seconds)
+    return batch

@@ -1,0 +1,244 @@
+"""From samples to the network's input, ahead of the network: read -> decode.
+
+Storage answers late and often, so a thread of its own reads while the network computes, and
+decodes, or has others decode. It is at most :data:`AHEAD` batches ahead in each of two shards.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+
+from shardcam.engine.errors import bugs_named
+from shardcam.engine.pipeline.decoding import Decoders, decoders
+from shardcam.engine.pipeline.imaging import UndecodableImage, stacked, view_of
+from shardcam.engine.pipeline.targets import Targets
+from shardcam.engine.protocols import Reader
+from shardcam.engine.types import U1, Failure, Preprocessing, Sample, Shard, View
+
+AHEAD = 2  # batches
+TOGETHER = 32  # samples, or one batch if that is more, that may be fetched together
+BYTES_TOGETHER = 64 << 20  # of those, where the listing knows their sizes
+Together = Callable[[Sequence[Sample]], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A part of a shard, ready for the network."""
+
+    listed: int  # samples of the shard that it accounts for
+    samples: tuple[Sample, ...]  # those with a picture
+    views: tuple[View, ...]
+    images: U1  # (N,H,W,channels)
+    failures: tuple[Failure, ...]
+    seconds: dict[str, float]  # read: wall clock; decode: of the processor, by thread
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a reader gave for a sample, and the seconds that took."""
+
+    sample: Sample
+    data: bytes | U1 | Failure
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What became of a sample, and the seconds that took."""
+
+    sample: Sample
+    found: View | Failure
+    read: float
+    decode: float
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What is needed to make batches of a shard."""
+
+    reader: Reader
+    targets: Targets
+    preprocessing: Preprocessing
+    batch_size: int
+    max_pixels: int
+    fast_decode: bool = False  # decode JPEG files no larger than needed
+    together: Together = nullcontext  # the next batches of a shard are read inside of it
+    decoders: Decoders = field(default_factory=decoders)
+
+    def batches(self, shard: Shard) -> Iterator[Batch]:
+        """Cut a shard into batches; a sample that cannot be used becomes a failure."""
+        lost = {failure.sample for failure in shard.lost}
+        size = self.batch_size
+        with closing(self._tried(shard.samples, lost)) as tried:
+            for first in range(0, len(shard.samples), size):
+                some = shard.samples[first : first + size]
+                count = sum(sample.index not in lost for sample in some)
+                yield self._batch(len(some), list(islice(tried, count)))
+
+    def _batch(self, listed: int, tried: Sequence[_Tried]) -> Batch:
+        good = [(one.sample, one.found) for one in tried if isinstance(one.found, View)]
+        begun = time.thread_time()
+        views = tuple(view for _, view in good)
+        images = stacked([view.pixels for view in views], self.preprocessing)
+        seconds = {
+            "read": sum(one.read for one in tried),
+            "decode": sum(one.decode for one in tried) / self.decoders.threads
+            + (time.thread_time() - begun),
+        }
+        failures = tuple(one.found for one in tried if isinstance(one.found, Failure))
+        return Batch(listed, tuple(sample for sample, _ in good), views, images, failures, seconds)
+
+    def _tried(self, samples: Sequence[Sample], lost: set[int]) -> Generator[_Tried, None, None]:
+        """Read and decode, sample by sample: a file need not be held once it is decoded."""
+        for group in _groups(samples, self.batch_size * -(-TOGETHER // self.batch_size)):
+            wanted = [sample for sample in group if sample.index not in lost]
+            with self.together(wanted):
+                yield from self.decoders.map(self._decoded, map(self._read, wanted))
+
+    def _read(self, sample: Sample) -> _Read:
+        begun = time.perf_counter()
+        with bugs_named((sample,)):
+            data = self._data(sample)
+        return _Read(sample, data, time.perf_counter() - begun)
+
+    def _data(self, sample: Sample) -> bytes | U1 | Failure:
+        reason = self.targets.refusal(sample)
+        if reason is not None:
+            return Failure(sample.key, sample.index, "target", "no target", reason)
+        try:
+            return self.reader.read(sample)
+        except OSError as error:
+            message = error.strerror or str(error)
+            return Failure(sample.key, sample.index, "read", "unreadable", message)
+
+    def _decoded(self, read: _Read) -> _Tried:
+        begun = time.thread_time()
+        with bugs_named((read.sample,)):
+            found = self._view(read.sample, read.data)
+        return _Tried(read.sample, found, read.seconds, time.thread_time() - begun)
+
+    def _view(self, sample: Sample, data: bytes | U1 | Failure) -> View | Failure:
+        if isinstance(data, Failure):
+            return data
+        how = self.preprocessing, self.max_pixels, self.fast_decode
+        try:
+            return view_of(data, sample.box, *how)
+        except UndecodableImage as error:
+            return Failure(sample.key, sample.index, "decode", error.reason, str(error))
+
+
+def _groups(samples: Sequence[Sample], most: int) -> Iterator[list[Sample]]:
+    """Neighbours that may be fetched together: not too many, nor too large."""
+    group: list[Sample] = []
+    held = 0
+    for sample in samples:
+        size = max(sample.size, 0)
+        if group and (len(group) == most or held + size > BYTES_TOGETHER):
+            yield group
+            group, held = [], 0
+        group.append(sample)
+        held += size
+    if group:
+        yield group
+
+
+@dataclass
+class _Stream:
+    """The batches of one shard, from the thread that makes them to the one that takes them."""
+
+    shard: Shard
+    ready: deque[Batch] = field(default_factory=deque)
+    ended: bool = False
+    dropped: bool = False  # nobody will take them
+    error: BaseException | None = None
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def fill(self, batches: Callable[[Shard], Iterator[Batch]]) -> None:
+        """Make every batch, never more than AHEAD before they are taken."""
+        try:
+            for batch in batches(self.shard):
+                with self.changed:
+                    self.changed.wait_for(lambda: self.dropped or len(self.ready) < AHEAD)
+                    if self.dropped:
+                        return
+                    self.ready.append(batch)
+                    self.changed.notify_all()
+        except BaseException as error:  # the taker's to handle, whatever it is
+            self.error = error
+        finally:
+            with self.changed:
+                self.ended = True
+                self.changed.notify_all()
+
+    def take(self) -> Iterator[Batch]:
+        """Every batch, in order; raises what making them raised."""
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.ready or self.ended)
+                if not self.ready:
+                    break
+                batch = self.ready.popleft()
+                self.changed.notify_all()
+            yield batch
+        if self.error is not None:
+            raise self.error
+
+    def first(self) -> Batch | None:
+        """The batch that is taken next, if it is made."""
+        with self.changed:
+            return self.ready[0] if self.ready else None
+
+    def drop(self) -> None:
+        """Let the maker go on to something else."""
+        with self.changed:
+            self.dropped = True
+            self.changed.notify_all()
+
+
+class ReadAhead:
+    """Makes batches in a thread of its own, of this shard and then of the next."""
+
+    def __init__(self, batches: Callable[[Shard], Iterator[Batch]]) -> None:
+        self._batches = batches
+        self._streams: deque[_Stream] = deque()
+        self._wanted = threading.Semaphore(0)
+        self._now: _Stream | None = None
+        self._next: _Stream | None = None
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, shard: Shard, hint: Shard | None = None) -> Iterator[Batch]:
+        """The batches of `shard`; those of `hint`, which is asked for next, are begun as well."""
+        if self._now is not None:
+            self._now.drop()  # whoever took it may have failed half-way
+        if self._next is not None and self._next.shard == shard:
+            self._now = self._next
+        else:
+            if self._next is not None:
+                self._next.drop()
+            self._now = self._begin(shard)
+        self._next = None if hint is None else self._begin(hint)
+        return self._now.take()
+
+    def first_of_hint(self) -> Batch | None:
+        """The first batch of the shard that is asked for next, if it is made."""
+        return None if self._next is None else self._next.first()
+
+    def _begin(self, shard: Shard) -> _Stream:
+        stream = _Stream(shard)
+        self._streams.append(stream)
+        self._wanted.release()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="reader", daemon=True)
+            self._thread.start()
+        return stream
+
+    def _work(self) -> None:
+        while True:
+            self._wanted.acquire()
+            self._streams.popleft().fill(self._batches)

@@ -1,0 +1,146 @@
+"""How an image becomes a map: read -> decode -> forward -> map -> write.
+
+Every executor runs :func:`run_shard`, and there is no other path through the engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from shardcam.engine.errors import bugs_named
+from shardcam.engine.methods.heatmaps import heatmaps
+from shardcam.engine.methods.smoothing import plain_maps, smoothed_maps
+from shardcam.engine.pipeline.forward_ahead import Passes
+from shardcam.engine.pipeline.pass_counter import watched
+from shardcam.engine.pipeline.prefetch import Batch
+from shardcam.engine.pipeline.stage_timer import Clock
+from shardcam.engine.pipeline.targets import Targets, softmax, top_classes
+from shardcam.engine.protocols import ForwardPass, Method, Network, Sink
+from shardcam.engine.types import (
+    F4,
+    I4,
+    TOO_LARGE,
+    TOP,
+    U1,
+    LayerMaps,
+    Preprocessing,
+    ResultBatch,
+    Shard,
+    ShardReport,
+)
+from shardcam.kernels import NON_FINITE, scale_maps
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a worker needs to turn shards into results."""
+
+    network: Network
+    method: Method
+    targets: Targets
+    sink: Sink
+    preprocessing: Preprocessing
+    save: frozenset[str]
+    read: tuple[str, ...]  # layers whose activations are saved
+    half: bool  # in half precision
+    smooth: bool = False  # average the maps over changed copies of the images
+    fuse: str = "mean"  # how the maps of several layers become one heatmap
+
+
+def run_shard(
+    shard: Shard, clock: Clock, hint: Shard | None = None, *, parts: Parts, passes: Passes
+) -> ShardReport:
+    """Turn one shard into one published result; nothing is published if this raises.
+
+    Reading and decoding run ahead in a thread (:mod:`engine.pipeline.prefetch`), and go on with
+    `hint`, the shard that is asked for next, and so do the forward passes
+    (:mod:`engine.pipeline.forward_ahead`). The stage `wait` is what reading and decoding keep
+    the network waiting.
+    """
+    failures = list(shard.lost)
+    parts = replace(parts, method=watched(parts.method, clock.pass_begun))
+    writer = parts.sink.open(shard)
+    try:
+        for batch, forward in passes(shard, hint, clock):
+            failures += batch.failures
+            if forward is not None:
+                with bugs_named(batch.samples):
+                    with clock("forward"):
+                        logits = forward.logits
+                    with clock("map"):
+                        results = explain(batch, logits, forward, parts)
+                    with clock("write"):
+                        writer.write(results)
+            clock.batch_done(batch.listed)
+        with clock("write"):
+            published = not shard.trial and writer.commit(failures)
+    except BaseException:
+        writer.discard()
+        raise
+    if shard.trial:
+        writer.discard()
+    listed, failed = len(shard.samples), len(failures)
+    return ShardReport(shard.index, listed, listed - failed, failed, published, clock.seconds)
+
+
+def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> ResultBatch:
+    """Everything that is asked for about one batch: its maps, and what else is saved."""
+    samples, views = batch.samples, batch.views
+    target = parts.targets.choose(logits, samples)
+    probability = softmax(logits)
+    top = top_classes(logits, min(TOP, logits.shape[1]))
+    save = parts.save
+    read = {name: forward.activation(name) for name in parts.read}
+    maps, flags = _scaled(_maps(forward, target, parts))
+    flags[~np.isfinite(logits).all(axis=1)] |= NON_FINITE
+    if parts.half and "activations" in save:
+        flags[_too_large(read)] |= TOO_LARGE
+    drawn = "heatmaps" in save or ("overlays" in save and len(maps) > 1)
+    size = (parts.preprocessing.height, parts.preprocessing.width)
+    return ResultBatch(
+        samples=samples,
+        views=views,
+        target=target,
+        score=np.take_along_axis(probability, target, axis=1),
+        top_class=top,
+        top_score=np.take_along_axis(probability, top, axis=1),
+        flags=flags,
+        maps=maps,
+        activations=read if "activations" in save else {},
+        pooled=_pooled(read) if "pooled" in save else {},
+        logits=logits if "logits" in save else None,
+        heatmap=heatmaps(maps, size, parts.fuse) if drawn else None,
+    )
+
+
+def _maps(forward: ForwardPass, target: I4, parts: Parts) -> dict[str, F4]:
+    """Raw maps of every layer. What else is wanted of the pass must be read before."""
+    if parts.smooth:
+        return smoothed_maps(parts.network, parts.method, forward.images, target)
+    return plain_maps(forward, parts.network, parts.method, target)
+
+
+def _scaled(raw: dict[str, F4]) -> tuple[dict[str, LayerMaps], U1]:
+    """Maps of every layer as they are stored, and each image's flags."""
+    maps: dict[str, LayerMaps] = {}
+    flags = np.zeros(len(next(iter(raw.values()))), np.uint8)
+    for name, values in raw.items():
+        unit, scale, raised = scale_maps(values)
+        maps[name] = LayerMaps(unit, scale)
+        flags |= np.bitwise_or.reduce(raised, axis=1)
+    return maps, flags
+
+
+def _pooled(activations: dict[str, F4]) -> dict[str, F4]:
+    """Spatial means; a dense layer's values are their own."""
+    return {n: v.reshape(*v.shape[:2], -1).mean(axis=2) for n, v in activations.items()}
+
+
+def _too_large(activations: dict[str, F4]) -> npt.NDArray[np.bool_]:
+    """(N,) images with a value that half precision cannot hold."""
+    largest = [np.abs(v).reshape(len(v), -1).max(axis=1) for v in activations.values()]
+    too_large: npt.NDArray[np.bool_] = np.max(largest, axis=0) > np.finfo(np.float16).max
+    return too_large

@@ -1,0 +1,242 @@
+"""The driver: run the shards that are missing, then account for every sample."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from shardcam.engine.analysis.open_run import check_index
+from shardcam.engine.errors import AccountingError, RunDirectoryError, ShardcamError, one_line
+from shardcam.engine.io.store import exists, fetch, put
+from shardcam.engine.pipeline.bottleneck import verdict
+from shardcam.engine.protocols import Executor, Listener
+from shardcam.engine.run.plan import Plan
+from shardcam.engine.rundir.event_log import EventLog
+from shardcam.engine.rundir.replace_shards import bring_back
+from shardcam.engine.rundir.run_json import atomic_file, write_atomically
+from shardcam.engine.rundir.shard_file import (
+    ShardSummary,
+    open_shards,
+    read_failures,
+    read_shard_summary,
+    shard_numbers,
+    summary_problem,
+)
+from shardcam.engine.rundir.shard_index import build_index
+from shardcam.engine.rundir.staging import clean_staging
+from shardcam.engine.types import Failure, RunPaths, Shard, ShardReport
+
+FEWEST = 32  # images below which the clocks tell of starting up
+
+
+class Observer(Listener, Protocol):
+    """Somebody who watches a run, and is told its events."""
+
+    def started(self, plan: Plan, todo: Sequence[int]) -> None:
+        """The run begins; shards not in `todo` are done already."""
+        ...
+
+    def shard_done(self, report: ShardReport) -> None:
+        """One shard was published."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """The closed account of a finished run: listed = ok + failed."""
+
+    fingerprint: str
+    shards: int
+    shards_done_now: int  # by this command; the others were there before
+    listed: int
+    ok: int
+    failed: int
+    failures: dict[str, int]  # by reason
+    seconds: float  # wall clock of this command's shards
+    images_per_second: float
+    stage_seconds: dict[str, float]  # summed over this command's workers
+    verdict: str | None  # what holds it up, from the clocks of the stages
+
+
+@dataclass
+class Tally:
+    """What this command's workers have reported, added up."""
+
+    shards: int = 0
+    images: int = 0
+    seconds: Counter[str] = field(default_factory=Counter)  # by stage
+
+    def add(self, report: ShardReport) -> None:
+        """Count one shard more."""
+        self.shards += 1
+        self.images += report.listed
+        self.seconds.update(report.seconds)
+
+
+class _Todo:
+    """The shards of a plan that are missing, made when they are asked for."""
+
+    def __init__(self, plan: Plan, numbers: Sequence[int]) -> None:
+        self._plan, self._numbers = plan, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[Shard]:
+        return map(self._plan.shard, self._numbers)
+
+
+def published_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> dict[int, ShardSummary]:
+    """What the shards say of themselves that are there; resume is a set difference to them.
+
+    Raises
+    ------
+    RunDirectoryError
+        A shard file is damaged, or of another run.
+    StoreError
+        One cannot be read now.
+    """
+    found = {}
+    held = [number for number in shard_numbers(paths) if number < plan.shards]
+    for number, shard in open_shards(paths, held):
+        try:
+            found[number] = read_shard_summary(shard)
+            problem = summary_problem(found[number], number, fingerprint)
+            if problem:
+                raise RunDirectoryError(f"{shard}: {problem}")
+        except RunDirectoryError as error:
+            raise RunDirectoryError(
+                f"{error}; shardcam verify --repair moves it aside, and the same command refills it"
+            ) from error
+    return found
+
+
+def execute(
+    plan: Plan,
+    executor: Executor,
+    paths: RunPaths,
+    fingerprint: str,
+    observer: Observer,
+    again: bool = False,
+) -> RunReport:
+    """Run what is missing, index the shards and close the account.
+
+    `again`: shards were set aside on purpose (:mod:`engine.rundir.replace_shards`).
+
+    Raises
+    ------
+    AccountingError
+        A sample of the plan is neither done nor failed.
+    """
+    clean_staging(paths)
+    if not again:
+        bring_back(paths)
+    done = published_shards(plan, paths, fingerprint)
+    todo = [number for number in range(plan.shards) if number not in done]
+    observer.started(plan, todo)
+    start = time.perf_counter()
+    tally = Tally()
+    if todo:
+        with logged(paths, plan, todo, observer) as heard:
+            for report in executor.run(_Todo(plan, todo), heard):
+                tally.add(report)
+                observer.shard_done(report)
+        clean_staging(paths)  # of workers that died
+    seconds = time.perf_counter() - start
+    done |= {number: read_shard_summary(shard) for number, shard in open_shards(paths, todo)}
+    result = _close(plan, paths, done, tally, seconds)
+    if todo or not _index_is_good(paths, fingerprint):
+        build_index(paths)
+    if todo or not exists(paths.place(paths.report)):
+        write_atomically(paths, "report.json", json.dumps(asdict(result), indent=2) + "\n")
+    return result
+
+
+@contextmanager
+def logged(paths: RunPaths, plan: Plan, todo: Sequence[int], also: Listener) -> Iterator[Listener]:
+    """A listener that writes the run's event log and tells `also`; it closes the log."""
+    fetch(paths, paths.events)
+    log = EventLog(paths)
+
+    def heard(kind: str, /, **facts: Any) -> None:
+        log(kind, **facts)
+        also(kind, **facts)
+
+    who = {"host": socket.gethostname(), "pid": os.getpid()}
+    heard("run_started", **who, shards=plan.shards, todo=len(todo), images=plan.listed)
+    outcome = "done"
+    try:
+        yield heard
+    except BaseException as error:
+        outcome = one_line(error)
+        raise
+    finally:
+        with suppress(ShardcamError):  # what stopped the run counts, if it did not
+            heard("run_ended", outcome=outcome)
+        log.close()
+        with suppress(ShardcamError):
+            put(paths, paths.events)
+
+
+def _index_is_good(paths: RunPaths, fingerprint: str) -> bool:
+    try:
+        check_index(paths, fingerprint)
+    except RunDirectoryError:
+        return False
+    return True
+
+
+def _close(
+    plan: Plan, paths: RunPaths, done: dict[int, ShardSummary], tally: Tally, seconds: float
+) -> RunReport:
+    """Count from the published files alone, and write failures.csv from them."""
+    summaries = [done[number] for number in range(plan.shards)]
+    listed = sum(s.listed for s in summaries)
+    ok, failed = sum(s.ok for s in summaries), sum(s.failed for s in summaries)
+    if listed != plan.listed or listed != ok + failed:
+        raise AccountingError(
+            f"{paths.home}: {plan.listed} samples in the source, {listed} in the shards, "
+            f"{ok} ok + {failed} failed"
+        )
+    failures = _failures(paths, summaries)
+    if tally.shards or not exists(paths.place(paths.failures)):
+        failures = _tabled(failures, paths)
+    reasons = Counter(failure.error for failure in failures)
+    judged = verdict(tally.seconds) if tally.images >= FEWEST else None
+    return RunReport(
+        fingerprint=summaries[0].fingerprint,
+        shards=plan.shards,
+        shards_done_now=tally.shards,
+        listed=listed,
+        ok=ok,
+        failed=failed,
+        failures=dict(reasons),
+        seconds=seconds,
+        images_per_second=tally.images / seconds if tally.shards else 0.0,
+        stage_seconds=dict(tally.seconds),
+        verdict=str(judged) if judged else None,
+    )
+
+
+def _failures(paths: RunPaths, summaries: Iterable[ShardSummary]) -> Iterator[Failure]:
+    having = [summary.shard for summary in summaries if summary.failed]
+    for _, shard in open_shards(paths, having):
+        yield from read_failures(shard)
+
+
+def _tabled(failures: Iterable[Failure], paths: RunPaths) -> Iterator[Failure]:
+    """Write failures.csv on the way: there may be as many of them as samples."""
+    with atomic_file(paths, paths.failures.name) as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(("key", "sample", "stage", "error", "message"))
+        for f in failures:
+            rows.writerow((f.key, f.sample, f.stage, f.error, f.message))
+            yield f

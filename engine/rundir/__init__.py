@@ -1,0 +1,1 @@
+"""Everything that lies in a run directory, and how it gets there."""

@@ -1,0 +1,142 @@
+"""Heatmaps blended into the network's view of each picture, as JPEG or PNG files."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from shardcam.engine.errors import storage_error
+from shardcam.engine.io.store import upload_all
+from shardcam.engine.protocols import ShardWriter
+from shardcam.engine.rundir.colormaps import colour_table
+from shardcam.engine.types import F4, Failure, Place, ResultBatch, RunPaths, Sample, Shard, View
+from shardcam.kernels import overlay
+
+FUSED = "fused"
+_ENCODING = {"jpg": [cv2.IMWRITE_JPEG_QUALITY, 92], "png": [cv2.IMWRITE_PNG_COMPRESSION, 1]}
+
+
+@dataclass(frozen=True)
+class OverlayStyle:
+    """How overlays look."""
+
+    format: str = "jpg"  # or png
+    colormap: str = "jet"  # see engine.colormaps.colour_table
+    alpha: float = 0.5  # the colours' share
+    peak_normalize: bool = False  # divide each by its maximum, as pytorch-grad-cam does
+
+
+class OverlaySink:
+    """Writes ``overlays/INDEX-KEY-LAYER-CLASS.jpg`` (or .png), one for each layer and target.
+
+    Of several layers there is one more, LAYER being `fused`: that of their common heatmap.
+
+    Parameters
+    ----------
+    paths
+        The run directory.
+    style
+        How the pictures look.
+    """
+
+    def __init__(self, paths: RunPaths, style: OverlayStyle) -> None:
+        self._folder = paths.overlays
+        self._place = paths.place(paths.overlays)
+        self._style = style
+
+    def open(self, shard: Shard) -> ShardWriter:
+        """See :class:`engine.protocols.Sink`."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, self._folder) from error
+        return _OverlayWriter(self._folder, self._place, self._style)
+
+
+class _OverlayWriter:
+    """Each picture appears whole, and a second run writes the same: nothing to be undone."""
+
+    def __init__(self, folder: Path, place: Place, style: OverlayStyle) -> None:
+        self._folder = folder
+        self._place = place
+        self._waiting: list[Path] = []  # to be uploaded with the shard
+        self._style = style
+        self._colours = colour_table(style.colormap)
+
+    def write(self, batch: ResultBatch) -> None:
+        names = layer_names(batch.maps)
+        for layer, maps in batch.maps.items():
+            self._draw_layer(batch, names[layer], maps.unit)
+        if len(batch.maps) > 1 and batch.heatmap is not None:
+            self._draw_layer(batch, FUSED, batch.heatmap.astype(np.float32))
+
+    def commit(self, failures: Iterable[Failure]) -> bool:
+        if isinstance(self._place, str):
+            upload_all(self._waiting, self._place)
+            self.discard()
+        return True
+
+    def discard(self) -> None:
+        """Forget what waits to be uploaded; the next attempt draws it again."""
+        for picture in self._waiting:
+            picture.unlink(missing_ok=True)
+        self._waiting.clear()
+
+    def _draw_layer(self, batch: ResultBatch, layer: str, maps: F4) -> None:
+        rows = zip(batch.samples, batch.views, maps, batch.target, strict=True)
+        for sample, seen, of_targets, classes in rows:
+            for unit, target in zip(of_targets, classes, strict=True):
+                name = f"{picture_stem(sample, layer, int(target))}.{self._style.format}"
+                self._draw(name, seen, unit)
+
+    def _draw(self, name: str, seen: View, unit: F4) -> None:
+        form, style = self._style.format, self._style
+        blended = overlay(unit, seen.pixels, self._colours, style.alpha, style.peak_normalize)
+        picture = cv2.cvtColor(blended, cv2.COLOR_RGB2BGR)
+        _, data = cv2.imencode(f".{form}", picture, _ENCODING[form])
+        temporary = self._folder / f".{name}.{os.getpid()}"
+        try:
+            temporary.write_bytes(data.tobytes())
+            temporary.replace(self._folder / name)
+            if isinstance(self._place, str):
+                self._waiting.append(self._folder / name)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise storage_error(error, self._folder) from error
+
+
+def picture_stem(sample: Sample, layer: str, target: int) -> str:
+    """File name of a picture of one map: safe on every file system, unique by its index.
+
+    `layer` is one of :func:`layer_names`.
+    """
+    return f"{picture_name(sample.index, sample.key)}-{layer}-{target}"
+
+
+def layer_names(layers: Iterable[str]) -> dict[str, str]:
+    """What a run's layers are called in file names: no two alike, in upper or lower case.
+
+    Of layers whose names differ in unsafe characters alone, all but one get a number.
+    """
+    names: dict[str, str] = {}
+    taken = {FUSED}
+    plain = {layer: re.sub(r"[^A-Za-z0-9_.-]+", ".", layer)[-100:] for layer in layers}
+    for layer in sorted(plain, key=lambda layer: (plain[layer] != layer, layer)):
+        numbered = (f"{plain[layer]}.{n}" for n in itertools.count(2))
+        candidates = itertools.chain([plain[layer]], numbered)
+        names[layer] = next(name for name in candidates if name.lower() not in taken)
+        taken.add(names[layer].lower())
+    return names
+
+
+def picture_name(index: int, key: str) -> str:
+    """How the names of a sample's pictures begin."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(key).with_suffix("").as_posix())[-60:]
+    return f"{index:08d}-{stem}"

@@ -1,0 +1,190 @@
+"""``run.json``: what a run directory holds, and whether another run may continue it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Any, TextIO
+
+from shardcam.engine.errors import RunDirectoryError, storage_error
+from shardcam.engine.io.store import PROBE, exists, fetch, names, put
+from shardcam.engine.rundir.staging import fsync_directory
+from shardcam.engine.types import LISTING_STAGED, RunPaths
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything needed to know what a run is, without its data."""
+
+    config: dict[str, Any]
+    numbers: dict[str, Any]  # all that changes the numbers; its hash is the fingerprint
+    plan: dict[str, int]  # samples, shards, shard_size
+    versions: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of `numbers`."""
+        return hashlib.sha256(json.dumps(self.numbers, sort_keys=True).encode()).hexdigest()
+
+
+def read_manifest(paths: RunPaths) -> Manifest:
+    """Read ``run.json``.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is none, or it is damaged.
+    """
+    place = paths.place(paths.run_json)
+    try:
+        if not fetch(paths, paths.run_json):
+            raise FileNotFoundError
+        stored = json.loads(paths.run_json.read_text())
+        fingerprint = stored.pop("fingerprint")
+        manifest = _checked(Manifest(**stored))
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{paths.home}: not a run directory (no run.json in it)") from None
+    except OSError as error:
+        raise RunDirectoryError(f"{place}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunDirectoryError(f"{place}: damaged: {error}") from error
+    if fingerprint != manifest.fingerprint:
+        raise RunDirectoryError(f"{place}: its fingerprint is not that of its contents")
+    return manifest
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    """Only `numbers` has a hash: the rest can be edited, and must still be of its kind."""
+    for name, value in asdict(manifest).items():
+        if not isinstance(value, dict):
+            raise ValueError(f"its {name!r} is no object")
+    for name in ("samples", "shards"):
+        if type(manifest.plan.get(name)) is not int:
+            raise ValueError(f"its plan has no number of {name}")
+    return manifest
+
+
+def holds_run(paths: RunPaths, manifest: Manifest) -> bool:
+    """Whether the run directory holds this very run already, to be resumed.
+
+    Raises
+    ------
+    RunDirectoryError
+        It holds another run (the differences are named), or something that is no run.
+    """
+    require_usable(paths)
+    try:
+        if not exists(paths.place(paths.run_json)):
+            return False
+    except OSError as error:
+        raise storage_error(error, paths.root) from error
+    _require_same(paths, read_manifest(paths), manifest)
+    return True
+
+
+def begin_run(paths: RunPaths, manifest: Manifest) -> None:
+    """Write ``run.json``, with which the run exists: all that belongs to it must be there before.
+
+    Raises
+    ------
+    RunDirectoryError, DiskFull
+        It cannot be written.
+    """
+    try:
+        paths.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, paths.root) from error
+    text = json.dumps({"fingerprint": manifest.fingerprint, **asdict(manifest)}, indent=2)
+    write_atomically(paths, paths.run_json.name, text + "\n")
+
+
+def require_usable(paths: RunPaths) -> None:
+    """Refuse a directory that holds something that is no run.
+
+    What a run leaves that was killed while it began is in nobody's way: the next one writes
+    it anew.
+
+    Raises
+    ------
+    RunDirectoryError
+        It does, or it is no directory.
+    """
+    held = names(paths, paths.root)
+    early = [path.name for path in (paths.run_json, paths.listing, paths.calibration)]
+    unfinished = (*(f".{name}" for name in early), LISTING_STAGED, PROBE)
+    left = {name for name in held if name in early or name.startswith(unfinished)}
+    if paths.run_json.name not in held and left != held:
+        raise RunDirectoryError(
+            f"{paths.home}: not empty and not a run directory; give --out another one"
+        )
+
+
+def write_atomically(paths: RunPaths, name: str, text: str) -> None:
+    """Write a small file of the run so that it is there whole or not at all."""
+    with atomic_file(paths, name) as stream:
+        stream.write(text)
+
+
+@contextmanager
+def atomic_file(paths: RunPaths, name: str) -> Iterator[TextIO]:
+    """A text file of the run that is there whole, or not at all if the block raises."""
+    temporary = paths.root / f".{name}.{os.getpid()}"
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(paths.root / name)
+        fsync_directory(paths.root)
+        put(paths, paths.root / name)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise storage_error(error, paths.root) from error
+        raise
+
+
+def _require_same(paths: RunPaths, stored: Manifest, wanted: Manifest) -> None:
+    if stored.fingerprint == wanted.fingerprint:
+        return
+    before, after = _flat(_normal(stored.numbers)), _flat(_normal(wanted.numbers))
+    changed = [
+        _difference(name, before.get(name), after.get(name))
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    raise RunDirectoryError(
+        f"{paths.home}: holds another run ({'; '.join(changed)}); give another --out, or delete it"
+    )
+
+
+def _difference(name: str, before: Any, after: Any) -> str:
+    if name == "source":
+        return "the source's files are others, or of other sizes, labels or boxes"
+    return f"{name}: {_short(before)} there, {_short(after)} now"
+
+
+def _flat(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Nested options by dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in numbers.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": v for inner, v in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _normal(numbers: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back: tuples are lists."""
+    return dict(json.loads(json.dumps(numbers)))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value) if not isinstance(value, str) else value
+    return text if len(text) <= 40 else text[:12] + "..."

@@ -1,0 +1,185 @@
+"""One file that shows all shards of a run as if they were one, without a copy.
+
+The index is made from the shard files alone, at any time.  It names them relative
+to itself, so a run directory can be moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.io.store import put
+from shardcam.engine.rundir.column import hdf5_dtype, parent_group
+from shardcam.engine.rundir.hdf5_sink import StagedFile
+from shardcam.engine.rundir.schema import FAILURES, DatasetSpec
+from shardcam.engine.rundir.shard_file import (
+    ShardFile,
+    ShardSummary,
+    datasets,
+    open_shards,
+    read_shard_summary,
+    reading,
+    shard_numbers,
+    shard_problem,
+    summarize,
+)
+from shardcam.engine.rundir.staging import fsync_directory
+from shardcam.engine.types import Place, RunPaths, shard_name
+
+_Forms = dict[str, tuple[tuple[int, ...], "np.dtype[np.generic]"]]  # shape of a row, type
+
+# What a row of a missing shard shows; no good row has it. Texts are empty.
+_SENTINELS = {"i": -9, "u": 255, "f": np.nan}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A shard file and what it adds to the index."""
+
+    source: str  # its name relative to the index
+    summary: ShardSummary
+
+    def rows(self, spec: DatasetSpec) -> int:
+        """Of one dataset."""
+        return self.summary.failed if spec.name.startswith(FAILURES) else self.summary.ok
+
+
+def build_index(paths: RunPaths) -> Path:
+    """Write the index over all published shards, in their order, and return its path.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is no shard, or one that is damaged or unlike the others.
+    DiskFull
+        No space left.
+    """
+    specs, parts = read_parts(paths)
+    staged = StagedFile(paths, "index")
+    with staged.guarded():
+        _fill(staged.file, specs, parts)
+        staged.seal()
+        staged.path.replace(paths.index)
+        fsync_directory(paths.root)
+    put(paths, paths.index)
+    return paths.index
+
+
+def index_in_memory(paths: RunPaths) -> tuple[h5py.File, list[ShardSummary]]:
+    """The same index, open, of which the disk sees nothing: for whoever only reads the run.
+
+    With what the shards say of themselves, in its order.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is no shard, or one that is damaged or unlike the others.
+    """
+    specs, parts = read_parts(paths)
+    file = h5py.File(paths.shards, "w", driver="core", backing_store=False, track_order=True)
+    _fill(file, specs, parts)
+    return file, [part.summary for part in parts]
+
+
+def read_parts(paths: RunPaths) -> tuple[tuple[DatasetSpec, ...], list[Part]]:
+    """Look at every published shard: the datasets they have, and what each adds to them.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is no shard, or one that is damaged or unlike the others.
+    """
+    numbers = shard_numbers(paths)
+    if not numbers:
+        raise RunDirectoryError(f"{paths.place(paths.shards)}: no shard in it")
+    first = paths.shard(numbers[0])
+    fingerprint = read_shard_summary(first).fingerprint
+    specs = _read_specs(first)
+    forms = {spec.name: (spec.row_shape, np.dtype(spec.dtype)) for spec in specs}
+    parts: list[Part] = []
+    for number, shard in open_shards(paths, numbers):
+        part, found = _read_part(paths, number, shard, fingerprint)
+        if found != forms:
+            raise RunDirectoryError(
+                f"{paths.shard(number)}: its datasets are unlike those of {shard_name(numbers[0])}"
+            )
+        parts.append(part)
+    return specs, parts
+
+
+def _fill(file: h5py.File, specs: tuple[DatasetSpec, ...], parts: list[Part]) -> None:
+    for spec in specs:
+        _map(file, spec, parts)
+    describe(file, parts)
+
+
+def _read_specs(path: Place) -> tuple[DatasetSpec, ...]:
+    with reading(path) as file:
+        return tuple(
+            DatasetSpec(
+                name, data.shape[1:], data.dtype.str, data.attrs["axes"], data.attrs["unit"]
+            )
+            for name, data in datasets(file).items()
+        )
+
+
+def _read_part(
+    paths: RunPaths, number: int, shard: ShardFile, fingerprint: str
+) -> tuple[Part, _Forms]:
+    """Check one shard, in one pass over its datasets: there may be tens of thousands of shards."""
+    with reading(shard) as file:
+        summary, found = summarize(file), datasets(file)
+        problem = shard_problem(found, summary, number, fingerprint)
+        forms = {name: (data.shape[1:], data.dtype) for name, data in found.items()}
+    if problem:
+        raise RunDirectoryError(f"{shard}: {problem}")
+    return Part(f"{paths.shards.name}/{shard_name(number)}", summary), forms
+
+
+def _map(file: h5py.File, spec: DatasetSpec, parts: list[Part]) -> None:
+    """Create one dataset of the index out of the rows that each shard has."""
+    dtype = hdf5_dtype(np.dtype(spec.dtype))
+    total = sum(part.rows(spec) for part in parts)
+    layout = h5py.VirtualLayout((total, *spec.row_shape), dtype)
+    start = 0
+    for part in parts:
+        rows = part.rows(spec)
+        if rows:
+            shape = (rows, *spec.row_shape)
+            layout[start : start + rows] = h5py.VirtualSource(
+                part.source, spec.name, shape=shape, dtype=dtype
+            )
+            start += rows
+    dataset = parent_group(file, spec.name).create_virtual_dataset(
+        spec.name.rpartition("/")[2], layout, _SENTINELS.get(dtype.kind)
+    )
+    dataset.attrs["axes"] = spec.axes
+    dataset.attrs["unit"] = spec.unit
+
+
+def shards_digest(summaries: Iterable[ShardSummary]) -> str:
+    """SHA-256 of which shards they are, of their run, rows and sizes."""
+    facts = [(one.shard, one.fingerprint, one.ok, one.failed, one.bytes) for one in summaries]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def describe(file: h5py.File, parts: list[Part]) -> None:
+    """Give an index its attributes."""
+    summaries = [part.summary for part in parts]
+    file.attrs["schema"] = summaries[0].schema
+    file.attrs["fingerprint"] = summaries[0].fingerprint
+    file.attrs["shards"] = len(summaries)
+    file.attrs["samples_listed"] = sum(summary.listed for summary in summaries)
+    file.attrs["samples_ok"] = sum(summary.ok for summary in summaries)
+    file.attrs["samples_failed"] = sum(summary.failed for summary in summaries)
+    # A shard missing at the end cannot be seen from the shards alone.
+    numbers = [summary.shard for summary in summaries]
+    file.attrs["complete"] = numbers == list(range(len(numbers)))

@@ -1,0 +1,168 @@
+"""Files that appear whole or not at all: staging, publication, and what dead writers left."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from shardcam.engine.errors import storage_error
+from shardcam.engine.io.store import upload
+from shardcam.engine.types import LISTING_STAGED, Place, RunPaths
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+class GuardedStream(io.FileIO):
+    """The file below HDF5. It keeps the first error and from then on drops what is written.
+
+    HDF5 2.0 crashes the process when it cannot write out a file it closes, be it that
+    the disk is full or that a signal handler raises in between.  So it never learns of
+    an error; whoever closes the file raises it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "x+")
+        self.error: BaseException | None = None
+        self.write = self._guarded(self._write_all)  # type: ignore[method-assign]
+        self.truncate = self._guarded(super().truncate)  # type: ignore[method-assign, assignment]
+
+    def _write_all(self, data: memoryview) -> None:
+        rest = memoryview(data)
+        while len(rest):
+            rest = rest[super().write(rest) :]
+
+    def _guarded(self, call: Callable[[Any], object]) -> Callable[[Any], int]:
+        """The same call, but for its errors.
+
+        A signal handler that raises where a function begins raises outside of its try.
+        A generator goes on inside of it.
+        """
+        calls = self._calls(call)
+        next(calls)
+        return calls.send
+
+    def _calls(self, call: Callable[[Any], object]) -> Generator[int, Any, None]:
+        while True:
+            try:
+                while True:
+                    argument = None  # a buffer, or a traceback with it, that outlives: crash
+                    argument = yield 0
+                    if self.error is None:
+                        call(argument)
+            except GeneratorExit:
+                return
+            except BaseException as error:
+                self.error = error.with_traceback(None)
+
+
+def staging_path(paths: RunPaths, stem: str) -> Path:
+    """A name in the staging directory that no other writer has."""
+    return paths.staging / f"{stem}-{writer_name()}.h5"
+
+
+def listing_staging_path(paths: RunPaths) -> Path:
+    """A name for a listing that is being written; it comes before there are any shards."""
+    return paths.root / f"{LISTING_STAGED}{writer_name()}.zip"
+
+
+def fsync_directory(directory: Path) -> None:
+    """Make the names in a directory survive a power failure."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems synchronise no directories
+            raise
+    finally:
+        os.close(handle)
+
+
+def publish(staged: Path, final: Place) -> bool:
+    """Give a sealed file its name, here or at a URL, unless the name is taken."""
+    if isinstance(final, str):
+        return upload(staged, final, create=True)
+    try:
+        os.link(staged, final)
+    except FileExistsError:
+        # NFS may repeat a link whose answer was lost, and meet its own success
+        return staged.samefile(final)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _publish_without_links(staged, final)
+    return True
+
+
+def _publish_without_links(staged: Path, final: Path) -> bool:
+    """For file systems without hard links. The kernel drops the lock of a dead process."""
+    with staged.with_name("publish.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if final.exists():
+            return False
+        staged.rename(final)
+        return True
+
+
+def clean_staging(paths: RunPaths, older_than: float = 86400.0) -> int:
+    """Remove what dead writers of shards, of the index and of the listing left.
+
+    A file of this host goes when its process is gone.  A file of another host goes
+    when nobody has written to it for `older_than` seconds.
+
+    Returns
+    -------
+    int
+        How many files were removed.
+    """
+    try:
+        left = [*paths.staging.glob("*.h5"), *paths.root.glob(f"{LISTING_STAGED}*.zip")]
+        return sum(_remove_abandoned(path, older_than) for path in left)
+    except OSError as error:
+        raise storage_error(error, paths.shards) from error
+
+
+def _remove_abandoned(path: Path, older_than: float) -> bool:
+    with suppress(FileNotFoundError):  # its writer has just finished
+        if abandoned(path, older_than):
+            path.unlink()
+            return True
+    return False
+
+
+def abandoned(path: Path, older_than: float) -> bool:
+    """Whether whoever made a file or folder, with `writer_name` in its name, is gone."""
+    writer = re.fullmatch(r".+-([^-]+)-(\d+)-[0-9a-f]+(\.\w+)?", path.name)
+    if writer and writer[1] == _host():
+        return not alive(int(writer[2]))
+    return time.time() - path.stat().st_mtime > older_than
+
+
+def writer_name() -> str:
+    """A part of a file name that tells who writes the file."""
+    return f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _host() -> str:
+    """Where a process number means something: a host, and a container on it."""
+    return f"{socket.gethostname().replace('-', '_')}.{os.stat('/proc/self/ns/pid').st_ino}"
+
+
+def alive(pid: int) -> bool:
+    """Whether there is a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

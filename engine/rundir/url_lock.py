@@ -1,0 +1,159 @@
+"""One driver for a run at a URL: a small file there says who works on it.
+
+Object stores have no lock that ends with its holder.  So the holder creates ``.lock``, which
+of two drivers at once S3, Google Cloud Storage and memory let only one do, and writes it anew
+every :data:`BEAT` seconds.  One that was not written for :data:`SILENCE` seconds, or whose
+process was of this machine and is gone, is nobody's and is taken over.  A process number alone
+says little: another process may have it now, and in a container it is often the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
+
+from shardcam.engine.errors import ShardcamError, StoreError, storage_error
+from shardcam.engine.io.store import fetch, remove, upload
+from shardcam.engine.rundir.staging import alive
+from shardcam.engine.types import RunPaths
+
+BEAT = 15.0  # seconds between two signs of life
+SILENCE = 90.0  # seconds without one until a driver counts as gone; clocks may differ a little
+SETTLE = 2.0  # seconds in which another driver that saw the same may take the same lock
+_PATIENCE = 5.0  # seconds to wait for a server when the lock is given back
+_TRIES = (0.1, 0.5, 2.0)  # seconds after each try to create a lock that is there and is not
+_mine: set[str] = set()  # ids of the locks that this process asked for
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What a lock says of the driver that holds it."""
+
+    id: str
+    host: str
+    machine: str  # where its process number means something
+    pid: Annotated[int, Field(ge=0, lt=1 << 31)]
+    since: str
+    heard: Annotated[float, Field(allow_inf_nan=False)]  # seconds since 1970, by its clock
+
+    def __str__(self) -> str:
+        ago = f"last heard of {max(time.time() - self.heard, 0):.0f} s ago"
+        return f"process {self.pid} on {self.host} (since {self.since} UTC, {ago})"
+
+    def lives(self) -> bool:
+        """Whether it is still at work, as far as can be known from here."""
+        if self.machine and self.machine == _machine():
+            known = self.id in _mine if self.pid == os.getpid() else alive(self.pid)
+            if not known:
+                return False
+        return time.time() - self.heard < SILENCE
+
+
+class UrlLock:
+    """The lock of a run at a URL.
+
+    Parameters
+    ----------
+    paths
+        The run.
+    """
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._paths = paths
+        now = datetime.now(timezone.utc)
+        self._own = Holder(
+            secrets.token_hex(8),
+            socket.gethostname(),
+            _machine(),
+            os.getpid(),
+            f"{now:%Y-%m-%d %H:%M}",
+            now.timestamp(),
+        )
+        self._done = threading.Event()
+        self._beating = threading.Thread(target=self._beat, name="lock", daemon=True)
+
+    def take(self) -> Holder | None:
+        """Take the lock; who has it, if somebody else does."""
+        _mine.add(self._own.id)
+        holder = self._create()
+        if holder is not None and holder.lives():
+            return holder
+        if holder is not None:
+            self._write()
+            time.sleep(SETTLE)
+            now = read_holder(self._paths)
+            if now is not None and now.id != self._own.id:  # the last one to write has it
+                return now
+        self._beating.start()
+        return None
+
+    def release(self) -> None:
+        """Give it back, unless somebody else has taken it over."""
+        self._done.set()
+        if self._beating.is_alive():
+            self._beating.join(_PATIENCE)
+        with suppress(ShardcamError, OSError):  # it will be nobody's soon
+            holder = read_holder(self._paths)
+            if holder is not None and holder.id == self._own.id:
+                remove(self._paths.place(self._paths.lock))
+        _mine.discard(self._own.id)
+
+    def _create(self) -> Holder | None:
+        """Who had it already; None: it is ours."""
+        for pause in _TRIES:
+            if self._write(create=True):
+                return None
+            holder = read_holder(self._paths)
+            if holder is not None:
+                return None if holder.id == self._own.id else holder  # the answer was lost
+            time.sleep(pause)  # it was given back in between
+        place = self._paths.place(self._paths.lock)
+        raise StoreError(f"{place}: cannot be created, as if it were there, nor read; delete it")
+
+    def _beat(self) -> None:
+        while not self._done.wait(BEAT):
+            with suppress(ShardcamError, OSError):  # the next one may get through
+                holder = read_holder(self._paths)
+                if holder is not None and holder.id != self._own.id:
+                    return  # taken over: this process was silent for too long
+                self._write()
+
+    def _write(self, create: bool = False) -> bool:
+        text = json.dumps(asdict(replace(self._own, heard=time.time())))
+        staged = self._paths.root / f".lock-{self._own.id}"
+        try:
+            staged.write_text(text)
+            return upload(staged, str(self._paths.place(self._paths.lock)), create)
+        except OSError as error:
+            raise storage_error(error, self._paths.root) from error
+        finally:
+            staged.unlink(missing_ok=True)
+
+
+def read_holder(paths: RunPaths) -> Holder | None:
+    """Who holds the lock, or held it last; None if it is free."""
+    if not fetch(paths, paths.lock):
+        return None
+    try:
+        return TypeAdapter(Holder).validate_json(paths.lock.read_bytes(), strict=True)
+    except ValueError:  # of nobody that we know
+        return Holder("", "an unknown host", "", 0, "?", 0.0)
+
+
+def _machine() -> str:
+    """Where a process number means something: a machine since it was started, a container on it."""
+    with suppress(OSError):
+        started = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{started}.{os.stat('/proc/self/ns/pid').st_ino}"
+    return ""

@@ -1,0 +1,204 @@
+"""Listing a source: once for a run, streaming, onto disk.
+
+The listing is written under a name of its own in the run directory and gets its final
+one when the run directory is open: who is killed on the way leaves a file that nobody
+reads, and who is refused leaves nothing.  Memory holds one block of samples, and 8 bytes
+for each sample to find keys that come twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import datetime, timezone
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from shardcam.engine.errors import SourceError, storage_error
+from shardcam.engine.io.store import exists, fetch, put
+from shardcam.engine.rundir.listing import (
+    FACTS,
+    SAMPLE_FIELDS,
+    VERSION,
+    Listing,
+    ListingFacts,
+    block_name,
+    facts_checksum,
+    identity,
+)
+from shardcam.engine.rundir.staging import fsync_directory, listing_staging_path
+from shardcam.engine.types import NO_LABEL, RunPaths, Sample
+
+_BLOCK = 2048  # samples; larger ones compress no better and make one sample dearer to read
+_ROW = attrgetter(*SAMPLE_FIELDS)
+
+
+@contextmanager
+def run_listing(
+    paths: RunPaths, origin: dict[str, Any], samples: Callable[[], Iterable[Sample]]
+) -> Iterator[Listing]:
+    """Give the listing of the run that the directory holds, or make one of `samples`.
+
+    A new one is saved when the ``with`` block is done; if that raises, nothing is left. One
+    without a ``run.json`` beside it is of a run that never began, and is replaced.
+
+    Parameters
+    ----------
+    origin
+        The options that decide what is listed: a saved listing of others is not used.
+    samples
+        Lists the source.
+
+    Raises
+    ------
+    SourceError
+        Two samples have the same key.
+    RunDirectoryError, DiskFull
+        The saved listing is damaged, or the new one cannot be written.
+    """
+    if fetch(paths, paths.listing):
+        saved = Listing(paths.listing, shared=paths.url is None)
+        if saved.facts.origin == origin and exists(paths.place(paths.run_json)):
+            yield saved
+            return
+    staged, listing = listing_staging_path(paths), None
+    with _new_directory(paths.root):
+        try:
+            hashes = _write(staged, origin, samples())
+            listing = Listing(staged, shared=paths.url is None)
+            _require_unique(listing, hashes)
+            yield listing
+            with _storage(paths.root):
+                listing.publish(paths.listing)
+                fsync_directory(paths.root)
+            put(paths, paths.listing)
+        except BaseException:
+            if listing is not None:
+                listing.close()
+            with suppress(OSError):
+                staged.unlink()
+            raise
+
+
+def _write(path: Path, origin: dict[str, Any], samples: Iterable[Sample]) -> array[int]:
+    """Write all samples to a file, and return the hashes of their keys."""
+    writer = _Writer(path)
+    try:
+        source = iter(samples)
+        while block := tuple(islice(source, _BLOCK)):
+            writer.add(block)
+        writer.finish(origin)
+    finally:
+        writer.close()
+    return writer.hashes
+
+
+class _Writer:
+    """A listing that is being written."""
+
+    def __init__(self, path: Path) -> None:
+        self._directory = path.parent
+        with _storage(self._directory):
+            self._stream = path.open("xb")
+        self._archive = ZipFile(self._stream, "w", ZIP_DEFLATED, compresslevel=1)
+        self._created = datetime.now(timezone.utc).isoformat()
+        self._samples = self._labelled = self._key_bytes = 0
+        self._digest = hashlib.sha256()
+        self.hashes = array("q")  # of the keys
+
+    def add(self, block: Sequence[Sample]) -> None:
+        """Append samples: as many as a block holds, or the last ones."""
+        keys = [sample.key for sample in block]
+        name = block_name(self._samples // _BLOCK)
+        self._samples += len(block)
+        self._labelled += sum(sample.label != NO_LABEL for sample in block)
+        self._key_bytes = max(self._key_bytes, *(len(key.encode()) for key in keys))
+        self._digest.update("".join(map(identity, block)).encode())
+        self.hashes.extend(map(_key_hash, keys))
+        rows = json.dumps(list(map(_ROW, block)), separators=(",", ":"))
+        with _storage(self._directory):
+            self._archive.writestr(name, rows)
+
+    def finish(self, origin: dict[str, Any]) -> None:
+        """Say what was listed, and wait until the disk has it."""
+        facts = ListingFacts(
+            created=self._created,
+            origin=origin,
+            fields=list(SAMPLE_FIELDS),
+            samples=self._samples,
+            block=_BLOCK,
+            labelled=self._labelled,
+            key_bytes=self._key_bytes,
+            digest=self._digest.hexdigest(),
+        )
+        checksum = facts_checksum(facts, [info.CRC for info in self._archive.infolist()])
+        stored = {"version": VERSION, "checksum": checksum, **asdict(facts)}
+        with _storage(self._directory):
+            self._archive.writestr(FACTS, json.dumps(stored, indent=2))
+            self._archive.close()
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        """Close the files, whatever state they are in."""
+        with suppress(OSError):
+            self._archive.close()
+        with suppress(OSError):
+            self._stream.close()
+
+
+def _key_hash(key: str) -> int:
+    """64 bits; the same only while this process lives."""
+    return hash(key)
+
+
+def _require_unique(listing: Listing, hashes: array[int]) -> None:
+    """Look for keys that come twice, and compare the keys themselves where hashes are equal."""
+    ordered: npt.NDArray[np.int64] = np.frombuffer(hashes, np.int64)
+    ordered.sort()  # in place
+    for repeated in np.unique(ordered[1:][ordered[1:] == ordered[:-1]]):
+        seen: dict[str, Sample] = {}
+        for sample in listing:
+            if _key_hash(sample.key) != repeated:
+                continue
+            other = seen.setdefault(sample.key, sample)
+            if other is not sample:
+                raise SourceError(
+                    f"two samples have the key {sample.key!r}: number {other.index} "
+                    f"({other.location}) and number {sample.index} ({sample.location})"
+                )
+
+
+@contextmanager
+def _new_directory(directory: Path) -> Iterator[None]:
+    """Create a directory, with what is above it, and remove them again if the block raises."""
+    with _storage(directory):
+        made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+        directory.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # somebody else's files are in it
+            for folder in made:
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def _storage(directory: Path) -> Iterator[None]:
+    """The disk's errors become ours."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, directory) from error

@@ -1,0 +1,35 @@
+"""Shard descriptors on their way to a worker: small, and cheap to make.
+
+A stretch of a listing that workers see is its place, and they read it.  Other samples are plain
+rows, because Ray pickles with a callback in Python for each object that is not built in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+from shardcam.engine.rundir.listing import Stretch
+from shardcam.engine.types import Sample, Shard
+
+Descriptor = tuple[Any, ...]
+
+_row = attrgetter("key", "index", "label", "location", "size", "box")
+
+
+def pack(shard: Shard) -> Descriptor:
+    """A shard as built-in types, but for what was given up in it, which is seldom much."""
+    samples = shard.samples
+    known = isinstance(samples, Stretch) and samples.shared
+    rows = samples if known else tuple(map(_row, samples))
+    return shard.index, shard.lost, shard.trial, rows
+
+
+def unpack(descriptor: Descriptor) -> Shard:
+    """The shard again."""
+    index, lost, trial, rows = descriptor
+    samples: Sequence[Sample] = rows
+    if not isinstance(rows, Stretch):
+        samples = tuple(Sample(*row) for row in rows)
+    return Shard(index, samples, lost, trial)

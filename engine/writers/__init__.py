@@ -1,1 +1,0 @@
-"""Where results go: HDF5 shards, their index, overlays."""
