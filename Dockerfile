@@ -25,7 +25,7 @@ ENV PATH=/opt/shardcam/bin:$PATH
 COPY . /tmp/shardcam
 RUN cd /tmp/shardcam \
     && pip install --no-cache-dir -c constraints.txt ".[${EXTRA},codecs,demo,parquet,remote]" \
-    && python -m shardcam.jobs.system \
+    && python -m shardcam.engine.models.system_libraries \
     && rm -rf /tmp/shardcam
 USER ray
 WORKDIR /home/ray

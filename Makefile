@@ -73,7 +73,7 @@ $(VENV)/.ready-demo: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[cpu,demo]"
-	@$(BIN)/python -m shardcam.jobs.system
+	@$(BIN)/python -m shardcam.engine.models.system_libraries
 	@touch $@
 
 $(VENV)/.ready-mnist: $(VENV)/.ready-demo

@@ -29,11 +29,11 @@ from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import BATCH, MxnetNetwork
 from shardcam.engine.pipeline.imaging import EXTENSIONS
 from shardcam.engine.readers.folder import FolderReader
+from shardcam.engine.run.calibration import Calibration, calibrate_on_source, views_of_source
 from shardcam.engine.run.plan import make_plan
 from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import RunPaths
 from shardcam.engine.workers.threads import limit_threads
-from shardcam.jobs.calibration import Calibration, calibrate_on_source, views_of_source
 
 PLOT = Path("build/precision.png")
 MODELS = {"efficientnet_lite0": None, "resnet50_v1": "random", "vgg16": "random"}

@@ -102,8 +102,8 @@ def _measured(run: Path, what: str) -> tuple[str, float]:
 
 
 def _job(root: Path, what: str) -> str:
-    from shardcam.jobs.gallery.file import write_page
-    from shardcam.jobs.gallery.opened import opened_run
+    from shardcam.jobs.gallery.gallery_run import opened_run
+    from shardcam.jobs.gallery.html_file import write_page
     from shardcam.jobs.gallery.server import Pages
     from shardcam.kernels import warm_up
 

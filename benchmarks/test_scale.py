@@ -205,7 +205,7 @@ def _job(what: str, place: str) -> None:
     elif what == "index":
         build_index(paths)
     elif what == "status":
-        from shardcam.jobs.status import published
+        from shardcam.jobs.commands.status import published
 
         assert len(published(paths, SHARDS, read_manifest(paths).fingerprint)) == SHARDS
     elif what in ("folder", "labelled"):

@@ -28,13 +28,13 @@ from shardcam.engine.pipeline.imaging import EXTENSIONS
 from shardcam.engine.pipeline.run_shard import Parts, run_shard
 from shardcam.engine.pipeline.stage_timer import Clock
 from shardcam.engine.protocols import Sink
+from shardcam.engine.run.build_worker import build_runner
+from shardcam.engine.run.prepare import prepare, worker_order
 from shardcam.engine.rundir.codec import CODECS
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.schema import FAILURES, DatasetSpec, dataset_specs, sample_columns
 from shardcam.engine.types import Failure, LayerInfo, ResultBatch, RunPaths, Shard
 from shardcam.engine.workers.threads import limit_threads
-from shardcam.jobs.wiring import prepare, worker_order
-from shardcam.jobs.worker import build_runner
 
 ROWS, ROUNDS, PIECE = 512, 7, 1 << 20
 RELU, DENSE = "head_relu6", "head_conv"

@@ -8,24 +8,24 @@ import traceback
 import click
 
 from shardcam.engine.errors import InternalError, Interrupted, ShardcamError
-from shardcam.jobs.activations import activations
-from shardcam.jobs.demo import demo
-from shardcam.jobs.doctor import doctor
-from shardcam.jobs.export import export
-from shardcam.jobs.extract import extract
-from shardcam.jobs.filters import filters
-from shardcam.jobs.index import index
-from shardcam.jobs.layers import layers
-from shardcam.jobs.methods import methods
-from shardcam.jobs.render import render
-from shardcam.jobs.report import report
-from shardcam.jobs.retry import retry_failed
-from shardcam.jobs.status import status
-from shardcam.jobs.submit import submit
-from shardcam.jobs.submitted import jobs
-from shardcam.jobs.throughput import throughput
-from shardcam.jobs.train_mnist import train_mnist
-from shardcam.jobs.verify import verify
+from shardcam.jobs.commands.activations import activations
+from shardcam.jobs.commands.demo import demo
+from shardcam.jobs.commands.doctor import doctor
+from shardcam.jobs.commands.export import export
+from shardcam.jobs.commands.extract import extract
+from shardcam.jobs.commands.filters import filters
+from shardcam.jobs.commands.index import index
+from shardcam.jobs.commands.jobs import jobs
+from shardcam.jobs.commands.layers import layers
+from shardcam.jobs.commands.methods import methods
+from shardcam.jobs.commands.render import render
+from shardcam.jobs.commands.report import report
+from shardcam.jobs.commands.retry_failed import retry_failed
+from shardcam.jobs.commands.status import status
+from shardcam.jobs.commands.submit import submit
+from shardcam.jobs.commands.throughput import throughput
+from shardcam.jobs.commands.train_mnist import train_mnist
+from shardcam.jobs.commands.verify import verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

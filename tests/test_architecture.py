@@ -11,7 +11,7 @@ FILES = sorted(p for top in ("kernels", "engine", "jobs") for p in (ROOT / top).
 
 ONLY_IN = {  # library: where it may be imported
     "mxnet": ("engine/models/",),
-    "ray": ("engine/workers/ray", "jobs/submit.py"),
+    "ray": ("engine/workers/ray", "jobs/commands/submit.py"),
     "h5py": (
         "engine/rundir/column.py",
         "engine/rundir/hdf5_sink.py",

@@ -13,10 +13,10 @@ from shardcam.engine.pipeline.forward_ahead import Passes
 from shardcam.engine.pipeline.prefetch import ReadAhead
 from shardcam.engine.pipeline.run_shard import run_shard
 from shardcam.engine.pipeline.stage_timer import Clock
+from shardcam.engine.run.build_worker import build_parts, build_runner
+from shardcam.engine.run.network_choice import load_definition
+from shardcam.engine.run.prepare import prepare, worker_order
 from shardcam.engine.types import Failure, Shard
-from shardcam.jobs.network import load_definition
-from shardcam.jobs.wiring import prepare, worker_order
-from shardcam.jobs.worker import build_parts, build_runner
 from tests.jobs.images import make_folder
 
 

@@ -13,11 +13,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from shardcam.engine.run.disk_space import readable
 from shardcam.engine.rundir.run_json import Manifest
-from shardcam.jobs.budget import readable
-from shardcam.jobs.gallery.account import MOST, Account
-from shardcam.jobs.gallery.items import Item, MeanMap
-from shardcam.jobs.gallery.statistics import FLAGS, Statistics
+from shardcam.jobs.gallery.gallery_items import Item, MeanMap
+from shardcam.jobs.gallery.run_account import MOST, Account
+from shardcam.jobs.gallery.run_statistics import FLAGS, Statistics
 
 PER_PAGE = 24
 _OPTIONS: tuple[str, ...] = (

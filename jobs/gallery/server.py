@@ -14,11 +14,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.errors import ConfigError, ShardcamError
-from shardcam.jobs.gallery.columns import ORDERS, Filter, matching
-from shardcam.jobs.gallery.items import MeanMap, Pictures, make_items
-from shardcam.jobs.gallery.opened import UNREAD, OpenedRun
+from shardcam.jobs.gallery.gallery_items import MeanMap, Pictures, make_items
+from shardcam.jobs.gallery.gallery_run import UNREAD, OpenedRun
+from shardcam.jobs.gallery.heatmap_pictures import FORM, NoPhotograph, draw_heatmap, encode
 from shardcam.jobs.gallery.page import PER_PAGE, as_json, policy, render
-from shardcam.jobs.gallery.pictures import FORM, NoPhotograph, draw_heatmap, encode
+from shardcam.jobs.gallery.row_columns import ORDERS, Filter, matching
 
 LOOPBACK = "127.0.0.1"
 _HOSTS = (LOOPBACK, "localhost")  # what a browser of this machine calls us

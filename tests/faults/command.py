@@ -3,11 +3,11 @@
 import sys
 from functools import partial
 
-import shardcam.jobs.wiring
+import shardcam.engine.run.prepare
 from shardcam.jobs.cli import main
 from tests.faults.inject import faulty_build
 
 if __name__ == "__main__":
     folder = sys.argv.pop(1)
-    shardcam.jobs.wiring.build_runner = partial(faulty_build, folder)
+    shardcam.engine.run.prepare.build_runner = partial(faulty_build, folder)
     main()

@@ -20,7 +20,7 @@ import shardcam.engine.rundir.hdf5_sink
 from shardcam.engine.pipeline.forward_ahead import Passes
 from shardcam.engine.pipeline.prefetch import ReadAhead
 from shardcam.engine.pipeline.run_shard import run_shard
-from shardcam.jobs.worker import build_parts
+from shardcam.engine.run.build_worker import build_parts
 
 MEGABYTE = 1 << 20
 ROOM = 256 * MEGABYTE  # of memory, before an image that wants all of it gets no more

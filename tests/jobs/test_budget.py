@@ -6,9 +6,9 @@ import pytest
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import DiskFull
+from shardcam.engine.run import disk_space as budget
 from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.types import LayerInfo
-from shardcam.jobs import budget
 from shardcam.jobs.terminal import make_console
 
 LAYER = LayerInfo("stage/conv", (64, 7, 7), closed_form=False)

@@ -2,7 +2,7 @@
 
 import pytest
 
-import shardcam.jobs.methods
+import shardcam.jobs.commands.methods
 from shardcam.engine.errors import InternalError, ModelError
 from tests.jobs.command import refused
 
@@ -30,7 +30,7 @@ def test_a_bug_ends_with_its_traceback_and_a_line(monkeypatch, error, first, las
     def fail():
         raise error
 
-    monkeypatch.setattr(shardcam.jobs.methods.methods, "callback", fail)
+    monkeypatch.setattr(shardcam.jobs.commands.methods.methods, "callback", fail)
     code, out, err = refused("methods")
     assert (code, out) == (1, "")
     assert err.startswith(first)

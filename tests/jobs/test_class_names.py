@@ -2,7 +2,7 @@ import pytest
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.jobs.class_names import class_names
+from shardcam.engine.run.class_names import class_names
 
 
 def names(labels=None, model="net-symbol.json"):

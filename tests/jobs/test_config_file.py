@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from shardcam.engine.config import SAVEABLE, RunConfig
 from shardcam.engine.errors import ConfigError
+from shardcam.jobs.commands.extract import extract
 from shardcam.jobs.config_file import config_yaml, read_config_file
-from shardcam.jobs.extract import extract
 from shardcam.jobs.options import make_config
 from tests.jobs.command import shardcam
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shardcam.jobs.contact_sheet import LEAST, _large
+from shardcam.jobs.looking.contact_sheet import LEAST, _large
 
 
 def test_small_pictures_are_enlarged_and_large_ones_left_alone():

@@ -1,8 +1,8 @@
 import pytest
 
 from shardcam.engine.errors import ConfigError
-from shardcam.jobs.cluster_doctor import check_cluster, examine_node, versions
-from shardcam.jobs.doctor import Finding
+from shardcam.jobs.cluster.node_checks import check_cluster, examine_node, versions
+from shardcam.jobs.commands.doctor import Finding
 from tests.jobs.command import shardcam
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from shardcam import open_run
 from shardcam.engine.config import RunConfig
-from shardcam.jobs.class_names import class_names
+from shardcam.engine.run.class_names import class_names
 from tests.jobs.command import contents, refused, shardcam, start
 from tests.jobs.images import make_folder
 

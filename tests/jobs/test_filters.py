@@ -13,8 +13,8 @@ from shardcam.engine.analysis.top_activating import strongest
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.filter_weights import filters_of, stages
 from shardcam.engine.models.load_network import load_network
-from shardcam.jobs.examples import examples_of, view_share
-from shardcam.jobs.filter_pictures import colour_filters, signed_filters
+from shardcam.jobs.looking.filter_pictures import colour_filters, signed_filters
+from shardcam.jobs.looking.top_crops import examples_of, view_share
 from shardcam.jobs.options import stored_config
 from tests.jobs.command import contents, refused, shardcam
 from tests.jobs.images import make_folder

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardcam.engine.errors import Interrupted, JobFailed, ShardcamError
-from shardcam.jobs import following
-from shardcam.jobs.following import Follower, Unreachable, raise_outcome
+from shardcam.jobs.cluster import follow_log as following
+from shardcam.jobs.cluster.follow_log import Follower, Unreachable, raise_outcome
 
 LOG = "".join(f"line {i}\n" for i in range(12))
 JOB = "shardcam-run-1"

@@ -12,7 +12,7 @@ from shardcam import open_run
 from shardcam.engine.analysis.open_run import check_index
 from shardcam.engine.errors import ConfigError, RunDirectoryError
 from shardcam.engine.rundir.run_json import read_manifest
-from shardcam.jobs.index import index
+from shardcam.jobs.commands.index import index
 from tests.analysis.runs import make_run
 
 

@@ -9,9 +9,9 @@ from rich.console import Console
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, Interrupted, RunDirectoryError
 from shardcam.engine.readers.folder import FolderReader
+from shardcam.engine.run.prepare import prepare
 from shardcam.jobs import progress
 from shardcam.jobs.progress import ProgressDisplay
-from shardcam.jobs.wiring import prepare
 from tests.jobs.command import shardcam
 from tests.jobs.images import make_folder
 

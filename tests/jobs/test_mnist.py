@@ -8,12 +8,12 @@ import h5py
 import numpy as np
 import pytest
 
-import shardcam.jobs.digits
+import shardcam.jobs.looking.digits
 from shardcam import open_run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, SourceError
-from shardcam.jobs.activations import default_out
-from shardcam.jobs.digits import Digits, shipped_digits, source_digits, write_idx
+from shardcam.jobs.commands.activations import default_out
+from shardcam.jobs.looking.digits import Digits, shipped_digits, source_digits, write_idx
 from tests.jobs.command import refused, shardcam
 from tests.models.lenet_numpy import activations
 
@@ -168,7 +168,7 @@ def test_digits_that_cannot_be_trained_on(few, tmp_path):
 
 
 def test_digits_without_their_package(monkeypatch):
-    monkeypatch.setattr(shardcam.jobs.digits, "find_spec", lambda name: None)
+    monkeypatch.setattr(shardcam.jobs.looking.digits, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'shardcam\[mnist\]'"):
         shipped_digits(28)
 

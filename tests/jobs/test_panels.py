@@ -7,11 +7,11 @@ import pytest
 from shardcam import open_run
 from shardcam.engine.errors import RunDirectoryError, SourceError
 from shardcam.engine.rundir.listing import Listing
-from shardcam.jobs.contact_sheet import draw_contact_sheet
+from shardcam.jobs.looking.contact_sheet import draw_contact_sheet
+from shardcam.jobs.looking.panels import LayerValues, colours, draw_panels, grid_of, strongest
+from shardcam.jobs.looking.seen_pictures import SeenPictures, seen_part
+from shardcam.jobs.looking.tiles import LABEL_SIZE, PAPER, fitting, save_picture, text_size, tile
 from shardcam.jobs.options import stored_config
-from shardcam.jobs.panels import LayerValues, colours, draw_panels, grid_of, strongest
-from shardcam.jobs.pictures import SeenPictures, seen_part
-from shardcam.jobs.tiles import LABEL_SIZE, PAPER, fitting, save_picture, text_size, tile
 from tests.jobs.shown import make_shown_run, picture_of
 
 RNG = np.random.RandomState(0)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from shardcam.engine.config import RunConfig
-from shardcam.jobs import wiring
-from shardcam.jobs.calibration import Calibration, read_calibration
-from shardcam.jobs.wiring import prepare
+from shardcam.engine.run import prepare as wiring
+from shardcam.engine.run.calibration import Calibration, read_calibration
+from shardcam.engine.run.prepare import prepare
 from tests.jobs.command import assert_same, contents, refused, shardcam
 from tests.jobs.images import make_folder
 

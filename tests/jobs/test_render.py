@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from shardcam.engine.config import RunConfig
-from shardcam.jobs.cluster_files import (
+from shardcam.engine.models.system_libraries import PACKAGES
+from shardcam.jobs.cluster.batch_files import (
     Nodes,
     PodOptions,
     SlurmOptions,
@@ -21,7 +22,6 @@ from shardcam.jobs.cluster_files import (
     slurm_script,
 )
 from shardcam.jobs.config_file import read_config_file
-from shardcam.jobs.system import PACKAGES
 from tests.jobs.command import ROOT, contents, shardcam
 from tests.jobs.images import make_folder
 

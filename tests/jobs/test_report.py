@@ -21,11 +21,18 @@ from shardcam.engine.pipeline.imaging import view
 from shardcam.engine.rundir.event_log import EventLog
 from shardcam.engine.rundir.lock import driver_lock
 from shardcam.engine.types import Preprocessing, RunPaths
-from shardcam.jobs.gallery.columns import ORDERS, Columns, Filter, matching, read_columns, spread
-from shardcam.jobs.gallery.file import write_page
-from shardcam.jobs.gallery.opened import opened_run
-from shardcam.jobs.gallery.pictures import NoPhotograph, Photographs, cut, view_size
-from shardcam.jobs.gallery.statistics import measure
+from shardcam.jobs.gallery.gallery_run import opened_run
+from shardcam.jobs.gallery.heatmap_pictures import NoPhotograph, Photographs, cut, view_size
+from shardcam.jobs.gallery.html_file import write_page
+from shardcam.jobs.gallery.row_columns import (
+    ORDERS,
+    Columns,
+    Filter,
+    matching,
+    read_columns,
+    spread,
+)
+from shardcam.jobs.gallery.run_statistics import measure
 from shardcam.kernels import JET, heatmap_u8
 from tests.analysis.runs import LAYERS, make_run
 from tests.jobs.command import ROOT, refused, shardcam

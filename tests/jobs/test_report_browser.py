@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from shardcam.jobs.gallery.file import write_page
-from shardcam.jobs.gallery.opened import opened_run
+from shardcam.jobs.gallery.gallery_run import opened_run
+from shardcam.jobs.gallery.html_file import write_page
 from shardcam.jobs.gallery.page import PER_PAGE
 from shardcam.jobs.gallery.server import ReportServer
 from tests.jobs.shown import make_shown_run

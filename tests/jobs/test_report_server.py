@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shardcam.jobs.gallery.opened import opened_run
+from shardcam.jobs.gallery.gallery_run import opened_run
 from shardcam.jobs.gallery.page import PER_PAGE
 from shardcam.jobs.gallery.server import ReportServer
 from tests.jobs.command import shardcam, start

@@ -1,7 +1,7 @@
 import pytest
 
 from shardcam.engine.errors import ShardcamError
-from shardcam.jobs import system
+from shardcam.engine.models import system_libraries as system
 
 
 def test_a_gpu_build_without_a_driver_is_one_line(monkeypatch):

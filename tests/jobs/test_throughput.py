@@ -5,7 +5,7 @@ import json
 import cv2
 import pytest
 
-from shardcam.jobs.ceilings import seconds_per_image
+from shardcam.jobs.measuring.stage_ceilings import seconds_per_image
 from tests.jobs.command import refused, shardcam
 from tests.jobs.images import make_folder
 

@@ -20,9 +20,9 @@ from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import RunPaths
-from shardcam.jobs import verify as verifying
-from shardcam.jobs.gallery.account import read_account
-from shardcam.jobs.status import published
+from shardcam.jobs.commands import verify as verifying
+from shardcam.jobs.commands.status import published
+from shardcam.jobs.gallery.run_account import read_account
 from tests.jobs.command import start
 from tests.test_results import SPECS
 from tests.writers.sink_conformance import make_shard, publish

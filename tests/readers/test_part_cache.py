@@ -10,8 +10,8 @@ from shardcam.engine.io import fetch_many as together
 from shardcam.engine.io import files, urls
 from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.readers.location import fetched_together
+from shardcam.engine.run import build_worker as worker
 from shardcam.engine.types import Sample
-from shardcam.jobs import worker
 from tests.jobs.command import assert_same, contents, refused, shardcam
 from tests.readers.sources import opened, pictures, png, write_folder, write_tar
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from shardcam.engine.config import RunConfig
-from shardcam.jobs.extract import run_extract
+from shardcam.jobs.commands.extract import run_extract
 from tests.jobs.command import contents
 from tests.models.small_checkpoint import write_checkpoint
 from tests.readers.reader_conformance import check_pixels

@@ -1,0 +1,157 @@
+"""Where concrete classes meet: from what a worker is told to what it runs.
+
+Imports of MXNet, Numba and OpenCV wait until they are needed: threads must be set before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ModelError
+from shardcam.engine.io.download_cache import PartCache
+from shardcam.engine.io.fetch_many import keep_in
+from shardcam.engine.models.system_libraries import ready_libraries
+from shardcam.engine.protocols import ShardRunner, Sink
+from shardcam.engine.run.method_choice import bound_method, fuse_of
+from shardcam.engine.run.network_choice import load_definition
+from shardcam.engine.run.source_listing import make_reader
+from shardcam.engine.rundir.schema import DatasetSpec
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.types import LayerInfo, Quantization
+from shardcam.engine.workers.cores import usable_cores
+
+if TYPE_CHECKING:
+    from shardcam.engine.pipeline.prefetch import Feed
+    from shardcam.engine.pipeline.run_shard import Parts
+
+
+@dataclass(frozen=True)
+class WorkerOrder:
+    """What a worker is told: small, and readable on any machine that sees the same files."""
+
+    config: RunConfig
+    fingerprint: str
+    model: str  # digest of the model that the driver planned with
+    layers: tuple[str, ...]
+    read: tuple[LayerInfo, ...]  # whose activations are saved
+    quantization: Quantization | None  # of an int8 run
+    specs: tuple[DatasetSpec, ...]  # of a shard file
+    batch_size: int  # images
+
+
+def build_runner(order: WorkerOrder) -> ShardRunner:
+    """Load the model and make the function that turns one shard into one report.
+
+    The first pass is the slowest, for it compiles and lays out weights: it is made here.
+    """
+    import numpy as np
+
+    from shardcam.engine.pipeline.forward_ahead import Passes
+    from shardcam.engine.pipeline.prefetch import ReadAhead
+    from shardcam.engine.pipeline.run_shard import run_shard
+
+    feed, parts = build_parts(order)
+    network = parts.network
+    channels, height, width = parts.preprocessing.input_shape
+    blank = np.zeros((1, height, width, channels), np.uint8)
+    for _ in range(network.buffers):
+        network.forward(blank).logits.sum()  # waits for it
+    return partial(run_shard, parts=parts, passes=Passes(ReadAhead(feed.batches), network))
+
+
+def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
+    """Load the model: what makes batches of a shard, and what makes results of batches."""
+    ready_libraries()
+    from shardcam.engine.models.cuda import require_gpu
+    from shardcam.engine.models.layer_names import class_count
+    from shardcam.engine.models.mxnet_network import MxnetNetwork
+    from shardcam.engine.pipeline.decoding import decoders
+    from shardcam.engine.pipeline.prefetch import Feed
+    from shardcam.engine.pipeline.run_shard import Parts
+    from shardcam.engine.pipeline.targets import parse_targets
+    from shardcam.engine.readers.location import fetched_together
+    from shardcam.kernels import warm_up
+
+    config = order.config
+    keep_in(part_cache(config))
+    gpu = config.gpus_per_worker > 0
+    if gpu:
+        require_gpu()
+    definition = load_definition(config)
+    if definition.digest() != order.model:
+        raise ModelError(f"{config.model}: the weights differ from those the run began with")
+    warm_up()
+    threads = worker_threads(config)
+    smooth = "aug" in config.smooth
+    network = MxnetNetwork(
+        definition,
+        order.layers,
+        order.batch_size,
+        config.precision,
+        order.quantization,
+        gpu,
+        only_read(order.layers, order.read),
+        threads,
+        buffers=2 if gpu and not smooth else 1,  # averaging over copies runs passes in between
+    )
+    targets = parse_targets(config.target, class_count(definition))
+    feed = Feed(
+        make_reader(config),
+        targets,
+        definition.preprocessing,
+        order.batch_size,
+        config.max_pixels,
+        config.fast_decode,
+        fetched_together,
+        decoders(threads),
+    )
+    parts = Parts(
+        network=network,
+        method=bound_method(config),
+        targets=targets,
+        sink=_sink(order),
+        preprocessing=definition.preprocessing,
+        save=frozenset(config.save),
+        read=tuple(info.name for info in order.read),
+        half=config.activation_dtype == "f2",
+        smooth=smooth,
+        fuse=fuse_of(config),
+    )
+    return feed, parts
+
+
+def worker_threads(config: RunConfig) -> int:
+    """Of each worker: all cores if it is this process."""
+    return usable_cores() if config.executor == "local" else config.cpus_per_worker
+
+
+def part_cache(config: RunConfig) -> PartCache | None:
+    """The folder of this machine that ``--cache`` names, made if need be."""
+    if config.cache is None:
+        return None
+    return PartCache(Path(config.cache), int(config.cache_size * 1e9))
+
+
+def only_read(layers: tuple[str, ...], read: tuple[LayerInfo, ...]) -> tuple[str, ...]:
+    """Layers whose activations are wanted and that are not explained."""
+    return tuple(info.name for info in read if info.name not in layers)
+
+
+def _sink(order: WorkerOrder) -> Sink:
+    """The shard files, behind the pictures, each in a thread: what commits last is what counts."""
+    from shardcam.engine.pipeline.background_sink import BackgroundSink
+    from shardcam.engine.pipeline.tee_sink import TeeSink
+    from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+    from shardcam.engine.rundir.overlays import OverlaySink, OverlayStyle
+
+    config = order.config
+    paths = open_paths(config.out)
+    shards = BackgroundSink(Hdf5Sink(paths, order.specs, order.fingerprint, config.codec))
+    if "overlays" not in config.save:
+        return shards
+    style = OverlayStyle(config.overlay_format, config.colormap, config.alpha, config.overlay_norm)
+    return TeeSink(BackgroundSink(OverlaySink(paths, style)), shards)

@@ -1,0 +1,92 @@
+"""What ``run.json`` says of a run: its options, its fingerprint, the versions of libraries."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from shardcam.engine.config import RunConfig
+from shardcam.engine.run.calibration import Calibration
+from shardcam.engine.run.method_choice import fuse_of
+from shardcam.engine.run.plan import Plan
+from shardcam.engine.rundir.run_json import Manifest
+from shardcam.engine.rundir.schema import SCHEMA_VERSION
+from shardcam.engine.types import LayerInfo
+
+if TYPE_CHECKING:
+    from shardcam.engine.models.definition import NetworkDefinition
+
+LIBRARIES = (
+    "mxnet",
+    "numpy",
+    "numba",
+    "opencv-python-headless",
+    "pillow",
+    "h5py",
+    "onnx",
+    "ray",
+    "shardcam",
+)
+
+
+def make_manifest(
+    config: RunConfig,
+    plan: Plan,
+    definition: NetworkDefinition,
+    layers: tuple[LayerInfo, ...],
+    read: tuple[LayerInfo, ...],
+    calibration: Calibration | None,
+) -> Manifest:
+    """The manifest of a run that explains `layers` and saves the activations of `read`."""
+    return Manifest(
+        config=config.absolute().model_dump(mode="json"),
+        numbers=_numbers(config, plan, definition, layers, read)
+        | ({"calibration": calibration.digest} if calibration else {}),
+        plan={"samples": plan.listed, "shards": plan.shards, "shard_size": plan.shard_size},
+        versions={name: _version(name) for name in LIBRARIES},
+    )
+
+
+def _numbers(
+    config: RunConfig,
+    plan: Plan,
+    definition: NetworkDefinition,
+    layers: tuple[LayerInfo, ...],
+    read: tuple[LayerInfo, ...],
+) -> dict[str, Any]:
+    """All that changes the numbers in the output files; its hash is the fingerprint."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "model": definition.digest(),
+        "preprocessing": asdict(definition.preprocessing),
+        "layer": [info.name for info in layers],
+        "activation_layer": [info.name for info in read],
+        "activation_dtype": config.activation_dtype,
+        "method": config.method,
+        "smooth": list(config.smooth),
+        "fuse": fuse_of(config),
+        "target": config.target,
+        "precision": config.precision,
+        "max_pixels": config.max_pixels,
+        "fast_decode": config.fast_decode,
+        "save": list(config.save),
+        "overlays": _overlays(config) if "overlays" in config.save else None,
+        "source": plan.listing.facts.digest,
+        "shard_size": plan.shard_size,
+    }
+
+
+def _overlays(config: RunConfig) -> str:
+    """How the pictures look."""
+    norm = ", divided by its maximum" if config.overlay_norm else ""
+    return f"{config.overlay_format}, {config.colormap}, alpha {config.alpha:g}{norm}"
+
+
+def _version(name: str) -> str:
+    """Of an installed distribution; MXNet has one for each kind of device."""
+    for variant in (name, f"{name}-cu117", f"{name}-cu112"):
+        with suppress(PackageNotFoundError):
+            return version(variant)
+    return "unknown"

@@ -1,0 +1,270 @@
+"""From a configuration to a run that is known to be possible, and to its executor.
+
+Imports of MXNet, Numba and OpenCV wait until they are needed: threads must be set
+before, and ``--help`` should not load a network library.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.io.store import exists, require_room_to_write
+from shardcam.engine.io.urls import is_url
+from shardcam.engine.models.system_libraries import ready_libraries
+from shardcam.engine.protocols import Executor, ShardRunner
+from shardcam.engine.run.build_worker import WorkerOrder, build_runner, only_read, part_cache
+from shardcam.engine.run.calibration import (
+    Calibration,
+    calibrate_on_source,
+    read_calibration,
+    views_of_source,
+    write_calibration,
+)
+from shardcam.engine.run.class_names import class_names
+from shardcam.engine.run.disk_space import require_room
+from shardcam.engine.run.fingerprint import make_manifest
+from shardcam.engine.run.method_choice import (
+    comparing_method,
+    method_of,
+    require_explainable,
+)
+from shardcam.engine.run.network_choice import load_definition
+from shardcam.engine.run.plan import Plan, make_plan
+from shardcam.engine.run.source_listing import Watch, listing_of, make_reader
+from shardcam.engine.rundir import codec
+from shardcam.engine.rundir.run_json import (
+    Manifest,
+    begin_run,
+    holds_run,
+    read_manifest,
+    require_usable,
+)
+from shardcam.engine.rundir.schema import DatasetSpec, dataset_specs
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.types import LayerInfo, RunPaths
+from shardcam.engine.workers.cores import usable_cores
+
+if TYPE_CHECKING:
+    from shardcam.engine.models.definition import NetworkDefinition
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is known to be possible: checked, planned, named."""
+
+    config: RunConfig
+    manifest: Manifest
+    plan: Plan
+    layers: tuple[LayerInfo, ...]
+    read: tuple[LayerInfo, ...]  # whose activations are saved
+    specs: tuple[DatasetSpec, ...]  # of a shard file
+    batch_size: int  # images
+    calibration: Calibration | None  # of an int8 run
+    resumed: bool  # the run directory held this run already
+    listed: bool  # by this command; False if the run directory held the listing
+
+    @property
+    def paths(self) -> RunPaths:
+        """Where the run lies."""
+        return open_paths(self.config.out)
+
+
+def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
+    """Load the model, resolve layers and targets, list the source, open the run directory.
+
+    A run that is refused leaves no trace. The source is listed once for a run: resuming
+    reads the listing that the run directory holds.
+
+    Parameters
+    ----------
+    watch
+        Is handed the samples as they are listed, and hands them on.
+
+    Raises
+    ------
+    ShardcamError
+        Anything about the model, the source, the options or the run directory that
+        cannot work.
+    """
+    require_possible(config)
+    codec.require(config.codec)
+    paths = open_paths(config.out)
+    require_usable(paths)
+    require_room_to_write(paths)
+    ready_libraries()
+    _require_gpu_here(config)
+    from shardcam.engine.models.layer_names import class_count, resolve_layer
+    from shardcam.engine.models.mxnet_network import batch_that_fits
+    from shardcam.engine.pipeline.targets import parse_targets
+
+    method_of(config)
+    definition = load_definition(config)
+    wanted = (definition.input_name,) if method_of(config).whole else config.layer
+    layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in wanted))
+    read = tuple(
+        dict.fromkeys(
+            resolve_layer(definition, name, "--activation-layer")
+            for name in config.activation_layer
+        )
+    )
+    if config.activation_dtype != "f4" and "activations" not in config.save:
+        raise ConfigError("--activation-dtype: add activations to --save")
+    if read and not {"activations", "pooled"} & set(config.save):
+        raise ConfigError("--activation-layer: add activations or pooled to --save")
+    read = (read or layers) if {"activations", "pooled"} & set(config.save) else ()
+    classes = class_count(definition)
+    class_names(config, classes)  # a bad file should be told now, not after the work
+    targets = parse_targets(config.target, classes)
+    require_explainable(config, layers)
+    part_cache(config)  # a folder that cannot be had should be told now as well
+    with listing_of(config, watch) as listing:
+        listed = listing.path != paths.listing
+        if targets.kind == "label" and not listing.facts.labelled:
+            raise ConfigError("--target label: no sample has a label; see --label-from-folder")
+        plan = make_plan(listing, config.shard_size or _shard_size(paths))
+        specs = dataset_specs(
+            layers=layers,
+            read=read,
+            classes=classes,
+            targets=targets.count,
+            view=definition.preprocessing.input_shape[1:],
+            key_bytes=listing.facts.key_bytes,
+            save=config.save,
+            activation_dtype=config.activation_dtype,
+        )
+        require_room(config, specs, plan)
+        calibration = _calibration(config, definition, layers, read, plan)
+        manifest = make_manifest(config, plan, definition, layers, read, calibration)
+        resumed = holds_run(paths, manifest)
+    if calibration is not None and calibration != read_calibration(paths):
+        write_calibration(paths, calibration)
+    if not resumed:
+        begin_run(paths, manifest)
+    names = tuple(info.name for info in layers)
+    batch_size = config.batch_size or batch_that_fits(definition, names, plan.shard_size)
+    return Prepared(
+        config, manifest, plan, layers, read, specs, batch_size, calibration, resumed, listed
+    )
+
+
+def worker_order(prepared: Prepared) -> WorkerOrder:
+    """What the workers of a run are told."""
+    return WorkerOrder(
+        config=prepared.config.absolute(),
+        fingerprint=prepared.manifest.fingerprint,
+        model=prepared.manifest.numbers["model"],
+        layers=tuple(info.name for info in prepared.layers),
+        read=prepared.read,
+        quantization=prepared.calibration.quantization if prepared.calibration else None,
+        specs=prepared.specs,
+        batch_size=prepared.batch_size,
+    )
+
+
+def make_executor(
+    prepared: Prepared, builder: Callable[[WorkerOrder], ShardRunner] | None = None
+) -> Executor:
+    """The executor that was asked for, with what `builder` makes in each worker.
+
+    By default that is what turns shards into results.
+    """
+    config = prepared.config
+    build = partial(builder or build_runner, worker_order(prepared))
+    if config.executor == "local":
+        from shardcam.engine.workers.local_executor import LocalExecutor
+
+        return LocalExecutor(build)
+    from shardcam.engine.workers.ray_cluster import RayOptions
+    from shardcam.engine.workers.ray_executor import RayExecutor
+
+    options = RayOptions(
+        config.workers,
+        config.cpus_per_worker,
+        config.gpus_per_worker,
+        config.address,
+        config.hang_timeout,
+        config.recycle,
+    )
+    return RayExecutor(build, options)
+
+
+def driver_threads(config: RunConfig) -> int:
+    """Threads of this process: all cores if it does the work itself."""
+    return usable_cores() if config.executor == "local" else 1
+
+
+def require_possible(config: RunConfig) -> None:
+    """Refuse options that exclude one another.
+
+    Raises
+    ------
+    ConfigError
+        The message names them.
+    """
+    if config.executor == "local" and (
+        config.workers or config.address or config.cpus_per_worker > 1
+    ):
+        raise ConfigError(
+            "--workers, --cpus-per-worker and --address are for --executor ray; local takes all "
+            "cores (taskset restricts them)"
+        )
+    if config.address and config.address.startswith("http"):
+        raise ConfigError(
+            f"--address {config.address} is a dashboard, for shardcam submit; extract takes the "
+            "HOST:PORT that ray start printed"
+        )
+    if config.cache is not None and is_url(config.cache):
+        raise ConfigError(f"--cache {config.cache}: takes a folder of each machine, not a URL")
+    gpu = config.gpus_per_worker > 0
+    if config.precision == "fp16" and not gpu:
+        raise ConfigError(
+            "--precision fp16 needs a GPU (--gpus-per-worker); CPUs take bf16 or int8"
+        )
+    if config.precision in ("bf16", "int8") and gpu:
+        raise ConfigError(f"--precision {config.precision} is for CPUs; GPUs take fp16 or fp32")
+
+
+def _require_gpu_here(config: RunConfig) -> None:
+    """Before there is a run: where workers are of this machine, it needs a GPU that can be used."""
+    if not config.gpus_per_worker:
+        return
+    from shardcam.engine.models.cuda import require_gpu
+    from shardcam.engine.workers.ray_cluster import LOCAL
+
+    elsewhere = config.address or os.environ.get("RAY_ADDRESS") or LOCAL
+    if config.executor == "local" or elsewhere == LOCAL:
+        require_gpu()
+
+
+def _shard_size(paths: RunPaths) -> int | None:
+    """That of the run which is resumed: where it began, the default may have been another."""
+    if not exists(paths.place(paths.run_json)):
+        return None
+    return read_manifest(paths).plan.get("shard_size")
+
+
+def _calibration(
+    config: RunConfig,
+    definition: NetworkDefinition,
+    layers: tuple[LayerInfo, ...],
+    read: tuple[LayerInfo, ...],
+    plan: Plan,
+) -> Calibration | None:
+    """The run's own if it has one, so that resuming changes nothing."""
+    if config.precision != "int8":
+        return None
+    paths = open_paths(config.out)
+    stored = read_calibration(paths)
+    if stored is not None and exists(paths.place(paths.run_json)):  # else of one that never began
+        return stored
+    views = views_of_source(plan, make_reader(config), definition.preprocessing, config.max_pixels)
+    names = tuple(info.name for info in layers)
+    return calibrate_on_source(
+        definition, names, comparing_method(config), views, read=only_read(names, read)
+    )

@@ -1,0 +1,118 @@
+"""``shardcam activations``: what hidden layers compute of a picture, as numbers and as tiles."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.analysis.open_run import open_run
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.run.class_names import class_names
+from shardcam.engine.rundir.listing import Listing
+from shardcam.engine.rundir.overlays import picture_name
+from shardcam.engine.types import AUTO, RunPaths
+from shardcam.jobs.commands.extract import run_extract
+from shardcam.jobs.looking.panels import LayerValues, draw_panels
+from shardcam.jobs.looking.seen_pictures import SeenPictures
+from shardcam.jobs.looking.tiles import save_picture
+from shardcam.jobs.options import chosen_options, make_config
+from shardcam.jobs.terminal import make_console, printable
+
+RUNS = Path("runs")
+FOLDER = "activations"  # of a run, for the pictures
+_OPTIONS = (
+    *("source", "model", "params", "image_size", "resize", "mean", "std"),
+    *("labels", "label_from_folder", "root", "limit"),
+)
+
+
+@click.command()
+@chosen_options(*_OPTIONS)
+@click.option(
+    "--layer",
+    "--activation-layer",
+    "layers",
+    multiple=True,
+    default=(AUTO,),
+    show_default=True,
+    help="Whose values, repeatable: any operator of the network, dense ones too; shardcam layers "
+    "--all lists them. auto is the last spatial layer.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Channels to draw of a layer: those of the highest mean. All are stored.",
+)
+@click.option(
+    "--pictures",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Images to draw: the first of SOURCE. Of all of them the values are stored.",
+)
+@click.option("--out", help="Run directory  [default: one in runs/, by what is asked for]")
+def activations(
+    layers: tuple[str, ...], top: int, pictures: int, out: str | None, **options: Any
+) -> None:
+    """Show what hidden layers compute of SOURCE: an image, a folder, any source.
+
+    The values go to HDF5 (activation/LAYER in a run directory, as extract --save activations
+    writes it), and to a PNG for each image: one panel for each layer, with a tile for each
+    channel and the input beside them. Colours are relative to the layer's largest absolute
+    value in that image.
+
+    \b
+    Examples:
+      shardcam activations cat.jpg --model efficientnet_lite0 --top 48
+      shardcam activations runs/mnist/held-out-images-idx3-ubyte --limit 3 \\
+          --model runs/mnist/lenet-symbol.json --layer tanh1 --layer tanh2
+    """
+    fixed = {"activation_layer": layers, "save": "activations", "executor": "local"}
+    config = make_config({**options, **fixed, "out": out or ""})
+    if out is None:
+        config = config.model_copy(update={"out": str(default_out(config))})
+    console = make_console()
+    try:
+        run_extract(config, console)
+    except ConfigError as error:  # what extract calls --activation-layer is --layer here
+        raise ConfigError(str(error).replace("--activation-layer", "--layer")) from error
+    with open_run(config.out) as run:
+        draw_activations(run, config, top, pictures, console)
+        name = run.activation_layers[-1]
+    console.print(
+        f'in Python:  from shardcam.engine import open_run\n            open_run("{config.out}")'
+        f'.activation("{name}")[0]',
+        soft_wrap=True,
+    )
+
+
+def draw_activations(
+    run: Run, config: RunConfig, top: int, pictures: int, console: Console
+) -> None:
+    """Draw the first images of a run that holds activations, each into a PNG file."""
+    seen = SeenPictures(run, Listing(RunPaths(Path(config.out)).listing), config)
+    name_of = class_names(config)
+    for i in range(min(pictures, len(run))):
+        key, number = run.keys[i], int(run["sample"][i])
+        predicted, score = int(run["top_class"][i, 0]), float(run["top_score"][i, 0])
+        caption = f"{printable(Path(key).name)}: {name_of(predicted)}, {score:.2f}"
+        layers = [LayerValues(name, run.activation(name)[i]) for name in run.activation_layers]
+        path = Path(config.out) / FOLDER / f"{picture_name(number, key)}.png"
+        save_picture(draw_panels(seen[i], caption, layers, top), path)
+        console.print(f"look at {path}", style="bold", soft_wrap=True)
+
+
+def default_out(config: RunConfig) -> Path:
+    """A run directory for what is asked for: the same for the same question."""
+    asked = config.absolute().model_copy(update={"out": ""}).model_dump_json()
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(config.source.rstrip("/")).stem)[-40:]
+    return RUNS / f"activations-{stem}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"

@@ -1,0 +1,106 @@
+"""``shardcam export``: maps, masks and boxes of a run, for other programs."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from shardcam import open_run
+from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.errors import ConfigError, Interrupted
+from shardcam.engine.run.class_names import class_names
+from shardcam.jobs.options import stored_config
+from shardcam.jobs.terminal import make_console
+
+THRESHOLD = 0.5
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["npy", "masks", "coco"]),
+    required=True,
+    help="npy: raw maps, one array; masks: a PNG for each picture, of its size, 255 where the "
+    "heatmap is high; coco: boxes and regions there, JSON.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The file to write, or the folder for masks.",
+)
+@click.option("--force", is_flag=True, help="Replace what is at --out.")
+@click.option("--layer", help="Whose maps; needed where the run has several layers.")
+@click.option(
+    "--threshold",
+    type=float,
+    help=f"Share of the heatmap's range that is high, between 0 and 1  [default: {THRESHOLD}]",
+)
+@click.option(
+    "--target-index",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Which of the explained classes of each picture.",
+)
+def export(
+    run: str,
+    form: str,
+    out: Path,
+    force: bool,
+    layer: str | None,
+    threshold: float | None,
+    target_index: int,
+) -> None:
+    """Write the maps of RUN to a file or a folder, a shard at a time.
+
+    Rows and pictures are in the order of the run's `key`.
+    """
+    if form == "npy" and threshold is not None:
+        raise ConfigError("--threshold: npy takes the maps as they are; it is for masks and coco")
+    if not force:
+        _require_new(out)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    level = THRESHOLD if threshold is None else threshold
+    with open_run(run) as opened:
+        chosen = layer or _only_layer(opened)
+        if target_index >= opened.cam(chosen).shape[1]:
+            explained = opened.cam(chosen).shape[1]
+            raise ConfigError(f"--target-index {target_index}: {explained} explained, from 0")
+        if form == "npy":
+            done = f"{opened.to_npy(out, chosen, target_index)} maps"
+        elif form == "masks":
+            written = opened.to_masks(out, chosen, level, target_index)
+            done = f"{written} masks"
+        else:
+            names = class_names(stored_config(run, opened.config))
+            count = opened.to_coco(out, chosen, level, target_index, names)
+            done = f"{count} regions of {len(opened)} pictures"
+        make_console().print(f"{done} of {chosen} written to {out}", soft_wrap=True)
+
+
+def _require_new(out: Path) -> None:
+    """Nothing of the user's may be lost, and masks of two runs may not be mixed."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        what = "not empty" if out.is_dir() else "exists"
+        raise ConfigError(f"--out {out}: {what}; --force replaces what is there")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}")
+
+
+def _only_layer(run: Run) -> str:
+    if len(run.layers) != 1:
+        if not run.layers:
+            raise ConfigError("this run has no maps: it was made without maps in --save")
+        raise ConfigError(f"--layer: say which; layers with maps: {', '.join(run.layers)}")
+    return run.layers[0]
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    raise Interrupted(f"stopped by {signal.Signals(number).name}; the same command begins anew")

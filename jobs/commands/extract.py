@@ -1,0 +1,154 @@
+"""``shardcam extract``: class activation maps of every image of a source, into a run directory."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from shardcam.engine.analysis.open_run import first_rows
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import Interrupted, RunDirectoryError, StoreError, TooManyFailures
+from shardcam.engine.run.calibration import print_agreement
+from shardcam.engine.run.class_names import class_names
+from shardcam.engine.run.disk_space import print_budget
+from shardcam.engine.run.driver import RunReport, execute
+from shardcam.engine.run.prepare import driver_threads, make_executor, prepare
+from shardcam.engine.rundir.listing import Listing
+from shardcam.engine.rundir.lock import driver_lock, require_no_driver
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.types import RunPaths
+from shardcam.engine.workers.threads import limit_threads
+from shardcam.jobs.commands.index import many_shards
+from shardcam.jobs.config_file import config_yaml
+from shardcam.jobs.options import make_config, run_options
+from shardcam.jobs.progress import ProgressDisplay
+from shardcam.jobs.terminal import make_console, printable
+
+SHOWN = 10  # predictions that are printed
+
+
+@click.command()
+@run_options
+@click.option("--print-config", is_flag=True, help="Print the file for --config, and stop.")
+def extract(print_config: bool, **options: Any) -> None:
+    """Extract class activation maps of the images in SOURCE.
+
+    The result is a run directory of HDF5 shards. Run the same command again to resume.
+
+    \b
+    Example:
+      shardcam extract photos --model efficientnet_lite0 --out runs/photos --save maps,overlays
+    """
+    config = make_config(options)
+    if print_config:
+        click.echo(config_yaml(config), nl=False)
+    else:
+        run_extract(config, make_console())
+
+
+def run_extract(config: RunConfig, console: Console, again: bool = False) -> RunReport:
+    """Extract, show progress, print the account.
+
+    `again`: see :func:`engine.run.driver.execute`; the caller holds the run's lock.
+
+    Raises
+    ------
+    ShardcamError
+        The run cannot start, was stopped, or too many samples failed.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    if not again:
+        require_no_driver(open_paths(config.out))
+    limit_threads(driver_threads(config))
+    with ProgressDisplay(console) as display:
+        prepared = prepare(config, display.listing)
+        if not prepared.listed:
+            print_listing(prepared.plan.listing, config.source, console)
+        print_budget(config, prepared.specs, prepared.plan, console)
+        if prepared.calibration is not None:
+            print_agreement(prepared.calibration, console)
+        with nullcontext() if again else driver_lock(prepared.paths):
+            report = execute(
+                prepared.plan,
+                make_executor(prepared),
+                prepared.paths,
+                prepared.manifest.fingerprint,
+                display,
+                again,
+            )
+    print_report(report, prepared.paths, "overlays" in config.save, console)
+    if report.ok:
+        with suppress(RunDirectoryError, StoreError):  # the run is good all the same
+            print_predictions(prepared.paths, report.ok, config, console)
+    if not report.ok:
+        raise TooManyFailures(
+            f"none of {report.listed} images gave a map; see {_failures(prepared.paths)}"
+        )
+    if config.max_failed is not None and report.failed > config.max_failed * report.listed:
+        raise TooManyFailures(
+            f"{report.failed} of {report.listed} samples failed, more than --max-failed "
+            f"{config.max_failed} allows; see {_failures(prepared.paths)}"
+        )
+    return report
+
+
+def print_listing(listing: Listing, source: str, console: Console) -> None:
+    """Say of when the listing is, and whether the source looks changed since."""
+    try:
+        changed = Path(source).stat().st_mtime > listing.created.timestamp()
+    except OSError:  # the failures will tell
+        changed = False
+    note = f"; {source} has changed since, and this run does not see it" if changed else ""
+    console.print(f"{len(listing)} images as listed on {listing.created:%Y-%m-%d %H:%M} UTC{note}")
+
+
+def print_report(report: RunReport, paths: RunPaths, pictures: bool, console: Console) -> None:
+    """The closed account of a run, and where its files are."""
+    table = Table(show_header=False, box=None)
+    table.add_row("images", f"{report.listed} listed = {report.ok} ok + {report.failed} failed")
+    for reason, count in sorted(report.failures.items()):
+        table.add_row("", f"{count} {reason} (see {_failures(paths)})")
+    table.add_row("shards", f"{report.shards}, of which {report.shards_done_now} done now")
+    if report.shards_done_now:
+        table.add_row("speed", f"{report.images_per_second:.1f} images/s with start-up")
+        stages = sorted(report.stage_seconds.items(), key=lambda item: -item[1])
+        table.add_row("stages", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages))
+    if report.verdict:
+        table.add_row("verdict", report.verdict)
+    index, account = paths.place(paths.index), paths.place(paths.report)
+    table.add_row("written", f"{index} (all rows), {account}")
+    if note := many_shards(report.shards):
+        table.add_row("", note)
+    if pictures:
+        table.add_row("pictures", str(paths.place(paths.overlays)))
+    console.print(table)
+
+
+def _failures(paths: RunPaths) -> str:
+    return str(paths.place(paths.failures))
+
+
+def print_predictions(paths: RunPaths, ok: int, config: RunConfig, console: Console) -> None:
+    """The first images of a run, each with its first class."""
+    name_of = class_names(config)
+    table = Table(box=None)
+    for column in ("image", "predicted", "score"):
+        table.add_column(column, justify="right" if column == "score" else "left")
+    for key, classes, scores in first_rows(paths, ("key", "top_class", "top_score"), SHOWN):
+        table.add_row(printable(key.decode()), name_of(int(classes[0])), f"{scores[0]:.2f}")
+    if ok > SHOWN:
+        table.add_row(f"and {ok - SHOWN} more", "", "")
+    console.print(table)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    name = signal.Signals(number).name
+    raise Interrupted(f"stopped by {name}; run the same command again to resume")

@@ -1,0 +1,134 @@
+"""``shardcam render``: files that start a cluster for one run."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+import click
+
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.io.urls import is_url
+from shardcam.jobs.cluster.batch_files import (
+    Nodes,
+    PodOptions,
+    SlurmOptions,
+    kuberay_job,
+    slurm_script,
+)
+from shardcam.jobs.cluster.submission import require_submittable
+from shardcam.jobs.options import make_config, run_options
+
+_count = click.option(
+    "--nodes", type=click.IntRange(1), default=1, show_default=True, help="Machines."
+)
+_cpus = click.option(
+    "--node-cpus", type=click.IntRange(1), required=True, help="CPU cores of each."
+)
+_gpus = click.option("--node-gpus", type=click.IntRange(0), default=0, help="GPUs of each.")
+
+
+@click.group()
+def render() -> None:
+    """Print a file that runs an extraction on a cluster of its own.
+
+    Takes the options of extract.
+    """
+
+
+@render.command()
+@run_options
+@_count
+@_cpus
+@_gpus
+@click.option("--node-memory", help="Memory of each, as sbatch --mem takes it.")
+@click.option("--time", required=True, help="Limit, as sbatch --time takes it, such as 12:00:00.")
+@click.option("--partition", help="As sbatch --partition takes it.")
+@click.option(
+    "--setup",
+    multiple=True,
+    help="Shell line run first on the nodes, repeatable, such as 'source /opt/shardcam/bin/"
+    "activate' or 'module load python'.",
+)
+def slurm(
+    nodes: int,
+    node_cpus: int,
+    node_gpus: int,
+    node_memory: str | None,
+    time: str,
+    partition: str | None,
+    setup: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Print a script for sbatch.
+
+    \b
+    Example:
+      shardcam render slurm /data/photos --model efficientnet_lite0 --out /data/runs/photos \\
+          --nodes 4 --node-cpus 16 --time 12:00:00 > photos.sbatch
+    """
+    config = _config(options, elsewhere=False)
+    if config.workers:
+        raise ConfigError("--workers: leave it out: every node is used, as soon as it has joined")
+    _require_room(config, node_cpus, node_gpus)
+    machines = Nodes(nodes, node_cpus, node_gpus, node_memory)
+    click.echo(slurm_script(config, machines, SlurmOptions(time, partition, setup)), nl=False)
+
+
+@render.command()
+@run_options
+@_count
+@_cpus
+@_gpus
+@click.option("--node-memory", default="8Gi", show_default=True, help="Memory of each.")
+@click.option("--image", required=True, help="Container image, of the Dockerfile here.")
+@click.option("--claim", required=True, help="PersistentVolumeClaim with the images.")
+@click.option("--mount", default="/data", show_default=True, help="Where pods see the claim.")
+def kuberay(
+    nodes: int,
+    node_cpus: int,
+    node_gpus: int,
+    node_memory: str,
+    image: str,
+    claim: str,
+    mount: str,
+    **options: Any,
+) -> None:
+    """Print a RayJob for kubectl. Paths are those that the pods see.
+
+    \b
+    Example:
+      shardcam render kuberay /data/photos --model efficientnet_lite0 --out /data/runs/photos \\
+          --nodes 4 --node-cpus 16 --image registry/shardcam:cpu --claim photos > photos.yaml
+    """
+    config = _config(options, elsewhere=True)
+    _require_room(config, node_cpus, node_gpus)
+    _require_mounted(config, mount)
+    machines = Nodes(nodes, node_cpus, node_gpus, node_memory)
+    click.echo(kuberay_job(config, machines, PodOptions(image, claim, mount)), nl=False)
+
+
+def _config(options: dict[str, Any], elsewhere: bool) -> RunConfig:
+    config = make_config(options)
+    if config.address:
+        raise ConfigError("--address: leave it out: the file starts a cluster of its own")
+    require_submittable(config, elsewhere)
+    return config
+
+
+def _require_room(config: RunConfig, cpus: int, gpus: int) -> None:
+    if config.cpus_per_worker > cpus:
+        raise ConfigError(
+            f"--cpus-per-worker {config.cpus_per_worker} is more than --node-cpus {cpus}"
+        )
+    if config.gpus_per_worker > gpus:
+        raise ConfigError(
+            f"--gpus-per-worker {config.gpus_per_worker:g} is more than --node-gpus {gpus}"
+        )
+
+
+def _require_mounted(config: RunConfig, mount: str) -> None:
+    for option, path in (("SOURCE", config.source), ("--out", config.out)):
+        if not is_url(path) and not PurePosixPath(path).is_relative_to(mount):
+            raise ConfigError(f"{option} {path}: pods see what is below --mount {mount} only")

@@ -1,0 +1,95 @@
+"""``shardcam report``: a run as a page for a browser."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from shardcam.engine.errors import ConfigError, Interrupted
+from shardcam.engine.run.disk_space import readable
+from shardcam.engine.types import RunPaths
+from shardcam.jobs.terminal import make_console
+
+SAMPLE = 200
+PORT = 8000
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The file to write  [default: RUN/report.html]"
+)
+@click.option("--force", is_flag=True, help="Replace what is at --out.")
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    help=f"How many images the file shows; its figures are of all  [default: {SAMPLE}]",
+)
+@click.option("--no-photographs", is_flag=True, help="Heatmaps alone: the source is not read.")
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Write nothing; show every image to browsers of this machine, until Ctrl-C.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help=f"Of --serve; 0 takes a free one  [default: {PORT}]",
+)
+def report(
+    run: Path,
+    out: Path | None,
+    force: bool,
+    sample: int | None,
+    no_photographs: bool,
+    serve: bool,
+    port: int | None,
+) -> None:
+    """Show RUN in a browser: its account, distributions, failures and pictures.
+
+    Writes one HTML file, which needs nothing else and loads nothing, with some images of
+    the run; --serve shows all of them, and makes each page when it is asked for. The
+    photographs are read again from the run's source. An unfinished run is shown as far as it is.
+    """
+    paths = RunPaths(run)
+    _require_sensible(out, force, sample, serve, port)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    from shardcam.jobs.gallery.gallery_run import opened_run
+    from shardcam.jobs.gallery.html_file import write_page
+    from shardcam.jobs.gallery.server import ReportServer
+
+    console = make_console()
+    with opened_run(paths, photographs=not no_photographs) as opened:
+        if serve:
+            with ReportServer(opened, PORT if port is None else port) as server:
+                console.print(f"look at {server.address}  (Ctrl-C ends it)", soft_wrap=True)
+                with suppress(Interrupted):
+                    server.serve_forever()
+            return
+        page = out or run / "report.html"
+        shown = write_page(opened, page, sample or SAMPLE)
+        size = readable(page.stat().st_size)
+        of = f"{shown} of {len(opened.run)} images shown, {size}"
+        console.print(f"look at {page}  ({of})", soft_wrap=True)
+
+
+def _require_sensible(
+    out: Path | None, force: bool, sample: int | None, serve: bool, port: int | None
+) -> None:
+    if serve and (out is not None or sample is not None):
+        raise ConfigError("--out and --sample are for a file; --serve writes none, and shows all")
+    if port is not None and not serve:
+        raise ConfigError("--port is for --serve")
+    if out is not None and out.exists() and not force:
+        raise ConfigError(f"--out {out}: exists; --force replaces it")
+    if out is not None and not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}")
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    raise Interrupted(f"stopped by {signal.Signals(number).name}; the same command begins anew")

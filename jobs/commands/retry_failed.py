@@ -1,0 +1,76 @@
+"""``shardcam retry-failed``: another try for what could not be read or decoded."""
+
+from __future__ import annotations
+
+import click
+
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import TooManyFailures
+from shardcam.engine.rundir.lock import driver_lock
+from shardcam.engine.rundir.replace_shards import bring_back, set_aside
+from shardcam.engine.rundir.run_json import read_manifest
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.rundir.shard_file import (
+    ShardFile,
+    open_shards,
+    read_failures,
+    read_shard_summary,
+)
+from shardcam.engine.types import RunPaths
+from shardcam.jobs.commands.extract import run_extract
+from shardcam.jobs.options import stored_config
+from shardcam.jobs.terminal import make_console
+
+FINAL = "target"  # the stage whose failures another try cannot mend
+
+
+@click.command("retry-failed")
+@click.argument("run")
+@click.option(
+    "--max-failed",
+    type=click.FloatRange(0, 1),
+    help="Exit with 3 if a larger fraction of the samples failed  [default: the run's]",
+)
+def retry_failed(run: str, max_failed: float | None) -> None:
+    """Compute the shards of RUN anew that have samples which could not be read or decoded.
+
+    For files that were missing, being written or on a network that failed. The old shard
+    stays until its successor is published. The run must be complete. Exits as extract does.
+    """
+    paths = open_paths(run)
+    manifest = read_manifest(paths)
+    config = stored_config(run, manifest.config)
+    if max_failed is not None:
+        config = config.model_copy(update={"max_failed": max_failed})
+    with driver_lock(paths):
+        _retry(paths, config, manifest.plan["shards"])
+
+
+def _retry(paths: RunPaths, config: RunConfig, shards: int) -> None:
+    run = str(paths.home)
+    bring_back(paths)
+    every = open_shards(paths, range(shards))
+    before = {number: count for number, shard in every if (count := _retryable(shard))}
+    console = make_console()
+    if not before:
+        console.print(f"{run}: no sample failed to be read or decoded; nothing to do")
+        return
+    total = sum(before.values())
+    console.print(f"{run}: {total} such samples in {len(before)} of {shards} shards")
+    outcome: TooManyFailures | None = None
+    with set_aside(paths, before):
+        try:
+            run_extract(config.model_copy(update={"out": run}), console, again=True)
+        except TooManyFailures as error:  # every shard is published all the same
+            outcome = error
+    still = sum(_retryable(shard) for _, shard in open_shards(paths, before))
+    console.print(f"{run}: {total - still} of {total} mended, {still} still fail")
+    if outcome is not None:
+        raise outcome
+
+
+def _retryable(shard: ShardFile) -> int:
+    """Samples of a shard whose failure another try may mend."""
+    if not read_shard_summary(shard).failed:
+        return 0
+    return sum(failure.stage != FINAL for failure in read_failures(shard))

@@ -1,0 +1,142 @@
+"""The samples of a page, as its script is given them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.run.class_names import ClassName
+from shardcam.engine.types import NO_LABEL, U1
+from shardcam.jobs.gallery.heatmap_pictures import data_uri, draw_mean
+from shardcam.jobs.gallery.row_columns import Columns, Positions
+from shardcam.jobs.gallery.run_statistics import FREQUENT, flag_words
+from shardcam.jobs.terminal import printable
+
+_COLUMNS: tuple[str, ...] = ("key", "sample", "label", "flags", "image_size")
+_COLUMNS += ("target", "score", "top_class", "top_score")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A class and its probability."""
+
+    number: int
+    name: str
+    score: float | None  # None where it is no number
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Addresses of the pictures of a sample."""
+
+    photo: str | None
+    note: str | None  # why there is no photograph
+    heat: list[list[str]]  # of each layer, of each target
+
+
+@dataclass(frozen=True)
+class Item:
+    """A sample."""
+
+    row: int
+    key: str
+    sample: int
+    label: int | None
+    label_name: str | None
+    correct: bool | None
+    flags: int
+    flag_words: list[str]
+    height: int
+    width: int
+    predictions: list[Scored]
+    targets: list[Scored]
+    pictures: Pictures
+
+
+@dataclass(frozen=True)
+class MeanMap:
+    """The average map of a class."""
+
+    number: int
+    name: str
+    count: int  # of maps
+    picture: str
+
+
+def make_items(
+    run: Run,
+    rows: Positions,
+    name_of: ClassName,
+    pictures: Callable[[Samples, int, int], Pictures],
+) -> list[Item]:
+    """Describe some rows of a run; each of their shards is opened once.
+
+    Parameters
+    ----------
+    pictures
+        From some samples, which of them, and its row in the run, to its pictures.
+    """
+    ascending, items = np.unique(rows), list[Item]()
+    for shard in run.take(ascending).shards():
+        columns = {name: shard[name][:] for name in _COLUMNS}
+        for i in range(len(shard)):
+            row = int(ascending[len(items)])
+            values = {name: column[i] for name, column in columns.items()}
+            items.append(_item(row, values, name_of, pictures(shard, i, row)))
+    return [items[place] for place in np.searchsorted(ascending, rows)]
+
+
+def _item(row: int, values: dict[str, Any], name_of: ClassName, pictures: Pictures) -> Item:
+    label, flags = int(values["label"]), int(values["flags"])
+    predictions = _scored(values["top_class"], values["top_score"], name_of)
+    known = label != NO_LABEL
+    return Item(
+        row=row,
+        key=printable(bytes(values["key"]).decode()),
+        sample=int(values["sample"]),
+        label=label if known else None,
+        label_name=name_of(label) if known else None,
+        correct=label == predictions[0].number if known else None,
+        flags=flags,
+        flag_words=flag_words(flags),
+        height=int(values["image_size"][0]),
+        width=int(values["image_size"][1]),
+        predictions=predictions,
+        targets=_scored(values["target"], values["score"], name_of),
+        pictures=pictures,
+    )
+
+
+def mean_maps(
+    run: Run, layer: str, columns: Columns, name_of: ClassName, colours: U1
+) -> list[MeanMap]:
+    """The average maps of the most frequent predicted classes, in one pass over the shards.
+
+    Of the first explained class of each sample; samples with a flag are left out.
+    """
+    numbers, counts = np.unique(columns.predicted[columns.flags == 0], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:FREQUENT]
+    frequent = numbers[order].tolist()
+    sums = dict.fromkeys(frequent, np.zeros(run.cam(layer).shape[2:]))
+    for shard in run.shards():
+        means = shard.select(predicted=frequent, flags=0).class_means(layer)
+        found = zip(means.classes.tolist(), means.counts.tolist(), means.maps, strict=True)
+        for number, count, mean in found:
+            sums[number] = sums[number] + count * mean
+    return [
+        MeanMap(number, name_of(number), count, data_uri(draw_mean(sums[number] / count, colours)))
+        for number, count in zip(frequent, counts[order].tolist(), strict=True)
+    ]
+
+
+def _scored(
+    classes: npt.NDArray[Any], scores: npt.NDArray[Any], name_of: ClassName
+) -> list[Scored]:
+    pairs = zip(classes.tolist(), scores.tolist(), strict=True)
+    return [Scored(c, name_of(c), s if np.isfinite(s) else None) for c, s in pairs]

@@ -1,0 +1,128 @@
+"""A run opened for its report, finished or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.analysis.open_run import open_run, open_so_far
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.engine.run.calibration import agreement, read_calibration
+from shardcam.engine.run.class_names import ClassName, class_names
+from shardcam.engine.rundir.colormaps import colour_table
+from shardcam.engine.rundir.run_json import Manifest, read_manifest
+from shardcam.engine.types import I4, NO_LABEL, U1, RunPaths
+from shardcam.jobs.gallery.gallery_items import Item, MeanMap, mean_maps
+from shardcam.jobs.gallery.heatmap_pictures import Photographs
+from shardcam.jobs.gallery.page import Choice, Gallery
+from shardcam.jobs.gallery.row_columns import Columns, read_columns
+from shardcam.jobs.gallery.run_account import Account, read_account
+from shardcam.jobs.gallery.run_statistics import measure
+from shardcam.jobs.options import stored_config
+
+UNREAD = "The photographs were not asked for."
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """All that the pages of a run are made from."""
+
+    run: Run
+    manifest: Manifest
+    account: Account
+    columns: Columns
+    name_of: ClassName
+    photographs: Photographs | None  # None: not asked for
+    config: RunConfig
+    notes: tuple[str, ...]  # what the reader of the page should know
+
+    @cached_property
+    def colours(self) -> U1:
+        """Those of the run's heatmaps, (256,3) RGB."""
+        return colour_table(self.config.colormap)
+
+    def gallery(
+        self, shown: Columns, items: list[Item] | None, means: dict[str, list[MeanMap]] | None
+    ) -> Gallery:
+        """The contents of a page with some, or all, of the rows."""
+        return Gallery(
+            name=self.run.name,
+            manifest=self.manifest,
+            account=self.account,
+            statistics=measure(self.columns, self.name_of),
+            layers=self.run.layers,
+            targets=self.run["target"].shape[1],
+            choices=self._choices(shown.predicted),
+            labels=self._choices(shown.label[shown.label != NO_LABEL]),
+            alpha=self.config.alpha,
+            notes=self.notes,
+            items=items,
+            means=means,
+        )
+
+    def means(self, layer: str) -> list[MeanMap]:
+        """The average maps of a layer."""
+        return mean_maps(self.run, layer, self.columns, self.name_of, self.colours)
+
+    def _choices(self, classes: I4) -> tuple[Choice, ...]:
+        numbers, counts = np.unique(classes, return_counts=True)
+        found = zip(numbers.tolist(), counts.tolist(), strict=True)
+        choices = (Choice(number, self.name_of(number), count) for number, count in found)
+        return tuple(sorted(choices, key=lambda choice: (choice.name.lower(), choice.number)))
+
+
+@contextmanager
+def opened_run(paths: RunPaths, photographs: bool) -> Iterator[OpenedRun]:
+    """Open a run; one that is not finished is opened as far as it is.
+
+    Raises
+    ------
+    RunDirectoryError
+        It is no run, damaged, or no shard of it is done yet.
+    """
+    manifest = read_manifest(paths)
+    account = read_account(paths, manifest)
+    if not account.shards:
+        raise RunDirectoryError(f"{paths.root}: no shard is done yet; shardcam status shows more")
+    config = stored_config(paths.root, manifest.config)
+    name_of, notes = _names(config)
+    pictures = Photographs(paths, config) if photographs else None
+    note = UNREAD if pictures is None else pictures.missing
+    run, account = _opened(paths, manifest, account)
+    with run:
+        columns = read_columns(run)
+        everything = tuple(words for words in (_precision(paths, config), *notes, note) if words)
+        yield OpenedRun(run, manifest, account, columns, name_of, pictures, config, everything)
+
+
+def _opened(paths: RunPaths, manifest: Manifest, account: Account) -> tuple[Run, Account]:
+    """The run and the account of the same shards, though more may be published meanwhile."""
+    if account.complete:
+        return open_run(paths.root), account
+    while True:
+        run = open_so_far(paths)
+        now = read_account(paths, manifest)
+        if now.shards == account.shards:
+            return run, now
+        run.close()
+        account = now
+
+
+def _precision(paths: RunPaths, config: RunConfig) -> str | None:
+    """What a reader must know of maps that int8 has made."""
+    calibration = read_calibration(paths) if config.precision == "int8" else None
+    return None if calibration is None else f"Computed in int8; {agreement(calibration)}."
+
+
+def _names(config: RunConfig) -> tuple[ClassName, tuple[str, ...]]:
+    """Names of the classes; a file of names that is gone is no reason to show nothing."""
+    try:
+        return class_names(config), ()
+    except ConfigError as error:
+        return "class {}".format, (f"The classes have no names: {error}",)

@@ -1,0 +1,1 @@
+"""Pictures to look at: digits, filters, activations, and what they are drawn with."""

@@ -1,0 +1,105 @@
+"""Crops of a run's pictures: what the units of a hidden layer responded to most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.analysis.top_activating import strongest
+from shardcam.engine.config import RunConfig
+from shardcam.engine.rundir.listing import Listing
+from shardcam.engine.types import U1, Box, RunPaths
+from shardcam.jobs.looking.seen_pictures import SeenPictures
+
+SIDE = 112  # pixels of a crop
+Field = Callable[[tuple[int, int]], Box]  # position -> what it sees, in shares of the view
+_WHOLE = (0.0, 0.0, 1.0, 1.0)
+_GREY = 127  # where the network's view lies outside of the picture
+_HELD = 16  # decoded pictures
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a unit saw where it was strongest."""
+
+    crop: U1  # (SIDE,SIDE,3)
+    value: float  # the activation
+
+
+def examples_of(
+    run: Run, config: RunConfig, layer: str, units: list[int], count: int, field: Field
+) -> list[list[Example]]:
+    """The strongest examples of each unit, at most one of a picture, the strongest first.
+
+    Pictures that a unit did not respond to, with zero or less, are no examples.
+
+    Where the run has pooled values only, an example is the whole of what the network saw.
+
+    Raises
+    ------
+    SourceError
+        A picture cannot be read any more.
+    ConfigError
+        The run does not have the layer, or the layer the unit.
+    """
+    found = strongest(run, layer, units, count)
+    pictures = SeenPictures(run, Listing(RunPaths(Path(config.out)).listing), config)
+    picture = lru_cache(_HELD)(pictures.whole)
+
+    def example(unit: int, rank: int) -> Example:
+        row = int(found.rows[unit, rank])
+        part = _WHOLE
+        if found.places is not None:
+            y, x = found.places[unit, rank].tolist()
+            part = field((y, x))
+        view = tuple(float(edge) for edge in run["crop"][row])
+        return Example(_cut(picture(row), _within(view, part)), float(found.values[unit, rank]))
+
+    active = (found.values > 0).sum(axis=1).tolist()
+    return [[example(unit, rank) for rank in range(ranks)] for unit, ranks in enumerate(active)]
+
+
+def view_share(seen: Box | None, height: int, width: int) -> Box:
+    """What a position sees of the network's input, in shares of it, moved to lie inside."""
+    if seen is None:
+        return _WHOLE
+    y0, y1 = _inside(seen[0] / height, seen[2] / height)
+    x0, x1 = _inside(seen[1] / width, seen[3] / width)
+    return y0, x0, y1, x1
+
+
+def _inside(start: float, stop: float) -> tuple[float, float]:
+    length = min(stop - start, 1.0)
+    start = min(max(start, 0.0), 1.0 - length)
+    return start, start + length
+
+
+def _within(view: tuple[float, ...], part: Box) -> Box:
+    """A share of the view in the picture's pixels."""
+    top, left, bottom, right = view
+    height, width = bottom - top, right - left
+    y0, x0, y1, x1 = part
+    return top + y0 * height, left + x0 * width, top + y1 * height, left + x1 * width
+
+
+def _cut(pixels: U1, box: Box) -> U1:
+    """(height,width,3) -> (SIDE,SIDE,3)."""
+    top, left, bottom, right = (round(edge) for edge in box)
+    bottom, right = max(bottom, top + 1), max(right, left + 1)
+    height, width = pixels.shape[:2]
+    part = pixels[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    edges = (
+        (max(-top, 0), max(bottom - max(height, top), 0)),
+        (max(-left, 0), max(right - max(width, left), 0)),
+        (0, 0),
+    )
+    whole = np.pad(part, edges, constant_values=_GREY)
+    how = cv2.INTER_AREA if len(whole) > SIDE else cv2.INTER_NEAREST
+    crop: U1 = cv2.resize(whole, (SIDE, SIDE), interpolation=how).astype(np.uint8, copy=False)
+    return crop

@@ -1,0 +1,200 @@
+"""What the units of a network respond to: made pictures, and crops from a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.run.class_names import ClassName
+from shardcam.engine.rundir.schema import layer_path
+from shardcam.engine.types import U1, LayerInfo
+from shardcam.jobs.terminal import printable
+
+if TYPE_CHECKING:
+    from shardcam.engine.models.activation_maximisation import Maximised
+    from shardcam.engine.models.definition import NetworkDefinition
+
+SHOWN = 6  # units of a layer, if none are named
+STEPS = 128
+_EXAMPLES = 7  # crops of a unit
+_BATCH = 8  # units whose pictures are made at once
+_SIDE = 224  # pixels of a made picture as it is saved
+_CANVAS, _STEP = 64, 32  # pixels of a made picture: at least, and a multiple of
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at."""
+
+    network: NetworkDefinition
+    class_name: ClassName
+    run: Run | None = None  # whose pictures are the examples
+    config: RunConfig | None = None  # of that run
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which layers and units were asked for."""
+
+    layers: tuple[str, ...]
+    channels: tuple[int, ...] | None
+    count: int | None
+
+    def units(self, layer: str, there_are: int, most: int) -> list[int]:
+        """The units of a layer to show: those named, or as many as wanted, evenly spread.
+
+        Raises
+        ------
+        ConfigError
+            The layer has no such unit.
+        """
+        if self.channels is None:
+            count = min(self.count or most, there_are)
+            return [int(unit) for unit in np.linspace(0, there_are - 1, count).round()]
+        for unit in self.channels:
+            if not 0 <= unit < there_are:
+                raise ConfigError(f"--channels {unit}: {layer} has 0 to {there_are - 1}")
+        return list(self.channels)
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """How pictures are made."""
+
+    steps: int
+    seed: int
+
+
+def draw_responses(
+    subject: Subject, wanted: Wanted, ascent: Ascent | None, out: Path
+) -> Iterator[str]:
+    """Draw a picture of each layer; say of each where it is and what is in it."""
+    from shardcam.engine.models.layer_names import resolve_layer
+    from shardcam.jobs.looking.filter_pictures import enlarged_to, gallery, stacked
+    from shardcam.jobs.looking.tiles import fitting, save_picture
+
+    network = subject.network
+    infos = [resolve_layer(network, name) for name in wanted.layers or _layers(subject)]
+    chosen = [wanted.units(info.name, info.shape[0], SHOWN) for info in infos]
+    for info, units in zip(infos, chosen, strict=True):
+        names = _unit_names(subject, info, units)
+        made = None if ascent is None else _maximised(network, info, units, ascent)
+        stem = layer_path(info.name)
+        if subject.run is None and made is not None:
+            path = out / f"{stem}-maximised.jpg"
+            labels = [fitting(name, _SIDE) for name in names]
+            picture = gallery(enlarged_to(made.pictures, _SIDE), labels, -(-len(units) // 2))
+        else:
+            path = out / f"{stem}-examples.jpg"
+            picture = stacked(_rows(subject, info, units, names, made))
+        save_picture(picture, path)
+        yield f"{path}: {len(units)} of {info.shape[0]} channels{_rises(names, made)}"
+
+
+def _layers(subject: Subject) -> list[str]:
+    from shardcam.engine.models.filter_weights import stages
+
+    if subject.run is None:
+        return stages(subject.network)
+    stored = subject.run.hidden_layers
+    if not stored:
+        raise ConfigError(
+            "--examples: this run has no activations: extract with --save activations or pooled"
+        )
+    return [node.name for node in subject.network.graph.nodes if layer_path(node.name) in stored]
+
+
+def _unit_names(subject: Subject, info: LayerInfo, units: list[int]) -> list[str]:
+    graph = subject.network.graph
+    if info.name != graph.nodes[graph.heads[0][0]].name:
+        return [str(unit) for unit in units]
+    return [f"{unit} {printable(subject.class_name(unit))}" for unit in units]
+
+
+def _maximised(
+    network: NetworkDefinition, info: LayerInfo, units: list[int], ascent: Ascent
+) -> Maximised:
+    from shardcam.engine.models.activation_maximisation import Maximised, maximise
+    from shardcam.engine.models.unit_gradients import Units
+
+    reach, canvas = _canvas(network, info)
+    climb = Units(canvas, info.name, min(len(units), _BATCH))
+    parts = [
+        maximise(
+            climb,
+            np.array(units[first : first + _BATCH], np.int32),
+            canvas.preprocessing,
+            reach,
+            ascent.steps,
+            ascent.seed,
+        )
+        for first in range(0, len(units), _BATCH)
+    ]
+    return Maximised(
+        np.concatenate([part.pictures for part in parts]),
+        np.concatenate([part.start for part in parts]),
+        np.concatenate([part.end for part in parts]),
+    )
+
+
+def _canvas(network: NetworkDefinition, info: LayerInfo) -> tuple[float, NetworkDefinition]:
+    """Pixels that a unit sees, and the network for pictures some four times as large.
+
+    Below a layer that sees a part of its input only, nothing depends on the input's size.
+    """
+    from shardcam.engine.models.receptive_field import receptive_field
+
+    own = network.preprocessing
+    seen = receptive_field(network, info.name, (0, 0)) if len(info.shape) == 3 else None
+    if seen is None:
+        return np.inf, network
+    reach = max(seen[2] - seen[0], seen[3] - seen[1])
+    side = max(_CANVAS, -(-4 * int(reach) // _STEP) * _STEP)
+    if side >= min(own.height, own.width):
+        return reach, network
+    return reach, replace(network, preprocessing=replace(own, height=side, width=side))
+
+
+def _rows(
+    subject: Subject, info: LayerInfo, units: list[int], names: list[str], made: Maximised | None
+) -> list[tuple[str, U1]]:
+    """A row for each unit: its made picture, if there are any, and its examples."""
+    from shardcam.engine.models.receptive_field import receptive_field
+    from shardcam.jobs.looking.filter_pictures import enlarged_to
+    from shardcam.jobs.looking.tiles import tile
+    from shardcam.jobs.looking.top_crops import SIDE, examples_of, view_share
+
+    run, config, network = subject.run, subject.config, subject.network
+    assert run is not None and config is not None
+    size = network.preprocessing.height, network.preprocessing.width
+
+    def field(place: tuple[int, int]) -> tuple[float, float, float, float]:
+        return view_share(receptive_field(network, info.name, place), *size)
+
+    found = examples_of(run, config, info.name, units, _EXAMPLES, field)
+    rows, blank = [], np.full((SIDE, SIDE, 3), 255, np.uint8)
+    for number, (name, examples) in enumerate(zip(names, found, strict=True)):
+        crops = [example.crop for example in examples]
+        labels = [f"{example.value:.3g}" for example in examples]
+        if made is not None:
+            crops.insert(0, enlarged_to(made.pictures[number : number + 1], SIDE)[0])
+            labels.insert(0, "made")
+        heading = name if " " in name else f"channel {name}"
+        if not crops:
+            heading, crops, labels = f"{heading}: no picture activated it", [blank], [""]
+        rows.append((heading, tile(np.stack(crops), len(crops), labels=labels)))
+    return rows
+
+
+def _rises(names: list[str], made: Maximised | None) -> str:
+    if made is None:
+        return ""
+    rises = zip(names, made.start, made.end, strict=True)
+    return "; " + ", ".join(f"{name}: {start:.3g} -> {end:.3g}" for name, start, end in rises)

@@ -1,0 +1,175 @@
+"""Images per second of each stage by itself, in every worker at about the same time."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import cycle, islice
+from statistics import mean, median
+from typing import TYPE_CHECKING, Any
+
+from shardcam.engine.errors import SourceError
+from shardcam.engine.io.store import remove
+from shardcam.engine.pipeline.bottleneck import BESIDE
+from shardcam.engine.pipeline.stage_timer import Clock
+from shardcam.engine.protocols import ForwardPass
+from shardcam.engine.run.build_worker import WorkerOrder, build_parts
+from shardcam.engine.run.prepare import Prepared, make_executor
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.types import F4, U1, Box, ResultBatch, RunPaths, Shard, ShardReport, View
+
+if TYPE_CHECKING:
+    from shardcam.engine.pipeline.prefetch import Batch, Feed
+    from shardcam.engine.pipeline.run_shard import Parts
+
+SECONDS = 3.0  # that each stage is measured for
+ROWS = 512  # of a shard that is written, about
+NETWORK = ("normalise", "forward", "head", "map", "write")
+
+
+def measure_stages(prepared: Prepared, workers: int) -> dict[str, float]:
+    """Images per second of a worker by stage, while the others do the same.
+
+    So what they share, the memory and the heat of the processor, counts as it does in a run.
+
+    Raises
+    ------
+    SourceError
+        None of the first images can be used.
+    """
+    first = prepared.plan.shard(0)
+    shards = [replace(first, index=number) for number in range(workers)]
+    executor = make_executor(prepared, Meter)
+    found = [report.seconds for report in executor.run(shards, _nobody)]
+    return {stage: 1 / mean(seconds[stage] for seconds in found) for stage in found[0]}
+
+
+def seconds_per_image(alone: dict[str, float], gpu: bool) -> float:
+    """What an image takes a worker if its stages take as long as they do by themselves.
+
+    On a CPU all of them share its cores. A GPU works beside them.
+    """
+    beside, network = (
+        sum(1 / alone[stage] for stage in part if stage in alone) for part in (BESIDE, NETWORK)
+    )
+    return max(beside, network) if gpu else beside + network
+
+
+class Meter:
+    """Measures the stages of a worker with the first batch of a shard."""
+
+    def __init__(self, order: WorkerOrder) -> None:
+        self._source = order.config.source
+        self._paths = open_paths(order.config.out)
+        self._gpu = order.config.gpus_per_worker > 0
+        self._feed, self._parts = build_parts(order)
+
+    def __call__(self, shard: Shard, clock: Clock, hint: Shard | None = None) -> ShardReport:
+        """A report with the seconds that an image takes in each stage."""
+        batch = next((b for b in self._feed.batches(shard) if b.samples), None)
+        if batch is None:
+            raise SourceError(f"{self._source}: none of its first images can be used")
+        count = len(batch.samples)
+        stages = _Stages(self._feed, self._parts, self._paths, batch, shard.index, self._gpu)
+        for name in (*BESIDE, *NETWORK):
+            if name == "normalise" and self._gpu:
+                continue  # it is a part of the pass
+            clock.stage = name
+            images = len(stages.large.samples) if name == "write" else count
+            clock.add(name, _seconds(getattr(stages, name)) / images)
+        return ShardReport(shard.index, count, count, 0, False, clock.seconds)
+
+
+class _Stages:
+    """Each is fed what the one before it made; some return the seconds that count.
+
+    Forward passes have a source that costs nothing and no sink; writing has a network that
+    costs nothing.
+    """
+
+    def __init__(
+        self, feed: Feed, parts: Parts, paths: RunPaths, batch: Batch, shard: int, gpu: bool
+    ) -> None:
+        self._feed, self._parts, self._paths, self._batch = feed, parts, paths, batch
+        self._files = [(feed.reader.read(sample), sample.box) for sample in batch.samples]
+        self._images = batch.images if gpu else self.normalise()
+        forward = self.forward()
+        self._results = self._explain(forward, forward.logits)
+        count = len(batch.samples) * max(ROWS // len(batch.samples), 1)
+        rows = (replace(sample, index=i) for i, sample in enumerate(cycle(batch.samples)))
+        self.large = Shard(shard, tuple(islice(rows, count)))
+
+    def read(self) -> None:
+        with self._feed.together(self._batch.samples):  # at a URL one request brings many
+            for sample in self._batch.samples:
+                self._feed.reader.read(sample)
+
+    def decode(self) -> None:
+        deque(self._feed.decoders.map(self._view, self._files), maxlen=0)
+
+    def normalise(self) -> F4:
+        from shardcam.engine.pipeline.imaging import normalised
+
+        return normalised(self._batch.images, self._feed.preprocessing)
+
+    def forward(self) -> ForwardPass:
+        """To the layers that are explained."""
+        forward = self._parts.network.forward(self._images)
+        for layer in self._parts.network.layers:
+            forward.activation(layer.name)  # waits for it
+        return forward
+
+    def head(self) -> float:
+        """From there to the logits."""
+        forward = self.forward()
+        begun = time.perf_counter()
+        assert forward.logits.size  # waits for them
+        return time.perf_counter() - begun
+
+    def map(self) -> float:
+        """The gradient, and the kernels."""
+        forward = self.forward()
+        logits = forward.logits
+        begun = time.perf_counter()
+        self._explain(forward, logits)
+        return time.perf_counter() - begun
+
+    def write(self) -> None:
+        writer, rows = self._parts.sink.open(self.large), iter(self.large.samples)
+        while some := tuple(islice(rows, len(self._batch.samples))):
+            writer.write(replace(self._results, samples=some))
+        writer.commit(())
+        remove(self._paths.shard(self.large.index))
+
+    def _view(self, file: tuple[bytes | U1, Box | None]) -> View:
+        from shardcam.engine.pipeline.imaging import view_of
+
+        feed = self._feed
+        return view_of(*file, feed.preprocessing, feed.max_pixels, feed.fast_decode)
+
+    def _explain(self, forward: ForwardPass, logits: F4) -> ResultBatch:
+        from shardcam.engine.pipeline.run_shard import explain
+
+        return explain(self._batch, logits, forward, self._parts)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The median of as many calls as fit in the time.
+
+    `work` may return the seconds that count; else all of it counts.
+    """
+    work()
+    taken: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while len(taken) < 3 or time.perf_counter() < end:
+        begun = time.perf_counter()
+        seconds = work()
+        whole = time.perf_counter() - begun
+        taken.append(seconds if isinstance(seconds, float) else whole)
+    return median(taken)
+
+
+def _nobody(kind: str, /, **facts: Any) -> None:
+    """A listener that does nothing: there is no run."""
