@@ -13,7 +13,7 @@ _BUCKETS = itertools.count()
 
 @pytest.fixture(scope="session")
 def s3_server():
-    from tests.stores.servers import ENVIRONMENT, S3
+    from tests.servers import ENVIRONMENT, S3
 
     with pytest.MonkeyPatch.context() as patch:
         server = S3()

@@ -24,8 +24,8 @@ from shardcam.jobs.commands import verify as verifying
 from shardcam.jobs.commands.status import published
 from shardcam.jobs.gallery.run_account import read_account
 from tests.jobs.command import start
-from tests.test_results import SPECS
-from tests.writers.sink_conformance import make_shard, publish
+from tests.rundir.sink_conformance import make_shard, publish
+from tests.rundir.test_shard_file import SPECS
 
 SHARDS = 3
 PLAN = SimpleNamespace(shards=SHARDS)  # as much of it as resuming looks at

@@ -17,8 +17,8 @@ from shardcam.engine.rundir.shard_file import datasets
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import RunPaths
 from tests.child import printed_by
-from tests.writers.sink_conformance import make_shard, publish
-from tests.writers.test_index import SPECS, publish_shards
+from tests.rundir.sink_conformance import make_shard, publish
+from tests.rundir.test_shard_index import SPECS, publish_shards
 
 FILTERS = ("compression", "compression_opts", "fletcher32")
 

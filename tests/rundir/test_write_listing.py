@@ -228,7 +228,7 @@ def test_full_disk(tmp_path):
     """Said in one line, and nothing is left."""
     script = f"""
         import resource, signal
-        from tests.writers.test_listing import save, samples
+        from tests.rundir.test_write_listing import save, samples
         from shardcam.engine.errors import DiskFull
         from pathlib import Path
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -250,7 +250,7 @@ def test_killed_while_listing(tmp_path):
     """What the dead process wrote is no listing, does not stop the next one, and is removed."""
     script = f"""
         import os, signal
-        from tests.writers.test_listing import save, samples
+        from tests.rundir.test_write_listing import save, samples
         from pathlib import Path
         def endless():
             yield from samples(10000)

@@ -6,8 +6,8 @@ from shardcam.engine.io import store
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.shard_file import read_failures
 from shardcam.engine.types import RunPaths
-from tests.writers.sink_conformance import PROMISES, SinkCase, rows_of
-from tests.writers.test_hdf5 import SPECS
+from tests.rundir.sink_conformance import PROMISES, SinkCase, rows_of
+from tests.rundir.test_hdf5_sink import SPECS
 
 
 @pytest.fixture(params=["memory", "s3"])

@@ -21,8 +21,7 @@ from shardcam.engine.rundir.shard_file import check_shard, read_failures
 from shardcam.engine.rundir.staging import clean_staging
 from shardcam.engine.types import RunPaths
 from tests.child import run_python
-from tests.test_results import seal
-from tests.writers.sink_conformance import (
+from tests.rundir.sink_conformance import (
     CLASSES,
     KEY_BYTES,
     LAYER,
@@ -37,6 +36,7 @@ from tests.writers.sink_conformance import (
     publish,
     rows_of,
 )
+from tests.rundir.test_shard_file import seal
 
 SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
 
@@ -284,7 +284,7 @@ FULL_DISK = """
     from pathlib import Path
     from shardcam.engine.errors import DiskFull
     from shardcam.engine.types import RunPaths
-    from tests.writers.test_hdf5 import publish_large
+    from tests.rundir.test_hdf5_sink import publish_large
 
     paths, limit = RunPaths(Path(sys.argv[1])), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -323,7 +323,7 @@ STOPPED = """
     import signal, sys
     from pathlib import Path
     from shardcam.engine.types import RunPaths
-    from tests.writers.test_hdf5 import publish_large
+    from tests.rundir.test_hdf5_sink import publish_large
 
     class Stop(Exception):
         pass
@@ -398,7 +398,7 @@ KILLED = """
     from pathlib import Path
     import shardcam.engine.rundir.hdf5_sink as hdf5
     from shardcam.engine.types import RunPaths
-    from tests.writers.test_hdf5 import SPECS, make_batch, make_shard
+    from tests.rundir.test_hdf5_sink import SPECS, make_batch, make_shard
 
     shard = make_shard()
     writer = hdf5.Hdf5Sink(RunPaths(Path(sys.argv[1])), SPECS, "f00d").open(shard)

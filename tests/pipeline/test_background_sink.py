@@ -13,7 +13,7 @@ from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.rundir.shard_file import read_failures
 from shardcam.engine.types import RunPaths
-from tests.writers.sink_conformance import (
+from tests.rundir.sink_conformance import (
     CLASSES,
     KEY_BYTES,
     LAYER,

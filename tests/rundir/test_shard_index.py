@@ -17,7 +17,7 @@ from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.rundir.shard_file import datasets, read_failures
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import RunPaths
-from tests.writers.sink_conformance import (
+from tests.rundir.sink_conformance import (
     CLASSES,
     KEY_BYTES,
     LAYER,

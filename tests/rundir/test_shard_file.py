@@ -29,7 +29,7 @@ from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.rundir.user_block import SIZE, write_user_block
 from shardcam.engine.types import RunPaths
 from tests.child import printed_by
-from tests.writers.sink_conformance import (
+from tests.rundir.sink_conformance import (
     CLASSES,
     KEY_BYTES,
     LAYER,

@@ -21,7 +21,7 @@ from shardcam.engine.rundir.shard_file import (
 )
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import RunPaths
-from tests.test_results import make_run
+from tests.rundir.test_shard_file import make_run
 
 SHARDS = 100
 
