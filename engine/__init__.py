@@ -1,1 +1,4 @@
-"""Everything between an image set and a run directory; see the folders."""
+"""Everything between an image set and a run directory.
+
+May import: kernels.
+"""

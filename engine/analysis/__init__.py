@@ -1,1 +1,4 @@
-"""What is done with a finished run: selections, tables, maps on pictures, means, exports."""
+"""What is done with a finished run: selections, tables, maps on pictures, exports.
+
+May import: errors, io, kernels, rundir, types.
+"""

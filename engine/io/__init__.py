@@ -1,1 +1,4 @@
-"""Bytes on this machine's disk and at URLs: files, ranges, downloads, uploads."""
+"""Bytes on this machine's disk and at URLs: files, ranges of them, downloads, uploads.
+
+May import: errors, types.
+"""

@@ -1,4 +1,7 @@
-"""Every CAM method, by the name a user types. A new one is a file and a line here."""
+"""CAM methods: from activations and gradients to maps, and from maps to heatmaps.
+
+May import: kernels, protocols, types.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from shardcam.engine.methods.gradients import one_hot, stacked
 from shardcam.engine.methods.method import GRADIENT, CamMethod, Combine
-from shardcam.engine.pipeline.targets import softmax
+from shardcam.engine.methods.scores import softmax
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shardcam.engine.methods.method import CamMethod, Combine
-from shardcam.engine.pipeline.targets import softmax
+from shardcam.engine.methods.scores import softmax
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 

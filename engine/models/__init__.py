@@ -1,1 +1,4 @@
-"""Networks: from files to bound graphs. MXNet is imported nowhere else."""
+"""Networks: from files to bound graphs. MXNet is imported nowhere else.
+
+May import: config, errors, kernels, types.
+"""

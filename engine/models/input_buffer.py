@@ -5,7 +5,7 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 
-from shardcam.engine.pipeline.imaging import normalised
+from shardcam.engine.models.normalise import normalised
 from shardcam.engine.types import F4, U1, Preprocessing
 
 

@@ -19,8 +19,8 @@ from shardcam.engine.models.graph import Cut, cut, to_json
 from shardcam.engine.models.head import HEAD_BYTES, Head, HeadProgram, HeadView
 from shardcam.engine.models.input_buffer import InputBuffer
 from shardcam.engine.models.layer_names import layer_shapes, resolve_layer
+from shardcam.engine.models.normalise import normalised
 from shardcam.engine.models.precision import FP32, lower
-from shardcam.engine.pipeline.imaging import normalised
 from shardcam.engine.types import F4, I4, U1, LayerInfo, Quantization
 
 BATCH = 32

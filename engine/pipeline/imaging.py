@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from shardcam.engine.types import F4, U1, Box, Preprocessing, View
-from shardcam.kernels import planar, resize
+from shardcam.engine.types import U1, Box, Preprocessing, View
+from shardcam.kernels import resize
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 REDUCTIONS = {
@@ -303,30 +303,6 @@ def stacked(pictures: Sequence[U1], preprocessing: Preprocessing) -> U1:
     for place, picture in zip(pixels, pictures, strict=True):
         place[...] = luminance(picture)[..., None] if channels == 1 else picture
     return pixels
-
-
-def normalised(pixels: U1, preprocessing: Preprocessing, out: F4 | None = None) -> F4:
-    """(N,H,W,channels) -> (N,channels,H,W): what the mean is taken from and the deviation divides.
-
-    Parameters
-    ----------
-    pixels
-        As :func:`stacked` makes them.
-    preprocessing
-        Of the network.
-    out
-        Where the result is put.
-    """
-    mean = np.array(preprocessing.mean, np.float32)
-    std = np.array(preprocessing.std, np.float32)
-    if out is None:
-        out = np.empty((len(pixels), *preprocessing.input_shape), np.float32)
-    for image, picture in zip(out, pixels, strict=True):
-        if len(mean) == 1:
-            image[0] = (picture[..., 0] - mean) / std
-        else:
-            planar(picture, mean, std, image)
-    return out
 
 
 def luminance(pixels: U1) -> U1:

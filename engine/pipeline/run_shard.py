@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from shardcam.engine.errors import bugs_named
 from shardcam.engine.methods.heatmaps import heatmaps
+from shardcam.engine.methods.scores import softmax
 from shardcam.engine.methods.smoothing import plain_maps, smoothed_maps
 from shardcam.engine.pipeline.forward_ahead import Passes
 from shardcam.engine.pipeline.pass_counter import watched
 from shardcam.engine.pipeline.prefetch import Batch
 from shardcam.engine.pipeline.stage_timer import Clock
-from shardcam.engine.pipeline.targets import Targets, softmax, top_classes
+from shardcam.engine.pipeline.targets import Targets, top_classes
 from shardcam.engine.protocols import ForwardPass, Method, Network, Sink
 from shardcam.engine.types import (
     F4,

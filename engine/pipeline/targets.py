@@ -77,10 +77,3 @@ def top_classes(logits: F4, count: int) -> I4:
         among = np.flatnonzero(~(row > limit))  # more than `count` only where there are ties
         classes[:] = among[np.argsort(row[among], kind="stable")][:count]
     return chosen
-
-
-def softmax(logits: F4) -> F4:
-    """(N,classes) logits -> (N,classes) probabilities, without overflow."""
-    exponential = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probability: F4 = exponential / exponential.sum(axis=1, keepdims=True)
-    return probability

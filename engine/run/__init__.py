@@ -1,1 +1,5 @@
-"""From options to a finished run: prepare, plan, build the workers, drive, account."""
+"""From options to a finished run: prepare, plan, build the workers, drive, account.
+
+May import: config, errors, io, kernels, methods, models, pipeline, protocols, readers, rundir,
+types, workers.
+"""

@@ -175,7 +175,8 @@ def views_of_source(
 
 def _batches(views: list[View], definition: NetworkDefinition) -> list[F4]:
     """Batches of one shape; the last is filled up with its last image."""
-    from shardcam.engine.pipeline.imaging import normalised, stacked
+    from shardcam.engine.models.normalise import normalised
+    from shardcam.engine.pipeline.imaging import stacked
 
     pictures = [view.pixels for view in views]
     pictures += [pictures[-1]] * (-len(pictures) % BATCH)

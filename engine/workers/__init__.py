@@ -1,1 +1,4 @@
-"""Where shards run: in this process, or on Ray."""
+"""Where shards run: in this process, or on Ray.
+
+May import: errors, pipeline, protocols, rundir, types.
+"""

@@ -110,7 +110,7 @@ class _Stages:
         deque(self._feed.decoders.map(self._view, self._files), maxlen=0)
 
     def normalise(self) -> F4:
-        from shardcam.engine.pipeline.imaging import normalised
+        from shardcam.engine.models.normalise import normalised
 
         return normalised(self._batch.images, self._feed.preprocessing)
 

@@ -8,8 +8,9 @@ import pytest
 from shardcam.engine.methods import METHODS
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.models.normalise import normalised
 from shardcam.engine.models.precision import calibrate
-from shardcam.engine.pipeline.imaging import decode, normalised, stacked, view
+from shardcam.engine.pipeline.imaging import decode, stacked, view
 
 PHOTOGRAPHS = sorted((Path(__file__).parent.parent / "fixtures" / "reference").glob("*.png"))
 LAYERS = ("block10_add", "head_relu6")

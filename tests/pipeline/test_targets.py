@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.pipeline.targets import parse_targets, softmax, top_classes
+from shardcam.engine.methods.scores import softmax
+from shardcam.engine.pipeline.targets import parse_targets, top_classes
 from shardcam.engine.types import Sample
 
 LOGITS = np.array([[1, 5, 3, 5], [9, 0, 0, -1]], np.float32)

@@ -1,0 +1,14 @@
+"""From logits to scores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shardcam.engine.types import F4
+
+
+def softmax(logits: F4) -> F4:
+    """(N,classes) logits -> (N,classes) probabilities, without overflow."""
+    exponential = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probability: F4 = exponential / exponential.sum(axis=1, keepdims=True)
+    return probability

@@ -1,0 +1,32 @@
+"""From pixels to what a network is given."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shardcam.engine.types import F4, U1, Preprocessing
+from shardcam.kernels import planar
+
+
+def normalised(pixels: U1, preprocessing: Preprocessing, out: F4 | None = None) -> F4:
+    """(N,H,W,channels) -> (N,channels,H,W): what the mean is taken from and the deviation divides.
+
+    Parameters
+    ----------
+    pixels
+        As :func:`stacked` makes them.
+    preprocessing
+        Of the network.
+    out
+        Where the result is put.
+    """
+    mean = np.array(preprocessing.mean, np.float32)
+    std = np.array(preprocessing.std, np.float32)
+    if out is None:
+        out = np.empty((len(pixels), *preprocessing.input_shape), np.float32)
+    for image, picture in zip(out, pixels, strict=True):
+        if len(mean) == 1:
+            image[0] = (picture[..., 0] - mean) / std
+        else:
+            planar(picture, mean, std, image)
+    return out
