@@ -8,58 +8,64 @@ import traceback
 import click
 
 from shardcam.engine.errors import InternalError, Interrupted, ShardcamError
-from shardcam.jobs.commands.activations import activations
-from shardcam.jobs.commands.demo import demo
-from shardcam.jobs.commands.doctor import doctor
-from shardcam.jobs.commands.export import export
-from shardcam.jobs.commands.extract import extract
-from shardcam.jobs.commands.filters import filters
-from shardcam.jobs.commands.index import index
-from shardcam.jobs.commands.jobs import jobs
-from shardcam.jobs.commands.layers import layers
-from shardcam.jobs.commands.methods import methods
-from shardcam.jobs.commands.render import render
-from shardcam.jobs.commands.report import report
-from shardcam.jobs.commands.retry_failed import retry_failed
-from shardcam.jobs.commands.status import status
-from shardcam.jobs.commands.submit import submit
-from shardcam.jobs.commands.throughput import throughput
-from shardcam.jobs.commands.train_mnist import train_mnist
-from shardcam.jobs.commands.verify import verify
+from shardcam.jobs.sections import SectionedGroup
+
+SECTIONS = {  # a command's name is that of its file in commands/
+    "Extract": {
+        "demo": "Try it on a few well-known photographs",
+        "extract": "Extract class activation maps of images",
+        "status": "Show the progress of a run",
+        "verify": "Check that a run is complete and undamaged",
+        "retry-failed": "Try images again that could not be read",
+        "index": "Rebuild the index of a run",
+    },
+    "Results": {
+        "report": "Show a run in a browser",
+        "export": "Write maps as .npy, PNG masks or COCO JSON",
+    },
+    "Methods and networks": {
+        "methods": "List the CAM methods",
+        "layers": "List the layers of a network",
+        "activations": "Draw what hidden layers compute",
+        "filters": "Draw filters, or what channels respond to",
+        "train-mnist": "Train a small network on digits",
+    },
+    "Clusters": {
+        "submit": "Run extract as a job of a Ray cluster",
+        "jobs": "List, follow and stop submitted jobs",
+        "render": "Print a job file for Slurm or Kubernetes",
+    },
+    "This machine": {
+        "doctor": "Check what a run needs: libraries, GPU, disk",
+        "throughput": "Measure images per second",
+    },
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=SectionedGroup,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="shardcam COMMAND --help lists the options of a command and gives examples.",
+)
 @click.version_option(package_name="shardcam")
 def cli() -> None:
-    """Class activation maps of convolutional networks, over image sets of any size.
+    """Class activation maps of neural networks, over image sets of any size.
 
     \b
-    Exit codes: 0 done, 1 error, 2 wrong usage, 3 too many samples failed,
+    Examples:
+      shardcam demo
+      shardcam extract photos --model efficientnet_lite0 --out runs/photos
+      shardcam report runs/photos
+
+    \b
+    Exit codes: 0 done, 1 error, 2 wrong usage, 3 too many images failed,
     4 interrupted (the same command resumes), 5 disk full (the same command resumes).
+
+    \b
+    Completion in the shell, from ~/.bashrc (for zsh: zsh_source, for fish: fish_source):
+      eval "$(_SHARDCAM_COMPLETE=bash_source shardcam)"
     """
-
-
-for _command in (
-    extract,
-    submit,
-    jobs,
-    render,
-    export,
-    report,
-    status,
-    verify,
-    retry_failed,
-    index,
-    layers,
-    filters,
-    activations,
-    methods,
-    throughput,
-    train_mnist,
-    doctor,
-    demo,
-):
-    cli.add_command(_command)
 
 
 def main() -> None:
