@@ -20,6 +20,25 @@ RANDOM_PARAMS = "random"
 MODEL_FILES = (".json", ".onnx")
 PATH_OPTIONS = ("source", "model", "out", "root", "cache", "params", "labels")
 Channels = tuple[float, ...]
+OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each once
+    "Source": (
+        *("source", "limit", "label_from_folder", "root", "cache", "cache_size"),
+        *("max_pixels", "fast_decode"),
+    ),
+    "Network and its input": (
+        *("model", "params", "labels", "precision"),
+        *("image_size", "resize", "interpolation", "mean", "std"),
+    ),
+    "Explanation": ("method", "target", "layer", "fuse", "smooth"),
+    "What is saved": (
+        *("out", "save", "activation_layer", "activation_dtype", "codec"),
+        *("colormap", "alpha", "overlay_format", "overlay_norm"),
+    ),
+    "Execution": (
+        *("executor", "workers", "cpus_per_worker", "gpus_per_worker", "address"),
+        *("batch_size", "shard_size", "hang_timeout", "recycle", "max_failed"),
+    ),
+}
 
 
 class RunConfig(BaseModel):
@@ -28,112 +47,118 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(
-        description="Folder of images (searched recursively), image, pattern, manifest, .rec, "
-        ".tar, .h5, .npy or idx file; a path or a URL."
+        description="Folder of images (searched recursively), image, glob pattern, "
+        "manifest, .rec, .tar, .h5, .npy or IDX file; a path or a URL."
     )
     model: str = Field(
-        description="efficientnet_lite0, a name of Gluon's zoo (with --params), NAME-symbol.json "
-        "or FILE.onnx."
+        description="efficientnet_lite0, the name of a network of Gluon's zoo (with "
+        "--params), NAME-symbol.json or FILE.onnx."
     )
     out: str = Field(
-        description="Run directory, or a URL: s3://BUCKET/FOLDER, gs:// or another that fsspec can "
-        "write to; credentials come from the environment. If it holds the same run, that run is "
-        "resumed."
+        description="Run directory, or a URL: s3://BUCKET/FOLDER, gs:// or another "
+        "scheme that fsspec can write to, with credentials from the environment. If it "
+        "holds the same run, that run is resumed."
     )
     params: str | None = Field(
         None,
-        description="Weights of a zoo model or symbol file: .params, .safetensors or .pth; "
-        "'random' to try without.",
+        description="Weights of a zoo network or symbol file: .params, .safetensors or "
+        ".pth; 'random' to try one without weights.",
     )
-    method: str = Field("gradcam", description="CAM method; shardcam methods lists them.")
+    method: str = Field("gradcam", description="CAM method; `shardcam methods` lists them.")
     smooth: tuple[str, ...] = Field(
         (),
-        description="aug: average over mirrored and rescaled copies; eigen: first principal "
-        "component of the terms instead of their sum; aug,eigen: both.",
+        description="aug: average over mirrored and rescaled copies; eigen: take the "
+        "first principal component of the terms instead of their sum; aug,eigen: both.",
     )
     layer: tuple[str, ...] = Field(
         ("auto",),
-        description="Layer to explain, repeatable; 'auto' is the last spatial layer.",
+        description="Layer to explain, repeatable; auto is the last spatial layer, "
+        "`shardcam layers` lists all.",
     )
     fuse: Literal["mean", "max", "product"] | None = Field(
         None,
-        description="How heatmaps and overlays join several layers  [default: mean; refinecam: "
-        "product]",
+        description="How heatmaps and overlays combine several layers  [default: mean; "
+        "product for refinecam]",
     )
     target: str = Field(
-        "top1", description="Classes to explain: top1, topK, label or class:ID[,ID...]."
+        "top1",
+        description="Classes to explain: top1, topK (such as top5), label, or class:ID[,ID...].",
     )
     activation_layer: tuple[str, ...] = Field(
         (),
-        description="Layer whose values --save activations and pooled keep, repeatable; any "
-        "layer, dense ones too  [default: the explained ones]",
+        description="Layer whose values --save activations and --save pooled keep, "
+        "repeatable; any layer, dense ones too  [default: the explained layers]",
     )
     activation_dtype: Literal["f4", "f2"] = Field(
-        "f4", description="Of saved activations: single or half precision."
+        "f4", description="Saved activations in single (f4) or half (f2) precision."
     )
     label_from_folder: bool = Field(
-        False, description="Take the first folder below SOURCE as the label of its images."
+        False, description="Use the first folder below SOURCE as the label of its images."
     )
     root: str | None = Field(
-        None, description="Where the paths of a manifest begin  [default: its folder]"
+        None,
+        description="Folder that the paths in a manifest start from  [default: the manifest's]",
     )
     cache: str | None = Field(
         None,
-        description="Folder of each machine to keep images from URLs in, for the next run over "
-        "them. Files that are replaced at their URLs need another folder.",
+        description="Folder on each machine that keeps images fetched from URLs for the "
+        "next run. If files at the URLs are replaced, use another folder.",
     )
-    cache_size: float = Field(10.0, gt=0, description="GB that --cache may hold.")
+    cache_size: float = Field(10.0, gt=0, description="Size limit of --cache in GB.")
     precision: Literal["fp32", "bf16", "int8", "fp16"] = Field(
         "fp32",
-        description="Of the part below the layer: bf16 and int8 on CPUs, fp16 on GPUs. "
-        "int8 is calibrated on images of the source.",
+        description="Precision of the network up to the explained layer: bf16 and int8 "
+        "on CPUs, fp16 on GPUs. int8 is calibrated on images of SOURCE.",
     )
     labels: str | None = Field(
-        None, description="Names of the classes: a text file, one per line, or JSON."
+        None, description="Names of the classes: a text file with one per line, or JSON."
     )
     image_size: int | None = Field(
         None,
         ge=8,
         le=4096,
-        description="Height and width of the network's input  [default: the model's]",
+        description="Height and width of the network's input  [default: the network's own]",
     )
     resize: Literal["crop", "squash", "pad"] = Field(
-        "crop", description="How a picture is fitted to the input."
+        "crop",
+        description="How an image is fitted to the network's input: centre crop, squash "
+        "to its shape, or pad.",
     )
     interpolation: Literal["area", "nearest", "bilinear", "bicubic", "lanczos"] = Field(
         "area",
-        description="How a picture is resized, by OpenCV's names; area averages when shrinking "
-        "and is bilinear when enlarging, the others do not average.",
+        description="Interpolation when resizing, by OpenCV's names. area averages when "
+        "it shrinks an image and is bilinear when it enlarges one; the others never "
+        "average.",
     )
     mean: Channels | None = Field(
-        None, description="R,G,B subtracted, on the 0-255 scale  [default: the model's]"
+        None, description="R,G,B to subtract, on the 0-255 scale  [default: the network's own]"
     )
     std: Channels | None = Field(
-        None, description="R,G,B divided by, on the 0-255 scale  [default: the model's]"
+        None, description="R,G,B to divide by, on the 0-255 scale  [default: the network's own]"
     )
     max_pixels: int = Field(
-        100_000_000, ge=1, description="Larger pictures fail instead of being decoded."
+        100_000_000, ge=1, description="Images with more pixels fail instead of being decoded."
     )
     fast_decode: bool = Field(
         False,
-        description="Decode JPEG files at 1/2, 1/4 or 1/8 where that is still as large as the "
-        "network's input: faster, and slightly other maps.",
+        description="Decode JPEG files at 1/2, 1/4 or 1/8 of their size where that still "
+        "covers the network's input: faster, but the maps differ slightly.",
     )
     save: tuple[str, ...] = Field(
-        ("maps",), description=f"What to write, comma-separated: {', '.join(SAVEABLE)}."
+        ("maps",), description=f"What to save, separated by commas: {', '.join(SAVEABLE)}."
     )
     codec: Literal["none", "gzip", "zstd", "lz4"] = Field(
-        "gzip", description="Compression of the HDF5 files; zstd and lz4 need hdf5plugin to read."
+        "gzip", description="Compression of the HDF5 files; reading zstd and lz4 needs hdf5plugin."
     )
-    overlay_format: Literal["jpg", "png"] = Field("jpg", description="Files of the overlays.")
+    overlay_format: Literal["jpg", "png"] = Field("jpg", description="File format of the overlays.")
     overlay_norm: bool = Field(
         False, description="Divide each overlay by its maximum, as pytorch-grad-cam does."
     )
     colormap: Literal["jet", "viridis", "inferno", "turbo"] = Field(
-        "jet", description="Colours of the overlays, from no evidence to most."
+        "jet", description="Colormap of the overlays."
     )
-    alpha: float = Field(0.5, ge=0, le=1, description="Share of the colours in an overlay.")
-    limit: int | None = Field(None, ge=1, description="Take only the first LIMIT images.")
+    alpha: float = Field(0.5, ge=0, le=1, description="Opacity of the heatmap in an overlay.")
+    limit: int | None = Field(None, ge=1, description="Use only the first LIMIT images.")
     shard_size: int | None = Field(
         None,
         ge=1,
@@ -147,30 +172,34 @@ class RunConfig(BaseModel):
         "needs much memory]",
     )
     executor: Literal["ray", "local"] = Field(
-        "ray", description="ray: worker processes; local: all in this process."
+        "ray", description="ray: worker processes; local: everything in this process."
     )
     workers: int | None = Field(
         None,
         ge=1,
-        description="Ray workers  [default: as many as the cluster has room for, and more when "
-        "nodes join]",
+        description="Number of Ray workers  [default: as many as the cluster has room "
+        "for, and more as nodes join]",
     )
-    cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and so threads, of a worker.")
+    cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and so threads, per worker.")
     gpus_per_worker: float = Field(
-        0.0, ge=0, description="GPUs of a worker, a fraction to share one; 0: CPU cores only."
+        0.0, ge=0, description="GPUs per worker, a fraction to share one; 0: CPU only."
     )
     address: str | None = Field(
-        None, description="Ray cluster to use  [default: RAY_ADDRESS, else one started here]"
+        None,
+        description="Ray cluster to use  [default: RAY_ADDRESS, else a cluster started "
+        "on this machine]",
     )
     hang_timeout: float = Field(
         1800.0,
         gt=0,
-        description="Seconds without progress, be it one pass of the network, until a worker is "
-        "replaced.",
+        description="Seconds without progress after which a worker is replaced; longer "
+        "than any forward pass.",
     )
-    recycle: int = Field(2000, ge=1, description="Shards after which a worker is replaced.")
+    recycle: int = Field(
+        2000, ge=1, description="Shards after which a worker process is replaced by a new one."
+    )
     max_failed: float | None = Field(
-        None, ge=0, le=1, description="Exit with 3 if a larger fraction of the samples failed."
+        None, ge=0, le=1, description="Exit with code 3 if a larger fraction of the images failed."
     )
 
     @field_validator("save")

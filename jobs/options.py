@@ -12,9 +12,16 @@ import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from shardcam.engine.config import RunConfig
+from shardcam.engine.config import OPTION_GROUPS, SAVEABLE, SMOOTHINGS, RunConfig
 from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.jobs.completion import (
+    complete_list,
+    complete_method,
+    complete_model,
+    complete_path,
+)
 from shardcam.jobs.config_file import read_config_file
+from shardcam.jobs.sections import SectionedArgument, SectionedOption
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +31,22 @@ _COMMA = {  # given as one word, A,B,C
     "mean": "R,G,B",
     "std": "R,G,B",
 }
+_METAVARS = _COMMA | {
+    **dict.fromkeys(("out", "root", "cache"), "FOLDER"),
+    **dict.fromkeys(("params", "labels"), "FILE"),
+    **dict.fromkeys(("method", "layer", "activation_layer"), "NAME"),
+    "model": "NAME|FILE",
+    "target": "CLASSES",
+    "address": "HOST:PORT",
+}
+_COMPLETE = {
+    **dict.fromkeys(("source", "out", "root", "cache", "params", "labels"), complete_path),
+    "model": complete_model,
+    "method": complete_method,
+    "save": complete_list(SAVEABLE),
+    "smooth": complete_list(SMOOTHINGS),
+}
+_GROUP_OF = {name: group for group, names in OPTION_GROUPS.items() for name in names}
 
 
 def run_options(command: F) -> F:
@@ -38,10 +61,10 @@ def run_options_but(other: Mapping[str, Callable[..., Any]]) -> Callable[[F], F]
         "--config",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="YAML file of these options, with _ for -; those given here win. Paths in it begin at "
-        "this folder.",
+        help="YAML file with any of these options, written with _ for -; options given here win. "
+        "Relative paths in it start at the current folder.",
     )
-    options = chosen_options(*RunConfig.model_fields, other=other, required=False)
+    options = chosen_options(*_GROUP_OF, other=other, required=False)
     return lambda command: options(file(command))
 
 
@@ -57,10 +80,8 @@ def chosen_options(
         for name in reversed(names):
             if other and name in other:
                 command = other[name](command)
-            elif name == "source":
-                command = click.argument("source", required=required)(command)
             else:
-                command = _option(name, RunConfig.model_fields[name], required)(command)
+                command = _parameter(name, RunConfig.model_fields[name], required)(command)
         return command
 
     return decorate
@@ -135,20 +156,22 @@ def typed_name(name: str) -> str:
     return "SOURCE" if name == "source" else flag(name)
 
 
-def _option(name: str, info: FieldInfo, required: bool) -> Callable[[F], F]:
-    needed = required and info.is_required()
-    settings: dict[str, Any] = {"help": _help(info, required), "required": needed}
+def _parameter(name: str, info: FieldInfo, required: bool) -> Callable[[F], F]:
+    text, section, completed = _help(info, required), _GROUP_OF[name], _COMPLETE.get(name)
+    settings: dict[str, Any] = {"section": section, "shell_complete": completed}
+    settings["required"] = required and info.is_required()
+    if name == "source":
+        return click.argument(name, cls=SectionedArgument, text=text, **settings)
+    settings |= {"cls": SectionedOption, "help": text, "metavar": _METAVARS.get(name)}
     kind = _kind(info.annotation)
     if kind is bool:
         return click.option(f"{flag(name)}/--no-{flag(name)[2:]}", name, default=None, **settings)
     if typing.get_origin(kind) is typing.Literal:
         settings["type"] = click.Choice(typing.get_args(kind))
-    elif name in _COMMA:
-        settings["metavar"] = _COMMA[name]
-    elif typing.get_origin(kind) is tuple:
-        settings["multiple"] = True
-    else:
+    elif typing.get_origin(kind) is not tuple:
         settings["type"] = kind
+    elif name not in _COMMA:
+        settings["multiple"] = True
     return click.option(flag(name), name, **settings)
 
 

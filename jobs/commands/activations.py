@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.overlays import picture_name
 from shardcam.engine.types import AUTO, RunPaths
 from shardcam.jobs.commands.extract import run_extract
+from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.panels import LayerValues, draw_panels
 from shardcam.jobs.looking.seen_pictures import SeenPictures
 from shardcam.jobs.looking.tiles import save_picture
 from shardcam.jobs.options import chosen_options, make_config
+from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console, printable
 
 RUNS = Path("runs")
@@ -33,42 +36,48 @@ _OPTIONS = (
 )
 
 
-@click.command()
+_drawing_option = partial(click.option, cls=SectionedOption, section="What is drawn")
+
+
+@click.command(cls=SectionedCommand)
 @chosen_options(*_OPTIONS)
-@click.option(
+@_drawing_option(
     "--layer",
     "--activation-layer",
     "layers",
     multiple=True,
     default=(AUTO,),
     show_default=True,
-    help="Whose values, repeatable: any operator of the network, dense ones too; shardcam layers "
-    "--all lists them. auto is the last spatial layer.",
+    help="Layer to show, repeatable: any operator of the network, dense layers too; `shardcam "
+    "layers --all` lists them. auto is the last spatial layer.",
 )
-@click.option(
+@_drawing_option(
     "--top",
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Channels to draw of a layer: those of the highest mean. All are stored.",
+    help="Channels to draw per layer: those with the highest mean. All are stored.",
 )
-@click.option(
+@_drawing_option(
     "--pictures",
     type=click.IntRange(min=0),
     default=10,
     show_default=True,
-    help="Images to draw: the first of SOURCE. Of all of them the values are stored.",
+    help="Number of images to draw, the first of SOURCE. The values of all are stored.",
 )
-@click.option("--out", help="Run directory  [default: one in runs/, by what is asked for]")
+@_drawing_option(
+    "--out",
+    shell_complete=complete_path,
+    help="Run directory  [default: one in runs/, named after SOURCE and the options]",
+)
 def activations(
     layers: tuple[str, ...], top: int, pictures: int, out: str | None, **options: Any
 ) -> None:
-    """Show what hidden layers compute of SOURCE: an image, a folder, any source.
+    """Draw what hidden layers compute of the images in SOURCE.
 
-    The values go to HDF5 (activation/LAYER in a run directory, as extract --save activations
-    writes it), and to a PNG for each image: one panel for each layer, with a tile for each
-    channel and the input beside them. Colours are relative to the layer's largest absolute
-    value in that image.
+    Writes the values to HDF5 (activation/LAYER in a run directory, as extract --save
+    activations does), and a PNG for each image: a panel per layer with a tile per channel,
+    beside the input. Colours are relative to the layer's largest absolute value in that image.
 
     \b
     Examples:

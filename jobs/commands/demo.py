@@ -13,6 +13,7 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import RunPaths
 from shardcam.jobs.commands.extract import run_extract
+from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
 
 PHOTOGRAPHS = (  # of those that scikit-image ships
@@ -29,13 +30,20 @@ RUNS = Path("runs")
 
 
 @click.command()
-@click.argument("source", required=False)
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory.")
+@click.argument("source", required=False, shell_complete=complete_path)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Run directory  [default: one in runs/]"
+)
 def demo(source: str | None, out: Path | None) -> None:
-    """Show where EfficientNet-Lite0 looks in photographs, SOURCE's or a few well-known ones.
+    """Show where EfficientNet-Lite0 looks in photographs: those in SOURCE, or well-known ones.
 
     Two Ray workers compute Grad-CAMs into a run directory; a contact sheet shows each
-    picture, its heatmap and the predicted class.
+    image, its heatmap and the predicted class.
+
+    \b
+    Examples:
+      shardcam demo
+      shardcam demo ~/Pictures
     """
     console = make_console()
     name = "demo" if source is None else f"demo-{Path(source).resolve().name}"

@@ -42,17 +42,22 @@ Check = Callable[[Path], Iterator[Finding]]
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Where runs will be written: its disk is tried.  [default: this folder]",
+    help="Folder that runs will be written to; its disk is tried  [default: the current one]",
 )
 @click.option(
     "--address",
     metavar="HOST:PORT",
-    help="Check every node of this Ray cluster; auto: that of the Ray job this is.",
+    help="Check every node of this Ray cluster; auto: the cluster that this job runs on.",
 )
 def doctor(out: Path | None, address: str | None) -> None:
     """Check Python, libraries, kernels, threads, GPU, Ray and the disk of --out.
 
     Exits with 1 if something would keep a run from working.
+
+    \b
+    Examples:
+      shardcam doctor --out runs
+      shardcam doctor --address head:6379
     """
     if address is not None:
         from shardcam.jobs.cluster.node_checks import check_cluster

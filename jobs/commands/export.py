@@ -12,6 +12,7 @@ from shardcam import open_run
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import ConfigError, Interrupted
 from shardcam.engine.run.class_names import class_names
+from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import stored_config
 from shardcam.jobs.terminal import make_console
 
@@ -19,34 +20,35 @@ THRESHOLD = 0.5
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_path)
 @click.option(
     "--to",
     "form",
     type=click.Choice(["npy", "masks", "coco"]),
     required=True,
-    help="npy: raw maps, one array; masks: a PNG for each picture, of its size, 255 where the "
-    "heatmap is high; coco: boxes and regions there, JSON.",
+    help="npy: the raw maps as one array; masks: a PNG of each image's size, 255 where the heatmap "
+    "is high; coco: boxes and regions of high values, as JSON.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="The file to write, or the folder for masks.",
+    help="File to write; for masks a folder.",
 )
-@click.option("--force", is_flag=True, help="Replace what is at --out.")
-@click.option("--layer", help="Whose maps; needed where the run has several layers.")
+@click.option("--force", is_flag=True, help="Replace an existing --out.")
+@click.option("--layer", help="Layer whose maps to write; needed if the run has several.")
 @click.option(
     "--threshold",
     type=float,
-    help=f"Share of the heatmap's range that is high, between 0 and 1  [default: {THRESHOLD}]",
+    help="Where the heatmap counts as high: above this share of its range, between 0 and 1  "
+    f"[default: {THRESHOLD}]",
 )
 @click.option(
     "--target-index",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Which of the explained classes of each picture.",
+    help="Which of the explained classes of each image, counted from 0.",
 )
 def export(
     run: str,
@@ -57,9 +59,14 @@ def export(
     threshold: float | None,
     target_index: int,
 ) -> None:
-    """Write the maps of RUN to a file or a folder, a shard at a time.
+    """Write the maps of RUN for other programs, a shard at a time.
 
-    Rows and pictures are in the order of the run's `key`.
+    Rows and images are in the order of the run's `key`.
+
+    \b
+    Examples:
+      shardcam export runs/photos --to npy --out maps.npy
+      shardcam export runs/photos --to masks --out masks --threshold 0.3
     """
     if form == "npy" and threshold is not None:
         raise ConfigError("--threshold: npy takes the maps as they are; it is for masks and coco")

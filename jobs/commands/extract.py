@@ -29,22 +29,27 @@ from shardcam.jobs.commands.index import many_shards
 from shardcam.jobs.config_file import config_yaml
 from shardcam.jobs.options import make_config, run_options
 from shardcam.jobs.progress import ProgressDisplay
+from shardcam.jobs.sections import SectionedCommand
 from shardcam.jobs.terminal import make_console, printable
 
 SHOWN = 10  # predictions that are printed
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @run_options
-@click.option("--print-config", is_flag=True, help="Print the file for --config, and stop.")
+@click.option(
+    "--print-config", is_flag=True, help="Print these options as a file for --config, and exit."
+)
 def extract(print_config: bool, **options: Any) -> None:
     """Extract class activation maps of the images in SOURCE.
 
     The result is a run directory of HDF5 shards. Run the same command again to resume.
 
     \b
-    Example:
+    Examples:
       shardcam extract photos --model efficientnet_lite0 --out runs/photos --save maps,overlays
+      shardcam extract photos --model resnet50_v1 --params resnet50.pth --out runs/hires \\
+          --method hirescam --target top5 --workers 4
     """
     config = make_config(options)
     if print_config:

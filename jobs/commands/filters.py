@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.types import RunPaths
 from shardcam.engine.workers.cores import usable_cores
 from shardcam.engine.workers.threads import limit_threads
+from shardcam.jobs.completion import complete_model
 from shardcam.jobs.looking.unit_responses import (
     SHOWN,
     STEPS,
@@ -29,6 +31,7 @@ from shardcam.jobs.looking.unit_responses import (
     draw_responses,
 )
 from shardcam.jobs.options import chosen_options, flag, make_config, stored_config
+from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console, printable
 
 if TYPE_CHECKING:
@@ -37,36 +40,39 @@ if TYPE_CHECKING:
 FILTERS, DEEP_FILTERS = 64, 12  # shown of a layer, if none are named
 
 
-@click.command()
-@click.argument("model")
+_drawing_option = partial(click.option, cls=SectionedOption, section="What is drawn")
+
+
+@click.command(cls=SectionedCommand)
+@click.argument("model", shell_complete=complete_model)
 @chosen_options("params", "image_size", "mean", "std", "labels")
-@click.option(
+@_drawing_option(
     "--layer", "layers", multiple=True,
-    help="Layer, repeatable; shardcam layers --all lists them  [default: the first convolution; "
-    "with --examples those the run has; with --maximise one for each resolution, and the classes]",
+    help="Layer, repeatable; `shardcam layers --all` lists them  [default: the first convolution; "
+    "with --examples those of the run; with --maximise one per resolution, and the classes]",
 )  # fmt: skip
-@click.option("--channels", metavar="N[,N...]", help="Which channels, or which classes.")
-@click.option(
+@_drawing_option("--channels", metavar="N[,N...]", help="Channels, or classes, to draw.")
+@_drawing_option(
     "--count", type=click.IntRange(min=1),
-    help=f"How many channels, evenly spread  [default: {FILTERS} of a first convolution, "
+    help=f"Number of channels, evenly spread  [default: {FILTERS} of the first convolution, "
     f"{DEEP_FILTERS} of others, {SHOWN} with --examples or --maximise]",
 )  # fmt: skip
-@click.option(
+@_drawing_option(
     "--examples", "run", type=click.Path(path_type=Path), metavar="RUN",
-    help="Show the crops that activated each channel most, in a run that was made with "
-    "--save activations or pooled; its pictures are read again.",
+    help="Show the crops that activated each channel most in RUN, which was made with --save "
+    "activations or --save pooled; its images are read again.",
 )  # fmt: skip
-@click.option(
+@_drawing_option(
     "--maximise", is_flag=True,
-    help="Make the picture that each channel responds to most, by gradient ascent.",
+    help="Activation maximisation: make the image that each channel responds to most.",
 )  # fmt: skip
-@click.option("--steps", type=click.IntRange(min=1), default=STEPS, show_default=True,
-              help="Steps of the ascent.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
-              help="Of the noise that the ascent begins with.")  # fmt: skip
-@click.option(
+@_drawing_option("--steps", type=click.IntRange(min=1), default=STEPS, show_default=True,
+                 help="Steps of gradient ascent.")  # fmt: skip
+@_drawing_option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+                 help="Seed of the noise that gradient ascent starts from.")  # fmt: skip
+@_drawing_option(
     "--out", type=click.Path(path_type=Path), default=Path("filters"), show_default=True,
-    help="Folder for the pictures; of the same name they are replaced.",
+    help="Folder to write the pictures to; those of the same name are replaced.",
 )  # fmt: skip
 def filters(
     layers: tuple[str, ...],

@@ -20,11 +20,12 @@ from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.rundir.shard_file import shard_numbers
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import RunPaths
+from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_path)
 @click.option(
     "--merge",
     is_flag=True,
@@ -36,13 +37,14 @@ from shardcam.jobs.terminal import make_console
 )
 @click.option("--force", is_flag=True, help="Replace what is at --out.")
 def index(run: str, merge: bool, out: str | None, force: bool) -> None:
-    """Make index.h5 of RUN anew from the shards that are there.
+    """Rebuild index.h5 of RUN from the shards that are there.
 
-    Extract does it at its end; this is for a run that was stopped, or whose index was
+    extract does so at its end; this is for a run that was stopped, or whose index was
     deleted or damaged. A merged one stays until shards are computed again.
 
     \b
-    Example:
+    Examples:
+      shardcam index runs/photos
       shardcam index runs/photos --merge --out photos.h5
     """
     paths = open_paths(run)

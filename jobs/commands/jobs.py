@@ -16,14 +16,28 @@ from shardcam.jobs.terminal import make_console
 
 @click.group("jobs")
 def jobs() -> None:
-    """List, read and stop submitted runs: RUN is a run directory or a submission id."""
+    """List, follow and stop submitted jobs.
+
+    RUN is a run directory or a submission id.
+
+    \b
+    Examples:
+      shardcam jobs list --address http://head:8265
+      shardcam jobs logs /data/runs/photos --follow
+    """
 
 
 @jobs.command("list")
 @click.argument("run", required=False)
 @dashboard_option
 def list_jobs(run: str | None, address: str | None) -> None:
-    """Show the submitted jobs of the cluster, or of RUN, the latest first."""
+    """List submitted jobs, the latest first.
+
+    \b
+    Examples:
+      shardcam jobs list
+      shardcam jobs list /data/runs/photos
+    """
     cluster = RayJobs(address)
     table = Table(box=None)
     for column in ("job", "state", "exit", "submitted (UTC)", "run"):
@@ -39,9 +53,16 @@ def list_jobs(run: str | None, address: str | None) -> None:
 @jobs.command()
 @click.argument("run")
 @dashboard_option
-@click.option("--follow", is_flag=True, help="Go on until the job ends, and exit as it does.")
+@click.option(
+    "--follow", is_flag=True, help="Follow the log until the job ends, and exit as the job does."
+)
 def logs(run: str, address: str | None, follow: bool) -> None:
-    """Print the log of the latest job of RUN."""
+    """Print the log of the latest job of RUN.
+
+    \b
+    Example:
+      shardcam jobs logs /data/runs/photos --follow
+    """
     cluster = RayJobs(address)
     job = _latest(cluster, run)
     if follow:
@@ -54,7 +75,14 @@ def logs(run: str, address: str | None, follow: bool) -> None:
 @click.argument("run")
 @dashboard_option
 def stop(run: str, address: str | None) -> None:
-    """Stop the latest job of RUN. What it published stays; submit resumes the run."""
+    """Stop the latest job of RUN.
+
+    Finished shards stay; the same submit resumes the run.
+
+    \b
+    Example:
+      shardcam jobs stop /data/runs/photos
+    """
     cluster = RayJobs(address)
     job = _latest(cluster, run)
     if job.status.is_terminal():

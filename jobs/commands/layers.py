@@ -7,25 +7,33 @@ from rich.table import Table
 
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.workers.threads import limit_threads
+from shardcam.jobs.completion import complete_model, complete_path
 from shardcam.jobs.terminal import make_console
 
 
 @click.command()
-@click.argument("model")
-@click.option("--params", help="Weights of a zoo model or checkpoint.")
+@click.argument("model", shell_complete=complete_model)
+@click.option(
+    "--params", shell_complete=complete_path, help="Weights of a zoo network or symbol file."
+)
 @click.option("--image-size", type=int, help="Height and width of the network's input.")
 @click.option(
     "--all",
     "everything",
     is_flag=True,
-    help="Every operator, also those without a map, whose values activations shows.",
+    help="List every operator, including those without a map, which activations can show.",
 )
 def layers(model: str, params: str | None, image_size: int | None, everything: bool) -> None:
     """List the layers of MODEL that a class activation map can be taken at.
 
-    `below` is the share of the network's multiply-adds under the layer: what a forward
-    pass pays before it. `gradient` says how it is obtained: in closed form, or by a
-    backward pass through the part above the layer only; dense layers have values, but no map.
+    `below` is the share of the network's multiply-adds up to the layer. `gradient` says how
+    the gradient is obtained: in closed form, or by a backward pass through the part above the
+    layer only; dense layers have values, but no map.
+
+    \b
+    Examples:
+      shardcam layers efficientnet_lite0
+      shardcam layers model.onnx --all
     """
     limit_threads(1)
     ready_libraries()

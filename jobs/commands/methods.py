@@ -12,10 +12,14 @@ from shardcam.jobs.terminal import make_console
 def methods() -> None:
     """List the CAM methods: what they need of the network, and what they cost.
 
-    The cost counts forward passes of the network, the one that every run makes included, for
-    one class of an image: measured on ResNet-50, where global average pooling and one dense
-    layer follow the layer and most gradients are known in closed form (shardcam layers says
-    where that is so), and on VGG16, where they take a backward pass through the head.
+    The cost of one class of an image is given in forward passes of the network, including the
+    one that every run makes. It was measured on ResNet-50, where most gradients have a closed
+    form (`shardcam layers` says where that is so), and on VGG16, where they take a backward
+    pass through the head.
+
+    \b
+    Example:
+      shardcam methods
     """
     from shardcam.engine.methods import METHODS
 

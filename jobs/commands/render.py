@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,36 +20,46 @@ from shardcam.jobs.cluster.batch_files import (
 )
 from shardcam.jobs.cluster.submission import require_submittable
 from shardcam.jobs.options import make_config, run_options
+from shardcam.jobs.sections import SectionedCommand, SectionedOption
 
-_count = click.option(
-    "--nodes", type=click.IntRange(1), default=1, show_default=True, help="Machines."
+_cluster_option = partial(click.option, cls=SectionedOption, section="Cluster")
+_count = _cluster_option(
+    "--nodes", type=click.IntRange(1), default=1, show_default=True, help="Number of nodes."
 )
-_cpus = click.option(
-    "--node-cpus", type=click.IntRange(1), required=True, help="CPU cores of each."
+_cpus = _cluster_option(
+    "--node-cpus", type=click.IntRange(1), required=True, help="CPU cores of each node."
 )
-_gpus = click.option("--node-gpus", type=click.IntRange(0), default=0, help="GPUs of each.")
+_gpus = _cluster_option("--node-gpus", type=click.IntRange(0), default=0, help="GPUs of each node.")
 
 
 @click.group()
 def render() -> None:
-    """Print a file that runs an extraction on a cluster of its own.
+    """Print a job file that starts a cluster for one extraction.
 
     Takes the options of extract.
+
+    \b
+    Examples:
+      shardcam render slurm /data/photos --model efficientnet_lite0 --out /data/runs/photos \\
+          --nodes 4 --node-cpus 16 --time 12:00:00 > photos.sbatch
+      shardcam render kuberay --help
     """
 
 
-@render.command()
+@render.command(cls=SectionedCommand)
 @run_options
 @_count
 @_cpus
 @_gpus
-@click.option("--node-memory", help="Memory of each, as sbatch --mem takes it.")
-@click.option("--time", required=True, help="Limit, as sbatch --time takes it, such as 12:00:00.")
-@click.option("--partition", help="As sbatch --partition takes it.")
-@click.option(
+@_cluster_option("--node-memory", help="Memory of each node, as for sbatch --mem.")
+@_cluster_option(
+    "--time", required=True, help="Time limit, as for sbatch --time, such as 12:00:00."
+)
+@_cluster_option("--partition", help="Partition, as for sbatch --partition.")
+@_cluster_option(
     "--setup",
     multiple=True,
-    help="Shell line run first on the nodes, repeatable, such as 'source /opt/shardcam/bin/"
+    help="Shell command to run first on each node, repeatable, such as 'source /opt/shardcam/bin/"
     "activate' or 'module load python'.",
 )
 def slurm(
@@ -76,15 +87,17 @@ def slurm(
     click.echo(slurm_script(config, machines, SlurmOptions(time, partition, setup)), nl=False)
 
 
-@render.command()
+@render.command(cls=SectionedCommand)
 @run_options
 @_count
 @_cpus
 @_gpus
-@click.option("--node-memory", default="8Gi", show_default=True, help="Memory of each.")
-@click.option("--image", required=True, help="Container image, of the Dockerfile here.")
-@click.option("--claim", required=True, help="PersistentVolumeClaim with the images.")
-@click.option("--mount", default="/data", show_default=True, help="Where pods see the claim.")
+@_cluster_option("--node-memory", default="8Gi", show_default=True, help="Memory of each pod.")
+@_cluster_option("--image", required=True, help="Container image, built from the Dockerfile.")
+@_cluster_option("--claim", required=True, help="PersistentVolumeClaim that holds the images.")
+@_cluster_option(
+    "--mount", default="/data", show_default=True, help="Where the pods mount the claim."
+)
 def kuberay(
     nodes: int,
     node_cpus: int,
@@ -95,7 +108,9 @@ def kuberay(
     mount: str,
     **options: Any,
 ) -> None:
-    """Print a RayJob for kubectl. Paths are those that the pods see.
+    """Print a RayJob for kubectl.
+
+    All paths are as the pods see them.
 
     \b
     Example:

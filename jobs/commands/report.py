@@ -21,24 +21,26 @@ PORT = 8000
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="The file to write  [default: RUN/report.html]"
+    "--out", type=click.Path(path_type=Path), help="File to write  [default: RUN/report.html]"
 )
-@click.option("--force", is_flag=True, help="Replace what is at --out.")
+@click.option("--force", is_flag=True, help="Replace an existing --out.")
 @click.option(
     "--sample",
     type=click.IntRange(min=1),
-    help=f"How many images the file shows; its figures are of all  [default: {SAMPLE}]",
+    help=f"Number of images in the file; its statistics cover all  [default: {SAMPLE}]",
 )
-@click.option("--no-photographs", is_flag=True, help="Heatmaps alone: the source is not read.")
+@click.option(
+    "--no-photographs", is_flag=True, help="Show heatmaps alone, without reading the source."
+)
 @click.option(
     "--serve",
     is_flag=True,
-    help="Write nothing; show every image to browsers of this machine, until Ctrl-C.",
+    help="Write no file; serve all images to browsers on this machine until Ctrl-C.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help=f"Of --serve; 0 takes a free one  [default: {PORT}]",
+    help=f"Port of --serve; 0 takes a free one  [default: {PORT}]",
 )
 def report(
     run: Path,
@@ -51,9 +53,14 @@ def report(
 ) -> None:
     """Show RUN in a browser: its account, distributions, failures and pictures.
 
-    Writes one HTML file, which needs nothing else and loads nothing, with some images of
-    the run; --serve shows all of them, and makes each page when it is asked for. The
-    photographs are read again from the run's source. An unfinished run is shown as far as it is.
+    Writes one self-contained HTML file with a sample of the images; --serve shows all of them,
+    a page at a time. The photographs are read again from the run's source. An unfinished run
+    is shown as far as it is.
+
+    \b
+    Examples:
+      shardcam report runs/photos
+      shardcam report runs/photos --serve
     """
     paths = RunPaths(run)
     _require_sensible(out, force, sample, serve, port)

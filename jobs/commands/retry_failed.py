@@ -18,6 +18,7 @@ from shardcam.engine.rundir.shard_file import (
 )
 from shardcam.engine.types import RunPaths
 from shardcam.jobs.commands.extract import run_extract
+from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import stored_config
 from shardcam.jobs.terminal import make_console
 
@@ -25,17 +26,21 @@ FINAL = "target"  # the stage whose failures another try cannot mend
 
 
 @click.command("retry-failed")
-@click.argument("run")
+@click.argument("run", shell_complete=complete_path)
 @click.option(
     "--max-failed",
     type=click.FloatRange(0, 1),
-    help="Exit with 3 if a larger fraction of the samples failed  [default: the run's]",
+    help="Exit with code 3 if a larger fraction of the images failed  [default: the run's]",
 )
 def retry_failed(run: str, max_failed: float | None) -> None:
-    """Compute the shards of RUN anew that have samples which could not be read or decoded.
+    """Recompute the shards of RUN with images that could not be read or decoded.
 
-    For files that were missing, being written or on a network that failed. The old shard
-    stays until its successor is published. The run must be complete. Exits as extract does.
+    For files that were missing, still being written, or on a network that failed. Each old
+    shard stays until the new one is complete. RUN must be complete. Exits as extract does.
+
+    \b
+    Example:
+      shardcam retry-failed runs/photos
     """
     paths = open_paths(run)
     manifest = read_manifest(paths)

@@ -26,15 +26,20 @@ from shardcam.engine.rundir.shard_file import (
     summary_problem,
 )
 from shardcam.engine.types import RunPaths
+from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_path)
 def status(run: str) -> None:
-    """Show how far RUN is, while it runs or after, from its files alone.
+    """Show the progress of RUN from its files alone, while it runs or afterwards.
 
     Shards and images done, failed and to do; speed, workers and the time of each stage.
+
+    \b
+    Example:
+      shardcam status runs/photos
     """
     paths = open_paths(run)
     manifest = read_manifest(paths)

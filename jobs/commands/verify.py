@@ -22,11 +22,12 @@ from shardcam.engine.rundir.shard_file import (
     shard_numbers,
 )
 from shardcam.engine.types import RunPaths
+from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_path)
 @click.option("--deep", is_flag=True, help="Read every byte and compare all checksums.")
 @click.option("--repair", is_flag=True, help="Move damaged shards aside.")
 def verify(run: str, deep: bool, repair: bool) -> None:
@@ -35,6 +36,11 @@ def verify(run: str, deep: bool, repair: bool) -> None:
     Each damaged or missing shard is named. --repair moves damaged ones to RUN/damaged, if a
     second look agrees, and the same extract command refills the gaps. Exits with 1 if anything
     is wrong, or cannot be read now; then nothing is touched.
+
+    \b
+    Examples:
+      shardcam verify runs/photos
+      shardcam verify runs/photos --deep --repair
     """
     paths = open_paths(run)
     manifest = read_manifest(paths)
