@@ -7,7 +7,7 @@ OUT ?=
 MNIST := runs/mnist
 BENCH := --benchmark-columns=median,iqr,rounds --benchmark-group-by=group
 
-.PHONY: demo mnist test test-all bench bench-scale bench-peers lint clean
+.PHONY: demo mnist test test-all bench bench-scale bench-peers lint docs docs-pages clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/shardcam demo $(if $(SOURCE),"$(SOURCE)") $(if $(OUT),--out "$(OUT)")
@@ -63,8 +63,21 @@ bench-peers: $(VENV)/.ready-dev build/torch-exports/.ready
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+# The site, into build/site; a link that leads nowhere is an error.
+docs: .venv-docs/.ready
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+
+# The pages of docs/ that are made from the code.
+docs-pages: $(VENV)/.ready-dev
+	$(BIN)/python docs/generate.py
+
+.venv-docs/.ready: docs/requirements.txt
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install -q --disable-pip-version-check -r $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .venv-torch build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-torch .venv-docs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 # demo: what make demo needs. mnist: that, and the digits. dev: that, and what the tests need.
 $(VENV)/.ready-demo: pyproject.toml constraints.txt
