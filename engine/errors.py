@@ -184,7 +184,7 @@ def store_error(error: OSError, url: str, doing: str = "written") -> ShardcamErr
     if isinstance(error, FileNotFoundError):
         reason = "there is no such file, or no such bucket"
     if isinstance(error, PermissionError) or "credential" in reason.lower():
-        reason += "; they are taken from the environment: see README, A run at a URL"
+        reason += "; they are taken from the environment: see docs/urls.md"
     if error.errno in _FULL:
         return DiskFull(f"{url}: {reason}; make room and the same command resumes")
     if doing == "written":

@@ -59,13 +59,14 @@ def require_url(url: str, writing: bool = False) -> None:
             f"a {scheme}:// URL with credentials in it: it would be stored with the run; give "
             "them in the environment"
         )
-    packages = ("fsspec", _PACKAGES.get(scheme, "fsspec"))
     if scheme not in _PACKAGES and not (writing and _is_known(scheme)):
         raise SourceError(f"{url}: unknown scheme; known are {', '.join(_PACKAGES)}")
-    for package in packages:
-        if find_spec(package) is None:
-            extra = "'shardcam[remote]'" if package in ("fsspec", "aiohttp") else package
-            raise SourceError(f"{url}: {scheme}:// needs {package}: pip install {extra}")
+    packages = dict.fromkeys(("fsspec", _PACKAGES.get(scheme, "fsspec")))
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise SourceError(
+            f"{url}: {scheme}:// needs {' and '.join(missing)}: pip install {' '.join(missing)}"
+        )
 
 
 def _is_known(scheme: str) -> bool:

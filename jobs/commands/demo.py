@@ -70,7 +70,9 @@ def example_photographs(folder: Path) -> Path:
     """Link the photographs that scikit-image ships into a folder of their own."""
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise ConfigError("the demo's photographs need: pip install 'shardcam[demo]'")
+        raise ConfigError(
+            "the demo's photographs need scikit-image: pip install scikit-image==0.24.0"
+        )
     shipped = Path(spec.origin).parent / "data"
     folder.mkdir(parents=True, exist_ok=True)
     for name in PHOTOGRAPHS:

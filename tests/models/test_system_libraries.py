@@ -6,7 +6,7 @@ from shardcam.engine.models import system_libraries as system
 
 def test_a_gpu_build_without_a_driver_is_one_line(monkeypatch):
     monkeypatch.setattr(system, "preload_libraries", lambda: ["libcudart.so.11.0"])
-    with pytest.raises(ShardcamError, match=r"libcuda.so.1 is missing.*driver, or use shardcam\["):
+    with pytest.raises(ShardcamError, match=r"libcuda.so.1 is missing.*driver, or .* extra cpu"):
         system.ready_libraries()
 
 

@@ -255,12 +255,14 @@ def test_refusals(web, monkeypatch):
         with pytest.raises(SourceError, match=message):
             list(opened(url).samples())
     monkeypatch.setattr(urls, "find_spec", lambda name: None)
-    with pytest.raises(SourceError, match=r"needs fsspec: pip install 'shardcam\[remote\]'"):
+    with pytest.raises(SourceError, match=r"needs fsspec and s3fs: pip install fsspec s3fs$"):
         opened("s3://bucket/a.tar")
+    with pytest.raises(SourceError, match=r"needs fsspec: pip install fsspec$"):
+        opened("memory://bucket/a.tar")
     monkeypatch.setattr(urls, "find_spec", lambda name: name == "fsspec" or None)
-    with pytest.raises(SourceError, match=r"s3:// needs s3fs: pip install s3fs"):
+    with pytest.raises(SourceError, match=r"s3:// needs s3fs: pip install s3fs$"):
         opened("s3://bucket/a.tar")
-    with pytest.raises(SourceError, match=r"gs:// needs gcsfs: pip install gcsfs"):
+    with pytest.raises(SourceError, match=r"gs:// needs gcsfs: pip install gcsfs$"):
         opened("gs://bucket/a.tar")
 
 
