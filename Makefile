@@ -7,7 +7,7 @@ OUT ?=
 MNIST := runs/mnist
 BENCH := --benchmark-columns=median,iqr,rounds --benchmark-group-by=group
 
-.PHONY: demo mnist test test-all bench bench-scale bench-peers lint docs docs-pages clean
+.PHONY: demo mnist test test-all bench bench-scale bench-peers lint docs docs-pages wheel clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/shardcam demo $(if $(SOURCE),"$(SOURCE)") $(if $(OUT),--out "$(OUT)")
@@ -76,8 +76,14 @@ docs-pages: $(VENV)/.ready-dev
 	@.venv-docs/bin/python -m pip install -q --disable-pip-version-check -r $<
 	@touch $@
 
+# dist/*.tar.gz, and from that dist/*.whl: real files, though shardcam/ holds links here.
+wheel:
+	@test -x build/venv/bin/python || $(PYTHON) -m venv build/venv
+	@build/venv/bin/python -m pip install -q --disable-pip-version-check build==1.6.1
+	@rm -rf dist && build/venv/bin/python -m build
+
 clean:
-	rm -rf $(VENV) .venv-torch .venv-docs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-torch .venv-docs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 # demo: what make demo needs. mnist: that, and the digits. dev: that, and what the tests need.
 $(VENV)/.ready-demo: pyproject.toml constraints.txt
