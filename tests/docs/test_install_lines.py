@@ -1,0 +1,32 @@
+"""What users are told to install: shardcam itself is not on any package index."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROSE = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+CODE = [p for top in ("engine", "jobs", "kernels") for p in (ROOT / top).rglob("*.py")]
+
+INDEXED = re.compile(r"pip install [^`\n,;]*['\" ]shardcam\b.*|shardcam\[.*")
+
+
+def text_of(path):
+    """A file, with messages that go over several lines in one."""
+    return re.sub(r'"\s*\n\s*f?"', "", path.read_text())
+
+
+def test_nobody_is_sent_to_a_package_index_for_shardcam():
+    wrong = [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in (*PROSE, *CODE)
+        for line in re.findall(INDEXED, text_of(path))
+    ]
+    assert wrong == []
+
+
+def test_messages_name_the_versions_that_the_project_pins():
+    """Later ones may bring a NumPy that MXNet cannot be imported with."""
+    pinned = set(re.findall(r'"([\w.-]+==[\w.]+)"', (ROOT / "pyproject.toml").read_text()))
+    for path in CODE:
+        for line in re.findall(r'pip install ([^"]*)', text_of(path)):
+            assert set(re.findall(r"[\w.-]+==[\w.]*\w", line)) <= pinned, f"{path}: {line}"
