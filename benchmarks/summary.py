@@ -1,9 +1,9 @@
-"""The report of `make bench` and `make bench-peers`, and README's tables from the same figures.
+"""The report of `make bench` and `make bench-peers`, and the tables of docs/benchmarks.md.
 
-    python -m benchmarks.summary [--readme]
+    python -m benchmarks.summary [--docs]
 
 Reads build/bench.json (benchmarks/end_to_end.py) and writes build/bench.md and build/bench.png;
-`--readme` puts the tables between their marks in README.md, and the plot in docs/.
+`--docs` puts the tables between their marks in docs/benchmarks.md, and the plot beside it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 FIGURES, REPORT = Path("build/bench.json"), Path("build/bench.md")
-PLOT, README = Path("docs/end-to-end.png"), Path("README.md")
+PLOT, PAGE = Path("docs/end-to-end.png"), Path("docs/benchmarks.md")
 TITLES = {
     "resnet50": "ResNet-50",
     "resnet50_v1": "ResNet-50",
@@ -189,32 +189,32 @@ def heading(machine: dict[str, Any]) -> str:
     return f"{machine['cores']} cores of {machine['processor']}; {versions}"
 
 
-def put(readme: str, mark: str, lines: list[str]) -> str:
+def put(page: str, mark: str, lines: list[str]) -> str:
     """Replace what stands between `<!-- mark -->` and `<!-- end -->`."""
     body = "\n".join(lines)
     pattern = rf"(<!-- {mark} -->\n).*?(<!-- end -->)"
-    found, count = re.subn(pattern, lambda m: f"{m[1]}{body}\n{m[2]}", readme, flags=re.DOTALL)
+    found, count = re.subn(pattern, lambda m: f"{m[1]}{body}\n{m[2]}", page, flags=re.DOTALL)
     if count != 1:
-        raise SystemExit(f"{README}: {count} places marked {mark}")
+        raise SystemExit(f"{PAGE}: {count} places marked {mark}")
     return found
 
 
 @click.command()
-@click.option("--readme", is_flag=True, help="Put the tables into README.md as well.")
-def main(readme: bool) -> None:
-    """Write the report, the plot, and README's tables."""
+@click.option("--docs", is_flag=True, help="Put the tables into docs/benchmarks.md as well.")
+def main(docs: bool) -> None:
+    """Write the report, the plot, and the tables of the page."""
     results = json.loads(FIGURES.read_text())
-    text, document = ["# From files to maps"], README.read_text()
+    text, page = ["# From files to maps"], PAGE.read_text()
     for part, lines in tables(results).items():
         machine = heading(results[part]["machine"])
         text += ["", f"## {part}", "", machine, "", *lines]
-        if readme:
-            document = put(document, part, [*lines, "", f"*{machine}*"])
+        if docs:
+            page = put(page, part, [*lines, "", f"*{machine}*"])
         if part == "peers":
-            place = PLOT if readme else REPORT.with_suffix(".png")
+            place = PLOT if docs else REPORT.with_suffix(".png")
             draw(results[part]["rounds"], machine.partition(";")[0], place)
     REPORT.write_text("\n".join(text) + "\n")
-    README.write_text(document)
+    PAGE.write_text(page)
     click.echo(f"{REPORT}, and its plot")
 
 
