@@ -77,3 +77,10 @@ def assert_known(command, words, where):
     known |= {option for parameter in command.params for option in parameter.secondary_opts}
     given = {word for word in words if word.startswith("--")} - {"--help"}
     assert given <= known, where
+
+
+def test_make_targets_of_all_pages_exist():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        named = set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE))
+        assert named <= targets, page
