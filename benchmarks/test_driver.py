@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from shardcam.engine.pipeline.stage_timer import Clock
+from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.run.driver import Tally
 from shardcam.engine.run.plan import make_plan
 from shardcam.engine.rundir.event_log import EventLog
@@ -31,7 +31,7 @@ def nothing() -> partial[ShardReport]:
     return partial(run)
 
 
-def run(shard: Shard, clock: Clock, hint: Shard | None = None) -> ShardReport:
+def run(shard: Shard, timer: StageTimer, hint: Shard | None = None) -> ShardReport:
     stages = dict.fromkeys(("read", "decode", "forward", "map", "write"), 0.001)
     return ShardReport(shard.index, len(shard.samples), len(shard.samples), 0, True, stages)
 

@@ -26,7 +26,7 @@ from shardcam.engine.pipeline.background_sink import BackgroundSink
 from shardcam.engine.pipeline.forward_ahead import Passes
 from shardcam.engine.pipeline.imaging import EXTENSIONS
 from shardcam.engine.pipeline.run_shard import Parts, run_shard
-from shardcam.engine.pipeline.stage_timer import Clock
+from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.protocols import Sink
 from shardcam.engine.run.build_worker import build_runner
 from shardcam.engine.run.prepare import prepare, worker_order
@@ -109,7 +109,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shard, Parts, Passes
 def batches(work: tuple[Shard, Parts, Passes]) -> list[ResultBatch]:
     shard, parts, passes = work
     memory = Memory(keep=True)
-    run_shard(shard, Clock(), parts=replace(parts, sink=memory), passes=passes)
+    run_shard(shard, StageTimer(), parts=replace(parts, sink=memory), passes=passes)
     return memory.batches
 
 
@@ -196,7 +196,7 @@ def test_forward_goes_on(work: tuple[Shard, Parts, Passes], tmp_path: Path) -> N
             if name in paths:
                 paths[name].shard(0).unlink(missing_ok=True)
             start = time.perf_counter()
-            report = run_shard(shard, Clock(), parts=replace(parts, sink=sink), passes=passes)
+            report = run_shard(shard, StageTimer(), parts=replace(parts, sink=sink), passes=passes)
             whole[name].append(time.perf_counter() - start)
             waited[name].append(report.seconds["write"])
     print()

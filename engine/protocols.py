@@ -8,9 +8,9 @@ more; ``jobs/`` chooses the classes behind them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from shardcam.engine.pipeline.stage_timer import Clock
 from shardcam.engine.types import (
     F4,
     I4,
@@ -228,11 +228,36 @@ class Sink(Protocol):
         ...
 
 
+class Timer(Protocol):
+    """Where a shard's stages report; see :class:`engine.pipeline.stage_timer.StageTimer`."""
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall-clock seconds by stage."""
+        ...
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Time what happens inside the `with`."""
+        ...
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add time that was measured elsewhere."""
+        ...
+
+    def pass_begun(self) -> None:
+        """Count one more pass of the network, or of a part of it."""
+        ...
+
+    def batch_done(self, images: int) -> None:
+        """Count so many images more as done, or failed."""
+        ...
+
+
 class ShardRunner(Protocol):
     """A worker's whole job: one shard in, one small report out."""
 
-    def __call__(self, shard: Shard, clock: Clock, hint: Shard | None = None) -> ShardReport:
-        """Read, decode, run, map, write and publish the shard; `clock` shows how far it is.
+    def __call__(self, shard: Shard, timer: Timer, hint: Shard | None = None) -> ShardReport:
+        """Read, decode, run, map, write and publish the shard; `timer` shows how far it is.
 
         `hint` is the shard that probably comes next.
         """

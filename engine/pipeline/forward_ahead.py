@@ -9,8 +9,7 @@ from typing import Protocol
 
 from shardcam.engine.errors import bugs_named
 from shardcam.engine.pipeline.prefetch import Batch
-from shardcam.engine.pipeline.stage_timer import Clock
-from shardcam.engine.protocols import ForwardPass, Network
+from shardcam.engine.protocols import ForwardPass, Network, Timer
 from shardcam.engine.types import Shard
 
 
@@ -46,7 +45,7 @@ class Passes:
         self._early: tuple[Batch, ForwardPass] | None = None  # of the shard that comes next
 
     def __call__(
-        self, shard: Shard, hint: Shard | None, clock: Clock
+        self, shard: Shard, hint: Shard | None, timer: Timer
     ) -> Iterator[tuple[Batch, ForwardPass | None]]:
         """Every batch of a shard in order, with its pass if it has a picture.
 
@@ -54,8 +53,8 @@ class Passes:
         """
         begun: deque[tuple[Batch, ForwardPass | None]] = deque()
         batches = self._batches(shard, hint)
-        while (batch := _next(batches, clock)) is not None:
-            with clock("forward"):
+        while (batch := _next(batches, timer)) is not None:
+            with timer.stage("forward"):
                 begun.append((batch, self._begin(batch)))
             if len(begun) > self._ahead:
                 yield begun.popleft()
@@ -80,10 +79,10 @@ class Passes:
                 self._early = batch, self._network.forward(batch.images)
 
 
-def _next(batches: Iterator[Batch], clock: Clock) -> Batch | None:
-    with clock("wait"):
+def _next(batches: Iterator[Batch], timer: Timer) -> Batch | None:
+    with timer.stage("wait"):
         batch = next(batches, None)
     if batch is not None:
         for stage, seconds in batch.seconds.items():
-            clock.add(stage, seconds)
+            timer.add(stage, seconds)
     return batch

@@ -17,9 +17,8 @@ from shardcam.engine.methods.smoothing import plain_maps, smoothed_maps
 from shardcam.engine.pipeline.forward_ahead import Passes
 from shardcam.engine.pipeline.pass_counter import watched
 from shardcam.engine.pipeline.prefetch import Batch
-from shardcam.engine.pipeline.stage_timer import Clock
 from shardcam.engine.pipeline.targets import Targets, top_classes
-from shardcam.engine.protocols import ForwardPass, Method, Network, Sink
+from shardcam.engine.protocols import ForwardPass, Method, Network, Sink, Timer
 from shardcam.engine.types import (
     F4,
     I4,
@@ -52,7 +51,7 @@ class Parts:
 
 
 def run_shard(
-    shard: Shard, clock: Clock, hint: Shard | None = None, *, parts: Parts, passes: Passes
+    shard: Shard, timer: Timer, hint: Shard | None = None, *, parts: Parts, passes: Passes
 ) -> ShardReport:
     """Turn one shard into one published result; nothing is published if this raises.
 
@@ -62,21 +61,21 @@ def run_shard(
     the network waiting.
     """
     failures = list(shard.lost)
-    parts = replace(parts, method=watched(parts.method, clock.pass_begun))
+    parts = replace(parts, method=watched(parts.method, timer.pass_begun))
     writer = parts.sink.open(shard)
     try:
-        for batch, forward in passes(shard, hint, clock):
+        for batch, forward in passes(shard, hint, timer):
             failures += batch.failures
             if forward is not None:
                 with bugs_named(batch.samples):
-                    with clock("forward"):
+                    with timer.stage("forward"):
                         logits = forward.logits
-                    with clock("map"):
+                    with timer.stage("map"):
                         results = explain(batch, logits, forward, parts)
-                    with clock("write"):
+                    with timer.stage("write"):
                         writer.write(results)
-            clock.batch_done(batch.listed)
-        with clock("write"):
+            timer.batch_done(batch.listed)
+        with timer.stage("write"):
             published = not shard.trial and writer.commit(failures)
     except BaseException:
         writer.discard()
@@ -84,7 +83,7 @@ def run_shard(
     if shard.trial:
         writer.discard()
     listed, failed = len(shard.samples), len(failures)
-    return ShardReport(shard.index, listed, listed - failed, failed, published, clock.seconds)
+    return ShardReport(shard.index, listed, listed - failed, failed, published, timer.seconds)
 
 
 def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> ResultBatch:

@@ -7,41 +7,41 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Clock:
+class StageTimer:
     """Adds up wall-clock seconds by stage name; another thread may look at it meanwhile.
 
     Parameters
     ----------
     on_batch
-        Is told the images done so far, after each batch.
+        Gets the number of images done so far, after each batch.
     """
 
     def __init__(self, on_batch: Callable[[int], None] = lambda images: None) -> None:
         self.seconds: dict[str, float] = {}
-        self.stage = "start"  # the one that runs, or ran last
+        self.current = "start"  # the stage that runs, or ran last
         self.images = 0  # done so far
-        self.passes = 0  # of the network or a part of it, that a method asked for
+        self.passes = 0  # of the network or a part of it
         self._on_batch = on_batch
 
     @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
+    def stage(self, name: str) -> Iterator[None]:
         """Time what happens inside the `with`."""
-        self.stage = stage
+        self.current = name
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.add(stage, time.perf_counter() - start)
+            self.add(name, time.perf_counter() - start)
 
     def add(self, stage: str, seconds: float) -> None:
-        """Time that was taken elsewhere."""
+        """Add time that was measured elsewhere."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def pass_begun(self) -> None:
-        """A method runs the network, or a part of it, once more."""
+        """Count one more pass of the network, or of a part of it."""
         self.passes += 1
 
     def batch_done(self, images: int) -> None:
-        """So many images more are done, or failed."""
+        """Count so many images more as done, or failed."""
         self.images += images
         self._on_batch(self.images)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from shardcam.engine.errors import bugs_named
-from shardcam.engine.pipeline.stage_timer import Clock
+from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.protocols import Listener, ShardRunner
 from shardcam.engine.types import Shard, ShardReport
 
@@ -31,11 +31,11 @@ class LocalExecutor:
         with bugs_named():
             runner = self._build()
         for shard in shards:
-            clock = Clock(partial(_progress, heard, shard))
+            timer = StageTimer(partial(_progress, heard, shard))
             heard("shard_started", **start_facts(NAME, shard))
             begun = time.perf_counter()
             with bugs_named(shard.samples):
-                report = runner(shard, clock)
+                report = runner(shard, timer)
             heard("shard_done", **done_facts(NAME, report, time.perf_counter() - begun))
             yield report
 

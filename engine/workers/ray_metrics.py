@@ -26,7 +26,7 @@ class RayMetrics:
         self._images = Counter("shardcam_images_total", "Images of finished shards.")
         self._failed = Counter("shardcam_failed_total", "Of them, those that failed.")
         self._seconds = Counter(
-            "shardcam_stage_seconds_total", "Clock of each stage, all workers.", ("stage",)
+            "shardcam_stage_seconds_total", "Seconds of each stage, all workers.", ("stage",)
         )
         self._lost = Counter("shardcam_workers_lost_total", "Workers that died or hung.")
         self._shards_left = Gauge("shardcam_shards_left", "Shards that are not done.")

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from shardcam.engine.errors import bugs_named
-from shardcam.engine.pipeline.stage_timer import Clock
+from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.protocols import ShardRunner
 from shardcam.engine.types import Shard, ShardReport
 from shardcam.engine.workers.cores import claim_cores
@@ -23,11 +23,11 @@ class _Worker:
     """The actor: a process that holds one model and runs one shard at a time."""
 
     def __init__(self) -> None:
-        self._clock = Clock()
+        self._timer = StageTimer()
         self._ahead: Shard | None = None  # what was to be read ahead
 
     def start(self, build: Callable[[], ShardRunner], options: RayOptions) -> dict[str, Any]:
-        """Load the model; everything slow happens here, outside any shard's clock."""
+        """Load the model; everything slow happens here, outside any shard's time."""
         cores = claim_cores(options.cpus_per_worker)
         limit_threads(options.cpus_per_worker)
         if not options.gpus_per_worker:
@@ -47,17 +47,17 @@ class _Worker:
 
         No descriptor: it is the one that was to be read ahead.
         """
-        self._clock = Clock()
+        self._timer = StageTimer()
         shard = self._ahead if descriptor is None else unpack(descriptor)
         assert shard is not None
         self._ahead = None if ahead is None else unpack(ahead)
         with bugs_named(shard.samples):
-            return self._runner(shard, self._clock, self._ahead)
+            return self._runner(shard, self._timer, self._ahead)
 
     @ray.method(concurrency_group="pulse")
     def pulse(self) -> tuple[str, int, int]:
         """How far the shard is: the stage, the images done, and what a method has run."""
-        return self._clock.stage, self._clock.images, self._clock.passes
+        return self._timer.current, self._timer.images, self._timer.passes
 
 
 _GROUPS: Any = {"concurrency_groups": {"pulse": 1}}

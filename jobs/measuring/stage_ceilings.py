@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from shardcam.engine.errors import SourceError
 from shardcam.engine.io.store import remove
 from shardcam.engine.pipeline.bottleneck import BESIDE
-from shardcam.engine.pipeline.stage_timer import Clock
-from shardcam.engine.protocols import ForwardPass
+from shardcam.engine.protocols import ForwardPass, Timer
 from shardcam.engine.run.build_worker import WorkerOrder, build_parts
 from shardcam.engine.run.prepare import Prepared, make_executor
 from shardcam.engine.rundir.scratch import open_paths
@@ -66,20 +65,21 @@ class Meter:
         self._gpu = order.config.gpus_per_worker > 0
         self._feed, self._parts = build_parts(order)
 
-    def __call__(self, shard: Shard, clock: Clock, hint: Shard | None = None) -> ShardReport:
+    def __call__(self, shard: Shard, timer: Timer, hint: Shard | None = None) -> ShardReport:
         """A report with the seconds that an image takes in each stage."""
         batch = next((b for b in self._feed.batches(shard) if b.samples), None)
         if batch is None:
             raise SourceError(f"{self._source}: none of its first images can be used")
         count = len(batch.samples)
         stages = _Stages(self._feed, self._parts, self._paths, batch, shard.index, self._gpu)
+        seconds: dict[str, float] = {}
         for name in (*BESIDE, *NETWORK):
             if name == "normalise" and self._gpu:
                 continue  # it is a part of the pass
-            clock.stage = name
             images = len(stages.large.samples) if name == "write" else count
-            clock.add(name, _seconds(getattr(stages, name)) / images)
-        return ShardReport(shard.index, count, count, 0, False, clock.seconds)
+            with timer.stage(name):
+                seconds[name] = _seconds(getattr(stages, name)) / images
+        return ShardReport(shard.index, count, count, 0, False, seconds)
 
 
 class _Stages:

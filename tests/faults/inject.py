@@ -111,8 +111,8 @@ class FaultyReader:
 def with_faults_of_forward(passes, plan):
     """What takes a pass, which has just begun, then waits for it."""
 
-    def faulty(shard, hint, clock):
-        for batch, forward in passes(shard, hint, clock):
+    def faulty(shard, hint, timer):
+        for batch, forward in passes(shard, hint, timer):
             for sample in batch.samples:
                 plan.meet("forward", sample.index)
             yield batch, forward

@@ -9,7 +9,7 @@ import pytest
 from shardcam.engine.errors import InternalError
 from shardcam.engine.pipeline.forward_ahead import Passes
 from shardcam.engine.pipeline.prefetch import Batch, ReadAhead
-from shardcam.engine.pipeline.stage_timer import Clock
+from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.types import Sample, Shard
 
 
@@ -66,17 +66,17 @@ def ready(network):
 @pytest.mark.parametrize(("buffers", "lead"), [(1, [1, 2, 2, 3]), (2, [2, 2, 3, 4])])
 def test_passes_are_begun_before_their_results_are_used(buffers, lead):
     """`lead`: how many had been begun when each batch of the first shard came."""
-    network, clock, begun, found = Network(buffers=buffers), Clock(), [], []
+    network, timer, begun, found = Network(buffers=buffers), StageTimer(), [], []
     passes = ready(network)
-    for batch, forward in passes(shard(0), shard(1), clock):
+    for batch, forward in passes(shard(0), shard(1), timer):
         begun.append(len(network.begun))
         found.append(forward)
         assert (forward is None) == (not batch.samples)
     assert found == [0, 1, None, 3]
     assert begun == lead
     assert network.begun == [0, 1, 3, 10]  # the first of the next shard, before this one ends
-    assert clock.seconds["read"] == 1.0
-    assert [forward for _, forward in passes(shard(1), None, clock)] == [10, 11, None, 13]
+    assert timer.seconds["read"] == 1.0
+    assert [forward for _, forward in passes(shard(1), None, timer)] == [10, 11, None, 13]
     assert network.begun == [0, 1, 3, 10, 11, 13]
 
 
@@ -84,9 +84,14 @@ def test_passes_are_begun_before_their_results_are_used(buffers, lead):
 def test_a_pass_that_was_begun_for_nothing_is_forgotten(buffers):
     network = Network(buffers=buffers)
     passes = ready(network)
-    list(passes(shard(0), shard(1), Clock()))
-    assert [forward for _, forward in passes(shard(2), shard(1), Clock())] == [20, 21, None, 23]
-    assert [forward for _, forward in passes(shard(1), None, Clock())] == [10, 11, None, 13]
+    list(passes(shard(0), shard(1), StageTimer()))
+    assert [forward for _, forward in passes(shard(2), shard(1), StageTimer())] == [
+        20,
+        21,
+        None,
+        23,
+    ]
+    assert [forward for _, forward in passes(shard(1), None, StageTimer())] == [10, 11, None, 13]
     assert network.begun.count(20) == 1
 
 
@@ -94,13 +99,13 @@ def test_a_pass_that_was_begun_for_nothing_is_forgotten(buffers):
 def test_what_goes_wrong_early_goes_wrong_in_its_own_shard(buffers):
     network = Network([10] * (buffers + 1), buffers)
     passes = ready(network)
-    assert len(list(passes(shard(0), shard(1), Clock()))) == 4
+    assert len(list(passes(shard(0), shard(1), StageTimer()))) == 4
     with pytest.raises(InternalError, match=r"^RuntimeError: pass 10 \(at sample '1/0'\)"):
-        list(passes(shard(1), None, Clock()))
+        list(passes(shard(1), None, StageTimer()))
 
 
 def test_nothing_waits_for_a_batch_that_is_not_made():
     network = Network()
     slow = Batches(lambda shard, hint: batches(shard), lambda: None)
-    assert len(list(Passes(slow, network)(shard(0), shard(1), Clock()))) == 4
+    assert len(list(Passes(slow, network)(shard(0), shard(1), StageTimer()))) == 4
     assert network.begun == [0, 1, 3]

@@ -12,7 +12,7 @@ from shardcam.engine.pipeline.decoding import Decoders
 from shardcam.engine.pipeline.forward_ahead import Passes
 from shardcam.engine.pipeline.prefetch import ReadAhead
 from shardcam.engine.pipeline.run_shard import run_shard
-from shardcam.engine.pipeline.stage_timer import Clock
+from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.run.build_worker import build_parts, build_runner
 from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.prepare import prepare, worker_order
@@ -48,17 +48,17 @@ def test_the_clock_sees_each_pass_within_a_batch(prepared, method, smooth, least
     """A worker is not held to hang because one of its batches takes an hour."""
     order = worker_order(prepared)
     config = order.config.model_copy(update={"method": method, "smooth": smooth})
-    clock, shard = Clock(), prepared.plan.shard(0)
+    timer, shard = StageTimer(), prepared.plan.shard(0)
     runner = build_runner(replace(order, config=config))
-    runner(replace(shard, samples=shard.samples[:1], trial=True), clock)
-    assert clock.passes >= least
+    runner(replace(shard, samples=shard.samples[:1], trial=True), timer)
+    assert timer.passes >= least
 
 
 def rows_of(prepared, parts, passes, shards):
     """What the shards hold, run one after the other, the next one told; they are deleted again."""
     found = {"map": [], "score": [], "error": []}
     for shard, hint in zip(shards, [*shards[1:], None], strict=True):
-        assert run_shard(shard, Clock(), hint, parts=parts, passes=passes).published
+        assert run_shard(shard, StageTimer(), hint, parts=parts, passes=passes).published
         with h5py.File(prepared.paths.shard(shard.index)) as file:
             found["map"].append(file["cam/head_relu6/map"][:].astype(np.float32))
             found["score"].append(file["score"][:])
@@ -97,7 +97,7 @@ def runner(prepared):
 def test_a_trial_publishes_nothing_and_a_lost_sample_is_not_looked_at(prepared, runner):
     shard = prepared.plan.shard(0)
     told = []
-    report = runner(replace(shard, samples=shard.samples[3:9], trial=True), Clock(told.append))
+    report = runner(replace(shard, samples=shard.samples[3:9], trial=True), StageTimer(told.append))
     assert (report.listed, report.published) == (6, False)
     assert told == [6]
     assert list(prepared.paths.shards.rglob("*.h5")) == []
@@ -105,9 +105,9 @@ def test_a_trial_publishes_nothing_and_a_lost_sample_is_not_looked_at(prepared, 
     broken = replace(shard.samples[5], location="/nowhere")  # whoever reads it fails
     lost = Failure(broken.key, broken.index, "worker", "ends its worker", "killed")
     samples = (*shard.samples[:5], broken, *shard.samples[6:])
-    clock = Clock()
-    report = runner(replace(shard, samples=samples, lost=(lost,)), clock)
-    assert (report.ok, report.failed, report.published, clock.images) == (23, 1, True, 24)
+    timer = StageTimer()
+    report = runner(replace(shard, samples=samples, lost=(lost,)), timer)
+    assert (report.ok, report.failed, report.published, timer.images) == (23, 1, True, 24)
     with h5py.File(prepared.paths.shard(0)) as file:
         assert file["failure/stage"][:].tolist() == [b"worker"]
         assert file["failure/message"][:].tolist() == [b"killed"]
@@ -115,7 +115,7 @@ def test_a_trial_publishes_nothing_and_a_lost_sample_is_not_looked_at(prepared, 
         without = file["cam/head_relu6/map"][:], file["sample"][:]
 
     prepared.paths.shard(0).unlink()
-    assert runner(shard, Clock()).ok == 24
+    assert runner(shard, StageTimer()).ok == 24
     with h5py.File(prepared.paths.shard(0)) as file:
         whole = file["cam/head_relu6/map"][:]
     apart = whole[without[1]].astype(np.float32) - without[0].astype(np.float32)

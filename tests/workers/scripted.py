@@ -53,7 +53,7 @@ def _build(script, folder):
     return partial(_run, script, folder)
 
 
-def _run(script, folder, shard, clock, hint=None):
+def _run(script, folder, shard, timer, hint=None):
     """`die N`: kill the process the first N times this shard is run."""
     words = script.get(shard.index, "").split(maxsplit=2)
     what, times, unless = (*words, "", "", "")[:3]
@@ -64,16 +64,16 @@ def _run(script, folder, shard, clock, hint=None):
     if what == "die" and attempts < int(times):
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "hang" and attempts < int(times):
-        with clock("forward"):
+        with timer.stage("forward"):
             time.sleep(600)
     if what == "stop" and attempts < int(times):
         time.sleep(2)  # it has answered once
         os.kill(os.getpid(), signal.SIGSTOP)
     if what == "passes":  # slow, and a sign of life each second
-        with clock("map"):
+        with timer.stage("map"):
             for _ in range(int(times)):
                 time.sleep(1)
-                clock.pass_begun()
+                timer.pass_begun()
     if what == "sleep":
         wait(folder, float(times))
     if what == "gather":  # until so many workers have started
