@@ -17,7 +17,7 @@ _ADVICE = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Bottleneck:
     """The stage that a run is bound by, its share of the time, and what would help.
 
     It is the time of the network and what follows it: of reading and decoding, which go on
@@ -36,8 +36,8 @@ class Verdict:
         return f"{self.stage}-bound: {why}; to go faster: {self.advice}"
 
 
-def verdict(seconds: Mapping[str, float]) -> Verdict | None:
-    """Judge seconds by stage (see :mod:`engine.pipeline.run_shard`); None where there are none.
+def find_bottleneck(seconds: Mapping[str, float]) -> Bottleneck | None:
+    """The bottleneck by the seconds of each stage (see :mod:`engine.pipeline.run_shard`), if any.
 
     While the network waits for pictures, the slower of reading and decoding is to blame.
     """
@@ -48,4 +48,4 @@ def verdict(seconds: Mapping[str, float]) -> Verdict | None:
     share = seconds[stage] / total
     if stage == "wait":
         stage = max(BESIDE, key=lambda name: seconds.get(name, 0.0))
-    return Verdict(stage, share, _ADVICE[stage])
+    return Bottleneck(stage, share, _ADVICE[stage])

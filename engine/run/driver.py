@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from shardcam.engine.analysis.open_run import check_index
 from shardcam.engine.errors import AccountingError, RunDirectoryError, ShardcamError, one_line
 from shardcam.engine.io.store import exists, fetch, put
-from shardcam.engine.pipeline.bottleneck import verdict
+from shardcam.engine.pipeline.bottleneck import find_bottleneck
 from shardcam.engine.protocols import Executor, Listener
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.event_log import EventLog
@@ -210,7 +210,7 @@ def _close(
     if tally.shards or not exists(paths.place(paths.failures)):
         failures = _tabled(failures, paths)
     reasons = Counter(failure.error for failure in failures)
-    judged = verdict(tally.seconds) if tally.images >= FEWEST else None
+    bottleneck = find_bottleneck(tally.seconds) if tally.images >= FEWEST else None
     return RunReport(
         fingerprint=summaries[0].fingerprint,
         shards=plan.shards,
@@ -222,7 +222,7 @@ def _close(
         seconds=seconds,
         images_per_second=tally.images / seconds if tally.shards else 0.0,
         stage_seconds=dict(tally.seconds),
-        verdict=str(judged) if judged else None,
+        verdict=str(bottleneck) if bottleneck else None,
     )
 
 

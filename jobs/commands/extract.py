@@ -127,7 +127,7 @@ def print_report(report: RunReport, paths: RunPaths, pictures: bool, console: Co
         stages = sorted(report.stage_seconds.items(), key=lambda item: -item[1])
         table.add_row("stages", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages))
     if report.verdict:
-        table.add_row("verdict", report.verdict)
+        table.add_row("bottleneck", report.verdict)
     index, account = paths.place(paths.index), paths.place(paths.report)
     table.add_row("written", f"{index} (all rows), {account}")
     if note := many_shards(report.shards):

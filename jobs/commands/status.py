@@ -11,7 +11,7 @@ from rich.table import Table
 
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.io.store import fetch
-from shardcam.engine.pipeline.bottleneck import verdict
+from shardcam.engine.pipeline.bottleneck import find_bottleneck
 from shardcam.engine.rundir.event_log import Activity, read_events, summarize
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.lock import lock_holder
@@ -70,9 +70,9 @@ def _add_activity(table: Table, activity: Activity) -> None:
     stages = activity.stage_seconds.most_common()
     if stages:
         table.add_row("stages", ", ".join(f"{name} {value:.1f} s" for name, value in stages))
-    judged = verdict(activity.stage_seconds)
-    if judged:
-        table.add_row("verdict", str(judged))
+    found = find_bottleneck(activity.stage_seconds)
+    if found:
+        table.add_row("bottleneck", str(found))
     if activity.workers:
         hosts = Counter(facts["host"] for facts in activity.workers.values())
         named = ", ".join(f"{count} on {host}" for host, count in sorted(hosts.items()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from shardcam.engine.pipeline.bottleneck import Verdict, verdict
+from shardcam.engine.pipeline.bottleneck import Bottleneck, find_bottleneck
 from shardcam.engine.rundir.event_log import Activity, read_events, summarize
 from shardcam.engine.rundir.lock import lock_holder
 from shardcam.engine.rundir.run_json import Manifest
@@ -46,9 +46,9 @@ class Account:
         return self.shards == self.shards_planned
 
     @property
-    def verdict(self) -> Verdict | None:
+    def bottleneck(self) -> Bottleneck | None:
         """What held the run up."""
-        return verdict(self.activity.stage_seconds)
+        return find_bottleneck(self.activity.stage_seconds)
 
     @property
     def closed(self) -> bool:

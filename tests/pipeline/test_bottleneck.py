@@ -1,6 +1,6 @@
 import pytest
 
-from shardcam.engine.pipeline.bottleneck import verdict
+from shardcam.engine.pipeline.bottleneck import find_bottleneck
 
 
 @pytest.mark.parametrize(
@@ -18,12 +18,12 @@ from shardcam.engine.pipeline.bottleneck import verdict
     ],
 )
 def test_the_stage_that_holds_the_workers_up(seconds, stage, share):
-    found = verdict(seconds)
+    found = find_bottleneck(seconds)
     assert (found.stage, found.share) == (stage, share)
     waits = "the network waits for it " if stage in ("read", "decode") else ""
     assert str(found).startswith(f"{stage}-bound: {waits}{share:.0%} of the time")
 
 
-def test_no_clock_no_verdict():
-    assert verdict({}) is None
-    assert verdict({"read": 1.0}) is None
+def test_no_time_no_bottleneck():
+    assert find_bottleneck({}) is None
+    assert find_bottleneck({"read": 1.0}) is None
