@@ -31,7 +31,7 @@ def nothing() -> partial[ShardReport]:
     return partial(run)
 
 
-def run(shard: Shard, timer: StageTimer, hint: Shard | None = None) -> ShardReport:
+def run(shard: Shard, timer: StageTimer, next_shard: Shard | None = None) -> ShardReport:
     stages = dict.fromkeys(("read", "decode", "forward", "map", "write"), 0.001)
     return ShardReport(shard.index, len(shard.samples), len(shard.samples), 0, True, stages)
 

@@ -23,7 +23,7 @@ import pytest
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.pipeline.background_sink import BackgroundSink
-from shardcam.engine.pipeline.forward_ahead import Passes
+from shardcam.engine.pipeline.forward_ahead import ForwardAhead
 from shardcam.engine.pipeline.imaging import EXTENSIONS
 from shardcam.engine.pipeline.run_shard import Parts, run_shard
 from shardcam.engine.pipeline.stage_timer import StageTimer
@@ -73,7 +73,7 @@ class Memory:
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shard, Parts, Passes]:
+def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shard, Parts, ForwardAhead]:
     """One shard of cuts, and what turns it into results."""
     spec = find_spec("skimage")
     assert spec is not None and spec.origin is not None
@@ -102,14 +102,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shard, Parts, Passes
     )
     prepared = prepare(config)
     runner = build_runner(worker_order(prepared)).keywords
-    return prepared.plan.shard(0), runner["parts"], runner["passes"]
+    return prepared.plan.shard(0), runner["parts"], runner["ahead"]
 
 
 @pytest.fixture(scope="module")
-def batches(work: tuple[Shard, Parts, Passes]) -> list[ResultBatch]:
-    shard, parts, passes = work
+def batches(work: tuple[Shard, Parts, ForwardAhead]) -> list[ResultBatch]:
+    shard, parts, ahead = work
     memory = Memory(keep=True)
-    run_shard(shard, StageTimer(), parts=replace(parts, sink=memory), passes=passes)
+    run_shard(shard, StageTimer(), parts=replace(parts, sink=memory), ahead=ahead)
     return memory.batches
 
 
@@ -151,7 +151,7 @@ def seconds(call: Callable[..., None], *arguments: object) -> float:
 
 @pytest.mark.parametrize("case", CASES)
 def test_write(
-    work: tuple[Shard, Parts, Passes], batches: list[ResultBatch], tmp_path: Path, case: str
+    work: tuple[Shard, Parts, ForwardAhead], batches: list[ResultBatch], tmp_path: Path, case: str
 ) -> None:
     specs, (shard, *_) = specs_of(case), work
     paths = {codec: RunPaths(tmp_path / codec) for codec in CODECS}
@@ -179,9 +179,9 @@ def test_write(
         )
 
 
-def test_forward_goes_on(work: tuple[Shard, Parts, Passes], tmp_path: Path) -> None:
+def test_forward_goes_on(work: tuple[Shard, Parts, ForwardAhead], tmp_path: Path) -> None:
     """Whole shards with every codec: how long the forward passes wait for the sink."""
-    shard, parts, passes = work
+    shard, parts, ahead = work
     parts = replace(parts, read=(RELU,), save=frozenset({"activations"}))
     specs = specs_of("activations, f4")
     paths = {codec: RunPaths(tmp_path / codec) for codec in CODECS}
@@ -196,7 +196,7 @@ def test_forward_goes_on(work: tuple[Shard, Parts, Passes], tmp_path: Path) -> N
             if name in paths:
                 paths[name].shard(0).unlink(missing_ok=True)
             start = time.perf_counter()
-            report = run_shard(shard, StageTimer(), parts=replace(parts, sink=sink), passes=passes)
+            report = run_shard(shard, StageTimer(), parts=replace(parts, sink=sink), ahead=ahead)
             whole[name].append(time.perf_counter() - start)
             waited[name].append(report.seconds["write"])
     print()

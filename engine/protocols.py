@@ -256,10 +256,10 @@ class Timer(Protocol):
 class ShardRunner(Protocol):
     """A worker's whole job: one shard in, one small report out."""
 
-    def __call__(self, shard: Shard, timer: Timer, hint: Shard | None = None) -> ShardReport:
+    def __call__(self, shard: Shard, timer: Timer, next_shard: Shard | None = None) -> ShardReport:
         """Read, decode, run, map, write and publish the shard; `timer` shows how far it is.
 
-        `hint` is the shard that probably comes next.
+        `next_shard` is the shard that probably comes next.
         """
         ...
 

@@ -48,5 +48,5 @@ class Decoders:
 
 @cache
 def decoders(threads: int = 1) -> Decoders:
-    """Those of this process."""
+    """The decoders of this process, made once for a number of threads."""
     return Decoders(threads)

@@ -5,54 +5,41 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Protocol
 
 from shardcam.engine.errors import bugs_named
-from shardcam.engine.pipeline.prefetch import Batch
+from shardcam.engine.pipeline.prefetch import Batch, Prefetcher
 from shardcam.engine.protocols import ForwardPass, Network, Timer
 from shardcam.engine.types import Shard
 
 
-class Batches(Protocol):
-    """Makes the batches of shards; see :class:`engine.pipeline.prefetch.ReadAhead`."""
-
-    def __call__(self, shard: Shard, hint: Shard | None = None) -> Iterator[Batch]:
-        """The batches of `shard`; those of `hint` may be begun."""
-        ...
-
-    def first_of_hint(self) -> Batch | None:
-        """The first batch of the hint, if it is made."""
-        ...
-
-
-class Passes:
-    """Batches and their forward passes.
+class ForwardAhead:
+    """Runs the forward passes of batches ahead of those who use their results.
 
     The first pass of the next shard is begun before this one is published, and with a network
     that holds the results of two passes each pass is begun before the maps of the last are made.
 
     Parameters
     ----------
-    batches
-        Where batches come from.
+    prefetcher
+        Makes the batches.
     network
         Runs the passes, in the background.
     """
 
-    def __init__(self, batches: Batches, network: Network) -> None:
-        self._batches, self._network = batches, network
+    def __init__(self, prefetcher: Prefetcher, network: Network) -> None:
+        self._prefetcher, self._network = prefetcher, network
         self._ahead = network.buffers - 1  # begun before the results of one are used
         self._early: tuple[Batch, ForwardPass] | None = None  # of the shard that comes next
 
-    def __call__(
-        self, shard: Shard, hint: Shard | None, timer: Timer
+    def passes(
+        self, shard: Shard, next_shard: Shard | None, timer: Timer
     ) -> Iterator[tuple[Batch, ForwardPass | None]]:
         """Every batch of a shard in order, with its pass if it has a picture.
 
         A pass is valid until the next batch is asked for.
         """
         begun: deque[tuple[Batch, ForwardPass | None]] = deque()
-        batches = self._batches(shard, hint)
+        batches = self._prefetcher.batches(shard, next_shard)
         while (batch := _next(batches, timer)) is not None:
             with timer.stage("forward"):
                 begun.append((batch, self._begin(batch)))
@@ -73,7 +60,7 @@ class Passes:
             return self._network.forward(batch.images)
 
     def _begin_next(self) -> None:
-        batch = self._batches.first_of_hint()
+        batch = self._prefetcher.first_of_next()
         if batch is not None and batch.samples and self._early is None:
             with suppress(Exception):  # it is tried again, and fails, where its shard is run
                 self._early = batch, self._network.forward(batch.images)

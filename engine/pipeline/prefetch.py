@@ -59,8 +59,8 @@ class _Tried:
 
 
 @dataclass(frozen=True)
-class Feed:
-    """What is needed to make batches of a shard."""
+class BatchLoader:
+    """Makes the batches of a shard: reads, decodes, and stacks what the network is given."""
 
     reader: Reader
     targets: Targets
@@ -159,10 +159,10 @@ class _Stream:
     error: BaseException | None = None
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def fill(self, batches: Callable[[Shard], Iterator[Batch]]) -> None:
+    def fill(self, make: Callable[[Shard], Iterator[Batch]]) -> None:
         """Make every batch, never more than AHEAD before they are taken."""
         try:
-            for batch in batches(self.shard):
+            for batch in make(self.shard):
                 with self.changed:
                     self.changed.wait_for(lambda: self.dropped or len(self.ready) < AHEAD)
                     if self.dropped:
@@ -201,19 +201,19 @@ class _Stream:
             self.changed.notify_all()
 
 
-class ReadAhead:
+class Prefetcher:
     """Makes batches in a thread of its own, of this shard and then of the next."""
 
-    def __init__(self, batches: Callable[[Shard], Iterator[Batch]]) -> None:
-        self._batches = batches
+    def __init__(self, make: Callable[[Shard], Iterator[Batch]]) -> None:
+        self._make = make
         self._streams: deque[_Stream] = deque()
         self._wanted = threading.Semaphore(0)
         self._now: _Stream | None = None
         self._next: _Stream | None = None
         self._thread: threading.Thread | None = None
 
-    def __call__(self, shard: Shard, hint: Shard | None = None) -> Iterator[Batch]:
-        """The batches of `shard`; those of `hint`, which is asked for next, are begun as well."""
+    def batches(self, shard: Shard, next_shard: Shard | None = None) -> Iterator[Batch]:
+        """The batches of `shard`; those of `next_shard` are begun as well."""
         if self._now is not None:
             self._now.drop()  # whoever took it may have failed half-way
         if self._next is not None and self._next.shard == shard:
@@ -222,11 +222,11 @@ class ReadAhead:
             if self._next is not None:
                 self._next.drop()
             self._now = self._begin(shard)
-        self._next = None if hint is None else self._begin(hint)
+        self._next = None if next_shard is None else self._begin(next_shard)
         return self._now.take()
 
-    def first_of_hint(self) -> Batch | None:
-        """The first batch of the shard that is asked for next, if it is made."""
+    def first_of_next(self) -> Batch | None:
+        """The first batch of the next shard, if it is made."""
         return None if self._next is None else self._next.first()
 
     def _begin(self, shard: Shard) -> _Stream:
@@ -241,4 +241,4 @@ class ReadAhead:
     def _work(self) -> None:
         while True:
             self._wanted.acquire()
-            self._streams.popleft().fill(self._batches)
+            self._streams.popleft().fill(self._make)

@@ -14,7 +14,7 @@ from shardcam.engine.errors import bugs_named
 from shardcam.engine.methods.heatmaps import heatmaps
 from shardcam.engine.methods.scores import softmax
 from shardcam.engine.methods.smoothing import plain_maps, smoothed_maps
-from shardcam.engine.pipeline.forward_ahead import Passes
+from shardcam.engine.pipeline.forward_ahead import ForwardAhead
 from shardcam.engine.pipeline.pass_counter import watched
 from shardcam.engine.pipeline.prefetch import Batch
 from shardcam.engine.pipeline.targets import Targets, top_classes
@@ -51,12 +51,17 @@ class Parts:
 
 
 def run_shard(
-    shard: Shard, timer: Timer, hint: Shard | None = None, *, parts: Parts, passes: Passes
+    shard: Shard,
+    timer: Timer,
+    next_shard: Shard | None = None,
+    *,
+    parts: Parts,
+    ahead: ForwardAhead,
 ) -> ShardReport:
     """Turn one shard into one published result; nothing is published if this raises.
 
     Reading and decoding run ahead in a thread (:mod:`engine.pipeline.prefetch`), and go on with
-    `hint`, the shard that is asked for next, and so do the forward passes
+    `next_shard`, the shard that is asked for next, and so do the forward passes
     (:mod:`engine.pipeline.forward_ahead`). The stage `wait` is what reading and decoding keep
     the network waiting.
     """
@@ -64,7 +69,7 @@ def run_shard(
     parts = replace(parts, method=watched(parts.method, timer.pass_begun))
     writer = parts.sink.open(shard)
     try:
-        for batch, forward in passes(shard, hint, timer):
+        for batch, forward in ahead.passes(shard, next_shard, timer):
             failures += batch.failures
             if forward is not None:
                 with bugs_named(batch.samples):

@@ -25,7 +25,7 @@ from shardcam.engine.types import LayerInfo, Quantization
 from shardcam.engine.workers.cores import usable_cores
 
 if TYPE_CHECKING:
-    from shardcam.engine.pipeline.prefetch import Feed
+    from shardcam.engine.pipeline.prefetch import BatchLoader
     from shardcam.engine.pipeline.run_shard import Parts
 
 
@@ -50,27 +50,27 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
     """
     import numpy as np
 
-    from shardcam.engine.pipeline.forward_ahead import Passes
-    from shardcam.engine.pipeline.prefetch import ReadAhead
+    from shardcam.engine.pipeline.forward_ahead import ForwardAhead
+    from shardcam.engine.pipeline.prefetch import Prefetcher
     from shardcam.engine.pipeline.run_shard import run_shard
 
-    feed, parts = build_parts(order)
+    loader, parts = build_parts(order)
     network = parts.network
     channels, height, width = parts.preprocessing.input_shape
     blank = np.zeros((1, height, width, channels), np.uint8)
     for _ in range(network.buffers):
         network.forward(blank).logits.sum()  # waits for it
-    return partial(run_shard, parts=parts, passes=Passes(ReadAhead(feed.batches), network))
+    return partial(run_shard, parts=parts, ahead=ForwardAhead(Prefetcher(loader.batches), network))
 
 
-def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
+def build_parts(order: WorkerOrder) -> tuple[BatchLoader, Parts]:
     """Load the model: what makes batches of a shard, and what makes results of batches."""
     ready_libraries()
     from shardcam.engine.models.cuda import require_gpu
     from shardcam.engine.models.layer_names import class_count
     from shardcam.engine.models.mxnet_network import MxnetNetwork
     from shardcam.engine.pipeline.decoding import decoders
-    from shardcam.engine.pipeline.prefetch import Feed
+    from shardcam.engine.pipeline.prefetch import BatchLoader
     from shardcam.engine.pipeline.run_shard import Parts
     from shardcam.engine.pipeline.targets import parse_targets
     from shardcam.engine.readers.location import fetched_together
@@ -99,7 +99,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         buffers=2 if gpu and not smooth else 1,  # averaging over copies runs passes in between
     )
     targets = parse_targets(config.target, class_count(definition))
-    feed = Feed(
+    loader = BatchLoader(
         make_reader(config),
         targets,
         definition.preprocessing,
@@ -121,7 +121,7 @@ def build_parts(order: WorkerOrder) -> tuple[Feed, Parts]:
         smooth=smooth,
         fuse=fuse_of(config),
     )
-    return feed, parts
+    return loader, parts
 
 
 def worker_threads(config: RunConfig) -> int:

@@ -20,7 +20,7 @@ from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.types import F4, U1, Box, ResultBatch, RunPaths, Shard, ShardReport, View
 
 if TYPE_CHECKING:
-    from shardcam.engine.pipeline.prefetch import Batch, Feed
+    from shardcam.engine.pipeline.prefetch import Batch, BatchLoader
     from shardcam.engine.pipeline.run_shard import Parts
 
 SECONDS = 3.0  # that each stage is measured for
@@ -63,15 +63,15 @@ class Meter:
         self._source = order.config.source
         self._paths = open_paths(order.config.out)
         self._gpu = order.config.gpus_per_worker > 0
-        self._feed, self._parts = build_parts(order)
+        self._loader, self._parts = build_parts(order)
 
-    def __call__(self, shard: Shard, timer: Timer, hint: Shard | None = None) -> ShardReport:
+    def __call__(self, shard: Shard, timer: Timer, next_shard: Shard | None = None) -> ShardReport:
         """A report with the seconds that an image takes in each stage."""
-        batch = next((b for b in self._feed.batches(shard) if b.samples), None)
+        batch = next((b for b in self._loader.batches(shard) if b.samples), None)
         if batch is None:
             raise SourceError(f"{self._source}: none of its first images can be used")
         count = len(batch.samples)
-        stages = _Stages(self._feed, self._parts, self._paths, batch, shard.index, self._gpu)
+        stages = _Stages(self._loader, self._parts, self._paths, batch, shard.index, self._gpu)
         seconds: dict[str, float] = {}
         for name in (*BESIDE, *NETWORK):
             if name == "normalise" and self._gpu:
@@ -90,10 +90,16 @@ class _Stages:
     """
 
     def __init__(
-        self, feed: Feed, parts: Parts, paths: RunPaths, batch: Batch, shard: int, gpu: bool
+        self,
+        loader: BatchLoader,
+        parts: Parts,
+        paths: RunPaths,
+        batch: Batch,
+        shard: int,
+        gpu: bool,
     ) -> None:
-        self._feed, self._parts, self._paths, self._batch = feed, parts, paths, batch
-        self._files = [(feed.reader.read(sample), sample.box) for sample in batch.samples]
+        self._loader, self._parts, self._paths, self._batch = loader, parts, paths, batch
+        self._files = [(loader.reader.read(sample), sample.box) for sample in batch.samples]
         self._images = batch.images if gpu else self.normalise()
         forward = self.forward()
         self._results = self._explain(forward, forward.logits)
@@ -102,17 +108,17 @@ class _Stages:
         self.large = Shard(shard, tuple(islice(rows, count)))
 
     def read(self) -> None:
-        with self._feed.together(self._batch.samples):  # at a URL one request brings many
+        with self._loader.together(self._batch.samples):  # at a URL one request brings many
             for sample in self._batch.samples:
-                self._feed.reader.read(sample)
+                self._loader.reader.read(sample)
 
     def decode(self) -> None:
-        deque(self._feed.decoders.map(self._view, self._files), maxlen=0)
+        deque(self._loader.decoders.map(self._view, self._files), maxlen=0)
 
     def normalise(self) -> F4:
         from shardcam.engine.models.normalise import normalised
 
-        return normalised(self._batch.images, self._feed.preprocessing)
+        return normalised(self._batch.images, self._loader.preprocessing)
 
     def forward(self) -> ForwardPass:
         """To the layers that are explained."""
@@ -146,8 +152,8 @@ class _Stages:
     def _view(self, file: tuple[bytes | U1, Box | None]) -> View:
         from shardcam.engine.pipeline.imaging import view_of
 
-        feed = self._feed
-        return view_of(*file, feed.preprocessing, feed.max_pixels, feed.fast_decode)
+        loader = self._loader
+        return view_of(*file, loader.preprocessing, loader.max_pixels, loader.fast_decode)
 
     def _explain(self, forward: ForwardPass, logits: F4) -> ResultBatch:
         from shardcam.engine.pipeline.run_shard import explain

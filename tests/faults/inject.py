@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import shardcam.engine.rundir.hdf5_sink
-from shardcam.engine.pipeline.forward_ahead import Passes
-from shardcam.engine.pipeline.prefetch import ReadAhead
+from shardcam.engine.pipeline.forward_ahead import ForwardAhead
+from shardcam.engine.pipeline.prefetch import Prefetcher
 from shardcam.engine.pipeline.run_shard import run_shard
 from shardcam.engine.run.build_worker import build_parts
 
@@ -108,16 +108,18 @@ class FaultyReader:
         return self._reader.read(sample)
 
 
-def with_faults_of_forward(passes, plan):
-    """What takes a pass, which has just begun, then waits for it."""
+class FaultyForwardAhead(ForwardAhead):
+    """Faults happen once a pass has begun, before it is waited for."""
 
-    def faulty(shard, hint, timer):
-        for batch, forward in passes(shard, hint, timer):
+    def __init__(self, prefetcher, network, plan):
+        super().__init__(prefetcher, network)
+        self._plan = plan
+
+    def passes(self, shard, next_shard, timer):
+        for batch, forward in super().passes(shard, next_shard, timer):
             for sample in batch.samples:
-                plan.meet("forward", sample.index)
+                self._plan.meet("forward", sample.index)
             yield batch, forward
-
-    return faulty
 
 
 class FaultySink:
@@ -148,8 +150,8 @@ class FaultyWriter:
 def faulty_build(folder, order):
     """Make the runner of the product, with faults around its reader, network and sink."""
     plan = Plan(folder)
-    feed, parts = build_parts(order)
-    feed = replace(feed, reader=FaultyReader(feed.reader, plan))
+    loader, parts = build_parts(order)
+    loader = replace(loader, reader=FaultyReader(loader.reader, plan))
     publish = shardcam.engine.rundir.hdf5_sink.publish
 
     def faulty_publish(staged, final):
@@ -157,6 +159,6 @@ def faulty_build(folder, order):
         return publish(staged, final)
 
     shardcam.engine.rundir.hdf5_sink.publish = faulty_publish  # in this worker's process alone
-    passes = Passes(ReadAhead(feed.batches), parts.network)
+    ahead = FaultyForwardAhead(Prefetcher(loader.batches), parts.network, plan)
     parts = replace(parts, sink=FaultySink(parts.sink, plan))
-    return partial(run_shard, parts=parts, passes=with_faults_of_forward(passes, plan))
+    return partial(run_shard, parts=parts, ahead=ahead)

@@ -11,7 +11,7 @@ import pytest
 
 from shardcam.engine.errors import InternalError, SourceError
 from shardcam.engine.pipeline.decoding import Decoders
-from shardcam.engine.pipeline.prefetch import AHEAD, BYTES_TOGETHER, Feed, ReadAhead
+from shardcam.engine.pipeline.prefetch import AHEAD, BYTES_TOGETHER, BatchLoader, Prefetcher
 from shardcam.engine.pipeline.targets import parse_targets
 from shardcam.engine.types import Failure, Preprocessing, Sample, Shard
 
@@ -48,7 +48,7 @@ def settled(kitchen):
 def test_batches_come_in_order_and_the_thread_is_never_far_ahead():
     kitchen = Kitchen()
     taken = []
-    for batch in ReadAhead(kitchen.batches)(shard(0)):
+    for batch in Prefetcher(kitchen.batches).batches(shard(0)):
         taken.append(batch)
         assert len(settled(kitchen)) <= len(taken) + AHEAD + 1
     assert taken == [(0, i) for i in range(6)]
@@ -79,9 +79,9 @@ def test_batches_are_read_together_in_larger_parts(batch_size, sizes):
     """What ends its worker is not fetched either."""
     place, targets = Place(), parse_targets("top1", 10)
     preprocessing = Preprocessing(8, 8, (0, 0, 0), (1, 1, 1))
-    feed = Feed(place, targets, preprocessing, batch_size, 100, together=place.together)
+    loader = BatchLoader(place, targets, preprocessing, batch_size, 100, together=place.together)
     lost = Failure("0/3", 3, "worker", "died", "")
-    batches = list(feed.batches(replace(shard(0, 70), lost=(lost,))))
+    batches = list(loader.batches(replace(shard(0, 70), lost=(lost,))))
     assert [len(part) for part in place.told] == sizes
     assert list(chain(*place.told)) == [i for i in range(70) if i != 3]
     assert sum(batch.listed for batch in batches) == 70
@@ -91,11 +91,11 @@ def test_batches_are_read_together_in_larger_parts(batch_size, sizes):
 def test_large_images_are_read_together_by_fewer():
     place, targets = Place(), parse_targets("top1", 10)
     preprocessing = Preprocessing(8, 8, (0, 0, 0), (1, 1, 1))
-    feed = Feed(place, targets, preprocessing, 4, 100, together=place.together)
+    loader = BatchLoader(place, targets, preprocessing, 4, 100, together=place.together)
     third = BYTES_TOGETHER // 3
     sizes = [third, third, third, 1, -1, 2 * BYTES_TOGETHER, 1]
     samples = tuple(Sample(f"{i}", i, -1, "", size) for i, size in enumerate(sizes))
-    assert [batch.listed for batch in feed.batches(Shard(0, samples))] == [4, 3]
+    assert [batch.listed for batch in loader.batches(Shard(0, samples))] == [4, 3]
     assert place.told == [[0, 1, 2, 3, 4], [5], [6]]
 
 
@@ -114,60 +114,60 @@ class Pixels:
 @pytest.mark.parametrize(
     ("lost", "told", "where"),
     [
-        ((), r"^KeyError: 'a bug of the reader' \(at sample '0/2'\)", "test_feeding.py"),
+        ((), r"^KeyError: 'a bug of the reader' \(at sample '0/2'\)", "test_prefetch.py"),
         ((2,), r"^ValueError: .* \(at sample '0/4'\)", "imaging.py"),
     ],
 )
 def test_a_bug_names_the_sample_and_where_it_was_raised(lost, told, where, threads):
     preprocessing = Preprocessing(8, 8, (0, 0, 0), (1, 1, 1))
     targets, threads = parse_targets("top1", 10), Decoders(threads)
-    feed = Feed(Pixels(), targets, preprocessing, 3, 100, decoders=threads)
+    loader = BatchLoader(Pixels(), targets, preprocessing, 3, 100, decoders=threads)
     failures = tuple(Failure(f"0/{i}", i, "worker", "died", "") for i in lost)
     with pytest.raises(InternalError, match=told) as raised:
-        list(ReadAhead(feed.batches)(replace(shard(0, 5), lost=failures)))
+        list(Prefetcher(loader.batches).batches(replace(shard(0, 5), lost=failures)))
     assert where in raised.value.trace
     with pytest.raises(SourceError, match=r"^the source has gone$"):
-        list(feed.batches(replace(shard(0), samples=shard(0).samples[5:])))
+        list(loader.batches(replace(shard(0), samples=shard(0).samples[5:])))
 
 
 def test_the_next_shard_is_begun_and_made_once():
     kitchen = Kitchen()
-    ahead = ReadAhead(kitchen.batches)
-    assert len(list(ahead(shard(0), shard(1)))) == 6
+    ahead = Prefetcher(kitchen.batches)
+    assert len(list(ahead.batches(shard(0), shard(1)))) == 6
     begun = settled(kitchen)
     assert begun[6:] == [(1, i) for i in range(AHEAD + 1)]
-    assert list(ahead(shard(1))) == [(1, i) for i in range(6)]
+    assert list(ahead.batches(shard(1))) == [(1, i) for i in range(6)]
     assert len(kitchen.made) == 12
 
 
-def test_another_shard_than_the_hint_comes():
+def test_another_shard_than_the_announced_one_comes():
     kitchen = Kitchen()
-    ahead = ReadAhead(kitchen.batches)
-    list(ahead(shard(0), shard(1)))
-    assert list(ahead(shard(2))) == [(2, i) for i in range(6)]
-    assert list(ahead(shard(1))) == [(1, i) for i in range(6)]
+    ahead = Prefetcher(kitchen.batches)
+    list(ahead.batches(shard(0), shard(1)))
+    assert list(ahead.batches(shard(2))) == [(2, i) for i in range(6)]
+    assert list(ahead.batches(shard(1))) == [(1, i) for i in range(6)]
 
 
 def test_a_shard_that_is_given_up_half_way_holds_up_no_other():
-    ahead = ReadAhead(Kitchen().batches)
-    batches = ahead(shard(0), shard(1))
+    ahead = Prefetcher(Kitchen().batches)
+    batches = ahead.batches(shard(0), shard(1))
     assert next(batches) == (0, 0)  # and the rest is never taken, though somebody holds it
-    assert list(ahead(shard(2))) == [(2, i) for i in range(6)]
+    assert list(ahead.batches(shard(2))) == [(2, i) for i in range(6)]
     del batches
 
 
 def test_an_error_comes_where_it_happened_and_the_next_shard_works():
-    ahead = ReadAhead(Kitchen(fails_at=(0, 3)).batches)
-    batches = ahead(shard(0))
+    ahead = Prefetcher(Kitchen(fails_at=(0, 3)).batches)
+    batches = ahead.batches(shard(0))
     assert [next(batches) for _ in range(3)] == [(0, 0), (0, 1), (0, 2)]
     with pytest.raises(RuntimeError, match="the reader broke"):
         next(batches)
-    assert len(list(ahead(shard(1)))) == 6
+    assert len(list(ahead.batches(shard(1)))) == 6
 
 
 def test_one_thread_for_ever():
-    ahead = ReadAhead(Kitchen().batches)
+    ahead = Prefetcher(Kitchen().batches)
     before = threading.active_count()
     for i in range(5):
-        list(ahead(shard(i), shard(i + 1)))
+        list(ahead.batches(shard(i), shard(i + 1)))
     assert threading.active_count() <= before + 1

@@ -9,8 +9,8 @@ import pytest
 from shardcam.engine.config import RunConfig
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.pipeline.decoding import Decoders
-from shardcam.engine.pipeline.forward_ahead import Passes
-from shardcam.engine.pipeline.prefetch import ReadAhead
+from shardcam.engine.pipeline.forward_ahead import ForwardAhead
+from shardcam.engine.pipeline.prefetch import Prefetcher
 from shardcam.engine.pipeline.run_shard import run_shard
 from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.run.build_worker import build_parts, build_runner
@@ -54,11 +54,11 @@ def test_the_clock_sees_each_pass_within_a_batch(prepared, method, smooth, least
     assert timer.passes >= least
 
 
-def rows_of(prepared, parts, passes, shards):
+def rows_of(prepared, parts, ahead, shards):
     """What the shards hold, run one after the other, the next one told; they are deleted again."""
     found = {"map": [], "score": [], "error": []}
-    for shard, hint in zip(shards, [*shards[1:], None], strict=True):
-        assert run_shard(shard, StageTimer(), hint, parts=parts, passes=passes).published
+    for shard, next_shard in zip(shards, [*shards[1:], None], strict=True):
+        assert run_shard(shard, StageTimer(), next_shard, parts=parts, ahead=ahead).published
         with h5py.File(prepared.paths.shard(shard.index)) as file:
             found["map"].append(file["cam/head_relu6/map"][:].astype(np.float32))
             found["score"].append(file["score"][:])
@@ -70,20 +70,20 @@ def rows_of(prepared, parts, passes, shards):
 def test_the_way_of_a_gpu_gives_the_same_maps(prepared, tmp_path):
     """Decoding in threads, and two passes at a time: here on the CPU."""
     order = replace(worker_order(prepared), batch_size=4)
-    feed, parts = build_parts(order)
+    loader, parts = build_parts(order)
     (tmp_path / "cut.jpg").write_bytes(b"no picture")
     samples = list(prepared.plan.shard(0).samples)
     samples[7] = replace(samples[7], location=str(tmp_path / "cut.jpg"))
     shards = [Shard(i, tuple(samples[8 * i : 8 * i + 8])) for i in range(3)]
-    plain = Passes(ReadAhead(feed.batches), parts.network)
+    plain = ForwardAhead(Prefetcher(loader.batches), parts.network)
     expected = rows_of(prepared, parts, plain, shards)
     assert expected["error"] == [b"not an image"]
     definition = load_definition(order.config)
-    feed = replace(feed, decoders=Decoders(3))
+    loader = replace(loader, decoders=Decoders(3))
     for buffers in (1, 2):
         network = MxnetNetwork(definition, order.layers, 4, buffers=buffers)
-        passes = Passes(ReadAhead(feed.batches), network)
-        found = rows_of(prepared, replace(parts, network=network), passes, shards)
+        ahead = ForwardAhead(Prefetcher(loader.batches), network)
+        found = rows_of(prepared, replace(parts, network=network), ahead, shards)
         assert found["error"] == expected["error"]
         np.testing.assert_allclose(found["map"], expected["map"], atol=2e-3)  # float16
         np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-3)

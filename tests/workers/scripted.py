@@ -53,7 +53,7 @@ def _build(script, folder):
     return partial(_run, script, folder)
 
 
-def _run(script, folder, shard, timer, hint=None):
+def _run(script, folder, shard, timer, next_shard=None):
     """`die N`: kill the process the first N times this shard is run."""
     words = script.get(shard.index, "").split(maxsplit=2)
     what, times, unless = (*words, "", "", "")[:3]
