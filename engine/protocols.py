@@ -7,7 +7,7 @@ more; ``jobs/`` chooses the classes behind them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -50,6 +50,18 @@ class Reader(Protocol):
             It cannot be read; the sample becomes a failure row.
         """
         ...
+
+    def read_many(self, samples: Sequence[Sample]) -> Iterator[bytes | U1 | OSError]:
+        """`read` each sample, in order; what it would raise is given in its place.
+
+        A reader may fetch all of them at once, and hold them until the last is taken: the
+        caller bounds how many, and how large, they are.
+        """
+        for sample in samples:
+            try:
+                yield self.read(sample)
+            except OSError as error:
+                yield error
 
 
 class HeadView(Protocol):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.urls import at_once, server_of, system_of
@@ -13,11 +11,30 @@ Part = tuple[str, int, int | None]  # URL, first byte, end; None: to the end of 
 
 _GAP = 1 << 16  # bytes between two parts that are fetched rather than asked for apart
 _LARGEST = 1 << 25  # bytes that parts are joined to
-_held = threading.local()  # parts of this thread, and their bytes
-_kept: list[PartCache] = []  # where they are looked for before, if anywhere
 
 
-def read_together(parts: Sequence[Part]) -> list[bytes | None]:
+def fetch_many(sizes: Mapping[Part, int], cache: PartCache | None) -> dict[Part, bytes]:
+    """From the cache or else from the server, in one try; what did not come is left out.
+
+    Parameters
+    ----------
+    sizes
+        The parts, and how many bytes the listing says each has, -1 where it does not: what is
+        cached of a file of another size is no use.
+    cache
+        Where parts are looked for first, and kept.
+    """
+    if cache is None:
+        return _fetched(list(sizes))
+    keys = {part: (*part, size, server_of(part[0])) for part, size in sizes.items()}
+    found = {part: data for part, key in keys.items() if (data := cache.get(key)) is not None}
+    new = _fetched([part for part in sizes if part not in found])
+    for part, data in new.items():
+        cache.put(keys[part], data)
+    return found | new
+
+
+def read_ranges(parts: Sequence[Part]) -> list[bytes | None]:
     """Read parts of files at URLs of one kind.
 
     There is one try, and None for what did not come: who needs it asks again, and is told why.
@@ -36,53 +53,6 @@ def read_together(parts: Sequence[Part]) -> list[bytes | None]:
     ]
 
 
-def keep_in(cache: PartCache | None) -> None:
-    """Look for the parts that are to be at hand there first, and keep them there."""
-    _kept[:] = [] if cache is None else [cache]
-
-
-@contextmanager
-def at_hand(sizes: Mapping[Part, int]) -> Iterator[None]:
-    """Inside, :mod:`engine.io.files` gives these parts to this thread without asking for each.
-
-    They are fetched when the first of them is read.
-
-    Parameters
-    ----------
-    sizes
-        The parts, and how many bytes the listing says each has, -1 where it does not: what is
-        kept of a file of another size is no use.
-    """
-    _held.wanted, _held.parts = dict(sizes), {}
-    try:
-        yield
-    finally:
-        _held.wanted, _held.parts = {}, {}
-
-
-def held(part: Part) -> bytes | None:
-    """A part that is at hand."""
-    wanted: dict[Part, int] = getattr(_held, "wanted", {})
-    if part in wanted:
-        _held.wanted = {}  # there is one try
-        _held.parts = _had(wanted)
-    found: bytes | None = getattr(_held, "parts", {}).get(part)
-    return found
-
-
-def _had(sizes: dict[Part, int]) -> dict[Part, bytes]:
-    """From the cache or else from the server."""
-    if not _kept:
-        return _fetched(list(sizes))
-    (cache,) = _kept
-    keys = {part: (*part, size, server_of(part[0])) for part, size in sizes.items()}
-    found = {part: data for part, key in keys.items() if (data := cache.get(key)) is not None}
-    new = _fetched([part for part in sizes if part not in found])
-    for part, data in new.items():
-        cache.put(keys[part], data)
-    return found | new
-
-
 def _fetched(parts: list[Part]) -> dict[Part, bytes]:
     """Neighbours in a file are fetched as one."""
     if not parts:
@@ -92,7 +62,7 @@ def _fetched(parts: list[Part]) -> dict[Part, bytes]:
     joined = merge_offset_ranges(*map(list, zip(*parts, strict=True)), _GAP, _LARGEST)
     blocks: list[Part] = list(zip(*joined, strict=True))
     found: dict[Part, bytes] = {}
-    for (path, first, last), data in zip(blocks, read_together(blocks), strict=True):
+    for (path, first, last), data in zip(blocks, read_ranges(blocks), strict=True):
         if data is None:
             continue
         for part in parts:

@@ -2,8 +2,8 @@
 
 What a reader needs and no more: a size, a whole file, a range of it, a listing.
 Everything is opened for reading, and a range is never longer than the file, whatever a
-header claims. What several samples need at URLs is fetched, and with ``--cache`` kept on disk,
-by :mod:`engine.io.fetch_many`.  :mod:`engine.io.remote_file` has what is sought in.
+header claims.  :mod:`engine.io.fetch_many` reads many parts at once, and
+:mod:`engine.io.remote_file` has what is sought in.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shardcam.engine.io.fetch_many import held
 from shardcam.engine.io.urls import as_os_error, ask, is_url, system_of
 
 LARGEST = 1 << 30  # bytes of one image
@@ -61,8 +60,7 @@ def read(path: str) -> bytes:
         It cannot be read, is no regular file, or is larger than `LARGEST`.
     """
     if is_url(path):
-        data = held((path, 0, None))
-        return ask(path, lambda system: bytes(system.cat_file(path))) if data is None else data
+        return ask(path, lambda system: bytes(system.cat_file(path)))
     length = _regular(path)  # a pipe would wait for ever
     _require_image(length)
     with Path(path).open("rb") as stream:
@@ -79,9 +77,8 @@ def read_range(path: str, offset: int, length: int) -> bytes:
     """
     _require_image(length)
     if is_url(path):
-        data = held((path, offset, offset + length)) or ask(
-            path, lambda system: bytes(system.cat_file(path, start=offset, end=offset + length))
-        )
+        end = offset + length
+        data = ask(path, lambda system: bytes(system.cat_file(path, start=offset, end=end)))
         if len(data) > length:
             raise OSError("the server sends whole files only: it does not know byte ranges")
     else:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from shardcam.engine.io import files
-from shardcam.engine.io.fetch_many import Part, read_together
+from shardcam.engine.io.fetch_many import Part, read_ranges
 from shardcam.engine.io.urls import is_url
 
 BLOCK = 1 << 20  # bytes fetched at once by a stream
@@ -173,7 +173,7 @@ def open_together(sizes: Mapping[str, int]) -> Iterator[Blocks]:
     while some := list(islice(waiting, _TOGETHER)):
         spans: list[Part] = [(path, *span) for path, size in some for span in _ends_of(size)]
         found: dict[str, dict[int, bytes]] = {path: {} for path, _ in some}
-        for (path, start, _), data in zip(spans, read_together(spans), strict=True):
+        for (path, start, _), data in zip(spans, read_ranges(spans), strict=True):
             if data is not None:
                 found[path][start] = data
         for path, size in some:

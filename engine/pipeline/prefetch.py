@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -22,9 +22,8 @@ from shardcam.engine.protocols import Reader
 from shardcam.engine.types import U1, Failure, Preprocessing, Sample, Shard, View
 
 AHEAD = 2  # batches
-TOGETHER = 32  # samples, or one batch if that is more, that may be fetched together
+TOGETHER = 32  # samples, or one batch if that is more, that may be fetched at once
 BYTES_TOGETHER = 64 << 20  # of those, where the listing knows their sizes
-Together = Callable[[Sequence[Sample]], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,6 @@ class BatchLoader:
     batch_size: int
     max_pixels: int
     fast_decode: bool = False  # decode JPEG files no larger than needed
-    together: Together = nullcontext  # the next batches of a shard are read inside of it
     decoders: Decoders = field(default_factory=decoders)
 
     def batches(self, shard: Shard) -> Iterator[Batch]:
@@ -98,24 +96,26 @@ class BatchLoader:
         """Read and decode, sample by sample: a file need not be held once it is decoded."""
         for group in _groups(samples, self.batch_size * -(-TOGETHER // self.batch_size)):
             wanted = [sample for sample in group if sample.index not in lost]
-            with self.together(wanted):
-                yield from self.decoders.map(self._decoded, map(self._read, wanted))
+            yield from self.decoders.map(self._decoded, self._read(wanted))
 
-    def _read(self, sample: Sample) -> _Read:
-        begun = time.perf_counter()
-        with bugs_named((sample,)):
-            data = self._data(sample)
-        return _Read(sample, data, time.perf_counter() - begun)
+    def _read(self, samples: Sequence[Sample]) -> Iterator[_Read]:
+        """Read those that have a target."""
+        refused = {s.index: refusal for s in samples if (refusal := self._refusal(s))}
+        found = self.reader.read_many([s for s in samples if s.index not in refused])
+        for sample in samples:
+            begun = time.perf_counter()
+            with bugs_named((sample,)):
+                data = refused.get(sample.index) or next(found)
+            if isinstance(data, OSError):
+                message = data.strerror or str(data)
+                data = Failure(sample.key, sample.index, "read", "unreadable", message)
+            yield _Read(sample, data, time.perf_counter() - begun)
 
-    def _data(self, sample: Sample) -> bytes | U1 | Failure:
+    def _refusal(self, sample: Sample) -> Failure | None:
         reason = self.targets.refusal(sample)
-        if reason is not None:
-            return Failure(sample.key, sample.index, "target", "no target", reason)
-        try:
-            return self.reader.read(sample)
-        except OSError as error:
-            message = error.strerror or str(error)
-            return Failure(sample.key, sample.index, "read", "unreadable", message)
+        if reason is None:
+            return None
+        return Failure(sample.key, sample.index, "target", "no target", reason)
 
     def _decoded(self, read: _Read) -> _Tried:
         begun = time.thread_time()

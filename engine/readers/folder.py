@@ -8,13 +8,16 @@ from pathlib import Path
 
 from shardcam.engine.errors import SourceError
 from shardcam.engine.io import files
+from shardcam.engine.io.download_cache import PartCache
+from shardcam.engine.io.fetch_many import Part
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.readers.finding import Found, Pattern, class_folders, find_files
 from shardcam.engine.readers.location import key_text, listing
+from shardcam.engine.readers.part_reader import PartReader
 from shardcam.engine.types import NO_LABEL, Sample
 
 
-class FolderReader:
+class FolderReader(PartReader):
     """Image files below a folder, in the order of their keys.
 
     The key of a sample is its path relative to the folder, with forward slashes.
@@ -33,6 +36,8 @@ class FolderReader:
         all are numbers, else its position in sorted order.
     pattern
         What a key must match to be listed.
+    cache
+        See :class:`engine.readers.part_reader.PartReader`.
     """
 
     def __init__(
@@ -41,7 +46,9 @@ class FolderReader:
         extensions: tuple[str, ...],
         label_from_folder: bool = False,
         pattern: Pattern | None = None,
+        cache: PartCache | None = None,
     ) -> None:
+        super().__init__(cache)
         self._root = os.fspath(root)
         self._extensions = extensions
         self._label_from_folder = label_from_folder
@@ -60,9 +67,8 @@ class FolderReader:
         if index < 0:
             raise SourceError(self._nothing())
 
-    def read(self, sample: Sample) -> bytes:
-        """Return the file's bytes; see :class:`engine.protocols.Reader`."""
-        return files.read(sample.location)
+    def _part(self, sample: Sample) -> Part:
+        return sample.location, 0, None
 
     def _files(self) -> Iterator[Found]:
         """Key, path and size of every image file."""

@@ -15,6 +15,7 @@ from shardcam.engine.errors import SourceError
 from shardcam.engine.io import files
 from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.io.urls import is_url
+from shardcam.engine.protocols import Reader
 from shardcam.engine.readers.location import key_text, listing
 from shardcam.engine.readers.pixels import is_stack, require_stack, rgb
 from shardcam.engine.types import NO_LABEL, U1, Sample
@@ -26,7 +27,7 @@ _CACHE = 1 << 26  # bytes of chunks kept, so that neighbours in a chunk unpack i
 _STEP = 1 << 16  # labels read at once
 
 
-class Hdf5Reader:
+class Hdf5Reader(Reader):
     """The pictures of a uint8 dataset; the key is the picture's number.
 
     Labels are those of the integer dataset ``label`` or ``labels`` of the same group, if

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import BinaryIO, cast
@@ -18,8 +18,12 @@ import numpy as np
 
 from shardcam.engine.errors import SourceError
 from shardcam.engine.io import files
+from shardcam.engine.io.download_cache import PartCache
+from shardcam.engine.io.fetch_many import Part
 from shardcam.engine.io.remote_file import open_stream
+from shardcam.engine.protocols import Reader
 from shardcam.engine.readers.location import listing, place
+from shardcam.engine.readers.part_reader import PartReader
 from shardcam.engine.readers.pixels import Stack, picture_of, require_stack
 from shardcam.engine.types import NO_LABEL, U1, Sample
 
@@ -29,7 +33,7 @@ _LARGEST_PACKED = 1 << 30  # bytes of a .gz once unpacked: it is kept in memory
 _STEP = 1 << 20
 
 
-class IdxReader:
+class IdxReader(PartReader):
     """The pictures of an idx file; the key is the picture's number.
 
     Labels are those of the file whose name has ``labels-idx1`` for ``images-idx3``.
@@ -38,9 +42,12 @@ class IdxReader:
     ----------
     path
         The file with the images, a path or a URL.
+    cache
+        See :class:`engine.readers.part_reader.PartReader`.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, cache: PartCache | None = None) -> None:
+        super().__init__(cache)
         self._path = path
 
     def samples(self) -> Iterator[Sample]:
@@ -50,18 +57,27 @@ class IdxReader:
             location = place(self._path, _IMAGES_START + index * length, length)
             yield Sample(stack.key(index), index, label, location, length)
 
-    def read(self, sample: Sample) -> U1:
-        """Return a picture; see :class:`engine.protocols.Reader`."""
+    def read(self, sample: Sample) -> bytes | U1:
+        """See :class:`engine.protocols.Reader`."""
+        if not _is_packed(self._path):
+            return super().read(sample)
+        _, start, end = self._part(sample)
+        return self._image(self._unpacked[start:end])
+
+    def read_many(self, samples: Sequence[Sample]) -> Iterator[bytes | U1 | OSError]:
+        """See :class:`engine.protocols.Reader`; what is packed is unpacked once, and kept."""
+        many = Reader.read_many if _is_packed(self._path) else PartReader.read_many
+        return many(self, samples)
+
+    def _part(self, sample: Sample) -> Part:
         try:
-            stack = self._stack
+            _ = self._stack
         except SourceError as error:  # it was good when it was listed
             raise OSError(str(error)) from error
-        offset, length = map(int, sample.location.rpartition("#")[2].split(":"))
-        if _is_packed(self._path):
-            data = self._unpacked[offset : offset + length]
-        else:
-            data = files.read_range(self._path, offset, length)
-        return picture_of(data, stack)
+        return super()._part(sample)
+
+    def _image(self, data: bytes) -> U1:
+        return picture_of(data, self._stack)
 
     @cached_property
     def _stack(self) -> Stack:

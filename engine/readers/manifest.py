@@ -11,17 +11,19 @@ from typing import Any
 from urllib.parse import unquote
 
 from shardcam.engine.errors import SourceError
-from shardcam.engine.io import files
+from shardcam.engine.io.download_cache import PartCache
+from shardcam.engine.io.fetch_many import Part
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.readers.location import key_text
 from shardcam.engine.readers.manifest_rows import Row, rows
 from shardcam.engine.readers.parquet import parquet_rows, require_pyarrow
+from shardcam.engine.readers.part_reader import PartReader
 from shardcam.engine.types import NO_LABEL, Box, Sample
 
 _LONGEST = 4096  # bytes of a path or a key
 
 
-class ManifestReader:
+class ManifestReader(PartReader):
     """The images that a ``.txt``, ``.csv``, ``.jsonl`` or ``.parquet`` file lists, in its order.
 
     Columns are ``path`` and, if they are there, ``key``, ``label`` and ``x0 y0 x1 y1``, a
@@ -35,9 +37,12 @@ class ManifestReader:
         The manifest, a path or a URL.
     root
         The folder that every path must lie in, a path or a URL; None: the manifest's own.
+    cache
+        See :class:`engine.readers.part_reader.PartReader`.
     """
 
-    def __init__(self, path: str, root: str | None = None) -> None:
+    def __init__(self, path: str, root: str | None = None, cache: PartCache | None = None) -> None:
+        super().__init__(cache)
         self._path = path
         if root is not None:
             self._root = root
@@ -73,9 +78,8 @@ class ManifestReader:
         if index < 0:
             raise SourceError(f"{self._path}: no image in it")
 
-    def read(self, sample: Sample) -> bytes:
-        """Return the file's bytes; see :class:`engine.protocols.Reader`."""
-        return files.read(sample.location)
+    def _part(self, sample: Sample) -> Part:
+        return sample.location, 0, None
 
     def _rows(self) -> Iterator[Row]:
         return parquet_rows(self._path) if self._is_parquet else rows(self._path)

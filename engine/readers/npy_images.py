@@ -11,7 +11,10 @@ import numpy as np
 
 from shardcam.engine.errors import SourceError
 from shardcam.engine.io import files
-from shardcam.engine.readers.location import listing, place, read_place
+from shardcam.engine.io.download_cache import PartCache
+from shardcam.engine.io.fetch_many import Part
+from shardcam.engine.readers.location import listing, place
+from shardcam.engine.readers.part_reader import PartReader
 from shardcam.engine.readers.pixels import Stack, picture_of, require_stack
 from shardcam.engine.types import NO_LABEL, U1, Sample
 
@@ -23,7 +26,7 @@ _VERSIONS = {
 }
 
 
-class NpyReader:
+class NpyReader(PartReader):
     """The pictures of a ``.npy`` file; the key is the picture's number.
 
     The layout is that of ``numpy.lib.format``: no pickles, C order, uint8.
@@ -32,9 +35,12 @@ class NpyReader:
     ----------
     path
         The file, a path or a URL.
+    cache
+        See :class:`engine.readers.part_reader.PartReader`.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, cache: PartCache | None = None) -> None:
+        super().__init__(cache)
         self._path = path
 
     def samples(self) -> Iterator[Sample]:
@@ -45,13 +51,15 @@ class NpyReader:
             location = place(self._path, start + index * length, length)
             yield Sample(stack.key(index), index, NO_LABEL, location, length)
 
-    def read(self, sample: Sample) -> U1:
-        """Return a picture; see :class:`engine.protocols.Reader`."""
+    def _part(self, sample: Sample) -> Part:
         try:
-            _, stack = self._layout
+            _ = self._layout
         except SourceError as error:  # it was good when it was listed
             raise OSError(str(error)) from error
-        return picture_of(read_place(sample.location), stack)
+        return super()._part(sample)
+
+    def _image(self, data: bytes) -> U1:
+        return picture_of(data, self._layout[1])
 
     @cached_property
     def _layout(self) -> tuple[int, Stack]:

@@ -17,8 +17,10 @@ from typing import BinaryIO
 
 from shardcam.engine.errors import SourceError
 from shardcam.engine.io import files
+from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.remote_file import open_stream
-from shardcam.engine.readers.location import listing, place, read_place, refusal
+from shardcam.engine.readers.location import listing, place, refusal
+from shardcam.engine.readers.part_reader import PartReader
 from shardcam.engine.types import NO_LABEL, Sample
 
 _MAGIC = b"\x0a\x23\xd7\xce"  # 0xced7230a, little-endian
@@ -40,7 +42,7 @@ class _Record:
     problem: str  # why it cannot be read, if so
 
 
-class RecordReader:
+class RecordReader(PartReader):
     """The records of a ``.rec`` file.
 
     With ``FILE.idx`` beside it, records come in the index's order and the key is the
@@ -51,9 +53,12 @@ class RecordReader:
     ----------
     path
         The file, whose name ends in ``.rec``; a path or a URL.
+    cache
+        See :class:`engine.readers.part_reader.PartReader`.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, cache: PartCache | None = None) -> None:
+        super().__init__(cache)
         self._path = path
         self._index = path[: -len(".rec")] + ".idx"
 
@@ -73,10 +78,9 @@ class RecordReader:
         if number < 0:
             raise SourceError(f"{self._path}: no record in it")
 
-    def read(self, sample: Sample) -> bytes:
-        """Return a record's image; see :class:`engine.protocols.Reader`."""
+    def _image(self, data: bytes) -> bytes:
         try:
-            payload = _joined(read_place(sample.location))
+            payload = _joined(data)
             count = _HEADER.unpack_from(payload)[0]
         except struct.error as error:
             raise OSError("the record is damaged") from error

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardcam.engine.errors import ConfigError, SourceError
+from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.urls import is_url, require_url
 from shardcam.engine.protocols import Reader
-from shardcam.engine.readers.finding import is_pattern, parse_pattern
+from shardcam.engine.readers.finding import Pattern, is_pattern, parse_pattern
 from shardcam.engine.readers.folder import FolderReader
 from shardcam.engine.readers.idx import IdxReader
 from shardcam.engine.readers.manifest import ManifestReader
@@ -33,6 +34,7 @@ class SourceOptions:
     extensions: tuple[str, ...]  # lower-case endings of image files
     label_from_folder: bool = False
     root: str | None = None  # where the paths of a manifest begin
+    cache: PartCache | None = None  # of what is read at URLs
 
 
 def open_source(source: str, options: SourceOptions) -> Reader:
@@ -59,14 +61,14 @@ def open_source(source: str, options: SourceOptions) -> Reader:
 def _reader(source: str, options: SourceOptions) -> Reader:
     remote = is_url(source)
     if not remote and Path(source).is_dir():
-        return FolderReader(source, options.extensions, options.label_from_folder)
+        return _folder(source, options)
     there = not remote and Path(source).exists()
     name = (source.partition("?")[0] if remote else source).lower()
     if not there and name.endswith(".tar") and is_archive_set(source):
-        return TarReader(source, options.extensions)
+        return TarReader(source, options.extensions, options.cache)
     if not there and is_pattern(source):
         pattern = parse_pattern(source)
-        return FolderReader(pattern.root, options.extensions, options.label_from_folder, pattern)
+        return _folder(pattern.root, options, pattern)
     if "::" in source and not there:
         path, _, dataset = source.partition("::")
         if path.lower().endswith(_HDF5):
@@ -74,23 +76,28 @@ def _reader(source: str, options: SourceOptions) -> Reader:
     if not remote and not there:
         raise SourceError(f"{source}: no such file or folder")
     if name.endswith(_MANIFESTS):
-        return ManifestReader(source, options.root)
+        return ManifestReader(source, options.root, options.cache)
     if name.endswith(_HDF5):
         return _hdf5(source, None)
     if name.endswith(".rec"):
-        return RecordReader(source)
+        return RecordReader(source, options.cache)
     if name.endswith(".tar"):
-        return TarReader(source, options.extensions)
+        return TarReader(source, options.extensions, options.cache)
     if name.endswith(".npy"):
-        return NpyReader(source)
+        return NpyReader(source, options.cache)
     if name.endswith(_IDX):
-        return IdxReader(source)
+        return IdxReader(source, options.cache)
     if name.endswith(options.extensions):
-        return FolderReader(source, options.extensions)
+        return FolderReader(source, options.extensions, cache=options.cache)
     listable = remote and not source.startswith("http")
     if listable and "." not in name.rstrip("/").rpartition("/")[2]:
-        return FolderReader(source, options.extensions, options.label_from_folder)
+        return _folder(source, options)
     raise SourceError(f"{source}: no known kind of source; known are {KINDS}")
+
+
+def _folder(root: str, options: SourceOptions, pattern: Pattern | None = None) -> Reader:
+    labels = options.label_from_folder
+    return FolderReader(root, options.extensions, labels, pattern, options.cache)
 
 
 def _hdf5(path: str, dataset: str | None) -> Reader:

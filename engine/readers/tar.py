@@ -12,10 +12,12 @@ from typing import BinaryIO
 
 from shardcam.engine.errors import SourceError
 from shardcam.engine.io import files
+from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.readers.finding import find_files, is_pattern, parse_pattern
-from shardcam.engine.readers.location import key_text, listing, place, read_place, refusal
+from shardcam.engine.readers.location import key_text, listing, place, refusal
+from shardcam.engine.readers.part_reader import PartReader
 from shardcam.engine.readers.tar_headers import Member, members
 from shardcam.engine.types import NO_LABEL, Sample
 
@@ -25,7 +27,7 @@ _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _Entry = tuple[str, str, Member]  # name without its ending, ending, member
 
 
-class TarReader:
+class TarReader(PartReader):
     """Image members of tar archives, in their order.
 
     The key is the member's name without its ending; several images that share one keep
@@ -40,9 +42,14 @@ class TarReader:
         An archive, a pattern with ``{000..123}``, or one with wildcards; a path or a URL.
     extensions
         Lower-case file name endings that count as images.
+    cache
+        See :class:`engine.readers.part_reader.PartReader`.
     """
 
-    def __init__(self, source: str, extensions: tuple[str, ...]) -> None:
+    def __init__(
+        self, source: str, extensions: tuple[str, ...], cache: PartCache | None = None
+    ) -> None:
+        super().__init__(cache)
         self._source = source
         self._extensions = extensions
 
@@ -64,10 +71,6 @@ class TarReader:
         if index == 0:
             known = " ".join(self._extensions)
             raise SourceError(f"{self._source}: no image member in it (looked for {known})")
-
-    def read(self, sample: Sample) -> bytes:
-        """Return a member's bytes; see :class:`engine.protocols.Reader`."""
-        return read_place(sample.location)
 
     def _archives(self) -> Iterator[tuple[str, str]]:
         """Key prefix and path of each archive."""

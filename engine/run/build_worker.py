@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ModelError
 from shardcam.engine.io.download_cache import PartCache
-from shardcam.engine.io.fetch_many import keep_in
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.protocols import ShardRunner, Sink
 from shardcam.engine.run.method_choice import bound_method, fuse_of
@@ -73,11 +72,10 @@ def build_parts(order: WorkerOrder) -> tuple[BatchLoader, Parts]:
     from shardcam.engine.pipeline.prefetch import BatchLoader
     from shardcam.engine.pipeline.run_shard import Parts
     from shardcam.engine.pipeline.targets import parse_targets
-    from shardcam.engine.readers.location import fetched_together
     from shardcam.kernels import warm_up
 
     config = order.config
-    keep_in(part_cache(config))
+    cache = part_cache(config)
     gpu = config.gpus_per_worker > 0
     if gpu:
         require_gpu()
@@ -100,13 +98,12 @@ def build_parts(order: WorkerOrder) -> tuple[BatchLoader, Parts]:
     )
     targets = parse_targets(config.target, class_count(definition))
     loader = BatchLoader(
-        make_reader(config),
+        make_reader(config, cache),
         targets,
         definition.preprocessing,
         order.batch_size,
         config.max_pixels,
         config.fast_decode,
-        fetched_together,
         decoders(threads),
     )
     parts = Parts(

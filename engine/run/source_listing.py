@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from itertools import islice
 
 from shardcam.engine.config import RunConfig
+from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.protocols import Reader
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.scratch import open_paths
@@ -17,12 +18,12 @@ Watch = Callable[[Iterable[Sample]], Iterable[Sample]]
 LISTING_OPTIONS = {"source", "root", "label_from_folder", "limit"}  # decide what is listed
 
 
-def make_reader(config: RunConfig) -> Reader:
-    """The reader of the source."""
+def make_reader(config: RunConfig, cache: PartCache | None = None) -> Reader:
+    """The reader of the source; `cache` is for what it reads many of at URLs."""
     from shardcam.engine.pipeline.imaging import EXTENSIONS
     from shardcam.engine.readers.source import SourceOptions, open_source
 
-    options = SourceOptions(EXTENSIONS, config.label_from_folder, config.root)
+    options = SourceOptions(EXTENSIONS, config.label_from_folder, config.root, cache)
     return open_source(config.source, options)
 
 

@@ -108,9 +108,7 @@ class _Stages:
         self.large = Shard(shard, tuple(islice(rows, count)))
 
     def read(self) -> None:
-        with self._loader.together(self._batch.samples):  # at a URL one request brings many
-            for sample in self._batch.samples:
-                self._loader.reader.read(sample)
+        deque(self._loader.reader.read_many(self._batch.samples), maxlen=0)
 
     def decode(self) -> None:
         deque(self._loader.decoders.map(self._view, self._files), maxlen=0)

@@ -20,6 +20,7 @@ import shardcam.engine.rundir.hdf5_sink
 from shardcam.engine.pipeline.forward_ahead import ForwardAhead
 from shardcam.engine.pipeline.prefetch import Prefetcher
 from shardcam.engine.pipeline.run_shard import run_shard
+from shardcam.engine.protocols import Reader
 from shardcam.engine.run.build_worker import build_parts
 
 MEGABYTE = 1 << 20
@@ -99,7 +100,7 @@ def happened(folder):
     return sorted(path.name for path in folder.iterdir() if path.name != "plan.json")
 
 
-class FaultyReader:
+class FaultyReader(Reader):
     def __init__(self, reader, plan):
         self._reader, self._plan = reader, plan
 

@@ -1,6 +1,6 @@
 """What every reader must do; each reader's test calls these with a reader of its own."""
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 
@@ -22,8 +22,9 @@ def check_listing(reader, count):
 
 def check_content(reader, expected):
     """Each key's bytes are what was put in."""
-    found = {sample.key: reader.read(sample) for sample in reader.samples()}
-    assert found == expected
+    listing = list(reader.samples())
+    assert {sample.key: reader.read(sample) for sample in listing} == expected
+    check_read_many(reader, listing)
 
 
 def check_pixels(reader, pictures):
@@ -31,4 +32,28 @@ def check_pixels(reader, pictures):
     listing = check_listing(reader, len(pictures))
     for sample, picture in zip(listing, pictures, strict=True):
         np.testing.assert_array_equal(pixels_of(reader.read(sample), 10**8), picture)
+    check_read_many(reader, listing)
     return listing
+
+
+def check_read_many(reader, samples):
+    """What reading one by one gives, in the order that is asked for; errors are values."""
+    gone = replace(samples[0], location=samples[0].location + 12 * "9")
+    wanted = [*reversed(samples), gone, samples[0]]
+    found = list(reader.read_many(wanted))
+    assert len(found) == len(wanted)
+    assert isinstance(found[-2], OSError)
+    for sample, many in zip(wanted, found, strict=True):
+        alone = read_or_error(reader, sample)
+        if isinstance(alone, OSError):
+            assert (type(many), str(many)) == (type(alone), str(alone))
+        else:
+            assert type(many) is type(alone)
+            np.testing.assert_array_equal(many, alone)
+
+
+def read_or_error(reader, sample):
+    try:
+        return reader.read(sample)
+    except OSError as error:
+        return error

@@ -4,24 +4,14 @@ import os
 
 import pytest
 
-from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.io import fetch_many as together
-from shardcam.engine.io import files, urls
+from shardcam.engine.io import fetch_many, urls
 from shardcam.engine.io.download_cache import PartCache
-from shardcam.engine.readers.location import fetched_together
-from shardcam.engine.run import build_worker as worker
 from shardcam.engine.types import Sample
 from tests.jobs.command import assert_same, contents, refused, shardcam
 from tests.readers.sources import opened, pictures, png, write_folder, write_tar
 
 PART = ("s3://bucket/a.tar", 512, 612)
-
-
-@pytest.fixture
-def kept():
-    yield together.keep_in
-    together.keep_in(None)
 
 
 def on_disk(folder):
@@ -106,14 +96,13 @@ def test_a_folder_that_cannot_be_had_is_told_before_the_work(tmp_path):
         assert not (tmp_path / "run").exists()
 
 
-def test_other_files_of_the_same_name(web, tmp_path, kept, monkeypatch):
+def test_other_files_of_the_same_name(web, tmp_path, monkeypatch):
     """One of another size, and one of another server."""
-    kept(PartCache(tmp_path / "c", 10**6))
+    reader = opened(f"{web.url}/a.png", cache=PartCache(tmp_path / "c", 10**6))
 
     def read(size):
-        sample = Sample("a.png", 0, -1, f"{web.url}/a.png", size)
-        with fetched_together([sample]):
-            return files.read(sample.location)
+        (found,) = reader.read_many([Sample("a.png", 0, -1, f"{web.url}/a.png", size)])
+        return found
 
     for data in (b"old", b"new one"):
         (web.root / "a.png").write_bytes(data)
@@ -125,65 +114,31 @@ def test_other_files_of_the_same_name(web, tmp_path, kept, monkeypatch):
     first = urls.server_of("s3://b/a")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:2")
     assert urls.server_of("s3://b/a") != first
-    monkeypatch.setattr(together, "server_of", lambda url: ("another",))
-    with pytest.raises(FileNotFoundError):
-        read(3)
+    monkeypatch.setattr(fetch_many, "server_of", lambda url: ("another",))
+    assert isinstance(read(3), FileNotFoundError)
 
 
-def test_a_cache_that_is_deleted_meanwhile_costs_nothing(web, tmp_path, kept):
+def test_a_cache_that_is_deleted_meanwhile_costs_nothing(web, tmp_path):
     names = write_folder(web.root / "tree", pictures(6))
     samples = [Sample(name, i, 0, f"{web.url}/tree/{name}", -1) for i, name in enumerate(names)]
-    kept(PartCache(tmp_path / "c", 10**6))
+    reader = opened(f"{web.url}/a.png", cache=PartCache(tmp_path / "c", 10**6))
     (tmp_path / "c").rmdir()
-    with fetched_together(samples):
-        read = [files.read(sample.location) for sample in samples]
-    assert read == [png(picture) for picture in pictures(6)]
+    assert list(reader.read_many(samples)) == [png(picture) for picture in pictures(6)]
     assert len(web.asked) == 6
 
 
-def test_there_is_one_try_for_many(web, kept):
-    """Whatever goes wrong with it."""
-
-    class Broken:
-        def get(self, _):
-            raise MemoryError
-
-    write_folder(web.root, pictures(1))
-    url = f"{web.url}/group0/0000.png"
-    kept(Broken())
-    with fetched_together([Sample("0", 0, -1, url, -1)]):
-        with pytest.raises(MemoryError):
-            files.read(url)
-        assert files.read(url) == png(pictures(1)[0])
-
-
-def test_a_worker_without_a_cache_keeps_nothing(monkeypatch, kept, tmp_path):
-    kept(PartCache(tmp_path, 1))
-
-    def stop(_config):
-        raise InterruptedError
-
-    monkeypatch.setattr(worker, "ready_libraries", lambda: None)
-    monkeypatch.setattr(worker, "load_definition", stop)
-    config = RunConfig(source="s", model="m", out="o")
-    with pytest.raises(InterruptedError):
-        worker.build_parts(worker.WorkerOrder(config, "", "", (), (), None, (), 1))
-    assert together._kept == []
-
-
-def test_a_second_pass_asks_for_nothing(web, tmp_path, kept):
+def test_a_second_pass_asks_for_nothing(web, tmp_path):
     write_folder(web.root / "tree", pictures(6))
     names = write_folder(web.root, pictures(6))
     (web.root / "l.txt").write_text("\n".join(names))
     write_tar(web.root / "a.tar", [(f"{i}.png", png(p)) for i, p in enumerate(pictures(6))])
-    kept(PartCache(tmp_path / "c", 10**6))
+    cache = PartCache(tmp_path / "c", 10**6)
     for kind in ("l.txt", "a.tar"):
-        reader = opened(f"{web.url}/{kind}")
+        reader = opened(f"{web.url}/{kind}", cache=cache)
         samples = list(reader.samples())
         for requests in (1 if kind == "a.tar" else 6, 0):
             web.asked.clear()
-            with fetched_together(samples):
-                assert [reader.read(s) for s in samples] == [png(p) for p in pictures(6)]
+            assert list(reader.read_many(samples)) == [png(p) for p in pictures(6)]
             assert len(web.asked) == requests
 
 

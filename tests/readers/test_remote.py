@@ -8,7 +8,6 @@ import pytest
 
 from shardcam.engine.errors import SourceError
 from shardcam.engine.io import files, urls
-from shardcam.engine.readers.location import fetched_together, read_place
 from shardcam.engine.types import Sample
 from tests.readers.reader_conformance import check_listing, check_pixels
 from tests.readers.sources import (
@@ -80,18 +79,13 @@ def test_every_kind_on_s3(s3, tmp_path):
         check_pixels(opened(f"{s3.bucket}/{kind}"), expected.get(kind, stack))
 
 
-def read_together(reader, samples):
-    with fetched_together(samples):
-        return [reader.read(sample) for sample in samples]
-
-
-def test_a_batch_of_every_kind_is_read_together(web):
+def test_many_samples_of_every_kind_are_fetched_at_once(web):
     for kind, stack in build(web.root).items():
         reader = opened(f"{web.url}/{kind}")
         samples = list(reader.samples())
         one_by_one = [reader.read(sample) for sample in samples]
         web.asked.clear()
-        for a, b in zip(one_by_one, read_together(reader, samples), strict=True):
+        for a, b in zip(one_by_one, reader.read_many(samples), strict=True):
             np.testing.assert_array_equal(a, b)
         if kind.startswith("list"):
             assert [span for _, span in web.asked] == ["bytes=0-"] * len(stack)
@@ -106,7 +100,7 @@ def test_a_batch_of_files_is_asked_for_at_once(s3, tmp_path):
     samples = list(reader.samples())
     s3.asked.clear()
     s3.delay, s3.most = 0.05, 0
-    assert read_together(reader, samples) == [png(picture) for picture in pictures(40)]
+    assert list(reader.read_many(samples)) == [png(picture) for picture in pictures(40)]
     assert len(s3.asked) == len(samples)
     assert s3.most >= 16
 
@@ -121,16 +115,14 @@ def test_what_does_not_come_with_its_batch_is_asked_for_by_itself(web):
     members = list(tar.samples())
     files = [Sample(name, i, 0, f"{web.url}/{name}", -1) for i, name in enumerate(names)]
     web.failing = 2
-    assert read_together(tar, members) == [bytes([i]) * 99 for i in range(4)]
+    assert list(tar.read_many(members)) == [bytes([i]) * 99 for i in range(4)]
     web.ranges = False
-    with pytest.raises(OSError, match="whole files only"):
-        read_together(tar, members)
-    with fetched_together(files):
-        assert folder.read(files[0]) == folder.read(files[2]) == png(pictures(3)[0])
-        assert folder.read(files[1]) == b""
-        with pytest.raises(FileNotFoundError):
-            folder.read(files[3])
-        assert folder.read(files[4]) == png(pictures(3)[1])
+    assert ["whole files only" in str(error) for error in tar.read_many(members)] == [True] * 4
+    web.asked.clear()
+    one, empty, again, gone, two = folder.read_many(files)
+    assert (one, empty, again, two) == (png(pictures(3)[0]), b"", one, png(pictures(3)[1]))
+    assert isinstance(gone, FileNotFoundError)
+    assert len(web.asked) == 5, "each once, and what did not come once more"
     web.asked.clear()
     folder.read(files[0])
     assert len(web.asked) == 1, "nothing is kept beyond the batch"
@@ -140,11 +132,10 @@ def test_what_is_no_image_is_not_fetched_with_the_others(web):
     (web.root / "a.tar").write_bytes(bytes(2000))
     places = [f"{web.url}/a.tar#0:{files.LARGEST + 1}", f"{web.url}/a.tar#0:1000"]
     samples = [Sample(place, i, -1, place, -1) for i, place in enumerate(places)]
-    with fetched_together(samples):
-        assert read_place(places[1]) == bytes(1000)
-        assert web.asked == [("/a.tar", "bytes=0-999")]
-        with pytest.raises(OSError, match="an image has at most"):
-            read_place(places[0])
+    too_large, good = opened(f"{web.url}/a.tar").read_many(samples)
+    assert "an image has at most" in str(too_large)
+    assert good == bytes(1000)
+    assert web.asked == [("/a.tar", "bytes=0-999")]
 
 
 def test_a_remote_folder_has_the_keys_of_a_local_one(memory, tmp_path):
