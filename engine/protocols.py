@@ -7,7 +7,7 @@ more; ``jobs/`` chooses the classes behind them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -189,6 +189,12 @@ class ForwardPass(Protocol):
 
 class Network(Protocol):
     """A convolutional network, cut at the layers to explain."""
+
+    on_pass: Callable[[], None]
+    """Called when a layer is asked for, and before each pass of the network or a part of it.
+
+    Some methods make a thousand passes for one image: so it is seen that they go on.
+    """
 
     @property
     def layers(self) -> tuple[LayerInfo, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import mxnet as mx
 import numpy as np
@@ -85,6 +85,7 @@ class MxnetNetwork:
         buffers: int = 1,
     ) -> None:
         self.buffers = buffers
+        self.on_pass: Callable[[], None] = lambda: None
         self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
         self._read = {name: (definition.graph.number(name), 0) for name in read}
         self._batch_size = batch_size
@@ -163,6 +164,7 @@ class _Bound:
         """Begin a pass; the logits of the head `wanted` are computed at once."""
         if len(images) > self._network._batch_size:
             raise ValueError(f"{len(images)} images, but a batch has {self._network._batch_size}")
+        self._network.on_pass()
         self._images, self._begun = images, 0
         for head in self.heads.values():
             head.new_batch()
@@ -208,6 +210,7 @@ class _Pass:
         return self.head(self.network.deepest).logits()[: self.count]
 
     def layer(self, name: str) -> _LayerView:
+        self.network.on_pass()
         return _LayerView(self, name)
 
     def activation(self, name: str) -> F4:
@@ -257,10 +260,14 @@ class _LayerView:
         return self._head.program.dense is not None
 
     def gradient(self, direction: F4) -> F4:
+        self._pass.network.on_pass()
         return self._head.gradient(direction)
 
     def bias_terms(self, direction: F4) -> Iterator[tuple[slice, F4]]:
-        return self._pass.network.biases.terms(self.images, direction)
+        network = self._pass.network
+        for term in network.biases.terms(self.images, direction):
+            network.on_pass()
+            yield term
 
     def class_weights(self, targets: I4) -> F4:
         dense = self._head.program.dense
@@ -274,6 +281,7 @@ class _LayerView:
         return self._head.program.piecewise_linear
 
     def at(self, activation: F4, image: I4, differentiable: bool = False) -> HeadView:
+        self._pass.network.on_pass()
         return self._head.at(activation, image, differentiable)
 
     @property

@@ -5,7 +5,7 @@ Every executor runs :func:`run_shard`, and there is no other path through the en
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,6 @@ from shardcam.engine.methods.heatmaps import heatmaps
 from shardcam.engine.methods.scores import softmax
 from shardcam.engine.methods.smoothing import plain_maps, smoothed_maps
 from shardcam.engine.pipeline.forward_ahead import ForwardAhead
-from shardcam.engine.pipeline.pass_counter import watched
 from shardcam.engine.pipeline.prefetch import Batch
 from shardcam.engine.pipeline.targets import Targets, top_classes
 from shardcam.engine.protocols import ForwardPass, Method, Network, Sink, Timer
@@ -66,7 +65,7 @@ def run_shard(
     the network waiting.
     """
     failures = list(shard.lost)
-    parts = replace(parts, method=watched(parts.method, timer.pass_begun))
+    parts.network.on_pass = timer.pass_begun
     writer = parts.sink.open(shard)
     try:
         for batch, forward in ahead.passes(shard, next_shard, timer):

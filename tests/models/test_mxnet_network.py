@@ -128,3 +128,19 @@ def test_a_batch_is_as_large_as_the_head_allows(monkeypatch):
     assert batch_that_fits(vgg16, last, 512) == BATCH
     assert CPU_PASS <= batch_that_fits(vgg16, early, 512) < BATCH
     assert batch_that_fits(vgg16, last + early, 512) == batch_that_fits(vgg16, early, 512)
+
+
+@pytest.mark.parametrize(
+    ("method", "least"),
+    [("scorecam", 2), ("ablationcam", 2 * 8), ("fullgrad", 6), ("hirescam", 1)],
+)
+def test_each_pass_that_a_method_makes_is_reported(monkeypatch, method, least):
+    """So that a worker is not held to hang because one of its batches takes an hour."""
+    monkeypatch.setattr(head, "HEAD_BYTES", 1)  # a channel at a time
+    network = MxnetNetwork(every_tap_kind(), LAYERS, 11)
+    layer = network.forward(IMAGES[:2]).layer("b_relu")
+    assert layer.activation.shape[1] == 8
+    begun = []
+    network.on_pass = lambda: begun.append(method)
+    METHODS[method](layer, TARGETS[:2])
+    assert len(begun) >= least

@@ -44,7 +44,7 @@ def prepared(tmp_path_factory):
         ("gradcam", (), 1),
     ],
 )
-def test_the_clock_sees_each_pass_within_a_batch(prepared, method, smooth, least):
+def test_the_timer_sees_each_pass_within_a_batch(prepared, method, smooth, least):
     """A worker is not held to hang because one of its batches takes an hour."""
     order = worker_order(prepared)
     config = order.config.model_copy(update={"method": method, "smooth": smooth})
