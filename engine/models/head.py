@@ -30,6 +30,8 @@ class HeadProgram:
 class Head:
     """A head that reads its inputs in place. MXNet fuses no graph that has a gradient.
 
+    It is the :class:`engine.protocols.HeadView` of the rows that are in use.
+
     In closed form the gradient is known without a backward pass:
     ``d logit[t] / d A[c,y,x] = dense[t,c] / (h*w)``.
     """
@@ -46,21 +48,23 @@ class Head:
         else:
             self._gradient = mx.nd.zeros(self._tap.shape, self._tap.ctx)
             self._executor = program.program.bind(named, {program.crossing[0]: self._gradient})
-        self._differentiable = False
         self._kept: Head | None = None
         self._kept_as = (0, False)  # its rows, and whether it has a gradient
-        self.new_batch()
+        self.new_batch(0)
 
-    def new_batch(self) -> None:
-        """Forget what was computed from the inputs as they were."""
-        self._begun = False
+    def new_batch(self, count: int) -> None:
+        """Forget what was computed from the inputs as they were; now `count` rows are in use."""
+        self._count = count
+        self._begun = False  # the logits are being computed
+        self._differentiable = False  # what a backward pass needs is there
         self._logits: F4 | None = None
         self._activation: F4 | None = None
 
+    @property
     def activation(self) -> F4:
-        """(B,C,h,w)."""
+        """(N,C,h,w)."""
         if self._activation is None:
-            self._activation = self._tap.asnumpy()
+            self._activation = self._tap.asnumpy()[: self._count]
         return self._activation
 
     def begin(self) -> None:
@@ -68,11 +72,12 @@ class Head:
         if not self._begun:
             self._forward()
 
+    @property
     def logits(self) -> F4:
-        """(B,classes). In training mode, because max-pooling's backward needs its workspace."""
+        """(N,classes). In training mode, because max-pooling's backward needs its workspace."""
         if self._logits is None:
             self.begin()
-            self._logits = self._executor.outputs[0].asnumpy()
+            self._logits = self._executor.outputs[0].asnumpy()[: self._count]
         return self._logits
 
     def gradient(self, direction: F4) -> F4:
@@ -83,10 +88,10 @@ class Head:
             used = direction.any(axis=0)  # few of the classes, and their weights are large
             closed: F4 = (direction[:, used] @ dense[used] / area)[:, :, None, None]
             return closed
-        padded = np.zeros_like(self.logits())
-        padded[: len(direction)] = direction
         if not self._differentiable:
             self._forward()
+        padded = np.zeros(self._executor.outputs[0].shape, np.float32)
+        padded[: len(direction)] = direction
         self._executor.backward([mx.nd.array(padded, self._tap.ctx)])
         self._differentiable = False  # it reuses the memory of what the forward pass kept
         gradient: F4 = self._gradient.asnumpy()[: len(direction)]
@@ -101,7 +106,7 @@ class Head:
         rows: int = min(affordable, max(batch, -(-channels // parts)))
         return rows
 
-    def at(self, activation: F4, image: I4, differentiable: bool) -> HeadView:
+    def at(self, activation: F4, image: I4, differentiable: bool) -> Head:
         """Run the head on (M,C,h,w) activations; row j reads the rest from image `image[j]`."""
         count = len(activation)
         batch = len(self._tap)
@@ -110,8 +115,8 @@ class Head:
         chosen = mx.nd.array(image, self._tap.ctx, dtype=np.int32)
         for mine, its in zip(self._inputs[1:], variant._inputs[1:], strict=True):
             its[:count] = mx.nd.take(mine, chosen)
-        variant.new_batch()
-        return HeadView(variant, count)
+        variant.new_batch(count)
+        return variant
 
     def _variant(self, rows: int, differentiable: bool) -> Head:
         """The same head on inputs of its own; the last one asked for is kept."""
@@ -139,19 +144,3 @@ class Head:
         tensors = zip(inner.list_outputs(), shapes, strict=True)
         numbers: int = sum(math.prod(shape) for name, shape in tensors if name not in weights)
         return 4 * numbers
-
-
-class HeadView:
-    """The first rows of a head."""
-
-    def __init__(self, head: Head, count: int) -> None:
-        self._head, self._count = head, count
-
-    @property
-    def logits(self) -> F4:
-        """See :class:`engine.protocols.HeadView`."""
-        return self._head.logits()[: self._count]
-
-    def gradient(self, direction: F4) -> F4:
-        """See :class:`engine.protocols.HeadView`."""
-        return self._head.gradient(direction)

@@ -16,7 +16,7 @@ from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.fullgrad_terms import BiasGradients
 from shardcam.engine.models.graph import Cut, cut, to_json
-from shardcam.engine.models.head import HEAD_BYTES, Head, HeadProgram, HeadView
+from shardcam.engine.models.head import HEAD_BYTES, Head, HeadProgram
 from shardcam.engine.models.input_buffer import InputBuffer
 from shardcam.engine.models.layer_names import layer_shapes, resolve_layer
 from shardcam.engine.models.normalise import normalised
@@ -167,7 +167,7 @@ class _Bound:
         self._network.on_pass()
         self._images, self._begun = images, 0
         for head in self.heads.values():
-            head.new_batch()
+            head.new_batch(len(images))
         self._begin_part()
         if self._begun == len(images):
             self.heads[wanted].begin()
@@ -207,7 +207,7 @@ class _Pass:
 
     @property
     def logits(self) -> F4:
-        return self.head(self.network.deepest).logits()[: self.count]
+        return self.head(self.network.deepest).logits
 
     def layer(self, name: str) -> _LayerView:
         self.network.on_pass()
@@ -241,11 +241,11 @@ class _LayerView:
 
     @property
     def activation(self) -> F4:
-        return self._head.activation()[: self._pass.count]
+        return self._head.activation
 
     @property
     def logits(self) -> F4:
-        return self._head.logits()[: self._pass.count]
+        return self._head.logits
 
     @property
     def classes(self) -> int:
@@ -280,7 +280,7 @@ class _LayerView:
     def piecewise_linear(self) -> bool:
         return self._head.program.piecewise_linear
 
-    def at(self, activation: F4, image: I4, differentiable: bool = False) -> HeadView:
+    def at(self, activation: F4, image: I4, differentiable: bool = False) -> Head:
         self._pass.network.on_pass()
         return self._head.at(activation, image, differentiable)
 
