@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntFlag
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,30 @@ Place = Path | str  # of a published file: a path here, or a URL
 
 NO_LABEL = -1
 AUTO = "auto"  # the name of the layer that is chosen for the user
-TOO_LARGE = 8  # flag: an activation that is saved as infinity; the other flags are the kernels'
 TOP = 5  # classes kept as the prediction
 LISTING_STAGED = ".listing-"  # how the name of a listing that is being written begins
+
+
+class Flag(IntFlag):
+    """What is unusual about the results of a sample. All but TOO_LARGE are bits of the kernels."""
+
+    NON_FINITE = 1
+    ALL_ZERO = 2
+    CONSTANT = 4
+    TOO_LARGE = 8
+
+    @property
+    def words(self) -> str:
+        """What a single flag says."""
+        return _FLAG_WORDS[self]
+
+
+_FLAG_WORDS = {
+    Flag.NON_FINITE: "non-finite map",
+    Flag.ALL_ZERO: "all-zero map after ReLU",
+    Flag.CONSTANT: "constant map",
+    Flag.TOO_LARGE: "activation too large for f2",  # it is saved as infinity
+}
 
 
 @dataclass(frozen=True)
@@ -137,7 +159,7 @@ class ResultBatch:
     score: F4  # (N,K) softmax probability of each target
     top_class: I4  # (N,T), T = min(5, classes)
     top_score: F4  # (N,T)
-    flags: U1  # (N,)
+    flags: U1  # (N,) of Flag
     maps: dict[str, LayerMaps] = field(default_factory=dict)
     activations: dict[str, F4] = field(default_factory=dict)  # (N,C,h,w) or (N,D)
     pooled: dict[str, F4] = field(default_factory=dict)  # (N,C)

@@ -21,16 +21,16 @@ from shardcam.engine.protocols import ForwardPass, Method, Network, Sink, Timer
 from shardcam.engine.types import (
     F4,
     I4,
-    TOO_LARGE,
     TOP,
     U1,
+    Flag,
     LayerMaps,
     Preprocessing,
     ResultBatch,
     Shard,
     ShardReport,
 )
-from shardcam.kernels import NON_FINITE, scale_maps
+from shardcam.kernels import scale_maps
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
     save = parts.save
     read = {name: forward.activation(name) for name in parts.read}
     maps, flags = _scaled(_maps(forward, target, parts))
-    flags[~np.isfinite(logits).all(axis=1)] |= NON_FINITE
+    flags[~np.isfinite(logits).all(axis=1)] |= Flag.NON_FINITE
     if parts.half and "activations" in save:
-        flags[_too_large(read)] |= TOO_LARGE
+        flags[_too_large(read)] |= Flag.TOO_LARGE
     drawn = "heatmaps" in save or ("overlays" in save and len(maps) > 1)
     size = (parts.preprocessing.height, parts.preprocessing.width)
     return ResultBatch(

@@ -13,16 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.types import TOP, Failure, LayerInfo, ResultBatch
+from shardcam.engine.types import TOP, Failure, Flag, LayerInfo, ResultBatch
 
 SCHEMA_VERSION = 1
 FAILURES = "failure/"  # datasets with a row per failure; all others have a row per good sample
 
 _STAGE, _ERROR, _MESSAGE = 16, 32, 256  # bytes of the texts of a failure
-_FLAGS = (
-    "bits: 1 non-finite map, 2 all-zero map after ReLU, 4 constant map, "
-    "8 activation too large for f2"
-)
+_FLAGS = "bits: " + ", ".join(f"{flag.value} {flag.words}" for flag in Flag)
 
 
 @dataclass(frozen=True)

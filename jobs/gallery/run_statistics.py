@@ -8,16 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.run.class_names import ClassName
+from shardcam.engine.types import Flag
 from shardcam.jobs.gallery.row_columns import Columns
 
 BINS = 20  # of the score, 0 to 1
 FREQUENT = 20  # classes that are shown by themselves
-FLAGS = {  # bit: what it says of a sample
-    1: "map not finite",
-    2: "map all zero",
-    4: "map constant",
-    8: "activation too large",
-}
+FLAGS = {flag.value: flag.words for flag in Flag}
 
 
 @dataclass(frozen=True)

@@ -135,8 +135,8 @@ def test_statistics_are_those_of_plain_h5py(shown):
         assert count.count == (first == count.number).sum()
         assert count.right == ((first == count.number) & (label == first)).sum()
     assert found.flags == {
-        "map not finite": (flags & 1 > 0).sum(),
-        "map all zero": (flags & 2 > 0).sum(),
+        "non-finite map": (flags & 1 > 0).sum(),
+        "all-zero map after ReLU": (flags & 2 > 0).sum(),
     }
 
 

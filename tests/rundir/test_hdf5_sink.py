@@ -14,12 +14,13 @@ import h5py
 import numpy as np
 import pytest
 
+from shardcam import kernels
 from shardcam.engine.errors import ConfigError, DiskFull, RunDirectoryError
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.rundir.shard_file import check_shard, read_failures
 from shardcam.engine.rundir.staging import clean_staging
-from shardcam.engine.types import RunPaths
+from shardcam.engine.types import Flag, RunPaths
 from tests.child import run_python
 from tests.rundir.sink_conformance import (
     CLASSES,
@@ -85,6 +86,20 @@ def test_plain_h5py_reads_it_with_no_plugin(sink, paths):
         """
     nowhere = {**os.environ, "HDF5_PLUGIN_PATH": "/nonexistent"}
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=nowhere)
+
+
+def test_flags_are_stored_as_the_kernels_set_them_and_say_what_they_always_said():
+    assert [(flag.name, flag.value) for flag in Flag] == [
+        ("NON_FINITE", kernels.NON_FINITE),
+        ("ALL_ZERO", kernels.ALL_ZERO),
+        ("CONSTANT", kernels.CONSTANT),
+        ("TOO_LARGE", 8),
+    ]
+    (spec,) = (spec for spec in SPECS if spec.name == "flags")
+    assert spec.unit == (
+        "bits: 1 non-finite map, 2 all-zero map after ReLU, 4 constant map, "
+        "8 activation too large for f2"
+    )
 
 
 def test_names_shapes_and_types_are_those_of_the_documentation(sink, paths):
