@@ -182,7 +182,7 @@ def test_write(
 def test_forward_goes_on(work: tuple[Shard, Parts, ForwardAhead], tmp_path: Path) -> None:
     """Whole shards with every codec: how long the forward passes wait for the sink."""
     shard, parts, ahead = work
-    parts = replace(parts, read=(RELU,), save=frozenset({"activations"}))
+    parts = replace(parts, activation_layers=(RELU,), save=frozenset({"activations"}))
     specs = specs_of("activations, f4")
     paths = {codec: RunPaths(tmp_path / codec) for codec in CODECS}
     sinks: dict[str, Sink] = {

@@ -58,8 +58,8 @@ class MxnetNetwork:
         Compute on the first GPU that this process sees; it must be usable.
     quantization
         What int8 needs, as :func:`engine.models.precision.calibrate` found it.
-    read
-        Names of further layers whose activations are wanted, and nothing else.
+    extra_layers
+        Names of layers that are not explained, but whose activations are wanted.
     threads
         Of the CPU. Four images for each go through the backbone at once, and the batch
         through the heads; on a GPU all goes together.
@@ -80,14 +80,14 @@ class MxnetNetwork:
         precision: str = FP32,
         quantization: Quantization | None = None,
         gpu: bool = False,
-        read: tuple[str, ...] = (),
+        extra_layers: tuple[str, ...] = (),
         threads: int = 1,
         buffers: int = 1,
     ) -> None:
         self.buffers = buffers
         self.on_pass: Callable[[], None] = lambda: None
         self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
-        self._read = {name: (definition.graph.number(name), 0) for name in read}
+        self._extra = {name: (definition.graph.number(name), 0) for name in extra_layers}
         self._batch_size = batch_size
         self._pass = batch_size if gpu else min(batch_size, CPU_PASS * threads)
         self._device = mx.gpu(0) if gpu else mx.cpu()
@@ -95,7 +95,7 @@ class MxnetNetwork:
         self._definition = definition
         cuts = [cut(definition.graph, info.name, definition.parameters) for info in self.layers]
         self._entries, program = backbone(
-            definition, cuts, tuple(self._read.values()), self._device
+            definition, cuts, tuple(self._extra.values()), self._device
         )
         self._program = lower(program, precision, quantization)
         self._heads = {
@@ -148,7 +148,7 @@ class _Bound:
             name: Head(program, [taps[e] for e in program.entries])
             for name, program in network._heads.items()
         }
-        self.read = {name: taps[entry] for name, entry in network._read.items()}
+        self.extra = {name: taps[entry] for name, entry in network._extra.items()}
         self.current: _Pass | None = None  # the one whose results these are
         self._images: F4 | U1
         self._begun = 0  # of these
@@ -216,7 +216,7 @@ class _Pass:
     def activation(self, name: str) -> F4:
         if name in self._bound.heads:
             return self.layer(name).activation
-        values: F4 = self._finished().read[name].asnumpy()[: self.count]
+        values: F4 = self._finished().extra[name].asnumpy()[: self.count]
         return values
 
     def head(self, name: str) -> Head:

@@ -43,8 +43,8 @@ class Parts:
     sink: Sink
     preprocessing: Preprocessing
     save: frozenset[str]
-    read: tuple[str, ...]  # layers whose activations are saved
-    half: bool  # in half precision
+    activation_layers: tuple[str, ...]  # whose activations are saved
+    half_precision: bool  # of saved activations
     smooth: bool = False  # average the maps over changed copies of the images
     fuse: str = "mean"  # how the maps of several layers become one heatmap
 
@@ -97,11 +97,11 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
     probability = softmax(logits)
     top = top_classes(logits, min(TOP, logits.shape[1]))
     save = parts.save
-    read = {name: forward.activation(name) for name in parts.read}
+    activations = {name: forward.activation(name) for name in parts.activation_layers}
     maps, flags = _scaled(_maps(forward, target, parts))
     flags[~np.isfinite(logits).all(axis=1)] |= Flag.NON_FINITE
-    if parts.half and "activations" in save:
-        flags[_too_large(read)] |= Flag.TOO_LARGE
+    if parts.half_precision and "activations" in save:
+        flags[_too_large(activations)] |= Flag.TOO_LARGE
     drawn = "heatmaps" in save or ("overlays" in save and len(maps) > 1)
     size = (parts.preprocessing.height, parts.preprocessing.width)
     return ResultBatch(
@@ -113,8 +113,8 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
         top_score=np.take_along_axis(probability, top, axis=1),
         flags=flags,
         maps=maps,
-        activations=read if "activations" in save else {},
-        pooled=_pooled(read) if "pooled" in save else {},
+        activations=activations if "activations" in save else {},
+        pooled=_pooled(activations) if "pooled" in save else {},
         logits=logits if "logits" in save else None,
         heatmap=heatmaps(maps, size, parts.fuse) if drawn else None,
     )

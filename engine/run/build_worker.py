@@ -113,8 +113,8 @@ def build_parts(order: WorkerOrder) -> tuple[BatchLoader, Parts]:
         sink=_sink(order),
         preprocessing=definition.preprocessing,
         save=frozenset(config.save),
-        read=tuple(info.name for info in order.read),
-        half=config.activation_dtype == "f2",
+        activation_layers=tuple(info.name for info in order.read),
+        half_precision=config.activation_dtype == "f2",
         smooth=smooth,
         fuse=fuse_of(config),
     )

@@ -149,7 +149,7 @@ def calibrate_on_source(
     exact = MxnetNetwork(definition, layers, BATCH)
     for keep_first in (False, True):
         found = calibrate(definition, layers, batches, keep_first, read)
-        fast = MxnetNetwork(definition, layers, BATCH, precision, found, read=read)
+        fast = MxnetNetwork(definition, layers, BATCH, precision, found, extra_layers=read)
         measured = _agreement(exact, fast, method, compared, len(held))
         calibration = Calibration(found.ranges, keep_first, half, len(held), *measured)
         if calibration.agrees:

@@ -33,13 +33,13 @@ def results(network, images):
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_passes_change_nothing(count, threads):
     definition = every_tap_kind()
-    network = MxnetNetwork(definition, LAYERS, 11, read=("concat",), threads=threads)
+    network = MxnetNetwork(definition, LAYERS, 11, extra_layers=("concat",), threads=threads)
     found = results(network, IMAGES[:count])
-    alone = MxnetNetwork(definition, LAYERS, 1, read=("concat",))
+    alone = MxnetNetwork(definition, LAYERS, 1, extra_layers=("concat",))
     each = [results(alone, image[None]) for image in IMAGES[:count]]
     for mine, its in zip(found[:2], zip(*each, strict=True), strict=False):
         np.testing.assert_allclose(mine, np.concatenate(its), rtol=1e-4, atol=1e-5)
-    one_pass = MxnetNetwork(definition, LAYERS, 11, read=("concat",), threads=3)
+    one_pass = MxnetNetwork(definition, LAYERS, 11, extra_layers=("concat",), threads=3)
     assert one_pass._pass == 11
     for mine, its in zip(found, results(one_pass, IMAGES[:count]), strict=True):
         np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5)
@@ -52,7 +52,7 @@ def test_pixels_are_normalised(count, threads):
     definition = every_tap_kind()
     preprocessing = Preprocessing(12, 12, MEAN, STD)
     definition = replace(definition, preprocessing=preprocessing)
-    network = MxnetNetwork(definition, LAYERS, 11, read=("concat",), threads=threads)
+    network = MxnetNetwork(definition, LAYERS, 11, extra_layers=("concat",), threads=threads)
     images = ((pixels - np.float32(MEAN)) / np.float32(STD)).transpose(0, 3, 1, 2)
     expected = results(network, images)
     forward = network.forward(pixels)
@@ -87,7 +87,9 @@ def test_the_input_is_normalised_on_either_side(channels, device_normalises):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_with_two_buffers_a_pass_outlives_the_next(threads):
     definition = every_tap_kind()
-    network = MxnetNetwork(definition, LAYERS, 11, read=("concat",), threads=threads, buffers=2)
+    network = MxnetNetwork(
+        definition, LAYERS, 11, extra_layers=("concat",), threads=threads, buffers=2
+    )
     first, second = IMAGES, IMAGES[::-1] * 2
     expected = [results(network, images) for images in (first, second)]
     begun = [network.forward(images) for images in (first, second)]
@@ -101,7 +103,7 @@ def test_with_two_buffers_a_pass_outlives_the_next(threads):
 
 @pytest.mark.parametrize("buffers", [1, 2])
 def test_a_pass_whose_results_are_gone_says_so(buffers):
-    network = MxnetNetwork(every_tap_kind(), LAYERS, 11, read=("concat",), buffers=buffers)
+    network = MxnetNetwork(every_tap_kind(), LAYERS, 11, extra_layers=("concat",), buffers=buffers)
     first = network.forward(IMAGES)
     layer = first.layer("e_relu")
     for _ in range(buffers - 1):

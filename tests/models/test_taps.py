@@ -135,7 +135,7 @@ def test_a_dense_layer_that_is_read_twice(images, read):
     """By two operators, or by one and a tap: MXNet's fusion gives one the value of the other."""
     definition = dense_read_twice()
     network = MxnetNetwork(
-        definition, ("last",), batch_size=3, read=read[0 if len(read) > 1 else 1 :]
+        definition, ("last",), batch_size=3, extra_layers=read[0 if len(read) > 1 else 1 :]
     )
     forward = network.forward(images)
     for name in read:
