@@ -92,7 +92,7 @@ class LayerView(Protocol):
 
     @property
     def classes(self) -> int:
-        """How many there are."""
+        """Number of classes the network has."""
         ...
 
     @property
@@ -198,7 +198,7 @@ class Network(Protocol):
 
     @property
     def layers(self) -> tuple[LayerInfo, ...]:
-        """The layers it was cut at."""
+        """The layers it was cut at, which can be explained."""
         ...
 
     @property
@@ -239,10 +239,10 @@ class ShardWriter(Protocol):
 
 
 class Sink(Protocol):
-    """Where results go."""
+    """Where the results of shards go."""
 
     def open(self, shard: Shard) -> ShardWriter:
-        """Begin a shard."""
+        """Begin a shard, of which nothing is visible until it is committed."""
         ...
 
 

@@ -107,7 +107,7 @@ class Preprocessing:
     mean: tuple[float, ...]  # one number for each input channel
     std: tuple[float, ...]
     resize: str = "crop"  # crop, squash or pad
-    interpolation: str = "area"  # a key of engine.imaging.INTERPOLATIONS
+    interpolation: str = "area"  # a key of engine.pipeline.imaging.INTERPOLATIONS
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -176,7 +176,7 @@ class ShardReport:
     ok: int
     failed: int
     published: bool  # False: somebody else had published this shard first
-    seconds: dict[str, float]  # clock of each stage
+    seconds: dict[str, float]  # by stage
 
 
 @dataclass(frozen=True)

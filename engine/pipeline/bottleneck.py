@@ -1,4 +1,4 @@
-"""What holds a run up, from the clocks of its stages."""
+"""What holds a run up, from the seconds of its stages."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ _Result = TypeVar("_Result")
 
 
 class Decoders:
-    """Threads that decode pictures; a single one is the caller's own.
+    """Threads that decode pictures.
 
     Parameters
     ----------
     threads
-        How many.
+        1: the caller decodes by itself.
     """
 
     def __init__(self, threads: int = 1) -> None:

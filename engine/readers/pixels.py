@@ -21,7 +21,7 @@ class Stack:
 
     @property
     def picture_bytes(self) -> int:
-        """Bytes of one picture."""
+        """H * W, or H * W * 3."""
         return prod(self.picture)
 
     def key(self, index: int) -> str:

@@ -34,7 +34,7 @@ from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.rundir.staging import clean_staging
 from shardcam.engine.types import Failure, RunPaths, Shard, ShardReport
 
-FEWEST = 32  # images below which the clocks tell of starting up
+FEWEST = 32  # images below which the seconds tell of starting up
 
 
 class Observer(Listener, Protocol):
@@ -63,7 +63,7 @@ class RunReport:
     seconds: float  # wall clock of this command's shards
     images_per_second: float
     stage_seconds: dict[str, float]  # summed over this command's workers
-    verdict: str | None  # what holds it up, from the clocks of the stages
+    verdict: str | None  # its bottleneck, from the seconds of the stages
 
 
 @dataclass
