@@ -12,6 +12,7 @@ from shardcam.engine.errors import InternalError, SourceError
 from shardcam.engine.pipeline.decoding import Decoders
 from shardcam.engine.pipeline.prefetch import AHEAD, BYTES_TOGETHER, BatchLoader, Prefetcher
 from shardcam.engine.pipeline.targets import parse_targets
+from shardcam.engine.protocols import Reader
 from shardcam.engine.types import Failure, Preprocessing, Sample, Shard
 
 
@@ -92,7 +93,7 @@ def test_large_images_are_read_together_by_fewer():
     assert place.told == [[0, 1, 2, 3, 4], [5], [6]]
 
 
-class Pixels:
+class Pixels(Reader):
     """A reader of black pictures; one of them is of no shape, and so is a bug of its own."""
 
     def read(self, sample):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from shardcam.engine.pipeline.imaging import normalised, stacked, view_of
+from shardcam.engine.models.normalise import normalised
+from shardcam.engine.pipeline.imaging import stacked, view_of
 from shardcam.engine.types import Preprocessing
 
 ROWS, COLUMNS = 40, 56  # of the network's input
