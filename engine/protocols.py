@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from shardcam.engine.types import (
     F4,
     I4,
     U1,
+    Event,
     Failure,
     LayerInfo,
     ResultBatch,
@@ -22,6 +23,9 @@ from shardcam.engine.types import (
     Shard,
     ShardReport,
 )
+
+Observer = Callable[[Event], None]
+"""Is called with each event of a run, in the driver: a log, a display."""
 
 
 class Reader(Protocol):
@@ -282,18 +286,10 @@ class ShardRunner(Protocol):
         ...
 
 
-class Listener(Protocol):
-    """Is told what happens to workers and shards: a log, a display."""
-
-    def __call__(self, kind: str, /, **facts: Any) -> None:
-        """One event; see :mod:`engine.rundir.event_log` for the kinds and their facts."""
-        ...
-
-
 class Executor(Protocol):
     """Runs shards, somewhere, in any order."""
 
-    def run(self, shards: Iterable[Shard], heard: Listener) -> Iterator[ShardReport]:
+    def run(self, shards: Iterable[Shard], on_event: Observer) -> Iterator[ShardReport]:
         """Yield one report for each shard, as they finish.
 
         Shards are taken when there is a worker for them: together they do not fit in memory.

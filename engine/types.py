@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -177,6 +178,13 @@ class ShardReport:
     failed: int
     published: bool  # False: somebody else had published this shard first
     seconds: dict[str, float]  # by stage
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happens to a run; see :mod:`engine.rundir.events`."""
+
+    kind: ClassVar[str | None] = None  # in events.jsonl; None: it is not logged
 
 
 @dataclass(frozen=True)

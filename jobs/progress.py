@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.status import Status
 
-from shardcam.engine.run.plan import Plan
-from shardcam.engine.types import Sample, ShardReport
+from shardcam.engine.rundir.events import (
+    Progress,
+    RunOpened,
+    SampleGivenUp,
+    SearchStarted,
+    ShardDone,
+    WorkerLost,
+    WorkerWaiting,
+)
+from shardcam.engine.types import Event, Sample
 
-TOLD = {  # events that a person should know of
-    "worker_waiting": "{workers} workers wait for free CPUs or GPUs of the cluster",
-    "worker_lost": "{worker} is lost and replaced: {reason}",
-    "search": "shard {shard}: looking for the image that ends its workers, among {images}",
-    "given_up": "{key}: ends every worker that looks at it, and becomes a failure",
+TOLD: dict[type[Event], str] = {  # events that a person should know of
+    WorkerWaiting: "{workers} workers wait for free CPUs or GPUs of the cluster",
+    WorkerLost: "{worker} is lost and replaced: {reason}",
+    SearchStarted: "shard {shard}: looking for the image that ends its workers, among {images}",
+    SampleGivenUp: "{key}: ends every worker that looks at it, and becomes a failure",
 }
 LINE_EVERY = 10.0  # seconds between plain lines
 COUNT_EVERY = 1024  # samples between looks at the clock
@@ -29,7 +37,7 @@ class ProgressDisplay:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._status: Status | None = None
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
         self._failed = self._done = self._shards = 0
         self._running: dict[str, int] = {}  # images of the shards that run, by worker
         self._last_line = time.monotonic()
@@ -54,34 +62,38 @@ class ProgressDisplay:
             yield sample
         self._end_status()
 
-    def started(self, plan: Plan, todo: Sequence[int]) -> None:
+    def __call__(self, event: Event) -> None:
+        """Show what happens to the run and its workers, and how far the shards are that run."""
+        if isinstance(event, RunOpened):
+            self._opened(event)
+        elif isinstance(event, Progress):
+            self._running[event.worker] = event.images
+            self._show()
+        elif isinstance(event, ShardDone):
+            self._running.pop(event.worker, None)
+            self._advance(event)
+        elif isinstance(event, WorkerLost):
+            self._running.pop(event.worker, None)
+        if type(event) in TOLD:
+            text = TOLD[type(event)].format(**vars(event))
+            self._console.print(text, soft_wrap=True, markup=False)
+
+    def _opened(self, run: RunOpened) -> None:
         """Show what there is to do, and what was done before."""
-        self._total = plan.listed
-        self._shards_total = plan.shards
-        self._shards = plan.shards - len(todo)
-        self._done = plan.listed - sum(map(plan.samples_in, todo))
+        self._total, self._done = run.images, run.images_done
+        self._shards_total, self._shards = run.shards, run.shards_done
         if self._shards:
             self._console.print(f"resuming: {self._shards} of {self._shards_total} shards are done")
-        if todo and self._console.is_terminal:
-            self._start_bar()
-        elif todo:
-            self._console.print("starting workers")
+        if self._shards < self._shards_total:
+            if self._console.is_terminal:
+                self._start_bar()
+            else:
+                self._console.print("starting workers")
 
-    def __call__(self, kind: str, /, **facts: Any) -> None:
-        """Show what happens to workers, and how far the shards are that run."""
-        if kind == "progress":
-            self._running[facts["worker"]] = facts["images"]
-            self._show()
-        elif kind in ("shard_done", "worker_lost"):
-            self._running.pop(facts["worker"], None)
-        if kind in TOLD:
-            self._console.print(TOLD[kind].format(**facts), soft_wrap=True, markup=False)
-
-    def shard_done(self, report: ShardReport) -> None:
-        """Advance by one shard."""
+    def _advance(self, shard: ShardDone) -> None:
         self._shards += 1
-        self._done += report.listed
-        self._failed += report.failed
+        self._done += shard.images
+        self._failed += shard.failed
         self._first = self._first or (time.monotonic(), self._done)
         self._show()
 
@@ -107,7 +119,7 @@ class ProgressDisplay:
 
     def _start_bar(self) -> None:
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-        self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console)
+        self._bar = Bar(*columns, TimeRemainingColumn(), console=self._console)
         self._task = self._bar.add_task(
             "", total=self._total, completed=self._done, note="starting workers"
         )

@@ -11,15 +11,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
 
 from shardcam.engine.analysis.open_run import check_index
 from shardcam.engine.errors import AccountingError, RunDirectoryError, ShardcamError, one_line
 from shardcam.engine.io.store import exists, fetch, put
 from shardcam.engine.pipeline.bottleneck import find_bottleneck
-from shardcam.engine.protocols import Executor, Listener
+from shardcam.engine.protocols import Executor, Observer
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.event_log import EventLog
+from shardcam.engine.rundir.events import RunEnded, RunOpened, RunStarted
 from shardcam.engine.rundir.replace_shards import bring_back
 from shardcam.engine.rundir.run_json import atomic_file, write_atomically
 from shardcam.engine.rundir.shard_file import (
@@ -32,21 +32,9 @@ from shardcam.engine.rundir.shard_file import (
 )
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.rundir.staging import clean_staging
-from shardcam.engine.types import Failure, RunPaths, Shard, ShardReport
+from shardcam.engine.types import Event, Failure, RunPaths, Shard, ShardReport
 
 FEWEST = 32  # images below which the seconds tell of starting up
-
-
-class Observer(Listener, Protocol):
-    """Somebody who watches a run, and is told its events."""
-
-    def started(self, plan: Plan, todo: Sequence[int]) -> None:
-        """The run begins; shards not in `todo` are done already."""
-        ...
-
-    def shard_done(self, report: ShardReport) -> None:
-        """One shard was published."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -124,7 +112,7 @@ def execute(
     executor: Executor,
     paths: RunPaths,
     fingerprint: str,
-    observer: Observer,
+    on_event: Observer,
     again: bool = False,
 ) -> RunReport:
     """Run what is missing, index the shards and close the account.
@@ -141,14 +129,14 @@ def execute(
         bring_back(paths)
     done = published_shards(plan, paths, fingerprint)
     todo = [number for number in range(plan.shards) if number not in done]
-    observer.started(plan, todo)
+    images_done = sum(map(plan.samples_in, done))
+    on_event(RunOpened(plan.shards, len(done), plan.listed, images_done))
     start = time.perf_counter()
     tally = Tally()
     if todo:
-        with logged(paths, plan, todo, observer) as heard:
-            for report in executor.run(_Todo(plan, todo), heard):
+        with logged(paths, plan, len(todo), on_event) as told:
+            for report in executor.run(_Todo(plan, todo), told):
                 tally.add(report)
-                observer.shard_done(report)
         clean_staging(paths)  # of workers that died
     seconds = time.perf_counter() - start
     done |= {number: read_shard_summary(shard) for number, shard in open_shards(paths, todo)}
@@ -161,26 +149,25 @@ def execute(
 
 
 @contextmanager
-def logged(paths: RunPaths, plan: Plan, todo: Sequence[int], also: Listener) -> Iterator[Listener]:
-    """A listener that writes the run's event log and tells `also`; it closes the log."""
+def logged(paths: RunPaths, plan: Plan, todo: int, on_event: Observer) -> Iterator[Observer]:
+    """An observer that writes the run's event log and calls `on_event`; it closes the log."""
     fetch(paths, paths.events)
     log = EventLog(paths)
 
-    def heard(kind: str, /, **facts: Any) -> None:
-        log(kind, **facts)
-        also(kind, **facts)
+    def told(event: Event) -> None:
+        log(event)
+        on_event(event)
 
-    who = {"host": socket.gethostname(), "pid": os.getpid()}
-    heard("run_started", **who, shards=plan.shards, todo=len(todo), images=plan.listed)
+    told(RunStarted(socket.gethostname(), os.getpid(), plan.shards, todo, plan.listed))
     outcome = "done"
     try:
-        yield heard
+        yield told
     except BaseException as error:
         outcome = one_line(error)
         raise
     finally:
         with suppress(ShardcamError):  # what stopped the run counts, if it did not
-            heard("run_ended", outcome=outcome)
+            told(RunEnded(outcome))
         log.close()
         with suppress(ShardcamError):
             put(paths, paths.events)

@@ -1,18 +1,7 @@
 """``events.jsonl``: what happened to a run, one JSON object a line, as it happened.
 
-| kind | facts |
-|---|---|
-| run_started | host, pid, shards, todo, images |
-| worker_started | worker, node, host, pid, device, cores, seconds |
-| worker_waiting | workers: so many wait for free CPUs or GPUs of the cluster |
-| worker_lost | worker, reason, shard (null while it started), node_lost |
-| worker_recycled | worker, shards |
-| shard_started | shard, worker, images, trial |
-| progress | worker, shard, stage, images (told, not logged) |
-| shard_done | shard, worker, images, failed, published, took (seconds), seconds of each stage |
-| search | shard, images, reason: which of its images end their workers? |
-| given_up | sample, key, reason |
-| run_ended | outcome |
+Each has the `time`, in seconds since 1970, its `kind`, which is that of one of
+:mod:`engine.rundir.events`, and the fields of that.
 """
 
 from __future__ import annotations
@@ -27,13 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from shardcam.engine.errors import storage_error
-from shardcam.engine.types import RunPaths
-
-NOT_LOGGED = ("progress",)
+from shardcam.engine.types import Event, RunPaths
 
 
 class EventLog:
-    """Appends events to the log of a run; a listener (:class:`engine.protocols.Listener`)."""
+    """Appends events to the log of a run; an observer (:data:`engine.protocols.Observer`)."""
 
     def __init__(self, paths: RunPaths) -> None:
         self._path = paths.events
@@ -44,11 +31,12 @@ class EventLog:
         except OSError as error:
             raise storage_error(error, paths.root) from error
 
-    def __call__(self, kind: str, /, **facts: Any) -> None:
+    def __call__(self, event: Event) -> None:
         """Append one line, in one write: lines are whole."""
-        if kind in NOT_LOGGED:
+        if event.kind is None:
             return
-        line = json.dumps({"time": round(time.time(), 3), "kind": kind, **facts}) + "\n"
+        facts = {"time": round(time.time(), 3), "kind": event.kind, **vars(event)}
+        line = json.dumps(facts) + "\n"
         try:
             os.write(self._handle, line.encode())
         except OSError as error:

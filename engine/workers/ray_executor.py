@@ -18,9 +18,17 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from shardcam.engine.errors import InternalError, ShardcamError, WorkerError
-from shardcam.engine.protocols import Listener, ShardRunner
-from shardcam.engine.types import Shard, ShardReport
-from shardcam.engine.workers.local_executor import done_facts, start_facts
+from shardcam.engine.protocols import Observer, ShardRunner
+from shardcam.engine.rundir.events import (
+    Progress,
+    ShardDone,
+    ShardStarted,
+    WorkerLost,
+    WorkerRecycled,
+    WorkerStarted,
+    WorkerWaiting,
+)
+from shardcam.engine.types import Event, Shard, ShardReport
 from shardcam.engine.workers.ray_cluster import (
     RayOptions,
     leaving,
@@ -81,16 +89,16 @@ class RayExecutor:
         self._build = build
         self._options = options
 
-    def run(self, shards: Iterable[Shard], heard: Listener) -> Iterator[ShardReport]:
+    def run(self, shards: Iterable[Shard], on_event: Observer) -> Iterator[ShardReport]:
         """See :class:`engine.protocols.Executor`."""
         with DeferredSignals() as signals, session(self._options):
             signals.install()
             require_room(self._options)
             metrics = RayMetrics(length_hint(shards))
 
-            def told(kind: str, /, **facts: Any) -> None:
-                metrics(kind, **facts)
-                heard(kind, **facts)
+            def told(event: Event) -> None:
+                metrics(event)
+                on_event(event)
 
             crew = _Crew(self._build, self._options, Ledger(shards, told), told)
             yield from crew.work(lambda: signals.pending)
@@ -104,9 +112,9 @@ class _Crew:
         build: Callable[[], ShardRunner],
         options: RayOptions,
         ledger: Ledger,
-        heard: Listener,
+        on_event: Observer,
     ) -> None:
-        self._build, self._options, self._ledger, self._heard = build, options, ledger, heard
+        self._build, self._options, self._ledger, self._on_event = build, options, ledger, on_event
         self._held: dict[Any, _Held] = {}  # by the call that waits for its result
         self._pulses: dict[Any, _Held] = {}  # by the question that waits for its answer
         self._queue: list[Shard] = []  # for workers that start; taken by whoever is free first
@@ -192,14 +200,13 @@ class _Crew:
             self._failed_starts = 0
             held.node = outcome["node"]
             taken = round(time.monotonic() - held.begun, 2)
-            self._heard("worker_started", worker=held.name, **outcome, seconds=taken)
+            self._on_event(WorkerStarted(held.name, **outcome, seconds=taken))
         else:
             held.shards += 1
             report = self._ledger.done(held.task, outcome)
             if report is not None:
-                self._heard(
-                    "shard_done", **done_facts(held.name, report, time.monotonic() - held.begun)
-                )
+                taken = time.monotonic() - held.begun
+                self._on_event(ShardDone.of(held.name, report, taken))
         self._hand_out(held)
         if report is not None:
             yield report
@@ -208,7 +215,7 @@ class _Crew:
         if held.shards >= self._options.recycle or held.node in self._leaving:
             if held.ahead is not None:
                 self._ledger.put_back(held.ahead)
-            self._heard("worker_recycled", worker=held.name, shards=held.shards)
+            self._on_event(WorkerRecycled(held.name, held.shards))
             self._end(held)
             return
         shard = self._next_for(held)
@@ -218,7 +225,7 @@ class _Crew:
         known = shard is held.ahead  # it was sent before
         held.task, held.begun, held.seen = shard, time.monotonic(), None
         held.ahead = self._ledger.take_ahead(shard)
-        self._heard("shard_started", **start_facts(held.name, shard))
+        self._on_event(ShardStarted.of(held.name, shard))
         ahead = None if held.ahead is None else pack(held.ahead)
         self._held[held.actor.run.remote(None if known else pack(shard), ahead)] = held
 
@@ -238,7 +245,7 @@ class _Crew:
     def _gone(self, held: _Held, why: str, with_node: bool = False) -> None:
         """A worker is no more. Its shard goes to another one, but not for ever."""
         shard = None if held.task is None else held.task.index
-        self._heard("worker_lost", worker=held.name, reason=why, shard=shard, node_lost=with_node)
+        self._on_event(WorkerLost(held.name, why, shard, with_node))
         if held.ahead is not None:
             self._ledger.put_back(held.ahead)
         if held.task is None:
@@ -263,8 +270,7 @@ class _Crew:
             held.moved = now
         held.seen = seen
         if held.task is not None and not held.task.trial:
-            facts = {"shard": held.task.index, "stage": seen[0], "images": seen[1]}
-            self._heard("progress", worker=held.name, **facts)
+            self._on_event(Progress(held.name, held.task.index, seen[1], seen[0]))
 
     def _watch(self) -> None:
         """Ask workers how far they are, and replace those that hang."""
@@ -286,7 +292,7 @@ class _Crew:
                 seconds = self._options.hang_timeout
                 self._gone(held, f"no progress for {seconds:g} s in stage {stage!r}")
         if waiting:
-            self._heard("worker_waiting", workers=waiting)
+            self._on_event(WorkerWaiting(waiting))
 
     def _end(self, held: _Held) -> None:
         self._pulses.pop(held.pulse, None)

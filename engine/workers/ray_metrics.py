@@ -6,13 +6,14 @@ anyway; workers report nothing.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ray.util.metrics import Counter, Gauge
+
+from shardcam.engine.rundir.events import ShardDone, WorkerLost, WorkerRecycled, WorkerStarted
+from shardcam.engine.types import Event
 
 
 class RayMetrics:
-    """A listener (:class:`engine.protocols.Listener`) that counts.
+    """An observer (:data:`engine.protocols.Observer`) that counts.
 
     Parameters
     ----------
@@ -34,25 +35,25 @@ class RayMetrics:
         self._shards_left.set(shards)
         self._alive.set(0)
 
-    def __call__(self, kind: str, /, **facts: Any) -> None:
+    def __call__(self, event: Event) -> None:
         """Count what has happened."""
-        if kind == "shard_done":
-            self._done(**facts)
-        elif kind == "worker_started":
-            self._workers.add(facts["worker"])
+        if isinstance(event, ShardDone):
+            self._done(event)
+        elif isinstance(event, WorkerStarted):
+            self._workers.add(event.worker)
             self._alive.set(len(self._workers))
-        elif kind in ("worker_lost", "worker_recycled"):
-            self._workers.discard(facts["worker"])
+        elif isinstance(event, WorkerLost | WorkerRecycled):
+            self._workers.discard(event.worker)
             self._alive.set(len(self._workers))
-            if kind == "worker_lost":
+            if isinstance(event, WorkerLost):
                 self._lost.inc()
 
-    def _done(self, images: int, failed: int, seconds: dict[str, float], **_: Any) -> None:
+    def _done(self, shard: ShardDone) -> None:
         self._left -= 1
         self._shards_left.set(self._left)
-        for counter, value in ((self._images, images), (self._failed, failed)):
+        for counter, value in ((self._images, shard.images), (self._failed, shard.failed)):
             if value:
                 counter.inc(value)
-        for stage, spent in seconds.items():
+        for stage, spent in shard.seconds.items():
             if spent > 0:
                 self._seconds.inc(spent, {"stage": stage})

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from shardcam.engine.errors import WorkerError
-from shardcam.engine.protocols import Listener
+from shardcam.engine.protocols import Observer
+from shardcam.engine.rundir.events import SampleGivenUp, SearchStarted
 from shardcam.engine.types import Failure, Sample, Shard, ShardReport
 
 ATTEMPTS = 2  # workers that may die of a shard before it is taken apart; of an image alone, too
@@ -38,7 +39,7 @@ class _Search:
 class Ledger:
     """Hands out shards, takes them back, and knows what each has cost so far."""
 
-    def __init__(self, shards: Iterable[Shard], heard: Listener) -> None:
+    def __init__(self, shards: Iterable[Shard], on_event: Observer) -> None:
         self._fresh = iter(shards)
         self._again: deque[Shard] = deque()
         self._deaths: Counter[int] = Counter()  # by shard
@@ -47,7 +48,7 @@ class Ledger:
         self._unclear: set[int] = set()  # shards that were read ahead when a worker was lost
         self._searches: dict[int, _Search] = {}
         self._fruitless: set[int] = set()
-        self._heard = heard
+        self._on_event = on_event
 
     def take(self) -> Shard | None:
         """The next shard to run, or part of one to try; None if there is none now."""
@@ -105,7 +106,7 @@ class Ledger:
             raise WorkerError(f"{_describe(task)} ends every worker: {reason}")
         search = _Search(task, {s.index for s in suspects}, -(-len(suspects) // PARTS))
         self._searches[task.index] = search
-        self._heard("search", shard=task.index, images=len(suspects), reason=reason)
+        self._on_event(SearchStarted(task.index, len(suspects), reason))
         if len(suspects) == 1:
             self._give_up(search, suspects[0], reason)
         else:
@@ -146,7 +147,7 @@ class Ledger:
 
     def _give_up(self, search: _Search, sample: Sample, reason: str) -> None:
         search.found.append(Failure(sample.key, sample.index, "worker", "ends its worker", reason))
-        self._heard("given_up", sample=sample.index, key=sample.key, reason=reason)
+        self._on_event(SampleGivenUp(sample.index, sample.key, reason))
 
     def _conclude(self, search: _Search) -> None:
         """After the last trial: the shard again, without what was found."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle, islice
 from statistics import mean, median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shardcam.engine.errors import SourceError
 from shardcam.engine.io.store import remove
@@ -41,7 +41,7 @@ def measure_stages(prepared: Prepared, workers: int) -> dict[str, float]:
     first = prepared.plan.shard(0)
     shards = [replace(first, index=number) for number in range(workers)]
     executor = make_executor(prepared, Meter)
-    found = [report.seconds for report in executor.run(shards, _nobody)]
+    found = [report.seconds for report in executor.run(shards, lambda event: None)]
     return {stage: 1 / mean(seconds[stage] for seconds in found) for stage in found[0]}
 
 
@@ -173,7 +173,3 @@ def _seconds(work: Callable[[], object]) -> float:
         whole = time.perf_counter() - begun
         taken.append(seconds if isinstance(seconds, float) else whole)
     return median(taken)
-
-
-def _nobody(kind: str, /, **facts: Any) -> None:
-    """A listener that does nothing: there is no run."""

@@ -19,6 +19,7 @@ import pytest
 
 from shardcam.engine.pipeline.imaging import view
 from shardcam.engine.rundir.event_log import EventLog
+from shardcam.engine.rundir.events import ShardDone
 from shardcam.engine.rundir.lock import driver_lock
 from shardcam.engine.types import Preprocessing, RunPaths
 from shardcam.jobs.gallery.gallery_run import opened_run
@@ -401,7 +402,7 @@ def test_stage_times_are_those_of_the_event_log(tmp_path):
     assert "The run has no event log." in written(made.paths, tmp_path / "page.html").words
     log = EventLog(made.paths)
     for seconds in ({"decode": 2.0, "wait": 1.0}, {"decode": 3.0, "wait": 0.5, "write": 0.1}):
-        log("shard_done", shard=0, worker="a", images=3, seconds=seconds)
+        log(ShardDone(0, "a", 3, 0, True, 3.0, seconds))
     log.close()
     words = written(made.paths, tmp_path / "page.html").words
     assert "decode 5.0 s wait 1.5 s write 0.1 s" in words

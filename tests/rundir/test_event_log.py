@@ -1,6 +1,7 @@
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,9 +10,25 @@ import pytest
 
 import shardcam.engine.rundir.lock
 from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.rundir import events as events_of
 from shardcam.engine.rundir.event_log import EventLog, read_events, summarize, worker_rate
 from shardcam.engine.rundir.lock import driver_lock, lock_holder
 from shardcam.engine.types import RunPaths
+
+LINES = """\
+{"kind": "run_started", "host": "host", "pid": 1, "shards": 4, "todo": 3, "images": 100}
+{"kind": "worker_started", "worker": "w", "node": "node", "host": "host", "pid": 2, "device": "0", \
+"cores": [0, 1], "seconds": 1.5}
+{"kind": "worker_waiting", "workers": 2}
+{"kind": "worker_lost", "worker": "w", "reason": "killed", "shard": null, "node_lost": false}
+{"kind": "worker_recycled", "worker": "w", "shards": 9}
+{"kind": "shard_started", "shard": 1, "worker": "w", "images": 8, "trial": false}
+{"kind": "shard_done", "shard": 1, "worker": "w", "images": 8, "failed": 0, "published": true, \
+"took": 0.6, "seconds": {"forward": 0.5}}
+{"kind": "search", "shard": 1, "images": 8, "reason": "killed"}
+{"kind": "given_up", "sample": 3, "key": "a.jpg", "reason": "killed"}
+{"kind": "run_ended", "outcome": "done"}
+"""
 
 
 @pytest.fixture
@@ -21,18 +38,42 @@ def paths(tmp_path):
 
 def test_events_come_back_in_order_and_progress_is_not_kept(paths):
     log = EventLog(paths)
-    log("run_started", host="a", pid=1)
-    log("progress", worker="w", shard=0, images=3)
-    log("shard_done", worker="w", shard=0, images=8, seconds={"forward": 0.5})
+    log(events_of.RunStarted("a", 1, 2, 1, 16))
+    log(events_of.Progress("w", 0, 3))
+    log(events_of.ShardDone(0, "w", 8, 0, True, 0.6, {"forward": 0.5}))
     log.close()
     assert [event["kind"] for event in read_events(paths)] == ["run_started", "shard_done"]
     assert all(event["time"] > 1.7e9 for event in read_events(paths))
 
 
+def test_lines_have_the_names_and_facts_that_they_always_had(paths):
+    """Whoever reads the logs of old runs and of new ones looks for these."""
+    events = (
+        events_of.RunStarted("host", 1, 4, 3, 100),
+        events_of.WorkerStarted("w", "node", "host", 2, "0", [0, 1], 1.5),
+        events_of.WorkerWaiting(2),
+        events_of.WorkerLost("w", "killed", None, False),
+        events_of.WorkerRecycled("w", 9),
+        events_of.ShardStarted(1, "w", 8, False),
+        events_of.ShardDone(1, "w", 8, 0, True, 0.6, {"forward": 0.5}),
+        events_of.SearchStarted(1, 8, "killed"),
+        events_of.SampleGivenUp(3, "a.jpg", "killed"),
+        events_of.RunEnded("done"),
+    )
+    log = EventLog(paths)
+    for event in events:
+        log(event)
+    log.close()
+    lines = [
+        re.sub(r'"time": [0-9.]+, ', "", line) for line in paths.events.read_text().splitlines(True)
+    ]
+    assert "".join(lines) == LINES
+
+
 def test_a_line_cut_by_a_kill_spoils_no_other(paths):
     paths.events.write_text('{"time": 1, "kind": "run_started"}\n{"time": 2, "ki')
     log = EventLog(paths)
-    log("run_started")
+    log(events_of.RunStarted("a", 1, 2, 1, 16))
     log.close()
     assert [event["kind"] for event in read_events(paths)] == ["run_started", "run_started"]
     assert list(read_events(RunPaths(paths.root / "none"))) == []

@@ -34,7 +34,7 @@ def check_errors_of_ours_arrive_as_they_are(make, folder):
 
 def check_a_bug_stops_the_run_with_the_workers_traceback(make, folder):
     told = []
-    run = make(builder({1: "bug"}, folder)).run(shards(2), lambda kind, **facts: told.append(kind))
+    run = make(builder({1: "bug"}, folder)).run(shards(2), lambda event: told.append(event.kind))
     with pytest.raises(
         InternalError, match=r"ZeroDivisionError: a bug \(at sample 'sample 1'"
     ) as it:

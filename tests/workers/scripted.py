@@ -14,8 +14,8 @@ def shards(count):
     return [Shard(i, (Sample(f"sample {i}", i, -1, "", 1),)) for i in range(count)]
 
 
-def nobody(kind, /, **facts):
-    """A listener that does not listen."""
+def nobody(event):
+    """An observer that does not look."""
 
 
 def go(folder):

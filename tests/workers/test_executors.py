@@ -75,7 +75,7 @@ def test_a_dead_worker_is_replaced_and_its_shard_run_again(on_ray, tmp_path):
 def test_an_image_that_kills_every_worker_becomes_a_failure(on_ray, tmp_path):
     told = []
     script = {2: "die 100 unless lost"}
-    run = on_ray(builder(script, tmp_path)).run(shards(4), lambda kind, **facts: told.append(kind))
+    run = on_ray(builder(script, tmp_path)).run(shards(4), lambda event: told.append(event.kind))
     reports = {report.shard: report for report in run}
     assert [reports[i].failed for i in range(4)] == [0, 0, 1, 0]
     assert told.count("worker_lost") == ATTEMPTS
@@ -89,13 +89,11 @@ def test_a_shard_that_kills_workers_whatever_is_left_out_stops_the_run(on_ray, t
 
 def test_a_worker_that_hangs_is_replaced(one_watched, tmp_path):
     told = []
-    run = one_watched(builder({1: "hang 1"}, tmp_path)).run(
-        shards(3), lambda kind, **facts: told.append((kind, facts))
-    )
+    run = one_watched(builder({1: "hang 1"}, tmp_path)).run(shards(3), told.append)
     assert sorted(report.shard for report in run) == [0, 1, 2]
-    (lost,) = [facts for kind, facts in told if kind == "worker_lost"]
-    assert lost["reason"] == "no progress for 3 s in stage 'forward'"
-    assert lost["shard"] == 1
+    (lost,) = [event for event in told if event.kind == "worker_lost"]
+    assert lost.reason == "no progress for 3 s in stage 'forward'"
+    assert lost.shard == 1
 
 
 def test_a_worker_that_is_stopped_is_replaced(one_watched, tmp_path):
@@ -107,7 +105,7 @@ def test_a_worker_that_is_stopped_is_replaced(one_watched, tmp_path):
 def test_a_worker_that_is_slow_within_a_batch_is_let_alone(one_watched, tmp_path):
     told = []
     run = one_watched(builder({0: "passes 7"}, tmp_path)).run(
-        shards(1), lambda kind, **facts: told.append(kind)
+        shards(1), lambda event: told.append(event.kind)
     )
     assert len(list(run)) == 1
     assert "worker_lost" not in told
@@ -117,7 +115,7 @@ def test_an_old_worker_is_replaced(address, tmp_path):
     told = []
     options = RayOptions(1, 1, 0, address, recycle=2)
     run = RayExecutor(builder({}, tmp_path), options).run(
-        shards(5), lambda kind, **facts: told.append(kind)
+        shards(5), lambda event: told.append(event.kind)
     )
     assert len(list(run)) == 5
     assert told.count("worker_started") == 3
@@ -141,8 +139,8 @@ def test_a_signal_is_seen_while_a_long_shard_runs(tmp_path, number):
     def interrupt(*_):
         raise Interrupted("stopped")
 
-    def heard(kind, **facts):
-        if kind == "shard_started":
+    def heard(event):
+        if event.kind == "shard_started":
             started.append(time.monotonic())
             threading.Timer(1, os.kill, (os.getpid(), number)).start()
 

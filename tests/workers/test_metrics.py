@@ -46,8 +46,8 @@ def scrape(into, folder):
 def test_prometheus_finds_the_run(cluster, tmp_path):
     found, threads = {}, []
 
-    def heard(kind, /, **facts):
-        if kind == "shard_started" and facts["shard"] == SHARDS - 1:  # it takes a while
+    def heard(event):
+        if event.kind == "shard_started" and event.shard == SHARDS - 1:  # it takes a while
             threads.append(threading.Thread(target=scrape, args=(found, tmp_path)))
             threads[0].start()
 

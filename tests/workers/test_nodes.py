@@ -33,7 +33,7 @@ def three_nodes(cluster):
 
 
 class Told:
-    """A listener that remembers, and calls `then` when three workers have started.
+    """An observer that remembers, and calls `then` when three workers have started.
 
     The shards take long until `enough` of what it has heard.
     """
@@ -42,16 +42,16 @@ class Told:
         self.events = []
         self._folder, self._then, self._enough = folder, then, enough
 
-    def __call__(self, kind, /, **facts):
-        self.events.append((kind, facts))
-        if self._then and kind == "shard_done" and len(self.of("worker_started")) >= 3:
+    def __call__(self, event):
+        self.events.append(event)
+        if self._then and event.kind == "shard_done" and len(self.of("worker_started")) >= 3:
             then, self._then = self._then, None
             then()
         if self._enough(self):
             go(self._folder)
 
     def of(self, kind):
-        return [facts for happened, facts in self.events if happened == kind]
+        return [event for event in self.events if event.kind == kind]
 
 
 def run(cluster, folder, told, start=None):
@@ -106,7 +106,7 @@ def test_a_drained_node_gets_no_more_shards(cluster, three_nodes, tmp_path):
         assert accepted, why
 
     def others_go_on(told):
-        kinds = [kind for kind, _ in told.events]
+        kinds = [event.kind for event in told.events]
         return "worker_recycled" in kinds and (
             kinds[kinds.index("worker_recycled") :].count("shard_done") > 2
         )

@@ -16,7 +16,7 @@ def make_shards(count, size):
 def run(shards, dies, workers=3, seed=0):
     """Run with `workers` at once, which end in any order; `dies(task)` says which of them die."""
     rng, told, done, deaths = np.random.RandomState(seed), [], {}, 0
-    ledger = Ledger(shards, lambda kind, **facts: told.append((kind, facts)))
+    ledger = Ledger(shards, told.append)
     running = []
     while True:
         while len(running) < workers and (task := ledger.take()) is not None:
@@ -49,7 +49,7 @@ def test_each_killer_is_found_and_nothing_else(seed):
     done, told, _ = run(make_shards(10, 20), lambda _, seen: seen & killers, seed=seed)
     assert sorted(done) == list(range(10))
     assert set().union(*done.values()) == killers
-    assert {facts["sample"] for kind, facts in told if kind == "given_up"} == killers
+    assert {event.sample for event in told if event.kind == "given_up"} == killers
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -115,7 +115,7 @@ def test_shards_of_one_killer_each_are_closed():
 
 def test_a_lost_node_is_not_the_shards_fault_until_it_goes_on():
     told = []
-    ledger = Ledger(make_shards(1, 4), lambda kind, **facts: told.append(kind))
+    ledger = Ledger(make_shards(1, 4), lambda event: told.append(event.kind))
     for _ in range(LOSSES + ATTEMPTS - 1):
         ledger.lost(ledger.take(), "its node is gone")
     assert not told
