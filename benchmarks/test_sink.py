@@ -29,7 +29,7 @@ from shardcam.engine.pipeline.run_shard import Parts, run_shard
 from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.protocols import Sink
 from shardcam.engine.run.build_worker import build_runner
-from shardcam.engine.run.prepare import prepare, worker_order
+from shardcam.engine.run.prepare import prepare
 from shardcam.engine.rundir.codec import CODECS
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.schema import FAILURES, DatasetSpec, dataset_specs, sample_columns
@@ -101,7 +101,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shard, Parts, Forwar
         activation_layer=(RELU, DENSE),
     )
     prepared = prepare(config)
-    runner = build_runner(worker_order(prepared)).keywords
+    runner = build_runner(prepared.worker).keywords
     return prepared.plan.shard(0), runner["parts"], runner["ahead"]
 
 

@@ -6,12 +6,14 @@ fingerprint takes those that change the numbers.
 
 from __future__ import annotations
 
+import difflib
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
 
 SMOOTHINGS = ("aug", "eigen")
@@ -233,6 +235,27 @@ class RunConfig(BaseModel):
             raise ValueError("must be numbers")
         return value
 
+    @classmethod
+    def of(cls, **values: Any) -> RunConfig:
+        """Validate options.
+
+        Raises
+        ------
+        ConfigError
+            One line for the first option that is wrong, called as on the command line.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name, why = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+            if first["type"] == "extra_forbidden":
+                near = difflib.get_close_matches(name, cls.model_fields, n=1)
+                why = "unknown option" + (f"; nearest: {near[0]}" if near else "")
+            elif first["type"] == "missing":
+                why = "is missing"
+            raise ConfigError(f"{typed_name(name)}: {why}") from None
+
     def absolute(self) -> RunConfig:
         """The same with absolute paths: what another process, or a later day, can use."""
         absolute = {
@@ -250,3 +273,13 @@ class RunConfig(BaseModel):
         if self.params == RANDOM_PARAMS:
             del given["params"]
         return {name: path for name, path in given.items() if path is not None}
+
+
+def flag(name: str) -> str:
+    """``batch_size`` -> ``--batch-size``."""
+    return "--" + name.replace("_", "-")
+
+
+def typed_name(name: str) -> str:
+    """How messages call a field: as it is typed."""
+    return "SOURCE" if name == "source" else flag(name)

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from shardcam.engine.types import Sample
+    from shardcam.engine.types import RunReport, Sample
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_MEMORY = re.compile("out of memory|failed to allocate", re.IGNORECASE)  # MXNet's, OpenCV's
@@ -82,9 +82,13 @@ class JobFailed(ShardcamError):
 
 
 class TooManyFailures(ShardcamError):
-    """The run is complete, but more samples failed than `max_failed` allows."""
+    """The run is complete, but more samples failed than `max_failed` allows, or all of them."""
 
     exit_code = 3
+
+    def __init__(self, message: str, report: RunReport) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class Interrupted(BaseException):

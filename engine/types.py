@@ -181,6 +181,23 @@ class ShardReport:
 
 
 @dataclass(frozen=True)
+class RunReport:
+    """The closed account of a finished run: listed = ok + failed."""
+
+    fingerprint: str
+    shards: int
+    shards_done_now: int  # by this command; the others were there before
+    listed: int
+    ok: int
+    failed: int
+    failures: dict[str, int]  # by reason
+    seconds: float  # wall clock of this command's shards
+    images_per_second: float
+    stage_seconds: dict[str, float]  # summed over this command's workers
+    verdict: str | None  # what holds it up, from the clocks of the stages
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that happens to a run; see :mod:`engine.rundir.events`."""
 

@@ -12,7 +12,7 @@ import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from shardcam.engine.config import OPTION_GROUPS, SAVEABLE, SMOOTHINGS, RunConfig
+from shardcam.engine.config import OPTION_GROUPS, SAVEABLE, SMOOTHINGS, RunConfig, flag, typed_name
 from shardcam.engine.errors import ConfigError, RunDirectoryError
 from shardcam.jobs.completion import (
     complete_list,
@@ -101,15 +101,10 @@ def make_config(values: dict[str, Any]) -> RunConfig:
     file = given.pop("config", None)
     if file is not None:
         given = read_config_file(file) | given
-    try:
-        return RunConfig(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        option = typed_name(name)
-        if first["type"] == "missing":
-            raise ConfigError(f"{option} is missing: give it here or in --config") from None
-        raise ConfigError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None
+    for name, info in RunConfig.model_fields.items():
+        if info.is_required() and name not in given:
+            raise ConfigError(f"{typed_name(name)} is missing: give it here or in --config")
+    return RunConfig.of(**given)
 
 
 def as_arguments(config: RunConfig) -> list[str]:
@@ -144,16 +139,6 @@ def stored_config(run: str | Path, stored: dict[str, Any]) -> RunConfig:
         raise RunDirectoryError(
             f"{run}/run.json: its option {option!r} is not one of this version of shardcam"
         ) from None
-
-
-def flag(name: str) -> str:
-    """``batch_size`` -> ``--batch-size``."""
-    return "--" + name.replace("_", "-")
-
-
-def typed_name(name: str) -> str:
-    """How messages call a field: as it is typed."""
-    return "SOURCE" if name == "source" else flag(name)
 
 
 def _parameter(name: str, info: FieldInfo, required: bool) -> Callable[[F], F]:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.status import Status
 
+from shardcam.engine.run.extract import RunPlanned
 from shardcam.engine.rundir.events import (
     Progress,
     RunOpened,
     SampleGivenUp,
     SearchStarted,
     ShardDone,
+    SourceListing,
     WorkerLost,
     WorkerWaiting,
 )
-from shardcam.engine.types import Event, Sample
+from shardcam.engine.types import Event
+from shardcam.jobs.plan_notes import print_plan
 
 TOLD: dict[type[Event], str] = {  # events that a person should know of
     WorkerWaiting: "{workers} workers wait for free CPUs or GPUs of the cluster",
@@ -28,7 +30,6 @@ TOLD: dict[type[Event], str] = {  # events that a person should know of
     SampleGivenUp: "{key}: ends every worker that looks at it, and becomes a failure",
 }
 LINE_EVERY = 10.0  # seconds between plain lines
-COUNT_EVERY = 1024  # samples between looks at the clock
 
 
 class ProgressDisplay:
@@ -51,20 +52,13 @@ class ProgressDisplay:
         if self._bar is not None:
             self._bar.stop()
 
-    def listing(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """Hand samples on, and say how many there are so far."""
-        if self._console.is_terminal:
-            self._status = self._console.status("listing the source")
-            self._status.start()
-        for number, sample in enumerate(samples, 1):
-            if number % COUNT_EVERY == 0:
-                self._counted(number)
-            yield sample
-        self._end_status()
-
     def __call__(self, event: Event) -> None:
         """Show what happens to the run and its workers, and how far the shards are that run."""
-        if isinstance(event, RunOpened):
+        if isinstance(event, SourceListing):
+            self._list(event)
+        elif isinstance(event, RunPlanned):
+            print_plan(event, self._console)
+        elif isinstance(event, RunOpened):
             self._opened(event)
         elif isinstance(event, Progress):
             self._running[event.worker] = event.images
@@ -105,11 +99,16 @@ class ProgressDisplay:
             self._last_line = time.monotonic()
             self._console.print(f"{seen}/{self._total} images, {self._note()}{self._left()}")
 
-    def _counted(self, number: int) -> None:
-        note = f"listing: {number} images"
-        if self._status is not None:
+    def _list(self, listing: SourceListing) -> None:
+        """Say how many images there are so far."""
+        note = f"listing: {listing.images} images" if listing.images else "listing the source"
+        if listing.done:
+            self._end_status()
+        elif self._console.is_terminal:
+            self._status = self._status or self._console.status(note)
             self._status.update(note)
-        elif time.monotonic() - self._last_line >= LINE_EVERY:
+            self._status.start()
+        elif listing.images and time.monotonic() - self._last_line >= LINE_EVERY:
             self._last_line = time.monotonic()
             self._console.print(note)
 

@@ -1,4 +1,4 @@
-"""Where concrete classes meet: from what a worker is told to what it runs.
+"""Where concrete classes meet: from what a worker needs to what it runs.
 
 Imports of MXNet, Numba and OpenCV wait until they are needed: threads must be set before.
 """
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class WorkerOrder:
-    """What a worker is told: small, and readable on any machine that sees the same files."""
+class WorkerSpec:
+    """What a worker needs of a run: small, and readable on any machine that sees the same files."""
 
-    config: RunConfig
+    config: RunConfig  # with absolute paths
     fingerprint: str
     model: str  # digest of the model that the driver planned with
     layers: tuple[str, ...]
@@ -42,7 +42,7 @@ class WorkerOrder:
     batch_size: int  # images
 
 
-def build_runner(order: WorkerOrder) -> ShardRunner:
+def build_runner(spec: WorkerSpec) -> ShardRunner:
     """Load the model and make the function that turns one shard into one report.
 
     The first pass is the slowest, for it compiles and lays out weights: it is made here.
@@ -53,7 +53,7 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
     from shardcam.engine.pipeline.prefetch import Prefetcher
     from shardcam.engine.pipeline.run_shard import run_shard
 
-    loader, parts = build_parts(order)
+    loader, parts = build_parts(spec)
     network = parts.network
     channels, height, width = parts.preprocessing.input_shape
     blank = np.zeros((1, height, width, channels), np.uint8)
@@ -62,7 +62,7 @@ def build_runner(order: WorkerOrder) -> ShardRunner:
     return partial(run_shard, parts=parts, ahead=ForwardAhead(Prefetcher(loader.batches), network))
 
 
-def build_parts(order: WorkerOrder) -> tuple[BatchLoader, Parts]:
+def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     """Load the model: what makes batches of a shard, and what makes results of batches."""
     ready_libraries()
     from shardcam.engine.models.cuda import require_gpu
@@ -74,25 +74,25 @@ def build_parts(order: WorkerOrder) -> tuple[BatchLoader, Parts]:
     from shardcam.engine.pipeline.targets import parse_targets
     from shardcam.kernels import warm_up
 
-    config = order.config
+    config = spec.config
     cache = part_cache(config)
     gpu = config.gpus_per_worker > 0
     if gpu:
         require_gpu()
     definition = load_definition(config)
-    if definition.digest() != order.model:
+    if definition.digest() != spec.model:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
     warm_up()
     threads = worker_threads(config)
     smooth = "aug" in config.smooth
     network = MxnetNetwork(
         definition,
-        order.layers,
-        order.batch_size,
+        spec.layers,
+        spec.batch_size,
         config.precision,
-        order.quantization,
+        spec.quantization,
         gpu,
-        only_read(order.layers, order.read),
+        only_read(spec.layers, spec.read),
         threads,
         buffers=2 if gpu and not smooth else 1,  # averaging over copies runs passes in between
     )
@@ -101,7 +101,7 @@ def build_parts(order: WorkerOrder) -> tuple[BatchLoader, Parts]:
         make_reader(config, cache),
         targets,
         definition.preprocessing,
-        order.batch_size,
+        spec.batch_size,
         config.max_pixels,
         config.fast_decode,
         decoders(threads),
@@ -110,10 +110,10 @@ def build_parts(order: WorkerOrder) -> tuple[BatchLoader, Parts]:
         network=network,
         method=bound_method(config),
         targets=targets,
-        sink=_sink(order),
+        sink=_sink(spec),
         preprocessing=definition.preprocessing,
         save=frozenset(config.save),
-        activation_layers=tuple(info.name for info in order.read),
+        activation_layers=tuple(info.name for info in spec.read),
         half_precision=config.activation_dtype == "f2",
         smooth=smooth,
         fuse=fuse_of(config),
@@ -138,16 +138,16 @@ def only_read(layers: tuple[str, ...], read: tuple[LayerInfo, ...]) -> tuple[str
     return tuple(info.name for info in read if info.name not in layers)
 
 
-def _sink(order: WorkerOrder) -> Sink:
+def _sink(spec: WorkerSpec) -> Sink:
     """The shard files, behind the pictures, each in a thread: what commits last is what counts."""
     from shardcam.engine.pipeline.background_sink import BackgroundSink
     from shardcam.engine.pipeline.tee_sink import TeeSink
     from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
     from shardcam.engine.rundir.overlays import OverlaySink, OverlayStyle
 
-    config = order.config
+    config = spec.config
     paths = open_paths(config.out)
-    shards = BackgroundSink(Hdf5Sink(paths, order.specs, order.fingerprint, config.codec))
+    shards = BackgroundSink(Hdf5Sink(paths, spec.specs, spec.fingerprint, config.codec))
     if "overlays" not in config.save:
         return shards
     style = OverlayStyle(config.overlay_format, config.colormap, config.alpha, config.overlay_norm)

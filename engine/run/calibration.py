@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
 
 from shardcam.engine.errors import RunDirectoryError, SourceError
 from shardcam.engine.io.store import fetch
@@ -84,24 +83,6 @@ def write_calibration(paths: RunPaths, calibration: Calibration) -> None:
     write_atomically(
         paths, paths.calibration.name, json.dumps(asdict(calibration), indent=2) + "\n"
     )
-
-
-def print_agreement(calibration: Calibration, console: Console) -> None:
-    """Say how well int8 agrees with float32, loudly where it does not."""
-    kept = "; the first convolution stays float32" if calibration.keep_first else ""
-    console.print(f"int8: calibrated on {calibration.images} images of the source{kept}")
-    console.print(f"int8: {agreement(calibration)}")
-    if calibration.top1_agreement is None:
-        return
-    if calibration.held_out < FEW:
-        console.print(f"int8: {calibration.held_out} images are too few to tell how well it agrees")
-    if not calibration.agrees:
-        console.print(
-            f"WARNING: int8 disagrees with float32 here (first class below {LOW_TOP1:.0%} or "
-            f"correlation below {LOW_CORRELATION}); use --precision fp32 where maps matter one "
-            "by one",
-            style="bold red",
-        )
 
 
 def agreement(calibration: Calibration) -> str:

@@ -32,26 +32,9 @@ from shardcam.engine.rundir.shard_file import (
 )
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.rundir.staging import clean_staging
-from shardcam.engine.types import Event, Failure, RunPaths, Shard, ShardReport
+from shardcam.engine.types import Event, Failure, RunPaths, RunReport, Shard, ShardReport
 
 FEWEST = 32  # images below which the seconds tell of starting up
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """The closed account of a finished run: listed = ok + failed."""
-
-    fingerprint: str
-    shards: int
-    shards_done_now: int  # by this command; the others were there before
-    listed: int
-    ok: int
-    failed: int
-    failures: dict[str, int]  # by reason
-    seconds: float  # wall clock of this command's shards
-    images_per_second: float
-    stage_seconds: dict[str, float]  # summed over this command's workers
-    verdict: str | None  # its bottleneck, from the seconds of the stages
 
 
 @dataclass

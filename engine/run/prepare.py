@@ -17,8 +17,8 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.store import exists, require_room_to_write
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.models.system_libraries import ready_libraries
-from shardcam.engine.protocols import Executor, ShardRunner
-from shardcam.engine.run.build_worker import WorkerOrder, build_runner, only_read, part_cache
+from shardcam.engine.protocols import Executor, Observer, ShardRunner
+from shardcam.engine.run.build_worker import WorkerSpec, build_runner, only_read, part_cache
 from shardcam.engine.run.calibration import (
     Calibration,
     calibrate_on_source,
@@ -36,8 +36,9 @@ from shardcam.engine.run.method_choice import (
 )
 from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.plan import Plan, make_plan
-from shardcam.engine.run.source_listing import Watch, listing_of, make_reader
+from shardcam.engine.run.source_listing import listing_of, make_reader
 from shardcam.engine.rundir import codec
+from shardcam.engine.rundir.events import ignore
 from shardcam.engine.rundir.run_json import (
     Manifest,
     begin_run,
@@ -45,7 +46,7 @@ from shardcam.engine.rundir.run_json import (
     read_manifest,
     require_usable,
 )
-from shardcam.engine.rundir.schema import DatasetSpec, dataset_specs
+from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.types import LayerInfo, RunPaths
 from shardcam.engine.workers.cores import usable_cores
@@ -61,10 +62,7 @@ class Prepared:
     config: RunConfig
     manifest: Manifest
     plan: Plan
-    layers: tuple[LayerInfo, ...]
-    read: tuple[LayerInfo, ...]  # whose activations are saved
-    specs: tuple[DatasetSpec, ...]  # of a shard file
-    batch_size: int  # images
+    worker: WorkerSpec
     calibration: Calibration | None  # of an int8 run
     resumed: bool  # the run directory held this run already
     listed: bool  # by this command; False if the run directory held the listing
@@ -75,16 +73,11 @@ class Prepared:
         return open_paths(self.config.out)
 
 
-def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
+def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     """Load the model, resolve layers and targets, list the source, open the run directory.
 
     A run that is refused leaves no trace. The source is listed once for a run: resuming
     reads the listing that the run directory holds.
-
-    Parameters
-    ----------
-    watch
-        Is handed the samples as they are listed, and hands them on.
 
     Raises
     ------
@@ -123,7 +116,7 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
     targets = parse_targets(config.target, classes)
     require_explainable(config, layers)
     part_cache(config)  # a folder that cannot be had should be told now as well
-    with listing_of(config, watch) as listing:
+    with listing_of(config, on_event) as listing:
         listed = listing.path != paths.listing
         if targets.kind == "label" and not listing.facts.labelled:
             raise ConfigError("--target label: no sample has a label; see --label-from-folder")
@@ -148,34 +141,28 @@ def prepare(config: RunConfig, watch: Watch = iter) -> Prepared:
         begin_run(paths, manifest)
     names = tuple(info.name for info in layers)
     batch_size = config.batch_size or batch_that_fits(definition, names, plan.shard_size)
-    return Prepared(
-        config, manifest, plan, layers, read, specs, batch_size, calibration, resumed, listed
+    worker = WorkerSpec(
+        config=config.absolute(),
+        fingerprint=manifest.fingerprint,
+        model=manifest.numbers["model"],
+        layers=names,
+        read=read,
+        quantization=calibration.quantization if calibration else None,
+        specs=specs,
+        batch_size=batch_size,
     )
-
-
-def worker_order(prepared: Prepared) -> WorkerOrder:
-    """What the workers of a run are told."""
-    return WorkerOrder(
-        config=prepared.config.absolute(),
-        fingerprint=prepared.manifest.fingerprint,
-        model=prepared.manifest.numbers["model"],
-        layers=tuple(info.name for info in prepared.layers),
-        read=prepared.read,
-        quantization=prepared.calibration.quantization if prepared.calibration else None,
-        specs=prepared.specs,
-        batch_size=prepared.batch_size,
-    )
+    return Prepared(config, manifest, plan, worker, calibration, resumed, listed)
 
 
 def make_executor(
-    prepared: Prepared, builder: Callable[[WorkerOrder], ShardRunner] | None = None
+    prepared: Prepared, builder: Callable[[WorkerSpec], ShardRunner] | None = None
 ) -> Executor:
     """The executor that was asked for, with what `builder` makes in each worker.
 
     By default that is what turns shards into results.
     """
     config = prepared.config
-    build = partial(builder or build_runner, worker_order(prepared))
+    build = partial(builder or build_runner, prepared.worker)
     if config.executor == "local":
         from shardcam.engine.workers.local_executor import LocalExecutor
 

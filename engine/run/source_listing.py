@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.io.download_cache import PartCache
-from shardcam.engine.protocols import Reader
+from shardcam.engine.protocols import Observer, Reader
+from shardcam.engine.rundir.events import SourceListing
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import Sample
 
-Watch = Callable[[Iterable[Sample]], Iterable[Sample]]
 LISTING_OPTIONS = {"source", "root", "label_from_folder", "limit"}  # decide what is listed
+EVERY = 1024  # samples between two events
 
 
 def make_reader(config: RunConfig, cache: PartCache | None = None) -> Reader:
@@ -27,11 +28,22 @@ def make_reader(config: RunConfig, cache: PartCache | None = None) -> Reader:
     return open_source(config.source, options)
 
 
-def listing_of(config: RunConfig, watch: Watch) -> AbstractContextManager[Listing]:
-    """The listing that the run directory holds, or a new one, which `watch` sees being made."""
+def listing_of(config: RunConfig, on_event: Observer) -> AbstractContextManager[Listing]:
+    """The listing that the run directory holds, or a new one, which is made."""
     origin = config.absolute().model_dump(mode="json", include=LISTING_OPTIONS)
 
     def samples() -> Iterable[Sample]:
-        return watch(islice(make_reader(config).samples(), config.limit))
+        return _counted(islice(make_reader(config).samples(), config.limit), on_event)
 
     return run_listing(open_paths(config.out), origin, samples)
+
+
+def _counted(samples: Iterable[Sample], on_event: Observer) -> Iterator[Sample]:
+    """Hand samples on, and tell how many there are so far."""
+    number = 0
+    on_event(SourceListing(number, done=False))
+    for number, sample in enumerate(samples, 1):
+        if number % EVERY == 0:
+            on_event(SourceListing(number, done=False))
+        yield sample
+    on_event(SourceListing(number, done=True))

@@ -11,6 +11,18 @@ from typing import ClassVar
 from shardcam.engine.types import Event, Shard, ShardReport
 
 
+def ignore(event: Event) -> None:
+    """The observer who does not look."""
+
+
+@dataclass(frozen=True)
+class SourceListing(Event):
+    """The source is being listed; not logged."""
+
+    images: int  # so far
+    done: bool
+
+
 @dataclass(frozen=True)
 class RunOpened(Event):
     """What a run held already when a command took it; not logged."""

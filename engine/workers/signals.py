@@ -20,8 +20,11 @@ class DeferredSignals:
     swallowed where a process forks. So signals are not counted by a handler, but read from
     a pipe that Python writes their numbers to, whoever handles them.
 
-    The pipe is read in a thread: a call of Ray may block for ever where a cluster has gone, and
-    then this process ends all the same, as if it had been killed.
+    The pipe is read in a thread: a call of Ray may block for ever where a cluster has gone. A
+    program with a handler of its own, as the commands are, ends then all the same, as if it had
+    been killed; one with Python's, as a notebook, does not.
+
+    Signals come to the main thread: in another one this does nothing.
 
     Parameters
     ----------
@@ -29,9 +32,9 @@ class DeferredSignals:
         Seconds from the first signal to that end.
     """
 
-    _numbers = (signal.SIGINT, signal.SIGTERM)
-
     def __init__(self, patience: float = PATIENCE) -> None:
+        here = threading.current_thread() is threading.main_thread()
+        self._numbers = (signal.SIGINT, signal.SIGTERM) if here else ()
         self._received: list[int] = []
         self._end = threading.Timer(patience, _leave)
         self._end.daemon = True
@@ -39,6 +42,9 @@ class DeferredSignals:
 
     def __enter__(self) -> DeferredSignals:
         self._handlers = {number: signal.getsignal(number) for number in self._numbers}
+        if not self._numbers:
+            return self
+        self._must_end = self._handlers[signal.SIGINT] is not signal.default_int_handler
         self._pipe = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._pipe[1], False)
         self._thread.start()
@@ -60,11 +66,13 @@ class DeferredSignals:
         """Until a zero comes."""
         while (number := os.read(self._pipe[0], 1)) != _NO_MORE:
             if number[0] in self._numbers:
-                if not self._received:
+                if not self._received and self._must_end:
                     self._end.start()
                 self._received.append(number[0])
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        if not self._numbers:
+            return False
         signal.set_wakeup_fd(self._other)
         os.write(self._pipe[1], _NO_MORE)
         self._thread.join()

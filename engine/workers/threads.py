@@ -6,6 +6,7 @@ import faulthandler
 import logging
 import os
 import warnings
+from contextlib import suppress
 
 
 def limit_threads(count: int) -> None:
@@ -14,7 +15,8 @@ def limit_threads(count: int) -> None:
     MXNet reads OMP_NUM_THREADS when it loads, and takes half the cores if it is unset.
     Its crash handler replaces Python's unless faulthandler came first.
     """
-    faulthandler.enable()
+    with suppress(OSError):  # a notebook's sys.stderr may have no descriptor
+        faulthandler.enable()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(count)
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line to stderr at each bind

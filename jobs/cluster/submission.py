@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shardcam.engine.config import RunConfig
+from shardcam.engine.config import RunConfig, typed_name
 from shardcam.engine.errors import ConfigError, SourceError
 from shardcam.engine.io.store import require_writable_url
 from shardcam.engine.io.urls import is_url, require_url
@@ -25,7 +25,7 @@ from shardcam.engine.run.prepare import require_possible
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.rundir.run_json import require_usable
 from shardcam.engine.rundir.scratch import open_paths
-from shardcam.jobs.options import as_arguments, typed_name
+from shardcam.jobs.options import as_arguments
 
 RUN_KEY = "shardcam_run"  # of a job's metadata: the run directory
 STOP_SECONDS = 30  # until Ray kills a job that was told to stop; its own default is 3

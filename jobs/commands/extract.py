@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal
-from contextlib import nullcontext, suppress
-from pathlib import Path
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -15,16 +14,10 @@ from rich.table import Table
 from shardcam.engine.analysis.open_run import first_rows
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import Interrupted, RunDirectoryError, StoreError, TooManyFailures
-from shardcam.engine.run.calibration import print_agreement
 from shardcam.engine.run.class_names import class_names
-from shardcam.engine.run.disk_space import print_budget
-from shardcam.engine.run.driver import RunReport, execute
-from shardcam.engine.run.prepare import driver_threads, make_executor, prepare
-from shardcam.engine.rundir.listing import Listing
-from shardcam.engine.rundir.lock import driver_lock, require_no_driver
+from shardcam.engine.run.extract import run_extraction
 from shardcam.engine.rundir.scratch import open_paths
-from shardcam.engine.types import RunPaths
-from shardcam.engine.workers.threads import limit_threads
+from shardcam.engine.types import RunPaths, RunReport
 from shardcam.jobs.commands.index import many_shards
 from shardcam.jobs.config_file import config_yaml
 from shardcam.jobs.options import make_config, run_options
@@ -59,9 +52,7 @@ def extract(print_config: bool, **options: Any) -> None:
 
 
 def run_extract(config: RunConfig, console: Console, again: bool = False) -> RunReport:
-    """Extract, show progress, print the account.
-
-    `again`: see :func:`engine.run.driver.execute`; the caller holds the run's lock.
+    """Extract, show progress, print the account; see :func:`engine.run.extract.run_extraction`.
 
     Raises
     ------
@@ -70,49 +61,20 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    if not again:
-        require_no_driver(open_paths(config.out))
-    limit_threads(driver_threads(config))
+    failed: TooManyFailures | None = None
     with ProgressDisplay(console) as display:
-        prepared = prepare(config, display.listing)
-        if not prepared.listed:
-            print_listing(prepared.plan.listing, config.source, console)
-        print_budget(config, prepared.specs, prepared.plan, console)
-        if prepared.calibration is not None:
-            print_agreement(prepared.calibration, console)
-        with nullcontext() if again else driver_lock(prepared.paths):
-            report = execute(
-                prepared.plan,
-                make_executor(prepared),
-                prepared.paths,
-                prepared.manifest.fingerprint,
-                display,
-                again,
-            )
-    print_report(report, prepared.paths, "overlays" in config.save, console)
+        try:
+            report = run_extraction(config, display, again)
+        except TooManyFailures as error:  # the run is done all the same
+            failed, report = error, error.report
+    paths = open_paths(config.out)
+    print_report(report, paths, "overlays" in config.save, console)
     if report.ok:
         with suppress(RunDirectoryError, StoreError):  # the run is good all the same
-            print_predictions(prepared.paths, report.ok, config, console)
-    if not report.ok:
-        raise TooManyFailures(
-            f"none of {report.listed} images gave a map; see {_failures(prepared.paths)}"
-        )
-    if config.max_failed is not None and report.failed > config.max_failed * report.listed:
-        raise TooManyFailures(
-            f"{report.failed} of {report.listed} samples failed, more than --max-failed "
-            f"{config.max_failed} allows; see {_failures(prepared.paths)}"
-        )
+            print_predictions(paths, report.ok, config, console)
+    if failed is not None:
+        raise failed
     return report
-
-
-def print_listing(listing: Listing, source: str, console: Console) -> None:
-    """Say of when the listing is, and whether the source looks changed since."""
-    try:
-        changed = Path(source).stat().st_mtime > listing.created.timestamp()
-    except OSError:  # the failures will tell
-        changed = False
-    note = f"; {source} has changed since, and this run does not see it" if changed else ""
-    console.print(f"{len(listing)} images as listed on {listing.created:%Y-%m-%d %H:%M} UTC{note}")
 
 
 def print_report(report: RunReport, paths: RunPaths, pictures: bool, console: Console) -> None:

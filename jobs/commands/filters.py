@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shardcam.engine.analysis.open_run import open_run
-from shardcam.engine.config import RunConfig
+from shardcam.engine.config import RunConfig, flag
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.run.class_names import ClassName, class_names
@@ -30,7 +30,7 @@ from shardcam.jobs.looking.unit_responses import (
     Wanted,
     draw_responses,
 )
-from shardcam.jobs.options import chosen_options, flag, make_config, stored_config
+from shardcam.jobs.options import chosen_options, make_config, stored_config
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console, printable
 

@@ -186,7 +186,7 @@ def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
     whole = Whole(
         workers=taking,
         cpus_per_worker=worker_threads(config),
-        batch_size=prepared.batch_size,
+        batch_size=prepared.worker.batch_size,
         precision=config.precision,
         images=report.listed,
         images_per_second=rate,

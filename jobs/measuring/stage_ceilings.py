@@ -14,7 +14,7 @@ from shardcam.engine.errors import SourceError
 from shardcam.engine.io.store import remove
 from shardcam.engine.pipeline.bottleneck import BESIDE
 from shardcam.engine.protocols import ForwardPass, Timer
-from shardcam.engine.run.build_worker import WorkerOrder, build_parts
+from shardcam.engine.run.build_worker import WorkerSpec, build_parts
 from shardcam.engine.run.prepare import Prepared, make_executor
 from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.types import F4, U1, Box, ResultBatch, RunPaths, Shard, ShardReport, View
@@ -59,11 +59,11 @@ def seconds_per_image(alone: dict[str, float], gpu: bool) -> float:
 class Meter:
     """Measures the stages of a worker with the first batch of a shard."""
 
-    def __init__(self, order: WorkerOrder) -> None:
-        self._source = order.config.source
-        self._paths = open_paths(order.config.out)
-        self._gpu = order.config.gpus_per_worker > 0
-        self._loader, self._parts = build_parts(order)
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._source = spec.config.source
+        self._paths = open_paths(spec.config.out)
+        self._gpu = spec.config.gpus_per_worker > 0
+        self._loader, self._parts = build_parts(spec)
 
     def __call__(self, shard: Shard, timer: Timer, next_shard: Shard | None = None) -> ShardReport:
         """A report with the seconds that an image takes in each stage."""

@@ -9,6 +9,7 @@ from rich.console import Console
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, Interrupted, RunDirectoryError
 from shardcam.engine.readers.folder import FolderReader
+from shardcam.engine.run import source_listing
 from shardcam.engine.run.prepare import prepare
 from shardcam.jobs import progress
 from shardcam.jobs.progress import ProgressDisplay
@@ -99,10 +100,12 @@ def test_limit_takes_the_first(config):
     assert len(prepare(options(config, limit=5)).plan.listing) == 5
 
 
-def test_nothing_is_left_of_what_is_stopped_or_refused(config, tmp_path):
-    def stopped(samples):
-        yield from list(samples)[:3]
-        raise Interrupted("stopped")
+def test_nothing_is_left_of_what_is_stopped_or_refused(config, tmp_path, monkeypatch):
+    def stopped(event):
+        if event.images == 4:
+            raise Interrupted("stopped")
+
+    monkeypatch.setattr(source_listing, "EVERY", 2)
 
     with pytest.raises(Interrupted):
         prepare(config, stopped)
@@ -139,12 +142,12 @@ def test_as_a_person_sees_it(tmp_path):
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_listing_is_no_silent_wait(monkeypatch, terminal):
+def test_listing_is_no_silent_wait(config, monkeypatch, terminal):
     monkeypatch.setattr(progress, "LINE_EVERY", 0)
-    monkeypatch.setattr(progress, "COUNT_EVERY", 2)
+    monkeypatch.setattr(source_listing, "EVERY", 2)
     console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
     with ProgressDisplay(console) as display:
-        assert list(display.listing(range(5))) == list(range(5))
+        prepare(config, display)
     said = console.file.getvalue()
-    assert "listing: 4 images" in said
+    assert "listing: 8 images" in said
     assert ("\x1b" in said) == terminal

@@ -15,7 +15,7 @@ from shardcam.engine.pipeline.run_shard import run_shard
 from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.run.build_worker import build_parts, build_runner
 from shardcam.engine.run.network_choice import load_definition
-from shardcam.engine.run.prepare import prepare, worker_order
+from shardcam.engine.run.prepare import prepare
 from shardcam.engine.types import Failure, Shard
 from tests.jobs.images import make_folder
 
@@ -46,10 +46,10 @@ def prepared(tmp_path_factory):
 )
 def test_the_timer_sees_each_pass_within_a_batch(prepared, method, smooth, least):
     """A worker is not held to hang because one of its batches takes an hour."""
-    order = worker_order(prepared)
-    config = order.config.model_copy(update={"method": method, "smooth": smooth})
+    spec = prepared.worker
+    config = spec.config.model_copy(update={"method": method, "smooth": smooth})
     timer, shard = StageTimer(), prepared.plan.shard(0)
-    runner = build_runner(replace(order, config=config))
+    runner = build_runner(replace(spec, config=config))
     runner(replace(shard, samples=shard.samples[:1], trial=True), timer)
     assert timer.passes >= least
 
@@ -69,8 +69,8 @@ def rows_of(prepared, parts, ahead, shards):
 
 def test_the_way_of_a_gpu_gives_the_same_maps(prepared, tmp_path):
     """Decoding in threads, and two passes at a time: here on the CPU."""
-    order = replace(worker_order(prepared), batch_size=4)
-    loader, parts = build_parts(order)
+    spec = replace(prepared.worker, batch_size=4)
+    loader, parts = build_parts(spec)
     (tmp_path / "cut.jpg").write_bytes(b"no picture")
     samples = list(prepared.plan.shard(0).samples)
     samples[7] = replace(samples[7], location=str(tmp_path / "cut.jpg"))
@@ -78,10 +78,10 @@ def test_the_way_of_a_gpu_gives_the_same_maps(prepared, tmp_path):
     plain = ForwardAhead(Prefetcher(loader.batches), parts.network)
     expected = rows_of(prepared, parts, plain, shards)
     assert expected["error"] == [b"not an image"]
-    definition = load_definition(order.config)
+    definition = load_definition(spec.config)
     loader = replace(loader, decoders=Decoders(3))
     for buffers in (1, 2):
-        network = MxnetNetwork(definition, order.layers, 4, buffers=buffers)
+        network = MxnetNetwork(definition, spec.layers, 4, buffers=buffers)
         ahead = ForwardAhead(Prefetcher(loader.batches), network)
         found = rows_of(prepared, replace(parts, network=network), ahead, shards)
         assert found["error"] == expected["error"]
@@ -91,7 +91,7 @@ def test_the_way_of_a_gpu_gives_the_same_maps(prepared, tmp_path):
 
 @pytest.fixture(scope="module")
 def runner(prepared):
-    return build_runner(worker_order(prepared))
+    return build_runner(prepared.worker)
 
 
 def test_a_trial_publishes_nothing_and_a_lost_sample_is_not_looked_at(prepared, runner):

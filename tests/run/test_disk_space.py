@@ -9,7 +9,6 @@ from shardcam.engine.errors import DiskFull
 from shardcam.engine.run import disk_space as budget
 from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.types import LayerInfo
-from shardcam.jobs.terminal import make_console
 
 LAYER = LayerInfo("stage/conv", (64, 7, 7), closed_form=False)
 SPECS = dataset_specs((LAYER,), (LAYER,), 1000, 2, (224, 224), 20, ("maps", "activations"))
@@ -39,20 +38,13 @@ def test_readable():
     ]  # fmt: skip
 
 
-def test_the_largest_datasets_are_named(tmp_path, free, capsys):
+def test_sizes_are_of_the_rows_and_of_the_files(tmp_path, free):
     free(10**9)
-    budget.print_budget(*planned(tmp_path, codec="gzip"), make_console())
-    told = capsys.readouterr().out
-    assert told.startswith(f"about {budget.readable(WHOLE)} before gzip: ")
-    assert "activation/stage.conv 12.5 MB, structure of the files 461 kB, cam/stage" in told
-    assert told.rstrip().endswith("1 GB free")
-
-
-def test_what_compression_must_do_is_told(tmp_path, free, capsys):
-    free(WHOLE // 4)
-    budget.print_budget(*planned(tmp_path, codec="gzip"), make_console())
-    told = " ".join(capsys.readouterr().out.split())
-    assert told.endswith("3.33 MB free: enough only if gzip makes it 4 times smaller")
+    config, specs, plan = planned(tmp_path)
+    sizes = budget.dataset_sizes(specs, plan)
+    assert sum(sizes.values()) == WHOLE
+    assert sizes["activation/stage.conv"] == 64 * 49 * 4 * 1000
+    assert budget.free_bytes(config) == 10**9
 
 
 def test_too_little_room_is_refused_without_compression(tmp_path, free):

@@ -61,8 +61,8 @@ def run(cluster, folder, told, start=None):
     assert sorted(report.shard for report in reports) == list(range(SHARDS))
     assert not told.of("search")
     for worker in told.of("worker_started"):
-        assert worker["device"] == "0"  # the only one of its node
-    return {worker["node"]: worker["worker"] for worker in told.of("worker_started")}
+        assert worker.device == "0"  # the only one of its node
+    return {worker.node: worker.worker for worker in told.of("worker_started")}
 
 
 def test_a_node_crashes_and_another_joins(cluster, three_nodes, tmp_path):
@@ -74,9 +74,9 @@ def test_a_node_crashes_and_another_joins(cluster, three_nodes, tmp_path):
     told = Told(tmp_path, crash_and_join, lambda told: len(told.of("worker_started")) == 4)
     workers = run(cluster, tmp_path, told)
     assert workers.keys() == {node.node_id for node in (*three_nodes, *joined)}
-    (lost,) = [facts for facts in told.of("worker_lost") if facts["shard"] is not None]
-    assert lost["worker"] == workers[three_nodes[0].node_id]
-    assert lost["node_lost"]
+    (lost,) = [lost for lost in told.of("worker_lost") if lost.shard is not None]
+    assert lost.worker == workers[three_nodes[0].node_id]
+    assert lost.node_lost
 
 
 def test_a_node_crashes_while_its_worker_starts(cluster, three_nodes, tmp_path):
@@ -94,7 +94,7 @@ def test_a_node_crashes_while_its_worker_starts(cluster, three_nodes, tmp_path):
     thread.join()
     assert three_nodes[0].node_id not in workers
     assert told.of("worker_lost")
-    assert all(lost["node_lost"] and lost["shard"] is None for lost in told.of("worker_lost"))
+    assert all(lost.node_lost and lost.shard is None for lost in told.of("worker_lost"))
 
 
 def test_a_drained_node_gets_no_more_shards(cluster, three_nodes, tmp_path):
@@ -114,9 +114,9 @@ def test_a_drained_node_gets_no_more_shards(cluster, three_nodes, tmp_path):
     told = Told(tmp_path, drain, others_go_on)
     workers = run(cluster, tmp_path, told)
     for lost in told.of("worker_lost"):  # Ray may still have sent a new one there
-        assert lost["node_lost"] and lost["shard"] is None
+        assert lost.node_lost and lost.shard is None
     drained = workers[three_nodes[0].node_id]
-    assert [facts["worker"] for facts in told.of("worker_recycled")] == [drained]
-    last = max(i for i, (_, facts) in enumerate(told.events) if facts.get("worker") == drained)
-    assert told.events[last][0] == "worker_recycled"
+    assert [old.worker for old in told.of("worker_recycled")] == [drained]
+    of_it = [event.kind for event in told.events if getattr(event, "worker", None) == drained]
+    assert of_it[-1] == "worker_recycled"
     assert others_go_on(told)

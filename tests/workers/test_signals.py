@@ -62,6 +62,7 @@ def test_a_driver_that_never_looks_ends_all_the_same():
     code = (
         "import os, signal, time\n"
         "from shardcam.engine.workers.signals import DeferredSignals\n"
+        "signal.signal(signal.SIGINT, lambda *_: None)\n"
         "with DeferredSignals(patience=0.5):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    time.sleep(60)\n"
@@ -75,3 +76,15 @@ def test_a_driver_that_never_looks_ends_all_the_same():
     assert ended.returncode == 4
     assert ended.stderr.decode().endswith("The same command resumes the run\n")
     assert ended.stderr.count(b"\n") == 1
+
+
+def test_a_notebook_is_not_ended_and_gets_its_interrupt():
+    """Its handlers are Python's; with patience for 0 s this process would be gone."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), DeferredSignals(patience=0) as signals:
+            os.kill(os.getpid(), signal.SIGINT)
+            wait_for(signals)
+            time.sleep(0.1)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,133 @@
+"""A whole run as one call: what ``shardcam extract`` and a notebook do alike.
+
+It prints nothing and handles no signals; whoever wants to see the run gets its events.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from os import PathLike, fspath
+from typing import Any
+
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import TooManyFailures
+from shardcam.engine.protocols import Observer
+from shardcam.engine.run.calibration import Calibration
+from shardcam.engine.run.disk_space import dataset_sizes, free_bytes
+from shardcam.engine.run.driver import execute
+from shardcam.engine.run.prepare import Prepared, driver_threads, make_executor, prepare
+from shardcam.engine.rundir.events import ignore
+from shardcam.engine.rundir.lock import driver_lock, require_no_driver
+from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.types import Event, RunReport
+from shardcam.engine.workers.threads import limit_threads
+
+
+@dataclass(frozen=True)
+class RunPlanned(Event):
+    """The run is known to be possible, and begins; not logged."""
+
+    config: RunConfig
+    images: int
+    shards: int
+    listed: datetime  # UTC, when the source was listed
+    listed_now: bool  # False: the run directory held the listing
+    sizes: dict[str, int]  # bytes of each dataset, if no sample fails, before compression
+    free: int | None  # bytes on the run directory's disk; None at a URL
+    calibration: Calibration | None  # of an int8 run
+
+
+def extract(
+    source: str | PathLike[str],
+    *,
+    model: str | PathLike[str],
+    out: str | PathLike[str],
+    on_event: Observer = ignore,
+    **options: Any,
+) -> RunReport:
+    """Extract class activation maps of the images of a source into a run directory.
+
+    If the directory holds the same run, that run is resumed: what is done already is not done
+    again. The results are read with :func:`shardcam.open_run`. In the main thread Ctrl-C
+    stops a run on Ray when its workers are at rest; what is published stays.
+
+    Parameters
+    ----------
+    source
+        Folder of images, image, pattern, manifest, .rec, .tar, .h5, .npy or idx file.
+    model
+        A network's name or file.
+    out
+        The run directory, or a URL.
+    on_event
+        Is called with each event, in the thread that called this function.
+    options
+        The other fields of :class:`engine.config.RunConfig`, such as ``method="layercam"``,
+        ``save=("maps", "overlays")`` or ``executor="local"``.
+
+    Returns
+    -------
+    RunReport
+        The account of the whole run: listed = ok + failed.
+
+    Raises
+    ------
+    ConfigError
+        An option that cannot be used.
+    TooManyFailures
+        The run is done, but no image gave a map, or more failed than `max_failed` allows; the
+        exception has the report.
+    ShardcamError
+        Another reason why the run could not begin or go on.
+
+    Examples
+    --------
+    >>> report = extract("photos", model="efficientnet_lite0", out="runs/photos")
+    """
+    given = {"source": source, "model": model, "out": out, **options}
+    plain = {k: fspath(v) if isinstance(v, PathLike) else v for k, v in given.items()}
+    return run_extraction(RunConfig.of(**plain), on_event)
+
+
+def run_extraction(
+    config: RunConfig, on_event: Observer = ignore, again: bool = False
+) -> RunReport:
+    """Do as `extract` with a configuration.
+
+    `again`: see :func:`engine.run.driver.execute`; the caller holds the run's lock.
+    """
+    paths = open_paths(config.out)
+    if not again:
+        require_no_driver(paths)
+    limit_threads(driver_threads(config))
+    prepared = prepare(config, on_event)
+    on_event(_planned(prepared))
+    with nullcontext() if again else driver_lock(paths):
+        executor, fingerprint = make_executor(prepared), prepared.manifest.fingerprint
+        report = execute(prepared.plan, executor, paths, fingerprint, on_event, again)
+    failures = paths.place(paths.failures)
+    if not report.ok:
+        raise TooManyFailures(f"none of {report.listed} images gave a map; see {failures}", report)
+    if config.max_failed is not None and report.failed > config.max_failed * report.listed:
+        raise TooManyFailures(
+            f"{report.failed} of {report.listed} samples failed, more than --max-failed "
+            f"{config.max_failed} allows; see {failures}",
+            report,
+        )
+    return report
+
+
+def _planned(prepared: Prepared) -> RunPlanned:
+    plan = prepared.plan
+    return RunPlanned(
+        config=prepared.config,
+        images=plan.listed,
+        shards=plan.shards,
+        listed=plan.listing.created,
+        listed_now=prepared.listed,
+        sizes=dataset_sizes(prepared.worker.specs, plan),
+        free=free_bytes(prepared.config),
+        calibration=prepared.calibration,
+    )

@@ -1,0 +1,105 @@
+"""``shardcam.extract``: a run from a notebook or a script, twice in one process, in any thread."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import ray
+
+import shardcam
+from shardcam.engine.errors import ConfigError
+from tests.jobs.command import assert_same, contents
+from tests.jobs.images import make_folder
+from tests.models.small_checkpoint import write_checkpoint
+
+SIZE, IMAGES, SHARDS = 16, 20, 3
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A source, one picture of which is broken, and a network."""
+    base = tmp_path_factory.mktemp("given")
+    make_folder(base / "images", IMAGES, bad=1)
+    return {"source": base / "images", "model": write_checkpoint(base, SIZE)}
+
+
+def extract(given, out, **options):
+    return shardcam.extract(
+        **given, out=out, image_size=SIZE, shard_size=8, **{"executor": "local", **options}
+    )
+
+
+def handlers():
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(
+    "options", [{"executor": "local"}, {"executor": "ray", "workers": 1}], ids=["local", "ray"]
+)
+def test_twice_in_one_process(given, tmp_path, capsys, options):
+    """And a third time to resume. Nothing is printed, or left behind."""
+    first = extract(given, tmp_path / "first", **options)
+    before, ours = {thread.name for thread in threading.enumerate()}, handlers()
+    second = extract(given, tmp_path / "second", **options)
+    assert not ray.is_initialized()
+    assert handlers() == ours
+    assert {thread.name for thread in threading.enumerate()} <= before
+    for report in (first, second):
+        assert (report.listed, report.ok, report.failed) == (IMAGES, IMAGES - 1, 1)
+        assert (report.shards, report.shards_done_now) == (SHARDS, SHARDS)
+    again = extract(given, tmp_path / "first", **options)
+    assert (again.shards_done_now, again.failures) == (0, first.failures)
+    assert_same(contents(tmp_path / "first"), contents(tmp_path / "second"))
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_from_a_thread(given, tmp_path, executor):
+    """As a server or a progress bar of a notebook would: signals are the main thread's."""
+    told, reports = [], []
+
+    def work():
+        out = tmp_path / "run"
+        reports.append(extract(given, out, executor=executor, on_event=told.append))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert [report.ok for report in reports] == [IMAGES - 1]
+    assert isinstance(told[0], shardcam.SourceListing)
+    (planned,) = [event for event in told if isinstance(event, shardcam.RunPlanned)]
+    assert (planned.images, planned.shards, planned.listed_now) == (IMAGES, SHARDS, True)
+    done = [event for event in told if isinstance(event, shardcam.ShardDone)]
+    assert sorted(event.shard for event in done) == list(range(SHARDS))
+    assert isinstance(told[-1], shardcam.RunEnded)
+    lines = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
+    logged = [json.loads(line)["kind"] for line in lines]
+    assert logged == [event.kind for event in told if event.kind]
+
+
+def test_errors_are_exceptions(given, tmp_path):
+    with pytest.raises(ConfigError, match=r"^--metod: unknown option; nearest: method$"):
+        extract(given, tmp_path / "run", metod="gradcam")
+    with pytest.raises(ConfigError, match=r"^--save: takes maps, .*; not map$"):
+        extract(given, tmp_path / "run", save=["map"])
+    with pytest.raises(shardcam.TooManyFailures, match="more than --max-failed 0") as caught:
+        extract(given, tmp_path / "run", max_failed=0)
+    assert caught.value.report.failed == 1
+    with shardcam.open_run(tmp_path / "run") as run:
+        assert len(run) == IMAGES - 1
+
+
+def test_all_public_names_are_there_and_reading_needs_no_network_library():
+    code = (
+        "import sys, shardcam\n"
+        "shardcam.open_run, shardcam.ShardDone, shardcam.RunReport\n"
+        "assert not {'mxnet', 'ray', 'rich', 'click', 'shardcam.jobs'} & sys.modules.keys()\n"
+        "for name in shardcam.__all__: getattr(shardcam, name)\n"
+        "assert not {'rich', 'click', 'shardcam.jobs'} & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
