@@ -1,4 +1,4 @@
-"""Numba kernels for class activation maps, each with a NumPy twin in `kernels.reference`.
+"""Numba kernels for class activation maps; `tests/kernels/reference.py` has a NumPy twin of each.
 
 Every function takes C-contiguous arrays of one dtype, read-only or not, and refuses others
 with a TypeError or ValueError that names the argument. The first line of its docstring gives

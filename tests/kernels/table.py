@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shardcam import kernels
-from shardcam.kernels import reference
+from tests.kernels import reference
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from shardcam import kernels
-from shardcam.kernels import checksum, reference
+from shardcam.kernels import checksum
+from tests.kernels import reference
 
 SIZES = (1, 2, 3, 4, 719, 720, 721, 65_535, 65_536, 300_001)
 CONTENTS = {

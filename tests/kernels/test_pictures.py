@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from shardcam import kernels
-from shardcam.kernels import JET, _raster, reference, weighting
+from shardcam.kernels import JET, _raster, weighting
 from shardcam.kernels._jit import Kernel
+from tests.kernels import reference
 from tests.kernels.table import assert_same, only_compiled
 
 few = settings(max_examples=25, deadline=None)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shardcam import kernels
-from shardcam.kernels import reference
+from tests.kernels import reference
 from tests.kernels.table import only_compiled
 
 few = settings(max_examples=50, deadline=None)

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from shardcam import kernels
-from shardcam.kernels import ALL_ZERO, CONSTANT, NON_FINITE, reference
+from shardcam.kernels import ALL_ZERO, CONSTANT, NON_FINITE
+from tests.kernels import reference
 from tests.kernels.table import arrays
 
 few = settings(max_examples=25, deadline=None)
