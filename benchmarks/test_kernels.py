@@ -67,8 +67,8 @@ def normalize(maps: F4) -> F4:
     return out
 
 
-def upsample(maps: F4, size: tuple[int, int], out: F4 | None = None) -> F4:
-    out = np.empty((len(maps), *size), np.float32) if out is None else out
+def upsample(maps: F4, size: tuple[int, int]) -> F4:
+    out = np.empty((len(maps), *size), np.float32)
     for source, target in zip(maps, out, strict=True):
         cv2.resize(source, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
     return out
@@ -84,8 +84,8 @@ def heatmap_u8(maps: F4, size: tuple[int, int]) -> U1:
     return out
 
 
-def overlay(raw: F4, image: U1, table: U1, out: U1 | None = None) -> Any:
-    return cv2.addWeighted(_heat(raw, image, table), 0.5, image, 0.5, 0, dst=out)
+def overlay(raw: F4, image: U1, table: U1) -> Any:
+    return cv2.addWeighted(_heat(raw, image, table), 0.5, image, 0.5, 0)
 
 
 def overlay_peak(raw: F4, image: U1, table: U1) -> Any:
@@ -172,20 +172,6 @@ def test_speed(
     tolerance = pair.levels + 1 if pair.levels or found.dtype == np.uint8 else rounding
     assert np.abs(found.astype(np.float64) - expected).max() <= tolerance
     benchmark(run, *inputs)
-
-
-@pytest.mark.parametrize("contender", ["kernel", "chain"])
-@pytest.mark.parametrize(("name", "batch"), [("overlay", 1), ("upsample", 1), ("upsample", 32)])
-def test_speed_into_given_memory(
-    name: str, batch: int, contender: str, benchmark: BenchmarkFixture
-) -> None:
-    """The same without asking for memory, whose first use costs a page fault for each 4 KiB."""
-    benchmark.group = f"{name} of {batch}, out given"
-    (pair,) = (pair for pair in PAIRS if pair.name == name)
-    inputs = pair.inputs(np.random.default_rng(0), dataclasses.replace(REAL, batch=batch))
-    run = pair.kernel if contender == "kernel" else CHAINS[name]
-    (out,) = arrays(pair.kernel(*inputs))
-    benchmark(run, *inputs, out=out)
 
 
 @pytest.mark.parametrize("contender", ["kernel", "recipe"])

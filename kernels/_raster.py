@@ -280,7 +280,6 @@ def _overlay(
     table: U1,
     alpha: float,
     peak_normalize: bool,
-    fresh: bool,
     out: U1,
 ) -> None:
     lower, share, _ = down
@@ -306,18 +305,16 @@ def _overlay(
     if peak_normalize:
         peaks = np.zeros(size, np.float32)  # one for each column: a single one is not vectorised
         sums = np.zeros(size, np.uint16)
-        painted = out if fresh else heat
         for y in range(np.uint64(lower.size)):
             top, bottom = lower[y], min(lower[y] + np.uint64(1), last)
-            line = y if fresh else _FIRST
-            _paint_row(rows, top, bottom, share[y], palette, image, y, False, painted, line)
+            _paint_row(rows, top, bottom, share[y], palette, image, y, False, out, y)
             if alpha == 0.5:
                 for i in range(size):
-                    total = np.uint16(np.uint16(painted[line, i]) + np.uint16(image[y, i]))
+                    total = np.uint16(np.uint16(out[y, i]) + np.uint16(image[y, i]))
                     sums[i] = max(sums[i], total)
             else:
                 for i in range(size):
-                    value = mix * np.float32(painted[line, i]) + rest * np.float32(image[y, i])
+                    value = mix * np.float32(out[y, i]) + rest * np.float32(image[y, i])
                     peaks[i] = max(peaks[i], value)
         peak = _ZERO
         for i in range(size):
@@ -326,7 +323,7 @@ def _overlay(
         factor = _TOP_LEVEL / peak * _A_BIT_MORE if peak > 0 else _ONE
     for y in range(np.uint64(lower.size)):
         top, bottom = lower[y], min(lower[y] + np.uint64(1), last)
-        if fresh and peak_normalize:
+        if peak_normalize:
             for i in range(size):
                 heat[0, i] = out[y, i]
         else:

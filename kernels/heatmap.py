@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from shardcam.kernels._checks import F4, U1, require, require_out
+from shardcam.kernels._checks import F4, U1, require
 from shardcam.kernels._raster import Taps, _heatmap_u8, _normalize, _upsample
 
 
@@ -38,7 +38,7 @@ def normalize(maps: F4) -> F4:
     return out
 
 
-def upsample(maps: F4, size: tuple[int, int], out: F4 | None = None) -> F4:
+def upsample(maps: F4, size: tuple[int, int]) -> F4:
     """(M,h,w) -> (M,H,W), float32, C order.
 
     Bilinear with half-pixel centres: output pixel `i` of `n` samples the input at
@@ -51,8 +51,6 @@ def upsample(maps: F4, size: tuple[int, int], out: F4 | None = None) -> F4:
         A NaN or an infinity spreads to the pixels around it.
     size : (H, W)
         In pixels.
-    out : (M, H, W) float32, optional
-        Written and returned if given.
 
     Returns
     -------
@@ -62,15 +60,12 @@ def upsample(maps: F4, size: tuple[int, int], out: F4 | None = None) -> F4:
     Raises
     ------
     TypeError, ValueError
-        If an array has another dtype or shape or is not C-contiguous, or `size` is not
-        positive.
+        If `maps` has another dtype or number of axes or is not C-contiguous, or `size` is
+        not positive.
     """
     count, h, w = require("maps", maps, np.float32, "M", "h", "w")
     down, across = taps(h, size[0]), taps(w, size[1])
-    if out is None:
-        out = np.empty((count, *size), np.float32)
-    else:
-        require_out("out", out, np.float32, count, *size)
+    out = np.empty((count, *size), np.float32)
     _upsample(maps, down, across, out=(out,))
     return out
 

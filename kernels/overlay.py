@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from shardcam.kernels._checks import F4, U1, require, require_out
+from shardcam.kernels._checks import F4, U1, require
 from shardcam.kernels._raster import _overlay
 from shardcam.kernels.heatmap import taps
 
 
-def overlay(
-    raw: F4,
-    image: U1,
-    table: U1,
-    alpha: float = 0.5,
-    peak_normalize: bool = False,
-    out: U1 | None = None,
-) -> U1:
+def overlay(raw: F4, image: U1, table: U1, alpha: float = 0.5, peak_normalize: bool = False) -> U1:
     """(h,w), (H,W,3), (256,3) -> (H,W,3), float32 and uint8, C order.
 
     With `x` the heatmap at the image's size, 0 to 1 (as `heatmap.heatmap_u8`):
@@ -36,8 +29,6 @@ def overlay(
         Divide `y` by its maximum over the image before truncating, so that its
         brightest channel is 255: pytorch-grad-cam's picture (`show_cam_on_image`). Reads the
         image twice.
-    out : (H, W, 3) uint8, optional
-        Written and returned if given; it may be `image` itself.
 
     Returns
     -------
@@ -55,15 +46,10 @@ def overlay(
     require("table", table, np.uint8, 256, 3)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected a number from 0 to 1, got {alpha}")
-    fresh = out is None  # else it may be the image itself
-    if out is None:
-        out = np.empty(image.shape, np.uint8)
-    else:
-        require_out("out", out, np.uint8, height, width, 3)
-
+    out = np.empty(image.shape, np.uint8)
     down, across = taps(raw.shape[0], height), taps(raw.shape[1], width)
     flat = height, 3 * width
-    options = float(alpha), bool(peak_normalize), fresh
+    options = float(alpha), bool(peak_normalize)
     inputs = raw, down, across, image.reshape(flat), table, *options
     _overlay(*inputs, out=(out.reshape(flat),))
     return out

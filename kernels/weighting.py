@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from shardcam.kernels._checks import F4, U1, require, require_out
+from shardcam.kernels._checks import F4, U1, require
 from shardcam.kernels._jit import Kernel, compiles_for
 
 NON_FINITE = 1
@@ -32,7 +32,7 @@ _MANY = 1024
 _FLOORS = {"none": (-_INF, -_INF), "factor": (_ZERO, -_INF), "product": (-_INF, _ZERO)}
 
 
-def weighted_sum(activation: F4, weight: F4, out: F4 | None = None) -> F4:
+def weighted_sum(activation: F4, weight: F4) -> F4:
     """(N,C,h,w) . (N,K,C) -> (N,K,h,w), float32, C order.
 
     The raw class activation map, signed, before ReLU: `out[n,k] = sum_c weight[n,k,c] *
@@ -45,8 +45,6 @@ def weighted_sum(activation: F4, weight: F4, out: F4 | None = None) -> F4:
         The target layer's output.
     weight : (N, K, C) float32
         One weight for each channel, for each of K targets.
-    out : (N, K, h, w) float32, optional
-        Written and returned if given; it may not overlap an input.
 
     Returns
     -------
@@ -60,15 +58,12 @@ def weighted_sum(activation: F4, weight: F4, out: F4 | None = None) -> F4:
     """
     n, c, h, w = require("activation", activation, np.float32, "N", "C", "h", "w")
     _, k, _ = require("weight", weight, np.float32, n, "K", c)
-    if out is None:
-        out = np.empty((n, k, h, w), np.float32)
-    else:
-        require_out("out", out, np.float32, n, k, h, w)
+    out = np.empty((n, k, h, w), np.float32)
     _weighted_sum(activation.reshape(n, c, h * w), weight, out=(out.reshape(n, k, h * w),))
     return out
 
 
-def product_sum(activation: F4, factor: F4, relu: str, out: F4 | None = None) -> F4:
+def product_sum(activation: F4, factor: F4, relu: str) -> F4:
     """(N,C,h,w) * (N,C,h,w) -> (N,h,w), float32, C order.
 
     A map whose weights differ from place to place, `sum_c factor[n,c] * activation[n,c]`, in
@@ -84,8 +79,6 @@ def product_sum(activation: F4, factor: F4, relu: str, out: F4 | None = None) ->
         What loses its negative part before the sum: nothing (HiResCAM; Draelos & Carin 2020),
         each factor (LayerCAM; Jiang et al. 2021) or each product (element-wise Grad-CAM, as
         in pytorch-grad-cam). A NaN stays one; minus infinity becomes 0 like any negative.
-    out : (N, h, w) float32, optional
-        Written and returned if given; it may not overlap an input.
 
     Returns
     -------
@@ -102,10 +95,7 @@ def product_sum(activation: F4, factor: F4, relu: str, out: F4 | None = None) ->
     require("factor", factor, np.float32, n, c, h, w)
     if relu not in _FLOORS:
         raise ValueError(f"relu: expected one of {', '.join(_FLOORS)}, got {relu!r}")
-    if out is None:
-        out = np.empty((n, h, w), np.float32)
-    else:
-        require_out("out", out, np.float32, n, h, w)
+    out = np.empty((n, h, w), np.float32)
     flat = (n, c, h * w)
     inputs = activation.reshape(flat), factor.reshape(flat), _FLOORS[relu]
     _product_sum(*inputs, out=(out.reshape(n, h * w),))

@@ -13,16 +13,18 @@ from shardcam.kernels._checks import F4, U1
 from shardcam.kernels.weighting import ALL_ZERO, CONSTANT, NON_FINITE
 
 
-def weighted_sum(activation: F4, weight: F4, out: F4 | None = None) -> F4:
+def weighted_sum(activation: F4, weight: F4) -> F4:
     """(N,C,h,w) . (N,K,C) -> (N,K,h,w), float32, C order."""
     products = activation[:, None] * weight[..., None, None]
-    return np.sum(products, axis=2, out=out)
+    total: F4 = products.sum(axis=2)
+    return total
 
 
-def product_sum(activation: F4, factor: F4, relu: str, out: F4 | None = None) -> F4:
+def product_sum(activation: F4, factor: F4, relu: str) -> F4:
     """(N,C,h,w) * (N,C,h,w) -> (N,h,w), float32, C order."""
     products = (np.maximum(factor, 0) if relu == "factor" else factor) * activation
-    return np.sum(np.maximum(products, 0) if relu == "product" else products, axis=1, out=out)
+    kept: F4 = np.maximum(products, 0) if relu == "product" else products
+    return kept.sum(axis=1)
 
 
 def scale_maps(raw: F4) -> tuple[F4, F4, U1]:
@@ -46,13 +48,11 @@ def normalize(maps: F4) -> F4:
     return unit
 
 
-def upsample(maps: F4, size: tuple[int, int], out: F4 | None = None) -> F4:
+def upsample(maps: F4, size: tuple[int, int]) -> F4:
     """(M,h,w) -> (M,H,W), float32, C order."""
     down, across = _hat_weights(maps.shape[1], size[0]), _hat_weights(maps.shape[2], size[1])
     heatmaps: F4 = (down @ maps @ across.T).astype(np.float32)
-    if out is not None:
-        out[...] = heatmaps
-    return heatmaps if out is None else out
+    return heatmaps
 
 
 def heatmap_u8(maps: F4, size: tuple[int, int]) -> U1:
@@ -60,14 +60,7 @@ def heatmap_u8(maps: F4, size: tuple[int, int]) -> U1:
     return (np.float32(255) * normalize(upsample(normalize(maps), size))).astype(np.uint8)
 
 
-def overlay(
-    raw: F4,
-    image: U1,
-    table: U1,
-    alpha: float = 0.5,
-    peak_normalize: bool = False,
-    out: U1 | None = None,
-) -> U1:
+def overlay(raw: F4, image: U1, table: U1, alpha: float = 0.5, peak_normalize: bool = False) -> U1:
     """(h,w), (H,W,3), (256,3) -> (H,W,3), float32 and uint8, C order."""
     height, width, _ = image.shape
     heat = table[heatmap_u8(raw[None], (height, width))[0]]
@@ -75,10 +68,7 @@ def overlay(
     blended = share * heat.astype(np.float32) + (1 - share) * image.astype(np.float32)
     if peak_normalize and blended.max() > 0:
         blended = 255 * (blended / blended.max())
-    picture = blended.astype(np.uint8)
-    if out is not None:
-        out[...] = picture
-    return picture if out is None else out
+    return blended.astype(np.uint8)
 
 
 def planar(image: U1, mean: F4, std: F4, out: F4) -> F4:
