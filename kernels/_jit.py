@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from numba.core.codegen import get_host_cpu_features
 from numpy.typing import NDArray
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -32,7 +31,6 @@ _FLAGS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz"},
 }
 _config: Any = numba.config
-_host_features: Any = get_host_cpu_features
 _lock = threading.Lock()
 
 
@@ -84,13 +82,6 @@ def inlined(function: _Function) -> _Function:
     """
     compiled: _Function = numba.njit(**_FLAGS)(function)
     return compiled
-
-
-def compiles_for(feature: str) -> bool:
-    """Whether Numba compiles for processors with that feature, by LLVM's name for it."""
-    chosen = _config.CPU_FEATURES
-    features: str = _host_features() if chosen is None else chosen
-    return not _config.DISABLE_JIT and f"+{feature}" in features.split(",")
 
 
 def _discard_cache(compiled: Callable[..., None]) -> bool:

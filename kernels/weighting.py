@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from shardcam.kernels._checks import F4, U1, require
-from shardcam.kernels._jit import Kernel, compiles_for
+from shardcam.kernels._jit import Kernel
 
 NON_FINITE = 1
 """Flag: the raw map holds a NaN or an infinity."""
@@ -23,11 +17,8 @@ CONSTANT = 4
 _ZERO = np.float32(0)
 _MAX = np.finfo(np.float32).max
 _INF = np.float32(np.inf)
-_cgutils: Any = cgutils  # untyped
 # Channels added in one pass over a map: eight at a time, it is read and written C/8 times.
 _BLOCK = 8
-# Positions from which on whole rows are read from memory faster than pieces of 64.
-_MANY = 1024
 # The least that a factor, and a product, counts as.
 _FLOORS = {"none": (-_INF, -_INF), "factor": (_ZERO, -_INF), "product": (-_INF, _ZERO)}
 
@@ -136,89 +127,12 @@ def scale_maps(raw: F4) -> tuple[F4, F4, U1]:
     return unit, scale, flags
 
 
-def _add_64(_: Any, activation: Any, n: Any, weight: Any, k: Any, start: Any, out: Any) -> Any:
-    """Numba intrinsic: `_weighted_sum`'s inner loops, for the 64 positions from `start` on.
-
-    The sums stay in four vector registers: 32 x 1280 channels of 7x7 take 92 us, where reading
-    them takes 77 us and BLAS 124 us. LLVM's own vectors, which go to memory and back every 8
-    channels and leave the 49th position over, take 132 us.
-    """
-    u8 = types.uint64
-    signature = types.void(activation, u8, weight, u8, u8, out)
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        floats = ir.VectorType(ir.FloatType(), 16)
-        bits, int32 = ir.VectorType(ir.IntType(1), 16), ir.IntType(32)
-        zeros = ir.Constant(floats, [0.0] * 16)
-        _, n, _, k, start, _ = values
-        number = start.type
-        arrays = [
-            context.make_array(signature.args[i])(context, builder, values[i]) for i in (0, 2, 5)
-        ]
-        _, channels, positions = _cgutils.unpack_tuple(builder, arrays[0].shape)
-        targets = builder.extract_value(arrays[1].shape, 1)
-        map_index = builder.add(builder.mul(n, targets), k)
-        source = builder.gep(arrays[0].data, [builder.mul(builder.mul(n, channels), positions)])
-        factors = builder.gep(arrays[1].data, [builder.mul(map_index, channels)])
-        target = builder.gep(arrays[2].data, [builder.mul(map_index, positions)])
-
-        # Which of the 4 x 16 positions there are.
-        places, masks = [], []
-        for i in range(0, 64, 16):
-            place = builder.add(start, number(i))
-            left = builder.sub(positions, place)
-            left = builder.select(builder.icmp_signed("<", left, number(16)), left, number(16))
-            left = builder.select(builder.icmp_signed(">", left, number(0)), left, number(0))
-            some = builder.sub(builder.shl(ir.IntType(32)(1), builder.trunc(left, int32)), int32(1))
-            masks.append(builder.bitcast(builder.trunc(some, ir.IntType(16)), bits))
-            places.append(place)
-
-        vector = ir.PointerType(floats)
-        load = _cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(floats, [vector, int32, bits, floats]),
-            "llvm.masked.load.v16f32.p0",
-        )
-        store = _cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [floats, vector, int32, bits]),
-            "llvm.masked.store.v16f32.p0",
-        )
-        sums = [_cgutils.alloca_once_value(builder, zeros) for _ in range(4)]
-        with _cgutils.for_range(builder, channels) as loop:
-            factor = builder.load(builder.gep(factors, [loop.index]))
-            factor = builder.insert_element(ir.Constant(floats, ir.Undefined), factor, int32(0))
-            same = ir.Constant(ir.VectorType(int32, 16), [0] * 16)
-            factor = builder.shuffle_vector(factor, factor, same)
-            row = builder.mul(loop.index, positions)
-            for place, mask, total in zip(places, masks, sums, strict=True):
-                pointer = builder.bitcast(builder.gep(source, [builder.add(row, place)]), vector)
-                found = builder.call(load, [pointer, int32(4), mask, zeros])
-                product = builder.fmul(factor, found, flags=("contract",))
-                added = builder.fadd(builder.load(total), product, flags=("contract",))
-                builder.store(added, total)
-        for place, mask, total in zip(places, masks, sums, strict=True):
-            pointer = builder.bitcast(builder.gep(target, [place]), vector)
-            builder.call(store, [builder.load(total), pointer, int32(4), mask])
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-_add_64_positions: Any = intrinsic(_add_64)
-_MASKS = compiles_for("avx512f")
-
-
 @Kernel
 def _weighted_sum(activation: F4, weight: F4, out: F4) -> None:
     samples, channels, positions = activation.shape
     blocked = channels - channels % _BLOCK
     for n in range(np.uint64(samples)):
         for k in range(np.uint64(weight.shape[1])):
-            if _MASKS and positions <= _MANY:
-                for p in range(np.uint64(0), np.uint64(positions), np.uint64(64)):
-                    _add_64_positions(activation, n, weight, k, p, out)
-                continue
             for p in range(positions):
                 out[n, k, p] = _ZERO
             for c in range(0, blocked, _BLOCK):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import cv2
-import numba
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -15,10 +13,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from shardcam import kernels
-from shardcam.kernels import JET, _raster, weighting
-from shardcam.kernels._jit import Kernel
+from shardcam.kernels import JET
 from tests.kernels import reference
-from tests.kernels.table import assert_same, only_compiled
+from tests.kernels.table import only_compiled
 
 few = settings(max_examples=25, deadline=None)
 sides = st.integers(1, 12)
@@ -205,24 +202,6 @@ def test_overlay_of_six_million_pixels(peak: bool, rng: np.random.Generator) -> 
     )
     assert difference.max() <= 5
     assert np.mean(difference > 0) <= 0.001
-
-
-@only_compiled
-def test_a_processor_without_avx512_gives_the_same(
-    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
-) -> None:
-    monkeypatch.setattr(_raster, "_BYTE_LOOKUP", False)
-    monkeypatch.setattr(weighting, "_MASKS", False)
-    monkeypatch.setattr(numba.config, "CACHE_DIR", "/proc")  # this variant is not to be kept
-    plain = Kernel(_raster._overlay._function), Kernel(weighting._weighted_sum._function)
-    raw, image = rng.random((4, 4), dtype=np.float32), np.full((9, 70, 3), 99, np.uint8)
-    activation = rng.standard_normal((2, 19, 3, 23), dtype=np.float32)
-    weight = rng.standard_normal((2, 2, 19), dtype=np.float32)
-    expected = kernels.overlay(raw, image, JET), kernels.weighted_sum(activation, weight)
-    monkeypatch.setattr(sys.modules["shardcam.kernels.overlay"], "_overlay", plain[0])
-    monkeypatch.setattr(weighting, "_weighted_sum", plain[1])
-    assert_same(kernels.overlay(raw, image, JET), expected[0], levels=3)
-    assert_same(kernels.weighted_sum(activation, weight), expected[1])
 
 
 def test_planar_by_hand() -> None:
