@@ -11,7 +11,6 @@ import numpy as np
 
 from shardcam.kernels._jit import cache_directory
 from shardcam.kernels.checksum import fletcher32
-from shardcam.kernels.colormap import JET
 from shardcam.kernels.heatmap import heatmap_u8, normalize, upsample
 from shardcam.kernels.overlay import overlay
 from shardcam.kernels.preprocess import planar
@@ -28,7 +27,6 @@ from shardcam.kernels.weighting import (
 __all__ = [
     "ALL_ZERO",
     "CONSTANT",
-    "JET",
     "NON_FINITE",
     "cache_directory",
     "fletcher32",
@@ -59,7 +57,7 @@ def warm_up() -> None:
     normalize(maps[0])
     upsample(maps[0], (1, 1))
     heatmap_u8(maps[0], (1, 1))
-    overlay(maps[0, 0], image, JET, peak_normalize=True)
+    overlay(maps[0, 0], image, np.zeros((256, 3), np.uint8), peak_normalize=True)
     fletcher32(image.reshape(-1))
     planar(image, ones, ones, out=np.empty((3, 1, 1), np.float32))
     resize(image, (0, 0, 1, 1), (2, 2))

@@ -22,7 +22,7 @@ def overlay(raw: F4, image: U1, table: U1, alpha: float = 0.5, peak_normalize: b
     image : (H, W, 3) uint8
         RGB.
     table : (256, 3) uint8
-        RGB of each level, such as `colormap.JET`.
+        RGB of each level.
     alpha : float
         The heatmap's share, 0 to 1.
     peak_normalize : bool

@@ -11,6 +11,7 @@ import h5py
 
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.analysis.stored_rows import Held
+from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
 from shardcam.engine.types import Failure, RunPaths, shard_name
 
@@ -42,7 +43,8 @@ class Run(Samples):
             Held(paths.shards / shard_name(shard.shard), end - shard.ok, end)
             for shard, end in zip(shards, ends, strict=True)
         )
-        super().__init__(index, parts)
+        style = OverlayStyle(colormap=config.get("colormap", "jet"), alpha=config.get("alpha", 0.5))
+        super().__init__(index, parts, None, style)
         self.config, self._paths, self._shards = config, paths, shards
 
     @property

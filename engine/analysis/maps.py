@@ -8,8 +8,10 @@ import numpy as np
 
 from shardcam.engine.analysis.placement import place
 from shardcam.engine.analysis.stored_rows import Array, Part, Positions, Rows
+from shardcam.engine.rundir.colormaps import colour_table
+from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.types import F4, U1
-from shardcam.kernels import JET, heatmap_u8, normalize
+from shardcam.kernels import heatmap_u8, normalize
 
 
 class RawMaps(Rows):
@@ -21,16 +23,20 @@ class RawMaps(Rows):
         What is stored: maps in [-1,1] and their scales, raw = unit * scale.
     crop, image_size
         Of each sample: the view in the picture's pixels, the picture's height and width.
+    style
+        How the run draws heatmaps over pictures.
     """
 
-    def __init__(self, unit: Rows, scale: Rows, crop: Rows, image_size: Rows) -> None:
+    def __init__(
+        self, unit: Rows, scale: Rows, crop: Rows, image_size: Rows, style: OverlayStyle
+    ) -> None:
         def read(rows: Positions, part: Part) -> Array:
             raw = unit.read(rows, part).astype(np.float32)
             raw *= scale.read(rows, part)[..., None, None]
             return raw
 
         super().__init__(unit.shape, np.float32, read)
-        self._unit, self._crop, self._image_size = unit, crop, image_size
+        self._unit, self._crop, self._image_size, self._style = unit, crop, image_size, style
 
     def normalized(self) -> Rows:
         """(N,K,h,w) float32, from 0 to 1: `kernels.normalize` of the stored maps."""
@@ -62,7 +68,14 @@ class RawMaps(Rows):
         """
         return self._placed(i, target)[0]
 
-    def overlay(self, i: int, picture: U1, target: int = 0, alpha: float = 0.5) -> U1:
+    def overlay(
+        self,
+        i: int,
+        picture: U1,
+        target: int = 0,
+        alpha: float | None = None,
+        colormap: str | None = None,
+    ) -> U1:
         """(height,width,3) -> (height,width,3), uint8 RGB: the heatmap over the original picture.
 
         What the network did not see stays as it is.
@@ -74,13 +87,19 @@ class RawMaps(Rows):
         picture
             The original picture.
         alpha
-            The heatmap's share, 0 to 1.
+            The heatmap's share, 0 to 1; None: the run's ``--alpha``.
+        colormap
+            jet, viridis, inferno or turbo; None: the run's ``--colormap``.
 
         Raises
         ------
+        ConfigError
+            There is no such colormap.
         ValueError
             The picture is not of the sample's size or type, or `alpha` is outside 0 to 1.
         """
+        alpha = self._style.alpha if alpha is None else alpha
+        colours = colour_table(colormap or self._style.colormap)
         levels, seen = self._placed(i, target)
         if picture.shape != (*levels.shape, 3) or picture.dtype != np.uint8:
             raise ValueError(
@@ -88,7 +107,7 @@ class RawMaps(Rows):
             )
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha: expected a number from 0 to 1, got {alpha}")
-        heat, rest = np.float32(alpha) * JET.astype(np.float32), np.float32(1 - alpha)
+        heat, rest = np.float32(alpha) * colours.astype(np.float32), np.float32(1 - alpha)
         out = picture.copy()
         for row, below in zip(levels[seen], out[seen], strict=True):
             below[:] = heat[row] + rest * below

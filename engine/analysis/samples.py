@@ -15,6 +15,7 @@ from shardcam.engine.analysis.maps import RawMaps
 from shardcam.engine.analysis.selection import matching
 from shardcam.engine.analysis.stored_rows import CLOSED, Held, Positions, Rows, column, positions
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.rundir.schema import FAILURES, layer_path
 from shardcam.engine.rundir.shard_file import reading
 
@@ -34,12 +35,18 @@ class Samples:
         The shards of the file, in the order of its rows.
     chosen
         The rows that are meant, ascending; None: all.
+    style
+        How the run draws heatmaps over pictures.
     """
 
     def __init__(
-        self, file: h5py.File, parts: tuple[Held, ...], chosen: Positions | None = None
+        self,
+        file: h5py.File,
+        parts: tuple[Held, ...],
+        chosen: Positions | None,
+        style: OverlayStyle,
     ) -> None:
-        self._file, self._parts, self._chosen = file, parts, chosen
+        self._file, self._parts, self._chosen, self._style = file, parts, chosen, style
 
     @property
     def _open(self) -> h5py.File:
@@ -103,8 +110,8 @@ class Samples:
         if name not in self.layers:
             known = ", ".join(self.layers) or "none; see --save maps"
             raise ConfigError(f"no maps of layer {layer!r}; layers with maps: {known}")
-        columns = (f"cam/{name}/map", f"cam/{name}/scale", "crop", "image_size")
-        return RawMaps(*(self[column] for column in columns))
+        unit, scale = self[f"cam/{name}/map"], self[f"cam/{name}/scale"]
+        return RawMaps(unit, scale, self["crop"], self["image_size"], self._style)
 
     @property
     def activation_layers(self) -> tuple[str, ...]:
@@ -154,7 +161,7 @@ class Samples:
         """
         found = matching(self, predicted, label, min_score, flags, correct)
         chosen = found if self._chosen is None else self._chosen[found]
-        return Samples(self._file, self._parts, chosen)
+        return Samples(self._file, self._parts, chosen, self._style)
 
     def take(self, rows: Any) -> Samples:
         """Return the samples at some positions, in the order they have here, each once.
@@ -171,7 +178,7 @@ class Samples:
         """
         found = np.unique(positions(rows, len(self), "samples"))
         chosen = found if self._chosen is None else self._chosen[found]
-        return Samples(self._file, self._parts, chosen)
+        return Samples(self._file, self._parts, chosen, self._style)
 
     def shards(self) -> Iterator[Samples]:
         """Go through the samples shard by shard, those of one file at a time.
@@ -191,7 +198,7 @@ class Samples:
                 chosen = self._chosen[first:last] - part.start
             if rows if chosen is None else len(chosen):
                 with reading(part.path) as file:
-                    yield Samples(file, (Held(part.path, 0, rows),), chosen)
+                    yield Samples(file, (Held(part.path, 0, rows),), chosen, self._style)
 
     def class_means(self, layer: str, by: str = "predicted", target: int = 0) -> ClassMeans:
         """Average the normalised maps of each class, in one pass over the shards.

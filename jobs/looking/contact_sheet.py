@@ -15,11 +15,12 @@ from matplotlib.figure import Figure
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.run.class_names import ClassName, class_names
+from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import U1
 from shardcam.jobs.looking.seen_pictures import SeenPictures
 from shardcam.jobs.options import stored_config
-from shardcam.kernels import JET, overlay
+from shardcam.kernels import overlay
 
 COLUMNS = 3  # pairs of pictures in a row
 MOST = 30  # images on one sheet
@@ -40,10 +41,12 @@ def draw_contact_sheet(run: Run, listing: Listing, path: Path) -> None:
     for axis in axes:
         axis.set_axis_off()
     maps = run.cam(run.layers[-1])[:count, 0]
+    colours = colour_table(config.colormap)
     for i in range(count):
         picture = _large(pictures[i])
         axes[2 * i].imshow(picture)
-        axes[2 * i + 1].imshow(overlay(maps[i], picture, JET))
+        drawn = overlay(maps[i], picture, colours, config.alpha, config.overlay_norm)
+        axes[2 * i + 1].imshow(drawn)
         _caption(axes[2 * i], axes[2 * i + 1], run, i, name_of)
     with mpl.rc_context({"text.parse_math": False}), whole_file(path) as stream:
         figure.savefig(stream, format="png", dpi=110)

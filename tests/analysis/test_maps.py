@@ -7,10 +7,13 @@ import pytest
 
 from shardcam import open_run
 from shardcam.engine.analysis.placement import place
+from shardcam.engine.errors import ConfigError
 from shardcam.engine.pipeline.imaging import view
+from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.types import Preprocessing
-from shardcam.kernels import JET, heatmap_u8
+from shardcam.kernels import heatmap_u8
 from tests.analysis.runs import LAYERS, MAP, SIZES, make_run
+from tests.jobs.shown import change_options
 
 
 def stored(made, layer=MAP):
@@ -145,9 +148,24 @@ def test_an_overlay_on_the_original_picture(tmp_path, resize):
             drawn = maps.overlay(i, picture, target=1, alpha=0.25)
             np.testing.assert_array_equal(picture, before)
             _, seen = pixel_by_pixel(stored(made)[i, 1], made.rows["crop"][i].tolist(), SIZES[i])
-            heat = JET[maps.on_original(i, 1)].astype(float)
+            heat = colour_table("jet")[maps.on_original(i, 1)].astype(float)
             expected = np.where(seen[..., None], 0.25 * heat + 0.75 * picture, picture)
             np.testing.assert_array_equal(drawn, expected.astype(np.uint8))
+
+
+def test_an_overlay_has_the_colours_of_its_run(tmp_path):
+    made = make_run(tmp_path / "run")
+    change_options(made.paths, colormap="inferno", alpha=0.25)
+    picture = np.random.default_rng(1).integers(0, 256, (*SIZES[1], 3), np.uint8)
+    with open_run(made.paths.root) as run:
+        maps = run.select(flags=1).cam(MAP)
+        inferno, jet = (maps.overlay(0, picture, 0, 0.25, name) for name in ("inferno", "jet"))
+        np.testing.assert_array_equal(maps.overlay(0, picture), inferno)
+        assert (inferno != jet).any()
+        shards = run.select(flags=1).shards()
+        np.testing.assert_array_equal(next(shards).cam(MAP).overlay(0, picture), inferno)
+        with pytest.raises(ConfigError, match="colormap 'gray': expected one of jet, viridis"):
+            maps.overlay(0, picture, colormap="gray")
 
 
 def test_a_wrong_picture_is_one_line(run):

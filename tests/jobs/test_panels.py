@@ -12,7 +12,7 @@ from shardcam.jobs.looking.panels import LayerValues, colours, draw_panels, grid
 from shardcam.jobs.looking.seen_pictures import SeenPictures, seen_part
 from shardcam.jobs.looking.tiles import LABEL_SIZE, PAPER, fitting, save_picture, text_size, tile
 from shardcam.jobs.options import stored_config
-from tests.jobs.shown import make_shown_run, picture_of
+from tests.jobs.shown import change_options, make_shown_run, picture_of
 
 RNG = np.random.RandomState(0)
 
@@ -156,6 +156,18 @@ def test_a_picture_that_changed_or_is_gone_is_told(tmp_path):
             with pytest.raises(SourceError, match=words) as caught:
                 pictures[row]
             assert str(caught.value).startswith(f"{photos}: its picture ")
+
+
+def test_a_contact_sheet_has_the_colours_of_its_run(tmp_path):
+    made = make_shown_run(tmp_path, shards=(1,), keys="{}.png")
+    sheets = []
+    for colormap in ("jet", "jet", "inferno"):
+        change_options(made.paths, colormap=colormap)
+        with open_run(made.paths.root) as run:
+            draw_contact_sheet(run, Listing(made.paths.listing), tmp_path / "sheet.png")
+        sheets.append(cv2.imread(str(tmp_path / "sheet.png")))
+    np.testing.assert_array_equal(sheets[0], sheets[1])
+    assert (sheets[0] != sheets[2]).any()
 
 
 def test_a_contact_sheet_appears_whole_or_not_at_all(tmp_path):

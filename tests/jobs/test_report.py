@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from shardcam.engine.pipeline.imaging import view
+from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.event_log import EventLog
 from shardcam.engine.rundir.events import ShardDone
 from shardcam.engine.rundir.lock import driver_lock
@@ -34,7 +35,7 @@ from shardcam.jobs.gallery.row_columns import (
     spread,
 )
 from shardcam.jobs.gallery.run_statistics import measure
-from shardcam.kernels import JET, heatmap_u8
+from shardcam.kernels import heatmap_u8
 from tests.analysis.runs import LAYERS, make_run
 from tests.jobs.command import ROOT, refused, shardcam
 from tests.jobs.shown import change_options, make_shown_run, picture_of
@@ -257,7 +258,7 @@ def test_every_layer_and_target_has_its_heatmap(shown, page):
             maps = shown.rows[f"cam/{layer}/map"][i].astype(np.float32)
             assert len(heats) == len(maps) == 2
             for k, uri in enumerate(heats):
-                expected = JET[heatmap_u8(maps[k : k + 1], size)[0]].astype(int)
+                expected = colour_table("jet")[heatmap_u8(maps[k : k + 1], size)[0]].astype(int)
                 found = pixels(uri)
                 assert found.shape[:2] == size
                 assert np.abs(found - expected).mean() < 12  # WebP halves the colours' resolution
@@ -270,7 +271,7 @@ def test_average_maps(shown, page):
     assert {n: m["count"] for n, m in found.items()} == dict(zip(means.classes, means.counts))
     for number, mean in zip(means.classes.tolist(), means.maps.astype(np.float32)):
         picture = pixels(found[number]["picture"])
-        expected = JET[heatmap_u8(mean[None], picture.shape[:2])[0]].astype(int)
+        expected = colour_table("jet")[heatmap_u8(mean[None], picture.shape[:2])[0]].astype(int)
         assert np.abs(picture - expected).mean() < 12
 
 

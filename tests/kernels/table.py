@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shardcam import kernels
+from shardcam.engine.rundir.colormaps import colour_table
 from tests.kernels import reference
 
 
@@ -31,6 +32,8 @@ class Size:
 SMALL = Size(batch=2, channels=11, targets=3, map=(3, 5), image=(23, 18))
 # EfficientNet-Lite0 at 224 pixels.
 REAL = Size(batch=32, channels=1280, targets=1, map=(7, 7), image=(224, 224))
+
+JET = colour_table("jet")
 
 _numba_config: Any = numba.config
 only_compiled = pytest.mark.skipif(bool(_numba_config.DISABLE_JIT), reason="nothing is compiled")
@@ -86,7 +89,7 @@ def _maps_and_size(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
 
 
 def _picture(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
-    return _normal(rng, *size.map), _image(rng, size), kernels.JET
+    return _normal(rng, *size.map), _image(rng, size), JET
 
 
 def _network_input(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:

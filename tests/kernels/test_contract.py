@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shardcam import kernels
 from shardcam.kernels import _raster, checksum, preprocess, resizing, weighting
 from shardcam.kernels._jit import Kernel
-from tests.kernels.table import PAIRS, SMALL, Pair, arrays, assert_same, only_compiled
+from tests.kernels.table import JET, PAIRS, SMALL, Pair, arrays, assert_same, only_compiled
 
 each_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
 
@@ -117,7 +117,7 @@ def test_refuses_shapes_that_do_not_belong_together() -> None:
     with pytest.raises(ValueError, match=r"^factor: expected shape \(2, 5, 3, 3\)"):
         kernels.product_sum(activation, activation[:1], "none")
     with pytest.raises(ValueError, match=r"^table: expected shape \(256, 3\)"):
-        kernels.overlay(raw, image, kernels.JET[:255])
+        kernels.overlay(raw, image, JET[:255])
     with pytest.raises(ValueError, match=r"^out: "):
         kernels.planar(image, three, three, np.empty((3, 4, 5), np.float32))
 
@@ -127,7 +127,7 @@ def test_refuses_values_outside_their_range() -> None:
     raw, out = np.ones((2, 2), np.float32), np.empty((3, 4, 4), np.float32)
     for alpha in (-0.1, 1.1, np.nan):
         with pytest.raises(ValueError, match=r"^alpha: "):
-            kernels.overlay(raw, image, kernels.JET, alpha)
+            kernels.overlay(raw, image, JET, alpha)
     with pytest.raises(ValueError, match=r"^relu: expected one of none, factor, product, got"):
         kernels.product_sum(raw[None, None], raw[None, None], "weight")
     for std in (0, -1, np.nan):

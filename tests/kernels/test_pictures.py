@@ -13,9 +13,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from shardcam import kernels
-from shardcam.kernels import JET
 from tests.kernels import reference
-from tests.kernels.table import only_compiled
+from tests.kernels.table import JET, only_compiled
 
 few = settings(max_examples=25, deadline=None)
 sides = st.integers(1, 12)
@@ -124,13 +123,6 @@ def test_upsample_is_opencv_resize(h: int, w: int, height: int, width: int, seed
     maps = np.random.default_rng(seed).standard_normal((2, h, w), dtype=np.float32)
     resized = [cv2.resize(m, (width, height), interpolation=cv2.INTER_LINEAR) for m in maps]
     np.testing.assert_allclose(kernels.upsample(maps, (height, width)), resized, atol=2e-6)
-
-
-def test_jet_is_opencv_jet() -> None:
-    levels = np.arange(256, dtype=np.uint8)[:, None]
-    blue_green_red = cv2.applyColorMap(levels, cv2.COLORMAP_JET)[:, 0]
-    np.testing.assert_array_equal(JET, blue_green_red[:, ::-1])
-    assert not JET.flags.writeable
 
 
 @pytest.mark.parametrize("size", [(24, 31), (8, 8), (3, 40)])

@@ -4,10 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.overlays import OverlaySink, OverlayStyle, layer_names
 from shardcam.engine.types import LayerMaps, ResultBatch, RunPaths, Sample, Shard, View
-from shardcam.kernels import JET
 
 RNG = np.random.RandomState(1)
 PICTURE = RNG.randint(0, 256, (32, 32, 3), np.uint8)
@@ -44,10 +42,6 @@ def drawn(folder, style):
     (file,) = written(folder, style)
     assert file.name == f"00000007-a-b-c--conv-3.{style.format}"
     return cv2.imread(str(file)).astype(int)
-
-
-def test_jet_is_the_kernels_table():
-    np.testing.assert_array_equal(colour_table("jet"), JET)
 
 
 @pytest.mark.parametrize("colormap", CODES)
