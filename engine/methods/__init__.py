@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from shardcam.engine.methods.ablationcam import ABLATIONCAM
 from shardcam.engine.methods.cam import CAM
+from shardcam.engine.methods.combine import CamMethod
 from shardcam.engine.methods.eigencam import EIGENCAM
 from shardcam.engine.methods.eigengradcam import EIGENGRADCAM
 from shardcam.engine.methods.fem import FEM
@@ -18,7 +19,6 @@ from shardcam.engine.methods.gradcam_plusplus import GRADCAM_PLUSPLUS
 from shardcam.engine.methods.hirescam import HIRESCAM
 from shardcam.engine.methods.kpcacam import KPCACAM
 from shardcam.engine.methods.layercam import LAYERCAM
-from shardcam.engine.methods.method import CamMethod
 from shardcam.engine.methods.refinecam import REFINECAM
 from shardcam.engine.methods.scorecam import SCORECAM
 from shardcam.engine.methods.shapleycam import SHAPLEYCAM

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shardcam.engine.methods.method import FORWARD, CamMethod, Combine
+from shardcam.engine.methods.combine import FORWARD, CamMethod, Combine
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from shardcam.engine.methods.combine import FORWARD, CamMethod, Combine
 from shardcam.engine.methods.components import first_component
-from shardcam.engine.methods.method import FORWARD, CamMethod, Combine
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from shardcam.engine.methods.combine import FORWARD, CamMethod, Combine
 from shardcam.engine.methods.eigencam import for_each_target
-from shardcam.engine.methods.method import FORWARD, CamMethod, Combine
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 from shardcam.kernels import weighted_sum

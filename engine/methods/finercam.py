@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from shardcam.engine.methods.gradients import one_hot, stacked
-from shardcam.engine.methods.method import GRADIENT, CamMethod, Combine
+from shardcam.engine.methods.class_gradients import one_hot, stacked
+from shardcam.engine.methods.combine import GRADIENT, CamMethod, Combine
 from shardcam.engine.methods.scores import softmax
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from shardcam.engine.methods.gradients import one_hot
-from shardcam.engine.methods.method import CamMethod, Combine
+from shardcam.engine.methods.class_gradients import one_hot
+from shardcam.engine.methods.combine import CamMethod, Combine
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 from shardcam.kernels import normalize, upsample

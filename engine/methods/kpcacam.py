@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from shardcam.engine.methods.combine import FORWARD, CamMethod, Combine
 from shardcam.engine.methods.components import first_kernel_component
 from shardcam.engine.methods.eigencam import for_each_target
-from shardcam.engine.methods.method import FORWARD, CamMethod, Combine
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 

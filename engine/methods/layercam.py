@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shardcam.engine.methods.gradients import gradients
-from shardcam.engine.methods.method import GRADIENT, CamMethod, Combine
+from shardcam.engine.methods.class_gradients import gradients
+from shardcam.engine.methods.combine import GRADIENT, CamMethod, Combine
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 

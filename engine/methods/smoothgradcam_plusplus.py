@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from shardcam.engine.methods.class_gradients import one_hot, spatial_sum, stacked
+from shardcam.engine.methods.combine import CamMethod, Combine
 from shardcam.engine.methods.gradcam_plusplus import alpha
-from shardcam.engine.methods.gradients import one_hot, spatial_sum, stacked
-from shardcam.engine.methods.method import CamMethod, Combine
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 

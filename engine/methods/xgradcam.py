@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from shardcam.engine.methods.gradients import gradients, stacked
-from shardcam.engine.methods.method import GRADIENT, CamMethod, Combine
+from shardcam.engine.methods.class_gradients import gradients, stacked
+from shardcam.engine.methods.combine import GRADIENT, CamMethod, Combine
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 

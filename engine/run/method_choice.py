@@ -12,7 +12,7 @@ from shardcam.engine.protocols import Method
 from shardcam.engine.types import AUTO, LayerInfo
 
 if TYPE_CHECKING:
-    from shardcam.engine.methods.method import CamMethod
+    from shardcam.engine.methods.combine import CamMethod
 
 KERNEL_POSITIONS = 1024  # h*w that kpcacam takes: its matrix is that number squared
 
@@ -36,7 +36,7 @@ def method_of(config: RunConfig) -> CamMethod:
 
 def bound_method(config: RunConfig) -> Method:
     """The method, with its terms added or, for `--smooth eigen`, projected."""
-    from shardcam.engine.methods.method import FirstComponent, Sum
+    from shardcam.engine.methods.combine import FirstComponent, Sum
 
     combine = FirstComponent() if "eigen" in config.smooth else Sum()
     return partial(method_of(config), combine=combine)

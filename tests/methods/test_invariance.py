@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shardcam.engine.methods import METHODS
-from shardcam.engine.methods.method import FirstComponent
+from shardcam.engine.methods.combine import FirstComponent
 from shardcam.engine.methods.smoothing import smoothed_maps
 from shardcam.engine.models import mxnet_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from shardcam.engine.methods import METHODS
+from shardcam.engine.methods.combine import FirstComponent
 from shardcam.engine.methods.heatmaps import heatmaps
-from shardcam.engine.methods.method import FirstComponent
 from shardcam.engine.methods.smoothing import plain_maps, smoothed_maps
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork

@@ -9,7 +9,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from shardcam.engine.methods.gradients import mean_gradient
+from shardcam.engine.methods.class_gradients import mean_gradient
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from tests.models.networks import dense_read_twice, every_tap_kind, sum_with_its_own_convolution
 

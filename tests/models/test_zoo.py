@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.methods.gradients import mean_gradient
+from shardcam.engine.methods.class_gradients import mean_gradient
 from shardcam.engine.models.layer_names import resolve_layer
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
