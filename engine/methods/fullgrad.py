@@ -5,13 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from shardcam.engine.methods.class_gradients import one_hot
-from shardcam.engine.methods.combine import CamMethod, Combine
+from shardcam.engine.methods.registry import cam_method
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 from shardcam.kernels import normalize, upsample
 
 
-def fullgrad(layer: LayerView, targets: I4, combine: Combine) -> F4:
+@cam_method(
+    "fullgrad",
+    paper="Srinivas & Fleuret, NeurIPS 2019",
+    needs="a backward pass through the whole network",
+    multi_pass=True,
+    explains_input=True,
+)
+def fullgrad(layer: LayerView, targets: I4) -> F4:
     """Add up the stretched magnitudes of all terms (equation 6); the layer is the input.
 
     The terms, input times gradient and each bias times its gradient, sum to the logit where
@@ -35,14 +42,3 @@ def _saliency(term: F4, layer: LayerView) -> F4:
     unit = normalize(np.abs(term).reshape(-1, h, w)).reshape(count, channels, h, w)
     height, width = layer.images.shape[2:]
     return upsample(np.ascontiguousarray(unit.sum(axis=1)), (height, width))
-
-
-FULLGRAD = CamMethod(
-    fullgrad,
-    "Srinivas & Fleuret, NeurIPS 2019",
-    "whole backward",
-    cost=(4.9, 5.6),
-    terms=False,
-    whole=True,
-    many=True,
-)

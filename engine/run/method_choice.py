@@ -12,7 +12,7 @@ from shardcam.engine.protocols import Method
 from shardcam.engine.types import AUTO, LayerInfo
 
 if TYPE_CHECKING:
-    from shardcam.engine.methods.combine import CamMethod
+    from shardcam.engine.methods.registry import CamMethod
 
 KERNEL_POSITIONS = 1024  # h*w that kpcacam takes: its matrix is that number squared
 
@@ -51,7 +51,7 @@ def comparing_method(config: RunConfig) -> Method:
     """What int8 is compared with float32 by: the run's method, or Grad-CAM if it takes long."""
     from shardcam.engine.methods import METHODS
 
-    return METHODS["gradcam"] if method_of(config).many else bound_method(config)
+    return METHODS["gradcam"] if method_of(config).multi_pass else bound_method(config)
 
 
 def require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> None:
@@ -65,13 +65,13 @@ def require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> Non
     method, name = method_of(config), config.method
     for info in layers:
         _require_layer(config, info)
-    if method.whole and config.layer != (AUTO,):
+    if method.explains_input and config.layer != (AUTO,):
         raise ConfigError(f"--method {name} explains the network's input: leave --layer out")
-    if method.whole and config.precision != "fp32":
+    if method.explains_input and config.precision != "fp32":
         raise ConfigError(f"--method {name} computes in float32: leave --precision out")
-    if "eigen" in config.smooth and not method.terms:
-        raise ConfigError(f"--smooth eigen: {name} is no sum of terms that could be projected")
-    if config.fuse and method.whole:
+    if "eigen" in config.smooth and not method.supports_eigen_smooth:
+        raise ConfigError(f"--smooth eigen: the map of {name} is not a sum of terms")
+    if config.fuse and method.explains_input:
         raise ConfigError(f"--fuse joins layers, and --method {name} explains the network's input")
     if config.fuse is None and method.fuse == "mean":
         return

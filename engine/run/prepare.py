@@ -98,7 +98,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
 
     method_of(config)
     definition = load_definition(config)
-    wanted = (definition.input_name,) if method_of(config).whole else config.layer
+    wanted = (definition.input_name,) if method_of(config).explains_input else config.layer
     layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in wanted))
     read = tuple(
         dict.fromkeys(

@@ -10,12 +10,7 @@ from shardcam.jobs.terminal import make_console
 
 @click.command()
 def methods() -> None:
-    """List the CAM methods: what they need of the network, and what they cost.
-
-    The cost of one class of an image is given in forward passes of the network, including the
-    one that every run makes. It was measured on ResNet-50, where most gradients have a closed
-    form (`shardcam layers` says where that is so), and on VGG16, where they take a backward
-    pass through the head.
+    """List the CAM methods: what each needs, and where it comes from.
 
     \b
     Example:
@@ -24,14 +19,20 @@ def methods() -> None:
     from shardcam.engine.methods import METHODS
 
     table = Table(box=None)
-    for column in ("method", "needs", "ResNet-50", "VGG16", "source"):
-        table.add_column(column, justify="right" if column in ("ResNet-50", "VGG16") else "left")
+    table.add_column("method", no_wrap=True)
+    table.add_column("needs")
+    table.add_column("source")
     for name, method in METHODS.items():
-        cost = ("" if value is None else f"{value:g}x" for value in method.cost)
-        table.add_row(name, method.needs, *cost, method.paper)
+        table.add_row(name, method.needs, method.paper)
     console = make_console()
     console.print(table)
     blind = ", ".join(name for name, method in METHODS.items() if not method.per_class)
-    console.print(f"\nThe class plays no part in {blind}.", soft_wrap=True)
-    console.print("--smooth aug makes six passes in place of one; --smooth eigen adds a small")
-    console.print("eigenproblem for each class. --fuse joins the heatmaps of several layers.")
+    for line in (
+        f"\nThe class plays no part in {blind}.",
+        "A gradient is known in closed form where global average pooling and one dense layer "
+        "follow the layer (shardcam layers says where); else it takes one backward pass "
+        "through the head, for all classes of an image together.",
+        "--smooth aug makes six passes in place of one; --smooth eigen adds a small eigenproblem "
+        "for each class. --fuse joins the heatmaps of several layers.",
+    ):
+        console.print(line, soft_wrap=True)

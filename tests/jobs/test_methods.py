@@ -18,6 +18,8 @@ def test_methods_are_listed():
     assert code == 0
     assert all(f" {name} " in out for name in METHODS)
     assert "Selvaraju et al., ICCV 2017" in out
+    assert "a forward pass per channel" in out
+    assert "The class plays no part in eigencam, kpcacam, fem." in out
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +123,10 @@ def test_maps_do_not_depend_on_shard_or_batch(images, tmp_path, name):
 
 def test_what_does_not_fit_is_one_line(images, tmp_path):
     cases = [
-        (("--method", "eigencam", "--smooth", "eigen"), "eigencam is no sum of terms"),
+        (
+            ("--method", "eigencam", "--smooth", "eigen"),
+            "eigencam is not a sum of terms",
+        ),
         (("--smooth", "twice"), "takes aug, eigen or aug,eigen; not twice"),
         (("--method", "refinecam"), "give --layer more than once"),
         (("--fuse", "max", *TWO), "add heatmaps or overlays to --save"),
