@@ -1,7 +1,7 @@
 """Class activation maps and hidden activations of neural networks, over image sets of any size.
 
-``extract`` runs a network over a source, ``open_run`` reads what a run wrote. Everything that is
-not in ``__all__`` is private.
+``extract`` runs a network over a source, ``open_run`` reads what a run wrote, and ``export``
+writes it for other programs. Everything that is not in ``__all__`` is private.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shardcam import export
     from shardcam.engine.analysis.open_run import open_run
     from shardcam.engine.config import RunConfig
     from shardcam.engine.errors import ShardcamError, TooManyFailures
@@ -51,6 +52,7 @@ __all__ = [
     "WorkerRecycled",
     "WorkerStarted",
     "WorkerWaiting",
+    "export",
     "extract",
     "open_run",
 ]
@@ -73,6 +75,8 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Load only what is used: reading a run needs neither MXNet nor Ray."""
+    if name == "export":
+        return import_module("shardcam.export")
     if name in __all__:
         home = _HOMES.get(name, "rundir.events")
         return getattr(import_module(f"shardcam.engine.{home}"), name)

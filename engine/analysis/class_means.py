@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.types import NO_LABEL
-
-if TYPE_CHECKING:
-    from shardcam.engine.analysis.samples import Samples
 
 _BY = ("predicted", "label")
 
@@ -26,7 +24,7 @@ class ClassMeans:
     maps: npt.NDArray[np.float64]  # (C,h,w), from 0 to 1
 
 
-def class_means(samples: Samples, layer: str, by: str, target: int) -> ClassMeans:
+def class_means(samples: Samples, layer: str, by: str = "predicted", target: int = 0) -> ClassMeans:
     """Average normalised maps in one pass, in float64; held are one shard and a map per class.
 
     Parameters
@@ -50,8 +48,8 @@ def class_means(samples: Samples, layer: str, by: str, target: int) -> ClassMean
     """
     if by not in _BY:
         raise ConfigError(f"by: expected predicted or label, got {by!r}")
+    samples.cam(layer).require_target(target)
     shape = samples.cam(layer).shape[2:]
-    samples.cam(layer)[:0, target]
     sums: dict[int, npt.NDArray[np.float64]] = {}
     counts: dict[int, int] = {}
     for shard in samples.shards():

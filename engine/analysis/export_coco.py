@@ -6,27 +6,26 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 
-from shardcam.engine.io.whole_file import level_of, whole_file
+from shardcam.engine.analysis.placement import level_of
+from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.types import U1
-
-if TYPE_CHECKING:
-    from shardcam.engine.analysis.samples import Samples
 
 _Entry = dict[str, Any]
 
 
-def write_coco(
+def coco(
     samples: Samples,
-    path: Path,
+    path: str | Path,
     layer: str,
-    threshold: float,
-    target: int,
-    names: Callable[[int], str],
+    threshold: float = 0.5,
+    target: int = 0,
+    names: Callable[[int], str] = str,
 ) -> int:
     """Write ``{"images": [...], "annotations": [...], "categories": [...]}``.
 
@@ -56,21 +55,21 @@ def write_coco(
     Raises
     ------
     ConfigError
-        The layer has no maps, or the threshold is none.
+        The layer has no maps, or the threshold is not between 0 and 1.
     IndexError
         There are not so many targets.
     DiskFull, RunDirectoryError
         No space, no permission to write, or a damaged shard.
     """
     level, classes = level_of(threshold), set[int]()
-    samples.cam(layer)[:0, target]
+    samples.cam(layer).require_target(target)
 
     def annotations() -> Iterator[_Entry]:
         for entry in _annotations(samples, layer, level, target):
             classes.add(entry["category_id"])
             yield entry
 
-    with whole_file(path) as stream:
+    with whole_file(Path(path)) as stream:
         stream.write(b'{"images": ')
         _write_list(stream, _images(samples))
         stream.write(b',\n"annotations": ')
@@ -98,7 +97,7 @@ def _images(samples: Samples) -> Iterator[_Entry]:
 
 
 def _annotations(samples: Samples, layer: str, level: int, target: int) -> Iterator[_Entry]:
-    number = 0  # COCO's own tools take the id 0 of an annotation for none
+    number = 0  # COCO's own tools take an annotation with the id 0 for a missing one
     for shard in samples.shards():
         maps, images = shard.cam(layer), shard["sample"][:].tolist()
         classes, scores = shard["target"][:, target].tolist(), shard["score"][:, target].tolist()

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from shardcam.engine.io.whole_file import level_of, make_folder, whole_file
+from shardcam.engine.analysis.placement import level_of
+from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.io.whole_file import make_folder, whole_file
 from shardcam.engine.rundir.overlays import layer_names, picture_stem
 from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.types import NO_LABEL, Sample
 
-if TYPE_CHECKING:
-    from shardcam.engine.analysis.samples import Samples
 
-
-def write_masks(samples: Samples, folder: Path, layer: str, threshold: float, target: int) -> int:
+def masks(
+    samples: Samples, folder: str | Path, layer: str, threshold: float = 0.5, target: int = 0
+) -> int:
     """Write ``INDEX-KEY-LAYER-CLASS.png`` for each sample: 255 where the heatmap is high, else 0.
 
     Each is of the original picture's size. The names are those of the run's overlays: safe
@@ -40,14 +40,14 @@ def write_masks(samples: Samples, folder: Path, layer: str, threshold: float, ta
     Raises
     ------
     ConfigError
-        The layer has no maps, or the threshold is none.
+        The layer has no maps, or the threshold is not between 0 and 1.
     IndexError
         There are not so many targets.
     DiskFull, RunDirectoryError
         No space, no permission to write, or a damaged shard.
     """
-    level, written = level_of(threshold), 0
-    samples.cam(layer)[:0, target]
+    folder, level, written = Path(folder), level_of(threshold), 0
+    samples.cam(layer).require_target(target)
     called = layer_names(samples.layers)[layer_path(layer)]
     make_folder(folder)
     for shard in samples.shards():

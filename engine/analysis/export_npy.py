@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from numpy.lib.format import write_array_header_1_0
 
+from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.io.whole_file import whole_file
 
-if TYPE_CHECKING:
-    from shardcam.engine.analysis.samples import Samples
 
-
-def write_npy(samples: Samples, path: Path, layer: str, target: int) -> int:
+def npy(samples: Samples, path: str | Path, layer: str, target: int = 0) -> int:
     """Write raw maps (N,h,w) float32, shard by shard; ``np.load(path, mmap_mode="r")`` maps it.
 
     Row i is that of sample i. Nothing but one shard's maps is held; a file of that name is
@@ -34,9 +31,10 @@ def write_npy(samples: Samples, path: Path, layer: str, target: int) -> int:
         No space, no permission to write, or a damaged shard.
     """
     maps = samples.cam(layer)
-    shape = maps[:0, target].shape[1:]
-    header = {"descr": "<f4", "fortran_order": False, "shape": (len(samples), *shape)}
-    with whole_file(path) as stream:
+    maps.require_target(target)
+    shape = (len(samples), *maps.shape[2:])
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with whole_file(Path(path)) as stream:
         write_array_header_1_0(stream, header)  # type: ignore[no-untyped-call]
         for shard in samples.shards():
             stream.write(shard.cam(layer)[:, target].astype("<f4", copy=False).tobytes())

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shardcam.engine.analysis.optional_packages import require
+from shardcam.engine.analysis.samples import Samples
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from shardcam.engine.analysis.samples import Samples
 
-
-def to_xarray(samples: Samples, layer: str) -> xr.DataArray:
+def xarray(samples: Samples, layer: str) -> xr.DataArray:
     """Load the raw maps of a layer as a DataArray (sample, target, y, x), float32.
 
     Coordinates: ``sample`` is the index in the source, ``key``, ``label``, ``predicted``,
@@ -26,10 +25,10 @@ def to_xarray(samples: Samples, layer: str) -> xr.DataArray:
     ConfigError
         xarray is not installed, or the layer has no maps.
     """
-    xarray = require("xarray", "to_xarray")
+    package = require("xarray", "export.xarray")
     maps = samples.cam(layer)
     height, width = maps.shape[2:]
-    array: xr.DataArray = xarray.DataArray(
+    array: xr.DataArray = package.DataArray(
         maps[:],
         dims=("sample", "target", "y", "x"),
         coords={

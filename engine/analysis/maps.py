@@ -38,6 +38,18 @@ class RawMaps(Rows):
         super().__init__(unit.shape, np.float32, read)
         self._unit, self._crop, self._image_size, self._style = unit, crop, image_size, style
 
+    def require_target(self, target: int) -> None:
+        """Refuse a number that is not that of an explained class.
+
+        Raises
+        ------
+        IndexError
+            There are not so many.
+        """
+        explained = self.shape[1]
+        if not -explained <= target < explained:
+            raise IndexError(f"target {target}: {explained} explained of each sample, from 0")
+
     def normalized(self) -> Rows:
         """(N,K,h,w) float32, from 0 to 1: `kernels.normalize` of the stored maps."""
         return self._mapped(self.shape[2:], np.float32, normalize)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shardcam.engine.errors import ConfigError
 from shardcam.engine.types import F4, U1
 from shardcam.kernels import normalize
 
@@ -65,6 +66,19 @@ def place(
         block = slice(first, first + _BLOCK)
         inside[block] = _LEVELS * _mix(rows, down.lower[block], down.share[block, None])
     return levels, seen
+
+
+def level_of(threshold: float) -> int:
+    """The lowest level, 0 to 255, of a heatmap that reaches a share of its range.
+
+    Raises
+    ------
+    ConfigError
+        `threshold` is not between 0 and 1.
+    """
+    if not 0 < threshold < 1:
+        raise ConfigError(f"threshold: expected a number between 0 and 1, got {threshold}")
+    return int(-(-threshold * 255 // 1))
 
 
 def _seen(start: float, stop: float, cells: int, size: int) -> _Axis:

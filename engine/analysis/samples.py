@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
-from shardcam.engine.analysis.class_means import ClassMeans, class_means
 from shardcam.engine.analysis.maps import RawMaps
-from shardcam.engine.analysis.selection import matching
-from shardcam.engine.analysis.stored_rows import CLOSED, Held, Positions, Rows, column, positions
+from shardcam.engine.analysis.optional_packages import require
+from shardcam.engine.analysis.stored_rows import (
+    CLOSED,
+    Array,
+    Held,
+    Positions,
+    Rows,
+    column,
+    positions,
+)
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.rundir.schema import FAILURES, layer_path
 from shardcam.engine.rundir.shard_file import reading
+from shardcam.engine.types import NO_LABEL
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
+
+Classes = int | Collection[int] | None
+
+# Columns of a table: with one value a sample, with one for each of its classes, with names.
+_SINGLE = ("sample", "label", "flags")
+_NUMBERED = ("target", "score", "top_class", "top_score")
+_NAMED = {"image_size": ("height", "width"), "crop": ("y0", "x0", "y1", "x1")}
 
 
 class Samples:
@@ -93,10 +107,28 @@ class Samples:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each sample: see :func:`engine.analysis.export_table.make_table`."""
-        from shardcam.engine.analysis.export_table import make_table
+        """A DataFrame with the columns of the run that are not maps, a row for each sample.
 
-        return make_table(self)
+        ``key``, ``sample``, ``label`` (-1 where none), ``flags``; ``target_0``, ``score_0`` and
+        so on for each of the K explained classes; ``top_class_0``, ``top_score_0`` and so on
+        for the prediction; ``height``, ``width``; ``y0``, ``x0``, ``y1``, ``x1`` of the crop.
+        Types are those of the files.
+
+        Raises
+        ------
+        ConfigError
+            pandas is not installed.
+        """
+        pandas = require("pandas", "a table")
+        columns: dict[str, Any] = {"key": pandas.Series(self.keys, dtype=object)}
+        for name in _SINGLE:
+            columns[name] = self[name][:]
+        for name in _NUMBERED:
+            columns |= {f"{name}_{k}": values for k, values in enumerate(self[name][:].T)}
+        for name, parts in _NAMED.items():
+            columns |= dict(zip(parts, self[name][:].T, strict=True))
+        table: pd.DataFrame = pandas.DataFrame(columns)
+        return table
 
     def cam(self, layer: str) -> RawMaps:
         """Return the raw maps of a layer.
@@ -135,8 +167,8 @@ class Samples:
     def select(
         self,
         *,
-        predicted: int | Collection[int] | None = None,
-        label: int | Collection[int] | None = None,
+        predicted: Classes = None,
+        label: Classes = None,
         min_score: float | None = None,
         flags: int | None = None,
         correct: bool | None = None,
@@ -157,11 +189,21 @@ class Samples:
         Raises
         ------
         ConfigError
-            Something given is no class number.
+            Something given is not a class number.
         """
-        found = matching(self, predicted, label, min_score, flags, correct)
-        chosen = found if self._chosen is None else self._chosen[found]
-        return Samples(self._file, self._parts, chosen, self._style)
+        keep = np.ones(len(self), bool)
+        if predicted is not None:
+            keep &= _is_one_of("predicted", self["top_class"][:, 0], predicted)
+        if label is not None:
+            keep &= _is_one_of("label", self["label"][:], label)
+        if min_score is not None:
+            keep &= self["top_score"][:, 0] >= min_score
+        if flags is not None:
+            keep &= self["flags"][:] == flags
+        if correct is not None:
+            given = self["label"][:]
+            keep &= (given != NO_LABEL) & ((given == self["top_class"][:, 0]) == correct)
+        return self.take(keep)
 
     def take(self, rows: Any) -> Samples:
         """Return the samples at some positions, in the order they have here, each once.
@@ -200,42 +242,9 @@ class Samples:
                 with reading(part.path) as file:
                     yield Samples(file, (Held(part.path, 0, rows),), chosen, self._style)
 
-    def class_means(self, layer: str, by: str = "predicted", target: int = 0) -> ClassMeans:
-        """Average the normalised maps of each class, in one pass over the shards.
 
-        See :func:`engine.analysis.class_means.class_means`.
-        """
-        return class_means(self, layer, by, target)
-
-    def to_xarray(self, layer: str) -> xr.DataArray:
-        """Load the raw maps of a layer: see :func:`engine.analysis.export_xarray.to_xarray`."""
-        from shardcam.engine.analysis.export_xarray import to_xarray
-
-        return to_xarray(self, layer)
-
-    def to_npy(self, path: str | Path, layer: str, target: int = 0) -> int:
-        """Write raw maps to a file: see :func:`engine.analysis.export_npy.write_npy`."""
-        from shardcam.engine.analysis.export_npy import write_npy
-
-        return write_npy(self, Path(path), layer, target)
-
-    def to_masks(
-        self, folder: str | Path, layer: str, threshold: float = 0.5, target: int = 0
-    ) -> int:
-        """Write a picture for each sample: see :func:`engine.analysis.export_masks.write_masks`."""
-        from shardcam.engine.analysis.export_masks import write_masks
-
-        return write_masks(self, Path(folder), layer, threshold, target)
-
-    def to_coco(
-        self,
-        path: str | Path,
-        layer: str,
-        threshold: float = 0.5,
-        target: int = 0,
-        names: Callable[[int], str] = str,
-    ) -> int:
-        """Write regions as COCO JSON: see :func:`engine.analysis.export_coco.write_coco`."""
-        from shardcam.engine.analysis.export_coco import write_coco
-
-        return write_coco(self, Path(path), layer, threshold, target, names)
+def _is_one_of(name: str, found: Array, wanted: Classes) -> npt.NDArray[np.bool_]:
+    classes = np.array(list(wanted) if isinstance(wanted, Collection) else wanted)
+    if classes.size and classes.dtype.kind not in "iu":
+        raise ConfigError(f"{name}: expected class numbers, got {wanted!r}")
+    return np.isin(found, classes)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.analysis.stored_rows import Array, Positions
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.types import F4
-
-if TYPE_CHECKING:
-    from shardcam.engine.analysis.samples import Samples
 
 _BLOCK_BYTES = 64 << 20  # of activations, read at once
 

@@ -9,7 +9,7 @@ from errno import EISDIR
 from pathlib import Path
 from typing import BinaryIO
 
-from shardcam.engine.errors import ConfigError, storage_error
+from shardcam.engine.errors import storage_error
 
 
 @contextmanager
@@ -49,16 +49,3 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(error, folder) from error
-
-
-def level_of(threshold: float) -> int:
-    """The lowest level, 0 to 255, of a heatmap that reaches a share of its range.
-
-    Raises
-    ------
-    ConfigError
-        `threshold` is not between 0 and 1.
-    """
-    if not 0 < threshold < 1:
-        raise ConfigError(f"threshold: expected a number between 0 and 1, got {threshold}")
-    return int(-(-threshold * 255 // 1))

@@ -12,6 +12,7 @@ from shardcam import open_run
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import ConfigError, Interrupted
 from shardcam.engine.run.class_names import class_names
+from shardcam.export import coco, masks, npy
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import stored_config
 from shardcam.jobs.terminal import make_console
@@ -81,13 +82,13 @@ def export(
             explained = opened.cam(chosen).shape[1]
             raise ConfigError(f"--target-index {target_index}: {explained} explained, from 0")
         if form == "npy":
-            done = f"{opened.to_npy(out, chosen, target_index)} maps"
+            done = f"{npy(opened, out, chosen, target_index)} maps"
         elif form == "masks":
-            written = opened.to_masks(out, chosen, level, target_index)
+            written = masks(opened, out, chosen, level, target_index)
             done = f"{written} masks"
         else:
             names = class_names(stored_config(run, opened.config))
-            count = opened.to_coco(out, chosen, level, target_index, names)
+            count = coco(opened, out, chosen, level, target_index, names)
             done = f"{count} regions of {len(opened)} pictures"
         make_console().print(f"{done} of {chosen} written to {out}", soft_wrap=True)
 

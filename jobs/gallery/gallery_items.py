@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shardcam.engine.analysis.class_means import class_means
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.run.class_names import ClassName
@@ -125,7 +126,7 @@ def mean_maps(
     frequent = numbers[order].tolist()
     sums = dict.fromkeys(frequent, np.zeros(run.cam(layer).shape[2:]))
     for shard in run.shards():
-        means = shard.select(predicted=frequent, flags=0).class_means(layer)
+        means = class_means(shard.select(predicted=frequent, flags=0), layer)
         found = zip(means.classes.tolist(), means.counts.tolist(), means.maps, strict=True)
         for number, count, mean in found:
             sums[number] = sums[number] + count * mean

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shardcam import open_run
+from shardcam import export, open_run
 from shardcam.engine.errors import ConfigError, DiskFull, RunDirectoryError
 from tests.analysis.runs import LAST, MAP, make_run
 
@@ -24,7 +24,7 @@ def raw_of(made, layer, target):
 @pytest.mark.parametrize("target", [0, 1])
 def test_npy(made, run, tmp_path, target):
     path = tmp_path / "new" / "maps.npy"
-    assert run.to_npy(path, "stage/conv", target) == 12
+    assert export.npy(run, path, "stage/conv", target) == 12
     mapped = np.load(path, mmap_mode="r")
     assert isinstance(mapped, np.memmap)
     assert mapped.dtype == np.float32
@@ -33,10 +33,10 @@ def test_npy(made, run, tmp_path, target):
 
 
 def test_npy_of_a_selection_and_of_nothing(made, run, tmp_path):
-    run.select(flags=1).to_npy(tmp_path / "some.npy", LAST)
+    export.npy(run.select(flags=1), tmp_path / "some.npy", LAST)
     chosen = made.rows["flags"] == 1
     np.testing.assert_array_equal(np.load(tmp_path / "some.npy"), raw_of(made, LAST, 0)[chosen])
-    assert run.select(predicted=99).to_npy(tmp_path / "none.npy", LAST) == 0
+    assert export.npy(run.select(predicted=99), tmp_path / "none.npy", LAST) == 0
     assert np.load(tmp_path / "none.npy").shape == (0, 3, 3)
 
 
@@ -46,7 +46,7 @@ def mask_by_hand(run, i, threshold, target=0):
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 def test_masks(made, run, tmp_path, threshold):
-    assert run.to_masks(tmp_path / "masks", MAP, threshold, target=1) == 12
+    assert export.masks(run, tmp_path / "masks", MAP, threshold, target=1) == 12
     names = sorted(os.listdir(tmp_path / "masks"))
     assert len(names) == 12
     for i, name in enumerate(names):
@@ -72,7 +72,7 @@ def test_coco(tmp_path, resize, threshold):
     made = make_run(tmp_path / "run", resize=resize)
     path = tmp_path / "regions.json"
     with open_run(made.paths.root) as run:
-        count = run.to_coco(path, MAP, threshold, names=lambda number: f"kind {number}")
+        count = export.coco(run, path, MAP, threshold, names=lambda number: f"kind {number}")
         masks = {run["sample"][i]: mask_by_hand(run, i, threshold) for i in range(len(run))}
     coco = json.loads(path.read_text())
     assert list(coco) == ["images", "annotations", "categories"]
@@ -109,7 +109,7 @@ def test_coco(tmp_path, resize, threshold):
 
 
 def test_coco_of_nothing(run, tmp_path):
-    assert run.select(predicted=99).to_coco(tmp_path / "none.json", MAP) == 0
+    assert export.coco(run.select(predicted=99), tmp_path / "none.json", MAP) == 0
     empty = {"images": [], "annotations": [], "categories": []}
     assert json.loads((tmp_path / "none.json").read_text()) == empty
 
@@ -122,8 +122,8 @@ def test_keys_do_not_lead_out_of_the_folder(tmp_path, keys):
     made = make_run(tmp_path / "run", shards=(3,), failures=0, keys=keys)
     before = set(tmp_path.rglob("*"))
     with open_run(made.paths.root) as run:
-        run.to_masks(tmp_path / "masks", MAP)
-        run.to_coco(tmp_path / "coco.json", MAP)
+        export.masks(run, tmp_path / "masks", MAP)
+        export.coco(run, tmp_path / "coco.json", MAP)
     new = set(tmp_path.rglob("*")) - before - {tmp_path / "masks", tmp_path / "coco.json"}
     assert len(new) == 3
     assert {path.parent for path in new} == {tmp_path / "masks"}
@@ -133,22 +133,22 @@ def test_keys_do_not_lead_out_of_the_folder(tmp_path, keys):
 
 def exports(run, out):
     return {
-        "npy": lambda **more: run.to_npy(out, more.get("layer", MAP), more.get("target", 0)),
-        "masks": lambda layer=MAP, **more: run.to_masks(out, layer, **more),
-        "coco": lambda layer=MAP, **more: run.to_coco(out, layer, **more),
+        "npy": lambda **more: export.npy(run, out, more.get("layer", MAP), more.get("target", 0)),
+        "masks": lambda layer=MAP, **more: export.masks(run, out, layer, **more),
+        "coco": lambda layer=MAP, **more: export.coco(run, out, layer, **more),
     }
 
 
 @pytest.mark.parametrize("form", ["npy", "masks", "coco"])
 def test_bad_input_is_one_line_and_leaves_nothing(run, tmp_path, form):
-    export = exports(run, tmp_path / "out")[form]
+    call = exports(run, tmp_path / "out")[form]
     with pytest.raises(ConfigError, match=r"no maps of layer 'first'; .*stage\.conv, last"):
-        export(layer="first")
-    with pytest.raises(IndexError, match="2 is out of range: there are 2 places on axis 1"):
-        export(target=2)
+        call(layer="first")
+    with pytest.raises(IndexError, match="target 2: 2 explained of each sample, from 0"):
+        call(target=2)
     for threshold in (0, 1, -3, float("nan")) if form != "npy" else ():
         with pytest.raises(ConfigError, match="threshold: expected a number between 0 and 1, got"):
-            export(threshold=threshold)
+            call(threshold=threshold)
     assert os.listdir(tmp_path) == []
 
 
@@ -196,11 +196,11 @@ def test_memory_does_not_grow_with_the_run(tmp_path):
     for shards in (4, 24):
         made = make_run(tmp_path / f"run{shards}", (20,) * shards, failures=0)
         with open_run(made.paths.root) as run:
-            for form, export in exports(run, tmp_path / "out").items():
+            for form, call in exports(run, tmp_path / "out").items():
                 shutil.rmtree(tmp_path / "out", ignore_errors=True)
                 (tmp_path / "out").unlink(missing_ok=True)
                 tracemalloc.start()
-                export()
+                call()
                 peaks[form, shards] = tracemalloc.get_traced_memory()[1]
                 tracemalloc.stop()
     for form in ("npy", "masks", "coco"):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shardcam import open_run
+from shardcam import export, open_run
 from shardcam.engine.errors import ConfigError, RunDirectoryError
 from shardcam.engine.rundir.shard_file import read_failures
 from tests.analysis.runs import LAST, MAP, make_run
@@ -163,7 +163,7 @@ def test_class_means_are_those_by_hand(made, run, by, target):
     maps -= maps.min(axis=(1, 2), keepdims=True)
     maps /= maps.max(axis=(1, 2), keepdims=True) + 1e-7
     classes = made.rows["label"] if by == "label" else made.rows["top_class"][:, 0]
-    means = run.class_means(MAP, by, target)
+    means = export.class_means(run, MAP, by, target)
     assert means.classes.tolist() == sorted(set(classes.tolist()) - {-1})
     assert means.maps.shape == (len(means.classes), 5, 7)
     assert means.maps.dtype == np.float64
@@ -174,22 +174,22 @@ def test_class_means_are_those_by_hand(made, run, by, target):
 
 def test_class_means_of_a_selection_and_of_nothing(run):
     chosen = run.select(flags=(0))
-    assert chosen.class_means(MAP).counts.sum() == len(chosen) > 0
-    nothing = run.select(predicted=99).class_means(MAP)
+    assert export.class_means(chosen, MAP).counts.sum() == len(chosen) > 0
+    nothing = export.class_means(run.select(predicted=99), MAP)
     assert (nothing.classes.shape, nothing.maps.shape) == ((0,), (0, 5, 7))
 
 
 def test_class_means_refuse_in_one_line(run):
     with pytest.raises(ConfigError, match="by: expected predicted or label, got 'target'"):
-        run.class_means(MAP, "target")
-    with pytest.raises(IndexError, match="2 is out of range"):
-        run.class_means(MAP, target=2)
+        export.class_means(run, MAP, "target")
+    with pytest.raises(IndexError, match="target 2: 2 explained"):
+        export.class_means(run, MAP, target=2)
     with pytest.raises(ConfigError, match="no maps of layer"):
-        run.class_means("first")
+        export.class_means(run, "first")
 
 
 def test_labelled_maps(made, run):
-    array = run.select(flags=1).to_xarray(MAP)
+    array = export.xarray(run.select(flags=1), MAP)
     chosen = made.rows["flags"] == 1
     assert array.dims == ("sample", "target", "y", "x")
     np.testing.assert_array_equal(array, run.cam(MAP)[chosen])
@@ -202,12 +202,12 @@ def test_labelled_maps(made, run):
     assert array.sel(y=0.31, x=0.5, method="nearest").shape == (chosen.sum(), 2)
 
 
-@pytest.mark.parametrize(("missing", "call"), [("pandas", "table"), ("xarray", "to_xarray")])
+@pytest.mark.parametrize(("missing", "call"), [("pandas", "table"), ("xarray", "xarray")])
 def test_a_missing_library_is_one_line(run, monkeypatch, missing, call):
     monkeypatch.setitem(sys.modules, missing, None)
     line = f"needs {missing}: pip install pandas==.* xarray=="
     with pytest.raises(ConfigError, match=line):
-        run.table if call == "table" else run.to_xarray(MAP)
+        run.table if call == "table" else export.xarray(run, MAP)
 
 
 def test_nothing_heavy_is_loaded(made):
@@ -216,10 +216,11 @@ def test_nothing_heavy_is_loaded(made):
         import shardcam
         print(*{"h5py", "numpy", "numba"} & sys.modules.keys())
         with shardcam.open_run(sys.argv[1]) as run:
-            run.class_means("last")
+            shardcam.export.class_means(run, "last")
             with tempfile.TemporaryDirectory() as folder:
-                run.to_coco(folder + "/c.json", "last"), run.to_masks(folder, "last")
-                run.to_npy(folder + "/m.npy", "last")
+                shardcam.export.coco(run, folder + "/c.json", "last")
+                shardcam.export.masks(run, folder, "last")
+                shardcam.export.npy(run, folder + "/m.npy", "last")
         print(*{"mxnet", "ray", "pandas", "xarray", "matplotlib"} & sys.modules.keys())
         """
     assert printed_by(code, made.paths.root).split() == []
@@ -239,7 +240,7 @@ def test_memory_does_not_grow_with_the_run(long):
     with open_run(long.paths.root) as run:
         whole = run.cam(MAP).shape
         bytes_of_all = 4 * int(np.prod(whole))
-        run.class_means(MAP)  # what is allocated once
+        export.class_means(run, MAP)  # what is allocated once
         tracemalloc.start()
         peaks = []
         for part in run.shards():
@@ -247,7 +248,7 @@ def test_memory_does_not_grow_with_the_run(long):
             tracemalloc.reset_peak()
             part.cam(MAP)[:].sum()
             peaks.append(tracemalloc.get_traced_memory()[1])
-        run.class_means(MAP)
+        export.class_means(run, MAP)
         peak_of_means = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert len(peaks) == SHARDS
@@ -282,7 +283,7 @@ def test_a_run_in_which_all_failed_is_empty(tmp_path):
     with open_run(made.paths.root) as run:
         assert (len(run), run.keys, len(run.failures), len(run.table)) == (0, [], 2, 0)
         assert list(run.shards()) == []
-        assert run.class_means(MAP).maps.shape == (0, 5, 7)
-        assert run.to_xarray(MAP).shape == run.cam(MAP)[:].shape == (0, 2, 5, 7)
+        assert export.class_means(run, MAP).maps.shape == (0, 5, 7)
+        assert export.xarray(run, MAP).shape == run.cam(MAP)[:].shape == (0, 2, 5, 7)
         with pytest.raises(IndexError, match="there are 0 samples"):
             run.cam(MAP)[0]

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shardcam import open_run
+from shardcam import export, open_run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.run.class_names import class_names
 from tests.jobs.command import contents, refused, shardcam, start
@@ -45,7 +45,7 @@ def test_the_library_reads_what_the_command_wrote(real):
         scale = rows[f"cam/{layer}/scale"][..., None, None]
         raw = rows[f"cam/{layer}/map"].astype(np.float32) * scale
         np.testing.assert_array_equal(maps[::-1, 1], raw[::-1, 1])
-        means = run.class_means(layer, by="label")
+        means = export.class_means(run, layer, by="label")
         assert means.counts.tolist() == np.bincount(table.label).tolist()
         for part in run.shards():
             for i, key in enumerate(part.keys):

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import pytest
 
+from shardcam import export
 from shardcam.engine.pipeline.imaging import view
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.event_log import EventLog
@@ -266,7 +267,7 @@ def test_every_layer_and_target_has_its_heatmap(shown, page):
 
 def test_average_maps(shown, page):
     with opened_run(shown.paths, photographs=False) as opened:
-        means = opened.run.select(flags=0).class_means("last")
+        means = export.class_means(opened.run.select(flags=0), "last")
     found = {m["number"]: m for m in page.data["means"]["last"]}
     assert {n: m["count"] for n, m in found.items()} == dict(zip(means.classes, means.counts))
     for number, mean in zip(means.classes.tolist(), means.maps.astype(np.float32)):
