@@ -17,7 +17,7 @@ from shardcam.engine.types import Failure, RunPaths, shard_name
 
 
 class Run(Samples):
-    """All samples of a run. Use it in a ``with`` statement; :func:`engine.open_run` makes it.
+    """All samples of a run. Use it in a ``with`` statement; :func:`shardcam.open_run` makes it.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Run(Samples):
 
     @property
     def name(self) -> str:
-        """Of the run directory."""
+        """The last part of the run directory's path."""
         return self._paths.root.resolve().name
 
     @cached_property

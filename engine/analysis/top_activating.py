@@ -1,4 +1,4 @@
-"""The samples that a unit of a hidden layer responded to most."""
+"""The samples that activated a unit of a hidden layer most."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _BLOCK_BYTES = 64 << 20  # of activations, read at once
 
 
 @dataclass(frozen=True)
-class Strongest:
-    """M samples for each of K units, the strongest first."""
+class TopActivating:
+    """M samples for each of K units, the highest activation first."""
 
     rows: Positions  # (K,M) which samples
     values: F4  # (K,M) their activations
     places: npt.NDArray[np.intp] | None  # (K,M,2) y and x on the layer, if it has positions
 
 
-def strongest(samples: Samples, layer: str, units: list[int], count: int) -> Strongest:
+def top_activating(samples: Samples, layer: str, units: list[int], count: int) -> TopActivating:
     """Find the samples in one pass over the shards; held are one block and what is found.
 
     An activation is the largest over the layer's positions where the run has activations,
@@ -59,7 +59,7 @@ def strongest(samples: Samples, layer: str, units: list[int], count: int) -> Str
             rows = np.take_along_axis(np.concatenate([rows, here], axis=1), best, axis=1)
             cells = np.take_along_axis(np.concatenate([cells, at], axis=1), best, axis=1)
     places = np.stack(np.unravel_index(cells, shape[1:]), axis=-1) if len(shape) == 3 else None
-    return Strongest(rows, values, places)
+    return TopActivating(rows, values, places)
 
 
 def _dataset(samples: Samples, layer: str) -> str:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from shardcam.engine.analysis.finished_run import Run
-from shardcam.engine.analysis.top_activating import strongest
+from shardcam.engine.analysis.top_activating import top_activating
 from shardcam.engine.config import RunConfig
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import U1, Box, RunPaths
@@ -26,7 +26,7 @@ _HELD = 16  # decoded pictures
 
 @dataclass(frozen=True)
 class Example:
-    """What a unit saw where it was strongest."""
+    """What a unit saw where its activation was highest."""
 
     crop: U1  # (SIDE,SIDE,3)
     value: float  # the activation
@@ -35,7 +35,7 @@ class Example:
 def examples_of(
     run: Run, config: RunConfig, layer: str, units: list[int], count: int, field: Field
 ) -> list[list[Example]]:
-    """The strongest examples of each unit, at most one of a picture, the strongest first.
+    """The top-activating crops of each unit, at most one of a picture, the highest first.
 
     Pictures that a unit did not respond to, with zero or less, are no examples.
 
@@ -48,7 +48,7 @@ def examples_of(
     ConfigError
         The run does not have the layer, or the layer the unit.
     """
-    found = strongest(run, layer, units, count)
+    found = top_activating(run, layer, units, count)
     pictures = SeenPictures(run, Listing(RunPaths(Path(config.out)).listing), config)
     picture = lru_cache(_HELD)(pictures.whole)
 

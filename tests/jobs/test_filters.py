@@ -1,4 +1,4 @@
-"""``shardcam filters`` as a person uses it, and the strongest rows of a real run."""
+"""``shardcam filters`` as a person uses it, and the top-activating rows of a real run."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from shardcam import open_run
-from shardcam.engine.analysis.top_activating import strongest
+from shardcam.engine.analysis.top_activating import top_activating
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.filter_weights import filters_of, stages
 from shardcam.engine.models.load_network import load_network
@@ -98,12 +98,12 @@ def test_a_layer_for_each_resolution():
     assert stages(every_tap_kind()) == ["concat", "e_relu", "dense"]
 
 
-def test_strongest_rows_are_those_of_plain_h5py(base):
+def test_top_activating_rows_are_those_of_plain_h5py(base):
     units = [5, 0, 77]
     values = contents(base / "run")[f"activation/{LAYER}"]
     with open_run(base / "run") as run:
-        found = strongest(run, LAYER, units, 4)
-        some = strongest(run.select(min_score=0.0), LAYER, units, 99)
+        found = top_activating(run, LAYER, units, 4)
+        some = top_activating(run.select(min_score=0.0), LAYER, units, 99)
     for k, unit in enumerate(units):
         peaks = values[:, unit].max(axis=(1, 2))
         assert found.rows[k].tolist() == np.argsort(-peaks, kind="stable")[:4].tolist()
@@ -115,14 +115,14 @@ def test_strongest_rows_are_those_of_plain_h5py(base):
 
 def test_pooled_values_and_dense_layers_have_no_places(base):
     with open_run(base / "pooled") as run:
-        found = strongest(run, POOLED, [3], 2)
+        found = top_activating(run, POOLED, [3], 2)
         means = contents(base / "pooled")[f"pooled/{POOLED}"][:, 3]
         assert found.places is None
         assert found.rows[0].tolist() == np.argsort(-means, kind="stable")[:2].tolist()
         with pytest.raises(ConfigError, match="units 0 to 239; there is no 240"):
-            strongest(run, POOLED, [240], 2)
+            top_activating(run, POOLED, [240], 2)
     with open_run(base / "run") as run:
-        assert strongest(run, "fc", [999], 1).places is None
+        assert top_activating(run, "fc", [999], 1).places is None
 
 
 def test_examples_are_cut_where_the_unit_looked(base):
@@ -133,7 +133,7 @@ def test_examples_are_cut_where_the_unit_looked(base):
         )
         part = (0.25, 0.5, 0.5, 0.75)
         ((first, *_),) = examples_of(run, config, LAYER, [5], 3, lambda place: part)
-        row = strongest(run, LAYER, [5], 1).rows[0, 0]
+        row = top_activating(run, LAYER, [5], 1).rows[0, 0]
         picture = cv2.imread(str(base / "pictures" / run.keys[row]))[..., ::-1]
         top, left, bottom, right = run["crop"][row]
         down, across = bottom - top, right - left
