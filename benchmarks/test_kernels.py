@@ -1,6 +1,6 @@
 """Each kernel against its NumPy twin and the fastest OpenCV or BLAS chain for the same job.
 
-Every contender runs on one thread. OpenCV is told so here; BLAS reads the environment when
+Every contender runs on one thread. For OpenCV that is set here; BLAS reads the environment when
 NumPy is loaded, so set that first:
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest benchmarks/test_kernels.py

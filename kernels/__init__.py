@@ -44,7 +44,7 @@ __all__ = [
 
 
 def warm_up() -> None:
-    """Run every kernel once, so that each is compiled, or loaded, before any clock starts.
+    """Run every kernel once, so that each is compiled, or loaded, before anything is timed.
 
     Takes about 5 s the first time on a machine and 0.3 s in each process after that. A
     damaged cache is deleted and compiled anew.

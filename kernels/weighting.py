@@ -79,8 +79,8 @@ def product_sum(activation: F4, factor: F4, relu: str) -> F4:
     Raises
     ------
     TypeError, ValueError
-        If an array has another dtype or shape or is not C-contiguous, or `relu` is none of
-        the three.
+        If an array has another dtype or shape or is not C-contiguous, or `relu` is not
+        one of the three.
     """
     n, c, h, w = require("activation", activation, np.float32, "N", "C", "h", "w")
     require("factor", factor, np.float32, n, c, h, w)

@@ -25,7 +25,7 @@ class ClassMeans:
 
 
 def class_means(samples: Samples, layer: str, by: str = "predicted", target: int = 0) -> ClassMeans:
-    """Average normalised maps in one pass, in float64; held are one shard and a map per class.
+    """Average normalised maps in one pass, in float64; memory holds one shard and a map per class.
 
     Parameters
     ----------

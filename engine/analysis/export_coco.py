@@ -34,7 +34,7 @@ def coco(
     ``segmentation`` its run lengths, column by column, ``score`` the softmax probability of
     its class (null if not finite). Ids of images are the samples' indices in the source, those
     of categories the numbers of the classes; ``file_name`` is the key. Written as it is
-    computed: one picture is held at a time, never all.
+    computed: memory holds one picture at a time.
 
     Parameters
     ----------

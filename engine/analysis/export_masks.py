@@ -21,7 +21,7 @@ def masks(
     """Write ``INDEX-KEY-LAYER-CLASS.png`` for each sample: 255 where the heatmap is high, else 0.
 
     Each is of the original picture's size. The names are those of the run's overlays: safe
-    on every file system, whatever the keys are. One picture is held at a time.
+    on every file system, whatever the keys are. Memory holds one picture at a time.
 
     Parameters
     ----------

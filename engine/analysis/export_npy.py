@@ -13,7 +13,7 @@ from shardcam.engine.io.whole_file import whole_file
 def npy(samples: Samples, path: str | Path, layer: str, target: int = 0) -> int:
     """Write raw maps (N,h,w) float32, shard by shard; ``np.load(path, mmap_mode="r")`` maps it.
 
-    Row i is that of sample i. Nothing but one shard's maps is held; a file of that name is
+    Row i is that of sample i. Memory holds one shard's maps; a file of that name is
     replaced when all is written.
 
     Returns

@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 
 from shardcam.engine.analysis.samples import Samples
-from shardcam.engine.analysis.stored_rows import Held
+from shardcam.engine.analysis.stored_rows import ShardRows
 from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
 from shardcam.engine.types import Failure, RunPaths, shard_name
@@ -40,7 +40,7 @@ class Run(Samples):
     ) -> None:
         ends = accumulate(shard.ok for shard in shards)
         parts = tuple(
-            Held(paths.shards / shard_name(shard.shard), end - shard.ok, end)
+            ShardRows(paths.shards / shard_name(shard.shard), end - shard.ok, end)
             for shard, end in zip(shards, ends, strict=True)
         )
         style = OverlayStyle(colormap=config.get("colormap", "jet"), alpha=config.get("alpha", 0.5))

@@ -15,9 +15,9 @@ from shardcam.engine.analysis.optional_packages import require
 from shardcam.engine.analysis.stored_rows import (
     CLOSED,
     Array,
-    Held,
     Positions,
     Rows,
+    ShardRows,
     column,
     positions,
 )
@@ -56,7 +56,7 @@ class Samples:
     def __init__(
         self,
         file: h5py.File,
-        parts: tuple[Held, ...],
+        parts: tuple[ShardRows, ...],
         chosen: Positions | None,
         style: OverlayStyle,
     ) -> None:
@@ -173,7 +173,7 @@ class Samples:
         flags: int | None = None,
         correct: bool | None = None,
     ) -> Samples:
-        """Return the samples for which all that is given is so; nothing but a column is read.
+        """Return the samples that meet every condition given; only single columns are read.
 
         Parameters
         ----------
@@ -240,7 +240,7 @@ class Samples:
                 chosen = self._chosen[first:last] - part.start
             if rows if chosen is None else len(chosen):
                 with reading(part.path) as file:
-                    yield Samples(file, (Held(part.path, 0, rows),), chosen, self._style)
+                    yield Samples(file, (ShardRows(part.path, 0, rows),), chosen, self._style)
 
 
 def _is_one_of(name: str, found: Array, wanted: Classes) -> npt.NDArray[np.bool_]:

@@ -22,7 +22,7 @@ _BLOCK_BYTES = 1 << 20  # read at once where rows are scattered; HDF5's chunks a
 
 
 @dataclass(frozen=True)
-class Held:
+class ShardRows:
     """A shard file, and which rows of its run it holds."""
 
     path: Path
@@ -61,7 +61,7 @@ class Rows:
         Raises
         ------
         IndexError
-            A number is out of range, or something is no index.
+            A number is out of range, or something is not an index.
         RunDirectoryError
             The file is damaged there.
         StoreError
@@ -89,7 +89,7 @@ class Rows:
         return np.asarray(self[:], dtype)
 
 
-def column(dataset: h5py.Dataset, shards: tuple[Held, ...], chosen: Positions | None) -> Rows:
+def column(dataset: h5py.Dataset, shards: tuple[ShardRows, ...], chosen: Positions | None) -> Rows:
     """Return a dataset, or the chosen rows of it, in ascending order.
 
     Of an index the rows are read from the shards, one open at a time, also if it was merged:
@@ -115,7 +115,7 @@ def positions(index: Any, length: int, what: str) -> Positions:
     Raises
     ------
     IndexError
-        A number is out of range, or it is no index; `what` says of what.
+        A number is out of range, or it is not an index; `what` says of what.
     """
     if isinstance(index, slice):
         return np.arange(*index.indices(length))
@@ -141,7 +141,7 @@ def _is_plain(part: Any) -> bool:
 
 
 def _read_shards(
-    dataset: h5py.Dataset, shards: tuple[Held, ...], rows: Positions, part: Part
+    dataset: h5py.Dataset, shards: tuple[ShardRows, ...], rows: Positions, part: Part
 ) -> Array:
     """Read the rows of a dataset of the index from the files that hold them."""
     found = _empty(dataset, len(rows), part)
@@ -164,7 +164,7 @@ def _empty(dataset: h5py.Dataset, rows: int, part: Part) -> Array:
 
 
 def _read(dataset: h5py.Dataset, rows: Positions, part: Part) -> Array:
-    """Read rows block by block: no more is held than the result and one block."""
+    """Read rows block by block: memory holds the result and one block."""
     rest = (part,) if dataset.ndim > 1 else ()
     found = _empty(dataset, len(rows), part)
     if not len(rows):

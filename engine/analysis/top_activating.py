@@ -27,7 +27,7 @@ class TopActivating:
 
 
 def top_activating(samples: Samples, layer: str, units: list[int], count: int) -> TopActivating:
-    """Find the samples in one pass over the shards; held are one block and what is found.
+    """Find the samples in one pass over the shards; memory holds one block and the result.
 
     An activation is the largest over the layer's positions where the run has activations,
     and the mean over them where it has pooled values only. M is `count`, or the number of

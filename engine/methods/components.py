@@ -18,7 +18,7 @@ F8 = NDArray[np.float64]
 def first_component(terms: F4) -> F4:
     """(N,C,h,w) -> (N,h,w): each image's terms projected on their first principal component.
 
-    Values that are no numbers count as 0, as in pytorch-grad-cam. The sign of a component is
+    NaN and infinities count as 0, as in pytorch-grad-cam. The sign of a component is
     arbitrary; here the map rises where the sum over the channels does.
     """
     rows = centred(terms)

@@ -1,4 +1,4 @@
-"""Maps from 0 to 1, heatmaps, and heatmaps on the original pictures, held against loops."""
+"""Maps from 0 to 1, heatmaps, and heatmaps on the original pictures, compared with plain loops."""
 
 import math
 
