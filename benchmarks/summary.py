@@ -2,8 +2,9 @@
 
     python -m benchmarks.summary [--docs]
 
-Reads build/bench.json (benchmarks/end_to_end.py) and writes build/bench.md and build/bench.png;
-`--docs` puts the tables between their marks in docs/benchmarks.md, and the plot beside it.
+Reads build/bench.json (from end_to_end.py and test_methods.py) and writes build/bench.md and
+build/bench.png; `--docs` puts the tables between their marks in docs/benchmarks.md, and the plot
+beside it.
 """
 
 from __future__ import annotations
@@ -101,6 +102,20 @@ def ratio_table(rounds: Rounds, title: str, ratios: dict[str, tuple[str, str]]) 
     return lines
 
 
+def costs_table(costs: dict[str, dict[str, float]]) -> list[str]:
+    """What each CAM method costs, in forward passes of the same library and network."""
+    columns = {
+        key: title
+        for ours, theirs in (("resnet50_v1", "resnet50"), ("vgg16", "vgg16"))
+        for key, title in ((ours, TITLES[ours]), *((f"{theirs} {tool}", tool) for tool in TOOLS))
+    }
+    lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
+    for name, found in costs.items():
+        cells = (f"{found[key]:.3g}x" if key in found else "" for key in columns)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
 def growth_table(rounds: Rounds) -> list[str]:
     """Cost per image of a small and of a large set, and memory over the large one."""
     lines = ["| EfficientNet-Lite0 | |", "|---|---|"]
@@ -145,6 +160,8 @@ def tables(results: dict[str, Any]) -> dict[str, list[str]]:
             made[part] = ratio_table(results[part]["rounds"], title, ratios)
     if "peers" in results:
         made["peers"] = peers_table(results["peers"]["rounds"])
+    if "methods" in results:
+        made["costs"] = costs_table(results["methods"]["costs"])
     if "growth" in results:
         made["growth"] = growth_table(results["growth"]["rounds"])
     return made

@@ -2,11 +2,13 @@
 
 All cores, the first class of each image, at the layer that `auto` takes; ResNet-50's head is
 in closed form, VGG16's is not. Two images at once, one where a method makes a pass for each
-channel. `make bench-peers` prints the same for pytorch-grad-cam and torchcam.
+channel. `make bench-peers` measures the same for pytorch-grad-cam and torchcam, and puts all of it
+into one table.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from functools import cache
@@ -14,6 +16,8 @@ from functools import cache
 import numpy as np
 import pytest
 
+from benchmarks.end_to_end import machine
+from benchmarks.summary import FIGURES
 from shardcam.engine.methods import METHODS
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
@@ -41,6 +45,16 @@ def network(model: str, whole: bool) -> tuple[MxnetNetwork, F4]:
     layer = definition.input_name if whole else "auto"
     images = np.random.RandomState(0).standard_normal((BATCH, 3, 224, 224)).astype(np.float32)
     return MxnetNetwork(definition, (layer,), BATCH), images
+
+
+def save(model: str, name: str, multiple: float) -> None:
+    """Beside the figures of whole runs, for benchmarks/summary.py."""
+    results = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    part = results.setdefault("methods", {"costs": {}})
+    part["machine"] = machine(None)
+    part["costs"].setdefault(name, {})[model] = multiple
+    FIGURES.parent.mkdir(exist_ok=True)
+    FIGURES.write_text(json.dumps(results, indent=2) + "\n")
 
 
 @pytest.mark.parametrize(("model", "name"), CASES)
@@ -72,6 +86,7 @@ def test_cost(model: str, name: str) -> None:
         passes.append(forward())
         extra.append(explain())
     multiple = 1 + float(np.median(extra) / np.median(passes))
+    save(model, name, multiple)
     milliseconds = 1e3 * np.median(extra)
     print(
         f"\n{model} {name}: {multiple:.3g} forward passes, {milliseconds:.3g} ms beyond the first"

@@ -45,10 +45,10 @@ def filled(text: str) -> str:
 
 def methods_table() -> str:
     """One row for each CAM method."""
-    rows = ["| Method | What it does | Source |", "|---|---|---|"]
+    rows = ["| Method | What it does | Needs | Source |", "|---|---|---|---|"]
     for name, method in METHODS.items():
-        does = cleandoc(method.maps.__doc__ or "").partition("\n")[0]
-        rows.append(f"| `{name}` | {does} | {method.paper} |")
+        does = cleandoc(method.formula.__doc__ or "").partition("\n")[0]
+        rows.append(f"| `{name}` | {does} | {method.needs} | {method.paper} |")
     return "\n".join(rows) + "\n"
 
 

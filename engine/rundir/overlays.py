@@ -28,7 +28,7 @@ class OverlayStyle:
     """How overlays look."""
 
     format: str = "jpg"  # or png
-    colormap: str = "jet"  # see engine.colormaps.colour_table
+    colormap: str = "jet"  # see colormaps.colour_table
     alpha: float = 0.5  # the colours' share
     peak_normalize: bool = False  # divide each by its maximum, as pytorch-grad-cam does
 
