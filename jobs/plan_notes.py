@@ -8,7 +8,7 @@ from rich.console import Console
 
 from shardcam.engine.run.calibration import FEW, LOW_CORRELATION, LOW_TOP1, Calibration, agreement
 from shardcam.engine.run.disk_space import readable
-from shardcam.engine.run.extract import RunPlanned
+from shardcam.engine.run.extraction import RunPlanned
 
 SHOWN = 3  # datasets that are named
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.status import Status
 
-from shardcam.engine.run.extract import RunPlanned
+from shardcam.engine.run.extraction import RunPlanned
 from shardcam.engine.rundir.events import (
     Progress,
     RunOpened,

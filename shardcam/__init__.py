@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from shardcam.engine.analysis.open_run import open_run
     from shardcam.engine.config import RunConfig
     from shardcam.engine.errors import ShardcamError, TooManyFailures
-    from shardcam.engine.run.extract import RunPlanned, extract
+    from shardcam.engine.run.extraction import RunPlanned, extract
     from shardcam.engine.rundir.events import (
         Progress,
         RunEnded,
@@ -60,11 +60,11 @@ __all__ = [
 _HOMES = {
     "Event": "types",
     "RunConfig": "config",
-    "RunPlanned": "run.extract",
+    "RunPlanned": "run.extraction",
     "RunReport": "types",
     "ShardcamError": "errors",
     "TooManyFailures": "errors",
-    "extract": "run.extract",
+    "extract": "run.extraction",
     "open_run": "analysis.open_run",
 }
 

@@ -15,7 +15,7 @@ from shardcam.engine.analysis.open_run import first_rows
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import Interrupted, RunDirectoryError, StoreError, TooManyFailures
 from shardcam.engine.run.class_names import class_names
-from shardcam.engine.run.extract import run_extraction
+from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.types import RunPaths, RunReport
 from shardcam.jobs.commands.index import many_shards
@@ -52,7 +52,7 @@ def extract(print_config: bool, **options: Any) -> None:
 
 
 def run_extract(config: RunConfig, console: Console, again: bool = False) -> RunReport:
-    """Extract, show progress, print the account; see :func:`engine.run.extract.run_extraction`.
+    """Extract, show progress, print the account; see :func:`engine.run.extraction.run_extraction`.
 
     Raises
     ------

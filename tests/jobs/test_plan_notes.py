@@ -3,7 +3,7 @@
 from datetime import datetime, timezone
 
 from shardcam.engine.config import RunConfig
-from shardcam.engine.run.extract import RunPlanned
+from shardcam.engine.run.extraction import RunPlanned
 from shardcam.jobs.plan_notes import size_note
 
 LISTED = datetime(2026, 1, 2, tzinfo=timezone.utc)
