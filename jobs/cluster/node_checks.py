@@ -11,7 +11,7 @@ from pathlib import Path
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.workers.threads import limit_threads
-from shardcam.jobs.commands.doctor import CHECKS, Finding, examine
+from shardcam.jobs.measuring.machine_checks import CHECKS, Finding, examine
 
 SECONDS = 300.0  # a node that compiles the kernels for the first time takes its time
 AUTO = "auto"

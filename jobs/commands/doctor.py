@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -17,25 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from shardcam.engine.errors import ShardcamError
-from shardcam.engine.models.system_libraries import ready_libraries
-from shardcam.engine.workers.cores import usable_cores
 from shardcam.engine.workers.threads import limit_threads
+from shardcam.jobs.cluster.node_checks import check_cluster
+from shardcam.jobs.measuring.machine_checks import CHECKS, examine
 from shardcam.jobs.terminal import make_console
 
-GIB = 2**30
-LITTLE_SPACE = 5 * GIB
 STYLES = {"ok": "green", "note": "yellow", "fail": "red"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report."""
-
-    state: str  # ok, note or fail
-    text: str
-
-
-Check = Callable[[Path], Iterator[Finding]]
 
 
 @click.command()
@@ -60,8 +39,6 @@ def doctor(out: Path | None, address: str | None) -> None:
       shardcam doctor --address head:6379
     """
     if address is not None:
-        from shardcam.jobs.cluster.node_checks import check_cluster
-
         found = check_cluster(address, out)
     else:
         limit_threads(1)
@@ -76,106 +53,3 @@ def doctor(out: Path | None, address: str | None) -> None:
     failed = sum(one.state == "fail" for findings in found.values() for _, one in findings)
     if failed:
         raise ShardcamError(f"{failed} checks failed")
-
-
-def examine(checks: Mapping[str, Check], out: Path) -> list[tuple[str, Finding]]:
-    """What checks find, each by its name."""
-    return [(name, finding) for name, check in checks.items() for finding in _run(check, out)]
-
-
-def _run(check: Check, out: Path) -> Iterator[Finding]:
-    """A check that raises is a check that failed."""
-    try:
-        yield from check(out)
-    except Exception as error:
-        yield Finding("fail", str(error).strip().splitlines()[0])
-
-
-def _python(_: Path) -> Iterator[Finding]:
-    found = ".".join(map(str, sys.version_info[:3]))
-    good = (3, 10) <= sys.version_info[:2] <= (3, 11)
-    yield Finding("ok", found) if good else Finding("fail", f"{found}; 3.10 or 3.11 is needed")
-
-
-def _mxnet(_: Path) -> Iterator[Finding]:
-    ready_libraries()
-    from shardcam.engine.models.cuda import mxnet_has_cuda
-
-    kind = "CUDA" if mxnet_has_cuda() else "CPU"
-    yield Finding("ok", f"{kind} build")
-
-
-def _kernels(_: Path) -> Iterator[Finding]:
-    from shardcam.kernels import cache_directory, warm_up
-
-    warm_up()
-    folder = cache_directory()
-    if folder is None:
-        yield Finding("note", "compiled; no writable cache, so every process compiles for 3 s")
-    else:
-        yield Finding("ok", f"compiled, cached in {folder}")
-
-
-def _threads(_: Path) -> Iterator[Finding]:
-    cores = os.cpu_count() or 1
-    usable = usable_cores()
-    text = f"{usable} of {cores} cores usable"
-    yield Finding("ok" if usable == cores else "note", text)
-
-
-def _gpu(_: Path) -> Iterator[Finding]:
-    from shardcam.engine.models.cuda import compute_capability, gpu_refusal, mxnet_has_cuda
-
-    reason = gpu_refusal(mxnet_has_cuda(), compute_capability())
-    yield Finding("ok", "usable") if reason is None else Finding("note", f"not used: {reason}")
-
-
-def _ray(_: Path) -> Iterator[Finding]:
-    from shardcam.engine.workers.ray_nodes import try_ray
-
-    yield Finding("ok", f"{try_ray()}: started on loopback, an actor answered")
-    if os.environ.get("RAY_ADDRESS"):
-        yield Finding("note", f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: runs will join it")
-
-
-def _disk(out: Path) -> Iterator[Finding]:
-    folder = next(p for p in (out.absolute(), *out.absolute().parents) if p.is_dir())
-    free = shutil.disk_usage(folder).free
-    state = "ok" if free > LITTLE_SPACE else "note"
-    yield Finding(state, f"{folder}: {free / GIB:.0f} GiB free")
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        first = Path(scratch, "first")
-        first.touch()
-        yield _links(first)
-        yield _locks(first)
-
-
-def _links(file: Path) -> Finding:
-    try:
-        os.link(file, file.with_name("second"))
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP):
-            raise
-        return Finding("note", "no hard links: shards are published by rename under a lock")
-    return Finding("ok", "hard links")
-
-
-def _locks(file: Path) -> Finding:
-    try:
-        with file.open("r+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        text = f"no file locks ({error.strerror}): set HDF5_USE_FILE_LOCKING=BEST_EFFORT to read"
-        return Finding("note", text)
-    return Finding("ok", "file locks")
-
-
-CHECKS: dict[str, Check] = {
-    "python": _python,
-    "mxnet": _mxnet,
-    "kernels": _kernels,
-    "threads": _threads,
-    "gpu": _gpu,
-    "ray": _ray,
-    "disk": _disk,
-}

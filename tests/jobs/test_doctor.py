@@ -2,7 +2,7 @@ import pytest
 
 from shardcam.engine.errors import ConfigError
 from shardcam.jobs.cluster.node_checks import check_cluster, examine_node, versions
-from shardcam.jobs.commands.doctor import Finding
+from shardcam.jobs.measuring.machine_checks import Finding
 from tests.jobs.command import shardcam
 
 
