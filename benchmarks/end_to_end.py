@@ -29,7 +29,7 @@ from benchmarks.photographs import write_photographs
 from benchmarks.watching import watch
 from shardcam import open_run
 from shardcam.engine.rundir.event_log import read_events, worker_rate
-from shardcam.engine.types import RunPaths
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.jobs.commands.throughput import processor_name
 
 EXTRACT = Path(__file__).parent / "peers" / "extract.py"
@@ -73,7 +73,7 @@ def shardcam(*arguments: object) -> None:
 
 def rate(run: Path) -> float:
     """Images/s of all workers together, without their start-up."""
-    return worker_rate(read_events(RunPaths(run)))[1]
+    return worker_rate(read_events(RunDir(run)))[1]
 
 
 def say(text: str) -> None:

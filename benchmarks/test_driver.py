@@ -17,8 +17,9 @@ from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.run.driver import Tally
 from shardcam.engine.run.plan import make_plan
 from shardcam.engine.rundir.event_log import EventLog
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.write_listing import run_listing
-from shardcam.engine.types import RunPaths, Sample, Shard, ShardReport
+from shardcam.engine.types import Sample, Shard, ShardReport
 from shardcam.engine.workers.ray_cluster import RayOptions
 from shardcam.engine.workers.ray_executor import RayExecutor
 
@@ -49,7 +50,7 @@ def resident_mb() -> float:
 
 def test_empty_shards(tmp_path: Path) -> None:
     executor = RayExecutor(nothing, RayOptions(2, 1, 0, None))
-    tally, memory, paths = Tally(), [], RunPaths(tmp_path / "run")
+    tally, memory, paths = Tally(), [], RunDir(tmp_path / "run")
     with run_listing(paths, {}, made_up) as listing:
         plan = make_plan(listing, SIZE)
     heard = EventLog(paths)

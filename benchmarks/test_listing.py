@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from shardcam.engine.run.plan import make_plan
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.write_listing import run_listing
-from shardcam.engine.types import RunPaths, Sample
+from shardcam.engine.types import Sample
 
 COUNTS = (100_000, 1_000_000, 10_000_000)
 LARGEST_MB = 512
@@ -33,7 +34,7 @@ def made_up(count: int) -> Iterator[Sample]:
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_listing(tmp_path: Path, count: int) -> None:
-    paths = RunPaths(tmp_path / "run")
+    paths = RunDir(tmp_path / "run")
     empty = _measured(tmp_path, "nothing", count)
     listed = _measured(tmp_path, "plan", count)
     saved = paths.listing.stat().st_size
@@ -61,7 +62,7 @@ def _job(folder: str, what: str, count: int) -> None:
     if what == "samples alone":
         deque(made_up(count), maxlen=0)
     elif what != "nothing":
-        paths = RunPaths(Path(folder) / "run")
+        paths = RunDir(Path(folder) / "run")
         with run_listing(paths, {"count": count}, lambda: made_up(count)) as listing:
             plan = make_plan(listing, None)
         if what == "every shard":

@@ -31,8 +31,8 @@ from shardcam.engine.pipeline.imaging import EXTENSIONS
 from shardcam.engine.readers.folder import FolderReader
 from shardcam.engine.run.calibration import Calibration, calibrate_on_source, views_of_source
 from shardcam.engine.run.plan import make_plan
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.write_listing import run_listing
-from shardcam.engine.types import RunPaths
 from shardcam.engine.workers.threads import limit_threads
 
 PLOT = Path("build/precision.png")
@@ -52,7 +52,7 @@ def prepared(model: str, precision: str) -> tuple[Any, str, Calibration]:
     reader = FolderReader(Path(spec.origin).parent / "data", EXTENSIONS)
     with (
         TemporaryDirectory() as folder,
-        run_listing(RunPaths(Path(folder)), {}, reader.samples) as listing,
+        run_listing(RunDir(Path(folder)), {}, reader.samples) as listing,
     ):
         plan = make_plan(listing, None)
         views = views_of_source(plan, reader, definition.preprocessing, MAX_PIXELS)

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, begin_run
 from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.rundir.write_listing import run_listing
-from shardcam.engine.types import LayerInfo, LayerMaps, ResultBatch, RunPaths, Sample, Shard, View
+from shardcam.engine.types import LayerInfo, LayerMaps, ResultBatch, Sample, Shard, View
 
 ROWS, SHARD, CLASSES, FILES = 100_000, 500, 1000, 20
 LAYER = LayerInfo("head", (1280, 7, 7), True)
@@ -35,8 +36,8 @@ def sample(folder: Path, i: int) -> Sample:
     return Sample(key, i, i // 100, str(folder / f"{i % FILES}.jpg"), 20_000)
 
 
-def make_run(base: Path) -> RunPaths:
-    paths, photos = RunPaths(base / "run"), base / "photos"
+def make_run(base: Path) -> RunDir:
+    paths, photos = RunDir(base / "run"), base / "photos"
     photos.mkdir()
     rng = np.random.default_rng(0)
     for i in range(FILES):
@@ -80,11 +81,11 @@ def make_batch(samples: tuple[Sample, ...], rng: np.random.Generator) -> ResultB
 
 
 @pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
+def paths(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return make_run(tmp_path_factory.mktemp("report"))
 
 
-def test_report(paths: RunPaths) -> None:
+def test_report(run_dir: RunDir) -> None:
     shards = sum(path.stat().st_size for path in paths.shards.glob("*.h5"))
     print(f"\n{ROWS} rows in {shards / 1e6:.0f} MB of shards")
     for what in ("imports", "file", "served"):
@@ -111,7 +112,7 @@ def _job(root: Path, what: str) -> str:
     if what == "imports":
         return "nothing but the libraries"
     start = time.perf_counter()
-    with opened_run(RunPaths(root), photographs=True) as opened:
+    with opened_run(RunDir(root), photographs=True) as opened:
         if what == "file":
             path = root / "report.html"
             shown = write_page(opened, path, 200)

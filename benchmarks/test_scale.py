@@ -25,9 +25,9 @@ from benchmarks.watching import Look, Watched, watch
 from shardcam.engine.readers.folder import FolderReader
 from shardcam.engine.run.driver import published_shards
 from shardcam.engine.run.plan import Plan
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.shard_index import build_index
-from shardcam.engine.types import RunPaths
 from tests.models.small_checkpoint import write_checkpoint
 
 SIZE = 32
@@ -122,10 +122,10 @@ def test_manifest(tmp_path: Path, model: list[str]) -> None:
     assert listed.code == 4, listed.output
     done = len(list((run / "shards").glob("shard-*.h5")))
     size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
-    listing = RunPaths(run).listing.stat()
+    listing = RunDir(run).listing.stat()
     resumed = watch(run, arguments, lambda shards: shards >= done + 20)
     assert resumed.code == 4, resumed.output
-    assert RunPaths(run).listing.stat().st_mtime_ns == listing.st_mtime_ns, "listed again"
+    assert RunDir(run).listing.stat().st_mtime_ns == listing.st_mtime_ns, "listed again"
     print(
         f"\n{LINES} lines: first shard after {listed.until(1):.0f} s; peak of the driver "
         f"{listed.peak():.0f} MB, of the worker {listed.peak('worker'):.0f} MB; "
@@ -153,7 +153,7 @@ def test_shards(tmp_path: Path, model: list[str]) -> None:
     run = tmp_path / "run"
     done = watch(run, ["extract", str(tmp_path / "stack.npy"), *model, "--executor", "local"])
     assert done.code == 0, done.output
-    paths = RunPaths(run)
+    paths = RunDir(run)
     for number in range(1, SHARDS):
         shutil.copyfile(paths.shard(0), paths.shard(number))
         with h5py.File(paths.shard(number), "r+") as file:
@@ -197,7 +197,7 @@ def _measured(what: str, place: str) -> tuple[float, float, float]:
 
 
 def _job(what: str, place: str) -> None:
-    paths = RunPaths(Path(place))
+    paths = RunDir(Path(place))
     if what == "resume":
         plan = object.__new__(_ManyShards)
         found = published_shards(plan, paths, read_manifest(paths).fingerprint)

@@ -32,8 +32,9 @@ from shardcam.engine.run.build_worker import build_runner
 from shardcam.engine.run.prepare import prepare
 from shardcam.engine.rundir.codec import CODECS
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import FAILURES, DatasetSpec, dataset_specs, sample_columns
-from shardcam.engine.types import Failure, LayerInfo, ResultBatch, RunPaths, Shard
+from shardcam.engine.types import Failure, LayerInfo, ResultBatch, Shard
 from shardcam.engine.workers.threads import limit_threads
 
 ROWS, ROUNDS, PIECE = 512, 7, 1 << 20
@@ -154,7 +155,7 @@ def test_write(
     work: tuple[Shard, Parts, ForwardAhead], batches: list[ResultBatch], tmp_path: Path, case: str
 ) -> None:
     specs, (shard, *_) = specs_of(case), work
-    paths = {codec: RunPaths(tmp_path / codec) for codec in CODECS}
+    paths = {codec: RunDir(tmp_path / codec) for codec in CODECS}
     sinks = {codec: Hdf5Sink(paths[codec], specs, "f00d", codec) for codec in CODECS}
     contents = [content for batch in batches for content in as_stored(batch, specs)]
     if len(contents) and max(map(len, contents)) < PIECE:  # small ones together
@@ -184,7 +185,7 @@ def test_forward_goes_on(work: tuple[Shard, Parts, ForwardAhead], tmp_path: Path
     shard, parts, ahead = work
     parts = replace(parts, activation_layers=(RELU,), save=frozenset({"activations"}))
     specs = specs_of("activations, f4")
-    paths = {codec: RunPaths(tmp_path / codec) for codec in CODECS}
+    paths = {codec: RunDir(tmp_path / codec) for codec in CODECS}
     sinks: dict[str, Sink] = {
         codec: BackgroundSink(Hdf5Sink(paths[codec], specs, "f00d", codec)) for codec in CODECS
     }

@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -21,12 +20,10 @@ F4 = npt.NDArray[np.float32]
 I4 = npt.NDArray[np.int32]
 U1 = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]  # y0, x0, y1, x1 in pixels of the picture
-Place = Path | str  # of a published file: a path here, or a URL
 
 NO_LABEL = -1
 AUTO = "auto"  # the name of the layer that is chosen for the user
 TOP = 5  # classes kept as the prediction
-LISTING_STAGED = ".listing-"  # how the name of a listing that is being written begins
 
 
 class Flag(IntFlag):
@@ -202,97 +199,3 @@ class Event:
     """Something that happens to a run; see :mod:`engine.rundir.events`."""
 
     kind: ClassVar[str | None] = None  # in events.jsonl; None: it is not logged
-
-
-@dataclass(frozen=True)
-class RunPaths:
-    """Where everything of a run lies.
-
-    A run at a URL is written in a scratch directory of this process, and each file is
-    uploaded when it is complete.
-    """
-
-    root: Path  # the run directory, or the scratch directory of a run at a URL
-    url: str | None = None  # of the run; None: it is at `root`
-
-    @property
-    def home(self) -> Place:
-        """The run, as the user calls it."""
-        return self.url or self.root
-
-    def place(self, path: Path) -> Place:
-        """Where a file or folder below `root` is published."""
-        if path == self.root:
-            return self.home
-        if self.url is None:
-            return path
-        return f"{self.url}/{path.relative_to(self.root).as_posix()}"
-
-    @property
-    def run_json(self) -> Path:
-        """What the run is."""
-        return self.root / "run.json"
-
-    @property
-    def listing(self) -> Path:
-        """Every sample of the source, in order."""
-        return self.root / "listing.zip"
-
-    @property
-    def calibration(self) -> Path:
-        """Ranges and agreement of an int8 run."""
-        return self.root / "calibration.json"
-
-    @property
-    def shards(self) -> Path:
-        """The published shards."""
-        return self.root / "shards"
-
-    @property
-    def staging(self) -> Path:
-        """Shards that are being written."""
-        return self.shards / ".tmp"
-
-    @property
-    def set_aside(self) -> Path:
-        """Published shards that are being computed again."""
-        return self.shards / ".again"
-
-    @property
-    def damaged(self) -> Path:
-        """Shards that were found damaged, out of the way."""
-        return self.root / "damaged"
-
-    @property
-    def index(self) -> Path:
-        """All rows of the run: virtual datasets over the shards, or copied from them."""
-        return self.root / "index.h5"
-
-    @property
-    def report(self) -> Path:
-        """The closed account."""
-        return self.root / "report.json"
-
-    @property
-    def failures(self) -> Path:
-        """Every sample that failed, and why."""
-        return self.root / "failures.csv"
-
-    @property
-    def events(self) -> Path:
-        """What happened, line by line."""
-        return self.root / "events.jsonl"
-
-    @property
-    def lock(self) -> Path:
-        """Locked by the driver that works on the run."""
-        return self.root / ".lock"
-
-    @property
-    def overlays(self) -> Path:
-        """Pictures, if asked for."""
-        return self.root / "overlays"
-
-    def shard(self, index: int) -> Place:
-        """File of one shard; it exists if and only if the shard is complete."""
-        return self.place(self.shards / shard_name(index))

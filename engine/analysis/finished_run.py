@@ -12,8 +12,9 @@ import h5py
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.analysis.stored_rows import ShardRows
 from shardcam.engine.rundir.overlays import OverlayStyle
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
-from shardcam.engine.types import Failure, RunPaths, shard_name
+from shardcam.engine.types import Failure, shard_name
 
 
 class Run(Samples):
@@ -23,7 +24,7 @@ class Run(Samples):
     ----------
     index
         Open; the run closes it.
-    paths
+    run_dir
         The run directory.
     config
         The options of the run.
@@ -34,29 +35,29 @@ class Run(Samples):
     def __init__(
         self,
         index: h5py.File,
-        paths: RunPaths,
+        run_dir: RunDir,
         config: dict[str, Any],
         shards: Sequence[ShardSummary],
     ) -> None:
         ends = accumulate(shard.ok for shard in shards)
         parts = tuple(
-            ShardRows(paths.shards / shard_name(shard.shard), end - shard.ok, end)
+            ShardRows(run_dir.shards / shard_name(shard.shard), end - shard.ok, end)
             for shard, end in zip(shards, ends, strict=True)
         )
         style = OverlayStyle(colormap=config.get("colormap", "jet"), alpha=config.get("alpha", 0.5))
         super().__init__(index, parts, None, style)
-        self.config, self._paths, self._shards = config, paths, shards
+        self.config, self._run_dir, self._shards = config, run_dir, shards
 
     @property
     def name(self) -> str:
         """The last part of the run directory's path."""
-        return self._paths.root.resolve().name
+        return self._run_dir.root.resolve().name
 
     @cached_property
     def failures(self) -> list[Failure]:
         """Every sample that failed, and why."""
         failing = [shard.shard for shard in self._shards if shard.failed]
-        return [one for number in failing for one in read_failures(self._paths.shard(number))]
+        return [one for number in failing for one in read_failures(self._run_dir.shard(number))]
 
     def close(self) -> None:
         """Close the files."""

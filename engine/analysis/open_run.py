@@ -20,22 +20,19 @@ import h5py
 
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import RunDirectoryError
-from shardcam.engine.io.store import fetch, fetch_all
 from shardcam.engine.rundir.codec import CODECS
 from shardcam.engine.rundir.merged_index import MERGED
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
-from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.rundir.shard_file import (
     ShardSummary,
     mapped_rows,
-    open_shards,
     read_shard_summary,
     reading,
     require_filter,
-    shard_numbers,
 )
 from shardcam.engine.rundir.shard_index import index_in_memory, shards_digest
-from shardcam.engine.types import RunPaths, shard_name
+from shardcam.engine.types import shard_name
 
 _SPARE = 64  # files that a process has open besides the shards of an index
 
@@ -53,21 +50,21 @@ def open_run(root: str | Path) -> Run:
     StoreError, DiskFull
         It cannot be copied or read now, or its files need hdf5plugin, which is not installed.
     """
-    paths = open_paths(root)
-    manifest = read_manifest(paths)
-    require_codec(paths, manifest)
-    shards = check_index(paths, manifest.fingerprint)
+    run_dir = RunDir.open(root)
+    manifest = read_manifest(run_dir)
+    require_codec(run_dir, manifest)
+    shards = check_index(run_dir, manifest.fingerprint)
     planned = manifest.plan["shards"]
     if len(shards) != planned:
-        place = paths.place(paths.index)
+        place = run_dir.place(run_dir.index)
         warnings.warn(f"{place}: {len(shards)} of the run's {planned} shards", stacklevel=2)
-    fetch_all(paths, [paths.shards / shard_name(summary.shard) for summary in shards])
+    run_dir.fetch_all([run_dir.shards / shard_name(summary.shard) for summary in shards])
     _allow_open_files(len(shards) + _SPARE)
-    index = h5py.File(paths.index, "r", locking="best-effort")
-    return Run(index, RunPaths(paths.root), manifest.config, shards)
+    index = h5py.File(run_dir.index, "r", locking="best-effort")
+    return Run(index, RunDir(run_dir.root), manifest.config, shards)
 
 
-def open_so_far(paths: RunPaths) -> Run:
+def open_so_far(run_dir: RunDir) -> Run:
     """Open a run as far as it is, from its shards alone; the run directory is only read.
 
     Raises
@@ -77,13 +74,13 @@ def open_so_far(paths: RunPaths) -> Run:
     StoreError
         A shard cannot be read now, or its codec is not installed.
     """
-    manifest = read_manifest(paths)
-    require_codec(paths, manifest)
-    index, shards = index_in_memory(paths)
-    return Run(index, paths, manifest.config, shards)
+    manifest = read_manifest(run_dir)
+    require_codec(run_dir, manifest)
+    index, shards = index_in_memory(run_dir)
+    return Run(index, run_dir, manifest.config, shards)
 
 
-def require_codec(paths: RunPaths, manifest: Manifest) -> str:
+def require_codec(run_dir: RunDir, manifest: Manifest) -> str:
     """The codec of a run, whose rows HDF5 can read here.
 
     Raises
@@ -95,13 +92,13 @@ def require_codec(paths: RunPaths, manifest: Manifest) -> str:
     """
     codec: str = manifest.config.get("codec", "gzip")
     if codec not in CODECS:
-        place = paths.place(paths.run_json)
+        place = run_dir.place(run_dir.run_json)
         raise RunDirectoryError(f"{place}: its codec {codec!r} is none of {', '.join(CODECS)}")
-    require_filter(paths.home, codec)
+    require_filter(run_dir.home, codec)
     return codec
 
 
-def first_rows(paths: RunPaths, columns: Iterable[str], count: int) -> list[tuple[Any, ...]]:
+def first_rows(run_dir: RunDir, columns: Iterable[str], count: int) -> list[tuple[Any, ...]]:
     """The first rows of some columns of a run, from its first shards.
 
     Raises
@@ -110,8 +107,8 @@ def first_rows(paths: RunPaths, columns: Iterable[str], count: int) -> list[tupl
         A shard is missing, damaged or cannot be read.
     """
     rows: list[tuple[Any, ...]] = []
-    for number in shard_numbers(paths):
-        with reading(paths.shard(number)) as file:
+    for number in run_dir.shard_numbers():
+        with reading(run_dir.shard(number)) as file:
             rows += zip(*(file[name][: count - len(rows)] for name in columns), strict=True)
         if len(rows) >= count:
             break
@@ -138,7 +135,7 @@ def _allow_open_files(count: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def check_index(paths: RunPaths, fingerprint: str) -> list[ShardSummary]:
+def check_index(run_dir: RunDir, fingerprint: str) -> list[ShardSummary]:
     """Hold the index against the shards it was made of; what they say, in the order of its rows.
 
     One that was merged must be of the very shards that are there.
@@ -150,20 +147,20 @@ def check_index(paths: RunPaths, fingerprint: str) -> list[ShardSummary]:
     StoreError
         One of them cannot be read now.
     """
-    if not fetch(paths, paths.index):
+    if not run_dir.fetch(run_dir.index):
         raise RunDirectoryError(
-            f"{paths.home}: no {paths.index.name} in it; the same extract command completes it"
+            f"{run_dir.home}: no {run_dir.index.name} in it; the same extract command completes it"
         )
-    with reading(paths.index) as file:
-        return _verify(file, paths, fingerprint)
+    with reading(run_dir.index) as file:
+        return _verify(file, run_dir, fingerprint)
 
 
-def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> list[ShardSummary]:
-    place = paths.place(paths.index)
+def _verify(index: h5py.File, run_dir: RunDir, fingerprint: str) -> list[ShardSummary]:
+    place = run_dir.place(run_dir.index)
     if index.attrs["fingerprint"] != fingerprint:
-        raise RunDirectoryError(f"{place}: of another run than {paths.run_json.name}")
+        raise RunDirectoryError(f"{place}: of another run than {run_dir.run_json.name}")
     if MERGED in index.attrs:
-        every = open_shards(paths, shard_numbers(paths))
+        every = run_dir.open_shards(run_dir.shard_numbers())
         summaries = [read_shard_summary(shard) for _, shard in every]
         if shards_digest(summaries) != index.attrs[MERGED]:
             raise RunDirectoryError(
@@ -176,13 +173,15 @@ def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> list[ShardSu
         index.attrs[name] for name in ("shards", "samples_ok", "samples_failed")
     ):
         raise RunDirectoryError(f"{place}: its parts do not add up")
-    held = {f"{paths.shards.name}/{shard_name(number)}": number for number in shard_numbers(paths)}
+    held = {
+        f"{run_dir.shards.name}/{shard_name(number)}": number for number in run_dir.shard_numbers()
+    }
     for name in shards:
         if name not in held:
-            path = paths.place(paths.root / name)
-            raise RunDirectoryError(f"{path}: missing; its rows of {paths.index.name} are empty")
+            path = run_dir.place(run_dir.root / name)
+            raise RunDirectoryError(f"{path}: missing; its rows of {run_dir.index.name} are empty")
     numbers, summaries = [held[name] for name in shards], []
-    for name, (number, shard) in zip(shards, open_shards(paths, numbers), strict=True):
+    for name, (number, shard) in zip(shards, run_dir.open_shards(numbers), strict=True):
         summary = read_shard_summary(shard)
         if (summary.fingerprint, summary.ok, summary.failed) != (
             fingerprint,
@@ -190,7 +189,7 @@ def _verify(index: h5py.File, paths: RunPaths, fingerprint: str) -> list[ShardSu
             failed.get(name, 0),
         ):
             raise RunDirectoryError(
-                f"{paths.shard(number)}: not the file that {paths.index.name} was made of"
+                f"{run_dir.shard(number)}: not the file that {run_dir.index.name} was made of"
             )
         summaries.append(summary)
     return summaries

@@ -1,6 +1,6 @@
-"""The published files of a run: on this machine's disk, or at a URL.
+"""Files at URLs that are written to: looked at, brought here, published, moved, deleted.
 
-A file at a URL appears whole.  Object stores do that by themselves; elsewhere it is
+A file appears whole.  Object stores do that by themselves; elsewhere it is
 uploaded under another name and moved.  With `create` a file that is there is kept: it is
 looked up before, and of two publishers at the same moment S3, Google Cloud Storage and
 memory let the first one win.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from shardcam.engine.errors import ConfigError, SourceError, store_error
 from shardcam.engine.errors import storage_error as disk_error
 from shardcam.engine.io import files
 from shardcam.engine.io.urls import ask, at_once, require_url
-from shardcam.engine.types import Place, RunPaths
 
 _WHOLE = ("s3", "s3a", "gs", "gcs", "memory", "az", "abfs", "abfss", "adl", "oss", "oci")
 _READ_ONLY = ("http", "https")
@@ -51,30 +50,21 @@ def require_writable_url(url: str) -> None:
         raise ConfigError(f"--out {url}: expected {scheme}://BUCKET/FOLDER")
 
 
-def names(paths: RunPaths, folder: Path) -> set[str]:
-    """What a folder of the run holds; nothing where there is none."""
-    place = paths.place(folder)
-    if isinstance(place, Path):
+def names(folder: str) -> set[str]:
+    """What a folder holds; nothing where there is none."""
+    with _reading(folder):
         try:
-            return {entry.name for entry in place.iterdir()}
-        except FileNotFoundError:
-            return set()
-        except OSError as error:
-            raise disk_error(error, place) from error
-    with _reading(place):
-        try:
-            found = ask(place, lambda system: system.ls(place, detail=False))
+            found = ask(folder, lambda system: system.ls(folder, detail=False))
         except FileNotFoundError:
             return set()
     return {str(name).rstrip("/").rpartition("/")[2] for name in found}
 
 
-def sizes(paths: RunPaths, folder: Path) -> dict[str, int]:
-    """Bytes of each file that a folder of a run at a URL holds."""
-    place = str(paths.place(folder))
-    with _reading(place):
+def sizes(folder: str) -> dict[str, int]:
+    """Bytes of each file that a folder holds."""
+    with _reading(folder):
         try:
-            found = ask(place, lambda system: system.ls(place, detail=True))
+            found = ask(folder, lambda system: system.ls(folder, detail=True))
         except FileNotFoundError:
             return {}
     return {
@@ -84,24 +74,19 @@ def sizes(paths: RunPaths, folder: Path) -> dict[str, int]:
     }
 
 
-def exists(place: Place) -> bool:
+def exists(url: str) -> bool:
     """Whether a file is there."""
-    if isinstance(place, Path):
-        return place.exists()
-    with _reading(place):
-        return files.exists(place)
+    with _reading(url):
+        return files.exists(url)
 
 
-def fetch(paths: RunPaths, path: Path) -> bool:
-    """Bring a published file to `path` if it is at a URL; False if there is none."""
-    place = paths.place(path)
-    if isinstance(place, Path):
-        return place.exists()
+def download(url: str, path: Path) -> bool:
+    """Bring a file to `path`, whole or not at all; False if there is none."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _reading(place):
+    with _reading(url):
         try:
-            ask(place, lambda system: system.get_file(place, str(temporary)))
+            ask(url, lambda system: system.get_file(url, str(temporary)))
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -113,37 +98,30 @@ def fetch(paths: RunPaths, path: Path) -> bool:
     return True
 
 
-def fetch_all(paths: RunPaths, wanted: Sequence[Path]) -> None:
-    """Bring published files to their paths, many at a time, if they are at a URL.
+def download_all(folder: str, wanted: Mapping[str, Path]) -> None:
+    """Bring files of a folder, or of folders in it, to their paths, many at a time.
 
     Raises
     ------
     StoreError, DiskFull
         One of them is missing or cannot be read, or there is no room for it.
     """
-    if paths.url is None or not wanted:
+    if not wanted:
         return
-    for folder in {path.parent for path in wanted}:
-        folder.mkdir(parents=True, exist_ok=True)
-    remote, local = [str(paths.place(path)) for path in wanted], [str(path) for path in wanted]
-
-    with _reading(paths.url):
+    places = {path.parent for path in wanted.values()}
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+    remote, local = list(wanted), [str(path) for path in wanted.values()]
+    with _reading(folder):
         try:
-            ask(paths.url, lambda system: system.get(remote, local, **at_once(system)))
+            ask(folder, lambda system: system.get(remote, local, **at_once(system)))
         except FileNotFoundError as error:  # which does not say what is missing
-            gone = next((url for url in remote if not files.exists(url)), paths.url)
+            gone = next((url for url in remote if not files.exists(url)), folder)
             raise store_error(error, gone, "read") from error
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise disk_error(error, paths.root) from error
+                raise disk_error(error, min(places)) from error
             raise
-
-
-def put(paths: RunPaths, path: Path) -> None:
-    """Publish a file that is complete at `path`, in the place of an older one."""
-    place = paths.place(path)
-    if isinstance(place, str):
-        upload(path, place)
 
 
 def upload(source: Path, url: str, create: bool = False) -> bool:
@@ -164,8 +142,6 @@ def upload(source: Path, url: str, create: bool = False) -> bool:
 
 def upload_all(sources: Sequence[Path], folder: str) -> None:
     """Upload files into a folder, in the place of older ones; to a store several at a time."""
-    if not sources:
-        return
     if folder.partition("://")[0] not in _WHOLE:
         for source in sources:
             upload(source, f"{folder}/{source.name}")
@@ -176,20 +152,14 @@ def upload_all(sources: Sequence[Path], folder: str) -> None:
         ask(folder, lambda system: system.put(local, remote))
 
 
-def remove(place: Place) -> None:
-    """Delete a published file."""
-    if isinstance(place, Path):
-        place.unlink(missing_ok=True)
-        return
-    with _writing(place):
-        ask(place, lambda system: system.rm_file(place))
+def remove(url: str) -> None:
+    """Delete a file."""
+    with _writing(url):
+        ask(url, lambda system: system.rm_file(url))
 
 
-def move(source: Place, target: Place) -> None:
-    """Give a published file another name."""
-    if isinstance(source, Path):
-        source.replace(target)
-        return
+def move(source: str, target: str) -> None:
+    """Give a file another name."""
     with _writing(source):
         if source.partition("://")[0] not in _WHOLE:
             folder = str(target).rpartition("/")[0]
@@ -197,12 +167,10 @@ def move(source: Place, target: Place) -> None:
         ask(source, lambda system: system.mv(source, target))
 
 
-def require_room_to_write(paths: RunPaths) -> None:
-    """Write to the URL of a run and delete it again: better told now than after the work."""
-    if paths.url is None:
-        return
-    probe = f"{paths.url}/{PROBE}{secrets.token_hex(8)}"
-    with _writing(paths.url):
+def require_writing(folder: str) -> None:
+    """Write to a folder and delete it again: better told now than after the work."""
+    probe = f"{folder}/{PROBE}{secrets.token_hex(8)}"
+    with _writing(folder):
         ask(probe, lambda system: system.pipe_file(probe, b"shardcam"))
         ask(probe, lambda system: system.rm_file(probe))
 

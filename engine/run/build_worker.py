@@ -18,8 +18,8 @@ from shardcam.engine.protocols import ShardRunner, Sink
 from shardcam.engine.run.method_choice import bound_method, fuse_of
 from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.source_listing import make_reader
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import DatasetSpec
-from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.types import LayerInfo, Quantization
 from shardcam.engine.workers.cores import usable_cores
 
@@ -146,9 +146,9 @@ def _sink(spec: WorkerSpec) -> Sink:
     from shardcam.engine.rundir.overlays import OverlaySink, OverlayStyle
 
     config = spec.config
-    paths = open_paths(config.out)
-    shards = BackgroundSink(Hdf5Sink(paths, spec.specs, spec.fingerprint, config.codec))
+    run_dir = RunDir.open(config.out)
+    shards = BackgroundSink(Hdf5Sink(run_dir, spec.specs, spec.fingerprint, config.codec))
     if "overlays" not in config.save:
         return shards
     style = OverlayStyle(config.overlay_format, config.colormap, config.alpha, config.overlay_norm)
-    return TeeSink(BackgroundSink(OverlaySink(paths, style)), shards)
+    return TeeSink(BackgroundSink(OverlaySink(run_dir, style)), shards)

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shardcam.engine.errors import RunDirectoryError, SourceError
-from shardcam.engine.io.store import fetch
 from shardcam.engine.pipeline.imaging import UndecodableImage, view_of
 from shardcam.engine.protocols import Method, Network, Reader
 from shardcam.engine.run.plan import Plan
-from shardcam.engine.rundir.run_json import write_atomically
-from shardcam.engine.types import F4, Preprocessing, Quantization, RunPaths, View
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import F4, Preprocessing, Quantization, View
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
@@ -57,7 +56,7 @@ class Calibration:
         return top1 >= LOW_TOP1 and correlation >= LOW_CORRELATION
 
 
-def read_calibration(paths: RunPaths) -> Calibration | None:
+def read_calibration(run_dir: RunDir) -> Calibration | None:
     """The calibration that a run directory holds, if any.
 
     Raises
@@ -66,23 +65,24 @@ def read_calibration(paths: RunPaths) -> Calibration | None:
         It is damaged.
     """
     try:
-        if not fetch(paths, paths.calibration):
+        if not run_dir.fetch(run_dir.calibration):
             return None
-        stored = json.loads((paths.calibration).read_text())
+        stored = json.loads(run_dir.calibration.read_text())
         ranges = {str(k): (float(low), float(high)) for k, (low, high) in stored["ranges"].items()}
         each = tuple(float(one) for one in stored.get("correlations", ()))  # old runs have none
         return Calibration(**{**stored, "ranges": ranges, "correlations": each})
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RunDirectoryError(f"{paths.place(paths.calibration)}: damaged: {error}") from error
+        raise RunDirectoryError(
+            f"{run_dir.place(run_dir.calibration)}: damaged: {error}"
+        ) from error
 
 
-def write_calibration(paths: RunPaths, calibration: Calibration) -> None:
+def write_calibration(run_dir: RunDir, calibration: Calibration) -> None:
     """Keep the calibration with the run; resuming reads it back."""
-    write_atomically(
-        paths, paths.calibration.name, json.dumps(asdict(calibration), indent=2) + "\n"
-    )
+    text = json.dumps(asdict(calibration), indent=2) + "\n"
+    run_dir.write_atomically(run_dir.calibration, text)
 
 
 def agreement(calibration: Calibration) -> str:

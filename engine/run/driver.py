@@ -14,25 +14,21 @@ from dataclasses import asdict, dataclass, field
 
 from shardcam.engine.analysis.open_run import check_index
 from shardcam.engine.errors import AccountingError, RunDirectoryError, ShardcamError, one_line
-from shardcam.engine.io.store import exists, fetch, put
 from shardcam.engine.pipeline.bottleneck import find_bottleneck
 from shardcam.engine.protocols import Executor, Observer
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.event_log import EventLog
 from shardcam.engine.rundir.events import RunEnded, RunOpened, RunStarted
 from shardcam.engine.rundir.replace_shards import bring_back
-from shardcam.engine.rundir.run_json import atomic_file, write_atomically
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import (
     ShardSummary,
-    open_shards,
     read_failures,
     read_shard_summary,
-    shard_numbers,
     summary_problem,
 )
 from shardcam.engine.rundir.shard_index import build_index
-from shardcam.engine.rundir.staging import clean_staging
-from shardcam.engine.types import Event, Failure, RunPaths, RunReport, Shard, ShardReport
+from shardcam.engine.types import Event, Failure, RunReport, Shard, ShardReport
 
 FEWEST = 32  # images below which the seconds tell of starting up
 
@@ -65,7 +61,7 @@ class _Todo:
         return map(self._plan.shard, self._numbers)
 
 
-def published_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> dict[int, ShardSummary]:
+def published_shards(plan: Plan, run_dir: RunDir, fingerprint: str) -> dict[int, ShardSummary]:
     """What the shards say of themselves that are there; resume is a set difference to them.
 
     Raises
@@ -76,8 +72,8 @@ def published_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> dict[int,
         One cannot be read now.
     """
     found = {}
-    held = [number for number in shard_numbers(paths) if number < plan.shards]
-    for number, shard in open_shards(paths, held):
+    held = [number for number in run_dir.shard_numbers() if number < plan.shards]
+    for number, shard in run_dir.open_shards(held):
         try:
             found[number] = read_shard_summary(shard)
             problem = summary_problem(found[number], number, fingerprint)
@@ -93,7 +89,7 @@ def published_shards(plan: Plan, paths: RunPaths, fingerprint: str) -> dict[int,
 def execute(
     plan: Plan,
     executor: Executor,
-    paths: RunPaths,
+    run_dir: RunDir,
     fingerprint: str,
     on_event: Observer,
     again: bool = False,
@@ -107,35 +103,36 @@ def execute(
     AccountingError
         A sample of the plan is neither done nor failed.
     """
-    clean_staging(paths)
+    run_dir.clean_staging()
     if not again:
-        bring_back(paths)
-    done = published_shards(plan, paths, fingerprint)
+        bring_back(run_dir)
+    done = published_shards(plan, run_dir, fingerprint)
     todo = [number for number in range(plan.shards) if number not in done]
     images_done = sum(map(plan.samples_in, done))
     on_event(RunOpened(plan.shards, len(done), plan.listed, images_done))
     start = time.perf_counter()
     tally = Tally()
     if todo:
-        with logged(paths, plan, len(todo), on_event) as told:
+        with logged(run_dir, plan, len(todo), on_event) as told:
             for report in executor.run(_Todo(plan, todo), told):
                 tally.add(report)
-        clean_staging(paths)  # of workers that died
+        run_dir.clean_staging()  # of workers that died
     seconds = time.perf_counter() - start
-    done |= {number: read_shard_summary(shard) for number, shard in open_shards(paths, todo)}
-    result = _close(plan, paths, done, tally, seconds)
-    if todo or not _index_is_good(paths, fingerprint):
-        build_index(paths)
-    if todo or not exists(paths.place(paths.report)):
-        write_atomically(paths, "report.json", json.dumps(asdict(result), indent=2) + "\n")
+    done |= {number: read_shard_summary(shard) for number, shard in run_dir.open_shards(todo)}
+    result = _close(plan, run_dir, done, tally, seconds)
+    if todo or not _index_is_good(run_dir, fingerprint):
+        build_index(run_dir)
+    if todo or not run_dir.exists(run_dir.report):
+        text = json.dumps(asdict(result), indent=2) + "\n"
+        run_dir.write_atomically(run_dir.report, text)
     return result
 
 
 @contextmanager
-def logged(paths: RunPaths, plan: Plan, todo: int, on_event: Observer) -> Iterator[Observer]:
+def logged(run_dir: RunDir, plan: Plan, todo: int, on_event: Observer) -> Iterator[Observer]:
     """An observer that writes the run's event log and calls `on_event`; it closes the log."""
-    fetch(paths, paths.events)
-    log = EventLog(paths)
+    run_dir.fetch(run_dir.events)
+    log = EventLog(run_dir)
 
     def told(event: Event) -> None:
         log(event)
@@ -153,19 +150,19 @@ def logged(paths: RunPaths, plan: Plan, todo: int, on_event: Observer) -> Iterat
             told(RunEnded(outcome))
         log.close()
         with suppress(ShardcamError):
-            put(paths, paths.events)
+            run_dir.put(run_dir.events)
 
 
-def _index_is_good(paths: RunPaths, fingerprint: str) -> bool:
+def _index_is_good(run_dir: RunDir, fingerprint: str) -> bool:
     try:
-        check_index(paths, fingerprint)
+        check_index(run_dir, fingerprint)
     except RunDirectoryError:
         return False
     return True
 
 
 def _close(
-    plan: Plan, paths: RunPaths, done: dict[int, ShardSummary], tally: Tally, seconds: float
+    plan: Plan, run_dir: RunDir, done: dict[int, ShardSummary], tally: Tally, seconds: float
 ) -> RunReport:
     """Count from the published files alone, and write failures.csv from them."""
     summaries = [done[number] for number in range(plan.shards)]
@@ -173,12 +170,12 @@ def _close(
     ok, failed = sum(s.ok for s in summaries), sum(s.failed for s in summaries)
     if listed != plan.listed or listed != ok + failed:
         raise AccountingError(
-            f"{paths.home}: {plan.listed} samples in the source, {listed} in the shards, "
+            f"{run_dir.home}: {plan.listed} samples in the source, {listed} in the shards, "
             f"{ok} ok + {failed} failed"
         )
-    failures = _failures(paths, summaries)
-    if tally.shards or not exists(paths.place(paths.failures)):
-        failures = _tabled(failures, paths)
+    failures = _failures(run_dir, summaries)
+    if tally.shards or not run_dir.exists(run_dir.failures):
+        failures = _tabled(failures, run_dir)
     reasons = Counter(failure.error for failure in failures)
     bottleneck = find_bottleneck(tally.seconds) if tally.images >= FEWEST else None
     return RunReport(
@@ -196,15 +193,15 @@ def _close(
     )
 
 
-def _failures(paths: RunPaths, summaries: Iterable[ShardSummary]) -> Iterator[Failure]:
+def _failures(run_dir: RunDir, summaries: Iterable[ShardSummary]) -> Iterator[Failure]:
     having = [summary.shard for summary in summaries if summary.failed]
-    for _, shard in open_shards(paths, having):
+    for _, shard in run_dir.open_shards(having):
         yield from read_failures(shard)
 
 
-def _tabled(failures: Iterable[Failure], paths: RunPaths) -> Iterator[Failure]:
+def _tabled(failures: Iterable[Failure], run_dir: RunDir) -> Iterator[Failure]:
     """Write failures.csv on the way: there may be as many of them as samples."""
-    with atomic_file(paths, paths.failures.name) as stream:
+    with run_dir.atomic_file(run_dir.failures) as stream:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(("key", "sample", "stage", "error", "message"))
         for f in failures:

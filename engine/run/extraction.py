@@ -15,12 +15,11 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import TooManyFailures
 from shardcam.engine.protocols import Observer
 from shardcam.engine.run.calibration import Calibration
-from shardcam.engine.run.disk_space import dataset_sizes, free_bytes
+from shardcam.engine.run.disk_space import dataset_sizes
 from shardcam.engine.run.driver import execute
 from shardcam.engine.run.prepare import Prepared, driver_threads, make_executor, prepare
 from shardcam.engine.rundir.events import ignore
-from shardcam.engine.rundir.lock import driver_lock, require_no_driver
-from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import Event, RunReport
 from shardcam.engine.workers.threads import limit_threads
 
@@ -98,16 +97,16 @@ def run_extraction(
 
     `again`: see :func:`engine.run.driver.execute`; the caller holds the run's lock.
     """
-    paths = open_paths(config.out)
+    run_dir = RunDir.open(config.out)
     if not again:
-        require_no_driver(paths)
+        run_dir.require_no_driver()
     limit_threads(driver_threads(config))
     prepared = prepare(config, on_event)
     on_event(_planned(prepared))
-    with nullcontext() if again else driver_lock(paths):
+    with nullcontext() if again else run_dir.lock():
         executor, fingerprint = make_executor(prepared), prepared.manifest.fingerprint
-        report = execute(prepared.plan, executor, paths, fingerprint, on_event, again)
-    failures = paths.place(paths.failures)
+        report = execute(prepared.plan, executor, run_dir, fingerprint, on_event, again)
+    failures = run_dir.place(run_dir.failures)
     if not report.ok:
         raise TooManyFailures(f"none of {report.listed} images gave a map; see {failures}", report)
     if config.max_failed is not None and report.failed > config.max_failed * report.listed:
@@ -128,6 +127,6 @@ def _planned(prepared: Prepared) -> RunPlanned:
         listed=plan.listing.created,
         listed_now=prepared.listed,
         sizes=dataset_sizes(prepared.worker.specs, plan),
-        free=free_bytes(prepared.config),
+        free=prepared.run_dir.free_bytes(),
         calibration=prepared.calibration,
     )

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.io.store import exists, require_room_to_write
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.protocols import Executor, Observer, ShardRunner
@@ -39,6 +38,7 @@ from shardcam.engine.run.plan import Plan, make_plan
 from shardcam.engine.run.source_listing import listing_of, make_reader
 from shardcam.engine.rundir import codec
 from shardcam.engine.rundir.events import ignore
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import (
     Manifest,
     begin_run,
@@ -47,8 +47,7 @@ from shardcam.engine.rundir.run_json import (
     require_usable,
 )
 from shardcam.engine.rundir.schema import dataset_specs
-from shardcam.engine.rundir.scratch import open_paths
-from shardcam.engine.types import LayerInfo, RunPaths
+from shardcam.engine.types import LayerInfo
 from shardcam.engine.workers.cores import usable_cores
 
 if TYPE_CHECKING:
@@ -68,9 +67,9 @@ class Prepared:
     listed: bool  # by this command; False if the run directory held the listing
 
     @property
-    def paths(self) -> RunPaths:
+    def run_dir(self) -> RunDir:
         """Where the run lies."""
-        return open_paths(self.config.out)
+        return RunDir.open(self.config.out)
 
 
 def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
@@ -87,9 +86,9 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     """
     require_possible(config)
     codec.require(config.codec)
-    paths = open_paths(config.out)
-    require_usable(paths)
-    require_room_to_write(paths)
+    run_dir = RunDir.open(config.out)
+    require_usable(run_dir)
+    run_dir.require_writable()
     ready_libraries()
     _require_gpu_here(config)
     from shardcam.engine.models.layer_names import class_count, resolve_layer
@@ -117,10 +116,10 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     require_explainable(config, layers)
     part_cache(config)  # a folder that cannot be had should be told now as well
     with listing_of(config, on_event) as listing:
-        listed = listing.path != paths.listing
+        listed = listing.path != run_dir.listing
         if targets.kind == "label" and not listing.facts.labelled:
             raise ConfigError("--target label: no sample has a label; see --label-from-folder")
-        plan = make_plan(listing, config.shard_size or _shard_size(paths))
+        plan = make_plan(listing, config.shard_size or _shard_size(run_dir))
         specs = dataset_specs(
             layers=layers,
             read=read,
@@ -134,11 +133,11 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         require_room(config, specs, plan)
         calibration = _calibration(config, definition, layers, read, plan)
         manifest = make_manifest(config, plan, definition, layers, read, calibration)
-        resumed = holds_run(paths, manifest)
-    if calibration is not None and calibration != read_calibration(paths):
-        write_calibration(paths, calibration)
+        resumed = holds_run(run_dir, manifest)
+    if calibration is not None and calibration != read_calibration(run_dir):
+        write_calibration(run_dir, calibration)
     if not resumed:
-        begin_run(paths, manifest)
+        begin_run(run_dir, manifest)
     names = tuple(info.name for info in layers)
     batch_size = config.batch_size or batch_that_fits(definition, names, plan.shard_size)
     worker = WorkerSpec(
@@ -229,11 +228,11 @@ def _require_gpu_here(config: RunConfig) -> None:
         require_gpu()
 
 
-def _shard_size(paths: RunPaths) -> int | None:
+def _shard_size(run_dir: RunDir) -> int | None:
     """That of the run which is resumed: where it began, the default may have been another."""
-    if not exists(paths.place(paths.run_json)):
+    if not run_dir.exists(run_dir.run_json):
         return None
-    return read_manifest(paths).plan.get("shard_size")
+    return read_manifest(run_dir).plan.get("shard_size")
 
 
 def _calibration(
@@ -246,9 +245,9 @@ def _calibration(
     """The run's own if it has one, so that resuming changes nothing."""
     if config.precision != "int8":
         return None
-    paths = open_paths(config.out)
-    stored = read_calibration(paths)
-    if stored is not None and exists(paths.place(paths.run_json)):  # else of one that never began
+    run_dir = RunDir.open(config.out)
+    stored = read_calibration(run_dir)
+    if stored is not None and run_dir.exists(run_dir.run_json):  # else of one that never began
         return stored
     views = views_of_source(plan, make_reader(config), definition.preprocessing, config.max_pixels)
     names = tuple(info.name for info in layers)

@@ -11,7 +11,7 @@ from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.protocols import Observer, Reader
 from shardcam.engine.rundir.events import SourceListing
 from shardcam.engine.rundir.listing import Listing
-from shardcam.engine.rundir.scratch import open_paths
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import Sample
 
@@ -35,7 +35,7 @@ def listing_of(config: RunConfig, on_event: Observer) -> AbstractContextManager[
     def samples() -> Iterable[Sample]:
         return _counted(islice(make_reader(config).samples(), config.limit), on_event)
 
-    return run_listing(open_paths(config.out), origin, samples)
+    return run_listing(RunDir.open(config.out), origin, samples)
 
 
 def _counted(samples: Iterable[Sample], on_event: Observer) -> Iterator[Sample]:

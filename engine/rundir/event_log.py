@@ -16,20 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from shardcam.engine.errors import storage_error
-from shardcam.engine.types import Event, RunPaths
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import Event
 
 
 class EventLog:
     """Appends events to the log of a run; an observer (:data:`engine.protocols.Observer`)."""
 
-    def __init__(self, paths: RunPaths) -> None:
-        self._path = paths.events
+    def __init__(self, run_dir: RunDir) -> None:
+        self._path = run_dir.events
         try:
             self._handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             if os.fstat(self._handle).st_size and not _ends_a_line(self._path):
                 os.write(self._handle, b"\n")  # of a driver that was killed while it wrote
         except OSError as error:
-            raise storage_error(error, paths.root) from error
+            raise storage_error(error, run_dir.root) from error
 
     def __call__(self, event: Event) -> None:
         """Append one line, in one write: lines are whole."""
@@ -47,10 +48,10 @@ class EventLog:
         os.close(self._handle)
 
 
-def read_events(paths: RunPaths) -> Iterator[dict[str, Any]]:
+def read_events(run_dir: RunDir) -> Iterator[dict[str, Any]]:
     """The events of a run, oldest first; none if there is no log. Broken lines are left out."""
     try:
-        stream = paths.events.open("rb")
+        stream = run_dir.events.open("rb")
     except FileNotFoundError:
         return
     with stream:

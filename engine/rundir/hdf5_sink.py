@@ -20,6 +20,7 @@ from shardcam.engine.errors import AccountingError, RunDirectoryError, storage_e
 from shardcam.engine.rundir.codec import Codec
 from shardcam.engine.rundir.codec import codec as codec_of
 from shardcam.engine.rundir.column import Column, create_column
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import (
     FAILURES,
     SCHEMA_VERSION,
@@ -30,12 +31,9 @@ from shardcam.engine.rundir.schema import (
 from shardcam.engine.rundir.shard_file import check_shard
 from shardcam.engine.rundir.staging import (
     GuardedStream,
-    fsync_directory,
-    publish,
-    staging_path,
 )
 from shardcam.engine.rundir.user_block import SIZE, write_user_block
-from shardcam.engine.types import Failure, ResultBatch, RunPaths, Shard
+from shardcam.engine.types import Failure, ResultBatch, Shard
 
 _WRITEBACK_BYTES = 8 << 20
 _FORMAT = ("v108", "v114")  # "latest" would write files that HDF5 1.14 cannot read
@@ -46,7 +44,7 @@ class Hdf5Sink:
 
     Parameters
     ----------
-    paths
+    run_dir
         The run directory.
     specs
         Every dataset of a shard file, from :func:`engine.rundir.schema.dataset_specs`.
@@ -63,12 +61,12 @@ class Hdf5Sink:
 
     def __init__(
         self,
-        paths: RunPaths,
+        run_dir: RunDir,
         specs: tuple[DatasetSpec, ...],
         fingerprint: str,
         codec: str = "gzip",
     ) -> None:
-        self._paths = paths
+        self._run_dir = run_dir
         self._specs = specs
         self._fingerprint = fingerprint
         self._codec = codec_of(codec)
@@ -81,7 +79,7 @@ class Hdf5Sink:
         DiskFull, RunDirectoryError
             No space, or no permission to write.
         """
-        return Hdf5ShardWriter(self._paths, self._specs, self._fingerprint, self._codec, shard)
+        return Hdf5ShardWriter(self._run_dir, self._specs, self._fingerprint, self._codec, shard)
 
 
 class Hdf5ShardWriter:
@@ -89,17 +87,17 @@ class Hdf5ShardWriter:
 
     def __init__(
         self,
-        paths: RunPaths,
+        run_dir: RunDir,
         specs: tuple[DatasetSpec, ...],
         fingerprint: str,
         codec: Codec,
         shard: Shard,
     ) -> None:
-        self._paths, self._specs, self._shard = paths, specs, shard
+        self._run_dir, self._specs, self._shard = run_dir, specs, shard
         self._fingerprint, self._codec = fingerprint, codec
         self._awaited = {sample.index for sample in shard.samples}
         blank = _blank_shard(specs, len(shard.samples), codec.name)
-        self._staged = StagedFile(paths, shard.name, blank)
+        self._staged = StagedFile(run_dir.staging_path(shard.name), run_dir.shards, blank)
         with self._staged.guarded():
             self._columns = {
                 spec.name: Column(self._staged.file[spec.name], len(shard.samples), codec)
@@ -149,10 +147,8 @@ class Hdf5ShardWriter:
             problem = check_shard(self._staged.path, self._shard.index, self._fingerprint)
             if problem:
                 raise RunDirectoryError(f"written, but does not read back: {problem}")
-            published = publish(self._staged.path, self._paths.shard(self._shard.index))
+            published = self._run_dir.publish(self._staged.path, self._shard.index)
             self._staged.discard()
-            if self._paths.url is None:
-                fsync_directory(self._paths.shards)
             return published
 
     def discard(self) -> None:
@@ -202,22 +198,21 @@ def _blank_shard(specs: tuple[DatasetSpec, ...], rows: int, codec: str) -> bytes
 
 
 class StagedFile:
-    """An HDF5 file in the staging directory, to be sealed and published, or discarded.
+    """An HDF5 file under another name, to be sealed and published, or discarded.
 
     Parameters
     ----------
+    path
+        The file.
+    directory
+        Where it will be published; errors of the disk name it.
     blank
         The bytes of an HDF5 file to go on from; without, an empty one is made.
-    path
-        Another place for it, outside the run.
     """
 
-    def __init__(
-        self, paths: RunPaths, stem: str, blank: bytes = b"", path: Path | None = None
-    ) -> None:
-        self._directory = path.parent if path else paths.shards
+    def __init__(self, path: Path, directory: Path, blank: bytes = b"") -> None:
+        self.path, self._directory = path, directory
         self._handed = 0  # bytes that the disk has been asked to take
-        self.path = path or staging_path(paths, stem)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = GuardedStream(self.path)

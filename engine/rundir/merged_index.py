@@ -7,21 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shardcam.engine.errors import RunDirectoryError
-from shardcam.engine.io.store import put
 from shardcam.engine.rundir.codec import codec as codec_of
 from shardcam.engine.rundir.column import Column, create_column
 from shardcam.engine.rundir.hdf5_sink import StagedFile
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import FAILURES, DatasetSpec
-from shardcam.engine.rundir.shard_file import open_shards, reading, summarize
+from shardcam.engine.rundir.shard_file import reading, summarize
 from shardcam.engine.rundir.shard_index import Part, describe, read_parts, shards_digest
 from shardcam.engine.rundir.staging import fsync_directory
-from shardcam.engine.types import RunPaths
 
 MERGED = "merged_from"  # attribute of such an index: the digest of its shards
 
 
 def merge_index(
-    paths: RunPaths, codec: str, out: Path | None = None, done: Callable[[], None] = lambda: None
+    run_dir: RunDir, codec: str, out: Path | None = None, done: Callable[[], None] = lambda: None
 ) -> Path:
     """Copy the rows of all published shards, in their order, and return the file's path.
 
@@ -45,13 +44,16 @@ def merge_index(
     DiskFull
         No space left.
     """
-    specs, parts = read_parts(paths)
-    beside = out.with_name(f".{out.name}.{os.getpid()}") if out else None
-    staged, target = StagedFile(paths, "index", path=beside), out or paths.index
+    specs, parts = read_parts(run_dir)
+    if out is None:
+        target, staged = run_dir.index, StagedFile(run_dir.staging_path("index"), run_dir.shards)
+    else:
+        beside = out.with_name(f".{out.name}.{os.getpid()}")
+        target, staged = out, StagedFile(beside, out.parent)
     with staged.guarded():
         columns = {spec.name: _column(staged, spec, parts, codec) for spec in specs}
         numbers = [part.summary.shard for part in parts]
-        for part, (_, shard) in zip(parts, open_shards(paths, numbers), strict=True):
+        for part, (_, shard) in zip(parts, run_dir.open_shards(numbers), strict=True):
             with staged.guarded(), reading(shard) as file:  # a full disk is seen after each
                 if summarize(file) != part.summary:
                     raise RunDirectoryError(f"{shard}: was replaced meanwhile; merge again")
@@ -69,7 +71,7 @@ def merge_index(
         staged.path.replace(target)
         fsync_directory(target.parent)
     if out is None:
-        put(paths, paths.index)
+        run_dir.put(run_dir.index)
     return target
 
 

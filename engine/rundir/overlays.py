@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 
 from shardcam.engine.errors import storage_error
-from shardcam.engine.io.store import upload_all
 from shardcam.engine.protocols import ShardWriter
 from shardcam.engine.rundir.colormaps import colour_table
-from shardcam.engine.types import F4, Failure, Place, ResultBatch, RunPaths, Sample, Shard, View
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import F4, Failure, ResultBatch, Sample, Shard, View
 from shardcam.kernels import overlay
 
 FUSED = "fused"
@@ -40,33 +40,33 @@ class OverlaySink:
 
     Parameters
     ----------
-    paths
+    run_dir
         The run directory.
     style
         How the pictures look.
     """
 
-    def __init__(self, paths: RunPaths, style: OverlayStyle) -> None:
-        self._folder = paths.overlays
-        self._place = paths.place(paths.overlays)
+    def __init__(self, run_dir: RunDir, style: OverlayStyle) -> None:
+        self._run_dir = run_dir
         self._style = style
 
     def open(self, shard: Shard) -> ShardWriter:
         """See :class:`engine.protocols.Sink`."""
+        folder = self._run_dir.overlays
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise storage_error(error, self._folder) from error
-        return _OverlayWriter(self._folder, self._place, self._style)
+            raise storage_error(error, folder) from error
+        return _OverlayWriter(self._run_dir, self._style)
 
 
 class _OverlayWriter:
     """Each picture appears whole, and a second run writes the same: nothing to be undone."""
 
-    def __init__(self, folder: Path, place: Place, style: OverlayStyle) -> None:
-        self._folder = folder
-        self._place = place
-        self._waiting: list[Path] = []  # to be uploaded with the shard
+    def __init__(self, run_dir: RunDir, style: OverlayStyle) -> None:
+        self._run_dir = run_dir
+        self._folder = run_dir.overlays
+        self._drawn: list[Path] = []
         self._style = style
         self._colours = colour_table(style.colormap)
 
@@ -78,16 +78,13 @@ class _OverlayWriter:
             self._draw_layer(batch, FUSED, batch.heatmap.astype(np.float32))
 
     def commit(self, failures: Iterable[Failure]) -> bool:
-        if isinstance(self._place, str):
-            upload_all(self._waiting, self._place)
-            self.discard()
+        self._run_dir.hand_over(self._drawn)
+        self._drawn.clear()
         return True
 
     def discard(self) -> None:
-        """Forget what waits to be uploaded; the next attempt draws it again."""
-        for picture in self._waiting:
-            picture.unlink(missing_ok=True)
-        self._waiting.clear()
+        """The next attempt draws them again, under the same names."""
+        self._drawn.clear()
 
     def _draw_layer(self, batch: ResultBatch, layer: str, maps: F4) -> None:
         rows = zip(batch.samples, batch.views, maps, batch.target, strict=True)
@@ -105,8 +102,7 @@ class _OverlayWriter:
         try:
             temporary.write_bytes(data.tobytes())
             temporary.replace(self._folder / name)
-            if isinstance(self._place, str):
-                self._waiting.append(self._folder / name)
+            self._drawn.append(self._folder / name)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise storage_error(error, self._folder) from error

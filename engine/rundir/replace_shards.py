@@ -11,13 +11,12 @@ from itertools import count
 from pathlib import Path
 
 from shardcam.engine.errors import storage_error
-from shardcam.engine.io.store import exists, move, names, remove
-from shardcam.engine.rundir.staging import publish
-from shardcam.engine.types import Place, RunPaths, is_shard_name, shard_name
+from shardcam.engine.rundir.run_dir import Place, RunDir
+from shardcam.engine.types import is_shard_name, shard_name
 
 
 @contextmanager
-def set_aside(paths: RunPaths, numbers: Iterable[int]) -> Iterator[None]:
+def set_aside(run_dir: RunDir, numbers: Iterable[int]) -> Iterator[None]:
     """Move shards out of the way; those that were not replaced come back at the end.
 
     Raises
@@ -26,37 +25,27 @@ def set_aside(paths: RunPaths, numbers: Iterable[int]) -> Iterator[None]:
         No permission to move them.
     """
     try:
-        if paths.url is None:
-            paths.set_aside.mkdir(exist_ok=True)
-        for number in numbers:
-            move(paths.shard(number), paths.place(paths.set_aside / shard_name(number)))
+        for name in map(shard_name, numbers):
+            run_dir.move(run_dir.shards / name, run_dir.set_aside / name)
         yield
     except OSError as error:
-        raise storage_error(error, paths.shards) from error
+        raise storage_error(error, run_dir.shards) from error
     finally:
-        bring_back(paths)
+        bring_back(run_dir)
 
 
-def bring_back(paths: RunPaths) -> None:
+def bring_back(run_dir: RunDir) -> None:
     """Publish what was set aside again, where nothing took its place; drop the rest.
 
     Whoever was killed in between left it: nothing is lost.
     """
-    for name in sorted(names(paths, paths.set_aside)):
-        if not is_shard_name(name):
-            continue
-        old, final = (paths.place(folder / name) for folder in (paths.set_aside, paths.shards))
-        if isinstance(old, Path):
-            publish(old, final)
-        elif not exists(final):
-            move(old, final)
-            continue
-        remove(old)
+    for name in sorted(filter(is_shard_name, run_dir.names(run_dir.set_aside))):
+        run_dir.bring_back(run_dir.set_aside / name, run_dir.shards / name)
     with suppress(OSError):
-        paths.set_aside.rmdir()
+        run_dir.set_aside.rmdir()
 
 
-def move_to_damaged(paths: RunPaths, number: int) -> Place:
+def move_to_damaged(run_dir: RunDir, number: int) -> Place:
     """Move a damaged shard out of the way; where to.
 
     Raises
@@ -64,13 +53,11 @@ def move_to_damaged(paths: RunPaths, number: int) -> Place:
     RunDirectoryError, StoreError
         No permission to move it.
     """
-    held, stem = names(paths, paths.damaged), Path(shard_name(number)).stem
+    held, stem = run_dir.names(run_dir.damaged), Path(shard_name(number)).stem
     free = (name for n in count() if (name := f"{stem}{f'.{n}' * (n > 0)}.h5") not in held)
-    target = paths.place(paths.damaged / next(free))
+    target = run_dir.damaged / next(free)
     try:
-        if paths.url is None:
-            paths.damaged.mkdir(exist_ok=True)
-        move(paths.shard(number), target)
+        run_dir.move(run_dir.shards / shard_name(number), target)
     except OSError as error:
-        raise storage_error(error, paths.damaged) from error
-    return target
+        raise storage_error(error, run_dir.damaged) from error
+    return run_dir.place(target)

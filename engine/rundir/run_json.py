@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Any, TextIO
+from typing import Any
 
 from shardcam.engine.errors import RunDirectoryError, storage_error
-from shardcam.engine.io.store import PROBE, exists, fetch, names, put
-from shardcam.engine.rundir.staging import fsync_directory
-from shardcam.engine.types import LISTING_STAGED, RunPaths
+from shardcam.engine.io.store import PROBE
+from shardcam.engine.rundir.run_dir import LISTING_STAGED, RunDir
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class Manifest:
         return hashlib.sha256(json.dumps(self.numbers, sort_keys=True).encode()).hexdigest()
 
 
-def read_manifest(paths: RunPaths) -> Manifest:
+def read_manifest(run_dir: RunDir) -> Manifest:
     """Read ``run.json``.
 
     Raises
@@ -39,15 +35,17 @@ def read_manifest(paths: RunPaths) -> Manifest:
     RunDirectoryError
         There is none, or it is damaged.
     """
-    place = paths.place(paths.run_json)
+    place = run_dir.place(run_dir.run_json)
     try:
-        if not fetch(paths, paths.run_json):
+        if not run_dir.fetch(run_dir.run_json):
             raise FileNotFoundError
-        stored = json.loads(paths.run_json.read_text())
+        stored = json.loads(run_dir.run_json.read_text())
         fingerprint = stored.pop("fingerprint")
         manifest = _checked(Manifest(**stored))
     except FileNotFoundError:
-        raise RunDirectoryError(f"{paths.home}: not a run directory (no run.json in it)") from None
+        raise RunDirectoryError(
+            f"{run_dir.home}: not a run directory (no run.json in it)"
+        ) from None
     except OSError as error:
         raise RunDirectoryError(f"{place}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -68,7 +66,7 @@ def _checked(manifest: Manifest) -> Manifest:
     return manifest
 
 
-def holds_run(paths: RunPaths, manifest: Manifest) -> bool:
+def holds_run(run_dir: RunDir, manifest: Manifest) -> bool:
     """Whether the run directory holds this very run already, to be resumed.
 
     Raises
@@ -76,17 +74,17 @@ def holds_run(paths: RunPaths, manifest: Manifest) -> bool:
     RunDirectoryError
         It holds another run (the differences are named), or something that is no run.
     """
-    require_usable(paths)
+    require_usable(run_dir)
     try:
-        if not exists(paths.place(paths.run_json)):
+        if not run_dir.exists(run_dir.run_json):
             return False
     except OSError as error:
-        raise storage_error(error, paths.root) from error
-    _require_same(paths, read_manifest(paths), manifest)
+        raise storage_error(error, run_dir.root) from error
+    _require_same(run_dir, read_manifest(run_dir), manifest)
     return True
 
 
-def begin_run(paths: RunPaths, manifest: Manifest) -> None:
+def begin_run(run_dir: RunDir, manifest: Manifest) -> None:
     """Write ``run.json``, with which the run exists: all that belongs to it must be there before.
 
     Raises
@@ -95,14 +93,14 @@ def begin_run(paths: RunPaths, manifest: Manifest) -> None:
         It cannot be written.
     """
     try:
-        paths.root.mkdir(parents=True, exist_ok=True)
+        run_dir.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise storage_error(error, paths.root) from error
+        raise storage_error(error, run_dir.root) from error
     text = json.dumps({"fingerprint": manifest.fingerprint, **asdict(manifest)}, indent=2)
-    write_atomically(paths, paths.run_json.name, text + "\n")
+    run_dir.write_atomically(run_dir.run_json, text + "\n")
 
 
-def require_usable(paths: RunPaths) -> None:
+def require_usable(run_dir: RunDir) -> None:
     """Refuse a directory that holds something that is no run.
 
     What a run leaves that was killed while it began is in nobody's way: the next one writes
@@ -113,43 +111,17 @@ def require_usable(paths: RunPaths) -> None:
     RunDirectoryError
         It does, or it is no directory.
     """
-    held = names(paths, paths.root)
-    early = [path.name for path in (paths.run_json, paths.listing, paths.calibration)]
+    held = run_dir.names(run_dir.root)
+    early = [path.name for path in (run_dir.run_json, run_dir.listing, run_dir.calibration)]
     unfinished = (*(f".{name}" for name in early), LISTING_STAGED, PROBE)
     left = {name for name in held if name in early or name.startswith(unfinished)}
-    if paths.run_json.name not in held and left != held:
+    if run_dir.run_json.name not in held and left != held:
         raise RunDirectoryError(
-            f"{paths.home}: not empty and not a run directory; give --out another one"
+            f"{run_dir.home}: not empty and not a run directory; give --out another one"
         )
 
 
-def write_atomically(paths: RunPaths, name: str, text: str) -> None:
-    """Write a small file of the run so that it is there whole or not at all."""
-    with atomic_file(paths, name) as stream:
-        stream.write(text)
-
-
-@contextmanager
-def atomic_file(paths: RunPaths, name: str) -> Iterator[TextIO]:
-    """A text file of the run that is there whole, or not at all if the block raises."""
-    temporary = paths.root / f".{name}.{os.getpid()}"
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(paths.root / name)
-        fsync_directory(paths.root)
-        put(paths, paths.root / name)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise storage_error(error, paths.root) from error
-        raise
-
-
-def _require_same(paths: RunPaths, stored: Manifest, wanted: Manifest) -> None:
+def _require_same(run_dir: RunDir, stored: Manifest, wanted: Manifest) -> None:
     if stored.fingerprint == wanted.fingerprint:
         return
     before, after = _flat(_normal(stored.numbers)), _flat(_normal(wanted.numbers))
@@ -159,7 +131,8 @@ def _require_same(paths: RunPaths, stored: Manifest, wanted: Manifest) -> None:
         if before.get(name) != after.get(name)
     ]
     raise RunDirectoryError(
-        f"{paths.home}: holds another run ({'; '.join(changed)}); give another --out, or delete it"
+        f"{run_dir.home}: holds another run ({'; '.join(changed)}); "
+        "give another --out, or delete it"
     )
 
 

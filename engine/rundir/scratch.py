@@ -1,4 +1,4 @@
-"""Where the files of a run are made: the run directory, or a scratch directory for a URL.
+"""Where the files of a run at a URL are made.
 
 Each process that writes to a URL has a scratch directory of its own on its node, removed
 when the process ends.  That of a process that was killed is removed by the next one.
@@ -14,35 +14,22 @@ import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from shardcam.engine.errors import RunDirectoryError, storage_error
-from shardcam.engine.io.store import require_writable_url
-from shardcam.engine.io.urls import is_url
 from shardcam.engine.rundir.staging import abandoned, writer_name
-from shardcam.engine.types import RunPaths
 
 VARIABLE = "SHARDCAM_SCRATCH"
 
 
-def open_paths(run: str | Path) -> RunPaths:
-    """The paths of a run directory, given as a path or as a URL.
+def scratch_directory(url: str) -> Path:
+    """Where this process makes the files of a run at a URL, made if need be.
 
     Raises
     ------
-    ConfigError
-        A URL that cannot be written to.
     RunDirectoryError, DiskFull
-        There is no scratch directory to be had.
+        It cannot be made.
     """
-    name = str(run)
-    if not is_url(name):
-        return RunPaths(Path(name))
-    if name.startswith("file://"):
-        return RunPaths(Path(unquote(urlsplit(name).path)))
-    require_writable_url(name)
-    url = name.rstrip("/")
-    return RunPaths(_scratch(url, os.getpid()), url)
+    return _scratch(url, os.getpid())
 
 
 @cache

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -16,12 +16,11 @@ import h5py
 import numpy as np
 
 from shardcam.engine.errors import RunDirectoryError, ShardcamError, StoreError, store_error
-from shardcam.engine.io.remote_file import Blocks, open_together
-from shardcam.engine.io.store import names, sizes
+from shardcam.engine.io.remote_file import Blocks
+from shardcam.engine.rundir.run_dir import ShardFile
 from shardcam.engine.rundir.user_block import checksum_problem
-from shardcam.engine.types import Failure, Place, RunPaths, is_shard_name, shard_name
+from shardcam.engine.types import Failure
 
-ShardFile = Place | Blocks  # one that is open already
 _FILTERS = {"zstd": 32015, "lz4": 32004}  # that HDF5 has from hdf5plugin
 _SYSTEM_ERROR = re.compile(r"errno = (\d+), error message")  # as HDF5 tells of it
 
@@ -42,36 +41,6 @@ class ShardSummary:
     schema: int
     bytes: int  # size of the file
     checksum: bool  # whether there is one of the whole file
-
-
-def shard_numbers(paths: RunPaths) -> list[int]:
-    """Numbers of the shards that are published, in order.
-
-    Raises
-    ------
-    RunDirectoryError, StoreError
-        The run cannot be listed.
-    """
-    held = filter(is_shard_name, names(paths, paths.shards))
-    return sorted(int(name.removeprefix("shard-").removesuffix(".h5")) for name in held)
-
-
-def open_shards(paths: RunPaths, numbers: Iterable[int]) -> Iterator[tuple[int, ShardFile]]:
-    """Shards by their numbers, to be read one after the other in this order.
-
-    Of those at a URL many are opened at once: one after the other, each would wait for the
-    server. One that is missing is told of when it is read.
-    """
-    if paths.url is None:
-        yield from ((number, paths.shard(number)) for number in numbers)
-        return
-    wanted = list(numbers)
-    held = sizes(paths, paths.shards) if wanted else {}
-    there = [number for number in wanted if shard_name(number) in held]
-    opened = open_together({str(paths.shard(n)): held[shard_name(n)] for n in there})
-    missing = set(wanted) - set(there)
-    for number in wanted:
-        yield number, paths.shard(number) if number in missing else next(opened)
 
 
 def read_shard_summary(path: ShardFile) -> ShardSummary:

@@ -16,23 +16,20 @@ import h5py
 import numpy as np
 
 from shardcam.engine.errors import RunDirectoryError
-from shardcam.engine.io.store import put
 from shardcam.engine.rundir.column import hdf5_dtype, parent_group
 from shardcam.engine.rundir.hdf5_sink import StagedFile
+from shardcam.engine.rundir.run_dir import RunDir, ShardFile
 from shardcam.engine.rundir.schema import FAILURES, DatasetSpec
 from shardcam.engine.rundir.shard_file import (
-    ShardFile,
     ShardSummary,
     datasets,
-    open_shards,
     read_shard_summary,
     reading,
-    shard_numbers,
     shard_problem,
     summarize,
 )
 from shardcam.engine.rundir.staging import fsync_directory
-from shardcam.engine.types import Place, RunPaths, shard_name
+from shardcam.engine.types import shard_name
 
 _Forms = dict[str, tuple[tuple[int, ...], "np.dtype[np.generic]"]]  # shape of a row, type
 
@@ -52,7 +49,7 @@ class Part:
         return self.summary.failed if spec.name.startswith(FAILURES) else self.summary.ok
 
 
-def build_index(paths: RunPaths) -> Path:
+def build_index(run_dir: RunDir) -> Path:
     """Write the index over all published shards, in their order, and return its path.
 
     Raises
@@ -62,18 +59,18 @@ def build_index(paths: RunPaths) -> Path:
     DiskFull
         No space left.
     """
-    specs, parts = read_parts(paths)
-    staged = StagedFile(paths, "index")
+    specs, parts = read_parts(run_dir)
+    staged = StagedFile(run_dir.staging_path("index"), run_dir.shards)
     with staged.guarded():
         _fill(staged.file, specs, parts)
         staged.seal()
-        staged.path.replace(paths.index)
-        fsync_directory(paths.root)
-    put(paths, paths.index)
-    return paths.index
+        staged.path.replace(run_dir.index)
+        fsync_directory(run_dir.root)
+    run_dir.put(run_dir.index)
+    return run_dir.index
 
 
-def index_in_memory(paths: RunPaths) -> tuple[h5py.File, list[ShardSummary]]:
+def index_in_memory(run_dir: RunDir) -> tuple[h5py.File, list[ShardSummary]]:
     """The same index, open, of which the disk sees nothing: for whoever only reads the run.
 
     With what the shards say of themselves, in its order.
@@ -83,13 +80,13 @@ def index_in_memory(paths: RunPaths) -> tuple[h5py.File, list[ShardSummary]]:
     RunDirectoryError
         There is no shard, or one that is damaged or unlike the others.
     """
-    specs, parts = read_parts(paths)
-    file = h5py.File(paths.shards, "w", driver="core", backing_store=False, track_order=True)
+    specs, parts = read_parts(run_dir)
+    file = h5py.File(run_dir.shards, "w", driver="core", backing_store=False, track_order=True)
     _fill(file, specs, parts)
     return file, [part.summary for part in parts]
 
 
-def read_parts(paths: RunPaths) -> tuple[tuple[DatasetSpec, ...], list[Part]]:
+def read_parts(run_dir: RunDir) -> tuple[tuple[DatasetSpec, ...], list[Part]]:
     """Look at every published shard: the datasets they have, and what each adds to them.
 
     Raises
@@ -97,19 +94,19 @@ def read_parts(paths: RunPaths) -> tuple[tuple[DatasetSpec, ...], list[Part]]:
     RunDirectoryError
         There is no shard, or one that is damaged or unlike the others.
     """
-    numbers = shard_numbers(paths)
+    numbers = run_dir.shard_numbers()
     if not numbers:
-        raise RunDirectoryError(f"{paths.place(paths.shards)}: no shard in it")
-    first = paths.shard(numbers[0])
+        raise RunDirectoryError(f"{run_dir.place(run_dir.shards)}: no shard in it")
+    first = run_dir.shard(numbers[0])
     fingerprint = read_shard_summary(first).fingerprint
     specs = _read_specs(first)
     forms = {spec.name: (spec.row_shape, np.dtype(spec.dtype)) for spec in specs}
     parts: list[Part] = []
-    for number, shard in open_shards(paths, numbers):
-        part, found = _read_part(paths, number, shard, fingerprint)
+    for number, shard in run_dir.open_shards(numbers):
+        part, found = _read_part(number, shard, fingerprint)
         if found != forms:
             raise RunDirectoryError(
-                f"{paths.shard(number)}: its datasets are unlike those of {shard_name(numbers[0])}"
+                f"{shard}: its datasets are unlike those of {shard_name(numbers[0])}"
             )
         parts.append(part)
     return specs, parts
@@ -121,7 +118,7 @@ def _fill(file: h5py.File, specs: tuple[DatasetSpec, ...], parts: list[Part]) ->
     describe(file, parts)
 
 
-def _read_specs(path: Place) -> tuple[DatasetSpec, ...]:
+def _read_specs(path: ShardFile) -> tuple[DatasetSpec, ...]:
     with reading(path) as file:
         return tuple(
             DatasetSpec(
@@ -131,9 +128,7 @@ def _read_specs(path: Place) -> tuple[DatasetSpec, ...]:
         )
 
 
-def _read_part(
-    paths: RunPaths, number: int, shard: ShardFile, fingerprint: str
-) -> tuple[Part, _Forms]:
+def _read_part(number: int, shard: ShardFile, fingerprint: str) -> tuple[Part, _Forms]:
     """Check one shard, in one pass over its datasets: there may be tens of thousands of shards."""
     with reading(shard) as file:
         summary, found = summarize(file), datasets(file)
@@ -141,7 +136,7 @@ def _read_part(
         forms = {name: (data.shape[1:], data.dtype) for name, data in found.items()}
     if problem:
         raise RunDirectoryError(f"{shard}: {problem}")
-    return Part(f"{paths.shards.name}/{shard_name(number)}", summary), forms
+    return Part(f"shards/{shard_name(number)}", summary), forms
 
 
 def _map(file: h5py.File, spec: DatasetSpec, parts: list[Part]) -> None:

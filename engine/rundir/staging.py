@@ -15,10 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from shardcam.engine.errors import storage_error
-from shardcam.engine.io.store import upload
-from shardcam.engine.types import LISTING_STAGED, Place, RunPaths
-
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -65,16 +61,6 @@ class GuardedStream(io.FileIO):
                 self.error = error.with_traceback(None)
 
 
-def staging_path(paths: RunPaths, stem: str) -> Path:
-    """A name in the staging directory that no other writer has."""
-    return paths.staging / f"{stem}-{writer_name()}.h5"
-
-
-def listing_staging_path(paths: RunPaths) -> Path:
-    """A name for a listing that is being written; it comes before there are any shards."""
-    return paths.root / f"{LISTING_STAGED}{writer_name()}.zip"
-
-
 def fsync_directory(directory: Path) -> None:
     """Make the names in a directory survive a power failure."""
     handle = os.open(directory, os.O_RDONLY)
@@ -87,10 +73,8 @@ def fsync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def publish(staged: Path, final: Place) -> bool:
-    """Give a sealed file its name, here or at a URL, unless the name is taken."""
-    if isinstance(final, str):
-        return upload(staged, final, create=True)
+def publish(staged: Path, final: Path) -> bool:
+    """Give a sealed file its name, unless the name is taken."""
     try:
         os.link(staged, final)
     except FileExistsError:
@@ -113,25 +97,8 @@ def _publish_without_links(staged: Path, final: Path) -> bool:
         return True
 
 
-def clean_staging(paths: RunPaths, older_than: float = 86400.0) -> int:
-    """Remove what dead writers of shards, of the index and of the listing left.
-
-    A file of this host goes when its process is gone.  A file of another host goes
-    when nobody has written to it for `older_than` seconds.
-
-    Returns
-    -------
-    int
-        How many files were removed.
-    """
-    try:
-        left = [*paths.staging.glob("*.h5"), *paths.root.glob(f"{LISTING_STAGED}*.zip")]
-        return sum(_remove_abandoned(path, older_than) for path in left)
-    except OSError as error:
-        raise storage_error(error, paths.shards) from error
-
-
-def _remove_abandoned(path: Path, older_than: float) -> bool:
+def remove_abandoned(path: Path, older_than: float) -> bool:
+    """Remove a file if its writer is gone; whether it was removed."""
     with suppress(FileNotFoundError):  # its writer has just finished
         if abandoned(path, older_than):
             path.unlink()

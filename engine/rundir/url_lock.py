@@ -24,9 +24,8 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from shardcam.engine.errors import ShardcamError, StoreError, storage_error
-from shardcam.engine.io.store import fetch, remove, upload
+from shardcam.engine.io.store import download, remove, upload
 from shardcam.engine.rundir.staging import alive
-from shardcam.engine.types import RunPaths
 
 BEAT = 15.0  # seconds between two signs of life
 SILENCE = 90.0  # seconds without one until a driver counts as gone; clocks may differ a little
@@ -65,12 +64,14 @@ class UrlLock:
 
     Parameters
     ----------
-    paths
-        The run.
+    url
+        The lock.
+    copy
+        Where this process keeps what it reads of it.
     """
 
-    def __init__(self, paths: RunPaths) -> None:
-        self._paths = paths
+    def __init__(self, url: str, copy: Path) -> None:
+        self._url, self._copy = url, copy
         now = datetime.now(timezone.utc)
         self._own = Holder(
             secrets.token_hex(8),
@@ -92,7 +93,7 @@ class UrlLock:
         if holder is not None:
             self._write()
             time.sleep(SETTLE)
-            now = read_holder(self._paths)
+            now = read_holder(self._url, self._copy)
             if now is not None and now.id != self._own.id:  # the last one to write has it
                 return now
         self._beating.start()
@@ -104,9 +105,9 @@ class UrlLock:
         if self._beating.is_alive():
             self._beating.join(_PATIENCE)
         with suppress(ShardcamError, OSError):  # it will be nobody's soon
-            holder = read_holder(self._paths)
+            holder = read_holder(self._url, self._copy)
             if holder is not None and holder.id == self._own.id:
-                remove(self._paths.place(self._paths.lock))
+                remove(self._url)
         _mine.discard(self._own.id)
 
     def _create(self) -> Holder | None:
@@ -114,39 +115,40 @@ class UrlLock:
         for pause in _TRIES:
             if self._write(create=True):
                 return None
-            holder = read_holder(self._paths)
+            holder = read_holder(self._url, self._copy)
             if holder is not None:
                 return None if holder.id == self._own.id else holder  # the answer was lost
             time.sleep(pause)  # it was given back in between
-        place = self._paths.place(self._paths.lock)
-        raise StoreError(f"{place}: cannot be created, as if it were there, nor read; delete it")
+        raise StoreError(
+            f"{self._url}: cannot be created, as if it were there, nor read; delete it"
+        )
 
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
             with suppress(ShardcamError, OSError):  # the next one may get through
-                holder = read_holder(self._paths)
+                holder = read_holder(self._url, self._copy)
                 if holder is not None and holder.id != self._own.id:
                     return  # taken over: this process was silent for too long
                 self._write()
 
     def _write(self, create: bool = False) -> bool:
         text = json.dumps(asdict(replace(self._own, heard=time.time())))
-        staged = self._paths.root / f".lock-{self._own.id}"
+        staged = self._copy.with_name(f".lock-{self._own.id}")
         try:
             staged.write_text(text)
-            return upload(staged, str(self._paths.place(self._paths.lock)), create)
+            return upload(staged, self._url, create)
         except OSError as error:
-            raise storage_error(error, self._paths.root) from error
+            raise storage_error(error, staged.parent) from error
         finally:
             staged.unlink(missing_ok=True)
 
 
-def read_holder(paths: RunPaths) -> Holder | None:
-    """Who holds the lock, or held it last; None if it is free."""
-    if not fetch(paths, paths.lock):
+def read_holder(url: str, copy: Path) -> Holder | None:
+    """Who holds the lock, or held it last; None if it is free. It is copied to `copy`."""
+    if not download(url, copy):
         return None
     try:
-        return TypeAdapter(Holder).validate_json(paths.lock.read_bytes(), strict=True)
+        return TypeAdapter(Holder).validate_json(copy.read_bytes(), strict=True)
     except ValueError:  # of nobody that we know
         return Holder("", "an unknown host", "", 0, "?", 0.0)
 

@@ -26,7 +26,6 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.errors import SourceError, storage_error
-from shardcam.engine.io.store import exists, fetch, put
 from shardcam.engine.rundir.listing import (
     FACTS,
     SAMPLE_FIELDS,
@@ -37,8 +36,9 @@ from shardcam.engine.rundir.listing import (
     facts_checksum,
     identity,
 )
-from shardcam.engine.rundir.staging import fsync_directory, listing_staging_path
-from shardcam.engine.types import NO_LABEL, RunPaths, Sample
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.staging import fsync_directory
+from shardcam.engine.types import NO_LABEL, Sample
 
 _BLOCK = 2048  # samples; larger ones compress no better and make one sample dearer to read
 _ROW = attrgetter(*SAMPLE_FIELDS)
@@ -46,7 +46,7 @@ _ROW = attrgetter(*SAMPLE_FIELDS)
 
 @contextmanager
 def run_listing(
-    paths: RunPaths, origin: dict[str, Any], samples: Callable[[], Iterable[Sample]]
+    run_dir: RunDir, origin: dict[str, Any], samples: Callable[[], Iterable[Sample]]
 ) -> Iterator[Listing]:
     """Give the listing of the run that the directory holds, or make one of `samples`.
 
@@ -67,22 +67,22 @@ def run_listing(
     RunDirectoryError, DiskFull
         The saved listing is damaged, or the new one cannot be written.
     """
-    if fetch(paths, paths.listing):
-        saved = Listing(paths.listing, shared=paths.url is None)
-        if saved.facts.origin == origin and exists(paths.place(paths.run_json)):
+    if run_dir.fetch(run_dir.listing):
+        saved = Listing(run_dir.listing, shared=run_dir.shared)
+        if saved.facts.origin == origin and run_dir.exists(run_dir.run_json):
             yield saved
             return
-    staged, listing = listing_staging_path(paths), None
-    with _new_directory(paths.root):
+    staged, listing = run_dir.listing_staging_path(), None
+    with _new_directory(run_dir.root):
         try:
             hashes = _write(staged, origin, samples())
-            listing = Listing(staged, shared=paths.url is None)
+            listing = Listing(staged, shared=run_dir.shared)
             _require_unique(listing, hashes)
             yield listing
-            with _storage(paths.root):
-                listing.publish(paths.listing)
-                fsync_directory(paths.root)
-            put(paths, paths.listing)
+            with _storage(run_dir.root):
+                listing.publish(run_dir.listing)
+                fsync_directory(run_dir.root)
+            run_dir.put(run_dir.listing)
         except BaseException:
             if listing is not None:
                 listing.close()

@@ -23,8 +23,8 @@ from shardcam.engine.io.urls import is_url, require_url
 from shardcam.engine.run.method_choice import method_of
 from shardcam.engine.run.prepare import require_possible
 from shardcam.engine.run.source_listing import make_reader
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import require_usable
-from shardcam.engine.rundir.scratch import open_paths
 from shardcam.jobs.options import as_arguments
 
 RUN_KEY = "shardcam_run"  # of a job's metadata: the run directory
@@ -123,7 +123,7 @@ def _require_there(config: RunConfig) -> None:
         if name not in FOLDERS and not Path(path).is_file():
             raise ConfigError(f"{typed_name(name)}: no such file: {path}{hint}")
     if not is_url(config.out):
-        require_usable(open_paths(config.out))
+        require_usable(RunDir.open(config.out))
     if is_url(config.source):
         return
     try:

@@ -18,7 +18,8 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.run.class_names import class_names
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.overlays import picture_name
-from shardcam.engine.types import AUTO, RunPaths
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import AUTO
 from shardcam.jobs.commands.extract import run_extract
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.panels import LayerValues, draw_panels
@@ -108,7 +109,7 @@ def draw_activations(
     run: Run, config: RunConfig, top: int, pictures: int, console: Console
 ) -> None:
     """Draw the first images of a run that holds activations, each into a PNG file."""
-    seen = SeenPictures(run, Listing(RunPaths(Path(config.out)).listing), config)
+    seen = SeenPictures(run, Listing(RunDir(Path(config.out)).listing), config)
     name_of = class_names(config)
     for i in range(min(pictures, len(run))):
         key, number = run.keys[i], int(run["sample"][i])

@@ -11,7 +11,7 @@ from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.rundir.listing import Listing
-from shardcam.engine.types import RunPaths
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.jobs.commands.extract import run_extract
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
@@ -62,7 +62,7 @@ def demo(source: str | None, out: Path | None) -> None:
         from shardcam.jobs.looking.contact_sheet import draw_contact_sheet
 
         with open_run(root) as run:
-            draw_contact_sheet(run, Listing(RunPaths(root).listing), sheet)
+            draw_contact_sheet(run, Listing(RunDir(root).listing), sheet)
     console.print(f"look at {sheet}", style="bold")
 
 

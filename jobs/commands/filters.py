@@ -16,9 +16,9 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.run.class_names import ClassName, class_names
 from shardcam.engine.run.network_choice import load_definition
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.schema import layer_path
-from shardcam.engine.types import RunPaths
 from shardcam.engine.workers.cores import usable_cores
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.completion import complete_model
@@ -105,7 +105,7 @@ def filters(
             network, names = _load(named)
             subject = Subject(network, names)
         else:
-            config = stored_config(run, read_manifest(RunPaths(run)).config)
+            config = stored_config(run, read_manifest(RunDir(run)).config)
             network, names = _load(_as_in_run(named, config))
             _require_same_network(run, network)
             opened = stack.enter_context(open_run(run))
@@ -145,7 +145,7 @@ def _as_in_run(named: RunConfig, run: RunConfig) -> RunConfig:
 
 
 def _require_same_network(run: Path, network: NetworkDefinition) -> None:
-    if read_manifest(RunPaths(run)).numbers["model"] != network.digest():
+    if read_manifest(RunDir(run)).numbers["model"] != network.digest():
         raise ConfigError(
             f"--examples {run}: made with another network than {network.name}, other weights; "
             "give MODEL and --params as they were for that run"

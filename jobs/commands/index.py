@@ -13,13 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from shardcam.engine.analysis.open_run import require_codec, ulimit_for
 from shardcam.engine.errors import ConfigError, Interrupted
 from shardcam.engine.io.urls import is_url
-from shardcam.engine.rundir.lock import driver_lock
 from shardcam.engine.rundir.merged_index import merge_index
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
-from shardcam.engine.rundir.scratch import open_paths
-from shardcam.engine.rundir.shard_file import shard_numbers
 from shardcam.engine.rundir.shard_index import build_index
-from shardcam.engine.types import RunPaths
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
 
@@ -47,18 +44,18 @@ def index(run: str, merge: bool, out: str | None, force: bool) -> None:
       shardcam index runs/photos
       shardcam index runs/photos --merge --out photos.h5
     """
-    paths = open_paths(run)
-    target = _target(paths, merge, out, force)
+    run_dir = RunDir.open(run)
+    target = _target(run_dir, merge, out, force)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    manifest, console = read_manifest(paths), make_console()
-    with driver_lock(paths) if target is None else nullcontext():
-        there = len(shard_numbers(paths))
+    manifest, console = read_manifest(run_dir), make_console()
+    with run_dir.lock() if target is None else nullcontext():
+        there = len(run_dir.shard_numbers())
         if not merge:
-            build_index(paths)
+            build_index(run_dir)
         else:
-            _merge(paths, manifest, there, target)
-    made = target or paths.place(paths.index)
+            _merge(run_dir, manifest, there, target)
+    made = target or run_dir.place(run_dir.index)
     held = "all rows, and no need of other files, from" if merge else "over"
     console.print(f"{made}: {held} {there} of {manifest.plan['shards']} shards", soft_wrap=True)
     if not merge and (note := many_shards(there)):
@@ -76,7 +73,7 @@ def many_shards(shards: int) -> str | None:
     )
 
 
-def _target(paths: RunPaths, merge: bool, out: str | None, force: bool) -> Path | None:
+def _target(run_dir: RunDir, merge: bool, out: str | None, force: bool) -> Path | None:
     """Where a merged index goes that is not the run's."""
     if out is None:
         if force:
@@ -87,7 +84,7 @@ def _target(paths: RunPaths, merge: bool, out: str | None, force: bool) -> Path 
         raise ConfigError("--out is for --merge: other indexes need the shards beside them")
     if is_url(out):
         raise ConfigError(f"--out {out}: takes a path; without --out the file goes into the run")
-    if target.resolve().is_relative_to(paths.root.resolve()):
+    if target.resolve().is_relative_to(run_dir.root.resolve()):
         raise ConfigError(f"--out {out}: is in the run; leave --out out to replace its index.h5")
     if target.is_dir() or (target.exists() and not force):
         what = "is a folder" if target.is_dir() else "exists; --force replaces it"
@@ -97,13 +94,13 @@ def _target(paths: RunPaths, merge: bool, out: str | None, force: bool) -> Path 
     return target
 
 
-def _merge(paths: RunPaths, manifest: Manifest, shards: int, target: Path | None) -> None:
-    codec = require_codec(paths, manifest)
+def _merge(run_dir: RunDir, manifest: Manifest, shards: int, target: Path | None) -> None:
+    codec = require_codec(run_dir, manifest)
     console = make_console()
     columns = (TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=shards)
-        merge_index(paths, codec, target, lambda: bar.advance(task))
+        merge_index(run_dir, codec, target, lambda: bar.advance(task))
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:

@@ -11,7 +11,7 @@ import click
 
 from shardcam.engine.errors import ConfigError, Interrupted
 from shardcam.engine.run.disk_space import readable
-from shardcam.engine.types import RunPaths
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.jobs.terminal import make_console
 
 SAMPLE = 200
@@ -62,7 +62,7 @@ def report(
       shardcam report runs/photos
       shardcam report runs/photos --serve
     """
-    paths = RunPaths(run)
+    run_dir = RunDir(run)
     _require_sensible(out, force, sample, serve, port)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
@@ -71,7 +71,7 @@ def report(
     from shardcam.jobs.gallery.server import ReportServer
 
     console = make_console()
-    with opened_run(paths, photographs=not no_photographs) as opened:
+    with opened_run(run_dir, photographs=not no_photographs) as opened:
         if serve:
             with ReportServer(opened, PORT if port is None else port) as server:
                 console.print(f"look at {server.address}  (Ctrl-C ends it)", soft_wrap=True)

@@ -6,17 +6,10 @@ import click
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import TooManyFailures
-from shardcam.engine.rundir.lock import driver_lock
 from shardcam.engine.rundir.replace_shards import bring_back, set_aside
+from shardcam.engine.rundir.run_dir import RunDir, ShardFile
 from shardcam.engine.rundir.run_json import read_manifest
-from shardcam.engine.rundir.scratch import open_paths
-from shardcam.engine.rundir.shard_file import (
-    ShardFile,
-    open_shards,
-    read_failures,
-    read_shard_summary,
-)
-from shardcam.engine.types import RunPaths
+from shardcam.engine.rundir.shard_file import read_failures, read_shard_summary
 from shardcam.jobs.commands.extract import run_extract
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import stored_config
@@ -42,19 +35,19 @@ def retry_failed(run: str, max_failed: float | None) -> None:
     Example:
       shardcam retry-failed runs/photos
     """
-    paths = open_paths(run)
-    manifest = read_manifest(paths)
+    run_dir = RunDir.open(run)
+    manifest = read_manifest(run_dir)
     config = stored_config(run, manifest.config)
     if max_failed is not None:
         config = config.model_copy(update={"max_failed": max_failed})
-    with driver_lock(paths):
-        _retry(paths, config, manifest.plan["shards"])
+    with run_dir.lock():
+        _retry(run_dir, config, manifest.plan["shards"])
 
 
-def _retry(paths: RunPaths, config: RunConfig, shards: int) -> None:
-    run = str(paths.home)
-    bring_back(paths)
-    every = open_shards(paths, range(shards))
+def _retry(run_dir: RunDir, config: RunConfig, shards: int) -> None:
+    run = str(run_dir.home)
+    bring_back(run_dir)
+    every = run_dir.open_shards(range(shards))
     before = {number: count for number, shard in every if (count := _retryable(shard))}
     console = make_console()
     if not before:
@@ -63,12 +56,12 @@ def _retry(paths: RunPaths, config: RunConfig, shards: int) -> None:
     total = sum(before.values())
     console.print(f"{run}: {total} such samples in {len(before)} of {shards} shards")
     outcome: TooManyFailures | None = None
-    with set_aside(paths, before):
+    with set_aside(run_dir, before):
         try:
             run_extract(config.model_copy(update={"out": run}), console, again=True)
         except TooManyFailures as error:  # every shard is published all the same
             outcome = error
-    still = sum(_retryable(shard) for _, shard in open_shards(paths, before))
+    still = sum(_retryable(shard) for _, shard in run_dir.open_shards(before))
     console.print(f"{run}: {total - still} of {total} mended, {still} still fail")
     if outcome is not None:
         raise outcome

@@ -10,22 +10,17 @@ import click
 from rich.table import Table
 
 from shardcam.engine.errors import RunDirectoryError
-from shardcam.engine.io.store import fetch
 from shardcam.engine.pipeline.bottleneck import find_bottleneck
 from shardcam.engine.rundir.event_log import Activity, read_events, summarize
 from shardcam.engine.rundir.listing import Listing
-from shardcam.engine.rundir.lock import lock_holder
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
-from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.rundir.shard_file import (
     ShardSummary,
-    open_shards,
     read_failures,
     read_shard_summary,
-    shard_numbers,
     summary_problem,
 )
-from shardcam.engine.types import RunPaths
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
 
@@ -41,25 +36,25 @@ def status(run: str) -> None:
     Example:
       shardcam status runs/photos
     """
-    paths = open_paths(run)
-    manifest = read_manifest(paths)
-    done = published(paths, manifest.plan["shards"], manifest.fingerprint)
+    run_dir = RunDir.open(run)
+    manifest = read_manifest(run_dir)
+    done = published(run_dir, manifest.plan["shards"], manifest.fingerprint)
     listed, failed = sum(s.listed for s in done), sum(s.failed for s in done)
     config = manifest.config
     table = Table(show_header=False, box=None)
-    table.add_row("run", f"{paths.home}  ({manifest.fingerprint[:12]})")
+    table.add_row("run", f"{run_dir.home}  ({manifest.fingerprint[:12]})")
     table.add_row("source", str(config["source"]))
-    table.add_row("listing", _listing(paths))
+    table.add_row("listing", _listing(run_dir))
     table.add_row("model", f"{config['model']}, {config['method']}, {config['target']}")
     table.add_row("shards", f"{len(done)} of {manifest.plan['shards']} done")
     table.add_row("images", f"{listed} of {manifest.plan['samples']} done, {failed} of them failed")
     table.add_row("bytes", f"{sum(s.bytes for s in done):,}")
     if failed:
-        table.add_row("failures", _failures(paths, done))
-    fetch(paths, paths.events)
-    activity = summarize(read_events(paths))
+        table.add_row("failures", _failures(run_dir, done))
+    run_dir.fetch(run_dir.events)
+    activity = summarize(read_events(run_dir))
     _add_activity(table, activity)
-    table.add_row("state", _state(paths, len(done) == manifest.plan["shards"], activity))
+    table.add_row("state", _state(run_dir, len(done) == manifest.plan["shards"], activity))
     make_console().print(table, soft_wrap=True)
 
 
@@ -83,16 +78,16 @@ def _add_activity(table: Table, activity: Activity) -> None:
         table.add_row("last event", f"{heard:%Y-%m-%d %H:%M:%S} UTC{ended}")
 
 
-def _failures(paths: RunPaths, done: list[ShardSummary]) -> str:
+def _failures(run_dir: RunDir, done: list[ShardSummary]) -> str:
     """By reason, the most frequent first."""
     reasons: Counter[str] = Counter()
-    for _, shard in open_shards(paths, [summary.shard for summary in done if summary.failed]):
+    for _, shard in run_dir.open_shards([summary.shard for summary in done if summary.failed]):
         reasons.update(failure.error for failure in read_failures(shard))
     return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
 
 
-def _state(paths: RunPaths, complete: bool, activity: Activity) -> str:
-    holder = lock_holder(paths)
+def _state(run_dir: RunDir, complete: bool, activity: Activity) -> str:
+    holder = run_dir.lock_holder()
     if holder:
         return f"running: {holder}"
     if complete:
@@ -103,19 +98,19 @@ def _state(paths: RunPaths, complete: bool, activity: Activity) -> str:
     return f"incomplete{why}; the same extract command resumes it"
 
 
-def _listing(paths: RunPaths) -> str:
-    fetch(paths, paths.listing)
+def _listing(run_dir: RunDir) -> str:
+    run_dir.fetch(run_dir.listing)
     try:
-        listing = Listing(paths.listing)
+        listing = Listing(run_dir.listing)
     except RunDirectoryError as error:
         return str(error)
     return f"{len(listing)} images, {listing.created:%Y-%m-%d %H:%M} UTC"
 
 
-def published(paths: RunPaths, shards: int, fingerprint: str) -> list[ShardSummary]:
+def published(run_dir: RunDir, shards: int, fingerprint: str) -> list[ShardSummary]:
     """Summaries of the shards that are there, whole and of this run."""
     good = []
-    for number, shard in open_shards(paths, shard_numbers(paths)):
+    for number, shard in run_dir.open_shards(run_dir.shard_numbers()):
         with suppress(RunDirectoryError):
             summary = read_shard_summary(shard)
             if number < shards and summary_problem(summary, number, fingerprint) is None:

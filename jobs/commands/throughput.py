@@ -181,8 +181,8 @@ def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
         prepared = prepare(config)
         fingerprint = prepared.manifest.fingerprint
         executor = make_executor(prepared)
-        report = execute(prepared.plan, executor, prepared.paths, fingerprint, watch)
-    taking, rate = worker_rate(read_events(prepared.paths))
+        report = execute(prepared.plan, executor, prepared.run_dir, fingerprint, watch)
+    taking, rate = worker_rate(read_events(prepared.run_dir))
     whole = Whole(
         workers=taking,
         cpus_per_worker=worker_threads(config),

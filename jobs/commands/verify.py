@@ -8,20 +8,15 @@ import click
 
 from shardcam.engine.analysis.open_run import check_index, require_codec
 from shardcam.engine.errors import RunDirectoryError
-from shardcam.engine.io.store import fetch
 from shardcam.engine.rundir.listing import Listing, listing_digest
-from shardcam.engine.rundir.lock import driver_lock
 from shardcam.engine.rundir.replace_shards import move_to_damaged
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
-from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.rundir.shard_file import (
     ShardSummary,
     check_shard,
-    open_shards,
     read_shard_summary,
-    shard_numbers,
 )
-from shardcam.engine.types import RunPaths
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
 
@@ -42,20 +37,20 @@ def verify(run: str, deep: bool, repair: bool) -> None:
       shardcam verify runs/photos
       shardcam verify runs/photos --deep --repair
     """
-    paths = open_paths(run)
-    manifest = read_manifest(paths)
-    with driver_lock(paths) if repair else nullcontext():  # else what is judged may be replaced
-        _verify(paths, manifest, deep, repair)
+    run_dir = RunDir.open(run)
+    manifest = read_manifest(run_dir)
+    with run_dir.lock() if repair else nullcontext():  # else what is judged may be replaced
+        _verify(run_dir, manifest, deep, repair)
 
 
-def _verify(paths: RunPaths, manifest: Manifest, deep: bool, repair: bool) -> None:
-    run, console = str(paths.home), make_console()
+def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> None:
+    run, console = str(run_dir.home), make_console()
     if deep:
-        require_codec(paths, manifest)
-    _require_listing(paths, manifest, deep)
+        require_codec(run_dir, manifest)
+    _require_listing(run_dir, manifest, deep)
     checked = (
         (number, check_shard(shard, number, manifest.fingerprint, deep))
-        for number, shard in open_shards(paths, range(manifest.plan["shards"]))
+        for number, shard in run_dir.open_shards(range(manifest.plan["shards"]))
     )
     problems = {number: problem for number, problem in checked if problem}
     for problem in problems.values():
@@ -63,13 +58,13 @@ def _verify(paths: RunPaths, manifest: Manifest, deep: bool, repair: bool) -> No
     if problems:
         told = f"{run}: {len(problems)} of {manifest.plan['shards']} shards are missing or damaged"
         if repair:
-            moved = _move_damaged(paths, manifest, set(problems), deep)
-            told += f"; {moved} moved to {paths.place(paths.damaged)}"
+            moved = _move_damaged(run_dir, manifest, set(problems), deep)
+            told += f"; {moved} moved to {run_dir.place(run_dir.damaged)}"
             told += ", the same extract command refills them"
         raise RunDirectoryError(told)
-    shards = _account(paths, manifest)
+    shards = _account(run_dir, manifest)
     ok, failed = sum(s.ok for s in shards), sum(s.failed for s in shards)
-    check_index(paths, manifest.fingerprint)
+    check_index(run_dir, manifest.fingerprint)
     without = sum(not shard.checksum for shard in shards)
     if deep and without:
         told = (
@@ -82,36 +77,36 @@ def _verify(paths: RunPaths, manifest: Manifest, deep: bool, repair: bool) -> No
     )
 
 
-def _move_damaged(paths: RunPaths, manifest: Manifest, numbers: set[int], deep: bool) -> int:
+def _move_damaged(run_dir: RunDir, manifest: Manifest, numbers: set[int], deep: bool) -> int:
     """Move shards aside that are still damaged when they are opened again; how many."""
     still = [
         number
-        for number in sorted(numbers & set(shard_numbers(paths)))
-        if check_shard(paths.shard(number), number, manifest.fingerprint, deep)
+        for number in sorted(numbers & set(run_dir.shard_numbers()))
+        if check_shard(run_dir.shard(number), number, manifest.fingerprint, deep)
     ]
     for number in still:
-        move_to_damaged(paths, number)
+        move_to_damaged(run_dir, number)
     return len(still)
 
 
-def _require_listing(paths: RunPaths, manifest: Manifest, deep: bool) -> None:
-    fetch(paths, paths.listing)
-    listing = Listing(paths.listing)
+def _require_listing(run_dir: RunDir, manifest: Manifest, deep: bool) -> None:
+    run_dir.fetch(run_dir.listing)
+    listing = Listing(run_dir.listing)
     digest = listing_digest(listing) if deep else listing.facts.digest
     if digest != manifest.numbers["source"]:
-        place = paths.place(paths.listing)
-        raise RunDirectoryError(f"{place}: of another run than {paths.run_json.name}")
+        place = run_dir.place(run_dir.listing)
+        raise RunDirectoryError(f"{place}: of another run than {run_dir.run_json.name}")
 
 
-def _account(paths: RunPaths, manifest: Manifest) -> list[ShardSummary]:
+def _account(run_dir: RunDir, manifest: Manifest) -> list[ShardSummary]:
     """Summaries of all shards, which must add up."""
-    every = open_shards(paths, range(manifest.plan["shards"]))
+    every = run_dir.open_shards(range(manifest.plan["shards"]))
     shards = [read_shard_summary(shard) for _, shard in every]
     listed = sum(s.listed for s in shards)
     ok, failed = sum(s.ok for s in shards), sum(s.failed for s in shards)
     if listed != manifest.plan["samples"] or listed != ok + failed:
         raise RunDirectoryError(
-            f"{paths.home}: {manifest.plan['samples']} samples planned, {listed} listed, "
+            f"{run_dir.home}: {manifest.plan['samples']} samples planned, {listed} listed, "
             f"{ok} ok + {failed} failed"
         )
     return shards

@@ -16,8 +16,9 @@ from shardcam.engine.errors import ConfigError, RunDirectoryError
 from shardcam.engine.run.calibration import agreement, read_calibration
 from shardcam.engine.run.class_names import ClassName, class_names
 from shardcam.engine.rundir.colormaps import colour_table
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
-from shardcam.engine.types import I4, NO_LABEL, U1, RunPaths
+from shardcam.engine.types import I4, NO_LABEL, U1
 from shardcam.jobs.gallery.gallery_items import Item, MeanMap, mean_maps
 from shardcam.jobs.gallery.heatmap_pictures import Photographs
 from shardcam.jobs.gallery.page import Choice, Gallery
@@ -78,7 +79,7 @@ class OpenedRun:
 
 
 @contextmanager
-def opened_run(paths: RunPaths, photographs: bool) -> Iterator[OpenedRun]:
+def opened_run(run_dir: RunDir, photographs: bool) -> Iterator[OpenedRun]:
     """Open a run; one that is not finished is opened as far as it is.
 
     Raises
@@ -86,37 +87,37 @@ def opened_run(paths: RunPaths, photographs: bool) -> Iterator[OpenedRun]:
     RunDirectoryError
         It is no run, damaged, or no shard of it is done yet.
     """
-    manifest = read_manifest(paths)
-    account = read_account(paths, manifest)
+    manifest = read_manifest(run_dir)
+    account = read_account(run_dir, manifest)
     if not account.shards:
-        raise RunDirectoryError(f"{paths.root}: no shard is done yet; shardcam status shows more")
-    config = stored_config(paths.root, manifest.config)
+        raise RunDirectoryError(f"{run_dir.root}: no shard is done yet; shardcam status shows more")
+    config = stored_config(run_dir.root, manifest.config)
     name_of, notes = _names(config)
-    pictures = Photographs(paths, config) if photographs else None
+    pictures = Photographs(run_dir, config) if photographs else None
     note = UNREAD if pictures is None else pictures.missing
-    run, account = _opened(paths, manifest, account)
+    run, account = _opened(run_dir, manifest, account)
     with run:
         columns = read_columns(run)
-        everything = tuple(words for words in (_precision(paths, config), *notes, note) if words)
+        everything = tuple(words for words in (_precision(run_dir, config), *notes, note) if words)
         yield OpenedRun(run, manifest, account, columns, name_of, pictures, config, everything)
 
 
-def _opened(paths: RunPaths, manifest: Manifest, account: Account) -> tuple[Run, Account]:
+def _opened(run_dir: RunDir, manifest: Manifest, account: Account) -> tuple[Run, Account]:
     """The run and the account of the same shards, though more may be published meanwhile."""
     if account.complete:
-        return open_run(paths.root), account
+        return open_run(run_dir.root), account
     while True:
-        run = open_so_far(paths)
-        now = read_account(paths, manifest)
+        run = open_so_far(run_dir)
+        now = read_account(run_dir, manifest)
         if now.shards == account.shards:
             return run, now
         run.close()
         account = now
 
 
-def _precision(paths: RunPaths, config: RunConfig) -> str | None:
+def _precision(run_dir: RunDir, config: RunConfig) -> str | None:
     """What a reader must know of maps that int8 has made."""
-    calibration = read_calibration(paths) if config.precision == "int8" else None
+    calibration = read_calibration(run_dir) if config.precision == "int8" else None
     return None if calibration is None else f"Computed in int8; {agreement(calibration)}."
 
 

@@ -16,7 +16,8 @@ from shardcam.engine.errors import ShardcamError
 from shardcam.engine.pipeline.imaging import REDUCTIONS, UndecodableImage, decode
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.rundir.listing import Listing
-from shardcam.engine.types import F4, U1, RunPaths
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import F4, U1
 from shardcam.kernels import heatmap_u8
 
 SIZE = 224  # pixels of the longer side
@@ -36,17 +37,17 @@ class Photographs:
 
     Parameters
     ----------
-    paths
+    run_dir
         The run directory.
     config
         The options of the run.
     """
 
-    def __init__(self, paths: RunPaths, config: RunConfig) -> None:
+    def __init__(self, run_dir: RunDir, config: RunConfig) -> None:
         self.missing: str | None = None  # why there are none at all
         self._max_pixels, self._lock = config.max_pixels, Lock()
         try:
-            self._listing, self._reader = Listing(paths.listing), make_reader(config)
+            self._listing, self._reader = Listing(run_dir.listing), make_reader(config)
         except ShardcamError as error:
             self.missing = f"There are no photographs: {error}"
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from shardcam.engine.pipeline.bottleneck import Bottleneck, find_bottleneck
 from shardcam.engine.rundir.event_log import Activity, read_events, summarize
-from shardcam.engine.rundir.lock import lock_holder
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest
-from shardcam.engine.rundir.shard_file import read_failures, read_shard_summary, shard_numbers
-from shardcam.engine.types import Failure, RunPaths
+from shardcam.engine.rundir.shard_file import read_failures, read_shard_summary
+from shardcam.engine.types import Failure
 
 MOST = 1000  # failures that are shown one by one
 
@@ -56,7 +56,7 @@ class Account:
         return self.planned == self.listed == self.ok + self.failed
 
 
-def read_account(paths: RunPaths, manifest: Manifest) -> Account:
+def read_account(run_dir: RunDir, manifest: Manifest) -> Account:
     """Count the shards of a run, and read its failures, a shard at a time.
 
     Raises
@@ -64,12 +64,12 @@ def read_account(paths: RunPaths, manifest: Manifest) -> Account:
     RunDirectoryError
         A shard is damaged.
     """
-    there = (number for number in shard_numbers(paths) if number < manifest.plan["shards"])
-    done = [read_shard_summary(paths.shard(number)) for number in there]
+    there = (number for number in run_dir.shard_numbers() if number < manifest.plan["shards"])
+    done = [read_shard_summary(run_dir.shard(number)) for number in there]
     reasons: Counter[tuple[str, str]] = Counter()
     first: list[Failure] = []
     for summary in done:
-        failures = read_failures(paths.shard(summary.shard)) if summary.failed else []
+        failures = read_failures(run_dir.shard(summary.shard)) if summary.failed else []
         reasons.update((failure.stage, failure.error) for failure in failures)
         first += failures[: MOST - len(first)]
     return Account(
@@ -82,6 +82,6 @@ def read_account(paths: RunPaths, manifest: Manifest) -> Account:
         bytes=sum(s.bytes for s in done),
         reasons=tuple(Reason(*reason, count) for reason, count in reasons.most_common()),
         failures=tuple(first),
-        activity=summarize(read_events(paths)),
-        holder=lock_holder(paths),
+        activity=summarize(read_events(run_dir)),
+        holder=run_dir.lock_holder(),
     )

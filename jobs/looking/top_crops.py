@@ -14,7 +14,8 @@ from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.top_activating import top_activating
 from shardcam.engine.config import RunConfig
 from shardcam.engine.rundir.listing import Listing
-from shardcam.engine.types import U1, Box, RunPaths
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import U1, Box
 from shardcam.jobs.looking.seen_pictures import SeenPictures
 
 SIDE = 112  # pixels of a crop
@@ -49,7 +50,7 @@ def examples_of(
         The run does not have the layer, or the layer the unit.
     """
     found = top_activating(run, layer, units, count)
-    pictures = SeenPictures(run, Listing(RunPaths(Path(config.out)).listing), config)
+    pictures = SeenPictures(run, Listing(RunDir(Path(config.out)).listing), config)
     picture = lru_cache(_HELD)(pictures.whole)
 
     def example(unit: int, rank: int) -> Example:

@@ -11,13 +11,12 @@ from statistics import mean, median
 from typing import TYPE_CHECKING
 
 from shardcam.engine.errors import SourceError
-from shardcam.engine.io.store import remove
 from shardcam.engine.pipeline.bottleneck import BESIDE
 from shardcam.engine.protocols import ForwardPass, Timer
 from shardcam.engine.run.build_worker import WorkerSpec, build_parts
 from shardcam.engine.run.prepare import Prepared, make_executor
-from shardcam.engine.rundir.scratch import open_paths
-from shardcam.engine.types import F4, U1, Box, ResultBatch, RunPaths, Shard, ShardReport, View
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import F4, U1, Box, ResultBatch, Shard, ShardReport, View, shard_name
 
 if TYPE_CHECKING:
     from shardcam.engine.pipeline.prefetch import Batch, BatchLoader
@@ -61,7 +60,7 @@ class Meter:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self._source = spec.config.source
-        self._paths = open_paths(spec.config.out)
+        self._run_dir = RunDir.open(spec.config.out)
         self._gpu = spec.config.gpus_per_worker > 0
         self._loader, self._parts = build_parts(spec)
 
@@ -71,7 +70,7 @@ class Meter:
         if batch is None:
             raise SourceError(f"{self._source}: none of its first images can be used")
         count = len(batch.samples)
-        stages = _Stages(self._loader, self._parts, self._paths, batch, shard.index, self._gpu)
+        stages = _Stages(self._loader, self._parts, self._run_dir, batch, shard.index, self._gpu)
         seconds: dict[str, float] = {}
         for name in (*BESIDE, *NETWORK):
             if name == "normalise" and self._gpu:
@@ -93,12 +92,12 @@ class _Stages:
         self,
         loader: BatchLoader,
         parts: Parts,
-        paths: RunPaths,
+        run_dir: RunDir,
         batch: Batch,
         shard: int,
         gpu: bool,
     ) -> None:
-        self._loader, self._parts, self._paths, self._batch = loader, parts, paths, batch
+        self._loader, self._parts, self._run_dir, self._batch = loader, parts, run_dir, batch
         self._files = [(loader.reader.read(sample), sample.box) for sample in batch.samples]
         self._images = batch.images if gpu else self.normalise()
         forward = self.forward()
@@ -145,7 +144,7 @@ class _Stages:
         while some := tuple(islice(rows, len(self._batch.samples))):
             writer.write(replace(self._results, samples=some))
         writer.commit(())
-        remove(self._paths.shard(self.large.index))
+        self._run_dir.remove(self._run_dir.shards / shard_name(self.large.index))
 
     def _view(self, file: tuple[bytes | U1, Box | None]) -> View:
         from shardcam.engine.pipeline.imaging import view_of

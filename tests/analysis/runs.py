@@ -9,6 +9,7 @@ import numpy as np
 
 from shardcam.engine.pipeline.imaging import view
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, begin_run
 from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.rundir.shard_index import build_index
@@ -18,7 +19,6 @@ from shardcam.engine.types import (
     LayerMaps,
     Preprocessing,
     ResultBatch,
-    RunPaths,
     Sample,
     Shard,
 )
@@ -34,13 +34,13 @@ SIZES = ((60, 80), (80, 60), (24, 30), (9, 7), (5, 40), (1, 1), (33, 500), (700,
 class MadeRun:
     """A run directory, and all that plain h5py reads from its index."""
 
-    paths: RunPaths
+    paths: RunDir
     rows: dict
 
 
 def make_run(root, shards=(4, 3, 0, 5), failures=1, resize="crop", keys="größe/{:04d}.png"):
     """One shard for each number of good samples; each has failures besides."""
-    paths = RunPaths(root)
+    paths = RunDir(root)
     listed = sum(shards) + failures * len(shards)
     manifest = Manifest(
         {"method": "gradcam", "source": "photos", "model": "net.onnx", "out": str(root)},

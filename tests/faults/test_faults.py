@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from shardcam.engine.types import RunPaths
+from shardcam.engine.rundir.run_dir import RunDir
 from tests.faults.driving import (
     Person,
     fill,
@@ -57,7 +57,7 @@ def check_same(run, undisturbed, poisoned, images, batch):
             np.testing.assert_allclose(found[name], values, one_step, one_step, err_msg=name)
         else:
             np.testing.assert_array_equal(found[name], values, err_msg=name)
-    leftover = [path.name for path in RunPaths(run).staging.glob("*.h5")]
+    leftover = [path.name for path in RunDir(run).staging.glob("*.h5")]
     assert not leftover
 
 

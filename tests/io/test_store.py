@@ -9,8 +9,9 @@ import pytest
 from shardcam.engine.errors import ConfigError, DiskFull, StoreError
 from shardcam.engine.io import files, store, urls
 from shardcam.engine.io import remote_file as streams
-from shardcam.engine.rundir.scratch import VARIABLE, open_paths
-from shardcam.engine.types import RunPaths
+from shardcam.engine.rundir.run_dir import RunDir, UrlRunDir
+from shardcam.engine.rundir.scratch import VARIABLE
+from shardcam.engine.types import shard_name
 from tests.jobs.command import start
 
 LARGE = 120 << 20  # bytes that s3fs uploads in parts
@@ -45,7 +46,7 @@ def base(request, tmp_path):
 @pytest.fixture
 def paths(base, tmp_path):
     (tmp_path / "scratch").mkdir()
-    return RunPaths(tmp_path / "scratch", base)
+    return UrlRunDir(tmp_path / "scratch", base)
 
 
 def written(path, data):
@@ -58,30 +59,30 @@ def test_the_first_stays_unless_it_is_replaced(paths, base, tmp_path):
     assert not store.exists(f"{base}/a.h5")
     assert store.upload(first, f"{base}/a.h5", create=True) is True
     assert store.upload(second, f"{base}/a.h5", create=True) is False
-    assert store.fetch(paths, paths.root / "a.h5")
+    assert paths.fetch(paths.root / "a.h5")
     assert (paths.root / "a.h5").read_bytes() == b"first"
     written(paths.root / "a.h5", b"second")
-    store.put(paths, paths.root / "a.h5")
+    paths.put(paths.root / "a.h5")
     assert files.read(f"{base}/a.h5") == b"second"
-    assert store.names(paths, paths.root) == {"a.h5"}
+    assert paths.names(paths.root) == {"a.h5"}
 
 
 def test_names_are_those_of_now(paths, base, tmp_path):
-    assert store.names(paths, paths.shards) == set()
+    assert paths.names(paths.shards) == set()
     for number in (0, 12):
         store.upload(written(tmp_path / "1", b"x"), paths.shard(number), create=True)
-    assert store.names(paths, paths.shards) == {"shard-000000.h5", "shard-000012.h5"}
-    store.remove(paths.shard(0))
-    assert store.names(paths, paths.shards) == {"shard-000012.h5"}
-    assert not store.fetch(paths, paths.root / "none")
-    store.require_room_to_write(paths)
-    assert not [name for name in store.names(paths, paths.root) if "shardcam" in name]
+    assert paths.names(paths.shards) == {"shard-000000.h5", "shard-000012.h5"}
+    paths.remove(paths.shards / shard_name(0))
+    assert paths.names(paths.shards) == {"shard-000012.h5"}
+    assert not paths.fetch(paths.root / "none")
+    paths.require_writable()
+    assert not [name for name in paths.names(paths.root) if "shardcam" in name]
 
 
 def test_pictures_go_up_together(paths, tmp_path):
     pictures = [written(tmp_path / f"{i}.jpg", bytes([i])) for i in range(5)]
     store.upload_all(pictures, paths.place(paths.overlays))
-    assert store.names(paths, paths.overlays) == {f"{i}.jpg" for i in range(5)}
+    assert paths.names(paths.overlays) == {f"{i}.jpg" for i in range(5)}
     assert files.read(f"{paths.place(paths.overlays)}/3.jpg") == bytes([3])
 
 
@@ -89,25 +90,25 @@ def test_files_are_looked_at_and_fetched_together(paths, base, tmp_path):
     data = {paths.shards / f"shard-{i:06d}.h5": bytes([i]) * (70_000 * i) for i in range(4)}
     for path, content in data.items():
         store.upload(written(tmp_path / "1", content), paths.place(path))
-    sizes = store.sizes(paths, paths.shards)
+    sizes = store.sizes(paths.place(paths.shards))
     assert sizes == {path.name: len(content) for path, content in data.items()}
     urls_of = {paths.place(path): sizes[path.name] for path in data}
     for blocks, content in zip(streams.open_together(urls_of), data.values(), strict=True):
         assert blocks.read(len(content) + 1) == content
         assert blocks.error is None
-    store.fetch_all(paths, list(data))
+    paths.fetch_all(list(data))
     assert {path: path.read_bytes() for path in data} == data
     with pytest.raises(StoreError, match=rf"^{base}/shards/none.h5: .*no such file"):
-        store.fetch_all(paths, [*data, paths.shards / "none.h5"])
-    assert store.sizes(paths, paths.set_aside) == {}
+        paths.fetch_all([*data, paths.shards / "none.h5"])
+    assert store.sizes(paths.place(paths.set_aside)) == {}
 
 
 def test_a_moved_file_has_the_other_name_only(s3, tmp_path):
-    paths = RunPaths(tmp_path, f"{s3.bucket}/run")
+    paths = UrlRunDir(tmp_path, f"{s3.bucket}/run")
     store.upload(written(tmp_path / "1", b"x"), paths.shard(0))
     store.move(paths.shard(0), paths.place(paths.set_aside / "shard-000000.h5"))
-    assert store.names(paths, paths.set_aside) == {"shard-000000.h5"}
-    assert not store.exists(paths.shard(0))
+    assert paths.names(paths.set_aside) == {"shard-000000.h5"}
+    assert not paths.exists(paths.shards / shard_name(0))
 
 
 @pytest.mark.parametrize("size", [10, LARGE])
@@ -146,7 +147,7 @@ def test_nothing_is_seen_of_a_broken_upload(tmp_path, monkeypatch):
     import fsspec
 
     system = fsspec.filesystem("file", use_listings_cache=False)
-    paths = RunPaths(tmp_path / "scratch", f"file://{tmp_path}/run")
+    paths = UrlRunDir(tmp_path / "scratch", f"file://{tmp_path}/run")
     seen = []
 
     def broken(_self, source, target, **_options):
@@ -179,7 +180,7 @@ def test_errors_name_the_url(s3, tmp_path, monkeypatch):
         with pytest.raises(StoreError, match=rf"^{s3.bucket}/a: cannot be written: .*onnect"):
             store.upload(source, f"{s3.bucket}/a", create=True)
         with pytest.raises(StoreError, match=rf"^{s3.bucket}: cannot be read: .*onnect"):
-            store.names(RunPaths(tmp_path, s3.bucket), tmp_path)
+            store.names(s3.bucket)
     finally:
         s3.start()
 
@@ -196,19 +197,20 @@ def test_errors_name_the_url(s3, tmp_path, monkeypatch):
 )
 def test_urls_that_cannot_be_written_to(url, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        open_paths(url)
+        RunDir.open(url)
     assert "hunter2" not in str(caught.value)
 
 
 def test_a_file_url_is_a_path(tmp_path):
-    assert open_paths(f"file://{tmp_path}/a%20b") == RunPaths(tmp_path / "a b")
+    found = RunDir.open(f"file://{tmp_path}/a%20b")
+    assert (type(found), found.home) == (RunDir, tmp_path / "a b")
 
 
 def test_scratch_of_dead_processes_is_removed(tmp_path, monkeypatch):
     """Killed, a process leaves its directory; the next one removes it, and its own at its end."""
     code = (
-        "import os, signal; from shardcam.engine.rundir.scratch import open_paths; "
-        "print(open_paths('memory://b/run').root); {}"
+        "import os, signal; from shardcam.engine.rundir.run_dir import RunDir; "
+        "print(RunDir.open('memory://b/run').root); {}"
     )
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     killed = start(program=("-c", code.format("os.kill(os.getpid(), signal.SIGKILL)")))

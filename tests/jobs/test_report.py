@@ -22,8 +22,8 @@ from shardcam.engine.pipeline.imaging import view
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.event_log import EventLog
 from shardcam.engine.rundir.events import ShardDone
-from shardcam.engine.rundir.lock import driver_lock
-from shardcam.engine.types import Preprocessing, RunPaths
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import Preprocessing
 from shardcam.jobs.gallery.gallery_run import opened_run
 from shardcam.jobs.gallery.heatmap_pictures import NoPhotograph, Photographs, cut, view_size
 from shardcam.jobs.gallery.html_file import write_page
@@ -414,7 +414,7 @@ def test_stage_times_are_those_of_the_event_log(tmp_path):
 def test_a_run_at_work_names_who_works(tmp_path):
     made = make_shown_run(tmp_path, shards=(4, 3))
     made.paths.shard(1).unlink()
-    with driver_lock(made.paths):
+    with made.paths.lock():
         words = written(made.paths, tmp_path / "page.html").words
     assert f"process {os.getpid()} on " in words
     assert "resumes the run" not in words
@@ -509,7 +509,7 @@ def test_what_is_no_run_is_one_line(tmp_path):
     assert (code, err.count("\n")) == (1, 1)
     assert "not a run directory" in err
     made = make_shown_run(tmp_path, shards=(4,))
-    for path in RunPaths(made.paths.root).shards.glob("*.h5"):
+    for path in RunDir(made.paths.root).shards.glob("*.h5"):
         path.unlink()
     code, _, err = refused("report", made.paths.root)
     assert (code, err.count("\n")) == (1, 1)

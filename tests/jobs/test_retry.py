@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shardcam.engine.rundir.replace_shards import bring_back, set_aside
-from shardcam.engine.types import RunPaths
+from shardcam.engine.rundir.run_dir import RunDir
 from tests.jobs.command import assert_same, contents, shardcam, start
 from tests.jobs.images import jpeg, make_folder
 
@@ -41,7 +41,7 @@ def test_failed_samples_are_tried_again(source, tmp_path):
         assert str(broken[0].relative_to(folder)).encode() in rows["key"].tolist()
         same = [p for p, time in untouched.items() if p.stat().st_mtime_ns == time]
         assert 0 < len(same) < len(untouched)  # shards without failures are left alone
-        assert not RunPaths(tmp_path / "run").set_aside.exists()
+        assert not RunDir(tmp_path / "run").set_aside.exists()
         assert shardcam("verify", tmp_path / "run", "--deep")[0] == 0
     finally:
         for path, data in zip(broken, saved):
@@ -75,18 +75,18 @@ def test_whoever_is_killed_in_between_loses_nothing(source, tmp_path):
     assert extract(folder, tmp_path / "run")[0] == 0
     before = contents(tmp_path / "run")
     process = start("retry-failed", tmp_path / "run")
-    while process.poll() is None and not RunPaths(tmp_path / "run").set_aside.exists():
+    while process.poll() is None and not RunDir(tmp_path / "run").set_aside.exists():
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     code, _, err = extract(folder, tmp_path / "run")
     assert code == 0, err
     assert_same(contents(tmp_path / "run"), before)
-    assert not RunPaths(tmp_path / "run").set_aside.exists()
+    assert not RunDir(tmp_path / "run").set_aside.exists()
 
 
 def test_what_is_not_replaced_comes_back(tmp_path):
-    paths = RunPaths(tmp_path)
+    paths = RunDir(tmp_path)
     paths.shards.mkdir()
     for number in range(3):
         paths.shard(number).write_text(f"old {number}")
@@ -103,7 +103,7 @@ def test_damaged_shards_are_moved_aside_and_refilled(source, tmp_path):
     folder, _ = source
     assert extract(folder, tmp_path / "run")[0] == 0
     before = contents(tmp_path / "run")
-    paths = RunPaths(tmp_path / "run")
+    paths = RunDir(tmp_path / "run")
     paths.shard(1).write_bytes(paths.shard(1).read_bytes()[:3000])
     paths.shard(2).unlink()
     code, _, err = extract(folder, tmp_path / "run")

@@ -11,15 +11,13 @@ from click.testing import CliRunner
 
 from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.errors import RunDirectoryError, StoreError
-from shardcam.engine.io.store import names
 from shardcam.engine.run.driver import published_shards
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.listing import listing_digest
+from shardcam.engine.rundir.run_dir import RunDir, UrlRunDir
 from shardcam.engine.rundir.run_json import Manifest, begin_run, read_manifest
-from shardcam.engine.rundir.scratch import open_paths
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.rundir.write_listing import run_listing
-from shardcam.engine.types import RunPaths
 from shardcam.jobs.commands import verify as verifying
 from shardcam.jobs.commands.status import published
 from shardcam.jobs.gallery.run_account import read_account
@@ -48,7 +46,7 @@ def make_run(paths, codec="gzip"):
 
 @pytest.fixture
 def paths(tmp_path):
-    return make_run(RunPaths(tmp_path / "run"))
+    return make_run(RunDir(tmp_path / "run"))
 
 
 def verify(paths, *options):
@@ -64,7 +62,7 @@ def held(paths):
     return {
         path.relative_to(paths.root).as_posix(): path.read_bytes()
         for path in paths.root.rglob("*")
-        if path.is_file() and path != paths.lock
+        if path.is_file() and path != paths.lock_file
     }
 
 
@@ -99,19 +97,19 @@ def test_at_a_url_they_are_moved_aside_too(kind, request, tmp_path, monkeypatch)
     monkeypatch.setenv("SHARDCAM_SCRATCH", str(tmp_path / "scratch"))
     (tmp_path / "here").mkdir()
     if kind == "file":
-        paths = make_run(RunPaths(tmp_path / "here", f"file://{tmp_path}/run"))
-        monkeypatch.setattr(verifying, "open_paths", lambda _: paths)
+        paths = make_run(UrlRunDir(tmp_path / "here", f"file://{tmp_path}/run"))
+        monkeypatch.setattr(verifying, "RunDir", SimpleNamespace(open=lambda _: paths))
     else:
         store = request.getfixturevalue(kind)
         base = "memory://bucket" if kind == "memory" else store.bucket
-        paths = make_run(open_paths(f"{base}/run"))
+        paths = make_run(RunDir.open(f"{base}/run"))
     for wanted in ("shard-000001.h5", "shard-000001.1.h5"):
         overwrite(paths.shard(1), wanted.encode())
         with pytest.raises(RunDirectoryError, match=r"1 moved to .*run/damaged"):
             verify(paths, "--repair")
-        assert names(paths, paths.shards) >= {"shard-000000.h5", "shard-000002.h5"}
-        assert "shard-000001.h5" not in names(paths, paths.shards)
-        assert wanted in names(paths, paths.damaged)
+        assert paths.names(paths.shards) >= {"shard-000000.h5", "shard-000002.h5"}
+        assert "shard-000001.h5" not in paths.names(paths.shards)
+        assert wanted in paths.names(paths.damaged)
 
 
 def overwrite(url, content):
@@ -167,7 +165,7 @@ MAIN = WITHOUT.format("from shardcam.jobs.cli import main; main()")
 
 @pytest.mark.parametrize("codec", ["zstd", "lz4"])
 def test_a_missing_codec_is_one_line_and_no_damage(tmp_path, codec):
-    paths = make_run(RunPaths(tmp_path / "run"), codec)
+    paths = make_run(RunDir(tmp_path / "run"), codec)
     before = held(paths)
     process = start("verify", paths.root, "--deep", "--repair", program=("-c", MAIN))
     out, err = process.communicate()
@@ -180,7 +178,6 @@ def test_a_missing_codec_is_one_line_and_no_damage(tmp_path, codec):
 ROWS = """
 from shardcam.engine.errors import StoreError
 from shardcam.engine.rundir.shard_file import check_shard
-from shardcam.engine.types import RunPaths
 try:
     print(check_shard(sys.argv[1], 0, sys.argv[2], True))
 except StoreError as error:
@@ -190,7 +187,7 @@ except StoreError as error:
 
 def test_a_file_itself_tells_which_codec_it_needs(tmp_path):
     """Where run.json is not at hand, or says something else."""
-    paths = make_run(RunPaths(tmp_path / "run"), "zstd")
+    paths = make_run(RunDir(tmp_path / "run"), "zstd")
     with h5py.File(paths.shard(0)) as file:
         fingerprint = file.attrs["fingerprint"]
     code = WITHOUT.format(ROWS)

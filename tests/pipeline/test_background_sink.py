@@ -10,9 +10,9 @@ from shardcam.engine.errors import DiskFull
 from shardcam.engine.pipeline.background_sink import WAITING, BackgroundSink
 from shardcam.engine.pipeline.tee_sink import TeeSink
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.rundir.shard_file import read_failures
-from shardcam.engine.types import RunPaths
 from tests.rundir.sink_conformance import (
     CLASSES,
     KEY_BYTES,
@@ -33,7 +33,7 @@ SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAV
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 def test_it_keeps_the_promises_of_a_sink(promise, tmp_path):
-    paths = RunPaths(tmp_path)
+    paths = RunDir(tmp_path)
     promise(
         SinkCase(
             BackgroundSink(Hdf5Sink(paths, SPECS, "f00d")),
@@ -48,13 +48,13 @@ def test_it_keeps_the_promises_of_a_sink(promise, tmp_path):
 @pytest.mark.parametrize("codec", ["none", "gzip", "zstd", "lz4"])
 def test_every_codec_gives_the_same_rows_and_has_a_checksum(codec, tmp_path):
     shard = make_shard()
-    paths = RunPaths(tmp_path)
+    paths = RunDir(tmp_path)
     assert publish(Hdf5Sink(paths, SPECS, "f00d", codec), shard)
     rows = rows_of(paths.shard(0))
     expected = tmp_path / "gzip"
-    publish(Hdf5Sink(RunPaths(expected), SPECS, "f00d"), shard)
+    publish(Hdf5Sink(RunDir(expected), SPECS, "f00d"), shard)
     assert {name: values.tobytes() for name, values in rows.items()} == {
-        name: values.tobytes() for name, values in rows_of(RunPaths(expected).shard(0)).items()
+        name: values.tobytes() for name, values in rows_of(RunDir(expected).shard(0)).items()
     }
     with h5py.File(paths.shard(0)) as file:
         assert file["logits"].fletcher32

@@ -23,8 +23,8 @@ import pytest
 from pyarrow import parquet
 
 from shardcam.engine.errors import SourceError
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.write_listing import run_listing
-from shardcam.engine.types import RunPaths
 from tests.readers.sources import opened, pictures, png, write_h5, write_idx, write_tar
 
 CASES = {}
@@ -402,7 +402,7 @@ def test_hostile(tmp_path, name):
     before = sorted(tmp_path.rglob("*"))
     begin = time.monotonic()
     try:
-        with run_listing(RunPaths(tmp_path / "run"), {}, opened(source).samples) as listing:
+        with run_listing(RunDir(tmp_path / "run"), {}, opened(source).samples) as listing:
             samples = list(listing)
         shutil.rmtree(tmp_path / "run")
         read, failed = 0, 0

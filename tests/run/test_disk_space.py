@@ -26,7 +26,7 @@ def planned(tmp_path, samples=1000, codec="none"):
 def free(monkeypatch):
     def set_free(number):
         usage = SimpleNamespace(free=number)
-        monkeypatch.setattr(budget.shutil, "disk_usage", lambda _: usage)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
 
     return set_free
 

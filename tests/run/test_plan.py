@@ -2,8 +2,9 @@ import pytest
 
 from shardcam.engine.errors import SourceError
 from shardcam.engine.run.plan import default_shard_size, make_plan
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.write_listing import run_listing
-from shardcam.engine.types import RunPaths, Sample
+from shardcam.engine.types import Sample
 
 
 def samples(count):
@@ -15,7 +16,7 @@ def list_into(tmp_path):
     """List samples into a run directory of their own."""
 
     def made(listed):
-        paths = RunPaths(tmp_path / str(len(list(tmp_path.iterdir()))))
+        paths = RunDir(tmp_path / str(len(list(tmp_path.iterdir()))))
         with run_listing(paths, {}, lambda: listed) as listing:
             return listing
 

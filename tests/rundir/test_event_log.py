@@ -12,8 +12,7 @@ import shardcam.engine.rundir.lock
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir import events as events_of
 from shardcam.engine.rundir.event_log import EventLog, read_events, summarize, worker_rate
-from shardcam.engine.rundir.lock import driver_lock, lock_holder
-from shardcam.engine.types import RunPaths
+from shardcam.engine.rundir.run_dir import RunDir
 
 LINES = """\
 {"kind": "run_started", "host": "host", "pid": 1, "shards": 4, "todo": 3, "images": 100}
@@ -33,7 +32,7 @@ LINES = """\
 
 @pytest.fixture
 def paths(tmp_path):
-    return RunPaths(tmp_path)
+    return RunDir(tmp_path)
 
 
 def test_events_come_back_in_order_and_progress_is_not_kept(paths):
@@ -76,7 +75,7 @@ def test_a_line_cut_by_a_kill_spoils_no_other(paths):
     log(events_of.RunStarted("a", 1, 2, 1, 16))
     log.close()
     assert [event["kind"] for event in read_events(paths)] == ["run_started", "run_started"]
-    assert list(read_events(RunPaths(paths.root / "none"))) == []
+    assert list(read_events(RunDir(paths.root / "none"))) == []
 
 
 def test_summary_is_of_all_commands_and_of_the_last_ones_workers(paths):
@@ -107,9 +106,9 @@ def test_summary_is_of_all_commands_and_of_the_last_ones_workers(paths):
 
 
 HOLD = (
-    "import sys; from pathlib import Path; from shardcam.engine.rundir.lock import driver_lock;"
-    "from shardcam.engine.types import RunPaths\n"
-    "with driver_lock(RunPaths(Path(sys.argv[1]))):\n"
+    "import sys; from pathlib import Path\n"
+    "from shardcam.engine.rundir.run_dir import RunDir\n"
+    "with RunDir(Path(sys.argv[1])).lock():\n"
     "    print('held', flush=True); sys.stdin.read()"
 )
 
@@ -120,27 +119,27 @@ def test_the_second_driver_is_refused_and_a_dead_one_is_in_nobodys_way(paths):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=os.getcwd(),
     )  # fmt: skip
     assert process.stdout.readline() == "held\n"
-    assert lock_holder(paths).startswith(f"process {process.pid} on ")
+    assert paths.lock_holder().startswith(f"process {process.pid} on ")
     refused = pytest.raises(RunDirectoryError, match=f"process {process.pid} .* is working on it")
-    with refused, driver_lock(paths):
+    with refused, paths.lock():
         pass
     process.kill()
     process.communicate()
-    assert paths.lock.exists()
-    assert lock_holder(paths) is None
-    with driver_lock(paths):
-        assert json.loads(paths.lock.read_text())["pid"] == os.getpid()
-        assert lock_holder(paths) is not None
-    assert lock_holder(paths) is None
+    assert paths.lock_file.exists()
+    assert paths.lock_holder() is None
+    with paths.lock():
+        assert json.loads(paths.lock_file.read_text())["pid"] == os.getpid()
+        assert paths.lock_holder() is not None
+    assert paths.lock_holder() is None
 
 
 def test_who_looks_at_the_lock_keeps_nobody_from_taking_it(paths, monkeypatch):
-    with paths.lock.open("w") as looking:
+    with paths.lock_file.open("w") as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
         clock = SimpleNamespace(sleep=lambda seconds: looking.close())
         monkeypatch.setattr(shardcam.engine.rundir.lock, "time", clock)
-        with driver_lock(paths):
-            assert lock_holder(paths) is not None
+        with paths.lock():
+            assert paths.lock_holder() is not None
 
 
 def test_the_rate_counts_each_worker_to_the_end_of_all():

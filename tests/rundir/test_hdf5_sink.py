@@ -17,10 +17,10 @@ import pytest
 from shardcam import kernels
 from shardcam.engine.errors import ConfigError, DiskFull, RunDirectoryError
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.rundir.shard_file import check_shard, read_failures
-from shardcam.engine.rundir.staging import clean_staging
-from shardcam.engine.types import Flag, RunPaths
+from shardcam.engine.types import Flag
 from tests.child import run_python
 from tests.rundir.sink_conformance import (
     CLASSES,
@@ -44,7 +44,7 @@ SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAV
 
 @pytest.fixture
 def paths(tmp_path):
-    return RunPaths(tmp_path)
+    return RunDir(tmp_path)
 
 
 @pytest.fixture
@@ -298,10 +298,10 @@ FULL_DISK = """
     import resource, sys
     from pathlib import Path
     from shardcam.engine.errors import DiskFull
-    from shardcam.engine.types import RunPaths
+    from shardcam.engine.rundir.run_dir import RunDir
     from tests.rundir.test_hdf5_sink import publish_large
 
-    paths, limit = RunPaths(Path(sys.argv[1])), int(sys.argv[2])
+    paths, limit = RunDir(Path(sys.argv[1])), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
         publish_large(paths)
@@ -324,7 +324,7 @@ def publish_large(paths):
 
 @pytest.fixture(scope="module")
 def large_size(tmp_path_factory):
-    return publish_large(RunPaths(tmp_path_factory.mktemp("large")))
+    return publish_large(RunDir(tmp_path_factory.mktemp("large")))
 
 
 @pytest.mark.parametrize("fraction", [0, 0.01, 0.4, 0.8, 0.999])
@@ -337,7 +337,7 @@ def test_hdf5_that_cannot_write_does_not_crash_the_process(paths, large_size, fr
 STOPPED = """
     import signal, sys
     from pathlib import Path
-    from shardcam.engine.types import RunPaths
+    from shardcam.engine.rundir.run_dir import RunDir
     from tests.rundir.test_hdf5_sink import publish_large
 
     class Stop(Exception):
@@ -351,7 +351,7 @@ STOPPED = """
     for i in range(100):
         try:
             signal.setitimer(signal.ITIMER_REAL, (i + 1) * 0.0005)
-            publish_large(RunPaths(Path(sys.argv[1], str(i))))
+            publish_large(RunDir(Path(sys.argv[1], str(i))))
             signal.setitimer(signal.ITIMER_REAL, 0)
         except Stop:
             stopped += 1
@@ -380,7 +380,7 @@ def test_a_stop_inside_a_write_reaches_the_caller(sink, paths, monkeypatch, stop
 
 def test_a_run_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    sink = Hdf5Sink(RunPaths(tmp_path / "file"), SPECS, "f00d")
+    sink = Hdf5Sink(RunDir(tmp_path / "file"), SPECS, "f00d")
     with pytest.raises(RunDirectoryError, match="file"):
         sink.open(make_shard())
 
@@ -412,11 +412,11 @@ KILLED = """
     import os, sys
     from pathlib import Path
     import shardcam.engine.rundir.hdf5_sink as hdf5
-    from shardcam.engine.types import RunPaths
+    from shardcam.engine.rundir.run_dir import RunDir
     from tests.rundir.test_hdf5_sink import SPECS, make_batch, make_shard
 
     shard = make_shard()
-    writer = hdf5.Hdf5Sink(RunPaths(Path(sys.argv[1])), SPECS, "f00d").open(shard)
+    writer = hdf5.Hdf5Sink(RunDir(Path(sys.argv[1])), SPECS, "f00d").open(shard)
     writer.write(make_batch(shard.samples))
     if sys.argv[2] == "sealed":
         os.link = lambda *_: os._exit(9)
@@ -431,7 +431,7 @@ def test_a_killed_writer_leaves_nothing_but_a_staging_file(sink, paths, moment):
     assert [path.name for path in paths.shards.iterdir()] == [".tmp"]
     assert len(left(paths)) == 1
     live = sink.open(make_shard(index=1))
-    assert clean_staging(paths) == 1
+    assert paths.clean_staging() == 1
     assert [name.split("-")[1] for name in left(paths)] == ["000001"], "the live one stays"
     live.discard()
     assert publish(sink, make_shard())
@@ -441,7 +441,7 @@ def test_files_of_other_hosts_are_cleaned_only_when_old(paths):
     paths.staging.mkdir(parents=True)
     stranger = paths.staging / "shard-000000-another_host.1-1-0a0a0a0a.h5"
     stranger.touch()
-    assert clean_staging(paths, older_than=3600) == 0
+    assert paths.clean_staging(older_than=3600) == 0
     os.utime(stranger, (0, 0))
-    assert clean_staging(paths, older_than=3600) == 1
+    assert paths.clean_staging(older_than=3600) == 1
     assert left(paths) == []

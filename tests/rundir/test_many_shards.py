@@ -12,15 +12,14 @@ from shardcam.engine.errors import RunDirectoryError, StoreError
 from shardcam.engine.io import remote_file as streams
 from shardcam.engine.io import urls
 from shardcam.engine.rundir.merged_index import merge_index
+from shardcam.engine.rundir.run_dir import UrlRunDir
 from shardcam.engine.rundir.shard_file import (
     check_shard,
     datasets,
-    open_shards,
     read_failures,
     read_shard_summary,
 )
 from shardcam.engine.rundir.shard_index import build_index
-from shardcam.engine.types import RunPaths
 from tests.rundir.test_shard_file import make_run
 
 SHARDS = 100
@@ -39,7 +38,7 @@ def there(made, s3, monkeypatch, tmp_path):
     (tmp_path / "here").mkdir()
     s3.asked.clear()
     s3.delay, s3.most = 0.05, 0
-    return RunPaths(tmp_path / "here", f"{s3.bucket}/run")
+    return UrlRunDir(tmp_path / "here", f"{s3.bucket}/run")
 
 
 def asked_of_shards(s3):
@@ -58,7 +57,7 @@ def test_a_run_is_opened_and_copied_together(made, there, s3):
 
 def test_shards_are_looked_at_together(made, there, s3):
     every = range(SHARDS)
-    for number, shard in open_shards(there, every):
+    for number, shard in there.open_shards(every):
         local = made[0].shard(number)
         assert read_shard_summary(shard) == read_shard_summary(local)
         assert read_failures(shard) == read_failures(local)
@@ -86,14 +85,14 @@ def test_rows_are_merged_from_there_and_to_there(made, there, s3, tmp_path):
 def test_files_larger_than_their_ends_are_read_in_between(made, there, s3, monkeypatch):
     monkeypatch.setattr(streams, "_END", 3000)
     monkeypatch.setattr(streams, "BLOCK", 4096)
-    for number, shard in open_shards(there, range(5)):
+    for number, shard in there.open_shards(range(5)):
         assert check_shard(shard, number, made[1], deep=True) is None
         assert read_shard_summary(shard) == read_shard_summary(made[0].shard(number))
 
 
 def test_what_does_not_come_at_once_is_asked_for_again(there, s3):
     s3.failing = 0
-    opened = open_shards(there, range(3))
+    opened = there.open_shards(range(3))
     s3.delay, s3.failing = 0, 5
     assert [read_shard_summary(shard).shard for _, shard in opened] == [0, 1, 2]
     assert s3.failing == 0
@@ -104,7 +103,7 @@ def test_one_that_is_missing_is_named(made, there, s3, monkeypatch):
     with pytest.raises(RunDirectoryError, match=r"shard-000007\.h5: missing"):
         open_run(there.url)
     told = []
-    for _, shard in open_shards(there, (6, 7, 8)):
+    for _, shard in there.open_shards((6, 7, 8)):
         try:
             told.append(read_shard_summary(shard).shard)
         except RunDirectoryError as error:
@@ -114,6 +113,6 @@ def test_one_that_is_missing_is_named(made, there, s3, monkeypatch):
     s3.stop()
     try:
         with pytest.raises(StoreError, match="cannot be read"):
-            list(open_shards(there, (6, 7)))
+            list(there.open_shards((6, 7)))
     finally:
         s3.start()

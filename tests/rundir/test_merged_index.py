@@ -13,9 +13,9 @@ from shardcam.engine.rundir import column
 from shardcam.engine.rundir.codec import CODECS
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.merged_index import MERGED, merge_index
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import datasets
 from shardcam.engine.rundir.shard_index import build_index
-from shardcam.engine.types import RunPaths
 from tests.child import printed_by
 from tests.rundir.sink_conformance import make_shard, publish
 from tests.rundir.test_shard_index import SPECS, publish_shards
@@ -25,7 +25,7 @@ FILTERS = ("compression", "compression_opts", "fletcher32")
 
 @pytest.fixture
 def paths(tmp_path):
-    return RunPaths(tmp_path / "run")
+    return RunDir(tmp_path / "run")
 
 
 def files_below(root):
@@ -91,14 +91,14 @@ def test_a_full_disk_leaves_the_old_index(paths, tmp_path):
         import resource, signal, sys
         from pathlib import Path
         from shardcam.engine.errors import DiskFull
-        from shardcam.engine.types import RunPaths
+        from shardcam.engine.rundir.run_dir import RunDir
         from shardcam.engine.rundir.merged_index import merge_index
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
         seen = []
         try:
-            merge_index(RunPaths(Path(sys.argv[1])), "none", None, lambda: seen.append(1))
+            merge_index(RunDir(Path(sys.argv[1])), "none", None, lambda: seen.append(1))
         except DiskFull:
             print("full", len(seen) < 8)
         """

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from shardcam.engine.rundir.overlays import OverlaySink, OverlayStyle, layer_names
-from shardcam.engine.types import LayerMaps, ResultBatch, RunPaths, Sample, Shard, View
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import LayerMaps, ResultBatch, Sample, Shard, View
 
 RNG = np.random.RandomState(1)
 PICTURE = RNG.randint(0, 256, (32, 32, 3), np.uint8)
@@ -32,7 +33,7 @@ def written(folder, style, layers=("conv",)):
         ),
         heatmap=np.zeros((1, 1, 32, 32), np.float16),
     )
-    writer = OverlaySink(RunPaths(folder), style).open(Shard(0, (sample,)))
+    writer = OverlaySink(RunDir(folder), style).open(Shard(0, (sample,)))
     writer.write(batch)
     assert writer.commit(())
     return sorted((folder / "overlays").iterdir())

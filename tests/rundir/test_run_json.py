@@ -3,8 +3,8 @@ import json
 import pytest
 
 from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, begin_run, holds_run, read_manifest
-from shardcam.engine.types import RunPaths
 
 
 def manifest(**numbers):
@@ -17,7 +17,7 @@ def manifest(**numbers):
 
 
 def test_created_then_resumed(tmp_path):
-    paths = RunPaths(tmp_path / "run")
+    paths = RunDir(tmp_path / "run")
     assert not holds_run(paths, manifest())
     begin_run(paths, manifest())
     assert holds_run(paths, manifest())
@@ -26,7 +26,7 @@ def test_created_then_resumed(tmp_path):
 
 
 def test_another_run_is_refused_and_the_difference_named(tmp_path):
-    paths = RunPaths(tmp_path)
+    paths = RunDir(tmp_path)
     begin_run(paths, manifest(layer=("a", "b")))
     assert holds_run(paths, manifest(layer=("a", "b")))
     with pytest.raises(RunDirectoryError, match="method: gradcam there, cam now"):
@@ -36,7 +36,7 @@ def test_another_run_is_refused_and_the_difference_named(tmp_path):
 def test_other_files_are_not_written_among(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(RunDirectoryError, match="not empty and not a run directory"):
-        holds_run(RunPaths(tmp_path), manifest())
+        holds_run(RunDir(tmp_path), manifest())
 
 
 @pytest.mark.parametrize(
@@ -54,18 +54,18 @@ def test_other_files_are_not_written_among(tmp_path):
 def test_what_a_run_leaves_that_was_killed_while_it_began_is_in_nobodys_way(tmp_path, left):
     """So is what another command writes there at this very moment."""
     (tmp_path / left).write_text("{")
-    assert not holds_run(RunPaths(tmp_path), manifest())
+    assert not holds_run(RunDir(tmp_path), manifest())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"fingerprint": "x"}', "{"])
 def test_damaged_manifest(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(RunDirectoryError, match=r"run\.json: damaged"):
-        read_manifest(RunPaths(tmp_path))
+        read_manifest(RunDir(tmp_path))
 
 
 def test_edited_manifest(tmp_path):
-    paths = RunPaths(tmp_path)
+    paths = RunDir(tmp_path)
     begin_run(paths, manifest())
     paths.run_json.write_text(paths.run_json.read_text().replace("gradcam", "cam"))
     with pytest.raises(RunDirectoryError, match="not that of its contents"):
@@ -81,7 +81,7 @@ def test_edited_manifest(tmp_path):
     ],
 )
 def test_what_the_fingerprint_does_not_cover_is_checked_too(tmp_path, part, value, reason):
-    paths = RunPaths(tmp_path)
+    paths = RunDir(tmp_path)
     begin_run(paths, manifest())
     stored = json.loads(paths.run_json.read_text())
     paths.run_json.write_text(json.dumps(stored | {part: value}))
@@ -92,4 +92,4 @@ def test_what_the_fingerprint_does_not_cover_is_checked_too(tmp_path, part, valu
 def test_unwritable_place(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunDirectoryError, match="cannot be written"):
-        begin_run(RunPaths(tmp_path / "file" / "run"), manifest())
+        begin_run(RunDir(tmp_path / "file" / "run"), manifest())

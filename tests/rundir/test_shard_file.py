@@ -16,6 +16,7 @@ import pytest
 from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.errors import ConfigError, RunDirectoryError, StoreError
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, begin_run
 from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.rundir.shard_file import (
@@ -27,7 +28,6 @@ from shardcam.engine.rundir.shard_file import (
 )
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.rundir.user_block import SIZE, write_user_block
-from shardcam.engine.types import RunPaths
 from tests.child import printed_by
 from tests.rundir.sink_conformance import (
     CLASSES,
@@ -48,7 +48,7 @@ FAILED = (0, 6, 2)
 
 def make_run(root, failed=FAILED):
     """A run of shards of 6 samples, one for each number of failures."""
-    paths = RunPaths(root)
+    paths = RunDir(root)
     plan = {"samples": 6 * len(failed), "shards": len(failed), "shard_size": 6}
     manifest = Manifest({"method": "gradcam"}, {"schema": 1}, plan, {})
     begin_run(paths, manifest)
@@ -68,7 +68,7 @@ def good(tmp_path_factory):
 def run(good, tmp_path):
     """A copy that a test may damage: its paths and its fingerprint."""
     paths, fingerprint = good
-    return RunPaths(shutil.copytree(paths.root, tmp_path / "run")), fingerprint
+    return RunDir(shutil.copytree(paths.root, tmp_path / "run")), fingerprint
 
 
 def test_a_summary_is_what_the_file_says_of_itself(good):
@@ -402,11 +402,11 @@ MANY = """
     import json, resource, sys
     import h5py
     from shardcam.engine.analysis.open_run import open_run
-    from shardcam.engine.types import RunPaths
+    from shardcam.engine.rundir.run_dir import RunDir
     from shardcam.engine.rundir.shard_index import build_index
     from pathlib import Path
 
-    paths = RunPaths(Path(sys.argv[1]))
+    paths = RunDir(Path(sys.argv[1]))
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
     build_index(paths)
     with h5py.File(paths.index) as index:

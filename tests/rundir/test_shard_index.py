@@ -13,10 +13,10 @@ import pytest
 
 from shardcam.engine.errors import DiskFull, RunDirectoryError
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.rundir.shard_file import datasets, read_failures
 from shardcam.engine.rundir.shard_index import build_index
-from shardcam.engine.types import RunPaths
 from tests.rundir.sink_conformance import (
     CLASSES,
     KEY_BYTES,
@@ -34,7 +34,7 @@ SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAV
 
 @pytest.fixture
 def paths(tmp_path):
-    return RunPaths(tmp_path / "run")
+    return RunDir(tmp_path / "run")
 
 
 def publish_shards(paths, failed, fingerprint="f00d", specs=SPECS):
@@ -77,7 +77,7 @@ def test_failures_of_all_shards_are_in_it(paths):
 def test_a_run_without_failures_and_one_without_rows(paths, tmp_path):
     publish_shards(paths, failed=(0, 0))
     assert read_failures(build_index(paths)) == []
-    lost = RunPaths(tmp_path / "lost")
+    lost = RunDir(tmp_path / "lost")
     publish_shards(lost, failed=(6, 6))
     with h5py.File(build_index(lost)) as index:
         assert index["cam/stage.conv/map"].shape == (0, TARGETS, 5, 7)
@@ -116,7 +116,7 @@ def test_a_moved_run_is_read_where_it_is_now(paths, tmp_path, monkeypatch):
     publish_shards(paths, failed=(0, 0))
     build_index(paths)
     moved = paths.root.rename(tmp_path / "moved")
-    publish_shards(RunPaths(tmp_path / "decoy"), failed=(5, 5))
+    publish_shards(RunDir(tmp_path / "decoy"), failed=(5, 5))
     monkeypatch.chdir(tmp_path / "decoy")
     with h5py.File(moved / "index.h5") as index:
         assert index["sample"][:].tolist() == list(range(12))

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from shardcam.engine.errors import RunDirectoryError, SourceError
 from shardcam.engine.rundir import write_listing as writing
 from shardcam.engine.rundir.listing import Listing, listing_digest
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import require_usable
-from shardcam.engine.rundir.staging import clean_staging
 from shardcam.engine.rundir.write_listing import run_listing
-from shardcam.engine.types import RunPaths, Sample
+from shardcam.engine.types import Sample
 
 ORIGIN = {"source": "/photographs", "limit": None}
 TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)))
@@ -34,7 +34,7 @@ def samples(count, label=-1):
 
 
 def save(root, listed, origin=ORIGIN):
-    with run_listing(RunPaths(root), origin, lambda: iter(listed)) as listing:
+    with run_listing(RunDir(root), origin, lambda: iter(listed)) as listing:
         return listing
 
 
@@ -51,7 +51,7 @@ def test_what_is_read_is_what_was_listed(tmp_path_factory, rows, block):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writing, "_BLOCK", block)
         save(root, listed)
-    listing = Listing(RunPaths(root).listing)
+    listing = Listing(RunDir(root).listing)
     assert list(listing) == listed
     assert len(listing) == len(listed)
     assert listing.read(1, 5) == tuple(listed[1:5])
@@ -73,15 +73,15 @@ def test_any_field_of_a_sample(tmp_path, value):
 
 def test_it_is_a_zip_file_that_other_tools_read(tmp_path):
     save(tmp_path, samples(3))
-    with ZipFile(RunPaths(tmp_path).listing) as archive:
+    with ZipFile(RunDir(tmp_path).listing) as archive:
         assert archive.namelist() == ["000000.json", "listing.json"]
         assert archive.read("000000.json").startswith(b'[["key 0",0,-1,"/photographs/0",10,null],')
 
 
 def test_a_saved_listing_of_a_run_is_used_and_not_made_again(tmp_path):
     save(tmp_path, samples(5))
-    RunPaths(tmp_path).run_json.touch()
-    with run_listing(RunPaths(tmp_path), ORIGIN, lambda: pytest.fail("listed")) as listing:
+    RunDir(tmp_path).run_json.touch()
+    with run_listing(RunDir(tmp_path), ORIGIN, lambda: pytest.fail("listed")) as listing:
         assert list(listing) == samples(5)
 
 
@@ -89,7 +89,7 @@ def test_the_listing_of_other_options_is_replaced(tmp_path):
     save(tmp_path, samples(5))
     other = {**ORIGIN, "limit": 3}
     assert len(save(tmp_path, samples(3), other)) == 3
-    assert Listing(RunPaths(tmp_path).listing).facts.origin == other
+    assert Listing(RunDir(tmp_path).listing).facts.origin == other
 
 
 def test_the_listing_of_a_run_that_never_began_is_made_again(tmp_path):
@@ -102,7 +102,7 @@ def test_what_is_refused_leaves_nothing(tmp_path):
     root = tmp_path / "runs" / "one"
     with (
         pytest.raises(ZeroDivisionError),
-        run_listing(RunPaths(root), ORIGIN, lambda: samples(5)) as listing,
+        run_listing(RunDir(root), ORIGIN, lambda: samples(5)) as listing,
     ):
         assert list(listing) == samples(5)
         raise ZeroDivisionError
@@ -111,10 +111,10 @@ def test_what_is_refused_leaves_nothing(tmp_path):
 
 def test_what_is_refused_leaves_a_listing_of_before(tmp_path):
     save(tmp_path, samples(5))
-    before = RunPaths(tmp_path).listing.read_bytes()
+    before = RunDir(tmp_path).listing.read_bytes()
     with (
         pytest.raises(ZeroDivisionError),
-        run_listing(RunPaths(tmp_path), {"source": "other"}, lambda: samples(3)),
+        run_listing(RunDir(tmp_path), {"source": "other"}, lambda: samples(3)),
     ):
         raise ZeroDivisionError
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [before]
@@ -160,11 +160,11 @@ def refused(path):
 @pytest.fixture
 def saved(tmp_path):
     save(tmp_path, samples(5000))
-    return RunPaths(tmp_path).listing
+    return RunDir(tmp_path).listing
 
 
 def test_a_missing_listing(tmp_path):
-    message = refused(RunPaths(tmp_path).listing)
+    message = refused(RunDir(tmp_path).listing)
     assert message.endswith("missing; the same extract command lists the source again")
 
 
@@ -263,7 +263,7 @@ def test_killed_while_listing(tmp_path):
     assert done.returncode == -signal.SIGKILL
     (left,) = (tmp_path / "run").iterdir()
     assert re.fullmatch(r"\.listing-.+\.zip", left.name)
-    require_usable(RunPaths(tmp_path / "run"))
+    require_usable(RunDir(tmp_path / "run"))
     assert list(save(tmp_path / "run", samples(5))) == samples(5)
-    assert clean_staging(RunPaths(tmp_path / "run")) == 1
+    assert RunDir(tmp_path / "run").clean_staging() == 1
     assert os.listdir(tmp_path / "run") == ["listing.zip"]

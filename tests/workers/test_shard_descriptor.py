@@ -2,8 +2,9 @@ import pickle
 from pathlib import Path
 
 from shardcam.engine.run.plan import make_plan
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.write_listing import run_listing
-from shardcam.engine.types import Failure, RunPaths, Sample, Shard
+from shardcam.engine.types import Failure, Sample, Shard
 from shardcam.engine.workers.shard_descriptor import pack, unpack
 
 SAMPLES = tuple(
@@ -27,7 +28,7 @@ def test_a_shard_arrives_as_it_left():
 def test_a_listed_shard_travels_as_its_place_and_is_read_by_who_gets_it(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
-    with run_listing(RunPaths(Path("run")), {}, lambda: SAMPLES) as saved:
+    with run_listing(RunDir(Path("run")), {}, lambda: SAMPLES) as saved:
         plan = make_plan(saved, 3000)
     shards = [plan.shard(number) for number in range(plan.shards)]
     arrived = [sent(shard) for shard in shards]
@@ -41,7 +42,7 @@ def test_a_listed_shard_travels_as_its_place_and_is_read_by_who_gets_it(tmp_path
 
 
 def test_a_listing_that_workers_do_not_see_is_not_their_business(tmp_path):
-    with run_listing(RunPaths(tmp_path / "scratch"), {}, lambda: SAMPLES) as saved:
+    with run_listing(RunDir(tmp_path / "scratch"), {}, lambda: SAMPLES) as saved:
         saved.shared = False
         plan = make_plan(saved, 3000)
     arrived, _ = sent(plan.shard(1))

@@ -1,0 +1,353 @@
+"""A run directory, here or at a URL: what its files are called, and how they get there.
+
+Every file is made below `root`, on this machine. For a run here that is the run itself; for a
+run at a URL it is a scratch directory of this process, and each file is uploaded when it is
+complete. So methods take paths below `root`, of files and folders that need not be there.
+"""
+
+# ruff: noqa: D102 (UrlRunDir: what its methods do is said of those that they override)
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import unquote, urlsplit
+
+from shardcam.engine.errors import RunDirectoryError, storage_error
+from shardcam.engine.io import store
+from shardcam.engine.io.remote_file import Blocks, open_together
+from shardcam.engine.io.urls import is_url
+from shardcam.engine.rundir.lock import FileLock
+from shardcam.engine.rundir.scratch import scratch_directory
+from shardcam.engine.rundir.staging import (
+    fsync_directory,
+    publish,
+    remove_abandoned,
+    writer_name,
+)
+from shardcam.engine.rundir.url_lock import UrlLock, read_holder
+from shardcam.engine.types import is_shard_name, shard_name
+
+Place = Path | str  # of a published file: a path here, or a URL
+ShardFile = Place | Blocks  # one that is open already
+LISTING_STAGED = ".listing-"  # how the name of a listing that is being written begins
+
+
+class RunDir:
+    """A run directory on a disk that this machine and its workers see, or the base of another.
+
+    Parameters
+    ----------
+    root
+        The run directory, or the scratch directory of one at a URL.
+
+    Attributes
+    ----------
+    home : Path or str
+        The run, as the user calls it.
+    shared : bool
+        Whether `root` is the run itself, which workers see.
+    run_json, listing, calibration : Path
+        What the run is; every sample of its source, in order; ranges of an int8 run.
+    shards, staging, set_aside, damaged : Path
+        Folders of published shards, of those being written, of those being computed again, of
+        those that were found damaged.
+    index, report, failures, events : Path
+        All rows; the closed account; every sample that failed; what happened, line by line.
+    overlays : Path
+        Folder of pictures, if asked for.
+    """
+
+    shared = True
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.home: Place = root
+        self.run_json = root / "run.json"
+        self.listing = root / "listing.zip"
+        self.calibration = root / "calibration.json"
+        self.shards = root / "shards"
+        self.staging = self.shards / ".tmp"
+        self.set_aside = self.shards / ".again"
+        self.damaged = root / "damaged"
+        self.index = root / "index.h5"
+        self.report = root / "report.json"
+        self.failures = root / "failures.csv"
+        self.events = root / "events.jsonl"
+        self.lock_file = root / ".lock"
+        self.overlays = root / "overlays"
+
+    @staticmethod
+    def open(place: str | Path) -> RunDir:
+        """A run directory by its path or URL, whether it exists or not.
+
+        Raises
+        ------
+        ConfigError
+            A URL that cannot be written to.
+        RunDirectoryError, DiskFull
+            There is no scratch directory to be had.
+        """
+        name = str(place)
+        if not is_url(name):
+            return RunDir(Path(name))
+        if name.startswith("file://"):
+            return RunDir(Path(unquote(urlsplit(name).path)))
+        store.require_writable_url(name)
+        url = name.rstrip("/")
+        return UrlRunDir(scratch_directory(url), url)
+
+    def place(self, path: Path) -> Place:
+        """Where a file or folder below `root` is published."""
+        return path
+
+    def names(self, folder: Path) -> set[str]:
+        """What a folder holds; nothing where there is none."""
+        try:
+            return {entry.name for entry in folder.iterdir()}
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise storage_error(error, folder) from error
+
+    def exists(self, path: Path) -> bool:
+        """Whether a file is published."""
+        return path.exists()
+
+    def fetch(self, path: Path) -> bool:
+        """Have a published file at `path`; False if there is none."""
+        return path.exists()
+
+    def fetch_all(self, paths: Sequence[Path]) -> None:
+        """Have published files at their paths; all of them must be there."""
+
+    def put(self, path: Path) -> None:
+        """Publish a file that is complete at `path`, in the place of an older one."""
+
+    def hand_over(self, paths: Sequence[Path]) -> None:
+        """Publish files of one folder that this process does not need any more."""
+
+    def publish(self, staged: Path, number: int) -> bool:
+        """Give a sealed shard its name; False if the name is taken."""
+        published = publish(staged, self.shards / shard_name(number))
+        fsync_directory(self.shards)
+        return published
+
+    def move(self, source: Path, target: Path) -> None:
+        """Give a published file another name."""
+        target.parent.mkdir(exist_ok=True)
+        source.replace(target)
+
+    def remove(self, path: Path) -> None:
+        """Delete a published file."""
+        path.unlink(missing_ok=True)
+
+    def bring_back(self, source: Path, target: Path) -> None:
+        """Give a published file another name, or delete it where that name is taken."""
+        publish(source, target)
+        self.remove(source)
+
+    def open_shards(self, numbers: Iterable[int]) -> Iterator[tuple[int, ShardFile]]:
+        """Shards by their numbers, to be read one after the other in this order.
+
+        One that is missing is reported when it is read.
+        """
+        yield from ((number, self.shard(number)) for number in numbers)
+
+    def require_writable(self) -> None:
+        """Raise now what would be raised after the work; local runs are told soon enough."""
+
+    def free_bytes(self) -> int | None:
+        """What is free where the run is written; None where that is not known."""
+        root = self.root.absolute()
+        existing = next(place for place in (root, *root.parents) if place.exists())
+        return shutil.disk_usage(existing).free
+
+    def lock_holder(self) -> str | None:
+        """Who works on the run at this moment; None if nobody does."""
+        return FileLock(self.lock_file).holder()
+
+    def _lock(self) -> FileLock | UrlLock:
+        return FileLock(self.lock_file)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of the run, which must exist: one driver works on it at a time.
+
+        Raises
+        ------
+        RunDirectoryError
+            Another process holds it; the message says which, and since when.
+        """
+        lock = self._lock()
+        try:
+            holder = lock.take()
+            if holder is not None:
+                raise self._refusal(holder)
+            yield
+        finally:
+            lock.release()
+
+    def require_no_driver(self) -> None:
+        """Refuse early, before anything is loaded, what :meth:`lock` would refuse later.
+
+        Raises
+        ------
+        RunDirectoryError
+            Another process works on the run.
+        """
+        holder = self.lock_holder()
+        if holder:
+            raise self._refusal(holder)
+
+    def _refusal(self, holder: object) -> RunDirectoryError:
+        return RunDirectoryError(
+            f"{self.home}: {holder} is working on it; wait for it, or stop it first"
+        )
+
+    def shard(self, number: int) -> Place:
+        """File of one shard; it exists if and only if the shard is complete."""
+        return self.place(self.shards / shard_name(number))
+
+    def shard_numbers(self) -> list[int]:
+        """Numbers of the shards that are published, in order.
+
+        Raises
+        ------
+        RunDirectoryError, StoreError
+            The run cannot be listed.
+        """
+        held = filter(is_shard_name, self.names(self.shards))
+        return sorted(int(name.removeprefix("shard-").removesuffix(".h5")) for name in held)
+
+    @contextmanager
+    def atomic_file(self, path: Path) -> Iterator[TextIO]:
+        """A text file of the run that is there whole, or not at all if the block raises."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with temporary.open("w", encoding="utf-8", newline="") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+            fsync_directory(path.parent)
+            self.put(path)
+        except BaseException as error:
+            with suppress(OSError):
+                temporary.unlink()
+            if isinstance(error, OSError):
+                raise storage_error(error, self.root) from error
+            raise
+
+    def write_atomically(self, path: Path, text: str) -> None:
+        """Write a small file of the run so that it is there whole or not at all."""
+        with self.atomic_file(path) as stream:
+            stream.write(text)
+
+    def staging_path(self, stem: str) -> Path:
+        """A name in the staging directory that no other writer has."""
+        return self.staging / f"{stem}-{writer_name()}.h5"
+
+    def listing_staging_path(self) -> Path:
+        """A name for a listing that is being written; it comes before there are any shards."""
+        return self.root / f"{LISTING_STAGED}{writer_name()}.zip"
+
+    def clean_staging(self, older_than: float = 86400.0) -> int:
+        """Remove what dead writers of shards, of the index and of the listing left.
+
+        A file of this host goes when its process is gone.  A file of another host goes
+        when nobody has written to it for `older_than` seconds.
+
+        Returns
+        -------
+        int
+            How many files were removed.
+        """
+        try:
+            left = [*self.staging.glob("*.h5"), *self.root.glob(f"{LISTING_STAGED}*.zip")]
+            return sum(remove_abandoned(path, older_than) for path in left)
+        except OSError as error:
+            raise storage_error(error, self.shards) from error
+
+
+class UrlRunDir(RunDir):
+    """A run at a URL: what is done to a published file raises ``StoreError`` where it fails.
+
+    Parameters
+    ----------
+    root
+        The scratch directory.
+    url
+        The run.
+    """
+
+    shared = False
+
+    def __init__(self, root: Path, url: str) -> None:
+        super().__init__(root)
+        self.home = self.url = url
+
+    def place(self, path: Path) -> str:
+        return self.url if path == self.root else f"{self.url}/{path.relative_to(self.root)}"
+
+    def names(self, folder: Path) -> set[str]:
+        return store.names(self.place(folder))
+
+    def exists(self, path: Path) -> bool:
+        return store.exists(self.place(path))
+
+    def fetch(self, path: Path) -> bool:
+        return store.download(self.place(path), path)
+
+    def fetch_all(self, paths: Sequence[Path]) -> None:
+        store.download_all(self.url, {self.place(path): path for path in paths})
+
+    def put(self, path: Path) -> None:
+        store.upload(path, self.place(path))
+
+    def hand_over(self, paths: Sequence[Path]) -> None:
+        if paths:
+            store.upload_all(paths, self.place(paths[0].parent))
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    def publish(self, staged: Path, number: int) -> bool:
+        return store.upload(staged, self.place(self.shards / shard_name(number)), create=True)
+
+    def move(self, source: Path, target: Path) -> None:
+        store.move(self.place(source), self.place(target))
+
+    def remove(self, path: Path) -> None:
+        store.remove(self.place(path))
+
+    def bring_back(self, source: Path, target: Path) -> None:
+        if self.exists(target):
+            self.remove(source)
+        else:
+            self.move(source, target)
+
+    def open_shards(self, numbers: Iterable[int]) -> Iterator[tuple[int, ShardFile]]:
+        """Many are opened at once: one after the other, each would wait for the server."""
+        wanted = list(numbers)
+        held = store.sizes(self.place(self.shards)) if wanted else {}
+        there = [number for number in wanted if shard_name(number) in held]
+        opened = open_together({str(self.shard(n)): held[shard_name(n)] for n in there})
+        missing = set(wanted) - set(there)
+        for number in wanted:
+            yield number, self.shard(number) if number in missing else next(opened)
+
+    def require_writable(self) -> None:
+        store.require_writing(self.url)
+
+    def free_bytes(self) -> int | None:
+        return None
+
+    def lock_holder(self) -> str | None:
+        found = read_holder(self.place(self.lock_file), self.lock_file)
+        return str(found) if found is not None and found.lives() else None
+
+    def _lock(self) -> UrlLock:
+        return UrlLock(self.place(self.lock_file), self.lock_file)
