@@ -77,6 +77,7 @@ def dataset_specs(
     ConfigError
         Two layers would share a name.
     """
+    _require_distinct([*layers, *read])
     specs = _sample_specs(max(1, key_bytes), targets, min(TOP, classes))
     if "maps" in save:
         specs += [spec for layer in layers for spec in _map_specs(layer, targets)]
@@ -87,11 +88,18 @@ def dataset_specs(
     if "heatmaps" in save:
         specs.append(DatasetSpec("heatmap", (targets, *view), "u1", "N,K,H,W", "1/255"))
     specs += _failure_specs(max(1, key_bytes))
-    names = [spec.name for spec in specs]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise ConfigError(f"two layers would both be stored as {twice[0]}")
     return tuple(specs)
+
+
+def _require_distinct(layers: Sequence[LayerInfo]) -> None:
+    stored: dict[str, str] = {}
+    for info in layers:
+        other = stored.setdefault(layer_path(info.name), info.name)
+        if other != info.name:
+            raise ConfigError(
+                f"layers {other!r} and {info.name!r} would both be stored as "
+                f"{layer_path(info.name)}; give them to separate runs"
+            )
 
 
 def _sample_specs(key_bytes: int, targets: int, top: int) -> list[DatasetSpec]:
