@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
-from shardcam.engine.analysis.open_run import check_index
 from shardcam.engine.errors import AccountingError, RunDirectoryError, ShardcamError, one_line
 from shardcam.engine.pipeline.bottleneck import find_bottleneck
 from shardcam.engine.protocols import Executor, Observer
 from shardcam.engine.run.plan import Plan
+from shardcam.engine.rundir.account import Account, good_shards
+from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.event_log import EventLog
 from shardcam.engine.rundir.events import RunEnded, RunOpened, RunStarted
 from shardcam.engine.rundir.replace_shards import bring_back
@@ -25,7 +26,6 @@ from shardcam.engine.rundir.shard_file import (
     ShardSummary,
     read_failures,
     read_shard_summary,
-    summary_problem,
 )
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import Event, Failure, RunReport, Shard, ShardReport
@@ -71,19 +71,14 @@ def published_shards(plan: Plan, run_dir: RunDir, fingerprint: str) -> dict[int,
     StoreError
         One cannot be read now.
     """
-    found = {}
-    held = [number for number in run_dir.shard_numbers() if number < plan.shards]
-    for number, shard in run_dir.open_shards(held):
-        try:
-            found[number] = read_shard_summary(shard)
-            problem = summary_problem(found[number], number, fingerprint)
-            if problem:
-                raise RunDirectoryError(f"{shard}: {problem}")
-        except RunDirectoryError as error:
-            raise RunDirectoryError(
-                f"{error}; shardcam verify --repair moves it aside, and the same command refills it"
-            ) from error
-    return found
+
+    def stop(error: RunDirectoryError) -> None:
+        raise RunDirectoryError(
+            f"{error}; shardcam verify --repair moves it aside, and the same command refills it"
+        ) from error
+
+    good = good_shards(run_dir, plan.shards, fingerprint, stop)
+    return {summary.shard: summary for summary in good}
 
 
 def execute(
@@ -166,13 +161,9 @@ def _close(
 ) -> RunReport:
     """Count from the published files alone, and write failures.csv from them."""
     summaries = [done[number] for number in range(plan.shards)]
-    listed = sum(s.listed for s in summaries)
-    ok, failed = sum(s.ok for s in summaries), sum(s.failed for s in summaries)
-    if listed != plan.listed or listed != ok + failed:
-        raise AccountingError(
-            f"{run_dir.home}: {plan.listed} samples in the source, {listed} in the shards, "
-            f"{ok} ok + {failed} failed"
-        )
+    account = Account.of(summaries)
+    if problem := account.problem(plan.listed):
+        raise AccountingError(f"{run_dir.home}: {problem}")
     failures = _failures(run_dir, summaries)
     if tally.shards or not run_dir.exists(run_dir.failures):
         failures = _tabled(failures, run_dir)
@@ -182,9 +173,9 @@ def _close(
         fingerprint=summaries[0].fingerprint,
         shards=plan.shards,
         shards_done_now=tally.shards,
-        listed=listed,
-        ok=ok,
-        failed=failed,
+        listed=account.listed,
+        ok=account.ok,
+        failed=account.failed,
         failures=dict(reasons),
         seconds=seconds,
         images_per_second=tally.images / seconds if tally.shards else 0.0,

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.rundir.account import Account
 from shardcam.engine.rundir.column import hdf5_dtype, parent_group
 from shardcam.engine.rundir.hdf5_sink import StagedFile
 from shardcam.engine.rundir.run_dir import RunDir, ShardFile
@@ -171,10 +172,11 @@ def describe(file: h5py.File, parts: list[Part]) -> None:
     summaries = [part.summary for part in parts]
     file.attrs["schema"] = summaries[0].schema
     file.attrs["fingerprint"] = summaries[0].fingerprint
-    file.attrs["shards"] = len(summaries)
-    file.attrs["samples_listed"] = sum(summary.listed for summary in summaries)
-    file.attrs["samples_ok"] = sum(summary.ok for summary in summaries)
-    file.attrs["samples_failed"] = sum(summary.failed for summary in summaries)
+    account = Account.of(summaries)
+    file.attrs["shards"] = account.shards
+    file.attrs["samples_listed"] = account.listed
+    file.attrs["samples_ok"] = account.ok
+    file.attrs["samples_failed"] = account.failed
     # A shard missing at the end cannot be seen from the shards alone.
     numbers = [summary.shard for summary in summaries]
     file.attrs["complete"] = numbers == list(range(len(numbers)))

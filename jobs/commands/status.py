@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from datetime import datetime, timezone
 
 import click
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.pipeline.bottleneck import find_bottleneck
+from shardcam.engine.rundir.account import Account, good_shards
 from shardcam.engine.rundir.event_log import Activity, read_events, summarize
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
@@ -18,8 +18,6 @@ from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.shard_file import (
     ShardSummary,
     read_failures,
-    read_shard_summary,
-    summary_problem,
 )
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
@@ -38,23 +36,24 @@ def status(run: str) -> None:
     """
     run_dir = RunDir.open(run)
     manifest = read_manifest(run_dir)
-    done = published(run_dir, manifest.plan["shards"], manifest.fingerprint)
-    listed, failed = sum(s.listed for s in done), sum(s.failed for s in done)
+    planned = manifest.plan["shards"]
+    done = [*good_shards(run_dir, planned, manifest.fingerprint, lambda error: None)]
+    account, images = Account.of(done), manifest.plan["samples"]
     config = manifest.config
     table = Table(show_header=False, box=None)
     table.add_row("run", f"{run_dir.home}  ({manifest.fingerprint[:12]})")
     table.add_row("source", str(config["source"]))
     table.add_row("listing", _listing(run_dir))
     table.add_row("model", f"{config['model']}, {config['method']}, {config['target']}")
-    table.add_row("shards", f"{len(done)} of {manifest.plan['shards']} done")
-    table.add_row("images", f"{listed} of {manifest.plan['samples']} done, {failed} of them failed")
-    table.add_row("bytes", f"{sum(s.bytes for s in done):,}")
-    if failed:
+    table.add_row("shards", f"{account.shards} of {planned} done")
+    table.add_row("images", f"{account.listed} of {images} done, {account.failed} of them failed")
+    table.add_row("bytes", f"{account.bytes:,}")
+    if account.failed:
         table.add_row("failures", _failures(run_dir, done))
     run_dir.fetch(run_dir.events)
     activity = summarize(read_events(run_dir))
     _add_activity(table, activity)
-    table.add_row("state", _state(run_dir, len(done) == manifest.plan["shards"], activity))
+    table.add_row("state", _state(run_dir, account.shards == planned, activity))
     make_console().print(table, soft_wrap=True)
 
 
@@ -105,14 +104,3 @@ def _listing(run_dir: RunDir) -> str:
     except RunDirectoryError as error:
         return str(error)
     return f"{len(listing)} images, {listing.created:%Y-%m-%d %H:%M} UTC"
-
-
-def published(run_dir: RunDir, shards: int, fingerprint: str) -> list[ShardSummary]:
-    """Summaries of the shards that are there, whole and of this run."""
-    good = []
-    for number, shard in run_dir.open_shards(run_dir.shard_numbers()):
-        with suppress(RunDirectoryError):
-            summary = read_shard_summary(shard)
-            if number < shards and summary_problem(summary, number, fingerprint) is None:
-                good.append(summary)
-    return good

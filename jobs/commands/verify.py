@@ -6,14 +6,15 @@ from contextlib import nullcontext
 
 import click
 
-from shardcam.engine.analysis.open_run import check_index, require_codec
+from shardcam.engine.analysis.open_run import require_codec
 from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.rundir.account import Account
+from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.listing import Listing, listing_digest
 from shardcam.engine.rundir.replace_shards import move_to_damaged
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.rundir.shard_file import (
-    ShardSummary,
     check_shard,
     read_shard_summary,
 )
@@ -62,8 +63,11 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
             told += f"; {moved} moved to {run_dir.place(run_dir.damaged)}"
             told += ", the same extract command refills them"
         raise RunDirectoryError(told)
-    shards = _account(run_dir, manifest)
-    ok, failed = sum(s.ok for s in shards), sum(s.failed for s in shards)
+    every = run_dir.open_shards(range(manifest.plan["shards"]))
+    shards = [read_shard_summary(shard) for _, shard in every]
+    account = Account.of(shards)
+    if wrong := account.problem(manifest.plan["samples"]):
+        raise RunDirectoryError(f"{run}: {wrong}")
     check_index(run_dir, manifest.fingerprint)
     without = sum(not shard.checksum for shard in shards)
     if deep and without:
@@ -72,9 +76,8 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
         )
         console.print(told, soft_wrap=True)
     how = "every byte read" if deep else "counts and fingerprints"
-    console.print(
-        f"{run}: {ok + failed} listed = {ok} ok + {failed} failed; all shards good ({how})"
-    )
+    told = f"{account.listed} listed = {account.ok} ok + {account.failed} failed"
+    console.print(f"{run}: {told}; all shards good ({how})")
 
 
 def _move_damaged(run_dir: RunDir, manifest: Manifest, numbers: set[int], deep: bool) -> int:
@@ -96,17 +99,3 @@ def _require_listing(run_dir: RunDir, manifest: Manifest, deep: bool) -> None:
     if digest != manifest.numbers["source"]:
         place = run_dir.place(run_dir.listing)
         raise RunDirectoryError(f"{place}: of another run than {run_dir.run_json.name}")
-
-
-def _account(run_dir: RunDir, manifest: Manifest) -> list[ShardSummary]:
-    """Summaries of all shards, which must add up."""
-    every = run_dir.open_shards(range(manifest.plan["shards"]))
-    shards = [read_shard_summary(shard) for _, shard in every]
-    listed = sum(s.listed for s in shards)
-    ok, failed = sum(s.ok for s in shards), sum(s.failed for s in shards)
-    if listed != manifest.plan["samples"] or listed != ok + failed:
-        raise RunDirectoryError(
-            f"{run_dir.home}: {manifest.plan['samples']} samples planned, {listed} listed, "
-            f"{ok} ok + {failed} failed"
-        )
-    return shards

@@ -23,7 +23,7 @@ from shardcam.jobs.gallery.gallery_items import Item, MeanMap, mean_maps
 from shardcam.jobs.gallery.heatmap_pictures import Photographs
 from shardcam.jobs.gallery.page import Choice, Gallery
 from shardcam.jobs.gallery.row_columns import Columns, read_columns
-from shardcam.jobs.gallery.run_account import Account, read_account
+from shardcam.jobs.gallery.run_account import RunAccount, read_account
 from shardcam.jobs.gallery.run_statistics import measure
 from shardcam.jobs.options import stored_config
 
@@ -36,7 +36,7 @@ class OpenedRun:
 
     run: Run
     manifest: Manifest
-    account: Account
+    account: RunAccount
     columns: Columns
     name_of: ClassName
     photographs: Photographs | None  # None: not asked for
@@ -102,7 +102,7 @@ def opened_run(run_dir: RunDir, photographs: bool) -> Iterator[OpenedRun]:
         yield OpenedRun(run, manifest, account, columns, name_of, pictures, config, everything)
 
 
-def _opened(run_dir: RunDir, manifest: Manifest, account: Account) -> tuple[Run, Account]:
+def _opened(run_dir: RunDir, manifest: Manifest, account: RunAccount) -> tuple[Run, RunAccount]:
     """The run and the account of the same shards, though more may be published meanwhile."""
     if account.complete:
         return open_run(run_dir.root), account

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.rundir.run_json import Manifest
 from shardcam.jobs.gallery.gallery_items import Item, MeanMap
-from shardcam.jobs.gallery.run_account import MOST, Account
+from shardcam.jobs.gallery.run_account import MOST, RunAccount
 from shardcam.jobs.gallery.run_statistics import FLAGS, Statistics
 
 PER_PAGE = 24
@@ -48,7 +48,7 @@ class Gallery:
 
     name: str  # of the run directory
     manifest: Manifest
-    account: Account
+    account: RunAccount
     statistics: Statistics
     layers: tuple[str, ...]
     targets: int

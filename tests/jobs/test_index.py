@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from shardcam import open_run
-from shardcam.engine.analysis.open_run import check_index
 from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.jobs.commands.index import index
 from tests.analysis.runs import make_run

@@ -1,5 +1,6 @@
 """What a run will write is told before, and refused where the disk cannot hold it."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest

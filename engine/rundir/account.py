@@ -1,0 +1,75 @@
+"""Which shards of a run are good, and what they come to: listed = ok + failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.shard_file import ShardSummary, read_shard_summary, summary_problem
+
+
+@dataclass(frozen=True)
+class Account:
+    """What some shards come to."""
+
+    shards: int
+    listed: int  # samples
+    ok: int
+    failed: int
+    bytes: int  # of the files
+
+    @classmethod
+    def of(cls, summaries: Iterable[ShardSummary]) -> Account:
+        """Add up what shards say of themselves."""
+        every = [(one.listed, one.ok, one.failed, one.bytes) for one in summaries]
+        return cls(len(every), *(sum(column) for column in zip((0,) * 4, *every, strict=True)))
+
+    def problem(self, planned: int) -> str | None:
+        """What is wrong with the shards of a run of so many samples; None if they add up."""
+        if planned == self.listed == self.ok + self.failed:
+            return None
+        return (
+            f"{planned} samples planned, {self.listed} listed, {self.ok} ok + {self.failed} failed"
+        )
+
+
+def refuse(error: RunDirectoryError) -> None:
+    """For `good_shards`: whoever needs every shard stops at the first that is not good."""
+    raise error
+
+
+def good_shards(
+    run_dir: RunDir,
+    shards: int,
+    fingerprint: str,
+    on_bad: Callable[[RunDirectoryError], None] = refuse,
+) -> Iterator[ShardSummary]:
+    """What the published shards say of themselves that are whole and of this run, in order.
+
+    Parameters
+    ----------
+    shards
+        Of the run; files with higher numbers do not count.
+    fingerprint
+        Of the run.
+    on_bad
+        Is called with what is wrong with any other shard; if it returns, that is passed over.
+
+    Raises
+    ------
+    StoreError
+        A shard cannot be read now, which says nothing of whether it is good.
+    """
+    held = [number for number in run_dir.shard_numbers() if number < shards]
+    for number, shard in run_dir.open_shards(held):
+        try:
+            summary = read_shard_summary(shard)
+            problem = summary_problem(summary, number, fingerprint)
+            if problem:
+                raise RunDirectoryError(f"{shard}: {problem}")
+        except RunDirectoryError as error:
+            on_bad(error)
+        else:
+            yield summary

@@ -1,0 +1,75 @@
+"""Whether the index of a run is of the shards that are there."""
+
+from __future__ import annotations
+
+import h5py
+
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.rundir.merged_index import MERGED
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.shard_file import (
+    ShardSummary,
+    mapped_rows,
+    read_shard_summary,
+    reading,
+)
+from shardcam.engine.rundir.shard_index import shards_digest
+from shardcam.engine.types import shard_name
+
+
+def check_index(run_dir: RunDir, fingerprint: str) -> list[ShardSummary]:
+    """Hold the index against the shards it was made of; what they say, in the order of its rows.
+
+    One that was merged must be of the very shards that are there.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is no index, a shard of it is missing, damaged or of another run.
+    """
+    if not run_dir.fetch(run_dir.index):
+        raise RunDirectoryError(
+            f"{run_dir.home}: no {run_dir.index.name} in it; the same extract command completes it"
+        )
+    with reading(run_dir.index) as file:
+        return _verify(file, run_dir, fingerprint)
+
+
+def _verify(index: h5py.File, run_dir: RunDir, fingerprint: str) -> list[ShardSummary]:
+    place = run_dir.place(run_dir.index)
+    if index.attrs["fingerprint"] != fingerprint:
+        raise RunDirectoryError(f"{place}: of another run than {run_dir.run_json.name}")
+    if MERGED in index.attrs:
+        every = run_dir.open_shards(run_dir.shard_numbers())
+        summaries = [read_shard_summary(shard) for _, shard in every]
+        if shards_digest(summaries) != index.attrs[MERGED]:
+            raise RunDirectoryError(
+                f"{place}: merged from other shards than are there; shardcam index makes it anew"
+            )
+        return summaries
+    ok, failed = mapped_rows(index["sample"]), mapped_rows(index["failure/sample"])
+    shards = sorted(ok.keys() | failed.keys(), key=lambda name: (len(name), name))
+    if (len(shards), sum(ok.values()), sum(failed.values())) != tuple(
+        index.attrs[name] for name in ("shards", "samples_ok", "samples_failed")
+    ):
+        raise RunDirectoryError(f"{place}: its parts do not add up")
+    held = {
+        f"{run_dir.shards.name}/{shard_name(number)}": number for number in run_dir.shard_numbers()
+    }
+    for name in shards:
+        if name not in held:
+            path = run_dir.place(run_dir.root / name)
+            raise RunDirectoryError(f"{path}: missing; its rows of {run_dir.index.name} are empty")
+    numbers, summaries = [held[name] for name in shards], []
+    for name, (number, shard) in zip(shards, run_dir.open_shards(numbers), strict=True):
+        summary = read_shard_summary(shard)
+        if (summary.fingerprint, summary.ok, summary.failed) != (
+            fingerprint,
+            ok.get(name, 0),
+            failed.get(name, 0),
+        ):
+            raise RunDirectoryError(
+                f"{run_dir.shard(number)}: not the file that {run_dir.index.name} was made of"
+            )
+        summaries.append(summary)
+    return summaries
