@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.errors import RunDirectoryError, StoreError
 from shardcam.engine.run.driver import published_shards
+from shardcam.engine.rundir.account import good_shards
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.listing import listing_digest
 from shardcam.engine.rundir.run_dir import RunDir, UrlRunDir
@@ -19,7 +20,6 @@ from shardcam.engine.rundir.run_json import Manifest, begin_run, read_manifest
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.jobs.commands import verify as verifying
-from shardcam.jobs.commands.status import published
 from shardcam.jobs.gallery.run_account import read_account
 from tests.jobs.command import start
 from tests.rundir.sink_conformance import make_shard, publish
@@ -145,7 +145,7 @@ def test_a_shard_that_cannot_be_read_now_stops_it_before_anything_is_touched(pat
     "look",
     [
         lambda paths, manifest: published_shards(PLAN, paths, manifest.fingerprint),
-        lambda paths, manifest: published(paths, SHARDS, manifest.fingerprint),
+        lambda paths, manifest: [*good_shards(paths, SHARDS, manifest.fingerprint, print)],
         lambda paths, manifest: build_index(paths),
         lambda paths, manifest: read_account(paths, manifest),
         lambda paths, manifest: open_run(paths.root),
