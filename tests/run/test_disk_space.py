@@ -8,6 +8,7 @@ import pytest
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import DiskFull
 from shardcam.engine.run import disk_space as budget
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.types import LayerInfo
 
@@ -45,7 +46,7 @@ def test_sizes_are_of_the_rows_and_of_the_files(tmp_path, free):
     sizes = budget.dataset_sizes(specs, plan)
     assert sum(sizes.values()) == WHOLE
     assert sizes["activation/stage.conv"] == 64 * 49 * 4 * 1000
-    assert budget.free_bytes(config) == 10**9
+    assert RunDir.open(config.out).free_bytes() == 10**9
 
 
 def test_too_little_room_is_refused_without_compression(tmp_path, free):
