@@ -1,8 +1,13 @@
-"""The one console: what users and file names say is printed as it is, not as markup."""
+"""The one console, which prints what users and file names say as it is, and how it is stopped."""
 
 from __future__ import annotations
 
+import signal
+from types import FrameType
+
 from rich.console import Console
+
+from shardcam.engine.errors import Interrupted
 
 _PIPED_WIDTH = 160  # columns where output goes to a file or a pipe
 
@@ -18,3 +23,13 @@ def make_console() -> Console:
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
     return console
+
+
+def stop_on_signals(what_next: str) -> None:
+    """Let Ctrl-C and SIGTERM raise `Interrupted`; `what_next` says what the same command does."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(f"stopped by {signal.Signals(number).name}; {what_next}")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)

@@ -52,6 +52,9 @@ def extract(
     again. The results are read with :func:`shardcam.open_run`. In the main thread Ctrl-C
     stops a run on Ray when its workers are at rest; what is published stays.
 
+    MXNet takes its number of threads once in a process, from the first call: all cores with
+    ``executor="local"``, one with Ray, whose workers are processes of their own.
+
     Parameters
     ----------
     source

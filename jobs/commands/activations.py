@@ -99,7 +99,7 @@ def activations(
         draw_activations(run, config, top, pictures, console)
         name = run.activation_layers[-1]
     console.print(
-        f'in Python:  from shardcam.engine import open_run\n            open_run("{config.out}")'
+        f'in Python:  from shardcam import open_run\n            open_run("{config.out}")'
         f'.activation("{name}")[0]',
         soft_wrap=True,
     )

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from shardcam import open_run
 from shardcam.engine.analysis.finished_run import Run
-from shardcam.engine.errors import ConfigError, Interrupted
+from shardcam.engine.errors import ConfigError
 from shardcam.engine.run.class_names import class_names
 from shardcam.export import coco, masks, npy
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import stored_config
-from shardcam.jobs.terminal import make_console
+from shardcam.jobs.terminal import make_console, stop_on_signals
 
 THRESHOLD = 0.5
 
@@ -73,8 +71,7 @@ def export(
         raise ConfigError("--threshold: npy takes the maps as they are; it is for masks and coco")
     if not force:
         _require_new(out)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    stop_on_signals("the same command begins anew")
     level = THRESHOLD if threshold is None else threshold
     with open_run(run) as opened:
         chosen = layer or _only_layer(opened)
@@ -108,7 +105,3 @@ def _only_layer(run: Run) -> str:
             raise ConfigError("this run has no maps: it was made without maps in --save")
         raise ConfigError(f"--layer: say which; layers with maps: {', '.join(run.layers)}")
     return run.layers[0]
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    raise Interrupted(f"stopped by {signal.Signals(number).name}; the same command begins anew")

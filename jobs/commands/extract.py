@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import suppress
-from types import FrameType
 from typing import Any
 
 import click
@@ -13,7 +11,7 @@ from rich.table import Table
 
 from shardcam.engine.analysis.open_run import first_rows
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import Interrupted, RunDirectoryError, StoreError, TooManyFailures
+from shardcam.engine.errors import RunDirectoryError, StoreError, TooManyFailures
 from shardcam.engine.run.class_names import class_names
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.rundir.run_dir import RunDir
@@ -23,7 +21,7 @@ from shardcam.jobs.config_file import config_yaml
 from shardcam.jobs.options import make_config, run_options
 from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.sections import SectionedCommand
-from shardcam.jobs.terminal import make_console, printable
+from shardcam.jobs.terminal import make_console, printable, stop_on_signals
 
 SHOWN = 10  # predictions that are printed
 
@@ -59,8 +57,7 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
     ShardcamError
         The run cannot start, was stopped, or too many samples failed.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    stop_on_signals("run the same command again to resume")
     failed: TooManyFailures | None = None
     with ProgressDisplay(console) as display:
         try:
@@ -114,8 +111,3 @@ def print_predictions(run_dir: RunDir, ok: int, config: RunConfig, console: Cons
     if ok > SHOWN:
         table.add_row(f"and {ok - SHOWN} more", "", "")
     console.print(table)
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    name = signal.Signals(number).name
-    raise Interrupted(f"stopped by {name}; run the same command again to resume")

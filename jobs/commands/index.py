@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from shardcam.engine.analysis.open_run import require_codec, ulimit_for
-from shardcam.engine.errors import ConfigError, Interrupted
+from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.rundir.merged_index import merge_index
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.terminal import make_console
+from shardcam.jobs.terminal import make_console, stop_on_signals
 
 
 @click.command()
@@ -46,8 +44,7 @@ def index(run: str, merge: bool, out: str | None, force: bool) -> None:
     """
     run_dir = RunDir.open(run)
     target = _target(run_dir, merge, out, force)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    stop_on_signals("the same command begins anew")
     manifest, console = read_manifest(run_dir), make_console()
     with run_dir.lock() if target is None else nullcontext():
         there = len(run_dir.shard_numbers())
@@ -101,7 +98,3 @@ def _merge(run_dir: RunDir, manifest: Manifest, shards: int, target: Path | None
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=shards)
         merge_index(run_dir, codec, target, lambda: bar.advance(task))
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    raise Interrupted(f"stopped by {signal.Signals(number).name}; the same command begins anew")

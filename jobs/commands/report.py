@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from shardcam.engine.errors import ConfigError, Interrupted
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.jobs.terminal import make_console
+from shardcam.jobs.terminal import make_console, stop_on_signals
 
 SAMPLE = 200
 PORT = 8000
@@ -64,8 +62,7 @@ def report(
     """
     run_dir = RunDir(run)
     _require_sensible(out, force, sample, serve, port)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    stop_on_signals("the same command begins anew")
     from shardcam.jobs.gallery.gallery_run import opened_run
     from shardcam.jobs.gallery.html_file import write_page
     from shardcam.jobs.gallery.server import ReportServer
@@ -96,7 +93,3 @@ def _require_sensible(
         raise ConfigError(f"--out {out}: exists; --force replaces it")
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"--out {out}: there is no folder {out.parent}")
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    raise Interrupted(f"stopped by {signal.Signals(number).name}; the same command begins anew")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
-from shardcam.engine.errors import ConfigError, Interrupted, SourceError
+from shardcam.engine.errors import ConfigError, SourceError
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.readers.pixels import rgb
@@ -19,7 +17,7 @@ from shardcam.engine.types import Preprocessing
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.digits import Digits, shipped_digits, source_digits, write_idx
-from shardcam.jobs.terminal import make_console
+from shardcam.jobs.terminal import make_console, stop_on_signals
 
 if TYPE_CHECKING:
     from shardcam.engine.models.lenet import Epoch
@@ -101,8 +99,7 @@ def train_mnist(
           --model runs/mnist/lenet-symbol.json --layer tanh1 --layer tanh2
     """
     begun = time.monotonic()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    stop_on_signals("nothing was saved")
     if not out.name:
         raise ConfigError(f"--out {out}: give the checkpoint a name, as in {out / 'lenet'}")
     symbol, params = (out.with_name(out.name + end) for end in ("-symbol.json", "-0000.params"))
@@ -178,7 +175,3 @@ def _preprocessing(digits: Digits) -> Preprocessing:
     """Of the digits' own mean and deviation, on the 0-255 scale."""
     mean, std = round(float(digits.images.mean()), 2), round(float(digits.images.std()), 2)
     return Preprocessing(SIDE, SIDE, (mean,), (std,))
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    raise Interrupted(f"stopped by {signal.Signals(number).name}; nothing was saved")

@@ -1,13 +1,10 @@
 """Five hundred pictures give the same pixels, maps and order, whatever holds them."""
 
-import signal
-
 import numpy as np
 import pytest
-from rich.console import Console
 
 from shardcam.engine.config import RunConfig
-from shardcam.jobs.commands.extract import run_extract
+from shardcam.engine.run.extraction import run_extraction
 from tests.jobs.command import contents
 from tests.models.small_checkpoint import write_checkpoint
 from tests.readers.reader_conformance import check_pixels
@@ -99,14 +96,12 @@ def model(tmp_path_factory):
 
 
 def extract(source, model, run):
-    """The rows of a run over a source, by the job itself, in this process."""
+    """The rows of a run over a source."""
     config = RunConfig(
         source=str(source), model=model, out=str(run), image_size=8, executor="local",
         shard_size=96, batch_size=16, save=("maps", "logits"),
     )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signal, "signal", lambda *_: None)  # the test run's handlers stay
-        report = run_extract(config, Console(quiet=True))
+    report = run_extraction(config)
     assert (report.listed, report.ok, report.failed) == (COUNT, COUNT, 0)
     return contents(run)
 
