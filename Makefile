@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 SOURCE ?=
 OUT ?=
 MNIST := runs/mnist
+PYTEST = $(BIN)/python -m pytest -q --durations=10 -p no:benchmark -n 2 --dist loadfile
 BENCH := --benchmark-columns=median,iqr,rounds --benchmark-group-by=group
 
-.PHONY: demo mnist test test-all bench bench-scale bench-peers lint docs docs-pages wheel clean
+.PHONY: demo mnist quick test test-all bench bench-scale bench-peers lint docs docs-pages wheel clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/shardcam demo $(if $(SOURCE),"$(SOURCE)") $(if $(OUT),--out "$(OUT)")
@@ -20,8 +21,12 @@ mnist: $(VENV)/.ready-mnist $(MNIST)/lenet-symbol.json
 $(MNIST)/lenet-symbol.json: | $(VENV)/.ready-mnist
 	@$(BIN)/shardcam train-mnist $(if $(SOURCE),"$(SOURCE)") --out $(MNIST)/lenet
 
-test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -q
+# The inner loop: whatever starts no process and no Ray.
+quick: $(VENV)/.ready-dev
+	$(PYTEST) -m "not process and not ray and not slow and not browser"
+
+test: quick
+	$(PYTEST) -m "(process or ray) and not slow and not browser"
 
 test-all: $(VENV)/.ready-dev build/torch-exports/.ready
 	SHARDCAM_TORCH_EXPORTS=build/torch-exports $(BIN)/python -m pytest -q -m "slow or not slow"

@@ -1,14 +1,46 @@
-"""Set the threads before any test module imports MXNet; stores that tests share."""
+"""Set the threads before any test module imports MXNet; marks that hold; stores tests share."""
 
 import itertools
+import os
+import sys
 
 import fsspec
 import pytest
 
 from shardcam.engine.workers.threads import limit_threads
 
-limit_threads(2)
+limit_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 _BUCKETS = itertools.count()
+_MAY_START = {"process", "ray", "slow", "browser"}  # marks of tests that start processes
+_running = None  # the test that runs now
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "shared_head" in item.fixturenames:
+            item.add_marker("ray")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    global _running
+    _running = item
+    try:
+        return (yield)
+    finally:
+        _running = None
+
+
+def _require_mark(event, arguments):
+    """Fail a test that starts a process unless its marks say so: `make quick` leaves it out."""
+    if event in ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system"):
+        item = _running
+        if item is not None and not _MAY_START & {mark.name for mark in item.iter_markers()}:
+            pytest.fail(f"{item.nodeid} starts a process ({arguments}): mark it process or ray")
+
+
+sys.addaudithook(_require_mark)
 
 
 @pytest.fixture(scope="session")

@@ -210,6 +210,7 @@ def test_a_missing_library_is_one_line(run, monkeypatch, missing, call):
         run.table if call == "table" else export.xarray(run, MAP)
 
 
+@pytest.mark.process
 def test_nothing_heavy_is_loaded(made):
     code = """
         import sys, tempfile
@@ -257,6 +258,7 @@ def test_memory_does_not_grow_with_the_run(long):
     assert peak_of_means < bytes_of_all / 3
 
 
+@pytest.mark.process
 def test_resident_memory_and_open_files_do_not_grow(long):
     """HDF5 allocates where tracemalloc does not see."""
     code = """

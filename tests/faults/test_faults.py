@@ -75,6 +75,7 @@ def kill(process):
     process.kill()
 
 
+@pytest.mark.ray
 def test_a_short_run(tmp_path):
     """Workers that are killed and a killed driver, on a Ray of its own."""
     images, size, batch = 320, 16, 8
@@ -97,7 +98,8 @@ def test_a_short_run(tmp_path):
     check_same(person.run, before, set(), images, batch)
 
 
-@pytest.mark.parametrize("executor", ["local", "ray"])
+@pytest.mark.process
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_a_bug_stops_the_run_and_is_no_failure_of_its_image(tmp_path, executor):
     """In a first try with four images, too; once the bug is mended the same command goes on."""
     source, model = make_source(tmp_path, 4), make_model(tmp_path)
@@ -151,9 +153,10 @@ def many_faults():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not may_mount(), reason="may not mount file systems")
 def test_a_long_run(tmp_path):
     """Five thousand images, more than sixty faults of every kind, on three nodes."""
+    if not may_mount():
+        pytest.skip("may not mount file systems")
     source, model = make_source(tmp_path, IMAGES), make_model(tmp_path)
     options = (source, "--model", model, "--image-size", 8, "--shard-size", SHARD)
     options = (*options, "--batch-size", BATCH)

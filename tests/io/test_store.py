@@ -111,6 +111,7 @@ def test_a_moved_file_has_the_other_name_only(s3, tmp_path):
     assert not paths.exists(paths.shards / shard_name(0))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("size", [10, LARGE])
 def test_of_publishers_at_once_one_wins(s3, tmp_path, size):
     """Both have looked and found nothing before either writes."""
@@ -206,6 +207,7 @@ def test_a_file_url_is_a_path(tmp_path):
     assert (type(found), found.home) == (RunDir, tmp_path / "a b")
 
 
+@pytest.mark.process
 def test_scratch_of_dead_processes_is_removed(tmp_path, monkeypatch):
     """Killed, a process leaves its directory; the next one removes it, and its own at its end."""
     code = (

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent.parent
 CODE = """
 from shardcam.engine.models.import_mxnet import import_mxnet
@@ -16,6 +18,7 @@ print(sklearn.where)
 """
 
 
+@pytest.mark.process
 def test_mxnet_does_without_scikit_learn(tmp_path):
     other = tmp_path / "sklearn"
     other.mkdir()

@@ -50,6 +50,7 @@ def test_the_order_is_that_of_the_keys_whatever_is_in_a_name(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.process
 def test_a_tree_deeper_than_python_recurses(tmp_path):
     depth = 1200
     before = os.getcwd()

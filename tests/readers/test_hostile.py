@@ -422,6 +422,7 @@ def test_hostile(tmp_path, name):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.process
 def test_hostile_sources_need_little_memory(tmp_path):
     """All of them listed and read in one process of which 1 GB of address space is left."""
     code = """

@@ -113,6 +113,7 @@ HOLD = (
 )
 
 
+@pytest.mark.process
 def test_the_second_driver_is_refused_and_a_dead_one_is_in_nobodys_way(paths):
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, paths.root],

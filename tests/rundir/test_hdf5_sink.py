@@ -69,6 +69,7 @@ def test_it_keeps_the_promises_of_a_sink(promise, sink, paths):
     )
 
 
+@pytest.mark.process
 def test_plain_h5py_reads_it_with_no_plugin(sink, paths):
     publish(sink, make_shard(), failed=1)
     code = f"""
@@ -327,6 +328,7 @@ def large_size(tmp_path_factory):
     return publish_large(RunDir(tmp_path_factory.mktemp("large")))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("fraction", [0, 0.01, 0.4, 0.8, 0.999])
 def test_hdf5_that_cannot_write_does_not_crash_the_process(paths, large_size, fraction):
     """With HDF5's own driver, the process dies of SIGSEGV at exit."""
@@ -359,6 +361,7 @@ STOPPED = """
     """
 
 
+@pytest.mark.process
 def test_a_signal_handler_that_raises_at_any_moment_does_no_harm(paths):
     """Every exception is the handler's own, and HDF5 never crashes."""
     done = run_python(STOPPED, paths.root)
@@ -425,6 +428,7 @@ KILLED = """
     """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("moment", ["written", "sealed"])
 def test_a_killed_writer_leaves_nothing_but_a_staging_file(sink, paths, moment):
     assert run_python(KILLED, paths.root, moment).returncode == 9

@@ -67,6 +67,7 @@ def test_a_driver_elsewhere_counts_as_gone_when_it_is_silent(paths):
         assert read(paths)["id"] != "0123"
 
 
+@pytest.mark.process
 def test_a_killed_driver_of_this_machine_is_gone_at_once(s3, tmp_path, monkeypatch):
     monkeypatch.setattr(url_lock, "SETTLE", 0.2)
     paths = UrlRunDir(tmp_path, f"{s3.bucket}/run")

@@ -53,6 +53,7 @@ def test_it_is_the_index_with_the_rows_in_it(paths, tmp_path, codec):
         shard.close()
 
 
+@pytest.mark.process
 def test_it_is_read_alone(paths, tmp_path):
     """By another process, which may open few files, where no shard lies."""
     publish_shards(paths, failed=(0, 1))
@@ -83,6 +84,7 @@ def test_a_damaged_shard_is_named_and_nothing_is_left(paths, tmp_path, out):
     assert files_below(tmp_path) == before
 
 
+@pytest.mark.process
 def test_a_full_disk_leaves_the_old_index(paths, tmp_path):
     publish_shards(paths, failed=(0,) * 8)
     build_index(paths)

@@ -431,12 +431,14 @@ RAISED = """
     """
 
 
+@pytest.mark.process
 def test_after_open_run_plain_h5py_may_open_every_shard(tmp_path):
     """Before, it made up the rows of 177 of 300 shards."""
     paths, _ = make_run(tmp_path / "run", (0,) * SHARDS)
     assert printed_by(RAISED, paths.root).splitlines() == ["512 None", "True"]
 
 
+@pytest.mark.process
 def test_many_shards_are_read_in_full_at_a_low_limit_of_open_files(tmp_path):
     """Plain h5py is not told that it may not open them all, and makes rows up."""
     failed = [index % 100 == 7 for index in range(SHARDS)]

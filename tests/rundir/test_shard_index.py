@@ -146,6 +146,7 @@ ALONE = """
     """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("codec", ["none", "gzip"])
 def test_whoever_has_h5py_alone_reads_every_file(paths, tmp_path, codec):
     """In an environment that holds nothing but h5py and the NumPy that it needs."""
@@ -231,6 +232,7 @@ def test_a_full_disk_leaves_the_old_index(paths, monkeypatch):
     assert list(paths.staging.iterdir()) == []
 
 
+@pytest.mark.process
 def test_plain_h5py_reads_it(paths):
     publish_shards(paths, failed=(0, 1))
     build_index(paths)

@@ -224,6 +224,7 @@ def test_edited_listings(saved, member, pattern, new, reason):
         Listing(saved)
 
 
+@pytest.mark.process
 def test_full_disk(tmp_path):
     """Said in one line, and nothing is left."""
     script = f"""
@@ -246,6 +247,7 @@ def test_full_disk(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.process
 def test_killed_while_listing(tmp_path):
     """What the dead process wrote is no listing, does not stop the next one, and is removed."""
     script = f"""

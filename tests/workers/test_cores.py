@@ -28,6 +28,7 @@ def cores():
     return sorted(os.sched_getaffinity(0))
 
 
+@pytest.mark.process
 def test_workers_get_cores_of_their_own_until_none_is_free(tmp_path, cores):
     processes, given = [], []
     for _ in cores:
@@ -48,6 +49,7 @@ def test_workers_get_cores_of_their_own_until_none_is_free(tmp_path, cores):
         process.communicate()
 
 
+@pytest.mark.process
 def test_too_few_free_cores_leave_all_of_them_free(tmp_path, cores):
     first, claimed, bound = claim(tmp_path, len(cores) + 1)
     assert claimed == []

@@ -13,6 +13,7 @@ from shardcam.engine.workers.ray_executor import RayExecutor
 from tests.workers.cluster import ray_cluster
 from tests.workers.scripted import builder, go, shards
 
+pytestmark = pytest.mark.ray
 SHARDS = 6
 
 

@@ -12,6 +12,7 @@ from shardcam.engine.workers.ray_executor import RayExecutor
 from tests.workers.cluster import add_node, ray_cluster
 from tests.workers.scripted import builder, go, shards
 
+pytestmark = pytest.mark.ray
 SHARDS = 30
 
 

@@ -16,6 +16,7 @@ NO_TOKENS = {"RAY_AUTH_MODE": "disabled"}
 ANOTHER_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a token of that cluster alone"}
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize(
     "auth",
     [

@@ -57,6 +57,7 @@ def test_without_a_signal_nothing_happens(handled):
         sys.exit(1)
 
 
+@pytest.mark.process
 def test_a_driver_that_never_looks_ends_all_the_same():
     """As where a call of Ray waits for a cluster that has gone."""
     code = (
