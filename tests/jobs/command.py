@@ -15,6 +15,8 @@ import pytest
 from shardcam.engine.workers.threads import limit_threads
 
 ROOT = Path(__file__).parent.parent.parent
+CHECKPOINT = ROOT / "tests" / "fixtures" / "run-0.1.0" / "model" / "small-symbol.json"
+SMALL = ("--model", CHECKPOINT, "--image-size", 32)  # a network in no time, where numbers are free
 
 
 def start(*arguments, cwd=None, program=("-m", "shardcam")):
@@ -30,20 +32,22 @@ def start(*arguments, cwd=None, program=("-m", "shardcam")):
     )
 
 
-def shardcam(*arguments, cwd=None):
-    """Run ``shardcam ...``; return exit code, output, error output."""
+def shardcam_process(*arguments, cwd=None):
+    """As `shardcam`, but in a process of its own: for Ray, and where the process is the point."""
     process = start(*arguments, cwd=cwd)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 
-def refused(*arguments):
-    """As `shardcam`, but in this process, which has MXNet: for what ends before the work."""
+def shardcam(*arguments, cwd=None):
+    """Run ``shardcam ...`` in this process; return exit code, output, error output."""
     from shardcam.jobs.cli import main
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    threads = int(os.environ["OMP_NUM_THREADS"])
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.chdir(cwd or ROOT)
         patch.setattr(sys, "argv", ["shardcam", *map(str, arguments)])
         patch.setenv("COLUMNS", "200")
         out, err = (stack.enter_context(TemporaryFile("w+")) for _ in range(2))
@@ -54,7 +58,7 @@ def refused(*arguments):
             finally:
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
-        limit_threads(2)  # as in conftest.py
+        limit_threads(threads)
         for file in (out, err):
             file.seek(0)
         return ended.value.code, out.read(), err.read()

@@ -2,9 +2,9 @@
 
 import pytest
 
-import shardcam.jobs.commands.methods
 from shardcam.engine.errors import InternalError, ModelError
-from tests.jobs.command import refused
+from shardcam.jobs.commands.methods import methods
+from tests.jobs.command import shardcam
 
 ASKED = "please report it with all of the text above\n"
 TRACE = "Traceback (most recent call last):\n  somewhere\nKeyError: 'x'"
@@ -30,8 +30,8 @@ def test_a_bug_ends_with_its_traceback_and_a_line(monkeypatch, error, first, las
     def fail():
         raise error
 
-    monkeypatch.setattr(shardcam.jobs.commands.methods.methods, "callback", fail)
-    code, out, err = refused("methods")
+    monkeypatch.setattr(methods, "callback", fail)
+    code, out, err = shardcam("methods")
     assert (code, out) == (1, "")
     assert err.startswith(first)
     assert err.endswith(last)

@@ -3,12 +3,13 @@ import pytest
 from shardcam.engine.errors import ConfigError
 from shardcam.jobs.cluster.node_checks import check_cluster, examine_node, versions
 from shardcam.jobs.measuring.machine_checks import Finding
-from tests.jobs.command import shardcam
+from tests.jobs.command import shardcam_process
 
 
+@pytest.mark.ray
 def test_a_working_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # not asked
-    code, out, err = shardcam("doctor", "--out", tmp_path / "not" / "yet")
+    code, out, err = shardcam_process("doctor", "--out", tmp_path / "not" / "yet")
     assert code == 0, (out, err)
     for line in ("CPU build", "cached in", "an actor answered", "GiB free", "hard links"):
         assert line in out
@@ -16,8 +17,9 @@ def test_a_working_machine(tmp_path, monkeypatch):
     assert "not used: this MXNet was built without CUDA" in out
 
 
+@pytest.mark.ray
 def test_a_place_that_cannot_be_written(tmp_path):
-    code, out, err = shardcam("doctor", "--out", "/proc/1")
+    code, out, err = shardcam_process("doctor", "--out", "/proc/1")
     assert code == 1
     assert "fail" in out
     assert "1 checks failed" in err, out

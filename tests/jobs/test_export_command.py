@@ -14,7 +14,7 @@ import pytest
 from shardcam import export, open_run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.run.class_names import class_names
-from tests.jobs.command import contents, refused, shardcam, start
+from tests.jobs.command import contents, shardcam, start
 from tests.jobs.images import make_folder
 
 EXTRACT = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
@@ -101,7 +101,7 @@ def test_coco_names_the_classes(real, tmp_path):
     ids=str,
 )
 def test_wrong_usage_is_one_line(real, tmp_path, arguments, expected, words):
-    code, _, err = refused("export", real / "run", "--out", tmp_path / "out", *arguments)
+    code, _, err = shardcam("export", real / "run", "--out", tmp_path / "out", *arguments)
     assert code == expected
     assert words in err.splitlines()[-1]
     assert os.listdir(tmp_path) == []
@@ -143,6 +143,7 @@ def wait_until_stuck(pid):
         before, now = now, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
 
 
+@pytest.mark.process
 def test_an_interrupted_export_leaves_nothing(real, tmp_path):
     """The file's place is a pipe that nobody reads: the command waits in its first write."""
     process = start("export", real / "run", "--to", "npy", "--out", tmp_path / "m.npy")

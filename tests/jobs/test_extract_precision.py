@@ -10,7 +10,7 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.run import prepare as wiring
 from shardcam.engine.run.calibration import Calibration, read_calibration
 from shardcam.engine.run.prepare import prepare
-from tests.jobs.command import assert_same, contents, refused, shardcam
+from tests.jobs.command import assert_same, contents, shardcam
 from tests.jobs.images import make_folder
 
 LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
@@ -46,7 +46,7 @@ def test_int8_run_is_calibrated_once_and_resumed(tmp_path):
 
 def test_nothing_to_calibrate_on(tmp_path):
     make_folder(tmp_path / "images", 4, bad=4)
-    code, _, err = refused(
+    code, _, err = shardcam(
         "extract", tmp_path / "images", *LITE0, "--max-pixels", 10**6, "--precision", "int8",
         "--out", tmp_path / "run",
     )  # fmt: skip

@@ -16,7 +16,7 @@ from shardcam.engine.models.load_network import load_network
 from shardcam.jobs.looking.filter_pictures import colour_filters, signed_filters
 from shardcam.jobs.looking.top_crops import examples_of, view_share
 from shardcam.jobs.options import stored_config
-from tests.jobs.command import contents, refused, shardcam
+from tests.jobs.command import contents, shardcam
 from tests.jobs.images import make_folder
 from tests.models.networks import every_tap_kind
 from tests.models.small_checkpoint import write_checkpoint
@@ -219,7 +219,7 @@ def test_pictures_are_made_for_the_input_that_the_run_gave(tmp_path):
 def test_wrong_usage_is_one_line(base, tmp_path, arguments, words):
     known = {"RUN": base / "run", "neither": base / "neither", "nowhere": base / "nowhere"}
     arguments = [known.get(word, word) for word in arguments]
-    code, out, err = refused("filters", *LITE0, *arguments, "--out", tmp_path / "out")
+    code, out, err = shardcam("filters", *LITE0, *arguments, "--out", tmp_path / "out")
     assert code in (1, 2)
     assert out == ""
     assert words in err
@@ -233,7 +233,7 @@ def test_a_source_that_is_gone_is_one_line(base, tmp_path):
     stored = json.loads((run / "run.json").read_text())
     stored["config"]["source"] = str(tmp_path / "gone")
     (run / "run.json").write_text(json.dumps(stored))
-    code, _, err = refused("filters", *LITE0, "--examples", run, "--out", tmp_path / "out")
+    code, _, err = shardcam("filters", *LITE0, "--examples", run, "--out", tmp_path / "out")
     assert code == 1
     assert len(err.splitlines()) == 1
     assert str(tmp_path / "gone") in err
@@ -241,7 +241,7 @@ def test_a_source_that_is_gone_is_one_line(base, tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    code, _, err = refused("filters", *LITE0, "--out", tmp_path / "file")
+    code, _, err = shardcam("filters", *LITE0, "--out", tmp_path / "file")
     assert code == 1
     assert len(err.splitlines()) == 1
     assert "cannot be written" in err

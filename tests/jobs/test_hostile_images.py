@@ -93,7 +93,8 @@ def test_there_are_enough():
     assert len({data for data, _ in CASES.values()}) == len(CASES), "two cases are the same file"
 
 
-@pytest.mark.parametrize("executor", ["local", "ray"])
+@pytest.mark.process
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_each_file_is_accounted_for(hostile, tmp_path, executor):
     base, expected, model = hostile
     before = everything(base)

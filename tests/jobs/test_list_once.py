@@ -13,17 +13,18 @@ from shardcam.engine.run import source_listing
 from shardcam.engine.run.prepare import prepare
 from shardcam.jobs import progress
 from shardcam.jobs.progress import ProgressDisplay
-from tests.jobs.command import shardcam
+from tests.jobs.command import CHECKPOINT, SMALL, shardcam
 from tests.jobs.images import make_folder
-
-LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
 
 
 @pytest.fixture
 def config(tmp_path):
     make_folder(tmp_path / "images", 9)
     return RunConfig(
-        source=str(tmp_path / "images"), model="efficientnet_lite0", out=str(tmp_path / "run")
+        source=str(tmp_path / "images"),
+        model=str(CHECKPOINT),
+        image_size=32,
+        out=str(tmp_path / "run"),
     )
 
 
@@ -117,7 +118,7 @@ def test_nothing_is_left_of_what_is_stopped_or_refused(config, tmp_path, monkeyp
 def test_as_a_person_sees_it(tmp_path):
     make_folder(tmp_path / "images", 9)
     run, said = tmp_path / "run", r"9 images as listed on \d{4}-\d\d-\d\d \d\d:\d\d UTC"
-    command = ("extract", tmp_path / "images", *LITE0, "--out", run)
+    command = ("extract", tmp_path / "images", *SMALL, "--executor", "local", "--out", run)
     code, out, _ = shardcam(*command)
     assert (code, "as listed on" in out) == (0, False)
     code, out, _ = shardcam(*command)

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from shardcam.engine.methods import METHODS
-from tests.jobs.command import contents, refused, shardcam
+from tests.jobs.command import contents, shardcam, shardcam_process
 from tests.jobs.images import make_folder
 
 LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
 TWO = ("--layer", "auto", "--layer", "block10_add")
 
 
+@pytest.mark.process
 def test_methods_are_listed():
-    code, out, _ = shardcam("methods")
+    code, out, _ = shardcam_process("methods")
     assert code == 0
     assert all(f" {name} " in out for name in METHODS)
     assert "Selvaraju et al., ICCV 2017" in out
@@ -136,7 +137,7 @@ def test_what_does_not_fit_is_one_line(images, tmp_path):
         (("--method", "kpcacam", "--layer", "stem_conv", "--image-size", "160"), "at most 1024"),
     ]
     for options, message in cases:
-        code, _, err = refused("extract", images, *LITE0, "--out", tmp_path / "run", *options)
+        code, _, err = shardcam("extract", images, *LITE0, "--out", tmp_path / "run", *options)
         assert code == 2, (options, err)
         assert message in err, (options, err)
         assert len(err.strip().splitlines()) == 1, err

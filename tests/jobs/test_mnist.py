@@ -8,13 +8,12 @@ import h5py
 import numpy as np
 import pytest
 
-import shardcam.jobs.looking.digits
 from shardcam import open_run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, SourceError
 from shardcam.jobs.commands.activations import default_out
 from shardcam.jobs.looking.digits import Digits, shipped_digits, source_digits, write_idx
-from tests.jobs.command import refused, shardcam
+from tests.jobs.command import shardcam
 from tests.models.lenet_numpy import activations
 
 LAYERS = ("conv1", "{}1", "pool1", "conv2", "{}2", "pool2", "dense1", "{}3", "dense2")
@@ -105,10 +104,10 @@ def test_what_cannot_be_shown_is_one_line(trained, tmp_path):
     name, _ = trained
     command = ("activations", name.parent / "held-out-images-idx3-ubyte", "--model")
     out = ("--out", tmp_path / "run")
-    code, _, err = refused(*command, files_of(name)[0], "--layer", "conv3", *out)
+    code, _, err = shardcam(*command, files_of(name)[0], "--layer", "conv3", *out)
     assert (code, err.count("\n")) == (2, 1)
     assert "shardcam: --layer: net has no layer 'conv3'; nearest: conv2, conv1" in err
-    code, _, err = refused(*command, files_of(name)[0], "--image-size", 20, *out)
+    code, _, err = shardcam(*command, files_of(name)[0], "--image-size", 20, *out)
     assert (code, err.count("\n")) == (1, 1)
     assert "net: cannot take (1, 20, 20) input" in err
     assert not (tmp_path / "run").exists()

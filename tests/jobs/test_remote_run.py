@@ -12,7 +12,7 @@ import fsspec
 import pytest
 
 from shardcam import open_run
-from tests.jobs.command import assert_same, contents, shardcam, start
+from tests.jobs.command import assert_same, contents, shardcam, shardcam_process, start
 from tests.jobs.images import make_folder
 
 LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--max-pixels", 10**6)
@@ -59,6 +59,7 @@ def read(url):
     return fsspec.filesystem("s3", use_listings_cache=False).cat_file(url)
 
 
+@pytest.mark.ray
 def test_interrupted_and_resumed_it_equals_the_run_on_disk(here, s3, scratch, tmp_path):
     """Ray workers; SIGINT after the second shard."""
     run = f"{s3.bucket}/runs/photos"
@@ -73,7 +74,7 @@ def test_interrupted_and_resumed_it_equals_the_run_on_disk(here, s3, scratch, tm
     assert "run the same command again to resume" in err
     before = {name for name in held(run) if name.startswith("shards/")}
     assert 0 < len(before) < 10
-    code, out, err = shardcam(*extract(here, run, "--workers", 2))
+    code, out, err = shardcam_process(*extract(here, run, "--workers", 2))
     assert code == 0, err
     assert f"resuming: {len(before)} of 10 shards are done" in out
     assert "80 listed = 76 ok + 4 failed" in out
@@ -158,6 +159,7 @@ def test_a_server_that_goes_away_costs_nothing_but_time(here, s3, scratch, tmp_p
     assert_same(contents(downloaded(run, tmp_path / "copy")), contents(here / "run"))
 
 
+@pytest.mark.process
 def test_verify_deletes_nothing_because_a_server_is_away(here, s3, scratch, tmp_path):
     run = f"{s3.bucket}/run"
     assert shardcam(*extract(here, run, *LOCAL, "--limit", 16))[0] == 0
@@ -176,6 +178,7 @@ def test_verify_deletes_nothing_because_a_server_is_away(here, s3, scratch, tmp_
     assert held(run) - {".lock"} == before
 
 
+@pytest.mark.process
 def test_a_second_command_is_refused(here, s3, scratch, tmp_path):
     run = f"{s3.bucket}/run"
     working, seen = threading.Event(), threading.Event()
@@ -212,6 +215,7 @@ def test_two_commands_that_do_not_know_of_each_other(here, s3, scratch, tmp_path
     assert_same(contents(downloaded(run, tmp_path / "copy")), contents(here / "run"))
 
 
+@pytest.mark.process
 def test_refusals_come_before_the_work(here, s3, scratch, monkeypatch):
     code, out, err = shardcam(*extract(here, "s3://no-such-bucket/run", *LOCAL))
     assert (code, out) == (1, "")
@@ -221,6 +225,6 @@ def test_refusals_come_before_the_work(here, s3, scratch, monkeypatch):
     assert code == 1 and "not empty and not a run directory" in err
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    code, out, err = shardcam(*extract(here, f"{s3.bucket}/run", *LOCAL))
+    code, out, err = shardcam_process(*extract(here, f"{s3.bucket}/run", *LOCAL))
     assert (code, out) == (1, "")
     assert "credentials" in err and err.count("\n") == 1, err

@@ -44,6 +44,7 @@ def check_script(path):
         subprocess.run(["shellcheck", "--severity=warning", "-e", "SC2046", path], check=True)
 
 
+@pytest.mark.process
 def test_a_slurm_script_says_what_was_asked(tmp_path):
     text = slurm_script(RUN, Nodes(4, 16, 2, "64G"), SLURM)
     (tmp_path / "run.sbatch").write_text(text)
@@ -65,6 +66,7 @@ def test_a_slurm_script_says_what_was_asked(tmp_path):
     assert text.splitlines()[first + 1] == "source '/opt/a b/bin/activate'"
 
 
+@pytest.mark.process
 def test_words_reach_the_command_as_they_are(tmp_path):
     text = slurm_script(RUN, Nodes(1, 2, 0, None), SlurmOptions("1:00", None, ()))
     begun = text[: text.index("# Whoever")]

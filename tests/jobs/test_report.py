@@ -38,7 +38,7 @@ from shardcam.jobs.gallery.row_columns import (
 from shardcam.jobs.gallery.run_statistics import measure
 from shardcam.kernels import heatmap_u8
 from tests.analysis.runs import LAYERS, make_run
-from tests.jobs.command import ROOT, refused, shardcam
+from tests.jobs.command import ROOT, shardcam
 from tests.jobs.shown import change_options, make_shown_run, picture_of
 
 TEMPLATES = "jobs/gallery/templates"
@@ -499,19 +499,19 @@ def test_the_command(shown, tmp_path):
     ids=str,
 )
 def test_wrong_usage_is_one_line(shown, arguments, words):
-    code, _, err = refused("report", shown.paths.root, *arguments)
+    code, _, err = shardcam("report", shown.paths.root, *arguments)
     assert code == 2
     assert words in err.splitlines()[-1]
 
 
 def test_what_is_no_run_is_one_line(tmp_path):
-    code, _, err = refused("report", tmp_path)
+    code, _, err = shardcam("report", tmp_path)
     assert (code, err.count("\n")) == (1, 1)
     assert "not a run directory" in err
     made = make_shown_run(tmp_path, shards=(4,))
     for path in RunDir(made.paths.root).shards.glob("*.h5"):
         path.unlink()
-    code, _, err = refused("report", made.paths.root)
+    code, _, err = shardcam("report", made.paths.root)
     assert (code, err.count("\n")) == (1, 1)
     assert "no shard is done yet" in err
     assert not (made.paths.root / "report.html").exists()
@@ -530,7 +530,7 @@ def test_a_wheel_holds_the_templates(tmp_path):
     assert parts <= held
 
 
-def test_photographs_need_no_run_to_be_refused(shown):
+def test_photographs_need_no_run_to_be_shardcam(shown):
     """The reason is said once, not for each photograph."""
     config_gone = shown.paths.root / "elsewhere"
     from shardcam.engine.config import RunConfig

@@ -183,6 +183,7 @@ def test_a_browser_that_goes_away_is_no_error(server, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.process
 def test_the_command_serves_until_it_is_stopped(shown):
     process = start("report", shown.paths.root, "--serve", "--port", 0)
     try:

@@ -8,10 +8,8 @@ import pytest
 
 from shardcam.engine.rundir.replace_shards import bring_back, set_aside
 from shardcam.engine.rundir.run_dir import RunDir
-from tests.jobs.command import assert_same, contents, shardcam, start
+from tests.jobs.command import SMALL, assert_same, contents, shardcam, start
 from tests.jobs.images import jpeg, make_folder
-
-LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +20,9 @@ def source(tmp_path_factory):
 
 
 def extract(folder, run):
-    return shardcam("extract", folder, *LITE0, "--out", run, "--max-pixels", 10**6)
+    return shardcam(
+        "extract", folder, *SMALL, "--executor", "local", "--out", run, "--max-pixels", 10**6
+    )
 
 
 def test_failed_samples_are_tried_again(source, tmp_path):
@@ -70,6 +70,7 @@ def test_nothing_failed_is_said(tmp_path):
     assert "nothing to do" in out
 
 
+@pytest.mark.process
 def test_whoever_is_killed_in_between_loses_nothing(source, tmp_path):
     folder, _ = source
     assert extract(folder, tmp_path / "run")[0] == 0

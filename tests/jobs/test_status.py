@@ -3,13 +3,15 @@
 import time
 
 import h5py
+import pytest
 
-from tests.jobs.command import assert_same, contents, shardcam, start
+from tests.jobs.command import SMALL, assert_same, contents, shardcam, start
 from tests.jobs.images import make_folder
 
 RUN = ("--model", "efficientnet_lite0", "--executor", "local", "--shard-size", "8")
 
 
+@pytest.mark.process
 def test_a_run_is_watched_and_a_second_driver_refused(tmp_path):
     images, run = tmp_path / "images", tmp_path / "run"
     make_folder(images, 400, bad=4)
@@ -48,7 +50,8 @@ def test_a_run_is_watched_and_a_second_driver_refused(tmp_path):
 def test_an_index_that_was_lost_is_made_anew(tmp_path):
     make_folder(tmp_path / "images", 20)
     run = tmp_path / "run"
-    code, _, err = shardcam("extract", tmp_path / "images", *RUN, "--out", run)
+    small = (*SMALL, "--executor", "local", "--shard-size", 8)
+    code, _, err = shardcam("extract", tmp_path / "images", *small, "--out", run)
     assert code == 0, err
     before = contents(run)
     (run / "index.h5").unlink()
@@ -61,7 +64,7 @@ def test_an_index_that_was_lost_is_made_anew(tmp_path):
     for done, shard in (("0 done now", None), ("1 done now", "shard-000001.h5")):
         if shard:
             (run / "shards" / shard).unlink()
-        code, out, err = shardcam("extract", tmp_path / "images", *RUN, "--out", run)
+        code, out, err = shardcam("extract", tmp_path / "images", *small, "--out", run)
         assert code == 0 and done in out, err
         assert_same(before, contents(run))
         with h5py.File(run / "index.h5") as index:

@@ -6,11 +6,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.jobs.command import contents, shardcam, start
+from tests.jobs.command import contents, shardcam_process, start
 from tests.jobs.images import make_folder
 from tests.jobs.proxy import proxy_to
 from tests.ray_head import ray_head
 
+pytestmark = pytest.mark.ray
 TOKEN = "a-token-of-this-test-and-long-enough-for-ray"
 AUTH = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64")
@@ -36,11 +37,11 @@ def images(tmp_path_factory):
 
 
 def submit(head, *arguments):
-    return shardcam("submit", *arguments, "--address", head.dashboard)
+    return shardcam_process("submit", *arguments, "--address", head.dashboard)
 
 
 def jobs(head, *arguments):
-    return shardcam("jobs", *arguments, "--address", head.dashboard)
+    return shardcam_process("jobs", *arguments, "--address", head.dashboard)
 
 
 def id_of(out):
@@ -120,7 +121,7 @@ def test_extract_is_told_of_the_token_at_once(head, images, tmp_path, monkeypatc
     monkeypatch.setenv("RAY_AUTH_MODE", mode)
     monkeypatch.setenv("RAY_AUTH_TOKEN", token)
     where = ("--address", head.address, "--out", tmp_path / "run")
-    code, out, err = shardcam("extract", images, *LITE0, *where)
+    code, out, err = shardcam_process("extract", images, *LITE0, *where)
     assert code == 1
     assert err.count("\n") == 1 and "no token was sent, or another cluster's" in err
     assert "gcs_client" not in out and token not in out + err
@@ -128,7 +129,9 @@ def test_extract_is_told_of_the_token_at_once(head, images, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_every_node_is_examined(head, tmp_path):
-    code, out, err = shardcam("doctor", "--address", head.address, "--out", tmp_path / "not yet")
+    code, out, err = shardcam_process(
+        "doctor", "--address", head.address, "--out", tmp_path / "not yet"
+    )
     assert code == 0, err
     assert "3 CPUs, 0 GPUs" in out
     for line in ("CPU build", "compiled", "the driver's", f"{tmp_path} is the driver's too"):

@@ -5,8 +5,9 @@ import json
 import cv2
 import pytest
 
+from shardcam.jobs.measuring import stage_ceilings
 from shardcam.jobs.measuring.stage_ceilings import seconds_per_image
-from tests.jobs.command import refused, shardcam
+from tests.jobs.command import shardcam
 from tests.jobs.images import make_folder
 
 SMALL = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
@@ -19,7 +20,8 @@ def images(tmp_path_factory):
     return folder
 
 
-def test_stages_whole_and_sweep(images, tmp_path):
+def test_stages_whole_and_sweep(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage_ceilings, "SECONDS", 0.2)
     figures, picture = tmp_path / "figures.json", tmp_path / "sweep.png"
     code, out, err = shardcam(
         "throughput", images, *SMALL, "--sweep", "--json", figures, "--plot", picture,
@@ -73,11 +75,11 @@ def test_on_a_gpu_decoding_goes_on_beside_the_network():
 
 
 def test_bad_input_is_one_line(images, tmp_path):
-    code, _, err = refused("throughput", images, *SMALL, "--plot", tmp_path / "a.png")
+    code, _, err = shardcam("throughput", images, *SMALL, "--plot", tmp_path / "a.png")
     assert code == 2
     assert err == "shardcam: --plot: add --sweep, which it draws\n"
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
-    code, _, err = refused("throughput", tmp_path / "broken", *SMALL)
+    code, _, err = shardcam("throughput", tmp_path / "broken", *SMALL)
     assert code == 1
     assert err.endswith("none of its first images can be used\n")

@@ -8,7 +8,7 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.io import fetch_many, urls
 from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.types import Sample
-from tests.jobs.command import assert_same, contents, refused, shardcam
+from tests.jobs.command import SMALL, assert_same, contents, shardcam
 from tests.readers.sources import opened, pictures, png, write_folder, write_tar
 
 PART = ("s3://bucket/a.tar", 512, 612)
@@ -74,7 +74,7 @@ def test_what_a_killed_process_left_half_written_does_not_stay(tmp_path):
     assert set(part.parent.iterdir()) == {part, new, other}
 
 
-def test_a_folder_of_somebody_else_is_refused(tmp_path, monkeypatch):
+def test_a_folder_of_somebody_else_is_shardcam(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
     with pytest.raises(ConfigError, match=rf"^--cache {tmp_path}: belongs to another user"):
         PartCache(tmp_path, 1)
@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_had_is_told_before_the_work(tmp_path):
         tmp_path / "file": "File exists",
         tmp_path / "file" / "c": "Not a directory",
     }.items():
-        code, out, err = refused(
+        code, out, err = shardcam(
             "extract", tmp_path / "images", "--model", "efficientnet_lite0", "--image-size", "64",
             "--out", tmp_path / "run", "--cache", cache,
         )  # fmt: skip
@@ -142,7 +142,7 @@ def test_a_second_pass_asks_for_nothing(web, tmp_path):
             assert len(web.asked) == requests
 
 
-def test_a_second_run_with_a_cache_is_the_same_run(web, tmp_path):
+def test_a_second_run_with_a_cache_is_the_same_run(web, tmp_path, kept):
     paths = write_folder(web.root, pictures(20))
     (web.root / "bad.png").write_bytes(b"no picture")
     (web.root / "l.txt").write_text("\n".join([*paths, "bad.png"]))
@@ -150,7 +150,7 @@ def test_a_second_run_with_a_cache_is_the_same_run(web, tmp_path):
     for run in ("first", "second"):
         web.asked.clear()
         code, _, err = shardcam(
-            "extract", f"{web.url}/l.txt", "--model", "efficientnet_lite0", "--image-size", "64",
+            "extract", f"{web.url}/l.txt", *SMALL,
             "--max-pixels", 10**6, "--executor", "local", "--out", tmp_path / run,
             "--cache", tmp_path / "c", "--cache-size", 0.001,
         )  # fmt: skip
