@@ -3,7 +3,9 @@
 import os
 import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 
+from ray._common.utils import get_default_ray_temp_dir
 from ray.cluster_utils import Cluster
 
 STORE = 80 * 1024 * 1024  # bytes, the least Ray accepts
@@ -12,6 +14,7 @@ STORE = 80 * 1024 * 1024  # bytes, the least Ray accepts
 @contextmanager
 def ray_cluster(nodes=0, head=None, **resources):
     """A head, which the driver joins, and nodes of one CPU and `resources` each."""
+    Path(get_default_ray_temp_dir()).mkdir(exist_ok=True)  # for the address; no Ray was here yet
     before = os.environ.get("RAY_AUTH_MODE")
     os.environ["RAY_AUTH_MODE"] = "disabled"
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:

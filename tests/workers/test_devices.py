@@ -1,18 +1,11 @@
-"""Each worker sees exactly its device: two fake GPUs on a Ray head started for the test."""
+"""Each worker sees exactly its device: two GPUs that are not there."""
 
 import pytest
 
 from shardcam.engine.errors import WorkerError
 from shardcam.engine.workers.ray_cluster import RayOptions
 from shardcam.engine.workers.ray_executor import RayExecutor
-from tests.workers.cluster import ray_cluster
 from tests.workers.scripted import builder, nobody, shards
-
-
-@pytest.fixture(scope="module")
-def head():
-    with ray_cluster(head={"num_cpus": 4, "num_gpus": 2}) as cluster:
-        yield cluster.address
 
 
 def devices_seen(tmp_path, options, workers):
@@ -21,26 +14,26 @@ def devices_seen(tmp_path, options, workers):
     return {p.read_text() for p in tmp_path.glob("devices-*")}
 
 
-def test_each_gpu_worker_sees_one_gpu_and_no_two_the_same(head, tmp_path):
-    assert devices_seen(tmp_path, RayOptions(None, 1, 1, head), 2) == {"0", "1"}
+def test_each_gpu_worker_sees_one_gpu_and_no_two_the_same(address, tmp_path):
+    assert devices_seen(tmp_path, RayOptions(None, 1, 1, address), 2) == {"0", "1"}
     assert len(list(tmp_path.glob("devices-*"))) == 2
 
 
-def test_two_workers_share_a_gpu_by_fractions(head, tmp_path):
-    devices_seen(tmp_path, RayOptions(None, 1, 0.5, head), 4)
+def test_two_workers_share_a_gpu_by_fractions(address, tmp_path):
+    devices_seen(tmp_path, RayOptions(None, 1, 0.5, address), 4)
     seen = sorted(p.read_text() for p in tmp_path.glob("devices-*"))
     assert seen == ["0", "0", "1", "1"]
 
 
-def test_cpu_workers_see_no_gpu(head, tmp_path):
-    assert devices_seen(tmp_path, RayOptions(2, 1, 0, head), 2) == {""}
+def test_cpu_workers_see_no_gpu(address, tmp_path):
+    assert devices_seen(tmp_path, RayOptions(2, 1, 0, address), 2) == {""}
 
 
-def test_more_gpus_than_there_are(head, tmp_path):
+def test_more_gpus_than_there_are(address, tmp_path):
     with pytest.raises(WorkerError, match="4 CPUs and 2 GPUs: not enough for a worker"):
-        devices_seen(tmp_path, RayOptions(1, 1, 3, head), 1)
+        devices_seen(tmp_path, RayOptions(1, 1, 3, address), 1)
 
 
-def test_more_workers_than_there_is_room_for(head, tmp_path):
+def test_more_workers_than_there_is_room_for(address, tmp_path):
     """The others wait, and the run goes on: a node may have been lost, or be on its way."""
-    assert devices_seen(tmp_path, RayOptions(3, 1, 1, head), 2) == {"0", "1"}
+    assert devices_seen(tmp_path, RayOptions(3, 1, 1, address), 2) == {"0", "1"}

@@ -14,19 +14,11 @@ from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions
 from shardcam.engine.workers.ray_executor import RayExecutor
 from shardcam.engine.workers.retry_queue import ATTEMPTS
 from tests.workers import executor_conformance as conformance
-from tests.workers.cluster import ray_cluster
 from tests.workers.scripted import builder, nobody, shards
 
 
 def on_our_own(build):
     return RayExecutor(build, RayOptions(2, 1, 0, LOCAL))
-
-
-@pytest.fixture(scope="module")
-def address():
-    """Of a cluster that the tests join one after the other."""
-    with ray_cluster(head={"num_cpus": 2}) as cluster:
-        yield cluster.address
 
 
 @pytest.fixture
@@ -61,6 +53,7 @@ def test_conformance_on_ray(check, on_ray, tmp_path):
     check(on_ray, tmp_path)
 
 
+@pytest.mark.ray
 def test_a_ray_of_our_own(tmp_path):
     conformance.check_every_shard_is_reported_once(on_our_own, tmp_path)
 
@@ -132,6 +125,7 @@ def test_an_address_where_nothing_answers(tmp_path):
         list(executor.run(shards(1), nobody))
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_seen_while_a_long_shard_runs(tmp_path, number):
     """And nothing of Ray is left behind, nor its handlers."""
@@ -156,6 +150,7 @@ def test_a_signal_is_seen_while_a_long_shard_runs(tmp_path, number):
     assert not ray.is_initialized()
 
 
+@pytest.mark.ray
 def test_the_last_shard_is_run_again_where_a_lost_node_left_one_worker_waiting(
     tmp_path, monkeypatch
 ):
