@@ -20,7 +20,6 @@ from shardcam.kernels._jit import Kernel
 from tests.kernels.table import only_compiled
 
 ROOT = Path(__file__).parents[2]
-WARM_UP = "from shardcam import kernels; kernels.warm_up()"
 ONE_KERNEL = (
     "import numpy as np; from shardcam import kernels;"
     "kernels.normalize(np.ones((1, 1, 1), np.float32))"
@@ -41,25 +40,25 @@ def python(code: str, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache directory with every kernel in it."""
+    """A cache directory with a kernel in it."""
     directory = tmp_path_factory.mktemp("warm")
-    python(WARM_UP, NUMBA_CACHE_DIR=str(directory))
+    python(ONE_KERNEL, NUMBA_CACHE_DIR=str(directory))
     return directory
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])
 @pytest.mark.parametrize("length", [0, 40])
-def test_warm_up_recovers_from_a_truncated_cache(
-    warm: Path, tmp_path: Path, kind: str, length: int
-) -> None:
+def test_a_truncated_cache_is_made_anew(warm: Path, tmp_path: Path, kind: str, length: int) -> None:
     cache = shutil.copytree(warm, tmp_path / "cache")
-    (damaged,) = cache.rglob(f"preprocess._planar-*.{kind}")
+    (damaged,) = cache.rglob(f"_raster._normalize-*.{kind}")
     whole = damaged.stat().st_size
     os.truncate(damaged, length)
-    python(WARM_UP, NUMBA_CACHE_DIR=str(cache))
+    python(ONE_KERNEL, NUMBA_CACHE_DIR=str(cache))
     assert damaged.stat().st_size == pytest.approx(whole, rel=0.05)
 
 
+@pytest.mark.process
 def test_importing_compiles_nothing_and_writes_nothing(tmp_path: Path) -> None:
     code = (
         "import sys; from shardcam.kernels._raster import _normalize;"
@@ -69,6 +68,7 @@ def test_importing_compiles_nothing_and_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.process
 def test_the_default_cache_is_private_to_the_user_and_the_node(tmp_path: Path) -> None:
     open_to_all = tmp_path / "shardcam" / f"numba-{os.uname().nodename}"
     open_to_all.mkdir(parents=True)
@@ -78,6 +78,7 @@ def test_the_default_cache_is_private_to_the_user_and_the_node(tmp_path: Path) -
     assert list(open_to_all.rglob("_raster._normalize-*.nbi"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("variable", ["NUMBA_CACHE_DIR", "XDG_CACHE_HOME"])
 @pytest.mark.parametrize("directory", [__file__, "/proc"])
 def test_compiles_without_a_cache_where_none_can_be_written(variable: str, directory: str) -> None:

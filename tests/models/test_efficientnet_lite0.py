@@ -69,7 +69,8 @@ def test_raw_gradcam_and_heatmap(forward, reference):
 
 
 THEIRS = {"gradcam++": "gradcamplusplus"}
-PEERS = ("hirescam", "gradcam++", "xgradcam", "layercam", "eigencam", "eigengradcam", "scorecam",
+PEERS = ("hirescam", "gradcam++", "xgradcam", "layercam", "eigencam", "eigengradcam",
+         pytest.param("scorecam", marks=pytest.mark.slow),  # 1280 forward passes for each image
          "ablationcam", "kpcacam", "gradcamelementwise")  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def network(definition):
 
 @pytest.mark.parametrize("name", PEERS)
 def test_heatmaps_of_every_method(network, images, reference, name):
-    count = 1 if name == "scorecam" else 2  # Score-CAM makes 1280 forward passes for each
+    count = 1 if name == "scorecam" else 2
     theirs = reference[f"pytorch_grad_cam__{THEIRS.get(name, name)}"][:count].astype(np.float32)
     targets = reference["target"].astype(np.int32)[:count, None]
     raw = METHODS[name](network.forward(images[:count]).layer("head_relu6"), targets)[:, 0]

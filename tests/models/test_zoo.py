@@ -74,19 +74,19 @@ def test_gradcam_equals_cam_before_pooling_and_dense(resnet50):
 @pytest.mark.parametrize("how", ["save_parameters", "export", "prefixed"])
 def test_params_files_of_every_kind(how, tmp_path):
     with mx.name.NameManager():
-        prefix = "vgg0_" if how == "prefixed" else ""
-        net = mx.gluon.model_zoo.vision.vgg16(prefix=prefix)
+        prefix = "resnetv10_" if how == "prefixed" else ""
+        net = mx.gluon.model_zoo.vision.resnet18_v1(prefix=prefix)
     net.initialize(mx.init.Xavier())
     net.hybridize()
     images = np.random.RandomState(4).standard_normal((1, 3, SIZE, SIZE)).astype(np.float32)
     expected = net(mx.nd.array(images)).asnumpy()
     if how == "save_parameters":
-        path = tmp_path / "vgg16.params"
+        path = tmp_path / "resnet18.params"
         net.save_parameters(str(path))
     else:
-        net.export(str(tmp_path / "vgg16"))
-        path = tmp_path / "vgg16-0000.params"
-    network = MxnetNetwork(load_network("vgg16", str(path), SIZE), ("auto",), 1)
+        net.export(str(tmp_path / "resnet18"))
+        path = tmp_path / "resnet18-0000.params"
+    network = MxnetNetwork(load_network("resnet18_v1", str(path), SIZE), ("auto",), 1)
     np.testing.assert_allclose(network.forward(images).logits, expected, rtol=1e-4, atol=1e-6)
 
 

@@ -23,7 +23,7 @@ AUTO = {  # family: the layer, its height and width, whether its gradient is in 
     r"mobilenet[\d.]+": ("relu26_fwd", 7, True),
     r"mobilenetv2_[\d.]+": ("features_relu61_relu6", 7, True),
 }
-QUICK = ("alexnet", "squeezenet1.1", "mobilenetv2_0.25", "mobilenet0.25")
+QUICK = ("squeezenet1.1", "mobilenetv2_0.25", "mobilenet0.25")
 
 
 def expected_auto(name):

@@ -22,7 +22,7 @@ from shardcam.engine.rundir.shard_file import (
 from shardcam.engine.rundir.shard_index import build_index
 from tests.rundir.test_shard_file import make_run
 
-SHARDS = 100
+SHARDS = 20
 
 
 @pytest.fixture(scope="module")
