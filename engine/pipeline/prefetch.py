@@ -178,14 +178,17 @@ class _Stream:
 
     def take(self) -> Iterator[Batch]:
         """Every batch, in order; raises what making them raised."""
-        while True:
-            with self.changed:
-                self.changed.wait_for(lambda: self.ready or self.ended)
-                if not self.ready:
-                    break
-                batch = self.ready.popleft()
-                self.changed.notify_all()
-            yield batch
+        try:
+            while True:
+                with self.changed:
+                    self.changed.wait_for(lambda: self.ready or self.ended)
+                    if not self.ready:
+                        break
+                    batch = self.ready.popleft()
+                    self.changed.notify_all()
+                yield batch
+        finally:
+            self.drop()
         if self.error is not None:
             raise self.error
 
@@ -207,7 +210,7 @@ class Prefetcher:
     def __init__(self, make: Callable[[Shard], Iterator[Batch]]) -> None:
         self._make = make
         self._streams: deque[_Stream] = deque()
-        self._wanted = threading.Semaphore(0)
+        self._lock = threading.Lock()
         self._now: _Stream | None = None
         self._next: _Stream | None = None
         self._thread: threading.Thread | None = None
@@ -231,14 +234,19 @@ class Prefetcher:
 
     def _begin(self, shard: Shard) -> _Stream:
         stream = _Stream(shard)
-        self._streams.append(stream)
-        self._wanted.release()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="reader", daemon=True)
-            self._thread.start()
+        with self._lock:
+            self._streams.append(stream)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="reader", daemon=True)
+                self._thread.start()
         return stream
 
     def _work(self) -> None:
+        """Until there is nothing to make: after a run no thread is left behind."""
         while True:
-            self._wanted.acquire()
-            self._streams.popleft().fill(self._make)
+            with self._lock:
+                if not self._streams:
+                    self._thread = None
+                    return
+                stream = self._streams.popleft()
+            stream.fill(self._make)

@@ -32,6 +32,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
 def test_blocks(page, folder):
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"

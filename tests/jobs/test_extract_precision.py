@@ -87,7 +87,7 @@ def test_killed_while_it_begins_a_run_is_none_or_whole(int8, killed, monkeypatch
     assert not (Path(config.out) / "run.json").exists()
     begun = prepare(config)
     assert (begun.resumed, begun.listed) == (False, True)
-    assert read_calibration(begun.paths) == begun.calibration == made[-1]
+    assert read_calibration(begun.run_dir) == begun.calibration == made[-1]
     count = len(made)
     assert prepare(config).resumed
     assert len(made) == count
@@ -95,7 +95,7 @@ def test_killed_while_it_begins_a_run_is_none_or_whole(int8, killed, monkeypatch
 
 def test_a_calibration_that_is_missing_is_written_when_the_run_is_resumed(int8):
     config, made = int8
-    paths = prepare(config).paths
+    paths = prepare(config).run_dir
     paths.calibration.unlink()
     made.clear()
     assert prepare(config).resumed

@@ -100,6 +100,7 @@ def test_every_option_is_explained(name):
     assert [p.name for p in command.params if isinstance(p, click.Option) and not p.help] == []
 
 
+@pytest.mark.process
 def test_help_imports_nothing_heavy():
     script = """if True:
         import sys
@@ -140,6 +141,7 @@ def test_paths_are_left_to_the_shell(before):
     assert [(item.value, item.type) for item in complete(before, "some")] == [("some", "file")]
 
 
+@pytest.mark.process
 def test_completion_script():
     def run(**env):
         return subprocess.run(

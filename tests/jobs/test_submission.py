@@ -78,7 +78,7 @@ def test_code_that_is_sent_is_code_alone(tmp_path):
     create_package(folder, package, include_gitignore=True, excludes=excludes)
     with zipfile.ZipFile(package) as archive:
         names = archive.namelist()
-    assert package.stat().st_size < 2**20
+    assert package.stat().st_size < 3 * 2**19  # not compressed
     assert {name.partition("/")[0] for name in names} == {"shardcam"}
     parts = ("jobs/cli.py", "engine/workers/ray_executor.py", "kernels/__init__.py")
     assert {f"shardcam/{part}" for part in parts} <= set(names)

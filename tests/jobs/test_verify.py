@@ -163,6 +163,7 @@ WITHOUT = "import sys; sys.modules['hdf5plugin'] = None; {}"
 MAIN = WITHOUT.format("from shardcam.jobs.cli import main; main()")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("codec", ["zstd", "lz4"])
 def test_a_missing_codec_is_one_line_and_no_damage(tmp_path, codec):
     paths = make_run(RunDir(tmp_path / "run"), codec)
@@ -185,6 +186,7 @@ except StoreError as error:
 """
 
 
+@pytest.mark.process
 def test_a_file_itself_tells_which_codec_it_needs(tmp_path):
     """Where run.json is not at hand, or says something else."""
     paths = make_run(RunDir(tmp_path / "run"), "zstd")

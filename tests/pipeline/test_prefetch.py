@@ -159,9 +159,16 @@ def test_an_error_comes_where_it_happened_and_the_next_shard_works():
     assert len(list(ahead.batches(shard(1)))) == 6
 
 
-def test_one_thread_for_ever():
+def test_one_thread_at_a_time_and_none_when_all_is_made_or_given_up():
     ahead = Prefetcher(Kitchen().batches)
     before = threading.active_count()
     for i in range(5):
         list(ahead.batches(shard(i), shard(i + 1)))
-    assert threading.active_count() <= before + 1
+        assert threading.active_count() <= before + 1
+    list(ahead.batches(shard(5)))
+    batches = ahead.batches(shard(6))
+    next(batches)
+    thread = ahead._thread
+    batches.close()
+    thread.join(10)
+    assert not thread.is_alive()

@@ -59,11 +59,11 @@ def rows_of(prepared, parts, ahead, shards):
     found = {"map": [], "score": [], "error": []}
     for shard, next_shard in zip(shards, [*shards[1:], None], strict=True):
         assert run_shard(shard, StageTimer(), next_shard, parts=parts, ahead=ahead).published
-        with h5py.File(prepared.paths.shard(shard.index)) as file:
+        with h5py.File(prepared.run_dir.shard(shard.index)) as file:
             found["map"].append(file["cam/head_relu6/map"][:].astype(np.float32))
             found["score"].append(file["score"][:])
             found["error"] += file["failure/error"][:].tolist()
-        prepared.paths.shard(shard.index).unlink()
+        prepared.run_dir.shard(shard.index).unlink()
     return {name: np.concatenate(some) if name != "error" else some for name, some in found.items()}
 
 
@@ -100,7 +100,7 @@ def test_a_trial_publishes_nothing_and_a_lost_sample_is_not_looked_at(prepared, 
     report = runner(replace(shard, samples=shard.samples[3:9], trial=True), StageTimer(told.append))
     assert (report.listed, report.published) == (6, False)
     assert told == [6]
-    assert list(prepared.paths.shards.rglob("*.h5")) == []
+    assert list(prepared.run_dir.shards.rglob("*.h5")) == []
 
     broken = replace(shard.samples[5], location="/nowhere")  # whoever reads it fails
     lost = Failure(broken.key, broken.index, "worker", "ends its worker", "killed")
@@ -108,15 +108,15 @@ def test_a_trial_publishes_nothing_and_a_lost_sample_is_not_looked_at(prepared, 
     timer = StageTimer()
     report = runner(replace(shard, samples=samples, lost=(lost,)), timer)
     assert (report.ok, report.failed, report.published, timer.images) == (23, 1, True, 24)
-    with h5py.File(prepared.paths.shard(0)) as file:
+    with h5py.File(prepared.run_dir.shard(0)) as file:
         assert file["failure/stage"][:].tolist() == [b"worker"]
         assert file["failure/message"][:].tolist() == [b"killed"]
         assert 5 not in file["sample"][:]
         without = file["cam/head_relu6/map"][:], file["sample"][:]
 
-    prepared.paths.shard(0).unlink()
+    prepared.run_dir.shard(0).unlink()
     assert runner(shard, StageTimer()).ok == 24
-    with h5py.File(prepared.paths.shard(0)) as file:
+    with h5py.File(prepared.run_dir.shard(0)) as file:
         whole = file["cam/head_relu6/map"][:]
     apart = whole[without[1]].astype(np.float32) - without[0].astype(np.float32)
     assert abs(apart).max() < 2e-3  # float16; one batch had an image less

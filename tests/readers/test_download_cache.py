@@ -142,7 +142,7 @@ def test_a_second_pass_asks_for_nothing(web, tmp_path):
             assert len(web.asked) == requests
 
 
-def test_a_second_run_with_a_cache_is_the_same_run(web, tmp_path, kept):
+def test_a_second_run_with_a_cache_is_the_same_run(web, tmp_path):
     paths = write_folder(web.root, pictures(20))
     (web.root / "bad.png").write_bytes(b"no picture")
     (web.root / "l.txt").write_text("\n".join([*paths, "bad.png"]))

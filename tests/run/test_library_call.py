@@ -39,16 +39,20 @@ def handlers():
 
 
 @pytest.mark.parametrize(
-    "options", [{"executor": "local"}, {"executor": "ray", "workers": 1}], ids=["local", "ray"]
+    "options",
+    [
+        pytest.param({"executor": "local"}, id="local"),
+        pytest.param({"executor": "ray", "workers": 1}, id="ray", marks=pytest.mark.ray),
+    ],
 )
 def test_twice_in_one_process(given, tmp_path, capsys, options):
     """And a third time to resume. Nothing is printed, or left behind."""
     first = extract(given, tmp_path / "first", **options)
-    before, ours = {thread.name for thread in threading.enumerate()}, handlers()
+    before, ours = sorted(thread.name for thread in threading.enumerate()), handlers()
     second = extract(given, tmp_path / "second", **options)
     assert not ray.is_initialized()
     assert handlers() == ours
-    assert {thread.name for thread in threading.enumerate()} <= before
+    assert sorted(thread.name for thread in threading.enumerate()) == before
     for report in (first, second):
         assert (report.listed, report.ok, report.failed) == (IMAGES, IMAGES - 1, 1)
         assert (report.shards, report.shards_done_now) == (SHARDS, SHARDS)
@@ -58,7 +62,7 @@ def test_twice_in_one_process(given, tmp_path, capsys, options):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("executor", ["local", "ray"])
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_from_a_thread(given, tmp_path, executor):
     """As a server or a progress bar of a notebook would: signals are the main thread's."""
     told, reports = [], []
@@ -94,6 +98,7 @@ def test_errors_are_exceptions(given, tmp_path):
         assert len(run) == IMAGES - 1
 
 
+@pytest.mark.process
 def test_all_public_names_are_there_and_reading_needs_no_network_library():
     code = (
         "import sys, shardcam\n"
