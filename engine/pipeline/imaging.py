@@ -81,8 +81,8 @@ def decode(data: bytes, max_pixels: int, enough: int | None = None) -> U1:
     return pixels
 
 
-def pixels_of(data: bytes | U1, max_pixels: int) -> U1:
-    """The (height,width,3) RGB pixels of what a reader gave.
+def pixels_of(data: bytes | U1, max_pixels: int, enough: int | None = None) -> U1:
+    """The (height,width,3) RGB pixels of what a reader gave; of files see :func:`decode`.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def pixels_of(data: bytes | U1, max_pixels: int) -> U1:
         See :func:`decode`; pixels can be too many as well.
     """
     if isinstance(data, bytes):
-        return decode(data, max_pixels)
+        return decode(data, max_pixels, enough)
     height, width = data.shape[:2]
     _require_size(width, height, max_pixels)
     return data

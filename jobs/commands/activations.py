@@ -23,10 +23,10 @@ from shardcam.engine.types import AUTO
 from shardcam.jobs.commands.extract import run_extract
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.panels import LayerValues, draw_panels
-from shardcam.jobs.looking.seen_pictures import SeenPictures
 from shardcam.jobs.looking.tiles import save_picture
 from shardcam.jobs.options import chosen_options, make_config
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
+from shardcam.jobs.source_pictures import WHITE, SourcePictures, cut
 from shardcam.jobs.terminal import make_console, printable
 
 RUNS = Path("runs")
@@ -109,7 +109,7 @@ def draw_activations(
     run: Run, config: RunConfig, top: int, pictures: int, console: Console
 ) -> None:
     """Draw the first images of a run that holds activations, each into a PNG file."""
-    seen = SeenPictures(run, Listing(RunDir(Path(config.out)).listing), config)
+    source = SourcePictures(Listing(RunDir(Path(config.out)).listing), config)
     name_of = class_names(config)
     for i in range(min(pictures, len(run))):
         key, number = run.keys[i], int(run["sample"][i])
@@ -117,7 +117,8 @@ def draw_activations(
         caption = f"{printable(Path(key).name)}: {name_of(predicted)}, {score:.2f}"
         layers = [LayerValues(name, run.activation(name)[i]) for name in run.activation_layers]
         path = Path(config.out) / FOLDER / f"{picture_name(number, key)}.png"
-        save_picture(draw_panels(seen[i], caption, layers, top), path)
+        seen = cut(source.read(run, i), run["crop"][i], WHITE)
+        save_picture(draw_panels(seen, caption, layers, top), path)
         console.print(f"look at {path}", style="bold", soft_wrap=True)
 
 

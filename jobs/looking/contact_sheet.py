@@ -18,8 +18,8 @@ from shardcam.engine.run.class_names import ClassName, class_names
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import U1
-from shardcam.jobs.looking.seen_pictures import SeenPictures
 from shardcam.jobs.options import stored_config
+from shardcam.jobs.source_pictures import WHITE, SourcePictures, cut
 from shardcam.kernels import overlay
 
 COLUMNS = 3  # pairs of pictures in a row
@@ -31,7 +31,7 @@ LEAST = 224  # pixels, of the shorter side of what is drawn
 def draw_contact_sheet(run: Run, listing: Listing, path: Path) -> None:
     """Draw the first images of a run, each beside its overlay, into a PNG file."""
     config = stored_config(run.name, run.config)
-    pictures, name_of = SeenPictures(run, listing, config), class_names(config)
+    pictures, name_of = SourcePictures(listing, config), class_names(config)
     count = min(len(run), MOST)
     columns = min(COLUMNS, count)
     rows = ceil(count / columns)
@@ -43,7 +43,7 @@ def draw_contact_sheet(run: Run, listing: Listing, path: Path) -> None:
     maps = run.cam(run.layers[-1])[:count, 0]
     colours = colour_table(config.colormap)
     for i in range(count):
-        picture = _large(pictures[i])
+        picture = _large(cut(pictures.read(run, i), run["crop"][i], WHITE))
         axes[2 * i].imshow(picture)
         drawn = overlay(maps[i], picture, colours, config.alpha, config.overlay_norm)
         axes[2 * i + 1].imshow(drawn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -16,12 +16,11 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import U1, Box
-from shardcam.jobs.looking.seen_pictures import SeenPictures
+from shardcam.jobs.source_pictures import GREY, SourcePictures, cut
 
 SIDE = 112  # pixels of a crop
 Field = Callable[[tuple[int, int]], Box]  # position -> what it sees, in shares of the view
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
-_GREY = 127  # where the network's view lies outside of the picture
 _HELD = 16  # decoded pictures
 
 
@@ -50,8 +49,8 @@ def examples_of(
         The run does not have the layer, or the layer the unit.
     """
     found = top_activating(run, layer, units, count)
-    pictures = SeenPictures(run, Listing(RunDir(Path(config.out)).listing), config)
-    picture = lru_cache(_HELD)(pictures.whole)
+    pictures = SourcePictures(Listing(RunDir(Path(config.out)).listing), config)
+    picture = lru_cache(_HELD)(partial(pictures.read, run))
 
     def example(unit: int, rank: int) -> Example:
         row = int(found.rows[unit, rank])
@@ -60,7 +59,8 @@ def examples_of(
             y, x = found.places[unit, rank].tolist()
             part = field((y, x))
         view = tuple(float(edge) for edge in run["crop"][row])
-        return Example(_cut(picture(row), _within(view, part)), float(found.values[unit, rank]))
+        crop = _square(cut(picture(row), _within(view, part), GREY))
+        return Example(crop, float(found.values[unit, rank]))
 
     active = (found.values > 0).sum(axis=1).tolist()
     return [[example(unit, rank) for rank in range(ranks)] for unit, ranks in enumerate(active)]
@@ -89,18 +89,8 @@ def _within(view: tuple[float, ...], part: Box) -> Box:
     return top + y0 * height, left + x0 * width, top + y1 * height, left + x1 * width
 
 
-def _cut(pixels: U1, box: Box) -> U1:
+def _square(crop: U1) -> U1:
     """(height,width,3) -> (SIDE,SIDE,3)."""
-    top, left, bottom, right = (round(edge) for edge in box)
-    bottom, right = max(bottom, top + 1), max(right, left + 1)
-    height, width = pixels.shape[:2]
-    part = pixels[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    edges = (
-        (max(-top, 0), max(bottom - max(height, top), 0)),
-        (max(-left, 0), max(right - max(width, left), 0)),
-        (0, 0),
-    )
-    whole = np.pad(part, edges, constant_values=_GREY)
-    how = cv2.INTER_AREA if len(whole) > SIDE else cv2.INTER_NEAREST
-    crop: U1 = cv2.resize(whole, (SIDE, SIDE), interpolation=how).astype(np.uint8, copy=False)
-    return crop
+    how = cv2.INTER_AREA if len(crop) > SIDE else cv2.INTER_NEAREST
+    square: U1 = cv2.resize(crop, (SIDE, SIDE), interpolation=how).astype(np.uint8, copy=False)
+    return square

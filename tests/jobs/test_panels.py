@@ -9,9 +9,7 @@ from shardcam.engine.errors import RunDirectoryError, SourceError
 from shardcam.engine.rundir.listing import Listing
 from shardcam.jobs.looking.contact_sheet import draw_contact_sheet
 from shardcam.jobs.looking.panels import LayerValues, colours, draw_panels, grid_of, strongest
-from shardcam.jobs.looking.seen_pictures import SeenPictures, seen_part
 from shardcam.jobs.looking.tiles import LABEL_SIZE, PAPER, fitting, save_picture, text_size, tile
-from shardcam.jobs.options import stored_config
 from tests.jobs.shown import change_options, make_shown_run, picture_of
 
 RNG = np.random.RandomState(0)
@@ -125,37 +123,6 @@ def test_a_tile_shows_its_channel():
     page = draw_panels(picture, "", [LayerValues("layer", values)], 64)
     for colour in colours(values)[0][1].reshape(-1, 3):
         assert (page == colour).all(axis=2).sum() > 1000  # a quarter of a large tile
-
-
-def test_what_the_network_saw_of_a_picture():
-    picture = RNG.randint(0, 200, (10, 20, 3)).astype(np.uint8)
-    part = seen_part(picture, np.array([0, 5, 10, 15], np.float32))
-    np.testing.assert_array_equal(part, picture[:, 5:15])
-    padded = seen_part(picture, np.array([-5, 0, 15, 20], np.float32))
-    assert padded.shape == (20, 20, 3)
-    np.testing.assert_array_equal(padded[5:15], picture)
-    assert (padded[:5] == 255).all()
-    assert (padded[15:] == 255).all()
-
-
-def test_a_picture_that_changed_or_is_gone_is_told(tmp_path):
-    made = make_shown_run(tmp_path, shards=(4,), keys="{}.png")
-    photos = tmp_path / "photos"
-    cv2.imwrite(str(photos / "1.png"), np.zeros((7, 7, 3)))
-    (photos / "2.png").write_bytes(b"no picture")
-    (photos / "3.png").unlink()
-    with open_run(made.paths.root) as run:
-        config = stored_config(made.paths.root, run.config)
-        pictures = SeenPictures(run, Listing(made.paths.listing), config)
-        np.testing.assert_array_equal(pictures.whole(0), picture_of(0))
-        for row, words in (
-            (1, "'1.png' is another one now: it was 60x80 pixels"),
-            (2, "'2.png' cannot be read any more: no JPEG/PNG"),
-            (3, "'3.png' cannot be read any more: No such file"),
-        ):
-            with pytest.raises(SourceError, match=words) as caught:
-                pictures[row]
-            assert str(caught.value).startswith(f"{photos}: its picture ")
 
 
 def test_a_contact_sheet_has_the_colours_of_its_run(tmp_path):

@@ -25,7 +25,7 @@ from shardcam.engine.rundir.events import ShardDone
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import Preprocessing
 from shardcam.jobs.gallery.gallery_run import opened_run
-from shardcam.jobs.gallery.heatmap_pictures import NoPhotograph, Photographs, cut, view_size
+from shardcam.jobs.gallery.heatmap_pictures import NoPhotograph, Photographs, view_size
 from shardcam.jobs.gallery.html_file import write_page
 from shardcam.jobs.gallery.row_columns import (
     ORDERS,
@@ -36,6 +36,7 @@ from shardcam.jobs.gallery.row_columns import (
     spread,
 )
 from shardcam.jobs.gallery.run_statistics import measure
+from shardcam.jobs.source_pictures import GREY, cut
 from shardcam.kernels import heatmap_u8
 from tests.analysis.runs import LAYERS, make_run
 from tests.jobs.command import ROOT, shardcam
@@ -278,7 +279,7 @@ def test_average_maps(shown, page):
 
 @pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
 def test_a_photograph_shows_what_the_network_saw(tmp_path, resize):
-    """As engine.imaging makes the view, but for the padding's colour and rounding."""
+    """As imaging.view makes it, but for the colour of the padding and rounding."""
     made = make_shown_run(tmp_path, shards=(12,), resize=resize)
     with opened_run(made.paths, photographs=True) as opened:
         for row in range(12):
@@ -307,7 +308,7 @@ def test_large_jpeg_files_are_read_no_larger_than_shown(tmp_path):
     run = Rows(sample=[0], crop=[crop], image_size=[np.array([1203, 1801])])
     with opened_run(made.paths, photographs=True) as opened:
         found = opened.photographs.view(run, 0)
-    expected = cut(large, crop, view_size(crop))
+    expected = cut(large, crop, GREY, view_size(crop))
     assert found.shape == expected.shape == (160, 224, 3)
     assert np.abs(found.astype(int) - expected).mean() < 3
 

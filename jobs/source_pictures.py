@@ -1,0 +1,128 @@
+"""The pictures behind the rows of a run, read again from its source, and parts cut out of them."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import SourceError
+from shardcam.engine.pipeline.imaging import REDUCTIONS, UndecodableImage, pixels_of
+from shardcam.engine.run.source_listing import make_reader
+from shardcam.engine.rundir.listing import Listing
+from shardcam.engine.types import U1, Box
+
+WHITE, GREY = 255, 127  # for what lies outside of a picture
+
+
+class PictureGone(SourceError):
+    """The source has lost a picture, or has another one in its place; `reason` says which."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place} cannot be read any more: {reason}")
+        self.reason = reason
+
+
+class SourcePictures:
+    """The pictures of a run's source. Threads may share it.
+
+    Parameters
+    ----------
+    listing
+        The run's.
+    config
+        The options of the run.
+
+    Raises
+    ------
+    ShardcamError
+        The source cannot be opened.
+    """
+
+    def __init__(self, listing: Listing, config: RunConfig) -> None:
+        self._listing, self._config = listing, config
+        self._reader, self._lock = make_reader(config), Lock()
+
+    def read(self, samples: Samples, i: int, enough: int | None = None) -> U1:
+        """Read the whole picture of a row: (height,width,3) RGB.
+
+        With `enough`, a JPEG file is decoded no larger than is needed for so many pixels on
+        its shorter side: a tenth of the time for large files.
+
+        Raises
+        ------
+        PictureGone
+            It is missing, cannot be decoded, or has another size than it had.
+        """
+        number = int(samples["sample"][i])
+        image_size = samples["image_size"][i]
+        with self._lock:  # memory holds one encoded picture
+            (sample,) = self._listing.read(number, number + 1)
+            place = f"{self._config.source}: its picture {sample.key!r}"
+            try:
+                data = self._reader.read(sample)
+                picture = pixels_of(data, self._config.max_pixels, enough)
+            except (OSError, UndecodableImage) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                raise PictureGone(place, reason) from error
+        reductions = (1,) if enough is None else REDUCTIONS
+        if not any((-(-image_size // by) == picture.shape[:2]).all() for by in reductions):
+            height, width = image_size.tolist()
+            raise PictureGone(place, f"it is another picture now: it was {width}x{height} pixels")
+        return picture
+
+
+def cut(
+    pixels: U1, box: Box | npt.NDArray[Any], outside: int, size: tuple[int, int] | None = None
+) -> U1:
+    """Cut a box (top, left, bottom, right) out of a picture, which it may reach beyond.
+
+    Parameters
+    ----------
+    pixels
+        (height,width,3).
+    outside
+        The grey level of what lies outside of the picture.
+    size
+        Height and width of the result; None: whole pixels as they are, at least one.
+    """
+    y0, x0, y1, x1 = (float(edge) for edge in box)
+    if size is None:
+        y0, x0 = round(y0), round(x0)
+        y1, x1 = max(round(y1), y0 + 1), max(round(x1), x0 + 1)
+        size = int(y1 - y0), int(x1 - x0)
+    out: U1 = np.full((*size, 3), outside, np.uint8)
+    height, width = pixels.shape[:2]
+    if y1 <= 0 or x1 <= 0 or y0 >= height or x0 >= width:
+        return out
+    (top, bottom, y, h), (left, right, x, w) = (
+        _inside(y0, y1, height, size[0]),
+        _inside(x0, x1, width, size[1]),
+    )
+    part = np.ascontiguousarray(pixels[top:bottom, left:right])
+    shrinking = h < part.shape[0] or w < part.shape[1]
+    how = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    out[y : y + h, x : x + w] = cv2.resize(part, (w, h), interpolation=how)
+    return out
+
+
+def _inside(start: float, stop: float, size: int, length: int) -> tuple[int, int, int, int]:
+    """The part of an interval inside of a picture, and where it lies in a result; one pixel each.
+
+    Returns
+    -------
+    first, last
+        Pixels of the picture.
+    at, count
+        Pixels of the result, of `length`.
+    """
+    first = min(max(round(start), 0), size - 1)
+    last = min(max(round(stop), first + 1), size)
+    scale = length / (stop - start)
+    at = min(round((first - start) * scale), length - 1)
+    return first, last, at, min(max(round((last - first) * scale), 1), length - at)
