@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.analysis.maps import RawMaps
 from shardcam.engine.analysis.optional_packages import require
+from shardcam.engine.analysis.row_filter import Classes, RowFilter
 from shardcam.engine.analysis.stored_rows import (
     CLOSED,
     Array,
@@ -25,12 +25,9 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.rundir.schema import FAILURES, layer_path
 from shardcam.engine.rundir.shard_file import reading
-from shardcam.engine.types import NO_LABEL
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Classes = int | Collection[int] | None
 
 # Columns of a table: with one value a sample, with one for each of its classes, with names.
 _SINGLE = ("sample", "label", "flags")
@@ -191,19 +188,10 @@ class Samples:
         ConfigError
             Something given is not a class number.
         """
-        keep = np.ones(len(self), bool)
-        if predicted is not None:
-            keep &= _is_one_of("predicted", self["top_class"][:, 0], predicted)
-        if label is not None:
-            keep &= _is_one_of("label", self["label"][:], label)
-        if min_score is not None:
-            keep &= self["top_score"][:, 0] >= min_score
-        if flags is not None:
-            keep &= self["flags"][:] == flags
-        if correct is not None:
-            given = self["label"][:]
-            keep &= (given != NO_LABEL) & ((given == self["top_class"][:, 0]) == correct)
-        return self.take(keep)
+        wanted = RowFilter(
+            predicted=predicted, label=label, min_score=min_score, flags=flags, correct=correct
+        )
+        return self.take(wanted.matching(_Columns(self)))
 
     def take(self, rows: Any) -> Samples:
         """Return the samples at some positions, in the order they have here, each once.
@@ -243,8 +231,27 @@ class Samples:
                     yield Samples(file, (ShardRows(part.path, 0, rows),), chosen, self._style)
 
 
-def _is_one_of(name: str, found: Array, wanted: Classes) -> npt.NDArray[np.bool_]:
-    classes = np.array(list(wanted) if isinstance(wanted, Collection) else wanted)
-    if classes.size and classes.dtype.kind not in "iu":
-        raise ConfigError(f"{name}: expected class numbers, got {wanted!r}")
-    return np.isin(found, classes)
+class _Columns:
+    """The columns that samples are selected by, each read when it is looked at, once."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @cached_property
+    def label(self) -> Array:
+        return self._samples["label"][:]
+
+    @cached_property
+    def predicted(self) -> Array:
+        return self._samples["top_class"][:, 0]
+
+    @cached_property
+    def score(self) -> Array:
+        return self._samples["top_score"][:, 0]
+
+    @cached_property
+    def flags(self) -> Array:
+        return self._samples["flags"][:]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from shardcam.engine.analysis.class_means import class_means
 from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.analysis.row_filter import RowFilter
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.run.class_names import ClassName
 from shardcam.engine.types import NO_LABEL, U1
@@ -122,17 +123,13 @@ def mean_maps(
     Of the first explained class of each sample; samples with a flag are left out.
     """
     numbers, counts = np.unique(columns.predicted[columns.flags == 0], return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:FREQUENT]
-    frequent = numbers[order].tolist()
-    sums = dict.fromkeys(frequent, np.zeros(run.cam(layer).shape[2:]))
-    for shard in run.shards():
-        means = class_means(shard.select(predicted=frequent, flags=0), layer)
-        found = zip(means.classes.tolist(), means.counts.tolist(), means.maps, strict=True)
-        for number, count, mean in found:
-            sums[number] = sums[number] + count * mean
+    frequent = numbers[np.argsort(-counts, kind="stable")[:FREQUENT]].tolist()
+    rows = RowFilter(predicted=frequent, flags=0).matching(columns)
+    means = class_means(run.take(rows), layer)
+    found = zip(means.classes.tolist(), means.counts.tolist(), means.maps, strict=True)
     return [
-        MeanMap(number, name_of(number), count, data_uri(draw_mean(sums[number] / count, colours)))
-        for number, count in zip(frequent, counts[order].tolist(), strict=True)
+        MeanMap(number, name_of(number), count, data_uri(draw_mean(mean, colours)))
+        for number, count, mean in sorted(found, key=lambda one: -one[1])
     ]
 
 

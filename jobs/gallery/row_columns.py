@@ -1,4 +1,4 @@
-"""What the rows of a run are counted, filtered and sampled by."""
+"""What the rows of a run are counted, filtered, ordered and sampled by."""
 
 from __future__ import annotations
 
@@ -46,19 +46,6 @@ class Columns:
         return Columns(self.label[rows], self.predicted[rows], self.score[rows], self.flags[rows])
 
 
-@dataclass(frozen=True)
-class Filter:
-    """What is asked of a row; None: anything."""
-
-    predicted: int | None = None
-    label: int | None = None
-    correct: bool | None = None  # rows without a label are neither
-    low: float | None = None  # score of the predicted class
-    high: float | None = None
-    flag: int | None = None  # a bit that is set; 0: none is
-    order: str = "source"  # one of ORDERS
-
-
 def read_columns(run: Run) -> Columns:
     """Read the columns of all rows, a shard at a time."""
     count = len(run)
@@ -79,25 +66,12 @@ def read_columns(run: Run) -> Columns:
     return columns
 
 
-def matching(columns: Columns, wanted: Filter) -> Positions:
-    """The rows that answer to a filter, in its order."""
-    keep = np.ones(len(columns), bool)
-    if wanted.predicted is not None:
-        keep &= columns.predicted == wanted.predicted
-    if wanted.label is not None:
-        keep &= columns.label == wanted.label
-    if wanted.correct is not None:
-        keep &= columns.labelled & (columns.correct == wanted.correct)
-    if wanted.low is not None:
-        keep &= columns.score >= wanted.low
-    if wanted.high is not None:
-        keep &= columns.score <= wanted.high
-    if wanted.flag is not None:
-        keep &= (columns.flags & wanted.flag != 0) if wanted.flag else (columns.flags == 0)
+def in_order(columns: Columns, keep: npt.NDArray[np.bool_], order: str) -> Positions:
+    """The rows to keep, in one of ORDERS."""
     rows: Positions = np.flatnonzero(keep)
-    if wanted.order != "source":
+    if order != "source":
         score = np.nan_to_num(columns.score[rows], nan=0.0)
-        rows = rows[np.argsort(-score if wanted.order == "surest" else score, kind="stable")]
+        rows = rows[np.argsort(-score if order == "surest" else score, kind="stable")]
     return rows
 
 

@@ -12,19 +12,26 @@ from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from shardcam.engine.analysis.row_filter import RowFilter
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.errors import ConfigError, ShardcamError
 from shardcam.jobs.gallery.gallery_items import MeanMap, Pictures, make_items
 from shardcam.jobs.gallery.gallery_run import UNREAD, OpenedRun
 from shardcam.jobs.gallery.heatmap_pictures import FORM, NoPhotograph, draw_heatmap, encode
 from shardcam.jobs.gallery.page import PER_PAGE, as_json, policy, render
-from shardcam.jobs.gallery.row_columns import ORDERS, Filter, matching
+from shardcam.jobs.gallery.row_columns import ORDERS, in_order
 
 LOOPBACK = "127.0.0.1"
 _HOSTS = (LOOPBACK, "localhost")  # what a browser of this machine calls us
 _TEXT, _HTML, _JSON = "text/plain; charset=utf-8", "text/html; charset=utf-8", "application/json"
-_NUMBERS = {"predicted": int, "label": int, "correct": int, "flag": int, "low": float}
-_NUMBERS |= {"high": float}
+_CONDITIONS = {  # what a query calls a condition, the filter's name for it, and its kind
+    "predicted": ("predicted", int),
+    "label": ("label", int),
+    "correct": ("correct", int),
+    "flag": ("flag", int),
+    "low": ("min_score", float),
+    "high": ("max_score", float),
+}
 _LARGEST = 2**31
 
 
@@ -74,7 +81,8 @@ class Pages:
 
     def _items(self, asked: dict[str, str]) -> Answer:
         page = _number("page", asked.pop("page", "0"), int)
-        rows = matching(self._opened.columns, _filter(asked))
+        columns, order = self._opened.columns, _order(asked.pop("order", ORDERS[0]))
+        rows = in_order(columns, _filter(asked).matching(columns), order)
         part = rows[page * PER_PAGE : (page + 1) * PER_PAGE]
         items = make_items(self._opened.run, part, self._opened.name_of, self._addresses)
         return _json({"total": len(rows), "items": items})
@@ -108,17 +116,25 @@ class Pages:
         return self._opened.run.layers[number]
 
 
-def _filter(asked: dict[str, str]) -> Filter:
-    """What was asked for; ValueError where it makes no sense."""
-    order = asked.pop("order", ORDERS[0])
-    if order not in ORDERS:
+def _order(asked: str) -> str:
+    if asked not in ORDERS:
         raise ValueError(f"order: one of {', '.join(ORDERS)}")
-    if unknown := asked.keys() - _NUMBERS.keys():
+    return asked
+
+
+def _filter(asked: dict[str, str]) -> RowFilter:
+    """What was asked for; ValueError where it makes no sense."""
+    if unknown := asked.keys() - _CONDITIONS.keys():
         raise ValueError(f"no such filter: {min(unknown)}")
-    given: dict[str, Any] = {name: _number(name, v, _NUMBERS[name]) for name, v in asked.items()}
+    given: dict[str, Any] = {}
+    for name, text in asked.items():
+        condition, kind = _CONDITIONS[name]
+        given[condition] = _number(name, text, kind)
     if "correct" in given:
         given["correct"] = bool(given["correct"])
-    return Filter(order=order, **given)
+    if given.get("flag") == 0:  # none is set
+        given["flags"] = given.pop("flag")
+    return RowFilter(**given)
 
 
 def _number(name: str, text: str, kind: type[int] | type[float]) -> Any:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from shardcam import export
+from shardcam.engine.analysis.row_filter import RowFilter
 from shardcam.engine.pipeline.imaging import view
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.event_log import EventLog
@@ -30,8 +31,7 @@ from shardcam.jobs.gallery.html_file import write_page
 from shardcam.jobs.gallery.row_columns import (
     ORDERS,
     Columns,
-    Filter,
-    matching,
+    in_order,
     read_columns,
     spread,
 )
@@ -156,10 +156,10 @@ FILTERS = [
     {"predicted": 3},
     {"label": 1},
     {"correct": True},
-    {"correct": False, "flag": 0},
-    {"low": 0.6, "high": 0.9},
+    {"correct": False, "flags": 0},
+    {"min_score": 0.6, "max_score": 0.9},
     {"flag": 2},
-    {"predicted": 0, "label": 0, "low": 0.1},
+    {"predicted": 0, "label": 0, "min_score": 0.1},
     {"predicted": 99},
 ]
 
@@ -175,9 +175,10 @@ def test_filters(shown, wanted, order):
             "predicted": lambda v: first == v,
             "label": lambda v: label == v,
             "correct": lambda v: label >= 0 and (label == first) == v,
-            "low": lambda v: score >= v,
-            "high": lambda v: score <= v,
-            "flag": lambda v: rows["flags"][i] & v if v else rows["flags"][i] == 0,
+            "min_score": lambda v: score >= v,
+            "max_score": lambda v: score <= v,
+            "flags": lambda v: rows["flags"][i] == v,
+            "flag": lambda v: rows["flags"][i] & v,
         }
         return all(tests[name](value) for name, value in wanted.items())
 
@@ -185,7 +186,8 @@ def test_filters(shown, wanted, order):
     if order != "source":
         expected.sort(key=lambda i: rows["top_score"][i, 0], reverse=order == "surest")
     with opened_run(shown.paths, photographs=False) as opened:
-        assert matching(opened.columns, Filter(order=order, **wanted)).tolist() == expected
+        keep = RowFilter(**wanted).matching(opened.columns)
+        assert in_order(opened.columns, keep, order).tolist() == expected
 
 
 def test_a_sample_shows_rare_kinds_and_is_the_same_each_time():
