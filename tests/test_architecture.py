@@ -21,6 +21,7 @@ ONLY_IN = {  # library: where it may be imported
     "aiohttp": ("engine/io/urls.py",),
     "pyarrow": ("engine/readers/parquet.py",),
     "numba": ("kernels/",),
+    "signal": ("jobs/terminal.py", "engine/workers/signals.py"),
     "onnx": ("engine/models/onnx/",),
 }
 
