@@ -18,6 +18,7 @@ from shardcam.engine.io.urls import is_url
 
 SMOOTHINGS = ("aug", "eigen")
 SAVEABLE = ("maps", "activations", "pooled", "logits", "heatmaps", "overlays")
+LITE0 = "efficientnet_lite0"  # the network that needs no file
 RANDOM_PARAMS = "random"
 MODEL_FILES = (".json", ".onnx")
 PATH_OPTIONS = ("source", "model", "out", "root", "cache", "params", "labels")

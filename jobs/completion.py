@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import CompletionItem
 
+from shardcam.engine.config import LITE0
+
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
@@ -37,8 +39,6 @@ def complete_model(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The network that needs no file, or else files: naming the zoo would import MXNet."""
-    from shardcam.engine.models.load_network import LITE0
-
     if LITE0.startswith(incomplete):
         return [CompletionItem(LITE0)]
     return complete_path(context, parameter, incomplete)

@@ -1,4 +1,4 @@
-"""What a person is told of a run before it begins: its listing, its size, how well int8 agrees."""
+"""Notes on a run: its listing, its size, how well int8 agrees, how many files it has."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from shardcam.engine.analysis.open_run import ulimit_for
 from shardcam.engine.run.calibration import FEW, LOW_CORRELATION, LOW_TOP1, Calibration, agreement
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.run.extraction import RunPlanned
@@ -47,6 +48,17 @@ def size_note(run: RunPlanned) -> str:
     if codec == "none" or size <= run.free:
         return note
     return f"{note}: enough only if {codec} makes it {size / max(run.free, 1):.2g} times smaller"
+
+
+def many_shards(shards: int) -> str | None:
+    """What plain h5py needs for an index of more files than it may open here."""
+    files = ulimit_for(shards)
+    if files is None:
+        return None
+    return (
+        f"plain h5py needs ulimit -n {files} to read the index, and makes rows up without; "
+        "open_run does not, nor does what shardcam index --merge writes"
+    )
 
 
 def _print_agreement(calibration: Calibration, console: Console) -> None:

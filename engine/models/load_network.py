@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from shardcam.engine.config import LITE0
 from shardcam.engine.errors import ConfigError, ModelError
 from shardcam.engine.models.definition import NetworkDefinition
-
-LITE0 = "efficientnet_lite0"
 
 
 def load_network(

@@ -20,11 +20,11 @@ from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.overlays import picture_name
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import AUTO
-from shardcam.jobs.commands.extract import run_extract
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.panels import LayerValues, draw_panels
 from shardcam.jobs.looking.tiles import save_picture
 from shardcam.jobs.options import chosen_options, make_config
+from shardcam.jobs.run_extract import run_extract
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.source_pictures import WHITE, SourcePictures, cut
 from shardcam.jobs.terminal import make_console, printable

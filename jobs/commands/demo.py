@@ -12,8 +12,8 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.jobs.commands.extract import run_extract
 from shardcam.jobs.completion import complete_path
+from shardcam.jobs.run_extract import run_extract
 from shardcam.jobs.terminal import make_console
 
 PHOTOGRAPHS = (  # of those that scikit-image ships

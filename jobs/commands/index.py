@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from shardcam.engine.analysis.open_run import require_codec, ulimit_for
+from shardcam.engine.analysis.open_run import require_codec
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.rundir.merged_index import merge_index
@@ -16,6 +16,7 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.jobs.completion import complete_path
+from shardcam.jobs.plan_notes import many_shards
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 
@@ -57,17 +58,6 @@ def index(run: str, merge: bool, out: str | None, force: bool) -> None:
     console.print(f"{made}: {held} {there} of {manifest.plan['shards']} shards", soft_wrap=True)
     if not merge and (note := many_shards(there)):
         console.print(note, soft_wrap=True)
-
-
-def many_shards(shards: int) -> str | None:
-    """What plain h5py needs for an index of more files than it may open here."""
-    files = ulimit_for(shards)
-    if files is None:
-        return None
-    return (
-        f"plain h5py needs ulimit -n {files} to read the index, and makes rows up without; "
-        "open_run does not, nor does what shardcam index --merge writes"
-    )
 
 
 def _target(run_dir: RunDir, merge: bool, out: str | None, force: bool) -> Path | None:

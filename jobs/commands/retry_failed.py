@@ -10,9 +10,9 @@ from shardcam.engine.rundir.replace_shards import bring_back, set_aside
 from shardcam.engine.rundir.run_dir import RunDir, ShardFile
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.shard_file import read_failures, read_shard_summary
-from shardcam.jobs.commands.extract import run_extract
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import stored_config
+from shardcam.jobs.run_extract import run_extract
 from shardcam.jobs.terminal import make_console
 
 FINAL = "target"  # the stage whose failures another try cannot mend

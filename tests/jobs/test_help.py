@@ -100,20 +100,31 @@ def test_every_option_is_explained(name):
     assert [p.name for p in command.params if isinstance(p, click.Option) and not p.help] == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "env", "may"),
+    [
+        (["--help"], {}, []),
+        (["extract", "--help"], {}, ["pydantic"]),
+        ([], {"COMP_WORDS": "shardcam extract --model eff", "COMP_CWORD": "3"}, ["pydantic"]),
+    ],
+)
 @pytest.mark.process
-def test_help_imports_nothing_heavy():
-    script = """if True:
+def test_help_and_completion_import_nothing_heavy(arguments, env, may):
+    script = f"""if True:
         import sys
-        sys.argv = ["shardcam", "--help"]
+        sys.argv = ["shardcam", *{arguments}]
         try:
             from shardcam.__main__ import main
         finally:
-            print(sorted({"numpy", "numba", "mxnet", "ray", "h5py", "pydantic"} & set(sys.modules)))
+            heavy = {{"numpy", "numba", "mxnet", "ray", "h5py", "pydantic"}}
+            print(sorted(heavy & set(sys.modules)))
     """
+    asked = {"_SHARDCAM_COMPLETE": "bash_complete"} | env if env else {}
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines()[-1] == "[]"
+        [sys.executable, "-c", script],
+        cwd=ROOT, env={**os.environ, **asked}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == str(may), done.stderr
 
 
 def completed(*typed):

@@ -1,0 +1,85 @@
+"""A run in a terminal: with its progress, its account and its first predictions."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from rich.console import Console
+from rich.table import Table
+
+from shardcam.engine.analysis.open_run import first_rows
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import RunDirectoryError, StoreError, TooManyFailures
+from shardcam.engine.run.class_names import class_names
+from shardcam.engine.run.extraction import run_extraction
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import RunReport
+from shardcam.jobs.plan_notes import many_shards
+from shardcam.jobs.progress import ProgressDisplay
+from shardcam.jobs.terminal import printable, stop_on_signals
+
+SHOWN = 10  # predictions that are printed
+
+
+def run_extract(config: RunConfig, console: Console, again: bool = False) -> RunReport:
+    """Extract, show progress, print the account; see :func:`engine.run.extraction.run_extraction`.
+
+    Raises
+    ------
+    ShardcamError
+        The run cannot start, was stopped, or too many samples failed.
+    """
+    stop_on_signals("run the same command again to resume")
+    failed: TooManyFailures | None = None
+    with ProgressDisplay(console) as display:
+        try:
+            report = run_extraction(config, display, again)
+        except TooManyFailures as error:  # the run is done all the same
+            failed, report = error, error.report
+    run_dir = RunDir.open(config.out)
+    print_report(report, run_dir, "overlays" in config.save, console)
+    if report.ok:
+        with suppress(RunDirectoryError, StoreError):  # the run is good all the same
+            print_predictions(run_dir, report.ok, config, console)
+    if failed is not None:
+        raise failed
+    return report
+
+
+def print_report(report: RunReport, run_dir: RunDir, pictures: bool, console: Console) -> None:
+    """The closed account of a run, and where its files are."""
+    table = Table(show_header=False, box=None)
+    table.add_row("images", f"{report.listed} listed = {report.ok} ok + {report.failed} failed")
+    for reason, count in sorted(report.failures.items()):
+        table.add_row("", f"{count} {reason} (see {_failures(run_dir)})")
+    table.add_row("shards", f"{report.shards}, of which {report.shards_done_now} done now")
+    if report.shards_done_now:
+        table.add_row("speed", f"{report.images_per_second:.1f} images/s with start-up")
+        stages = sorted(report.stage_seconds.items(), key=lambda item: -item[1])
+        table.add_row("stages", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages))
+    if report.verdict:
+        table.add_row("bottleneck", report.verdict)
+    index, account = run_dir.place(run_dir.index), run_dir.place(run_dir.report)
+    table.add_row("written", f"{index} (all rows), {account}")
+    if note := many_shards(report.shards):
+        table.add_row("", note)
+    if pictures:
+        table.add_row("pictures", str(run_dir.place(run_dir.overlays)))
+    console.print(table)
+
+
+def _failures(run_dir: RunDir) -> str:
+    return str(run_dir.place(run_dir.failures))
+
+
+def print_predictions(run_dir: RunDir, ok: int, config: RunConfig, console: Console) -> None:
+    """The first images of a run, each with its first class."""
+    name_of = class_names(config)
+    table = Table(box=None)
+    for column in ("image", "predicted", "score"):
+        table.add_column(column, justify="right" if column == "score" else "left")
+    for key, classes, scores in first_rows(run_dir, ("key", "top_class", "top_score"), SHOWN):
+        table.add_row(printable(key.decode()), name_of(int(classes[0])), f"{scores[0]:.2f}")
+    if ok > SHOWN:
+        table.add_row(f"and {ok - SHOWN} more", "", "")
+    console.print(table)
