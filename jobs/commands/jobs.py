@@ -9,8 +9,9 @@ import click
 from rich.table import Table
 
 from shardcam.engine.errors import ShardcamError
+from shardcam.jobs.cluster.ray_jobs import RayJobs
 from shardcam.jobs.cluster.submission import RUN_KEY, run_path
-from shardcam.jobs.commands.submit import RayJobs, dashboard_option
+from shardcam.jobs.commands.submit import dashboard_option
 from shardcam.jobs.terminal import make_console
 
 

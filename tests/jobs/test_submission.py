@@ -10,9 +10,9 @@ from ray._private.runtime_env.packaging import create_package
 from shardcam.engine.config import PATH_OPTIONS, RunConfig, typed_name
 from shardcam.engine.errors import ShardcamError
 from shardcam.engine.run.prepare import require_possible
+from shardcam.jobs.cluster.ray_jobs import RayJobs
 from shardcam.jobs.cluster.submission import make_submission, ray_command, require_submittable
 from shardcam.jobs.commands.extract import extract
-from shardcam.jobs.commands.submit import RayJobs
 from shardcam.jobs.options import as_arguments, make_config
 from tests.jobs.images import make_folder
 
