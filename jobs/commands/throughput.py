@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,62 +13,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import ConfigError, ModelError
-from shardcam.engine.models.cuda import visible_gpus
-from shardcam.engine.run.build_worker import worker_threads
-from shardcam.engine.run.driver import execute
-from shardcam.engine.run.prepare import driver_threads, make_executor, prepare
-from shardcam.engine.rundir.event_log import read_events, worker_rate
-from shardcam.engine.workers.cores import usable_cores
-from shardcam.engine.workers.threads import limit_threads
-from shardcam.jobs.measuring.stage_ceilings import measure_stages, seconds_per_image
+from shardcam.engine.errors import ConfigError
+from shardcam.jobs.measuring.timed_runs import Measured, measure
 from shardcam.jobs.options import make_config, run_options_but
-from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console
 
-BATCHES = (8, 32, 128)  # tried by a sweep
-SHARDS = 4  # of each worker, at least
-FEWEST = 8  # images of a shard
-FEW = 64  # images below which figures are rough
-
-
 _measuring_option = partial(click.option, cls=SectionedOption, section="Measurement")
-
-
-@dataclass(frozen=True)
-class Whole:
-    """One run over the images."""
-
-    workers: int
-    cpus_per_worker: int
-    batch_size: int
-    precision: str
-    images: int
-    images_per_second: float  # of all workers: without start-up
-    verdict: str | None
-
-    @property
-    def name(self) -> str:
-        """What is special about it."""
-        return (
-            f"{self.workers} x {self.cpus_per_worker} cores, batches of {self.batch_size}, "
-            f"{self.precision}"
-        )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """All that was measured, as it is saved."""
-
-    machine: dict[str, Any]
-    options: dict[str, Any]
-    alone: dict[str, float]  # images/s of a worker, while all do nothing else than that stage
-    whole: Whole
-    limit: float  # images/s of all workers if their stages took as long as they do alone
-    reached: float  # share of the limit
-    sweep: list[Whole]
 
 
 @click.command(cls=SectionedCommand)
@@ -126,107 +75,6 @@ def throughput(
         _draw(measured, plot)
 
 
-def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
-    """Each stage by itself, the whole, and other ways to use the machine if asked for."""
-    limit_threads(driver_threads(config))
-    same = {"shard_size": _shard_size(config, config.limit or FEW)}  # for a batch may be no larger
-    prepared = prepare(config.model_copy(update={"out": f"{config.out}-alone"} | same))
-    if prepared.plan.listed < FEW:
-        console.print(f"{prepared.plan.listed} images only: the figures are rough")
-    console.print("measuring each stage by itself")
-    alone = measure_stages(prepared, _workers(config))
-    whole = measure_whole(config, prepared.plan.listed, console)
-    per_image = seconds_per_image(alone, config.gpus_per_worker > 0)
-    return Measured(
-        machine={
-            "processor": processor_name(),
-            "cores": usable_cores(),
-            "versions": {"python": platform.python_version(), **prepared.manifest.versions},
-        },
-        options=config.model_dump(mode="json", exclude={"out"}),
-        alone=alone,
-        whole=whole,
-        limit=whole.workers / per_image,
-        reached=whole.images_per_second * per_image / whole.workers,
-        sweep=[whole, *_sweep(config, whole, console)] if sweep else [],
-    )
-
-
-def _workers(config: RunConfig) -> int:
-    """As many as were asked for, or as this machine has room for."""
-    if config.executor == "local":
-        return 1
-    room = usable_cores() // config.cpus_per_worker
-    if config.gpus_per_worker:
-        room = min(room, int(visible_gpus() / config.gpus_per_worker))
-    return config.workers or max(room, 1)
-
-
-def _shard_size(config: RunConfig, images: int) -> int:
-    """What was asked for, or enough shards for each worker; whole batches at least."""
-    least = config.batch_size or FEWEST
-    return config.shard_size or max(images // (SHARDS * _workers(config)), least)
-
-
-def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
-    """A real run, into a directory of its own."""
-    workers = _workers(config)
-    changed = {
-        "out": f"{config.out}-{workers}-{config.batch_size or 'default'}-{config.precision}",
-        "shard_size": _shard_size(config, images),
-    }
-    config = config.model_copy(update=changed)
-    watch = ProgressDisplay(console)
-    with watch:
-        prepared = prepare(config)
-        fingerprint = prepared.manifest.fingerprint
-        executor = make_executor(prepared)
-        report = execute(prepared.plan, executor, prepared.run_dir, fingerprint, watch)
-    taking, rate = worker_rate(read_events(prepared.run_dir))
-    whole = Whole(
-        workers=taking,
-        cpus_per_worker=worker_threads(config),
-        batch_size=prepared.worker.batch_size,
-        precision=config.precision,
-        images=report.listed,
-        images_per_second=rate,
-        verdict=report.verdict,
-    )
-    console.print(f"{whole.name}: {whole.images_per_second:.1f} images/s", highlight=False)
-    return whole
-
-
-def _sweep(config: RunConfig, first: Whole, console: Console) -> Iterator[Whole]:
-    """One thing after another: how the cores are shared, the batch size, the precision."""
-    best, tried = first, {first.name}
-    cores = usable_cores()
-    ways: list[dict[str, Any]] = []
-    if config.executor == "ray" and not config.gpus_per_worker:
-        splits = [n for n in range(1, cores + 1) if cores % n == 0]
-        ways += [{"workers": cores // threads, "cpus_per_worker": threads} for threads in splits]
-    ways += [{"batch_size": size} for size in BATCHES]
-    other = "fp16" if config.gpus_per_worker else "int8"
-    ways += [{"precision": other if config.precision == "fp32" else "fp32"}]
-    for way in ways:
-        own = {
-            "workers": best.workers if config.executor == "ray" else None,
-            "cpus_per_worker": best.cpus_per_worker if config.executor == "ray" else 1,
-            "batch_size": best.batch_size,
-            "precision": best.precision,
-        }
-        trial = config.model_copy(update=own | way)
-        try:
-            whole = measure_whole(trial, first.images, console)
-        except (ConfigError, ModelError) as error:  # a network that has no int8, say
-            console.print(f"{way}: {error}", highlight=False)
-            continue
-        if whole.name not in tried:
-            tried.add(whole.name)
-            yield whole
-        if whole.images_per_second > best.images_per_second:
-            best = whole
-
-
 def print_measured(measured: Measured, console: Console) -> None:
     """Each stage's ceiling, the whole beside the limit, and the verdict."""
     workers, whole = measured.whole.workers, measured.whole
@@ -251,16 +99,6 @@ def print_measured(measured: Measured, console: Console) -> None:
             f"best: {best.images_per_second:.1f} images/s with {best.name}: {gain:.2f}x",
             highlight=False,
         )
-
-
-def processor_name() -> str:
-    """Of the CPU, as the system calls it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _save(measured: Measured, file: Path) -> None:
