@@ -1,4 +1,4 @@
-"""Exported files, which appear whole or not at all."""
+"""Folders, and exported files, which appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise storage_error(OSError(error.errno, error.strerror), path) from error
         raise
+
+
+def nearest_folder(path: Path) -> Path:
+    """A folder, or the nearest above it that there is."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.is_dir())
 
 
 def make_folder(folder: Path) -> None:

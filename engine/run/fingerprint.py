@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.run.calibration import Calibration
+from shardcam.engine.run.library_versions import version_of
 from shardcam.engine.run.method_choice import fuse_of
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.run_json import Manifest
@@ -45,7 +44,7 @@ def make_manifest(
         numbers=_numbers(config, plan, definition, layers, read)
         | ({"calibration": calibration.digest} if calibration else {}),
         plan={"samples": plan.listed, "shards": plan.shards, "shard_size": plan.shard_size},
-        versions={name: _version(name) for name in LIBRARIES},
+        versions={name: version_of(name) for name in LIBRARIES},
     )
 
 
@@ -82,11 +81,3 @@ def _overlays(config: RunConfig) -> str:
     """How the pictures look."""
     norm = ", divided by its maximum" if config.overlay_norm else ""
     return f"{config.overlay_format}, {config.colormap}, alpha {config.alpha:g}{norm}"
-
-
-def _version(name: str) -> str:
-    """Of an installed distribution; MXNet has one for each kind of device."""
-    for variant in (name, f"{name}-cu117", f"{name}-cu112"):
-        with suppress(PackageNotFoundError):
-            return version(variant)
-    return "unknown"

@@ -20,6 +20,7 @@ from shardcam.engine.errors import RunDirectoryError, storage_error
 from shardcam.engine.io import store
 from shardcam.engine.io.remote_file import Blocks, open_together
 from shardcam.engine.io.urls import is_url
+from shardcam.engine.io.whole_file import nearest_folder
 from shardcam.engine.rundir.lock import FileLock
 from shardcam.engine.rundir.scratch import scratch_directory
 from shardcam.engine.rundir.staging import (
@@ -162,9 +163,7 @@ class RunDir:
 
     def free_bytes(self) -> int | None:
         """What is free where the run is written; None where that is not known."""
-        root = self.root.absolute()
-        existing = next(place for place in (root, *root.parents) if place.exists())
-        return shutil.disk_usage(existing).free
+        return shutil.disk_usage(nearest_folder(self.root)).free
 
     def lock_holder(self) -> str | None:
         """Who works on the run at this moment; None if nobody does."""

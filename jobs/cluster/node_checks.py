@@ -6,10 +6,11 @@ import os
 import sys
 import tempfile
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.io.whole_file import nearest_folder
+from shardcam.engine.run.library_versions import version_of
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.measuring.machine_checks import CHECKS, Finding, examine
 
@@ -32,7 +33,7 @@ def check_cluster(address: str, out: Path | None) -> dict[str, Findings]:
         address = os.environ.get("RAY_ADDRESS", "")
     if not address or "://" in address:
         raise ConfigError("--address takes HOST:PORT, as ray start printed it, or auto in a job")
-    folder = None if out is None else _existing(out)
+    folder = None if out is None else nearest_folder(out)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".shardcam-doctor-") as mark:
         shared = None if folder is None else mark.name
         question = partial(examine_node, versions(), shared)
@@ -62,17 +63,8 @@ def examine_node(expected: dict[str, str], shared: str | None) -> Findings:
 def versions() -> dict[str, str]:
     """Of what must be the same on all nodes."""
     return {"python": f"{sys.version_info[0]}.{sys.version_info[1]}"} | {
-        name: _version(name) for name in COMPARED
+        name: version_of(name) for name in COMPARED
     }
-
-
-def _version(name: str) -> str:
-    for variant in (name, f"{name}-cu117", f"{name}-cu112"):
-        try:
-            return version(variant)
-        except PackageNotFoundError:
-            continue
-    return "none"
 
 
 def _compare(expected: dict[str, str], here: dict[str, str]) -> Finding:
@@ -80,7 +72,3 @@ def _compare(expected: dict[str, str], here: dict[str, str]) -> Finding:
     if other:
         return Finding("fail", f"other than the driver's: {'; '.join(other)}")
     return Finding("ok", "the driver's")
-
-
-def _existing(out: Path) -> Path:
-    return next(p for p in (out.absolute(), *out.absolute().parents) if p.is_dir())

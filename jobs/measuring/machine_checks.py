@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from shardcam.engine.io.whole_file import nearest_folder
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.workers.cores import usable_cores
 
@@ -91,7 +92,7 @@ def _ray(_: Path) -> Iterator[Finding]:
 
 
 def _disk(out: Path) -> Iterator[Finding]:
-    folder = next(p for p in (out.absolute(), *out.absolute().parents) if p.is_dir())
+    folder = nearest_folder(out)
     free = shutil.disk_usage(folder).free
     state = "ok" if free > LITTLE_SPACE else "note"
     yield Finding(state, f"{folder}: {free / GIB:.0f} GiB free")
