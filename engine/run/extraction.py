@@ -64,7 +64,8 @@ def extract(
     out
         The run directory, or a URL.
     on_event
-        Is called with each event, in the thread that called this function.
+        Is called with each event, one of :mod:`shardcam.events`, in the thread that called this
+        function.
     options
         The other fields of :class:`engine.config.RunConfig`, such as ``method="layercam"``,
         ``save=("maps", "overlays")`` or ``executor="local"``.

@@ -1,17 +1,21 @@
 """``shardcam.extract``: a run from a notebook or a script, twice in one process, in any thread."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import mypy.api
 import pytest
 import ray
 
 import shardcam
+from shardcam import events
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.rundir import events as defined
 from tests.jobs.command import assert_same, contents
 from tests.jobs.images import make_folder
 from tests.models.small_checkpoint import write_checkpoint
@@ -75,12 +79,12 @@ def test_from_a_thread(given, tmp_path, executor):
     thread.start()
     thread.join()
     assert [report.ok for report in reports] == [IMAGES - 1]
-    assert isinstance(told[0], shardcam.SourceListing)
-    (planned,) = [event for event in told if isinstance(event, shardcam.RunPlanned)]
+    assert isinstance(told[0], events.SourceListing)
+    (planned,) = [event for event in told if isinstance(event, events.RunPlanned)]
     assert (planned.images, planned.shards, planned.listed_now) == (IMAGES, SHARDS, True)
-    done = [event for event in told if isinstance(event, shardcam.ShardDone)]
+    done = [event for event in told if isinstance(event, events.ShardDone)]
     assert sorted(event.shard for event in done) == list(range(SHARDS))
-    assert isinstance(told[-1], shardcam.RunEnded)
+    assert isinstance(told[-1], events.RunEnded)
     lines = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
     logged = [json.loads(line)["kind"] for line in lines]
     assert logged == [event.kind for event in told if event.kind]
@@ -102,9 +106,33 @@ def test_errors_are_exceptions(given, tmp_path):
 def test_all_public_names_are_there_and_reading_needs_no_network_library():
     code = (
         "import sys, shardcam\n"
-        "shardcam.open_run, shardcam.ShardDone, shardcam.RunReport\n"
+        "shardcam.open_run, shardcam.RunReport\n"
         "assert not {'mxnet', 'ray', 'rich', 'click', 'shardcam.jobs'} & sys.modules.keys()\n"
         "for name in shardcam.__all__: getattr(shardcam, name)\n"
+        "for part in (shardcam.events, shardcam.export):\n"
+        "    for name in part.__all__: getattr(part, name)\n"
         "assert not {'rich', 'click', 'shardcam.jobs'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+def test_every_event_is_public():
+    own = [value for value in vars(defined).values() if isinstance(value, type)]
+    kinds = {value.__name__ for value in own if issubclass(value, events.Event)}
+    assert kinds | {"RunPlanned"} == set(events.__all__)
+
+
+@pytest.mark.slow
+def test_type_checkers_see_the_lazy_names(tmp_path):
+    lines = {
+        "shardcam.extract('a', model='b', out='c')": "RunReport",
+        "shardcam.open_run('c')": "Run",
+        "shardcam.events.ShardDone.of": "ShardDone",
+        "shardcam.export.npy": "def",
+    }
+    script = tmp_path / "script.py"
+    script.write_text("import shardcam\n" + "".join(f"reveal_type({code})\n" for code in lines))
+    out, err, _ = mypy.api.run(["--config-file", str(ROOT / "pyproject.toml"), str(script)])
+    found = re.findall(r'Revealed type is "(.*)"', out)
+    for kind, revealed in zip(lines.values(), found, strict=True):
+        assert re.search(rf"\b{kind}\b", revealed) and "Any" not in revealed, out + err
