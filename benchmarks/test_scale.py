@@ -25,6 +25,7 @@ from benchmarks.watching import Look, Watched, watch
 from shardcam.engine.readers.folder import FolderReader
 from shardcam.engine.run.driver import published_shards
 from shardcam.engine.run.plan import Plan
+from shardcam.engine.rundir.account import good_shards
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.shard_index import build_index
@@ -205,9 +206,8 @@ def _job(what: str, place: str) -> None:
     elif what == "index":
         build_index(paths)
     elif what == "status":
-        from shardcam.jobs.commands.status import published
-
-        assert len(published(paths, SHARDS, read_manifest(paths).fingerprint)) == SHARDS
+        fingerprint = read_manifest(paths).fingerprint
+        assert len([*good_shards(paths, SHARDS, fingerprint)]) == SHARDS
     elif what in ("folder", "labelled"):
         reader = FolderReader(place, (".jpg",), what == "labelled")
         assert sum(1 for _ in reader.samples()) == FILES
