@@ -293,12 +293,12 @@ class Executor(Protocol):
         """Yield one report for each shard, as they finish.
 
         Shards are taken when there is a worker for them: together they do not fit in memory.
-        A sample that ends every worker that looks at it becomes a failure of its shard.
+        A sample that crashes every worker that reads it becomes a failure of its shard.
 
         Raises
         ------
         WorkerError
-            A worker cannot start, or a shard ends every worker, whatever is left out of it.
+            A worker cannot start, or a shard crashes every worker, whatever is left out of it.
         InternalError
             An exception that is none of :mod:`engine.errors`, with its traceback.
         """

@@ -87,8 +87,8 @@ class Shard:
 
     index: int
     samples: Sequence[Sample]
-    lost: tuple[Failure, ...] = ()  # of its samples: not to be looked at, they end their workers
-    trial: bool = False  # only to see whether it ends its worker: nothing is published
+    given_up: tuple[Failure, ...] = ()  # samples that crash their workers: they are not read
+    trial: bool = False  # run only to see whether it crashes its worker: nothing is published
 
     @property
     def name(self) -> str:

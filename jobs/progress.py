@@ -26,8 +26,8 @@ from shardcam.jobs.plan_notes import print_plan
 TOLD: dict[type[Event], str] = {  # events that a person should know of
     WorkerWaiting: "{workers} workers wait for free CPUs or GPUs of the cluster",
     WorkerLost: "{worker} is lost and replaced: {reason}",
-    SearchStarted: "shard {shard}: looking for the image that ends its workers, among {images}",
-    SampleGivenUp: "{key}: ends every worker that looks at it, and becomes a failure",
+    SearchStarted: "shard {shard}: searching {images} images for the one that crashes its workers",
+    SampleGivenUp: "{key}: crashes every worker that reads it, and is recorded as a failure",
 }
 LINE_EVERY = 10.0  # seconds between plain lines
 

@@ -71,12 +71,12 @@ class BatchLoader:
 
     def batches(self, shard: Shard) -> Iterator[Batch]:
         """Cut a shard into batches; a sample that cannot be used becomes a failure."""
-        lost = {failure.sample for failure in shard.lost}
+        given_up = {failure.sample for failure in shard.given_up}
         size = self.batch_size
-        with closing(self._tried(shard.samples, lost)) as tried:
+        with closing(self._tried(shard.samples, given_up)) as tried:
             for first in range(0, len(shard.samples), size):
                 some = shard.samples[first : first + size]
-                count = sum(sample.index not in lost for sample in some)
+                count = sum(sample.index not in given_up for sample in some)
                 yield self._batch(len(some), list(islice(tried, count)))
 
     def _batch(self, listed: int, tried: Sequence[_Tried]) -> Batch:
@@ -92,10 +92,10 @@ class BatchLoader:
         failures = tuple(one.found for one in tried if isinstance(one.found, Failure))
         return Batch(listed, tuple(sample for sample, _ in good), views, images, failures, seconds)
 
-    def _tried(self, samples: Sequence[Sample], lost: set[int]) -> Generator[_Tried, None, None]:
+    def _tried(self, samples: Sequence[Sample], skip: set[int]) -> Generator[_Tried, None, None]:
         """Read and decode, sample by sample: a file need not be held once it is decoded."""
         for group in _groups(samples, self.batch_size * -(-TOGETHER // self.batch_size)):
-            wanted = [sample for sample in group if sample.index not in lost]
+            wanted = [sample for sample in group if sample.index not in skip]
             yield from self.decoders.map(self._decoded, self._read(wanted))
 
     def _read(self, samples: Sequence[Sample]) -> Iterator[_Read]:

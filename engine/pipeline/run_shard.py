@@ -64,7 +64,7 @@ def run_shard(
     (:mod:`engine.pipeline.forward_ahead`). The stage `wait` is what reading and decoding keep
     the network waiting.
     """
-    failures = list(shard.lost)
+    failures = list(shard.given_up)
     parts.network.on_pass = timer.pass_begun
     writer = parts.sink.open(shard)
     try:

@@ -40,7 +40,7 @@ from shardcam.engine.workers.ray_cluster import (
 )
 from shardcam.engine.workers.ray_metrics import RayMetrics
 from shardcam.engine.workers.ray_worker import WorkerActor
-from shardcam.engine.workers.retry_queue import Ledger
+from shardcam.engine.workers.retry_queue import RetryQueue
 from shardcam.engine.workers.shard_descriptor import pack
 from shardcam.engine.workers.signals import DeferredSignals
 
@@ -100,7 +100,7 @@ class RayExecutor:
                 metrics(event)
                 on_event(event)
 
-            crew = _Crew(self._build, self._options, Ledger(shards, told), told)
+            crew = _Crew(self._build, self._options, RetryQueue(shards, told), told)
             yield from crew.work(lambda: signals.pending)
 
 
@@ -111,10 +111,11 @@ class _Crew:
         self,
         build: Callable[[], ShardRunner],
         options: RayOptions,
-        ledger: Ledger,
+        retries: RetryQueue,
         on_event: Observer,
     ) -> None:
-        self._build, self._options, self._ledger, self._on_event = build, options, ledger, on_event
+        self._build, self._options = build, options
+        self._retries, self._on_event = retries, on_event
         self._held: dict[Any, _Held] = {}  # by the call that waits for its result
         self._pulses: dict[Any, _Held] = {}  # by the question that waits for its answer
         self._queue: list[Shard] = []  # for workers that start; taken by whoever is free first
@@ -163,7 +164,7 @@ class _Crew:
             starting = sum(held.task is None for held in self._held.values())
             more = len(self._held) < self._wanted()
             while len(self._queue) < starting + more:
-                shard = self._ledger.take()
+                shard = self._retries.take()
                 if shard is None:
                     return
                 self._queue.append(shard)
@@ -203,7 +204,7 @@ class _Crew:
             self._on_event(WorkerStarted(held.name, **outcome, seconds=taken))
         else:
             held.shards += 1
-            report = self._ledger.done(held.task, outcome)
+            report = self._retries.on_result(held.task, outcome)
             if report is not None:
                 taken = time.monotonic() - held.begun
                 self._on_event(ShardDone.of(held.name, report, taken))
@@ -214,7 +215,7 @@ class _Crew:
     def _hand_out(self, held: _Held) -> None:
         if held.shards >= self._options.recycle or held.node in self._leaving:
             if held.ahead is not None:
-                self._ledger.put_back(held.ahead)
+                self._retries.put_back(held.ahead)
             self._on_event(WorkerRecycled(held.name, held.shards))
             self._end(held)
             return
@@ -224,7 +225,7 @@ class _Crew:
             return
         known = shard is held.ahead  # it was sent before
         held.task, held.begun, held.seen = shard, time.monotonic(), None
-        held.ahead = self._ledger.take_ahead(shard)
+        held.ahead = self._retries.take_next(shard)
         self._on_event(ShardStarted.of(held.name, shard))
         ahead = None if held.ahead is None else pack(held.ahead)
         self._held[held.actor.run.remote(None if known else pack(shard), ahead)] = held
@@ -233,7 +234,7 @@ class _Crew:
         """What it has read ahead, or what waits, or what another one has only read ahead."""
         if held.ahead is not None:
             return held.ahead
-        shard = self._queue.pop(0) if self._queue else self._ledger.take()
+        shard = self._queue.pop(0) if self._queue else self._retries.take()
         if shard is not None:
             return shard
         other = next((other for other in self._held.values() if other.ahead is not None), None)
@@ -247,15 +248,15 @@ class _Crew:
         shard = None if held.task is None else held.task.index
         self._on_event(WorkerLost(held.name, why, shard, with_node))
         if held.ahead is not None:
-            self._ledger.put_back(held.ahead)
+            self._retries.put_back(held.ahead)
         if held.task is None:
             self._failed_starts += not with_node
             if self._failed_starts >= START_FAILURES:
                 raise WorkerError(f"{START_FAILURES} workers died while starting: {why}")
         elif with_node:
-            self._ledger.lost(held.task, why)
+            self._retries.on_node_lost(held.task, why)
         else:
-            self._ledger.died(held.task, why)
+            self._retries.on_crash(held.task, why)
 
     def _feel(self, pulse: Any) -> None:
         """A worker has told how far it is."""

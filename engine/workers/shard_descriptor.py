@@ -23,7 +23,7 @@ def pack(shard: Shard) -> Descriptor:
     samples = shard.samples
     known = isinstance(samples, Stretch) and samples.shared
     rows = samples if known else tuple(map(_row, samples))
-    return shard.index, shard.lost, shard.trial, rows
+    return shard.index, shard.given_up, shard.trial, rows
 
 
 def unpack(descriptor: Descriptor) -> Shard:

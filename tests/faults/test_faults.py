@@ -125,7 +125,7 @@ def test_a_bug_stops_the_run_and_is_no_failure_of_its_image(tmp_path, executor):
 
 
 IMAGES, SHARD, BATCH = 5000, 50, 10
-KILLER = 1234  # an image that ends its workers
+KILLER = 1234  # an image that crashes its workers
 STAGES = ("read", "forward", "write", "publish", "published")  # where workers are killed
 
 

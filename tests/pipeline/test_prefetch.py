@@ -70,12 +70,12 @@ class Place:
     ("batch_size", "sizes"), [(8, [31, 32, 6]), (12, [35, 34]), (40, [39, 30])]
 )
 def test_batches_are_read_together_in_larger_parts(batch_size, sizes):
-    """What ends its worker is not fetched either."""
+    """A sample that was given up is not fetched."""
     place, targets = Place(), parse_targets("top1", 10)
     preprocessing = Preprocessing(8, 8, (0, 0, 0), (1, 1, 1))
     loader = BatchLoader(place, targets, preprocessing, batch_size, 100)
-    lost = Failure("0/3", 3, "worker", "died", "")
-    batches = list(loader.batches(replace(shard(0, 70), lost=(lost,))))
+    given_up = Failure("0/3", 3, "worker", "died", "")
+    batches = list(loader.batches(replace(shard(0, 70), given_up=(given_up,))))
     assert [len(part) for part in place.told] == sizes
     assert list(chain(*place.told)) == [i for i in range(70) if i != 3]
     assert sum(batch.listed for batch in batches) == 70
@@ -106,19 +106,19 @@ class Pixels(Reader):
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(
-    ("lost", "told", "where"),
+    ("given_up", "told", "where"),
     [
         ((), r"^KeyError: 'a bug of the reader' \(at sample '0/2'\)", "test_prefetch.py"),
         ((2,), r"^ValueError: .* \(at sample '0/4'\)", "imaging.py"),
     ],
 )
-def test_a_bug_names_the_sample_and_where_it_was_raised(lost, told, where, threads):
+def test_a_bug_names_the_sample_and_where_it_was_raised(given_up, told, where, threads):
     preprocessing = Preprocessing(8, 8, (0, 0, 0), (1, 1, 1))
     targets, threads = parse_targets("top1", 10), Decoders(threads)
     loader = BatchLoader(Pixels(), targets, preprocessing, 3, 100, decoders=threads)
-    failures = tuple(Failure(f"0/{i}", i, "worker", "died", "") for i in lost)
+    failures = tuple(Failure(f"0/{i}", i, "worker", "died", "") for i in given_up)
     with pytest.raises(InternalError, match=told) as raised:
-        list(Prefetcher(loader.batches).batches(replace(shard(0, 5), lost=failures)))
+        list(Prefetcher(loader.batches).batches(replace(shard(0, 5), given_up=failures)))
     assert where in raised.value.trace
     with pytest.raises(SourceError, match=r"^the source has gone$"):
         list(loader.batches(replace(shard(0), samples=shard(0).samples[5:])))

@@ -1,4 +1,4 @@
-"""What the pipeline does with samples that end their workers, and with trials."""
+"""What the pipeline does with samples that crashed their workers, and with trials."""
 
 from dataclasses import replace
 
@@ -94,7 +94,7 @@ def runner(prepared):
     return build_runner(prepared.worker)
 
 
-def test_a_trial_publishes_nothing_and_a_lost_sample_is_not_looked_at(prepared, runner):
+def test_a_trial_publishes_nothing_and_a_sample_given_up_is_not_read(prepared, runner):
     shard = prepared.plan.shard(0)
     told = []
     report = runner(replace(shard, samples=shard.samples[3:9], trial=True), StageTimer(told.append))
@@ -103,10 +103,10 @@ def test_a_trial_publishes_nothing_and_a_lost_sample_is_not_looked_at(prepared, 
     assert list(prepared.run_dir.shards.rglob("*.h5")) == []
 
     broken = replace(shard.samples[5], location="/nowhere")  # whoever reads it fails
-    lost = Failure(broken.key, broken.index, "worker", "ends its worker", "killed")
+    given_up = Failure(broken.key, broken.index, "worker", "worker crashed", "killed")
     samples = (*shard.samples[:5], broken, *shard.samples[6:])
     timer = StageTimer()
-    report = runner(replace(shard, samples=samples, lost=(lost,)), timer)
+    report = runner(replace(shard, samples=samples, given_up=(given_up,)), timer)
     assert (report.ok, report.failed, report.published, timer.images) == (23, 1, True, 24)
     with h5py.File(prepared.run_dir.shard(0)) as file:
         assert file["failure/stage"][:].tolist() == [b"worker"]

@@ -57,7 +57,7 @@ def _run(script, folder, shard, timer, next_shard=None):
     """`die N`: kill the process the first N times this shard is run."""
     words = script.get(shard.index, "").split(maxsplit=2)
     what, times, unless = (*words, "", "", "")[:3]
-    if unless == "unless lost" and len(shard.lost) == len(shard.samples):
+    if unless == "unless given up" and len(shard.given_up) == len(shard.samples):
         return ShardReport(shard.index, 1, 0, 1, True, {})
     attempts = len(list(Path(folder).glob(f"{shard.index}-*")))
     Path(folder, f"{shard.index}-{attempts}").touch()

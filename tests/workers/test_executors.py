@@ -67,7 +67,7 @@ def test_a_dead_worker_is_replaced_and_its_shard_run_again(on_ray, tmp_path):
 
 def test_an_image_that_kills_every_worker_becomes_a_failure(on_ray, tmp_path):
     told = []
-    script = {2: "die 100 unless lost"}
+    script = {2: "die 100 unless given up"}
     run = on_ray(builder(script, tmp_path)).run(shards(4), lambda event: told.append(event.kind))
     reports = {report.shard: report for report in run}
     assert [reports[i].failed for i in range(4)] == [0, 0, 1, 0]
@@ -76,7 +76,7 @@ def test_an_image_that_kills_every_worker_becomes_a_failure(on_ray, tmp_path):
 
 
 def test_a_shard_that_kills_workers_whatever_is_left_out_stops_the_run(on_ray, tmp_path):
-    with pytest.raises(WorkerError, match=r"shard-000002 .*'sample 2'.* ends every worker"):
+    with pytest.raises(WorkerError, match=r"shard-000002 .*'sample 2'.* crashes every worker"):
         list(on_ray(builder({2: "die 100"}, tmp_path)).run(shards(4), nobody))
 
 

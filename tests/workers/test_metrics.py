@@ -52,7 +52,7 @@ def test_prometheus_finds_the_run(cluster, tmp_path):
             threads.append(threading.Thread(target=scrape, args=(found, tmp_path)))
             threads[0].start()
 
-    script = {0: "die 1", 1: "die 100 unless lost", SHARDS - 1: "sleep 60"}
+    script = {0: "die 1", 1: "die 100 unless given up", SHARDS - 1: "sleep 60"}
     options = RayOptions(1, 1, 0, cluster.address)
     list(RayExecutor(builder(script, tmp_path), options).run(shards(SHARDS), heard))
     threads[0].join()

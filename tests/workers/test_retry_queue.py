@@ -5,7 +5,7 @@ import pytest
 
 from shardcam.engine.errors import WorkerError
 from shardcam.engine.types import Sample, Shard, ShardReport
-from shardcam.engine.workers.retry_queue import ATTEMPTS, LOSSES, PARTS, Ledger
+from shardcam.engine.workers.retry_queue import ATTEMPTS, NODE_LOSSES, PARTS, RetryQueue
 
 
 def make_shards(count, size):
@@ -16,30 +16,30 @@ def make_shards(count, size):
 def run(shards, dies, workers=3, seed=0):
     """Run with `workers` at once, which end in any order; `dies(task)` says which of them die."""
     rng, told, done, deaths = np.random.RandomState(seed), [], {}, 0
-    ledger = Ledger(shards, told.append)
+    queue = RetryQueue(shards, told.append)
     running = []
     while True:
-        while len(running) < workers and (task := ledger.take()) is not None:
-            running.append((task, ledger.take_ahead(task)))
+        while len(running) < workers and (task := queue.take()) is not None:
+            running.append((task, queue.take_next(task)))
         if not running:
             return done, told, deaths
         task, ahead = running.pop(rng.randint(len(running)))
-        looked_at = {s.index for s in task.samples} - {f.sample for f in task.lost}
+        looked_at = {s.index for s in task.samples} - {f.sample for f in task.given_up}
         read = {s.index for s in ahead.samples[:16]} if ahead else set()
         if dies(task, looked_at | (read if rng.rand() < 0.5 else set())):
             deaths += 1
             if ahead:
-                ledger.put_back(ahead)
-            ledger.died(task, "killed")
+                queue.put_back(ahead)
+            queue.on_crash(task, "killed")
             continue
         if ahead:
-            running.append((ahead, ledger.take_ahead(ahead)))
-        failed = len(task.lost)
+            running.append((ahead, queue.take_next(ahead)))
+        failed = len(task.given_up)
         listed = len(task.samples)
         report = ShardReport(task.index, listed, listed - failed, failed, not task.trial, {})
-        if ledger.done(task, report) is not None:
+        if queue.on_result(task, report) is not None:
             assert task.index not in done
-            done[task.index] = {failure.sample for failure in task.lost}
+            done[task.index] = {failure.sample for failure in task.given_up}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -85,7 +85,7 @@ def test_one_killer_among_512_costs_few_workers():
         (512, 2 + 4 + PARTS),  # halves, quarters, eighths
     ],
 )
-def test_a_shard_whose_images_all_end_their_workers_ends_the_run_early(size, most):
+def test_a_shard_whose_images_all_crash_their_workers_ends_the_run_early(size, most):
     deaths = []
 
     def dies(task, seen):
@@ -115,9 +115,9 @@ def test_shards_of_one_killer_each_are_closed():
 
 def test_a_lost_node_is_not_the_shards_fault_until_it_goes_on():
     told = []
-    ledger = Ledger(make_shards(1, 4), lambda event: told.append(event.kind))
-    for _ in range(LOSSES + ATTEMPTS - 1):
-        ledger.lost(ledger.take(), "its node is gone")
+    queue = RetryQueue(make_shards(1, 4), lambda event: told.append(event.kind))
+    for _ in range(NODE_LOSSES + ATTEMPTS - 1):
+        queue.on_node_lost(queue.take(), "its node is gone")
     assert not told
-    ledger.lost(ledger.take(), "its node is gone")
+    queue.on_node_lost(queue.take(), "its node is gone")
     assert told == ["search"]

@@ -19,9 +19,9 @@ def sent(shard):
 
 
 def test_a_shard_arrives_as_it_left():
-    lost = (Failure("key 3", 3, "worker", "ends its worker", "killed"),)
+    given_up = (Failure("key 3", 3, "worker", "worker crashed", "killed"),)
     samples = SAMPLES[:5]
-    for shard in (Shard(7, samples), Shard(7, samples, lost), Shard(7, samples, trial=True)):
+    for shard in (Shard(7, samples), Shard(7, samples, given_up), Shard(7, samples, trial=True)):
         assert sent(shard)[0] == shard
 
 
