@@ -11,23 +11,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 
 from shardcam.engine.errors import WorkerError
 from shardcam.engine.workers.cores import usable_cores
+from shardcam.engine.workers.ray_internals import (
+    LOOPBACK,
+    admits,
+    is_token_auth_enabled,
+    reread_environment,
+    silence_worker_logs,
+)
 
 _TOKEN_HINT = (
     "A cluster that `ray start` of Ray 2.60 began asks for a token: set RAY_AUTH_MODE=token and "
     "the RAY_AUTH_TOKEN it was started with, or RAY_AUTH_MODE=disabled on both sides"
 )
 LOCAL = "local"  # the address of a Ray of our own, whatever RAY_ADDRESS says
-_CHANGED = (
-    "RAY_ADDRESS",
-    "RAY_AUTH_MODE",
-)  # variables that a session changes, one by us, one by Ray
-_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
-_ANSWER = 10.0  # seconds it may take; what else is wrong, Ray will tell
+_CHANGED = ("RAY_ADDRESS", "RAY_AUTH_MODE")  # that a session changes: the first we, the other Ray
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 _OBJECT_STORE = 80 * 1024 * 1024  # the least Ray accepts; only reports pass through it
 
@@ -55,7 +56,7 @@ def session(options: RayOptions) -> Iterator[None]:
     if ray.is_initialized():
         raise WorkerError("this process uses Ray already: call ray.shutdown() first")
     before = {name: os.environ.get(name) for name in _CHANGED}
-    _read_environment()
+    reread_environment()
     try:
         _connect(options)
         yield
@@ -65,19 +66,13 @@ def session(options: RayOptions) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-        _read_environment()
-
-
-def _read_environment() -> None:
-    """Let Ray read its settings and its token again: it reads them once in a process."""
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+        reread_environment()
 
 
 def _connect(options: RayOptions) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray._private.worker._worker_logs_enabled = False  # a paragraph for each lost worker
+    silence_worker_logs()
     address = options.address or os.environ.get("RAY_ADDRESS") or LOCAL
     os.environ.pop("RAY_ADDRESS", None)  # Ray would prefer it to an explicit address
     if address == LOCAL:
@@ -102,7 +97,7 @@ def _start(options: RayOptions) -> None:
         num_cpus=workers * options.cpus_per_worker,
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE,
-        _node_ip_address="127.0.0.1",
+        **LOOPBACK,
         **_QUIET,
     )
 
@@ -119,37 +114,20 @@ def _require_answer(address: str) -> None:
 
 
 def _require_admission(address: str) -> None:
-    """Ask one thing of the cluster: Ray itself offers a bad token twenty times, a second apart.
+    """Make one call to the cluster: Ray itself offers a bad token twenty times, a second apart.
 
-    And one that uses no tokens lets a driver in that does, and then cancels its actors.
+    A cluster without tokens lets a driver in that uses one, and then cancels its actors.
     """
     if not _is_host_and_port(address):
         return
-    import grpc
-    from ray._private.authentication.authentication_utils import is_token_auth_enabled
-    from ray._private.grpc_utils import init_grpc_channel
-
-    if _admitted(init_grpc_channel(address)) is False:  # with the token that Ray would send
+    if admits(address, token=True) is False:
         raise WorkerError(
             f"--address {address}: no token was sent, or another cluster's. {_TOKEN_HINT}"
         )
-    if is_token_auth_enabled() and _admitted(grpc.insecure_channel(address)):
+    if is_token_auth_enabled() and admits(address, token=False):
         raise WorkerError(
             f"--address {address}: this cluster uses no tokens: set RAY_AUTH_MODE=disabled"
         )
-
-
-def _admitted(channel: Any) -> bool | None:
-    """Whether the cluster answers; None: it is not for a token that it does not."""
-    import grpc
-
-    try:
-        channel.unary_unary(_ALIVE)(b"", timeout=_ANSWER)
-    except grpc.RpcError as error:
-        return False if error.code() is grpc.StatusCode.UNAUTHENTICATED else None
-    finally:
-        channel.close()
-    return True
 
 
 def _is_host_and_port(address: str) -> bool:
@@ -157,7 +135,7 @@ def _is_host_and_port(address: str) -> bool:
     return bool(host) and port.isdigit() and "/" not in host
 
 
-def room(options: RayOptions) -> int:
+def worker_capacity(options: RayOptions) -> int:
     """How many workers the cluster has room for."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     most = int(resources.get("CPU", 0.0) // options.cpus_per_worker)
@@ -167,9 +145,9 @@ def room(options: RayOptions) -> int:
     return most
 
 
-def require_room(options: RayOptions) -> None:
+def require_capacity(options: RayOptions) -> None:
     """Raise if the cluster has no room for a single worker; the others may wait for theirs."""
-    if room(options) < 1:
+    if worker_capacity(options) < 1:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
         raise WorkerError(
@@ -179,7 +157,7 @@ def require_room(options: RayOptions) -> None:
         )
 
 
-def reason(error: RayError) -> str:
+def death_reason(error: RayError) -> str:
     """Why a worker died, in Ray's words: the last line, which is the exact one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     exact = lines[-1] if lines else type(error).__name__
@@ -187,7 +165,7 @@ def reason(error: RayError) -> str:
 
 
 def node_lost(error: RayError, node: str | None) -> bool:
-    """Whether the worker went with its node: it is no fault of the worker's shard."""
+    """Whether the worker went with its node, which is not its shard's fault."""
     if isinstance(error, ActorUnavailableError) or getattr(error, "preempted", False):
         return True
     if not isinstance(error, ActorDiedError):
@@ -196,8 +174,3 @@ def node_lost(error: RayError, node: str | None) -> bool:
     if node is None:  # it was starting: Ray alone knows where
         return "its node has died" in str(error)
     return node not in alive
-
-
-def leaving() -> frozenset[str]:
-    """The nodes that are being drained: they run on for a while, and will be gone."""
-    return frozenset(ray._private.state.state.get_draining_nodes())

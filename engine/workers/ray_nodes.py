@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions, reason, session
+from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions, death_reason, session
 from shardcam.engine.workers.ray_worker import WorkerActor
 
 
@@ -63,9 +63,9 @@ def _answer(asked: Any) -> tuple[Any, str | None]:
         return None, "no answer"
     except RayTaskError as error:
         cause = getattr(error, "cause", None)
-        return None, reason(error) if cause is None else f"{type(cause).__name__}: {cause}"
+        return None, death_reason(error) if cause is None else f"{type(cause).__name__}: {cause}"
     except RayError as error:
-        return None, reason(error)
+        return None, death_reason(error)
 
 
 def try_ray() -> str:

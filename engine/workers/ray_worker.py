@@ -24,7 +24,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self._timer = StageTimer()
-        self._ahead: Shard | None = None  # what was to be read ahead
+        self._next_shard: Shard | None = None  # which is prefetched
 
     def start(self, build: Callable[[], ShardRunner], options: RayOptions) -> dict[str, Any]:
         """Load the model; everything slow happens here, outside any shard's time."""
@@ -42,23 +42,23 @@ class _Worker:
             "cores": list(cores),
         }
 
-    def run(self, descriptor: Descriptor | None, ahead: Descriptor | None) -> ShardReport:
-        """Turn one shard into one small report, and read the next one meanwhile.
+    def run(self, descriptor: Descriptor | None, next_shard: Descriptor | None) -> ShardReport:
+        """Turn one shard into one small report, and prefetch the next one.
 
-        No descriptor: it is the one that was to be read ahead.
+        No descriptor: it is the one that was prefetched.
         """
         self._timer = StageTimer()
-        shard = self._ahead if descriptor is None else unpack(descriptor)
+        shard = self._next_shard if descriptor is None else unpack(descriptor)
         assert shard is not None
-        self._ahead = None if ahead is None else unpack(ahead)
+        self._next_shard = None if next_shard is None else unpack(next_shard)
         with bugs_named(shard.samples):
-            return self._runner(shard, self._timer, self._ahead)
+            return self._runner(shard, self._timer, self._next_shard)
 
-    @ray.method(concurrency_group="pulse")
-    def pulse(self) -> tuple[str, int, int]:
-        """How far the shard is: the stage, the images done, and what a method has run."""
+    @ray.method(concurrency_group="heartbeat")
+    def heartbeat(self) -> tuple[str, int, int]:
+        """How far the shard is: the stage, the images done, and the passes of the network."""
         return self._timer.current, self._timer.images, self._timer.passes
 
 
-_GROUPS: Any = {"concurrency_groups": {"pulse": 1}}
+_GROUPS: Any = {"concurrency_groups": {"heartbeat": 1}}
 WorkerActor: Any = ray.remote(**_GROUPS)(_Worker)

@@ -7,7 +7,8 @@ import pytest
 import ray
 
 import shardcam.engine.workers.ray_cluster
-import shardcam.engine.workers.ray_executor
+import shardcam.engine.workers.ray_heartbeats
+import shardcam.engine.workers.ray_pool
 from shardcam.engine.errors import Interrupted, WorkerError
 from shardcam.engine.workers.local_executor import LocalExecutor
 from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions
@@ -29,7 +30,7 @@ def on_ray(address):
 @pytest.fixture
 def one_watched(address, monkeypatch):
     """One worker that may stand still for 3 s, and is asked twice a second."""
-    monkeypatch.setattr(shardcam.engine.workers.ray_executor, "_PULSE", 0.5)
+    monkeypatch.setattr(shardcam.engine.workers.ray_heartbeats, "_INTERVAL", 0.5)
     return lambda build: RayExecutor(build, RayOptions(1, 1, 0, address, hang_timeout=3))
 
 
@@ -156,9 +157,11 @@ def test_the_last_shard_is_run_again_where_a_lost_node_left_one_worker_waiting(
 ):
     """Two workers were wanted; one has room. It dies while the other one waits for its place."""
     monkeypatch.setattr(shardcam.engine.workers.ray_cluster, "usable_cores", lambda: 1)
-    monkeypatch.setattr(shardcam.engine.workers.ray_executor, "_CENSUS", 1.0)
+    monkeypatch.setattr(shardcam.engine.workers.ray_pool, "_CAPACITY_INTERVAL", 1.0)
     looks = iter((2,))
-    monkeypatch.setattr(shardcam.engine.workers.ray_executor, "room", lambda _: next(looks, 1))
+    monkeypatch.setattr(
+        shardcam.engine.workers.ray_pool, "worker_capacity", lambda _: next(looks, 1)
+    )
     script = {0: "sleep 4", 1: "die 1"}
     options = RayOptions(None, 1, 0, None)
     reports = list(RayExecutor(builder(script, tmp_path), options).run(shards(2), nobody))

@@ -1,0 +1,52 @@
+"""Heartbeats: the driver asks each worker how far it is, so that one that hangs is noticed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from shardcam.engine.protocols import Observer
+from shardcam.engine.rundir.events import Progress
+from shardcam.engine.workers.worker_state import WorkerState
+
+_INTERVAL = 2.0  # seconds between heartbeats of a worker, or more:
+_PER_SECOND = 100  # of all workers together
+
+
+class Heartbeats:
+    """The heartbeats that wait for an answer."""
+
+    def __init__(self, on_event: Observer) -> None:
+        self._on_event = on_event
+        self.pending: dict[Any, WorkerState] = {}  # by the call
+
+    def request(self, workers: Collection[WorkerState], now: float) -> None:
+        """Ask those workers whose turn it is."""
+        interval = max(_INTERVAL, len(workers) / _PER_SECOND)
+        for worker in workers:
+            if worker.heartbeat is None and now - worker.heartbeat_sent > interval:
+                worker.heartbeat, worker.heartbeat_sent = worker.actor.heartbeat.remote(), now
+                self.pending[worker.heartbeat] = worker
+
+    def on_heartbeat(self, call: Any) -> None:
+        """Note how far a worker is that has answered."""
+        worker = self.pending.pop(call)
+        worker.heartbeat = None
+        try:
+            progress: tuple[str, int, int] = ray.get(call)
+        except RayError:  # the call that runs its shard fails too, and is dealt with
+            return
+        if worker.progressed is None or progress != worker.progress:
+            worker.progressed = time.monotonic()
+        worker.progress = progress
+        if worker.shard is not None and not worker.shard.trial:
+            stage, images, _ = progress
+            self._on_event(Progress(worker.name, worker.shard.index, images, stage))
+
+    def cancel(self, worker: WorkerState) -> None:
+        """Expect no answer from a worker any more."""
+        self.pending.pop(worker.heartbeat, None)

@@ -1,0 +1,55 @@
+"""Every private part of Ray that shardcam uses; look here first when its exact pin is raised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import ray
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from ray._private.grpc_utils import init_grpc_channel
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+LOOPBACK: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}  # for ray.init
+_CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+_ANSWER = 10.0  # seconds that a cluster may take
+
+__all__ = (
+    "LOOPBACK",
+    "admits",
+    "draining_nodes",
+    "is_token_auth_enabled",
+    "reread_environment",
+    "silence_worker_logs",
+)
+
+
+def reread_environment() -> None:
+    """Let Ray read its settings and its token again: it reads them once in a process."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def silence_worker_logs() -> None:
+    """Keep Ray from printing a paragraph for each lost worker."""
+    ray._private.worker._worker_logs_enabled = False
+
+
+def admits(address: str, token: bool) -> bool | None:
+    """Whether the cluster at HOST:PORT answers a call, with or without the token Ray would send.
+
+    None: it does not, for another reason than the token.
+    """
+    channel = init_grpc_channel(address) if token else grpc.insecure_channel(address)
+    try:
+        channel.unary_unary(_CHECK_ALIVE)(b"", timeout=_ANSWER)
+    except grpc.RpcError as error:
+        return False if error.code() is grpc.StatusCode.UNAUTHENTICATED else None
+    finally:
+        channel.close()
+    return True
+
+
+def draining_nodes() -> frozenset[str]:
+    """Ids of the nodes that are being drained: they run on for a while, and will be gone."""
+    return frozenset(ray._private.state.state.get_draining_nodes())
