@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shardcam.engine.rundir.listing import Listing, Stretch
+from shardcam.engine.rundir.listing import Listing, SampleRange
 from shardcam.engine.types import Sample, Shard
 
 _FEWEST, _BATCH, _SMALL, _LARGE, _MOST = 8, 32, 64, 512, 4096  # images of a shard
@@ -35,7 +35,7 @@ class Plan:
     def shard(self, index: int) -> Shard:
         """A shard, whose samples are read when they are looked at."""
         start = index * self.shard_size
-        return Shard(index, Stretch(self.listing, start, start + self.samples_in(index)))
+        return Shard(index, SampleRange(self.listing, start, start + self.samples_in(index)))
 
     def sample(self, position: int) -> Sample:
         """Read one sample."""

@@ -151,19 +151,18 @@ class Listing:
             ) from error
 
 
-class Stretch(Sequence[Sample]):
-    """Samples of a listing that lie together, read when they are looked at.
+class SampleRange(Sequence[Sample]):
+    """Consecutive samples of a listing, read when they are used.
 
-    They travel to another process as their place alone, and are read there: that process must
-    see the listing.
+    Pickled as the range alone, and read where they arrive: that process must see the listing.
     """
 
     def __init__(self, listing: Listing | Path, start: int, stop: int) -> None:
-        self._listing, self._place = listing, range(start, stop)
+        self._listing, self._range = listing, range(start, stop)
         self._samples: tuple[Sample, ...] | None = None
 
     def __len__(self) -> int:
-        return len(self._place)
+        return len(self._range)
 
     @overload
     def __getitem__(self, item: int) -> Sample: ...
@@ -178,35 +177,35 @@ class Stretch(Sequence[Sample]):
         return iter(self._read())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Stretch) and self._where() == other._where()
+        return isinstance(other, SampleRange) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
-        return hash(self._where())
+        return hash(self._identity())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Stretch, self._where()
+        return SampleRange, self._identity()
 
     @property
     def shared(self) -> bool:
         """Whether the workers see the listing."""
         return isinstance(self._listing, Path) or self._listing.shared
 
-    def _where(self) -> tuple[Path, int, int]:
+    def _identity(self) -> tuple[Path, int, int]:
         path = self._listing if isinstance(self._listing, Path) else self._listing.path
-        return path.absolute(), self._place.start, self._place.stop
+        return path.absolute(), self._range.start, self._range.stop
 
     def _read(self) -> tuple[Sample, ...]:
         if self._samples is None:
             listing = self._listing
             if isinstance(listing, Path):
                 listing = _open(listing)
-            self._samples = listing.read(self._place.start, self._place.stop)
+            self._samples = listing.read(self._range.start, self._range.stop)
         return self._samples
 
 
 @lru_cache(maxsize=1)
 def _open(path: Path) -> Listing:
-    """One for all stretches that have come from elsewhere."""
+    """One for all ranges that have come from another process."""
     return Listing(path)
 
 

@@ -1,6 +1,6 @@
 """Shard descriptors on their way to a worker: small, and cheap to make.
 
-A stretch of a listing that workers see is its place, and they read it.  Other samples are plain
+A range of a listing that workers see travels as such, and they read it.  Other samples are plain
 rows, because Ray pickles with a callback in Python for each object that is not built in.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from shardcam.engine.rundir.listing import Stretch
+from shardcam.engine.rundir.listing import SampleRange
 from shardcam.engine.types import Sample, Shard
 
 Descriptor = tuple[Any, ...]
@@ -21,7 +21,7 @@ _row = attrgetter("key", "index", "label", "location", "size", "box")
 def pack(shard: Shard) -> Descriptor:
     """A shard as built-in types, but for what was given up in it, which is seldom much."""
     samples = shard.samples
-    known = isinstance(samples, Stretch) and samples.shared
+    known = isinstance(samples, SampleRange) and samples.shared
     rows = samples if known else tuple(map(_row, samples))
     return shard.index, shard.given_up, shard.trial, rows
 
@@ -30,6 +30,6 @@ def unpack(descriptor: Descriptor) -> Shard:
     """The shard again."""
     index, lost, trial, rows = descriptor
     samples: Sequence[Sample] = rows
-    if not isinstance(rows, Stretch):
+    if not isinstance(rows, SampleRange):
         samples = tuple(Sample(*row) for row in rows)
     return Shard(index, samples, lost, trial)
