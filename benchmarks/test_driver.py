@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-from shardcam.engine.pipeline.stage_timer import StageTimer
+from shardcam.engine.protocols import Timer
 from shardcam.engine.run.driver import Tally
 from shardcam.engine.run.plan import make_plan
 from shardcam.engine.rundir.event_log import EventLog
@@ -28,13 +27,12 @@ SIZE = 50  # samples of a shard; they stay in the listing, so their number does 
 MOST_GROWTH_MB = 10  # from the second tenth to the last
 
 
-def nothing() -> partial[ShardReport]:
-    return partial(run)
+class Nothing:
+    """A worker that does nothing."""
 
-
-def run(shard: Shard, timer: StageTimer, next_shard: Shard | None = None) -> ShardReport:
-    stages = dict.fromkeys(("read", "decode", "forward", "map", "write"), 0.001)
-    return ShardReport(shard.index, len(shard.samples), len(shard.samples), 0, True, stages)
+    def run(self, shard: Shard, timer: Timer, next_shard: Shard | None = None) -> ShardReport:
+        stages = dict.fromkeys(("read", "decode", "forward", "map", "write"), 0.001)
+        return ShardReport(shard.index, len(shard.samples), len(shard.samples), 0, True, stages)
 
 
 def made_up() -> Iterator[Sample]:
@@ -49,12 +47,12 @@ def resident_mb() -> float:
 
 
 def test_empty_shards(tmp_path: Path) -> None:
-    executor = RayExecutor(nothing, RayOptions(2, 1, 0, None))
+    executor = RayExecutor(Nothing, RayOptions(2, 1, 0, None))
     tally, memory, paths = Tally(), [], RunDir(tmp_path / "run")
     with run_listing(paths, {}, made_up) as listing:
         plan = make_plan(listing, SIZE)
-    heard = EventLog(paths)
-    for report in executor.run(map(plan.shard, range(SHARDS)), heard):
+    log = EventLog(paths)
+    for report in executor.run(map(plan.shard, range(SHARDS)), log.append):
         tally.add(report)
         if tally.shards == 1:  # the workers are there
             start, cpu = time.perf_counter(), time.process_time()
@@ -62,7 +60,7 @@ def test_empty_shards(tmp_path: Path) -> None:
             memory.append(resident_mb())
         if tally.shards == SHARDS - 1:  # the rest is good-byes
             seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    heard.close()
+    log.close()
     assert tally.shards == SHARDS
     print(
         f"\n{SHARDS} empty shards of {SIZE} samples: {SHARDS / seconds:.0f} shards/s, "

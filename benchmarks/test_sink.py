@@ -25,7 +25,7 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.pipeline.background_sink import BackgroundSink
 from shardcam.engine.pipeline.forward_ahead import ForwardAhead
 from shardcam.engine.pipeline.imaging import EXTENSIONS
-from shardcam.engine.pipeline.run_shard import Parts, run_shard
+from shardcam.engine.pipeline.run_shard import Parts, ShardPipeline
 from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.protocols import Sink
 from shardcam.engine.run.build_worker import build_runner
@@ -102,15 +102,16 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shard, Parts, Forwar
         activation_layer=(RELU, DENSE),
     )
     prepared = prepare(config)
-    runner = build_runner(prepared.worker).keywords
-    return prepared.plan.shard(0), runner["parts"], runner["ahead"]
+    runner = build_runner(prepared.worker)
+    assert isinstance(runner, ShardPipeline)
+    return prepared.plan.shard(0), runner.parts, runner.forward_ahead
 
 
 @pytest.fixture(scope="module")
 def batches(work: tuple[Shard, Parts, ForwardAhead]) -> list[ResultBatch]:
     shard, parts, ahead = work
     memory = Memory(keep=True)
-    run_shard(shard, StageTimer(), parts=replace(parts, sink=memory), ahead=ahead)
+    ShardPipeline(replace(parts, sink=memory), ahead).run(shard, StageTimer())
     return memory.batches
 
 
@@ -197,7 +198,7 @@ def test_forward_goes_on(work: tuple[Shard, Parts, ForwardAhead], tmp_path: Path
             if name in paths:
                 paths[name].shard(0).unlink(missing_ok=True)
             start = time.perf_counter()
-            report = run_shard(shard, StageTimer(), parts=replace(parts, sink=sink), ahead=ahead)
+            report = ShardPipeline(replace(parts, sink=sink), ahead).run(shard, StageTimer())
             whole[name].append(time.perf_counter() - start)
             waited[name].append(report.seconds["write"])
     print()

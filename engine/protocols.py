@@ -278,7 +278,7 @@ class Timer(Protocol):
 class ShardRunner(Protocol):
     """A worker's whole job: one shard in, one small report out."""
 
-    def __call__(self, shard: Shard, timer: Timer, next_shard: Shard | None = None) -> ShardReport:
+    def run(self, shard: Shard, timer: Timer, next_shard: Shard | None = None) -> ShardReport:
         """Read, decode, run, map, write and publish the shard; `timer` shows how far it is.
 
         `next_shard` is the shard that probably comes next.

@@ -23,7 +23,7 @@ from shardcam.engine.rundir.events import (
 from shardcam.engine.types import Event
 from shardcam.jobs.plan_notes import print_plan
 
-TOLD: dict[type[Event], str] = {  # events that a person should know of
+REPORTED: dict[type[Event], str] = {  # events that a person should know of
     WorkerWaiting: "{workers} workers wait for free CPUs or GPUs of the cluster",
     WorkerLost: "{worker} is lost and replaced: {reason}",
     SearchStarted: "shard {shard}: searching {images} images for the one that crashes its workers",
@@ -33,7 +33,7 @@ LINE_EVERY = 10.0  # seconds between plain lines
 
 
 class ProgressDisplay:
-    """An observer of a run that prints to `console`; use as a context manager."""
+    """Shows a run on `console`; `show` is an observer. Use as a context manager."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -52,8 +52,8 @@ class ProgressDisplay:
         if self._bar is not None:
             self._bar.stop()
 
-    def __call__(self, event: Event) -> None:
-        """Show what happens to the run and its workers, and how far the shards are that run."""
+    def show(self, event: Event) -> None:
+        """Show what happens to the run and its workers, and how far the current shards are."""
         if isinstance(event, SourceListing):
             self._list(event)
         elif isinstance(event, RunPlanned):
@@ -62,14 +62,14 @@ class ProgressDisplay:
             self._opened(event)
         elif isinstance(event, Progress):
             self._running[event.worker] = event.images
-            self._show()
+            self._redraw()
         elif isinstance(event, ShardDone):
             self._running.pop(event.worker, None)
             self._advance(event)
         elif isinstance(event, WorkerLost):
             self._running.pop(event.worker, None)
-        if type(event) in TOLD:
-            text = TOLD[type(event)].format(**vars(event))
+        if type(event) in REPORTED:
+            text = REPORTED[type(event)].format(**vars(event))
             self._console.print(text, soft_wrap=True, markup=False)
 
     def _opened(self, run: RunOpened) -> None:
@@ -89,9 +89,9 @@ class ProgressDisplay:
         self._done += shard.images
         self._failed += shard.failed
         self._first = self._first or (time.monotonic(), self._done)
-        self._show()
+        self._redraw()
 
-    def _show(self) -> None:
+    def _redraw(self) -> None:
         seen = self._done + sum(self._running.values())
         if self._bar is not None:
             self._bar.update(self._task, completed=seen, note=self._note())

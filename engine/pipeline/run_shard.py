@@ -1,6 +1,6 @@
 """How an image becomes a map: read -> decode -> forward -> map -> write.
 
-Every executor runs :func:`run_shard`, and there is no other path through the engine.
+Every executor runs :class:`ShardPipeline`, and there is no other path through the engine.
 """
 
 from __future__ import annotations
@@ -49,45 +49,46 @@ class Parts:
     fuse: str = "mean"  # how the maps of several layers become one heatmap
 
 
-def run_shard(
-    shard: Shard,
-    timer: Timer,
-    next_shard: Shard | None = None,
-    *,
-    parts: Parts,
-    ahead: ForwardAhead,
-) -> ShardReport:
-    """Turn one shard into one published result; nothing is published if this raises.
+@dataclass(frozen=True)
+class ShardPipeline:
+    """The runner (:class:`engine.protocols.ShardRunner`) that extracts maps."""
 
-    Reading and decoding run ahead in a thread (:mod:`engine.pipeline.prefetch`), and go on with
-    `next_shard`, the shard that is asked for next, and so do the forward passes
-    (:mod:`engine.pipeline.forward_ahead`). The stage `wait` is what reading and decoding keep
-    the network waiting.
-    """
-    failures = list(shard.given_up)
-    parts.network.on_pass = timer.pass_begun
-    writer = parts.sink.open(shard)
-    try:
-        for batch, forward in ahead.passes(shard, next_shard, timer):
-            failures += batch.failures
-            if forward is not None:
-                with bugs_named(batch.samples):
-                    with timer.stage("forward"):
-                        logits = forward.logits
-                    with timer.stage("map"):
-                        results = explain(batch, logits, forward, parts)
-                    with timer.stage("write"):
-                        writer.write(results)
-            timer.batch_done(batch.listed)
-        with timer.stage("write"):
-            published = not shard.trial and writer.commit(failures)
-    except BaseException:
-        writer.discard()
-        raise
-    if shard.trial:
-        writer.discard()
-    listed, failed = len(shard.samples), len(failures)
-    return ShardReport(shard.index, listed, listed - failed, failed, published, timer.seconds)
+    parts: Parts
+    forward_ahead: ForwardAhead
+
+    def run(self, shard: Shard, timer: Timer, next_shard: Shard | None = None) -> ShardReport:
+        """Turn one shard into one published result; nothing is published if this raises.
+
+        Reading and decoding run ahead in a thread (:mod:`engine.pipeline.prefetch`), and go on
+        with `next_shard`, the shard that is asked for next, and so do the forward passes
+        (:mod:`engine.pipeline.forward_ahead`). The stage `wait` is the time that the network
+        waits for reading and decoding.
+        """
+        parts = self.parts
+        failures = list(shard.given_up)
+        parts.network.on_pass = timer.pass_begun
+        writer = parts.sink.open(shard)
+        try:
+            for batch, forward in self.forward_ahead.passes(shard, next_shard, timer):
+                failures += batch.failures
+                if forward is not None:
+                    with bugs_named(batch.samples):
+                        with timer.stage("forward"):
+                            logits = forward.logits
+                        with timer.stage("map"):
+                            results = explain(batch, logits, forward, parts)
+                        with timer.stage("write"):
+                            writer.write(results)
+                timer.batch_done(batch.listed)
+            with timer.stage("write"):
+                published = not shard.trial and writer.commit(failures)
+        except BaseException:
+            writer.discard()
+            raise
+        if shard.trial:
+            writer.discard()
+        listed, failed = len(shard.samples), len(failures)
+        return ShardReport(shard.index, listed, listed - failed, failed, published, timer.seconds)
 
 
 def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> ResultBatch:

@@ -6,7 +6,6 @@ Imports of MXNet, Numba and OpenCV wait until they are needed: threads must be s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,7 @@ class WorkerSpec:
 
 
 def build_runner(spec: WorkerSpec) -> ShardRunner:
-    """Load the model and make the function that turns one shard into one report.
+    """Load the model and make what turns one shard into one report.
 
     The first pass is the slowest, for it compiles and lays out weights: it is made here.
     """
@@ -51,7 +50,7 @@ def build_runner(spec: WorkerSpec) -> ShardRunner:
 
     from shardcam.engine.pipeline.forward_ahead import ForwardAhead
     from shardcam.engine.pipeline.prefetch import Prefetcher
-    from shardcam.engine.pipeline.run_shard import run_shard
+    from shardcam.engine.pipeline.run_shard import ShardPipeline
 
     loader, parts = build_parts(spec)
     network = parts.network
@@ -59,7 +58,7 @@ def build_runner(spec: WorkerSpec) -> ShardRunner:
     blank = np.zeros((1, height, width, channels), np.uint8)
     for _ in range(network.buffers):
         network.forward(blank).logits.sum()  # waits for it
-    return partial(run_shard, parts=parts, ahead=ForwardAhead(Prefetcher(loader.batches), network))
+    return ShardPipeline(parts, ForwardAhead(Prefetcher(loader.batches), network))
 
 
 def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:

@@ -130,7 +130,7 @@ def logged(run_dir: RunDir, plan: Plan, todo: int, on_event: Observer) -> Iterat
     log = EventLog(run_dir)
 
     def told(event: Event) -> None:
-        log(event)
+        log.append(event)
         on_event(event)
 
     told(RunStarted(socket.gethostname(), os.getpid(), plan.shards, todo, plan.listed))

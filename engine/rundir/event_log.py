@@ -21,7 +21,7 @@ from shardcam.engine.types import Event
 
 
 class EventLog:
-    """Appends events to the log of a run; an observer (:data:`engine.protocols.Observer`)."""
+    """The log of a run; `append` is an observer (:data:`engine.protocols.Observer`)."""
 
     def __init__(self, run_dir: RunDir) -> None:
         self._path = run_dir.events
@@ -32,7 +32,7 @@ class EventLog:
         except OSError as error:
             raise storage_error(error, run_dir.root) from error
 
-    def __call__(self, event: Event) -> None:
+    def append(self, event: Event) -> None:
         """Append one line, in one write: lines are whole."""
         if event.kind is None:
             return
@@ -83,8 +83,8 @@ class Activity:
     images_per_second: float | None = None  # over the last shards
     _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=200))
 
-    def hear(self, event: dict[str, Any]) -> None:
-        """Take one event more."""
+    def add(self, event: dict[str, Any]) -> None:
+        """Count one more event, a line of the log."""
         kind, worker = event["kind"], str(event.get("worker"))
         self.last = float(event["time"])
         if kind == "run_started":
@@ -116,7 +116,7 @@ def summarize(events: Iterable[dict[str, Any]]) -> Activity:
     """Read a log from its beginning."""
     activity = Activity()
     for event in events:
-        activity.hear(event)
+        activity.add(event)
     return activity
 
 

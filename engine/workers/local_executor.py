@@ -36,7 +36,7 @@ class LocalExecutor:
             on_event(ShardStarted.of(NAME, shard))
             begun = time.perf_counter()
             with bugs_named(shard.samples):
-                report = runner(shard, timer)
+                report = runner.run(shard, timer)
             on_event(ShardDone.of(NAME, report, time.perf_counter() - begun))
             yield report
 

@@ -41,7 +41,7 @@ class RayExecutor:
             metrics = RayMetrics(length_hint(shards))
 
             def observe(event: Event) -> None:
-                metrics(event)
+                metrics.count(event)
                 on_event(event)
 
             pool = WorkerPool(self._build, self._options, RetryQueue(shards, observe), observe)

@@ -1,6 +1,6 @@
 """A run's figures for Prometheus, through the exporter that Ray has on every node.
 
-Ray puts ``ray_`` before each name.  The driver alone reports, from the events that it hears
+Ray puts ``ray_`` before each name.  The driver alone reports, from the events that it sees
 anyway; workers report nothing.
 """
 
@@ -13,12 +13,12 @@ from shardcam.engine.types import Event
 
 
 class RayMetrics:
-    """An observer (:data:`engine.protocols.Observer`) that counts.
+    """Counts events; `count` is an observer (:data:`engine.protocols.Observer`).
 
     Parameters
     ----------
     shards
-        How many there are to do.
+        Number of shards to do.
     """
 
     def __init__(self, shards: int) -> None:
@@ -35,7 +35,7 @@ class RayMetrics:
         self._shards_left.set(shards)
         self._alive.set(0)
 
-    def __call__(self, event: Event) -> None:
+    def count(self, event: Event) -> None:
         """Count what has happened."""
         if isinstance(event, ShardDone):
             self._done(event)

@@ -52,7 +52,7 @@ class _Worker:
         assert shard is not None
         self._next_shard = None if next_shard is None else unpack(next_shard)
         with bugs_named(shard.samples):
-            return self._runner(shard, self._timer, self._next_shard)
+            return self._runner.run(shard, self._timer, self._next_shard)
 
     @ray.method(concurrency_group="heartbeat")
     def heartbeat(self) -> tuple[str, int, int]:

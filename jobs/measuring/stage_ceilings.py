@@ -39,7 +39,7 @@ def measure_stages(prepared: Prepared, workers: int) -> dict[str, float]:
     """
     first = prepared.plan.shard(0)
     shards = [replace(first, index=number) for number in range(workers)]
-    executor = make_executor(prepared, Meter)
+    executor = make_executor(prepared, StageMeter)
     found = [report.seconds for report in executor.run(shards, lambda event: None)]
     return {stage: 1 / mean(seconds[stage] for seconds in found) for stage in found[0]}
 
@@ -55,7 +55,7 @@ def seconds_per_image(alone: dict[str, float], gpu: bool) -> float:
     return max(beside, network) if gpu else beside + network
 
 
-class Meter:
+class StageMeter:
     """Measures the stages of a worker with the first batch of a shard."""
 
     def __init__(self, spec: WorkerSpec) -> None:
@@ -64,8 +64,8 @@ class Meter:
         self._gpu = spec.config.gpus_per_worker > 0
         self._loader, self._parts = build_parts(spec)
 
-    def __call__(self, shard: Shard, timer: Timer, next_shard: Shard | None = None) -> ShardReport:
-        """A report with the seconds that an image takes in each stage."""
+    def run(self, shard: Shard, timer: Timer, next_shard: Shard | None = None) -> ShardReport:
+        """Report the seconds that an image takes in each stage."""
         batch = next((b for b in self._loader.batches(shard) if b.samples), None)
         if batch is None:
             raise SourceError(f"{self._source}: none of its first images can be used")

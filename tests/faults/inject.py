@@ -11,7 +11,6 @@ import resource
 import signal
 import time
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 import shardcam.engine.rundir.hdf5_sink
 from shardcam.engine.pipeline.forward_ahead import ForwardAhead
 from shardcam.engine.pipeline.prefetch import Prefetcher
-from shardcam.engine.pipeline.run_shard import run_shard
+from shardcam.engine.pipeline.run_shard import ShardPipeline
 from shardcam.engine.protocols import Reader
 from shardcam.engine.run.build_worker import build_parts
 
@@ -162,4 +161,4 @@ def faulty_build(folder, order):
     shardcam.engine.rundir.hdf5_sink.publish = faulty_publish  # in this worker's process alone
     ahead = FaultyForwardAhead(Prefetcher(loader.batches), parts.network, plan)
     parts = replace(parts, sink=FaultySink(parts.sink, plan))
-    return partial(run_shard, parts=parts, ahead=ahead)
+    return ShardPipeline(parts, ahead)

@@ -148,7 +148,7 @@ def test_listing_is_no_silent_wait(config, monkeypatch, terminal):
     monkeypatch.setattr(source_listing, "EVERY", 2)
     console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
     with ProgressDisplay(console) as display:
-        prepare(config, display)
+        prepare(config, display.show)
     said = console.file.getvalue()
     assert "listing: 8 images" in said
     assert ("\x1b" in said) == terminal

@@ -407,7 +407,7 @@ def test_stage_times_are_those_of_the_event_log(tmp_path):
     assert "The run has no event log." in written(made.paths, tmp_path / "page.html").words
     log = EventLog(made.paths)
     for seconds in ({"decode": 2.0, "wait": 1.0}, {"decode": 3.0, "wait": 0.5, "write": 0.1}):
-        log(ShardDone(0, "a", 3, 0, True, 3.0, seconds))
+        log.append(ShardDone(0, "a", 3, 0, True, 3.0, seconds))
     log.close()
     words = written(made.paths, tmp_path / "page.html").words
     assert "decode 5.0 s wait 1.5 s write 0.1 s" in words

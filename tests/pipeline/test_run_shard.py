@@ -11,7 +11,7 @@ from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.pipeline.decoding import Decoders
 from shardcam.engine.pipeline.forward_ahead import ForwardAhead
 from shardcam.engine.pipeline.prefetch import Prefetcher
-from shardcam.engine.pipeline.run_shard import run_shard
+from shardcam.engine.pipeline.run_shard import ShardPipeline
 from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.run.build_worker import build_parts, build_runner
 from shardcam.engine.run.network_choice import load_definition
@@ -50,7 +50,7 @@ def test_the_timer_sees_each_pass_within_a_batch(prepared, method, smooth, least
     config = spec.config.model_copy(update={"method": method, "smooth": smooth})
     timer, shard = StageTimer(), prepared.plan.shard(0)
     runner = build_runner(replace(spec, config=config))
-    runner(replace(shard, samples=shard.samples[:1], trial=True), timer)
+    runner.run(replace(shard, samples=shard.samples[:1], trial=True), timer)
     assert timer.passes >= least
 
 
@@ -58,7 +58,7 @@ def rows_of(prepared, parts, ahead, shards):
     """What the shards hold, run one after the other, the next one told; they are deleted again."""
     found = {"map": [], "score": [], "error": []}
     for shard, next_shard in zip(shards, [*shards[1:], None], strict=True):
-        assert run_shard(shard, StageTimer(), next_shard, parts=parts, ahead=ahead).published
+        assert ShardPipeline(parts, ahead).run(shard, StageTimer(), next_shard).published
         with h5py.File(prepared.run_dir.shard(shard.index)) as file:
             found["map"].append(file["cam/head_relu6/map"][:].astype(np.float32))
             found["score"].append(file["score"][:])
@@ -97,7 +97,9 @@ def runner(prepared):
 def test_a_trial_publishes_nothing_and_a_sample_given_up_is_not_read(prepared, runner):
     shard = prepared.plan.shard(0)
     told = []
-    report = runner(replace(shard, samples=shard.samples[3:9], trial=True), StageTimer(told.append))
+    report = runner.run(
+        replace(shard, samples=shard.samples[3:9], trial=True), StageTimer(told.append)
+    )
     assert (report.listed, report.published) == (6, False)
     assert told == [6]
     assert list(prepared.run_dir.shards.rglob("*.h5")) == []
@@ -106,7 +108,7 @@ def test_a_trial_publishes_nothing_and_a_sample_given_up_is_not_read(prepared, r
     given_up = Failure(broken.key, broken.index, "worker", "worker crashed", "killed")
     samples = (*shard.samples[:5], broken, *shard.samples[6:])
     timer = StageTimer()
-    report = runner(replace(shard, samples=samples, given_up=(given_up,)), timer)
+    report = runner.run(replace(shard, samples=samples, given_up=(given_up,)), timer)
     assert (report.ok, report.failed, report.published, timer.images) == (23, 1, True, 24)
     with h5py.File(prepared.run_dir.shard(0)) as file:
         assert file["failure/stage"][:].tolist() == [b"worker"]
@@ -115,7 +117,7 @@ def test_a_trial_publishes_nothing_and_a_sample_given_up_is_not_read(prepared, r
         without = file["cam/head_relu6/map"][:], file["sample"][:]
 
     prepared.run_dir.shard(0).unlink()
-    assert runner(shard, StageTimer()).ok == 24
+    assert runner.run(shard, StageTimer()).ok == 24
     with h5py.File(prepared.run_dir.shard(0)) as file:
         whole = file["cam/head_relu6/map"][:]
     apart = whole[without[1]].astype(np.float32) - without[0].astype(np.float32)

@@ -37,9 +37,9 @@ def paths(tmp_path):
 
 def test_events_come_back_in_order_and_progress_is_not_kept(paths):
     log = EventLog(paths)
-    log(events_of.RunStarted("a", 1, 2, 1, 16))
-    log(events_of.Progress("w", 0, 3))
-    log(events_of.ShardDone(0, "w", 8, 0, True, 0.6, {"forward": 0.5}))
+    log.append(events_of.RunStarted("a", 1, 2, 1, 16))
+    log.append(events_of.Progress("w", 0, 3))
+    log.append(events_of.ShardDone(0, "w", 8, 0, True, 0.6, {"forward": 0.5}))
     log.close()
     assert [event["kind"] for event in read_events(paths)] == ["run_started", "shard_done"]
     assert all(event["time"] > 1.7e9 for event in read_events(paths))
@@ -61,7 +61,7 @@ def test_lines_have_the_names_and_facts_that_they_always_had(paths):
     )
     log = EventLog(paths)
     for event in events:
-        log(event)
+        log.append(event)
     log.close()
     lines = [
         re.sub(r'"time": [0-9.]+, ', "", line) for line in paths.events.read_text().splitlines(True)
@@ -72,7 +72,7 @@ def test_lines_have_the_names_and_facts_that_they_always_had(paths):
 def test_a_line_cut_by_a_kill_spoils_no_other(paths):
     paths.events.write_text('{"time": 1, "kind": "run_started"}\n{"time": 2, "ki')
     log = EventLog(paths)
-    log(events_of.RunStarted("a", 1, 2, 1, 16))
+    log.append(events_of.RunStarted("a", 1, 2, 1, 16))
     log.close()
     assert [event["kind"] for event in read_events(paths)] == ["run_started", "run_started"]
     assert list(read_events(RunDir(paths.root / "none"))) == []

@@ -50,10 +50,18 @@ def _build(script, folder):
         os.kill(os.getpid(), signal.SIGKILL)
     if script.get("note") == "devices":
         Path(folder, f"devices-{os.getpid()}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
-    return partial(_run, script, folder)
+    return ScriptedRunner(script, folder)
 
 
-def _run(script, folder, shard, timer, next_shard=None):
+class ScriptedRunner:
+    def __init__(self, script, folder):
+        self.script, self.folder = script, folder
+
+    def run(self, shard, timer, next_shard=None):
+        return _run(self.script, self.folder, shard, timer)
+
+
+def _run(script, folder, shard, timer):
     """`die N`: kill the process the first N times this shard is run."""
     words = script.get(shard.index, "").split(maxsplit=2)
     what, times, unless = (*words, "", "", "")[:3]
