@@ -143,7 +143,7 @@ class Quantization:
 class LayerMaps:
     """Signed maps of one layer."""
 
-    unit: F4  # (N,K,h,w) in [-1,1]; raw map = unit * scale
+    normalized: F4  # (N,K,h,w) in [-1,1]; raw map = normalized * scale
     scale: F4  # (N,K)
 
 

@@ -19,8 +19,8 @@ class RawMaps(Rows):
 
     Parameters
     ----------
-    unit, scale
-        What is stored: maps in [-1,1] and their scales, raw = unit * scale.
+    normalized, scale
+        What is stored: maps in [-1,1] and their scales, raw = normalized * scale.
     crop, image_size
         Of each sample: the view in the picture's pixels, the picture's height and width.
     style
@@ -28,15 +28,16 @@ class RawMaps(Rows):
     """
 
     def __init__(
-        self, unit: Rows, scale: Rows, crop: Rows, image_size: Rows, style: OverlayStyle
+        self, normalized: Rows, scale: Rows, crop: Rows, image_size: Rows, style: OverlayStyle
     ) -> None:
         def read(rows: Positions, part: Part) -> Array:
-            raw = unit.read(rows, part).astype(np.float32)
+            raw = normalized.read(rows, part).astype(np.float32)
             raw *= scale.read(rows, part)[..., None, None]
             return raw
 
-        super().__init__(unit.shape, np.float32, read)
-        self._unit, self._crop, self._image_size, self._style = unit, crop, image_size, style
+        super().__init__(normalized.shape, np.float32, read)
+        self._normalized, self._style = normalized, style
+        self._crop, self._image_size = crop, image_size
 
     def require_target(self, target: int) -> None:
         """Refuse a number that is not that of an explained class.
@@ -126,11 +127,11 @@ class RawMaps(Rows):
         return out
 
     def _placed(self, i: int, target: int) -> tuple[U1, tuple[slice, slice]]:
-        return place(self._unit[i, target], self._crop[i], self._image_size[i])
+        return place(self._normalized[i, target], self._crop[i], self._image_size[i])
 
     def _mapped(self, size: tuple[int, ...], dtype: type, function: Callable[[F4], Array]) -> Rows:
         def read(rows: Positions, part: Part) -> Array:
-            unit = self._unit.read(rows, part).astype(np.float32, order="C")
-            return function(unit.reshape(-1, *self.shape[2:])).reshape(*unit.shape[:-2], *size)
+            maps = self._normalized.read(rows, part).astype(np.float32, order="C")
+            return function(maps.reshape(-1, *self.shape[2:])).reshape(*maps.shape[:-2], *size)
 
         return Rows((*self.shape[:2], *size), dtype, read)

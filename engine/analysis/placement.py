@@ -54,11 +54,11 @@ def place(
     """
     y0, x0, y1, x1 = crop.tolist()
     height, width = image_size.tolist()
-    unit = normalize(np.ascontiguousarray(raw[None], np.float32))[0]
-    low, divisor = _range(unit, _knots(y0, y1, unit.shape[0]), _knots(x0, x1, unit.shape[1]))
-    down = _seen(y0, y1, unit.shape[0], height)
-    across = _seen(x0, x1, unit.shape[1], width)
-    rows = (_widen(unit, across) - low) / divisor
+    levels = normalize(np.ascontiguousarray(raw[None], np.float32))[0]
+    low, divisor = _range(levels, _knots(y0, y1, levels.shape[0]), _knots(x0, x1, levels.shape[1]))
+    down = _seen(y0, y1, levels.shape[0], height)
+    across = _seen(x0, x1, levels.shape[1], width)
+    rows = (_widen(levels, across) - low) / divisor
     seen = slice(down.start, down.stop), slice(across.start, across.stop)
     levels = np.zeros((height, width), np.uint8)
     inside = levels[seen]
@@ -116,14 +116,14 @@ def _knots(start: float, stop: float, cells: int) -> _Axis:
     return _Axis(first, last, *_taps(pixels, start, stop, cells))
 
 
-def _range(unit: F4, down: _Axis, across: _Axis) -> tuple[np.float32, np.float32]:
-    values = _mix(_widen(unit, across), down.lower, down.share[:, None])
+def _range(levels: F4, down: _Axis, across: _Axis) -> tuple[np.float32, np.float32]:
+    values = _mix(_widen(levels, across), down.lower, down.share[:, None])
     low, high = values.min(), values.max()
     return low, np.float32(np.float64(high - low) + _EPSILON)
 
 
-def _widen(unit: F4, across: _Axis) -> F4:
-    return _mix(unit.T, across.lower, across.share[:, None]).T
+def _widen(levels: F4, across: _Axis) -> F4:
+    return _mix(levels.T, across.lower, across.share[:, None]).T
 
 
 def _mix(values: F4, lower: npt.NDArray[np.intp], share: F4) -> F4:

@@ -139,8 +139,8 @@ class Samples:
         if name not in self.layers:
             known = ", ".join(self.layers) or "none; see --save maps"
             raise ConfigError(f"no maps of layer {layer!r}; layers with maps: {known}")
-        unit, scale = self[f"cam/{name}/map"], self[f"cam/{name}/scale"]
-        return RawMaps(unit, scale, self["crop"], self["image_size"], self._style)
+        normalized, scale = self[f"cam/{name}/map"], self[f"cam/{name}/scale"]
+        return RawMaps(normalized, scale, self["crop"], self["image_size"], self._style)
 
     @property
     def activation_layers(self) -> tuple[str, ...]:

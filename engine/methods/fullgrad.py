@@ -39,6 +39,6 @@ def _saliency(term: F4, layer: LayerView) -> F4:
     Enlarging is linear, so that the channels need not be enlarged one by one.
     """
     count, channels, h, w = term.shape
-    unit = normalize(np.abs(term).reshape(-1, h, w)).reshape(count, channels, h, w)
+    normalized = normalize(np.abs(term).reshape(-1, h, w)).reshape(count, channels, h, w)
     height, width = layer.images.shape[2:]
-    return upsample(np.ascontiguousarray(unit.sum(axis=1)), (height, width))
+    return upsample(np.ascontiguousarray(normalized.sum(axis=1)), (height, width))

@@ -24,8 +24,8 @@ def heatmaps(maps: Mapping[str, LayerMaps], size: tuple[int, int], fuse: str = "
         their `product`, as in RefineCAM, where a pixel counts that every layer points at.
         The result is stretched to the whole range again.
     """
-    count, targets = next(iter(maps.values())).unit.shape[:2]
-    flat = [m.unit.reshape(-1, *m.unit.shape[2:]) for m in maps.values()]
+    count, targets = next(iter(maps.values())).normalized.shape[:2]
+    flat = [m.normalized.reshape(-1, *m.normalized.shape[2:]) for m in maps.values()]
     if len(flat) == 1:
         levels = heatmap_u8(flat[0], size)
     else:

@@ -46,10 +46,10 @@ def _mirror(pictures: F4) -> F4:
 
 def _stretched(raw: F4, size: tuple[int, ...]) -> F4:
     """(N,K,h,w): to [0, 1], so that the enlarged map reaches 0 and 1 (see `kernels.heatmap_u8`)."""
-    unit = normalize(raw.reshape(-1, *raw.shape[2:]))
-    enlarged = upsample(unit, (size[0], size[1]))
+    normalized = normalize(raw.reshape(-1, *raw.shape[2:]))
+    enlarged = upsample(normalized, (size[0], size[1]))
     low = enlarged.min(axis=(1, 2), keepdims=True)
     high = enlarged.max(axis=(1, 2), keepdims=True)
-    stretched: F4 = (unit - low) / (high - low + np.float32(1e-7))
+    stretched: F4 = (normalized - low) / (high - low + np.float32(1e-7))
     finite = np.isfinite(raw).all(axis=(2, 3), keepdims=True)  # else the mean is flagged
     return np.where(finite, stretched.reshape(raw.shape), np.float32(np.nan))

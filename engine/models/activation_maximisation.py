@@ -19,13 +19,13 @@ import numpy.typing as npt
 
 from shardcam.engine.types import F4, I4, U1, Preprocessing
 
-Climb = Callable[[F4, I4], tuple[F4, F4]]  # images, units -> activations, their gradients
+UnitGradient = Callable[[F4, I4], tuple[F4, F4]]  # images, units -> activations, gradients
 
 Matrix = npt.NDArray[Any]  # (2,3), affine
 
 _AXES = np.array([[1, 1, 1], [1, 0, -1], [-1, 2, -1]], np.float32)
-_SPREAD = np.array([1, 0.35, 0.2], np.float32)  # how far photographs vary along each
-_STEEP = 1.4  # power of the frequency for what sees all: at 1, noise hides the objects
+_SPREAD = np.array([1, 0.35, 0.2], np.float32)  # deviation of photographs along each
+_STEEP = 1.4  # power of the frequency for units that see all: at 1, noise hides the objects
 _RATE = 0.05
 _MOMENTUM, _MEMORY = 0.9, 0.999  # of Adam (Kingma & Ba 2015)
 _NOISE = 0.02  # of the start, in shares of the range from black to white
@@ -33,7 +33,7 @@ _TURN, _ZOOM, _SHIFT = 10, 0.1, 0.06  # degrees, share, share of the height
 
 
 @dataclass(frozen=True)
-class Maximised:
+class MaximisedUnits:
     """N pictures, one for each unit."""
 
     pictures: U1  # (N,H,W,3)
@@ -41,57 +41,57 @@ class Maximised:
     end: F4  # (N,) activations of the pictures
 
 
-def maximise(
-    climb: Climb,
+def maximise_activation(
+    gradient_of: UnitGradient,
     units: I4,
     preprocessing: Preprocessing,
-    reach: float,
+    field: float,
     steps: int = 128,
     seed: int = 0,
-) -> Maximised:
-    """Find a picture for each unit. All begin with the same noise and move alike.
+) -> MaximisedUnits:
+    """Find a picture for each unit. All start from the same noise and are moved alike.
 
     Parameters
     ----------
-    climb
-        Gives activations and gradients.
+    gradient_of
+        Gives activations and gradients, as :meth:`UnitGradients.of` does.
     units
         Numbers of the units, (N,).
     preprocessing
-        What the network's input is made by.
-    reach
-        Pixels that a unit sees, at most: longer waves are given no more weight. Infinite for
-        classes and whatever else sees any picture whole: those get smoother pictures.
+        How the network's input is made from a picture.
+    field
+        Side of the receptive field in pixels: longer waves get no more weight. Infinite for
+        classes and other units that see the whole input: their pictures are smoother.
     """
-    canvas = _Canvas(preprocessing, reach)
+    canvas = _Canvas(preprocessing, field)
     rng = np.random.default_rng(seed)
     spectrum = np.repeat(canvas.noise(rng), len(units), axis=0)
-    start = climb(canvas.images(canvas.colours(spectrum)), units)[0]
+    start = gradient_of(canvas.images(canvas.colours(spectrum)), units)[0]
     first, second = np.zeros_like(spectrum), np.zeros_like(spectrum)
     for step in range(1, steps + 1):
         colours = canvas.colours(spectrum)
         moved = _motion(rng, preprocessing)
         images = _warped(canvas.images(colours), moved)
-        gradient = _warped(climb(images, units)[1], moved, cv2.WARP_INVERSE_MAP)
+        gradient = _warped(gradient_of(images, units)[1], moved, cv2.WARP_INVERSE_MAP)
         slope = canvas.slope(gradient, colours)
         first += (1 - _MOMENTUM) * (slope - first)
         second += (1 - _MEMORY) * (slope**2 - second)
         size = np.sqrt(second / (1 - _MEMORY**step)) + np.finfo(np.float32).tiny
         spectrum += _RATE * first / (1 - _MOMENTUM**step) / size
     colours = canvas.colours(spectrum)
-    end = climb(canvas.images(colours), units)[0]
-    return Maximised(_developed(colours), start, end)
+    end = gradient_of(canvas.images(colours), units)[0]
+    return MaximisedUnits(_stretched(colours), start, end)
 
 
 class _Canvas:
     """From Fourier coefficients to colours between 0 and 1, to the network's input, and back."""
 
-    def __init__(self, preprocessing: Preprocessing, reach: float) -> None:
+    def __init__(self, preprocessing: Preprocessing, field: float) -> None:
         channels, *self._size = preprocessing.input_shape
         height, width = self._size
         down, across = np.fft.fftfreq(height, 1.0)[:, None], np.fft.rfftfreq(width, 1.0)[None]
-        longest = min(reach, max(height, width))
-        steepness = _STEEP if np.isinf(reach) else 1.0
+        longest = min(field, max(height, width))
+        steepness = _STEEP if np.isinf(field) else 1.0
         weight = np.maximum(np.hypot(down, across), 1 / longest) ** -steepness
         self._weight = (weight / np.sqrt((weight**2).mean())).astype(np.float32)
         self._mix = np.eye(channels, dtype=np.float32)
@@ -120,7 +120,7 @@ class _Canvas:
         return images
 
     def slope(self, gradient: F4, colours: F4) -> F4:
-        """From the gradient at the images to that at the coefficients; its unit is free."""
+        """From the gradient at the images to that at the coefficients; its scale is arbitrary."""
         mixed = gradient / self._std * colours * (1 - colours)
         planes = np.einsum("ij,nihw->njhw", self._mix, mixed)
         slope = np.fft.rfft2(planes, norm="ortho") * self._weight
@@ -150,7 +150,7 @@ def _warped(planes: F4, moved: Matrix, direction: int = 0) -> F4:
     return out
 
 
-def _developed(colours: F4) -> U1:
+def _stretched(colours: F4) -> U1:
     """(N,C,H,W) -> (N,H,W,3), each stretched to the whole range, its hues kept."""
     low, high = np.percentile(colours, (0.5, 99.5), axis=(1, 2, 3), keepdims=True)
     levels = 255 * np.clip((colours - low) / np.maximum(high - low, 1e-6), 0, 1)

@@ -14,12 +14,14 @@ from shardcam.engine.models.graph import Entry, Graph, prune, to_json
 from shardcam.engine.types import F4, I4
 
 
-class Units:
-    """The network from its input up to one layer, in float32, unfused, BatchNorm frozen.
+class UnitGradients:
+    """Activations and gradients of the units of one layer.
 
-    A unit is a channel of the layer, or a number of a dense layer. Behind a ReLU that is
-    shut the gradient is zero, and so it is behind a clip at its limit: if the layer is one of
-    these, what enters it is differentiated, and its own value is reported.
+    The network runs from its input up to the layer, in float32, unfused, BatchNorm frozen.
+
+    A unit is a channel of the layer, or a number of a dense layer. Behind a closed
+    ReLU the gradient is zero, and so it is behind a clip at its limit: if the layer is one of
+    these, its input is differentiated, and its own value is reported.
 
     Parameters
     ----------
@@ -28,12 +30,12 @@ class Units:
     layer
         Name of a layer.
     batch_size
-        Images of a pass, at most.
+        Largest number of images in a pass.
     """
 
     def __init__(self, definition: NetworkDefinition, layer: str, batch_size: int) -> None:
         graph = definition.graph
-        heads = ((graph.number(layer), 0), _driven(graph, layer))
+        heads = ((graph.number(layer), 0), _differentiated(graph, layer))
         symbol = mx.sym.load_json(to_json(prune(replace(graph, heads=heads))))
         self._padded = np.zeros((batch_size, *definition.preprocessing.input_shape), np.float32)
         self._data = mx.nd.array(self._padded)
@@ -45,19 +47,19 @@ class Units:
         self._direction: mx.nd.NDArray | None = None  # of the gradient, kept between steps
         self._units: list[int] = []
 
-    def __call__(self, images: F4, units: I4) -> tuple[F4, F4]:
-        """(N,C,H,W), (N,) -> (N,) the activation of one unit each, (N,C,H,W) its gradient.
+    def of(self, images: F4, units: I4) -> tuple[F4, F4]:
+        """(N,C,H,W), (N,) -> (N,) activations of one unit per image, (N,C,H,W) their gradients.
 
-        Of a channel it is the mean over the positions.
+        The activation of a channel is the mean over its positions.
         """
         count = len(units)
         self._padded[:count] = images
         self._data[:] = self._padded
         self._executor.forward(is_train=True)
-        layer, driven = self._executor.outputs
+        layer, differentiated = self._executor.outputs
         values = [layer[row][unit].asnumpy().mean() for row, unit in enumerate(units.tolist())]
         if self._direction is None or units.tolist() != self._units:
-            self._units, self._direction = units.tolist(), _direction(driven.shape, units)
+            self._units, self._direction = units.tolist(), _direction(differentiated.shape, units)
         self._executor.backward([mx.nd.zeros_like(layer), self._direction])
         gradient: F4 = self._gradient.asnumpy()[:count]
         return np.array(values, np.float32), gradient
@@ -69,8 +71,8 @@ def _direction(shape: tuple[int, ...], units: I4) -> mx.nd.NDArray:
     return mx.nd.array(direction)
 
 
-def _driven(graph: Graph, layer: str) -> Entry:
-    """What enters a layer that is a rectifier, else the layer itself."""
+def _differentiated(graph: Graph, layer: str) -> Entry:
+    """The input of a layer that is a rectifier, else the layer itself."""
     number = graph.number(layer)
     node = graph.nodes[number]
     relu = node.op == "Activation" and node.attrs.get("act_type") == "relu"

@@ -133,8 +133,8 @@ def _scaled(raw: dict[str, F4]) -> tuple[dict[str, LayerMaps], U1]:
     maps: dict[str, LayerMaps] = {}
     flags = np.zeros(len(next(iter(raw.values()))), np.uint8)
     for name, values in raw.items():
-        unit, scale, raised = scale_maps(values)
-        maps[name] = LayerMaps(unit, scale)
+        normalized, scale, raised = scale_maps(values)
+        maps[name] = LayerMaps(normalized, scale)
         flags |= np.bitwise_or.reduce(raised, axis=1)
     return maps, flags
 

@@ -73,7 +73,7 @@ class _OverlayWriter:
     def write(self, batch: ResultBatch) -> None:
         names = layer_names(batch.maps)
         for layer, maps in batch.maps.items():
-            self._draw_layer(batch, names[layer], maps.unit)
+            self._draw_layer(batch, names[layer], maps.normalized)
         if len(batch.maps) > 1 and batch.heatmap is not None:
             self._draw_layer(batch, FUSED, batch.heatmap.astype(np.float32))
 
@@ -89,13 +89,13 @@ class _OverlayWriter:
     def _draw_layer(self, batch: ResultBatch, layer: str, maps: F4) -> None:
         rows = zip(batch.samples, batch.views, maps, batch.target, strict=True)
         for sample, seen, of_targets, classes in rows:
-            for unit, target in zip(of_targets, classes, strict=True):
+            for normalized, target in zip(of_targets, classes, strict=True):
                 name = f"{picture_stem(sample, layer, int(target))}.{self._style.format}"
-                self._draw(name, seen, unit)
+                self._draw(name, seen, normalized)
 
-    def _draw(self, name: str, seen: View, unit: F4) -> None:
+    def _draw(self, name: str, seen: View, normalized: F4) -> None:
         form, style = self._style.format, self._style
-        blended = overlay(unit, seen.pixels, self._colours, style.alpha, style.peak_normalize)
+        blended = overlay(normalized, seen.pixels, self._colours, style.alpha, style.peak_normalize)
         picture = cv2.cvtColor(blended, cv2.COLOR_RGB2BGR)
         _, data = cv2.imencode(f".{form}", picture, _ENCODING[form])
         temporary = self._folder / f".{name}.{os.getpid()}"

@@ -163,7 +163,7 @@ def sample_columns(batch: ResultBatch) -> dict[str, npt.NDArray[np.generic]]:
         "flags": batch.flags,
     }
     for layer, maps in batch.maps.items():
-        columns[f"cam/{layer_path(layer)}/map"] = maps.unit
+        columns[f"cam/{layer_path(layer)}/map"] = maps.normalized
         columns[f"cam/{layer_path(layer)}/scale"] = maps.scale
     for kind, values in (("activation", batch.activations), ("pooled", batch.pooled)):
         columns |= {f"{kind}/{layer_path(layer)}": array for layer, array in values.items()}

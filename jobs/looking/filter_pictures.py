@@ -28,7 +28,7 @@ def colour_filters(weights: F4, units: Sequence[int]) -> U1:
 
 
 def signed_filters(weights: F4, units: Sequence[int]) -> U1:
-    """(N,M,kh,kw) -> a row for each filter, a tile for each of its strongest input channels.
+    """(N,M,kh,kw) -> a row for each filter, a tile for each of its input channels of largest norm.
 
     White is zero, red positive, blue negative, on one scale for all of a filter.
     """

@@ -51,7 +51,7 @@ def draw_panels(picture: U1, caption: str, layers: Sequence[LayerValues], top: i
     return np.concatenate([_padded(panel, width) for panel in panels])
 
 
-def strongest(values: F4, top: int) -> npt.NDArray[np.intp]:
+def top_activating_channels(values: F4, top: int) -> npt.NDArray[np.intp]:
     """The channels to show: all in their order, or the `top` of highest mean, highest first."""
     if len(values) <= top:
         return np.arange(len(values))
@@ -76,7 +76,7 @@ def colours(values: F4) -> tuple[U1, float, float]:
 
 def _panel(picture: U1, caption: str, layer: LayerValues, top: int) -> U1:
     values = layer.values if layer.values.ndim == 3 else layer.values[:, None, None]
-    channels = strongest(values, top)
+    channels = top_activating_channels(values, top)
     columns, side = grid_of(len(channels))
     rows = values.shape[1]
     side -= side % rows if rows < side else 0  # so that all cells are equally large

@@ -21,7 +21,7 @@ from shardcam.jobs.source_pictures import GREY, SourcePictures, cut
 SIDE = 112  # pixels of a crop
 Field = Callable[[tuple[int, int]], Box]  # position -> what it sees, in shares of the view
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
-_HELD = 16  # decoded pictures
+_CACHED = 16  # decoded pictures
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,10 @@ class Example:
 def examples_of(
     run: Run, config: RunConfig, layer: str, units: list[int], count: int, field: Field
 ) -> list[list[Example]]:
-    """The top-activating crops of each unit, at most one of a picture, the highest first.
+    """The top-activating crops of each unit, at most one per picture, the highest first.
 
-    Pictures that a unit did not respond to, with zero or less, are no examples.
-
-    Where the run has pooled values only, an example is the whole of what the network saw.
+    Pictures that did not activate a unit are left out. If the run has pooled values only, an
+    example is all that the network saw.
 
     Raises
     ------
@@ -50,7 +49,7 @@ def examples_of(
     """
     found = top_activating(run, layer, units, count)
     pictures = SourcePictures(Listing(RunDir(Path(config.out)).listing), config)
-    picture = lru_cache(_HELD)(partial(pictures.read, run))
+    picture = lru_cache(_CACHED)(partial(pictures.read, run))
 
     def example(unit: int, rank: int) -> Example:
         row = int(found.rows[unit, rank])

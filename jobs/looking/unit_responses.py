@@ -1,4 +1,4 @@
-"""What the units of a network respond to: made pictures, and crops from a run."""
+"""What the units of a network respond to: activation maximisation, and crops from a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shardcam.engine.types import U1, LayerInfo
 from shardcam.jobs.terminal import printable
 
 if TYPE_CHECKING:
-    from shardcam.engine.models.activation_maximisation import Maximised
+    from shardcam.engine.models.activation_maximisation import MaximisedUnits
     from shardcam.engine.models.definition import NetworkDefinition
 
 SHOWN = 6  # units of a layer, if none are named
@@ -31,11 +31,11 @@ _CANVAS, _STEP = 64, 32  # pixels of a made picture: at least, and a multiple of
 
 @dataclass(frozen=True)
 class Subject:
-    """What is looked at."""
+    """The network whose units are drawn."""
 
     network: NetworkDefinition
     class_name: ClassName
-    run: Run | None = None  # whose pictures are the examples
+    run: Run | None = None  # whose images are the examples
     config: RunConfig | None = None  # of that run
 
 
@@ -47,7 +47,7 @@ class Wanted:
     channels: tuple[int, ...] | None
     count: int | None
 
-    def units(self, layer: str, there_are: int, most: int) -> list[int]:
+    def units(self, layer: str, width: int, most: int) -> list[int]:
         """The units of a layer to show: those named, or as many as wanted, evenly spread.
 
         Raises
@@ -56,17 +56,17 @@ class Wanted:
             The layer has no such unit.
         """
         if self.channels is None:
-            count = min(self.count or most, there_are)
-            return [int(unit) for unit in np.linspace(0, there_are - 1, count).round()]
+            count = min(self.count or most, width)
+            return [int(unit) for unit in np.linspace(0, width - 1, count).round()]
         for unit in self.channels:
-            if not 0 <= unit < there_are:
-                raise ConfigError(f"--channels {unit}: {layer} has 0 to {there_are - 1}")
+            if not 0 <= unit < width:
+                raise ConfigError(f"--channels {unit}: {layer} has 0 to {width - 1}")
         return list(self.channels)
 
 
 @dataclass(frozen=True)
 class Ascent:
-    """How pictures are made."""
+    """The options of activation maximisation."""
 
     steps: int
     seed: int
@@ -75,7 +75,7 @@ class Ascent:
 def draw_responses(
     subject: Subject, wanted: Wanted, ascent: Ascent | None, out: Path
 ) -> Iterator[str]:
-    """Draw a picture of each layer; say of each where it is and what is in it."""
+    """Draw a picture of each layer, and report in one line where it is and what it shows."""
     from shardcam.engine.models.layer_names import resolve_layer
     from shardcam.jobs.looking.filter_pictures import enlarged_to, gallery, stacked
     from shardcam.jobs.looking.tiles import fitting, save_picture
@@ -85,7 +85,7 @@ def draw_responses(
     chosen = [wanted.units(info.name, info.shape[0], SHOWN) for info in infos]
     for info, units in zip(infos, chosen, strict=True):
         names = _unit_names(subject, info, units)
-        made = None if ascent is None else _maximised(network, info, units, ascent)
+        made = None if ascent is None else _maximise_activation(network, info, units, ascent)
         stem = layer_path(info.name)
         if subject.run is None and made is not None:
             path = out / f"{stem}-maximised.jpg"
@@ -118,26 +118,26 @@ def _unit_names(subject: Subject, info: LayerInfo, units: list[int]) -> list[str
     return [f"{unit} {printable(subject.class_name(unit))}" for unit in units]
 
 
-def _maximised(
+def _maximise_activation(
     network: NetworkDefinition, info: LayerInfo, units: list[int], ascent: Ascent
-) -> Maximised:
-    from shardcam.engine.models.activation_maximisation import Maximised, maximise
-    from shardcam.engine.models.unit_gradients import Units
+) -> MaximisedUnits:
+    from shardcam.engine.models.activation_maximisation import MaximisedUnits, maximise_activation
+    from shardcam.engine.models.unit_gradients import UnitGradients
 
-    reach, canvas = _canvas(network, info)
-    climb = Units(canvas, info.name, min(len(units), _BATCH))
+    field, canvas = _canvas(network, info)
+    gradients = UnitGradients(canvas, info.name, min(len(units), _BATCH))
     parts = [
-        maximise(
-            climb,
+        maximise_activation(
+            gradients.of,
             np.array(units[first : first + _BATCH], np.int32),
             canvas.preprocessing,
-            reach,
+            field,
             ascent.steps,
             ascent.seed,
         )
         for first in range(0, len(units), _BATCH)
     ]
-    return Maximised(
+    return MaximisedUnits(
         np.concatenate([part.pictures for part in parts]),
         np.concatenate([part.start for part in parts]),
         np.concatenate([part.end for part in parts]),
@@ -145,9 +145,9 @@ def _maximised(
 
 
 def _canvas(network: NetworkDefinition, info: LayerInfo) -> tuple[float, NetworkDefinition]:
-    """Pixels that a unit sees, and the network for pictures some four times as large.
+    """Side of a unit's receptive field in pixels, and the network for some four times as much.
 
-    Below a layer that sees a part of its input only, nothing depends on the input's size.
+    Up to a layer that sees only a part of its input, nothing depends on the input's size.
     """
     from shardcam.engine.models.receptive_field import receptive_field
 
@@ -155,15 +155,19 @@ def _canvas(network: NetworkDefinition, info: LayerInfo) -> tuple[float, Network
     seen = receptive_field(network, info.name, (0, 0)) if len(info.shape) == 3 else None
     if seen is None:
         return np.inf, network
-    reach = max(seen[2] - seen[0], seen[3] - seen[1])
-    side = max(_CANVAS, -(-4 * int(reach) // _STEP) * _STEP)
+    field = max(seen[2] - seen[0], seen[3] - seen[1])
+    side = max(_CANVAS, -(-4 * int(field) // _STEP) * _STEP)
     if side >= min(own.height, own.width):
-        return reach, network
-    return reach, replace(network, preprocessing=replace(own, height=side, width=side))
+        return field, network
+    return field, replace(network, preprocessing=replace(own, height=side, width=side))
 
 
 def _rows(
-    subject: Subject, info: LayerInfo, units: list[int], names: list[str], made: Maximised | None
+    subject: Subject,
+    info: LayerInfo,
+    units: list[int],
+    names: list[str],
+    made: MaximisedUnits | None,
 ) -> list[tuple[str, U1]]:
     """A row for each unit: its made picture, if there are any, and its examples."""
     from shardcam.engine.models.receptive_field import receptive_field
@@ -193,7 +197,7 @@ def _rows(
     return rows
 
 
-def _rises(names: list[str], made: Maximised | None) -> str:
+def _rises(names: list[str], made: MaximisedUnits | None) -> str:
     if made is None:
         return ""
     rises = zip(names, made.start, made.end, strict=True)

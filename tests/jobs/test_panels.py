@@ -8,7 +8,13 @@ from shardcam import open_run
 from shardcam.engine.errors import RunDirectoryError, SourceError
 from shardcam.engine.rundir.listing import Listing
 from shardcam.jobs.looking.contact_sheet import draw_contact_sheet
-from shardcam.jobs.looking.panels import LayerValues, colours, draw_panels, grid_of, strongest
+from shardcam.jobs.looking.panels import (
+    LayerValues,
+    colours,
+    draw_panels,
+    grid_of,
+    top_activating_channels,
+)
 from shardcam.jobs.looking.tiles import LABEL_SIZE, PAPER, fitting, save_picture, text_size, tile
 from tests.jobs.shown import change_options, make_shown_run, picture_of
 
@@ -68,12 +74,12 @@ def test_no_tiles_or_not_a_label_for_each():
         tile(np.zeros((2, 2, 2, 3), np.uint8), labels=["a"])
 
 
-def test_all_channels_in_order_or_the_strongest_first():
+def test_all_channels_in_order_or_the_top_activating_first():
     values = np.array([1.0, 5, -9, 3, 5], np.float32)[:, None, None] + RNG.rand(5, 1, 1) * 0
-    assert strongest(values, 5).tolist() == [0, 1, 2, 3, 4]
-    assert strongest(values, 3).tolist() == [1, 4, 3]
+    assert top_activating_channels(values, 5).tolist() == [0, 1, 2, 3, 4]
+    assert top_activating_channels(values, 3).tolist() == [1, 4, 3]
     values[1] = np.nan
-    assert strongest(values, 3).tolist() == [4, 3, 0]
+    assert top_activating_channels(values, 3).tolist() == [4, 3, 0]
 
 
 def test_colours_are_relative_to_the_largest_value():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shardcam.engine.models.unit_gradients import Units
+from shardcam.engine.models.unit_gradients import UnitGradients
 from tests.models.networks import every_tap_kind
 from tests.models.test_taps import eager
 
@@ -29,8 +29,8 @@ def means(definition, images, layer):
 @pytest.mark.parametrize("layer", ["b_conv", "b_relu", "add", "concat", "pool", "e_relu", "dense"])
 def test_value_and_gradient_equal_float64(definition, images, layer):
     """Batch statistics, max-pooling's workspace and a fused graph each break this."""
-    climb = Units(definition, layer, batch_size=4)
-    values, gradient = climb(images, UNITS)
+    gradients = UnitGradients(definition, layer, batch_size=4)
+    values, gradient = gradients.of(images, UNITS)
     np.testing.assert_allclose(values, means(definition, images, layer), rtol=1e-4, atol=1e-5)
     driven = ENTERS.get(layer, layer)
     rng, step = np.random.RandomState(2), 1e-6
@@ -44,16 +44,16 @@ def test_value_and_gradient_equal_float64(definition, images, layer):
 
 def test_a_shut_rectifier_still_has_a_way_up(definition, images):
     """Units that are silent at the start could never be maximised."""
-    climb = Units(definition, "e_relu", batch_size=3)
+    gradients = UnitGradients(definition, "e_relu", batch_size=3)
     entering = eager(definition, images * 50, "e_bn")[0]
     image, unit = np.argwhere((entering < 0).all(axis=(2, 3)))[0]
-    values, gradient = climb(images[image : image + 1] * 50, np.array([unit], np.int32))
+    values, gradient = gradients.of(images[image : image + 1] * 50, np.array([unit], np.int32))
     assert values[0] == 0
     assert abs(gradient).max() > 0
 
 
 def test_images_of_a_batch_do_not_know_each_other(definition, images):
-    climb = Units(definition, "dense", batch_size=3)
-    together = climb(images, UNITS)[1]
-    alone = climb(images[1:2], UNITS[1:2])[1]
+    gradients = UnitGradients(definition, "dense", batch_size=3)
+    together = gradients.of(images, UNITS)[1]
+    alone = gradients.of(images[1:2], UNITS[1:2])[1]
     np.testing.assert_allclose(alone[0], together[1], rtol=1e-4, atol=1e-6)

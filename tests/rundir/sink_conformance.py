@@ -115,7 +115,7 @@ def rows_come_back_as_written(case: SinkCase) -> None:
         "top_class": batch.top_class,
         "top_score": batch.top_score,
         "flags": batch.flags,
-        "cam/stage.conv/map": maps.unit.astype(np.float16),
+        "cam/stage.conv/map": maps.normalized.astype(np.float16),
         "cam/stage.conv/scale": maps.scale,
         "activation/stage.conv": batch.activations[LAYER.name],
         "pooled/stage.conv": batch.pooled[LAYER.name],

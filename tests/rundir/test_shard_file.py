@@ -298,7 +298,7 @@ def test_raw_maps_are_maps_times_scale(good):
     samples = make_shard(0).samples
     batches = [make_batch(samples[:2], seed=0), make_batch(samples[2:], seed=2)]
     maps = [batch.maps[LAYER.name] for batch in batches]
-    raw = np.concatenate([m.unit * m.scale[..., None, None] for m in maps])
+    raw = np.concatenate([m.normalized * m.scale[..., None, None] for m in maps])
     with open_run(paths.root) as run:
         cam = run.cam("stage/conv")
         assert cam.shape == (10, TARGETS, 5, 7)
