@@ -186,7 +186,7 @@ def store_error(error: OSError, url: str, doing: str = "written") -> ShardcamErr
     """Return what to tell the user about a URL that cannot be read or written."""
     reason = error.strerror or str(error).partition("\n")[0]
     if isinstance(error, FileNotFoundError):
-        reason = "there is no such file, or no such bucket"
+        reason = "no such file or bucket"
     if isinstance(error, PermissionError) or "credential" in reason.lower():
         reason += "; they are taken from the environment: see docs/urls.md"
     if error.errno in _FULL:

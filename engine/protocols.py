@@ -197,7 +197,7 @@ class Network(Protocol):
     on_pass: Callable[[], None]
     """Called when a layer is asked for, and before each pass of the network or a part of it.
 
-    Some methods make a thousand passes for one image: so it is seen that they go on.
+    Some methods make a thousand passes for one image: this shows that they make progress.
     """
 
     @property
@@ -300,6 +300,6 @@ class Executor(Protocol):
         WorkerError
             A worker cannot start, or a shard crashes every worker, whatever is left out of it.
         InternalError
-            An exception that is none of :mod:`engine.errors`, with its traceback.
+            Any exception but those of :mod:`engine.errors`, with its traceback.
         """
         ...

@@ -29,7 +29,6 @@ def complete_list(names: Iterable[str]) -> Complete:
 
 
 def complete_method(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The names of the CAM methods."""
     from shardcam.engine.methods import METHODS
 
     return [CompletionItem(name) for name in METHODS if name.startswith(incomplete)]

@@ -49,13 +49,13 @@ def _mapping(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: no text in UTF-8") from None
+        raise ConfigError(f"{path}: not UTF-8 text") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f"line {mark.line + 1}: " if mark else ""
-        raise ConfigError(f"{path}: {line}no YAML: {error.problem}") from None
+        raise ConfigError(f"{path}: {line}not YAML: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: no YAML: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(given, dict):
         raise ConfigError(f"{path}: must hold lines of the form `batch_size: 8`")
     return given

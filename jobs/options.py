@@ -171,7 +171,6 @@ def _help(info: FieldInfo, required: bool) -> str:
 
 
 def _kind(annotation: Any) -> Any:
-    """The type without its `| None`."""
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         return next(a for a in typing.get_args(annotation) if a is not type(None))
     return annotation

@@ -56,8 +56,8 @@ def many_shards(shards: int) -> str | None:
     if files is None:
         return None
     return (
-        f"plain h5py needs ulimit -n {files} to read the index, and makes rows up without; "
-        "open_run does not, nor does what shardcam index --merge writes"
+        f"plain h5py needs ulimit -n {files} to read the index, or it returns invented rows; "
+        "open_run does not need it, nor does the file that shardcam index --merge writes"
     )
 
 

@@ -135,7 +135,7 @@ def cache_directory() -> Path | None:
 
 
 def _private_directory() -> Path:
-    """Make the directory; nobody else may write to it, for loading a cached kernel unpickles it."""
+    """Make the directory; no one else may write to it, for loading a cached kernel unpickles it."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     root = base if base.is_absolute() else Path.home() / ".cache"
     directory = root / "shardcam" / f"numba-{socket.gethostname()}"

@@ -60,7 +60,6 @@ class Run(Samples):
         return [one for number in failing for one in read_failures(self._run_dir.shard(number))]
 
     def close(self) -> None:
-        """Close the files."""
         self._file.close()
 
     def __enter__(self) -> Run:

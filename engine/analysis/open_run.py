@@ -87,7 +87,7 @@ def require_codec(run_dir: RunDir, manifest: Manifest) -> str:
     codec: str = manifest.config.get("codec", "gzip")
     if codec not in CODECS:
         place = run_dir.place(run_dir.run_json)
-        raise RunDirectoryError(f"{place}: its codec {codec!r} is none of {', '.join(CODECS)}")
+        raise RunDirectoryError(f"{place}: its codec {codec!r} is not one of {', '.join(CODECS)}")
     require_filter(run_dir.home, codec)
     return codec
 

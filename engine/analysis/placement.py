@@ -127,7 +127,6 @@ def _widen(levels: F4, across: _Axis) -> F4:
 
 
 def _mix(values: F4, lower: npt.NDArray[np.intp], share: F4) -> F4:
-    """Rows between rows."""
     upper = values[np.minimum(lower + 1, len(values) - 1)]
     mixed: F4 = (np.float32(1) - share) * values[lower] + share * upper
     return mixed

@@ -80,7 +80,9 @@ class Samples:
         if not isinstance(dataset, h5py.Dataset):
             raise ConfigError(f"{self._file.filename}: no dataset {name!r} in it")
         if name.startswith(FAILURES):
-            raise ConfigError(f"{name}: of samples that have no row here; see failures")
+            raise ConfigError(
+                f"{name}: belongs to failed samples, which have no row here; see failures"
+            )
         return column(dataset, self._parts, self._chosen)
 
     @property

@@ -93,7 +93,7 @@ def column(dataset: h5py.Dataset, shards: tuple[ShardRows, ...], chosen: Positio
     """Return a dataset, or the chosen rows of it, in ascending order.
 
     Of an index the rows are read from the shards, one open at a time, also if it was merged:
-    through a virtual dataset HDF5 opens all of them, and makes rows up where it may not open
+    through a virtual dataset HDF5 opens all of them, and invents rows where it may not open
     so many.
     """
     length = len(dataset) if chosen is None else len(chosen)
@@ -156,7 +156,6 @@ def _read_shards(
 
 
 def _empty(dataset: h5py.Dataset, rows: int, part: Part) -> Array:
-    """Room for some rows, or a part of each."""
     rest = (part,) if dataset.ndim > 1 else ()
     every = (slice(None), *rest)
     none: Array = np.empty((0, *dataset.shape[1:]), dataset.dtype)[every]

@@ -65,7 +65,7 @@ def top_activating(samples: Samples, layer: str, units: list[int], count: int) -
 def _dataset(samples: Samples, layer: str) -> str:
     known = samples.hidden_layers
     if layer_path(layer) not in known:
-        offer = f"it has {', '.join(known)}" if known else "it has those of no layer"
+        offer = f"it has {', '.join(known)}" if known else "it has none"
         raise ConfigError(
             f"the run has no activations of layer {layer!r}; {offer}. Extract them with "
             f"--save activations --activation-layer {layer}"

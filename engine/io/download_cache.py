@@ -47,7 +47,9 @@ class PartCache:
         except OSError as error:
             raise ConfigError(f"--cache {folder}: {error.strerror}") from error
         if owner != os.getuid():
-            raise ConfigError(f"--cache {folder}: belongs to another user; name one of your own")
+            raise ConfigError(
+                f"--cache {folder}: belongs to another user; name a folder of your own"
+            )
         self._folder, self._limit = folder, limit
         self._held: int | None = None  # bytes in the folder when this process last looked
         self._added = 0  # since then, by this process

@@ -20,7 +20,7 @@ def fetch_many(sizes: Mapping[Part, int], cache: PartCache | None) -> dict[Part,
     ----------
     sizes
         The parts, and how many bytes the listing says each has, -1 where it does not: what is
-        cached of a file of another size is no use.
+        cached of a file of another size is not used.
     cache
         Where parts are looked for first, and kept.
     """
@@ -37,7 +37,7 @@ def fetch_many(sizes: Mapping[Part, int], cache: PartCache | None) -> dict[Part,
 def read_ranges(parts: Sequence[Part]) -> list[bytes | None]:
     """Read parts of files at URLs of one kind.
 
-    There is one try, and None for what did not come: who needs it asks again, and is told why.
+    There is one try, and None for what did not come: its reader asks again, and gets the error.
     """
     if not parts:
         return []

@@ -25,13 +25,13 @@ def size(path: str) -> int:
     Raises
     ------
     OSError
-        There is none, or it is no regular file.
+        There is none, or it is not a regular file.
     """
     if not is_url(path):
         return _regular(path)
     found = ask(path, lambda system: system.info(path))
     if found.get("type") != "file" or found.get("size") is None:
-        raise OSError("its size cannot be known")
+        raise OSError("its size is unknown")
     return int(found["size"])
 
 
@@ -57,7 +57,7 @@ def read(path: str) -> bytes:
     Raises
     ------
     OSError
-        It cannot be read, is no regular file, or is larger than `LARGEST`.
+        It cannot be read, is not a regular file, or is larger than `LARGEST`.
     """
     if is_url(path):
         return ask(path, lambda system: bytes(system.cat_file(path)))
@@ -73,14 +73,14 @@ def read_range(path: str, offset: int, length: int) -> bytes:
     Raises
     ------
     OSError
-        It cannot be read, ends before, or so much is no image.
+        It cannot be read, ends before, or is too large for an image.
     """
     _require_image(length)
     if is_url(path):
         end = offset + length
         data = ask(path, lambda system: bytes(system.cat_file(path, start=offset, end=end)))
         if len(data) > length:
-            raise OSError("the server sends whole files only: it does not know byte ranges")
+            raise OSError("the server sends only whole files: it does not support byte ranges")
     else:
         there = _regular(path)
         with Path(path).open("rb") as stream:
@@ -114,10 +114,9 @@ def _require_image(length: int) -> None:
 
 
 def _regular(path: str) -> int:
-    """Size of a regular file."""
     try:
         found = os.stat(path)
-    except ValueError as error:  # a NUL in it
+    except ValueError as error:  # a path with a NUL character
         raise OSError(str(error)) from error
     if not stat.S_ISREG(found.st_mode):
         raise OSError("not a regular file")

@@ -99,7 +99,7 @@ class Blocks(_RemoteFile):
     """A file at a URL for HDF5, which jumps about in it: blocks are fetched once and kept.
 
     HDF5 2.0 crashes the process when Python raises while it reads.  So it never learns of an
-    error, and reads zeros; whoever closes the file raises `error`.
+    error, and reads zeros; closing the file raises `error`.
 
     Parameters
     ----------
@@ -181,7 +181,6 @@ def open_together(sizes: Mapping[str, int]) -> Iterator[Blocks]:
 
 
 def _ends_of(size: int) -> list[tuple[int, int]]:
-    """The beginning and the end of a file."""
     if size <= 2 * _END:
         return [(0, size)] if size else []
     return [(0, _END), (size - _END, size)]

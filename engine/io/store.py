@@ -75,7 +75,6 @@ def sizes(folder: str) -> dict[str, int]:
 
 
 def exists(url: str) -> bool:
-    """Whether a file is there."""
     with _reading(url):
         return files.exists(url)
 
@@ -153,13 +152,11 @@ def upload_all(sources: Sequence[Path], folder: str) -> None:
 
 
 def remove(url: str) -> None:
-    """Delete a file."""
     with _writing(url):
         ask(url, lambda system: system.rm_file(url))
 
 
 def move(source: str, target: str) -> None:
-    """Give a file another name."""
     with _writing(source):
         if source.partition("://")[0] not in _WHOLE:
             folder = str(target).rpartition("/")[0]

@@ -36,7 +36,6 @@ _CONNECT, _SILENCE, _TOTAL = 10, 30, 300  # seconds until a server counts as gon
 
 
 def is_url(path: str) -> bool:
-    """Whether a path has a scheme."""
     return "://" in path
 
 
@@ -53,10 +52,10 @@ def require_url(url: str, writing: bool = False) -> None:
         parts = urlsplit(url)
         names = [name for name, _ in parse_qsl(parts.query)]
     except ValueError as error:
-        raise SourceError(f"a URL that cannot be read: {error}") from None
+        raise SourceError(f"not a valid URL: {error}") from None
     if "@" in rest.partition("/")[0] or any(_SECRET.search(name) for name in names):
         raise SourceError(
-            f"a {scheme}:// URL with credentials in it: it would be stored with the run; give "
+            f"a {scheme}:// URL with credentials, which would be stored with the run; give "
             "them in the environment"
         )
     if scheme not in _PACKAGES and not (writing and _is_known(scheme)):

@@ -213,6 +213,6 @@ def _input_channels(
             groups = int(node.attrs.get("num_group", "1"))
             channels = (weight[1] * groups if len(weight) == 4 else 0) or otherwise
             if channels not in (1, 3):
-                raise ModelError(f"{node.name}: takes {channels} channels; 1 or 3 can be fed")
+                raise ModelError(f"{node.name}: takes {channels} channels; 1 or 3 are supported")
             return channels
     raise ModelError(f"no convolution takes its input {name!r}")

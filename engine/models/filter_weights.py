@@ -22,7 +22,7 @@ def filters_of(network: NetworkDefinition, layer: str | None = None) -> tuple[st
     Raises
     ------
     ConfigError
-        The layer is no convolution, or the network has none.
+        The layer is not a convolution, or the network has none.
     """
     nodes = {node.name: node for node in network.graph.nodes if _weights(network, node) is not None}
     if not nodes:

@@ -239,7 +239,7 @@ def with_shared_dense(graph: Graph) -> Graph:
     """Add 0 to each dense layer that is read more than once, or read and an output.
 
     oneDNN's fusion in MXNet 1.9.1 joins a dense layer and an elementwise operator that
-    reads it, whoever else reads it too; then some get the value of the other. The sum
+    reads it, whatever else reads it too; then some get the value of the other. The sum
     cannot be joined, and its gradient is exact.
     """
     readers = Counter([*(entry for n in graph.nodes for entry in n.inputs), *graph.heads])

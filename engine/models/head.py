@@ -68,7 +68,7 @@ class Head:
         return self._activation
 
     def begin(self) -> None:
-        """Let the logits be computed; whoever asks for them waits."""
+        """Begin to compute the logits; reading them waits."""
         if not self._begun:
             self._forward()
 

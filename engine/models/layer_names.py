@@ -72,7 +72,7 @@ def auto_layer(network: NetworkDefinition) -> str:
     """The last spatial feature layer: Grad-CAM's usual choice (Selvaraju et al. 2017).
 
     The last node that every path to the logits goes through, that still has spatial
-    extent, that is no pooling, and that has weights above it.
+    extent, that is not pooling, and that has weights above it.
 
     Raises
     ------
@@ -129,9 +129,9 @@ def class_count(network: NetworkDefinition) -> int:
     Raises
     ------
     ModelError
-        The network ends in something that is no vector of logits.
+        The network does not end in a vector of logits.
     """
     shapes = _output_shapes(network, mx.sym.load_json(to_json(network.graph)))
     if len(shapes) != 1 or len(shapes[0]) != 2:
-        raise ModelError(f"{network.name}: its outputs {shapes} are no vector of logits")
+        raise ModelError(f"{network.name}: its outputs {shapes} are not a vector of logits")
     return shapes[0][1]

@@ -49,7 +49,7 @@ def _load(
         return checkpoint_network(Path(model), params, image_size)
     if model.endswith(".onnx"):
         if params is not None:
-            raise ModelError(f"{model}: has its weights in it; leave --params out")
+            raise ModelError(f"{model}: contains its weights; leave --params out")
         return load_onnx(Path(model), image_size)
     near = difflib.get_close_matches(model, (LITE0, *NAMES), n=3, cutoff=0.5)
     offer = f"nearest: {', '.join(near)}" if near else f"known: {', '.join((LITE0, *NAMES))}"

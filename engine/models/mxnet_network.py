@@ -109,7 +109,6 @@ class MxnetNetwork:
         self._turns = itertools.cycle([_Bound(self) for _ in range(buffers)])
 
     def forward(self, images: F4 | U1) -> _Pass:
-        """See :class:`engine.protocols.Network`."""
         return next(self._turns).forward(images, self.deepest)
 
     @functools.cached_property

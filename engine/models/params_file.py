@@ -65,7 +65,7 @@ def read_params(path: Path) -> dict[str, npt.NDArray[np.generic]]:
 def _read(cursor: _Cursor) -> dict[str, npt.NDArray[np.generic]]:
     magic, _reserved = cursor.unpack("QQ")
     if magic != _LIST_MAGIC:
-        raise ModelError("it does not begin like one")
+        raise ModelError("its header is not that of such a file")
     arrays = [_array(cursor) for _ in range(cursor.one("Q"))]
     names = [bytes(cursor.take(cursor.one("Q"))).decode() for _ in range(cursor.one("Q"))]
     if len(names) != len(arrays):

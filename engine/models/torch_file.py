@@ -146,12 +146,12 @@ def _read_stream(stream: BytesIO) -> dict[str, npt.NDArray[np.generic]]:
 def _tensors(loaded: object) -> dict[str, _Tensor]:
     """The tensors of a state dictionary; other entries do not matter here."""
     if not isinstance(loaded, dict):
-        raise ModelError("it holds no dictionary of tensors")
+        raise ModelError("it does not contain a dictionary of tensors")
     inner = loaded.get("state_dict")  # as training scripts save it
     entries = inner if isinstance(inner, dict) else loaded
     tensors = {str(name): t for name, t in entries.items() if isinstance(t, _Tensor)}
     if not tensors:
-        raise ModelError("it holds no dictionary of tensors")
+        raise ModelError("it does not contain a dictionary of tensors")
     return tensors
 
 

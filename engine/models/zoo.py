@@ -108,7 +108,7 @@ def _by_own_names(weights: Weights, net: Any) -> Weights:
 def _from_torch(path: Path, name: str, weights: Weights, own: list[str]) -> Weights:
     if name not in torchvision_layout.SAME:
         raise ModelError(
-            f"{path}: not Gluon's weights, and torchvision's network is another one than Gluon's "
+            f"{path}: not Gluon's weights, and torchvision's network differs from Gluon's "
             f"{name}; export it to ONNX and give --model FILE.onnx"
         )
     names = torchvision_layout.matched(list(weights), own)

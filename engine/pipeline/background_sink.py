@@ -20,7 +20,6 @@ class BackgroundSink:
         self._sink = sink
 
     def open(self, shard: Shard) -> ShardWriter:
-        """See :class:`engine.protocols.Sink`."""
         return _BackgroundWriter(self._sink.open(shard))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 NETWORK = ("wait", "forward", "map", "write")  # one after the other in the worker
 BESIDE = ("read", "decode")  # in a thread of their own, ahead of the network
 _ADVICE = {
-    "read": "its storage answers late: more workers on a node, or files nearer to them",
+    "read": "storage is slow: more workers on a node, or faster storage",
     "decode": "more CPU cores for each worker, or --fast-decode",
     "forward": "more cores or GPUs, or --precision",
     "map": "a cheaper --method or fewer targets",

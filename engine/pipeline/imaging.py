@@ -35,7 +35,7 @@ EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 class UndecodableImage(Exception):
-    """A file that is no usable image. `reason` is short, for grouping."""
+    """A file that is not a usable image. `reason` is short, for grouping."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -207,7 +207,6 @@ class _Header:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the upright picture."""
         turned = self.orientation in _TRANSPOSED
         return (self.width, self.height) if turned else (self.height, self.width)
 
@@ -222,7 +221,7 @@ def _header(data: bytes) -> _Header:
     except Exception as error:  # header parsers raise nearly anything on hostile bytes
         known = "/".join(FORMATS)
         raise UndecodableImage(
-            "not an image", f"no {known} file, or its header is damaged or cut off"
+            "not an image", f"not a {known} file, or its header is damaged or cut off"
         ) from error
 
 

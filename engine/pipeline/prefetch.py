@@ -155,7 +155,7 @@ class _Stream:
     shard: Shard
     ready: deque[Batch] = field(default_factory=deque)
     ended: bool = False
-    dropped: bool = False  # nobody will take them
+    dropped: bool = False  # no one will take them
     error: BaseException | None = None
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -218,7 +218,7 @@ class Prefetcher:
     def batches(self, shard: Shard, next_shard: Shard | None = None) -> Iterator[Batch]:
         """The batches of `shard`; those of `next_shard` are begun as well."""
         if self._now is not None:
-            self._now.drop()  # whoever took it may have failed half-way
+            self._now.drop()  # its consumer may have failed half-way
         if self._next is not None and self._next.shard == shard:
             self._now = self._next
         else:

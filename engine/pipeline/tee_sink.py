@@ -16,7 +16,6 @@ class TeeSink:
         self._sinks = sinks
 
     def open(self, shard: Shard) -> ShardWriter:
-        """See :class:`engine.protocols.Sink`."""
         writers = []
         with ExitStack() as opened:
             for sink in self._sinks:

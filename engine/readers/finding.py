@@ -49,7 +49,7 @@ def parse_pattern(source: str) -> Pattern:
     try:
         regex = re.compile("".join([*steps[:-1], last]).removesuffix("/") + r"\Z", re.DOTALL)
     except re.error as error:
-        raise SourceError(f"{source}: no pattern: {error}") from error
+        raise SourceError(f"{source}: not a valid pattern: {error}") from error
     return Pattern(root, regex, None if "**" in below else len(below) - 1)
 
 
@@ -132,7 +132,7 @@ def _names(folder: str, endings: tuple[str, ...]) -> list[str]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
-                if name == RUN_MARK:  # a run directory: its overlays are no source
+                if name == RUN_MARK:  # a run directory: its overlays are not a source
                     return []
                 if name.startswith("."):
                     continue
@@ -181,7 +181,7 @@ def _segment(part: str, source: str) -> str:
         elif sign == "[":
             end = part.find("]", at + 2)
             if end < 0:
-                raise SourceError(f"{source}: no pattern: '[' is not closed")
+                raise SourceError(f"{source}: not a valid pattern: '[' is not closed")
             inside = part[at + 1 : end].replace("\\", "\\\\").replace("[", "\\[")
             regex += f"[^{inside[1:]}]" if inside[0] in "!^" else f"[{inside}]"
             at = end

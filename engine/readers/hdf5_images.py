@@ -81,7 +81,7 @@ class Hdf5Reader(Reader):
         with listing(self._path):
             files.size(self._path)  # no such file, in plain words
             source = open_stream(self._path) if is_url(self._path) else self._path
-        with self._plainly("no HDF5 file"):
+        with self._plainly("not an HDF5 file"):
             locking = {} if is_url(self._path) else {"locking": "best-effort"}
             return h5py.File(source, "r", rdcc_nbytes=_CACHE, **locking)
 
@@ -113,17 +113,19 @@ class Hdf5Reader(Reader):
         for step in filter(None, name.split("/")):
             link = item.get(step, getlink=True) if isinstance(item, h5py.Group) else None
             if not isinstance(link, h5py.HardLink):
-                kind = "a link to elsewhere" if link else "not there"
+                kind = "a link to another file" if link else "not there"
                 raise SourceError(f"{self._path}: dataset {name!r}: {step!r} is {kind}")
             item = item[step]
         if not isinstance(item, h5py.Dataset):
-            raise SourceError(f"{self._path}: {name!r} is a group, no dataset")
+            raise SourceError(f"{self._path}: {name!r} is a group, not a dataset")
         return item
 
     def _require_own(self, dataset: h5py.Dataset) -> None:
         """Its bytes must lie in this file, in chunks that can be unpacked in memory."""
         if dataset.external or dataset.is_virtual:
-            raise SourceError(f"{self._where(dataset)}: its data lie in other files; copy it")
+            raise SourceError(
+                f"{self._where(dataset)}: its data is in other files; copy it into one file"
+            )
         if dataset.chunks and prod(dataset.chunks) * dataset.dtype.itemsize > _LARGEST_CHUNK:
             raise SourceError(
                 f"{self._where(dataset)}: chunks of {dataset.chunks} are too large; at most "
@@ -131,7 +133,7 @@ class Hdf5Reader(Reader):
             )
 
     def _require_stored(self, dataset: h5py.Dataset) -> None:
-        """A shape costs nothing to claim; what was never written is no picture."""
+        """Refuse a dataset of which parts were never written: its shape alone proves nothing."""
         where = self._where(dataset)
         if dataset.chunks:
             sides = zip(dataset.shape, dataset.chunks, strict=True)
@@ -139,7 +141,7 @@ class Hdf5Reader(Reader):
         else:
             wanted, held = dataset.nbytes, dataset.id.get_storage_size()
         if held < wanted:
-            raise SourceError(f"{where}: {dataset.shape} claimed, but only {held} of {wanted} "
+            raise SourceError(f"{where}: declares {dataset.shape}, but only {held} of {wanted} "
                 f"{'chunks' if dataset.chunks else 'bytes'} were written")  # fmt: skip
 
     def _labels(self, dataset: h5py.Dataset) -> Iterator[int]:
@@ -158,7 +160,7 @@ class Hdf5Reader(Reader):
         for start in range(0, count, _STEP):
             values = np.asarray(labels[start : start + _STEP]).reshape(-1)
             if values.min() < NO_LABEL or values.max() >= 2**31:
-                raise SourceError(f"{where}: a label is no class: they are whole numbers from 0 on")
+                raise SourceError(f"{where}: a label is not a class number (0 or more)")
             yield from values.tolist()
 
     def _where(self, dataset: h5py.Dataset) -> str:

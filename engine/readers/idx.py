@@ -58,7 +58,6 @@ class IdxReader(PartReader):
             yield Sample(stack.key(index), index, label, location, length)
 
     def read(self, sample: Sample) -> bytes | U1:
-        """See :class:`engine.protocols.Reader`."""
         if not _is_packed(self._path):
             return super().read(sample)
         _, start, end = self._part(sample)
@@ -135,7 +134,6 @@ def _is_packed(path: str) -> bool:
 
 @contextmanager
 def _opened(path: str) -> Iterator[BinaryIO]:
-    """The file, unpacked."""
     try:
         with listing(path), open_stream(path) as stream:
             if not _is_packed(path):
@@ -152,5 +150,5 @@ def _header(path: str, magic: int, dimensions: int) -> tuple[int, ...]:
     with _opened(path) as stream:
         data = stream.read(length)
     if len(data) < length or struct.unpack_from(">I", data)[0] != magic:
-        raise SourceError(f"{path}: no idx file of {dimensions} dimensions and unsigned bytes")
+        raise SourceError(f"{path}: not an IDX file of {dimensions} dimensions and unsigned bytes")
     return struct.unpack_from(f">{dimensions}I", data, 4)

@@ -71,7 +71,9 @@ class ManifestReader(PartReader):
                 if key is None:
                     key = below if box is None else f"{below}#{','.join(map(str, sides))}"
                 elif not _is_text(key):
-                    raise ValueError(f"the key {_shown(key)} is no text of 1 to {_LONGEST} bytes")
+                    raise ValueError(
+                        f"the key {_shown(key)} is not a text of 1 to {_LONGEST} bytes"
+                    )
                 yield Sample(key, index, _label(label), self._below + below, -1, box)
             except ValueError as error:
                 raise SourceError(f"{self._path}, line {number}: {error}") from None
@@ -87,7 +89,7 @@ class ManifestReader(PartReader):
     def _relative(self, path: object) -> str:
         """A path below the root, without ``.`` and ``..``."""
         if not isinstance(path, str) or not _is_text(path):
-            raise ValueError(f"the path {_shown(path)} is no text of 1 to {_LONGEST} bytes")
+            raise ValueError(f"the path {_shown(path)} is not a text of 1 to {_LONGEST} bytes")
         if path[0] not in "./" and "/." not in path and "//" not in path and "%" not in path:
             return path
         if path.startswith("/") or is_url(path):
@@ -98,10 +100,12 @@ class ManifestReader(PartReader):
         if ".." in plain.split("/"):
             path = posixpath.normpath(plain)
             if path.startswith("..") or is_url(self._root):
-                raise ValueError(f"the path {_shown(plain)} leads out of {self._root} (see --root)")
+                raise ValueError(
+                    f"the path {_shown(plain)} points outside of {self._root} (see --root)"
+                )
         below = posixpath.normpath(path)
         if below.startswith("/") or below == ".":
-            raise ValueError(f"the path {_shown(path)} names no file below {self._root}")
+            raise ValueError(f"the path {_shown(path)} does not name a file below {self._root}")
         return below
 
 
@@ -118,11 +122,10 @@ def _is_text(value: object) -> bool:
 
 
 def _label(value: Any) -> int:
-    """A class number."""
     if value is None:
         return NO_LABEL
     if type(value) is not int or not NO_LABEL <= value < 2**31:
-        raise ValueError(f"the label {_shown(value)} is no whole number from 0 on")
+        raise ValueError(f"the label {_shown(value)} is not a whole number of 0 or more")
     return value
 
 
@@ -130,7 +133,7 @@ def _box(sides: list[Any]) -> Box:
     """``x0 y0 x1 y1`` -> y0, x0, y1, x1."""
     for value in sides:
         if type(value) not in (int, float) or not isfinite(value):
-            raise ValueError(f"the box side {_shown(value)} is no number")
+            raise ValueError(f"the box side {_shown(value)} is not a number")
     x0, y0, x1, y1 = map(float, sides)
     if x0 >= x1 or y0 >= y1:
         raise ValueError(f"the box {x0:g},{y0:g},{x1:g},{y1:g} is empty: x0 < x1 and y0 < y1")

@@ -26,7 +26,7 @@ def rows(path: str) -> Iterator[Row]:
     Raises
     ------
     SourceError
-        A line is no row: the message has its number.
+        A line is not a row: the message has its number.
     """
     ending = path.partition("?")[0].rpartition(".")[2].lower()
     kinds: dict[str, Callable[[str], Iterator[Row]]] = {
@@ -47,7 +47,7 @@ def require_columns(path: str, names: list[str]) -> None:
     """
     for name in names:
         if names.count(name) > 1:
-            raise SourceError(f"{path}, line 1: the column {name!r} is there twice")
+            raise SourceError(f"{path}, line 1: the column {name!r} appears twice")
         meant = name.strip().lower()
         if meant in COLUMNS and name not in COLUMNS:
             raise SourceError(f"{path}, line 1: the column {name!r} must be {meant!r}")
@@ -74,7 +74,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError as error:
                 raise SourceError(f"{path}, line {number}: not UTF-8: {error.reason}") from None
             if "\0" in text:
-                raise SourceError(f"{path}, line {number}: a NUL in it")
+                raise SourceError(f"{path}, line {number}: it contains a NUL character")
             if not text.strip():
                 raise SourceError(f"{path}, line {number}: empty")
             yield number, text.rstrip("\r\n")
@@ -108,7 +108,7 @@ def _csv_rows(path: str) -> Iterator[Row]:
 
 
 def _number(text: str | None) -> int | float | str | None:
-    """The number that a text is; what is none stays a text, for the reader to refuse."""
+    """The number that a text is; other text stays, for the reader to refuse."""
     if text is None:
         return None
     if text.isascii() and text.removeprefix("-").isdigit():
@@ -128,12 +128,12 @@ def _jsonl_rows(path: str) -> Iterator[Row]:
             reason = getattr(error, "msg", None) or str(error)
             raise SourceError(f"{path}, line {number}: not JSON: {reason}") from None
         if not isinstance(row, dict):
-            raise SourceError(f"{path}, line {number}: no JSON object")
+            raise SourceError(f"{path}, line {number}: not a JSON object")
         yield number, tuple(map(row.get, COLUMNS))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("a name appears twice")
     return found

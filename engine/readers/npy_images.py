@@ -74,7 +74,7 @@ class NpyReader(PartReader):
             shape, fortran, dtype = _VERSIONS[version](header)
         except Exception as error:  # a header is a Python literal: its parser raises many things
             reason = str(error).partition("\n")[0]
-            raise SourceError(f"{self._path}: no .npy file: {reason}") from None
+            raise SourceError(f"{self._path}: not an .npy file: {reason}") from None
         stack = require_stack(self._path, shape, dtype)
         if fortran:
             raise SourceError(f"{self._path}: in Fortran order; save numpy.ascontiguousarray of it")

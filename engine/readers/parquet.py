@@ -52,5 +52,5 @@ def parquet_rows(path: str) -> Iterator[Row]:
     except (pa.ArrowException, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise SourceError(
-            f"{path}: not Parquet that can be read, after row {number}: {reason}"
+            f"{path}: cannot be read as Parquet after row {number}: {reason}"
         ) from None

@@ -26,7 +26,6 @@ class PartReader(Reader):
         self._cache = cache
 
     def read(self, sample: Sample) -> bytes | U1:
-        """See :class:`engine.protocols.Reader`."""
         return self._image(_read(self._part(sample)))
 
     def read_many(self, samples: Sequence[Sample]) -> Iterator[bytes | U1 | OSError]:

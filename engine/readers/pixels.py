@@ -44,7 +44,7 @@ def require_stack(where: str, shape: tuple[int, ...], dtype: np.dtype[np.generic
     """
     if not is_stack(shape, dtype):
         raise SourceError(
-            f"{where}: {dtype} {shape} is no array of pictures; wanted is uint8 (N,H,W), "
+            f"{where}: {dtype} {shape} is not an array of images; expected uint8 (N,H,W), "
             "(N,H,W,1) or (N,H,W,3)"
         )
     if min(shape) <= 0:

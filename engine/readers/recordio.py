@@ -47,7 +47,7 @@ class RecordReader(PartReader):
 
     With ``FILE.idx`` beside it, records come in the index's order and the key is the
     index's; without, in the file's order, and the key is the record's number.  Of many
-    labels the first is kept; a label that is no whole number from 0 on is none.
+    labels the first is kept; a label that is not a whole number of 0 or more is ignored.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _measure(stream: BinaryIO, start: int, size: int) -> _Record:
         (word,) = _WORD.unpack_from(head, 4)
         part, length = word >> 29, word & _LENGTH
         if head[:4] != _MAGIC or part not in ((_WHOLE, _FIRST) if first else (_MIDDLE, _LAST)):
-            return bad("it does not begin like a record" if first else "a part is missing")
+            return bad("it does not start as a record does" if first else "a part is missing")
         if at + 8 + length > size:
             return bad("the file ends within the record")
         if not first:

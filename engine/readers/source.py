@@ -52,9 +52,11 @@ def open_source(source: str, options: SourceOptions) -> Reader:
             require_url(path)
     reader = _reader(source, options)
     if options.label_from_folder and not isinstance(reader, FolderReader):
-        raise ConfigError(f"--label-from-folder is for folders; {source} is none")
+        raise ConfigError(f"--label-from-folder is for folders; {source} is not a folder")
     if options.root is not None and not isinstance(reader, ManifestReader):
-        raise ConfigError(f"--root is for manifests ({' '.join(_MANIFESTS)}); {source} is none")
+        raise ConfigError(
+            f"--root is for manifests ({' '.join(_MANIFESTS)}); {source} is not a manifest"
+        )
     return reader
 
 
@@ -92,7 +94,7 @@ def _reader(source: str, options: SourceOptions) -> Reader:
     listable = remote and not source.startswith("http")
     if listable and "." not in name.rstrip("/").rpartition("/")[2]:
         return _folder(source, options)
-    raise SourceError(f"{source}: no known kind of source; known are {KINDS}")
+    raise SourceError(f"{source}: not a known kind of source; known are {KINDS}")
 
 
 def _folder(root: str, options: SourceOptions, pattern: Pattern | None = None) -> Reader:

@@ -141,7 +141,7 @@ def _label(path: str, stream: BinaryIO, ending: str, member: Member) -> int:
     Raises
     ------
     SourceError
-        A ``.cls`` is no whole number from 0 on, or a ``.json`` no JSON.
+        A ``.cls`` is not a whole number of 0 or more, or a ``.json`` is not JSON.
     """
     stream.seek(member.offset)
     text = stream.read(min(member.size, _LARGEST_LABEL))
@@ -156,5 +156,5 @@ def _label(path: str, stream: BinaryIO, ending: str, member: Member) -> int:
     if type(value) is int and 0 <= value < 2**31:
         return value
     if ending == ".cls":
-        raise SourceError(f"{where}: not a whole number from 0 on")
+        raise SourceError(f"{where}: not a whole number of 0 or more")
     return NO_LABEL

@@ -22,16 +22,16 @@ _WITHOUT_DATA = b"123456"
 _NO_FILE = {
     b"1": "a link in the archive; links are not followed",
     b"2": "a link in the archive; links are not followed",
-    b"3": "a device, no file",
-    b"4": "a device, no file",
-    b"6": "a pipe, no file",
+    b"3": "a device, not a file",
+    b"4": "a device, not a file",
+    b"6": "a pipe, not a file",
     b"S": "a sparse member; write the archive without --sparse",
 }
 
 
 @dataclass(frozen=True)
 class Member:
-    """A member of an archive that is no folder."""
+    """A member of an archive that is not a folder."""
 
     name: str
     offset: int
@@ -168,5 +168,5 @@ def _problem(name: str, kind: bytes, sparse: bool) -> str:
     if kind not in _FILES:
         return _NO_FILE.get(kind, "a member of an unknown type")
     if name.startswith("/") or ".." in name.split("/"):
-        return "its name leads out of the archive"
+        return "its name points outside of the archive"
     return ""

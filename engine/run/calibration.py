@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 IMAGES = 32  # for the ranges, and as many again to compare on
 BATCH = 8
 FEW = 16  # images, below which agreement says little
-LOW_TOP1, LOW_CORRELATION = 0.9, 0.95  # below either, the user is told loudly
+LOW_TOP1, LOW_CORRELATION = 0.9, 0.95  # below either, the user is warned
 
 
 @dataclass(frozen=True)

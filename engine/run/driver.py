@@ -42,7 +42,6 @@ class Tally:
     seconds: Counter[str] = field(default_factory=Counter)  # by stage
 
     def add(self, report: ShardReport) -> None:
-        """Count one shard more."""
         self.shards += 1
         self.images += report.listed
         self.seconds.update(report.seconds)

@@ -1,6 +1,6 @@
 """A whole run as one call: what ``shardcam extract`` and a notebook do alike.
 
-It prints nothing and handles no signals; whoever wants to see the run gets its events.
+It prints nothing and handles no signals; observers of the run get its events.
 """
 
 from __future__ import annotations

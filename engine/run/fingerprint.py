@@ -78,6 +78,5 @@ def _numbers(
 
 
 def _overlays(config: RunConfig) -> str:
-    """How the pictures look."""
     norm = ", divided by its maximum" if config.overlay_norm else ""
     return f"{config.overlay_format}, {config.colormap}, alpha {config.alpha:g}{norm}"

@@ -18,7 +18,7 @@ def load_definition(config: RunConfig) -> NetworkDefinition:
     Raises
     ------
     ConfigError, ModelError
-        It cannot be had, or takes other numbers of channels.
+        It cannot be loaded, or takes another number of channels.
     """
     from shardcam.engine.models.load_network import load_network
 

@@ -20,12 +20,10 @@ class Plan:
 
     @property
     def listed(self) -> int:
-        """Samples in all shards."""
         return len(self.listing)
 
     @property
     def shards(self) -> int:
-        """How many there are."""
         return -(-self.listed // self.shard_size)
 
     def samples_in(self, shard: int) -> int:
@@ -38,7 +36,6 @@ class Plan:
         return Shard(index, SampleRange(self.listing, start, start + self.samples_in(index)))
 
     def sample(self, position: int) -> Sample:
-        """Read one sample."""
         return self.listing.read(position, position + 1)[0]
 
 
@@ -62,7 +59,7 @@ def default_shard_size(count: int) -> int:
     ========================  =============  ==========
 
     Besides its images a shard costs as much as one image of a small network, so that of 64
-    images is not noticed. Whoever reads ``index.h5`` with plain h5py holds a file open for each
+    images is not noticed. Reading ``index.h5`` with plain h5py holds a file open for each
     shard, and most systems allow a process 1,024; 500 leave room for its own. A worker that
     is killed loses half a shard: at 30 images/s a minute of one worker for the largest, and of
     a run in 500 shards never more than 0.2 %. Larger ones would cost more than

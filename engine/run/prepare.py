@@ -68,7 +68,6 @@ class Prepared:
 
     @property
     def run_dir(self) -> RunDir:
-        """Where the run lies."""
         return RunDir.open(self.config.out)
 
 
@@ -114,7 +113,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     class_names(config, classes)  # a bad file should be told now, not after the work
     targets = parse_targets(config.target, classes)
     require_explainable(config, layers)
-    part_cache(config)  # a folder that cannot be had should be told now as well
+    part_cache(config)  # refuses a folder that cannot be used
     with listing_of(config, on_event) as listing:
         listed = listing.path != run_dir.listing
         if targets.kind == "label" and not listing.facts.labelled:

@@ -36,7 +36,7 @@ class Account:
 
 
 def refuse(error: RunDirectoryError) -> None:
-    """For `good_shards`: whoever needs every shard stops at the first that is not good."""
+    """For `good_shards`: raise `error`, where every shard is needed."""
     raise error
 
 

@@ -38,13 +38,13 @@ def check_index(run_dir: RunDir, fingerprint: str) -> list[ShardSummary]:
 def _verify(index: h5py.File, run_dir: RunDir, fingerprint: str) -> list[ShardSummary]:
     place = run_dir.place(run_dir.index)
     if index.attrs["fingerprint"] != fingerprint:
-        raise RunDirectoryError(f"{place}: of another run than {run_dir.run_json.name}")
+        raise RunDirectoryError(f"{place}: belongs to another run than {run_dir.run_json.name}")
     if MERGED in index.attrs:
         every = run_dir.open_shards(run_dir.shard_numbers())
         summaries = [read_shard_summary(shard) for _, shard in every]
         if shards_digest(summaries) != index.attrs[MERGED]:
             raise RunDirectoryError(
-                f"{place}: merged from other shards than are there; shardcam index makes it anew"
+                f"{place}: merged from other shards than the run's; shardcam index rebuilds it"
             )
         return summaries
     ok, failed = mapped_rows(index["sample"]), mapped_rows(index["failure/sample"])

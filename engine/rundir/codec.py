@@ -1,6 +1,6 @@
-"""How a chunk is compressed, and what HDF5 is told so that it can read it.
+"""How a chunk is compressed, and how HDF5 is set up to read it.
 
-The chunks are packed here and not by HDF5, which copies them several times and knows no
+The chunks are packed here and not by HDF5, which copies them several times and has no
 faster zlib. What is stored is what its own filters read. There is no byte shuffle: it makes
 the files of ReLU activations, which are zero in long runs, a third larger and takes half the
 speed; of logits it would save 7 %.

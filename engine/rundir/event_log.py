@@ -44,7 +44,6 @@ class EventLog:
             raise storage_error(error, self._path.parent) from error
 
     def close(self) -> None:
-        """Close the file."""
         os.close(self._handle)
 
 

@@ -12,7 +12,7 @@ from shardcam.engine.types import Event, Shard, ShardReport
 
 
 def ignore(event: Event) -> None:
-    """The observer who does not look."""
+    """An observer that ignores every event."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """One HDF5 file per shard, published complete or not at all.
 
 A shard is written under ``shards/.tmp``, closed, given its checksum, synchronised, opened
-again and checked, and only then linked to its name: whoever is killed on the way leaves a
-file that nobody reads, and of two writers of a shard the first wins.
+again and checked, and only then linked to its name: a writer killed on the way leaves a
+file that is never read, and of two writers of a shard the first wins.
 """
 
 from __future__ import annotations

@@ -92,7 +92,6 @@ class Listing:
 
     @property
     def created(self) -> datetime:
-        """When the listing began."""
         return datetime.fromisoformat(self.facts.created)
 
     def read(self, start: int, stop: int) -> tuple[Sample, ...]:
@@ -109,7 +108,6 @@ class Listing:
         self.path = path
 
     def close(self) -> None:
-        """Close the file."""
         self._archive.close()
 
     def _block(self, number: int) -> list[Sample]:
@@ -210,7 +208,6 @@ def _open(path: Path) -> Listing:
 
 
 def block_name(number: int) -> str:
-    """Name of a block in the ZIP file."""
     return f"{number:06d}.json"
 
 

@@ -60,7 +60,7 @@ class FileLock:
             self._handle = None
 
     def holder(self) -> str | None:
-        """Who has it at this moment; None if nobody does."""
+        """Who holds it at the moment; None if no one does."""
         try:
             handle = os.open(self._path, os.O_RDONLY)
         except OSError:

@@ -51,7 +51,6 @@ class OverlaySink:
         self._style = style
 
     def open(self, shard: Shard) -> ShardWriter:
-        """See :class:`engine.protocols.Sink`."""
         folder = self._run_dir.overlays
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ def set_aside(run_dir: RunDir, numbers: Iterable[int]) -> Iterator[None]:
 def bring_back(run_dir: RunDir) -> None:
     """Publish what was set aside again, where nothing took its place; drop the rest.
 
-    Whoever was killed in between left it: nothing is lost.
+    A process killed in between left it: nothing is lost.
     """
     for name in sorted(filter(is_shard_name, run_dir.names(run_dir.set_aside))):
         run_dir.bring_back(run_dir.set_aside / name, run_dir.shards / name)

@@ -5,7 +5,6 @@ run at a URL it is a scratch directory of this process, and each file is uploade
 complete. So methods take paths below `root`, of files and folders that need not be there.
 """
 
-# ruff: noqa: D102 (UrlRunDir: what its methods do is said of those that they override)
 from __future__ import annotations
 
 import os
@@ -90,7 +89,7 @@ class RunDir:
         ConfigError
             A URL that cannot be written to.
         RunDirectoryError, DiskFull
-            There is no scratch directory to be had.
+            No scratch directory can be made.
         """
         name = str(place)
         if not is_url(name):
@@ -166,7 +165,7 @@ class RunDir:
         return shutil.disk_usage(nearest_folder(self.root)).free
 
     def lock_holder(self) -> str | None:
-        """Who works on the run at this moment; None if nobody does."""
+        """Who is working on the run; None if no one is."""
         return FileLock(self.lock_file).holder()
 
     def _lock(self) -> FileLock | UrlLock:
@@ -258,7 +257,7 @@ class RunDir:
         """Remove what dead writers of shards, of the index and of the listing left.
 
         A file of this host goes when its process is gone.  A file of another host goes
-        when nobody has written to it for `older_than` seconds.
+        when it was not written to for `older_than` seconds.
 
         Returns
         -------

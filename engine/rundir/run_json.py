@@ -59,7 +59,7 @@ def _checked(manifest: Manifest) -> Manifest:
     """Only `numbers` has a hash: the rest can be edited, and must still be of its kind."""
     for name, value in asdict(manifest).items():
         if not isinstance(value, dict):
-            raise ValueError(f"its {name!r} is no object")
+            raise ValueError(f"its {name!r} is not an object")
     for name in ("samples", "shards"):
         if type(manifest.plan.get(name)) is not int:
             raise ValueError(f"its plan has no number of {name}")
@@ -72,7 +72,7 @@ def holds_run(run_dir: RunDir, manifest: Manifest) -> bool:
     Raises
     ------
     RunDirectoryError
-        It holds another run (the differences are named), or something that is no run.
+        It holds another run (the differences are named), or something that is not a run.
     """
     require_usable(run_dir)
     try:
@@ -101,15 +101,15 @@ def begin_run(run_dir: RunDir, manifest: Manifest) -> None:
 
 
 def require_usable(run_dir: RunDir) -> None:
-    """Refuse a directory that holds something that is no run.
+    """Refuse a directory that holds something that is not a run.
 
-    What a run leaves that was killed while it began is in nobody's way: the next one writes
-    it anew.
+    Leftovers of a run that was killed while it began do not count: the next one overwrites
+    them.
 
     Raises
     ------
     RunDirectoryError
-        It does, or it is no directory.
+        It does, or it is not a directory.
     """
     held = run_dir.names(run_dir.root)
     early = [path.name for path in (run_dir.run_json, run_dir.listing, run_dir.calibration)]

@@ -328,7 +328,7 @@ def _content_problem(file: h5py.File) -> str | None:
             dataset[chunk]
     samples = np.concatenate([file["sample"][:], file["failure/sample"][:]])
     if len(np.unique(samples)) != len(samples):
-        return "a sample is in it twice"
+        return "a sample appears twice"
     return None
 
 

@@ -46,7 +46,6 @@ class Part:
     summary: ShardSummary
 
     def rows(self, spec: DatasetSpec) -> int:
-        """Of one dataset."""
         return self.summary.failed if spec.name.startswith(FAILURES) else self.summary.ok
 
 
@@ -72,7 +71,7 @@ def build_index(run_dir: RunDir) -> Path:
 
 
 def index_in_memory(run_dir: RunDir) -> tuple[h5py.File, list[ShardSummary]]:
-    """The same index, open, of which the disk sees nothing: for whoever only reads the run.
+    """The same index, open and in memory only: for readers of a run.
 
     With what the shards say of themselves, in its order.
 
@@ -107,7 +106,7 @@ def read_parts(run_dir: RunDir) -> tuple[tuple[DatasetSpec, ...], list[Part]]:
         part, found = _read_part(number, shard, fingerprint)
         if found != forms:
             raise RunDirectoryError(
-                f"{shard}: its datasets are unlike those of {shard_name(numbers[0])}"
+                f"{shard}: its datasets differ from those of {shard_name(numbers[0])}"
             )
         parts.append(part)
     return specs, parts
@@ -168,7 +167,6 @@ def shards_digest(summaries: Iterable[ShardSummary]) -> str:
 
 
 def describe(file: h5py.File, parts: list[Part]) -> None:
-    """Give an index its attributes."""
     summaries = [part.summary for part in parts]
     file.attrs["schema"] = summaries[0].schema
     file.attrs["fingerprint"] = summaries[0].fingerprint

@@ -23,7 +23,7 @@ class GuardedStream(io.FileIO):
 
     HDF5 2.0 crashes the process when it cannot write out a file it closes, be it that
     the disk is full or that a signal handler raises in between.  So it never learns of
-    an error; whoever closes the file raises it.
+    an error; it is raised when the file is closed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -107,7 +107,7 @@ def remove_abandoned(path: Path, older_than: float) -> bool:
 
 
 def abandoned(path: Path, older_than: float) -> bool:
-    """Whether whoever made a file or folder, with `writer_name` in its name, is gone."""
+    """Whether the process that made a file or folder, with `writer_name` in its name, is gone."""
     writer = re.fullmatch(r".+-([^-]+)-(\d+)-[0-9a-f]+(\.\w+)?", path.name)
     if writer and writer[1] == _host():
         return not alive(int(writer[2]))

@@ -3,7 +3,7 @@
 Object stores have no lock that ends with its holder.  So the holder creates ``.lock``, which
 of two drivers at once S3, Google Cloud Storage and memory let only one do, and writes it anew
 every :data:`BEAT` seconds.  One that was not written for :data:`SILENCE` seconds, or whose
-process was of this machine and is gone, is nobody's and is taken over.  A process number alone
+process was of this machine and is gone, is stale and is taken over.  A process number alone
 says little: another process may have it now, and in a container it is often the same.
 """
 
@@ -104,7 +104,7 @@ class UrlLock:
         self._done.set()
         if self._beating.is_alive():
             self._beating.join(_PATIENCE)
-        with suppress(ShardcamError, OSError):  # it will be nobody's soon
+        with suppress(ShardcamError, OSError):  # it will soon be stale
             holder = read_holder(self._url, self._copy)
             if holder is not None and holder.id == self._own.id:
                 remove(self._url)
@@ -119,9 +119,7 @@ class UrlLock:
             if holder is not None:
                 return None if holder.id == self._own.id else holder  # the answer was lost
             time.sleep(pause)  # it was given back in between
-        raise StoreError(
-            f"{self._url}: cannot be created, as if it were there, nor read; delete it"
-        )
+        raise StoreError(f"{self._url}: seems to exist but cannot be read; delete it")
 
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
@@ -149,7 +147,7 @@ def read_holder(url: str, copy: Path) -> Holder | None:
         return None
     try:
         return TypeAdapter(Holder).validate_json(copy.read_bytes(), strict=True)
-    except ValueError:  # of nobody that we know
+    except ValueError:  # not written by shardcam
         return Holder("", "an unknown host", "", 0, "?", 0.0)
 
 

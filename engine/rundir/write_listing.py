@@ -1,8 +1,8 @@
 """Listing a source: once for a run, streaming, onto disk.
 
 The listing is written under a name of its own in the run directory and gets its final
-one when the run directory is open: who is killed on the way leaves a file that nobody
-reads, and who is refused leaves nothing.  Memory holds one block of samples, and 8 bytes
+one when the run directory is open: a process killed on the way leaves a file that is
+never read, and a refused run leaves nothing.  Memory holds one block of samples, and 8 bytes
 for each sample to find keys that come twice.
 """
 

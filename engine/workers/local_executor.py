@@ -28,7 +28,6 @@ class LocalExecutor:
         self._build = build
 
     def run(self, shards: Iterable[Shard], on_event: Observer) -> Iterator[ShardReport]:
-        """See :class:`engine.protocols.Executor`."""
         with bugs_named():
             runner = self._build()
         for shard in shards:

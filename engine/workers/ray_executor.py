@@ -34,7 +34,6 @@ class RayExecutor:
         self._options = options
 
     def run(self, shards: Iterable[Shard], on_event: Observer) -> Iterator[ShardReport]:
-        """See :class:`engine.protocols.Executor`."""
         with DeferredSignals() as signals, session(self._options):
             signals.install()
             require_capacity(self._options)

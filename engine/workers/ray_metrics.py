@@ -36,7 +36,6 @@ class RayMetrics:
         self._alive.set(0)
 
     def count(self, event: Event) -> None:
-        """Count what has happened."""
         if isinstance(event, ShardDone):
             self._done(event)
         elif isinstance(event, WorkerStarted):

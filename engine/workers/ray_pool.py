@@ -101,7 +101,6 @@ class WorkerPool:
         return [*first, *more]
 
     def _refresh_capacity(self, now: float) -> None:
-        """Nodes come and go."""
         if now - self._capacity_checked > _CAPACITY_INTERVAL:
             self._capacity_checked = now
             self._capacity = max(worker_capacity(self._options), 1)
@@ -203,7 +202,7 @@ class WorkerPool:
         return shard
 
     def _on_lost(self, worker: WorkerState, reason: str, with_node: bool = False) -> None:
-        """A worker is no more. Its shard goes to another one, but not for ever."""
+        """A worker is gone. Its shard goes to another one, a limited number of times."""
         shard = None if worker.shard is None else worker.shard.index
         self._on_event(WorkerLost(worker.name, reason, shard, with_node))
         if worker.next_shard is not None:

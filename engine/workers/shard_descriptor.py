@@ -27,7 +27,6 @@ def pack(shard: Shard) -> Descriptor:
 
 
 def unpack(descriptor: Descriptor) -> Shard:
-    """The shard again."""
     index, lost, trial, rows = descriptor
     samples: Sequence[Sample] = rows
     if not isinstance(rows, SampleRange):

@@ -18,7 +18,7 @@ class DeferredSignals:
     Ray swallows or garbles what a handler raises inside its calls, and puts a handler of
     its own in the place of SIGTERM's, which ends the process with no word, or is itself
     swallowed where a process forks. So signals are not counted by a handler, but read from
-    a pipe that Python writes their numbers to, whoever handles them.
+    a pipe that Python writes their numbers to, whatever handles them.
 
     The pipe is read in a thread: a call of Ray may block for ever where a cluster has gone. A
     program with a handler of its own, as the commands are, ends then all the same, as if it had
@@ -59,11 +59,9 @@ class DeferredSignals:
 
     @property
     def pending(self) -> bool:
-        """Whether a signal waits."""
         return bool(self._received)
 
     def _read(self) -> None:
-        """Until a zero comes."""
         while (number := os.read(self._pipe[0], 1)) != _NO_MORE:
             if number[0] in self._numbers:
                 if not self._received and self._must_end:

@@ -90,7 +90,7 @@ def slurm_script(config: RunConfig, nodes: Nodes, options: SlurmOptions) -> str:
 
 
 _SLURM = f"""
-# Whoever reaches a Ray without a token can run programs on it: this one has a token,
+# Anyone who can reach a Ray without a token can run programs on it: this one has a token,
 # in a file that every node sees and only you can read.
 token=$(mktemp "$HOME/.shardcam-token-XXXXXX")
 scratch="/tmp/ray-$SLURM_JOB_ID"
@@ -120,7 +120,7 @@ for _ in $(seq 60); do
     sleep 2
 done
 if ! answers; then
-    echo "shardcam: Ray did not start on $head:$port; its words are above" >&2
+    echo "shardcam: Ray did not start on $head:$port; its output is above" >&2
     exit 1
 fi
 

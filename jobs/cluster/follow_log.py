@@ -14,7 +14,7 @@ from shardcam.engine.errors import Interrupted, JobFailed, ShardcamError
 
 SILENCE = 10.0  # seconds without a line until the cluster is asked whether the job still runs
 PAUSE = 2.0  # seconds between two tries to connect
-PATIENCE = 600.0  # seconds of tries until nobody is there any more
+PATIENCE = 600.0  # seconds of tries before giving up
 ANSWER = 30.0  # seconds an answer may take
 COMMAND_NOT_FOUND = 127  # a shell's exit code
 
@@ -143,7 +143,7 @@ def raise_outcome(job: str, info: Any) -> None:
         )
     if code is not None and 0 < code <= 5:
         raise JobFailed(f"{job} failed with exit code {code}; its log says why", code)
-    why = one_line(info.message or "no reason known")
+    why = one_line(info.message or "no reason given")
     raise JobFailed(f"{job} failed: {why}", ShardcamError.exit_code)
 
 

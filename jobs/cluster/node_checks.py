@@ -61,7 +61,6 @@ def examine_node(expected: dict[str, str], shared: str | None) -> Findings:
 
 
 def versions() -> dict[str, str]:
-    """Of what must be the same on all nodes."""
     return {"python": f"{sys.version_info[0]}.{sys.version_info[1]}"} | {
         name: version_of(name) for name in COMPARED
     }

@@ -140,8 +140,8 @@ class RayJobs:
             text = one_line(error)
             if "status code 404" in text:
                 raise ShardcamError(
-                    f"{self.address}: no such job; the cluster forgets its jobs when it is started "
-                    "anew, and the same submit resumes the run"
+                    f"{self.address}: no such job; the cluster forgets its jobs when it is "
+                    "restarted, and the same submit resumes the run"
                 ) from None
             if "status code 5" in text:
                 raise Unreachable(f"--address {self.address}: {text}") from None
@@ -149,7 +149,6 @@ class RayJobs:
 
 
 def _dashboard(address: str | None) -> str:
-    """The address to use."""
     known = {name: value for name in ADDRESS_VARIABLES if (value := os.environ.get(name))}
     if address is None:
         usable = [v for v in known.values() if v.startswith(("http://", "https://"))]

@@ -103,5 +103,5 @@ def _only_layer(run: Run) -> str:
     if len(run.layers) != 1:
         if not run.layers:
             raise ConfigError("this run has no maps: it was made without maps in --save")
-        raise ConfigError(f"--layer: say which; layers with maps: {', '.join(run.layers)}")
+        raise ConfigError(f"--layer: choose one of the layers with maps: {', '.join(run.layers)}")
     return run.layers[0]

@@ -140,7 +140,9 @@ def _as_in_run(named: RunConfig, run: RunConfig) -> RunConfig:
     own = {name: getattr(run, name) for name in ("image_size", "mean", "std")}
     for name, value in own.items():
         if getattr(named, name) not in (None, value):
-            raise ConfigError(f"{flag(name)}: the run of --examples had another; leave it out")
+            raise ConfigError(
+                f"{flag(name)}: differs from that of the --examples run; leave it out"
+            )
     return named.model_copy(update=own)
 
 

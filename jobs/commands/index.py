@@ -54,7 +54,7 @@ def index(run: str, merge: bool, out: str | None, force: bool) -> None:
         else:
             _merge(run_dir, manifest, there, target)
     made = target or run_dir.place(run_dir.index)
-    held = "all rows, and no need of other files, from" if merge else "over"
+    held = "holds all rows itself, from" if merge else "over"
     console.print(f"{made}: {held} {there} of {manifest.plan['shards']} shards", soft_wrap=True)
     if not merge and (note := many_shards(there)):
         console.print(note, soft_wrap=True)

@@ -98,7 +98,7 @@ def _latest(cluster: RayJobs, run: str) -> Any:
     for info in cluster.all():
         if run == info.submission_id or path == info.metadata[RUN_KEY]:
             return info
-    raise ShardcamError(f"{run}: {cluster.address} knows no job of it; see shardcam jobs list")
+    raise ShardcamError(f"{run}: {cluster.address} has no job for it; see shardcam jobs list")
 
 
 def _when(info: Any) -> str:

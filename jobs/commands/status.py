@@ -58,7 +58,6 @@ def status(run: str) -> None:
 
 
 def _add_activity(table: Table, activity: Activity) -> None:
-    """What the event log knows."""
     if activity.images_per_second is not None:
         table.add_row("speed", f"{activity.images_per_second:.1f} images/s over the last shards")
     stages = activity.stage_seconds.most_common()

@@ -86,8 +86,8 @@ def print_measured(measured: Measured, console: Console) -> None:
         table.add_row(stage, f"{1000 / rate:.2f} ms", *rates)
     console.print(table)
     console.print(
-        f"the whole, once started: {whole.images_per_second:.1f} images/s with {whole.name}, "
-        f"{measured.reached:.0%} of the {measured.limit:.1f} that the stages by themselves allow",
+        f"the whole run, after start-up: {whole.images_per_second:.1f} images/s with {whole.name}, "
+        f"{measured.reached:.0%} of the {measured.limit:.1f} that the stages alone allow",
         highlight=False,
     )
     if whole.verdict:

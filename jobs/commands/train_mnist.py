@@ -159,7 +159,6 @@ def accuracy_of(symbol: Path, digits: Digits) -> float:
 
 
 def _digits(source: str | None, test: str | None, seed: int) -> tuple[Digits, Digits]:
-    """Those to train on, and those held out."""
     digits = shipped_digits(SIDE) if source is None else source_digits(source, SIDE)
     trained, held_out = digits.split(HELD_OUT, seed)
     if test is not None:

@@ -98,4 +98,4 @@ def _require_listing(run_dir: RunDir, manifest: Manifest, deep: bool) -> None:
     digest = listing_digest(listing) if deep else listing.facts.digest
     if digest != manifest.numbers["source"]:
         place = run_dir.place(run_dir.listing)
-        raise RunDirectoryError(f"{place}: of another run than {run_dir.run_json.name}")
+        raise RunDirectoryError(f"{place}: belongs to another run than {run_dir.run_json.name}")

@@ -30,7 +30,7 @@ class Scored:
 
     number: int
     name: str
-    score: float | None  # None where it is no number
+    score: float | None  # None where it is not a number
 
 
 @dataclass(frozen=True)

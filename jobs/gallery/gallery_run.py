@@ -85,7 +85,7 @@ def opened_run(run_dir: RunDir, photographs: bool) -> Iterator[OpenedRun]:
     Raises
     ------
     RunDirectoryError
-        It is no run, damaged, or no shard of it is done yet.
+        It is not a run, it is damaged, or no shard of it is done yet.
     """
     manifest = read_manifest(run_dir)
     account = read_account(run_dir, manifest)
@@ -122,7 +122,7 @@ def _precision(run_dir: RunDir, config: RunConfig) -> str | None:
 
 
 def _names(config: RunConfig) -> tuple[ClassName, tuple[str, ...]]:
-    """Names of the classes; a file of names that is gone is no reason to show nothing."""
+    """Names of the classes; without them where their file is gone."""
     try:
         return class_names(config), ()
     except ConfigError as error:

@@ -50,7 +50,7 @@ class Statistics:
     labelled: int
     correct: int
     bins: tuple[Bin, ...]
-    no_score: int  # rows whose score is no number
+    no_score: int  # rows whose score is not a number
     median: float | None  # of the score
     classes: tuple[ClassCount, ...]  # the most frequent first
     other_classes: int  # how many more were predicted

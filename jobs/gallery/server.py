@@ -199,7 +199,7 @@ class ReportServer(ThreadingHTTPServer):
     Raises
     ------
     ConfigError
-        The port cannot be had.
+        The port cannot be opened.
     """
 
     def __init__(self, opened: OpenedRun, port: int) -> None:
@@ -214,6 +214,6 @@ class ReportServer(ThreadingHTTPServer):
         return f"http://{LOOPBACK}:{self.server_port}/"
 
     def handle_error(self, *given: Any) -> None:
-        """Print what went wrong; a browser that went away is no error."""
+        """Print what went wrong; a browser that went away is not an error."""
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(*given)

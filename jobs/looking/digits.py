@@ -60,7 +60,7 @@ def source_digits(source: str, side: int) -> Digits:
     for sample in reader.samples():
         if not NO_LABEL < sample.label < MOST_CLASSES:
             found = "no label" if sample.label == NO_LABEL else f"the label {sample.label}"
-            raise SourceError(f"{source}: {sample.key} has {found}; wanted is one from 0 to 255")
+            raise SourceError(f"{source}: {sample.key} has {found}; expected one from 0 to 255")
         try:
             seen = view_of(reader.read(sample), sample.box, fit, MAX_PIXELS)
         except (OSError, UndecodableImage) as error:

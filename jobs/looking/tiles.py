@@ -106,5 +106,4 @@ def save_picture(picture: U1, path: Path) -> None:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that Pillow brings along."""
     return ImageFont.load_default(size)  # type: ignore[return-value]

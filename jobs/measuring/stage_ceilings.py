@@ -118,7 +118,6 @@ class _Stages:
         return normalised(self._batch.images, self._loader.preprocessing)
 
     def forward(self) -> ForwardPass:
-        """To the layers that are explained."""
         forward = self._parts.network.forward(self._images)
         for layer in self._parts.network.layers:
             forward.activation(layer.name)  # waits for it

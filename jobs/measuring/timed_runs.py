@@ -112,12 +112,11 @@ def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
         "shard_size": _shard_size(config, images),
     }
     config = config.model_copy(update=changed)
-    watch = ProgressDisplay(console)
-    with watch:
+    with ProgressDisplay(console) as display:
         prepared = prepare(config)
         fingerprint = prepared.manifest.fingerprint
         executor = make_executor(prepared)
-        report = execute(prepared.plan, executor, prepared.run_dir, fingerprint, watch)
+        report = execute(prepared.plan, executor, prepared.run_dir, fingerprint, display.show)
     taking, rate = worker_rate(read_events(prepared.run_dir))
     whole = Whole(
         workers=taking,
@@ -164,7 +163,6 @@ def _sweep(config: RunConfig, first: Whole, console: Console) -> Iterator[Whole]
 
 
 def processor_name() -> str:
-    """Of the CPU, as the system calls it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

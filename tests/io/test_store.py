@@ -173,7 +173,7 @@ def test_a_few_failures_are_waited_out(s3, tmp_path):
 
 def test_errors_name_the_url(s3, tmp_path, monkeypatch):
     source = written(tmp_path / "1", b"x")
-    with pytest.raises(StoreError, match=r"^s3://no-such-bucket/a: .*no such bucket"):
+    with pytest.raises(StoreError, match=r"^s3://no-such-bucket/a: .*no such file or bucket"):
         store.upload(source, "s3://no-such-bucket/a")
     monkeypatch.setattr(urls, "_PAUSES", (0.01,))
     s3.stop()
@@ -190,7 +190,7 @@ def test_errors_name_the_url(s3, tmp_path, monkeypatch):
     ("url", "message"),
     [
         ("https://host/run", "for reading only"),
-        ("s3://me:hunter2@bucket/run", "credentials in it"),
+        ("s3://me:hunter2@bucket/run", "with credentials"),
         ("s3://bucket/run?versionId=1", "expected s3://BUCKET/FOLDER"),
         ("s3:///run", "expected s3://BUCKET/FOLDER"),
         ("nonsense://bucket/run", "unknown scheme"),

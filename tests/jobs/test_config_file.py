@@ -80,11 +80,11 @@ def test_a_file_need_not_say_all(tmp_path):
         ("save: [mops]", "save: takes maps, activations"),
         ("mean: [1, a, 3]", "mean: Input should be a valid number"),
         ("precision: fp64", "precision: Input should be 'fp32', 'bf16', 'int8' or 'fp16'"),
-        ("model: vgg16\nsave: [", "line 2: no YAML: "),
-        ("out: !!python/object/apply:os.system [id]", "line 1: no YAML: could not determine"),
+        ("model: vgg16\nsave: [", "line 2: not YAML: "),
+        ("out: !!python/object/apply:os.system [id]", "line 1: not YAML: could not determine"),
         ("just words", "must hold lines of the form `batch_size: 8`"),
         ("", "must hold lines of the form `batch_size: 8`"),
-        ("a: \x01", "no YAML: "),
+        ("a: \x01", "not YAML: "),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(tmp_path, text, words):
@@ -98,7 +98,7 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path, text, words):
 
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="binary: no text in UTF-8"):
+    with pytest.raises(ConfigError, match="binary: not UTF-8 text"):
         read_config_file(tmp_path / "binary")
     with pytest.raises(ConfigError, match=r"--config .*none: No such file"):
         read_config_file(tmp_path / "none")

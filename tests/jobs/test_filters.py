@@ -207,9 +207,12 @@ def test_pictures_are_made_for_the_input_that_the_run_gave(tmp_path):
         (("--examples", "neither"), "--examples: this run has no activations"),
         (
             ("--examples", "RUN", "--image-size", "96"),
-            "--image-size: the run of --examples had another",
+            "--image-size: differs from that of the --examples run",
         ),
-        (("--examples", "RUN", "--mean", "1,2,3"), "--mean: the run of --examples had another"),
+        (
+            ("--examples", "RUN", "--mean", "1,2,3"),
+            "--mean: differs from that of the --examples run",
+        ),
         (("--mean", "1"), "--mean: efficientnet_lite0 takes 3 numbers"),
         (("--std", "0,1,1"), "--std: "),
         (("--examples", "nowhere"), "nowhere"),

@@ -32,7 +32,7 @@ def run_index(*arguments):
 
 def test_a_run_with_a_merged_index_is_the_same_run(made):
     done = run_index(made.paths.root, "--merge")
-    assert "all rows, and no need of other files, from 4 of 4 shards" in done.output
+    assert "holds all rows itself, from 4 of 4 shards" in done.output
     with open_run(made.paths.root) as run, h5py.File(made.paths.index) as merged:
         assert not merged["sample"].is_virtual
         for name in ("key", "label", "crop"):
@@ -44,7 +44,7 @@ def test_a_run_with_a_merged_index_is_the_same_run(made):
 def test_a_merged_index_of_other_shards_is_refused_until_it_is_made_anew(made):
     run_index(made.paths.root, "--merge")
     made.paths.shard(3).unlink()
-    with pytest.raises(RunDirectoryError, match="merged from other shards than are there"):
+    with pytest.raises(RunDirectoryError, match="merged from other shards than the run's"):
         check_index(made.paths, read_manifest(made.paths).fingerprint)
     assert "over 3 of 4 shards" in run_index(made.paths.root).output
     assert len(check_index(made.paths, read_manifest(made.paths).fingerprint)) == 3

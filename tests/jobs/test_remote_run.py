@@ -219,7 +219,7 @@ def test_two_commands_that_do_not_know_of_each_other(here, s3, scratch, tmp_path
 def test_refusals_come_before_the_work(here, s3, scratch, monkeypatch):
     code, out, err = shardcam(*extract(here, "s3://no-such-bucket/run", *LOCAL))
     assert (code, out) == (1, "")
-    assert "s3://no-such-bucket/run: cannot be written: " in err and "no such bucket" in err
+    assert "s3://no-such-bucket/run: cannot be written: " in err and "no such file or bucket" in err
     fsspec.filesystem("s3").pipe_file(f"{s3.bucket}/mine/notes.txt", b"x")
     code, _, err = shardcam(*extract(here, f"{s3.bucket}/mine", *LOCAL))
     assert code == 1 and "not empty and not a run directory" in err

@@ -69,7 +69,7 @@ def test_a_slurm_script_says_what_was_asked(tmp_path):
 @pytest.mark.process
 def test_words_reach_the_command_as_they_are(tmp_path):
     text = slurm_script(RUN, Nodes(1, 2, 0, None), SlurmOptions("1:00", None, ()))
-    begun = text[: text.index("# Whoever")]
+    begun = text[: text.index("# Anyone who")]
     (tmp_path / "words.sh").write_text(f'{begun}\nprintf "%s\\n" "${{extract[@]}}" "$source"\n')
     out = subprocess.run(
         ["bash", tmp_path / "words.sh"], capture_output=True, text=True, check=True

@@ -91,7 +91,7 @@ def test_bad_sources_are_one_line(held, tmp_path):
     np.save(tmp_path / "floats.npy", np.zeros((4, 8, 8), np.float32))
     cases = [
         ((tmp_path / "cut.tar",), 1, "cut.tar: member '00.png' at byte 512: the archive ends"),
-        ((tmp_path / "floats.npy",), 1, "float32 (4, 8, 8) is no array of pictures"),
+        ((tmp_path / "floats.npy",), 1, "float32 (4, 8, 8) is not an array of images"),
         ((f"{base}/list.jsonl", "--label-from-folder"), 2, "--label-from-folder is for folders"),
         (("https://me:secret@host/a.tar",), 1, "give them in the environment"),
         ((base / "list.jsonl", "--root", "/nowhere"), 3, "none of 12 images gave a map"),

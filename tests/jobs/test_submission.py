@@ -116,9 +116,9 @@ def test_an_id_is_made_of_the_run_and_used_once():
         ({"executor": "local"}, "--executor local: a submitted run"),
         ({"precision": "fp16"}, "--precision fp16 needs a GPU"),
         ({"out": "photos"}, "photos: not empty and not a run directory"),
-        ({"source": "https://user:pass@host/x.tar"}, "URL with credentials in it"),
+        ({"source": "https://user:pass@host/x.tar"}, "URL with credentials"),
         ({"out": "s3://user:pass@bucket/run"}, "credentials"),
-        ({"root": "s3://bucket/x?token=1"}, "URL with credentials in it"),
+        ({"root": "s3://bucket/x?token=1"}, "URL with credentials"),
     ],
 )
 def test_what_cannot_run_is_refused(tmp_path, monkeypatch, change, words):

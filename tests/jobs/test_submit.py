@@ -142,7 +142,7 @@ def test_every_node_is_examined(head, tmp_path):
 def test_of_a_run_nobody_submitted(head, tmp_path):
     code, _, err = jobs(head, "stop", tmp_path / "run")
     assert code == 1
-    assert "knows no job of it; see shardcam jobs list" in err
+    assert "has no job for it; see shardcam jobs list" in err
 
 
 @pytest.mark.slow

@@ -206,7 +206,7 @@ def test_files_that_do_not_fit(tmp_path):
     for data, message in [
         (b"", "ends after 0 bytes"),
         (whole[: len(whole) // 2], "in the middle of a value"),
-        (b"PK" + whole, "does not begin like one"),
+        (b"PK" + whole, "header is not that of such a file"),
         (whole[:24] + b"\xff" * 40 + whole[64:], "not a usable .params file"),
     ]:
         params.write_bytes(data)

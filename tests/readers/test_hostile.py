@@ -55,7 +55,7 @@ def written(path, data):
     return path
 
 
-@case("record 0 at byte 0: it does not begin like a record")
+@case("record 0 at byte 0: it does not start as a record does")
 def rec_of_another_format(base):
     return written(base / "a.rec", b"PK\3\4" + bytes(100))
 
@@ -196,13 +196,13 @@ def tar_with_a_label_that_is_none(base):
     return write_tar(base / "a.tar", [("a.png", PICTURE), ("a.cls", b"dog")])
 
 
-@case("no .npy file: ")
+@case("not an .npy file: ")
 def npy_with_pickled_objects_cut(base):
     np.save(base / "a.npy", np.zeros((2, 4, 4), np.uint8))
     return written(base / "a.npy", (base / "a.npy").read_bytes()[:40])
 
 
-@case("object .* is no array of pictures")
+@case("object .* is not an array of images")
 def npy_with_objects(base):
     np.save(base / "a.npy", np.array([[[{}]]], object), allow_pickle=True)
     return base / "a.npy"
@@ -218,7 +218,7 @@ def npy_that_claims_a_huge_shape(base):
     return written(base / "a.npy", npy_header((10**12, 1000, 1000)) + bytes(100))
 
 
-@case("no .npy file")
+@case("not an .npy file")
 def npy_with_a_deep_header(base):
     return written(base / "a.npy", npy_header("(" * 5000 + ")" * 5000))
 
@@ -228,7 +228,7 @@ def npy_with_negative_sizes(base):
     return written(base / "a.npy", npy_header((-1, 4, 4)) + bytes(16))
 
 
-@case("no idx file of 3 dimensions")
+@case("not an IDX file of 3 dimensions")
 def idx_with_a_wrong_magic(base):
     return written(base / "a-idx3-ubyte", struct.pack(">IIII", 0xD03, 1, 2, 2) + bytes(16))
 
@@ -256,7 +256,7 @@ def idx_gz_that_is_a_bomb(base):
     return written(base / "a-idx3-ubyte.gz", gzip.compress(data))
 
 
-@case("no HDF5 file")
+@case("not an HDF5 file")
 def h5_of_another_format(base):
     return written(base / "a.h5", os.urandom(5000))
 
@@ -284,7 +284,7 @@ def h5_that_unpacks_to_gigabytes(base):
     return base / "a.h5"
 
 
-@case("labels: a label is no class|a.h5: damaged")
+@case("labels: a label is not a class|a.h5: damaged")
 def h5_with_labels_that_are_damaged(base):
     write_h5(base / "a.h5", pictures(4))
     with h5py.File(base / "a.h5", "a") as file:
@@ -296,7 +296,7 @@ def h5_with_labels_that_are_damaged(base):
     return base / "a.h5"
 
 
-@case("its data lie in other files")
+@case("its data is in other files")
 def h5_with_its_bytes_in_another_file(base):
     (base / "secret.bin").write_bytes(SECRET * 100)
     with h5py.File(base / "a.h5", "w") as file:
@@ -305,7 +305,7 @@ def h5_with_its_bytes_in_another_file(base):
     return base / "a.h5"
 
 
-@case("its data lie in other files")
+@case("its data is in other files")
 def h5_with_virtual_data(base):
     write_h5(base / "b.h5", pictures(4))
     layout = h5py.VirtualLayout((4, 12, 9, 3), np.uint8)
@@ -315,7 +315,7 @@ def h5_with_virtual_data(base):
     return base / "a.h5"
 
 
-@case("'x' is a link to elsewhere")
+@case("'x' is a link to another file")
 def h5_with_a_link_into_another_file(base):
     write_h5(base / "b.h5", pictures(4))
     with h5py.File(base / "a.h5", "w") as file:
@@ -361,7 +361,7 @@ def manifest_with_an_open_quote(base):
     return base / "a.csv"
 
 
-@case("not Parquet that can be read")
+@case("cannot be read as Parquet")
 def manifest_that_is_no_parquet(base):
     return written(base / "a.parquet", b"PAR1" + os.urandom(1000) + b"\xff\xff\xff\x7fPAR1")
 

@@ -56,14 +56,14 @@ def test_what_a_worker_is_told_does_not_depend_on_its_folder(tmp_path, monkeypat
 def test_refusals(tmp_path):
     (tmp_path / "notes.pdf").write_bytes(b"x")
     for name, message in {
-        "notes.pdf": "no known kind of source; known are a folder, an image, a pattern",
+        "notes.pdf": "not a known kind of source; known are a folder, an image, a pattern",
         "nowhere.npy": "no such file or folder",
         "nowhere/*.png": "no such file or folder",
         "*.png": "no image file in it matches the pattern",
         "none.h5::x": "none.h5: No such file",
         "notes.pdf::x": "no such file or folder",
         "a[.png": "'\\[' is not closed",
-        "[z-a].png": "no pattern",
+        "[z-a].png": "not a valid pattern",
     }.items():
         with pytest.raises(SourceError, match=message) as caught:
             list(opened(tmp_path / name).samples())
@@ -91,7 +91,7 @@ def test_a_file_that_changes_after_the_listing_is_a_failure(tmp_path):
     with pytest.raises(OSError, match=r"cut short|bytes for a picture"):
         opened(tmp_path / "a.npy").read(sample)
     (tmp_path / "a.npy").write_bytes(b"")
-    with pytest.raises(OSError, match=r"no \.npy file"):
+    with pytest.raises(OSError, match=r"not an \.npy file"):
         opened(tmp_path / "a.npy").read(sample)
 
 

@@ -75,7 +75,7 @@ def test_edited_manifest(tmp_path):
 @pytest.mark.parametrize(
     ("part", "value", "reason"),
     [
-        ("config", 5, "its 'config' is no object"),
+        ("config", 5, "its 'config' is not an object"),
         ("plan", {"samples": 8}, "its plan has no number of shards"),
         ("plan", {"samples": "x", "shards": 1}, "its plan has no number of samples"),
     ],

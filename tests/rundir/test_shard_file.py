@@ -127,7 +127,7 @@ def with_one_sample_twice(file):
         (lambda file: file.attrs.pop("samples_ok"), "samples_ok"),
         (with_attribute("shard", "two"), "an attribute that is not a number"),
         (without_failures, "'sample' doesn't exist"),
-        (with_one_sample_twice, "a sample is in it twice"),
+        (with_one_sample_twice, "a sample appears twice"),
     ],
 )
 def test_a_damaged_shard_is_described_in_one_line(run, damage, words):
@@ -380,7 +380,9 @@ def test_a_codec_that_nobody_knows_is_told(run):
     paths, _ = run
     text = paths.run_json.read_text().replace('"method"', '"codec": "bzip", "method"')
     paths.run_json.write_text(text)
-    with pytest.raises(RunDirectoryError, match=r"run\.json: its codec 'bzip' is none of none, "):
+    with pytest.raises(
+        RunDirectoryError, match=r"run\.json: its codec 'bzip' is not one of none, "
+    ):
         open_run(paths.root)
 
 

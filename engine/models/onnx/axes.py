@@ -15,7 +15,7 @@ Operands = Sequence[Array | None]
 def axis_of(value: int, rank: int) -> int:
     """One axis, counted from the front."""
     if not -rank <= value < rank:
-        raise ModelError(f"axis {value} is none of {rank}")
+        raise ModelError(f"axis {value} is out of range for rank {rank}")
     return value % rank
 
 
@@ -59,7 +59,7 @@ def reshaped(call: Call, target: Array, shape: Shape) -> Shape:
     for i, n in enumerate(wanted):
         if n == 0 and not keep_zero:
             if i >= len(shape):
-                raise ModelError(f"shape {wanted} copies an axis that {shape} has not")
+                raise ModelError(f"shape {wanted} copies an axis that {shape} does not have")
             wanted[i] = shape[i]
     return filled(wanted, prod(shape))
 
@@ -89,7 +89,7 @@ def slices_of(call: Call, operands: Operands, shape: Shape) -> tuple[slice, ...]
         axes = tuple(range(len(starts))) if listed[2] is None else listed[2]
         steps = (1,) * len(starts) if listed[3] is None else listed[3]
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
-        raise ModelError("its starts, ends, axes and steps do not belong together")
+        raise ModelError("its starts, ends, axes and steps differ in length")
     result = [slice(0, n, 1) for n in shape]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         axis = axis_of(axis, len(shape))
@@ -109,7 +109,7 @@ def pieces_of(call: Call, operands: Operands, length: int) -> tuple[int, ...]:
         size = -(-length // max(count, 1))
         pieces = (*(size,) * (count - 1), length - size * (count - 1))
         if call.opset < 18 and size * count != length:
-            raise ModelError(f"{length} is not split into {count} equal pieces")
+            raise ModelError(f"{length} cannot be split into {count} equal pieces")
     if min(pieces, default=0) < 1 or sum(pieces) != length or len(pieces) != call.outputs:
         raise ModelError(f"pieces {pieces} do not make {length}")
     return pieces

@@ -15,8 +15,8 @@ Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | Array
 class Call:
     """An operator with its inputs and attributes.
 
-    It remembers which attributes were looked at: one that nobody looked at is one that
-    nobody understood, and the node is refused.
+    It remembers which attributes were read: one that was not read was not understood, and the
+    node is refused.
     """
 
     op: str
@@ -62,7 +62,6 @@ class Call:
         return self.known(index).constant
 
     def has(self, index: int) -> bool:
-        """An optional input is given."""
         return index < len(self.inputs) and self.inputs[index] is not None
 
     def optional_array(self, index: int) -> Array | None:
@@ -70,28 +69,24 @@ class Call:
         return self.array(index) if self.has(index) else None
 
     def integer(self, name: str, default: int | None = None) -> int:
-        """An integer attribute."""
         value = self._attribute(name, default)
         if not isinstance(value, int):
             raise ModelError(f"attribute {name} is {value!r}, not an integer")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A float attribute."""
         value = self._attribute(name, default)
         if not isinstance(value, int | float):
             raise ModelError(f"attribute {name} is {value!r}, not a number")
         return float(value)
 
     def text(self, name: str, default: str | None = None) -> str:
-        """A string attribute."""
         value = self._attribute(name, default)
         if not isinstance(value, str):
             raise ModelError(f"attribute {name} is {value!r}, not a string")
         return value
 
     def integers(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...]:
-        """A list of integers."""
         value = self._attribute(name, None if default is None else tuple(default))
         if not isinstance(value, tuple) or not all(isinstance(v, int) for v in value):
             raise ModelError(f"attribute {name} is {value!r}, not a list of integers")

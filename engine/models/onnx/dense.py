@@ -23,7 +23,7 @@ def gemm(call: Call) -> Tensor:
     transposed = call.integer("transB", 0)
     call.ignore("broadcast")
     if x.rank != 2 or weight.ndim != 2:
-        raise ModelError(f"{x.sizes} for each image and a weight of {weight.shape}")
+        raise ModelError(f"a weight of {weight.shape} does not fit {x.sizes}")
     matrix = weight if transposed else weight.T
     bias = _gemm_bias(call, beta, len(matrix))
     if transposed and alpha == 1:
@@ -36,7 +36,7 @@ def _gemm_bias(call: Call, beta: float, units: int) -> Known | None:
         return None
     bias = call.array(2)
     if bias.size not in (1, units) or (bias.ndim and bias.shape[-1] != bias.size):
-        raise ModelError(f"a bias of {bias.shape} for {units} units")
+        raise ModelError(f"a bias of {bias.shape} does not fit {units} units")
     if beta == 1 and bias.shape == (units,):
         return call.known(2)
     return Known.of(np.broadcast_to(beta * bias.reshape(-1), (units,)))
@@ -66,7 +66,7 @@ def matmul(call: Call) -> Tensor:
         raise ModelError("a constant on the left is not supported")
     if isinstance(b, Known):
         if b.constant.ndim != 2 or a.rank < 2:
-            raise ModelError(f"{a.sizes} for each image and a constant of {b.constant.shape}")
+            raise ModelError(f"a constant of {b.constant.shape} does not fit {a.sizes}")
         return _dense(call, a, Known.of(b.constant.T), None)
     if a.rank != b.rank or a.rank < 3 or a.multiple != b.multiple or a.sizes[:-2] != b.sizes[:-2]:
         raise ModelError(f"{a.sizes} and {b.sizes} for each image are not supported")

@@ -25,13 +25,11 @@ def _unary(op: str) -> Rule:
 
 
 def leaky_relu(call: Call) -> Tensor:
-    """LeakyRelu."""
     slope = call.number("alpha", 0.01)
     return call.emit("LeakyReLU", [call.tensor()], act_type="leaky", slope=slope)
 
 
 def elu(call: Call) -> Tensor:
-    """Elu."""
     slope = call.number("alpha", 1.0)
     return call.emit("LeakyReLU", [call.tensor()], act_type="elu", slope=slope)
 
@@ -65,7 +63,7 @@ def clip(call: Call) -> Tensor:
     if _endless(high):
         return call.emit("_maximum_scalar", [x], scalar=low)
     if low > high:
-        raise ModelError(f"its limits {low} and {high} are crossed")
+        raise ModelError(f"its lower limit {low} is above its upper limit {high}")
     if _endless(low):
         return call.emit("_minimum_scalar", [x], scalar=high)
     return call.emit("clip", [x], a_min=low, a_max=high)
@@ -81,7 +79,6 @@ def _endless(bound: float) -> bool:
 
 
 def hard_sigmoid(call: Call) -> Tensor:
-    """HardSigmoid."""
     alpha, beta = call.number("alpha", 0.2), call.number("beta", 0.5)
     return call.emit("hard_sigmoid", [call.tensor()], alpha=alpha, beta=beta)
 
@@ -204,7 +201,6 @@ def _dense_bias(call: Call, x: Tensor, constant: Array, part: str) -> Tensor | N
 
 
 def mean(call: Call) -> Tensor:
-    """Mean of several tensors."""
     total = arithmetic(call, "Add")
     return call.emit("_mul_scalar", [total], "mean", scalar=1 / len(call.inputs))
 

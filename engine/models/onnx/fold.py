@@ -37,7 +37,7 @@ FLOATS = (1, 10, 11, 16)  # ONNX's codes; all of them are float32 here
 
 
 def fold(call: Call) -> tuple[Known, ...] | None:
-    """Outputs of a node that reads only constants; None if it is no such node.
+    """Outputs of a node that reads only constants; None if it is another node.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def _evaluate(call: Call, arrays: list[Array | None]) -> list[Array]:
         with np.errstate(all="ignore"):
             result = FOLDS[call.op](call, arrays)  # type: ignore[arg-type]
     except (TypeError, AttributeError, IndexError, ValueError) as error:
-        raise ModelError(f"its constants do not fit it: {error}") from error
+        raise ModelError(f"its constant inputs are not valid: {error}") from error
     return [np.asarray(a) for a in (result if isinstance(result, list) else [result])]
 
 

@@ -49,7 +49,7 @@ def group_norm(call: Call) -> Tensor:
     x, groups = call.tensor(), call.integer("num_groups")
     channels = x.sizes[0] if x.sizes else 0
     if groups < 1 or channels % groups:
-        raise ModelError(f"{groups} groups of {channels} channels")
+        raise ModelError(f"{channels} channels cannot be split into {groups} groups")
     y = reshape(call, x, x.multiple, (groups, prod(x.sizes) // groups), "groups")
     plain = [call.parameter("ones", np.ones(groups)), call.parameter("zeros", np.zeros(groups))]
     y = call.emit("InstanceNorm", [y, *plain], "norm", eps=call.number("epsilon", 1e-5))

@@ -67,7 +67,7 @@ def _parse(data: bytes) -> Any:
     except Exception as error:  # protobuf's own class, which has no types
         raise ModelError(f"not an ONNX file: {error}") from error
     if not model.ir_version or not model.graph.node:
-        raise ModelError("not an ONNX file: it holds no network")
+        raise ModelError("not an ONNX file: it contains no network")
     return model
 
 
@@ -112,7 +112,7 @@ class _Import:
         shape = _declared_shape(inputs[0])
         last = shape[1] != 3 and shape[3] == 3
         if not last and shape[1] != 3:
-            raise ModelError(f"input {inputs[0].name!r} of {_text(shape)} has no 3 channels")
+            raise ModelError(f"input {inputs[0].name!r} of {_text(shape)} does not have 3 channels")
         sides = shape[1:3] if last else shape[2:4]
         height, width = (_side(side, image_size) for side in sides)
         image = self._build.input(inputs[0].name, (3, height, width))
@@ -139,7 +139,7 @@ class _Import:
             raise ModelError("this operator is not supported")
         missing = [i for i in node.input if i and i not in self._values]
         if missing:
-            raise ModelError(f"its input {missing[0]!r} comes from nowhere before it")
+            raise ModelError(f"its input {missing[0]!r} is not defined before it")
         attributes = {a.name: self._attribute(a) for a in node.attribute}
         if node.op_type == "Constant":
             return (_constant(attributes),)
@@ -179,7 +179,9 @@ class _Import:
         before = self._before_softmax(value)
         classes = [n for n in value.sizes if n != 1] or [1]
         if len(classes) != 1 or value.multiple != 1 or value.rank < 2:
-            raise ModelError(f"output {names[0]!r} of {value.sizes} for each image: no logits")
+            raise ModelError(
+                f"output {names[0]!r} of {value.sizes} for each image is not a vector of logits"
+            )
         call = Call("Output", "logits", self._opset, (), 1, {}, self._build)
         return reshape(call, before, 1, (classes[0],)).entry
 
@@ -214,7 +216,7 @@ def _declared_shape(value: Any) -> tuple[int | None, ...]:
         raise ModelError(f"input {value.name!r} does not take floating-point numbers")
     shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
     if len(shape) != 4:
-        raise ModelError(f"input {value.name!r} of {_text(shape)} takes no images")
+        raise ModelError(f"input {value.name!r} of {_text(shape)} does not take images")
     return shape
 
 

@@ -80,7 +80,6 @@ class Tensor:
 
     @property
     def rank(self) -> int:
-        """Number of axes, the batch included."""
         return 1 + len(self.sizes)
 
 
@@ -146,7 +145,6 @@ class Builder:
         return self._shared[known.name, role]
 
     def parameter(self, name: str, value: Array) -> Weight:
-        """Add a parameter."""
         if not value.size:
             raise ModelError(f"its weight {name!r} is empty")
         node = Node(VARIABLE, self._unique(name))
@@ -168,7 +166,7 @@ class Builder:
         return tensor
 
     def _unique(self, name: str) -> str:
-        """A free name in printable ASCII: MXNet's JSON reader knows no other letters.
+        """A free name in printable ASCII: MXNet's JSON reader accepts no other letters.
 
         MXNet calls the output of ``x`` ``x_output``, so that name is taken too.
         """

@@ -65,7 +65,7 @@ def _scales(call: Call, x: Tensor) -> tuple[list[float], list[int]]:
     else:
         wanted = call.known(3)
         for axis, first, second in zip(axes, *wanted.values, strict=True):
-            if axis:  # the batch keeps its size, which is no constant
+            if axis:  # the batch keeps its size, which is not a constant
                 if first != second:
                     raise ModelError("its size depends on the batch size")
                 scales[axis], sizes[axis] = float(first) / old[axis], int(first)
@@ -120,7 +120,6 @@ def _linear(points: Array, old: int) -> F4:
 
 
 def _multiplied(call: Call, x: Tensor, axis: int, matrix: F4, part: str) -> Tensor:
-    """The matrix along one axis."""
     swap = (0, 1, 3, 2)
     label = part or "columns"
     last = x if axis == 3 else transpose(call, x, swap, f"{label}_to")

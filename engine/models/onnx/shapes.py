@@ -58,7 +58,7 @@ def vector(call: Call, x: Tensor, part: str) -> Tensor:
 def transpose(call: Call, x: Tensor, order: tuple[int, ...], part: str = "") -> Tensor:
     """`x` with its axes in another order; two transpositions in a row become one, or none."""
     if sorted(order) != list(range(x.rank)):
-        raise ModelError(f"{order} is no order of {x.rank} axes")
+        raise ModelError(f"{order} is not a permutation of {x.rank} axes")
     if order[0] != 0:
         raise ModelError("it moves the batch axis")
     source = call.build.source(x, "transpose")
@@ -112,7 +112,6 @@ def reshape_op(call: Call) -> Tensor:
 
 
 def flatten(call: Call) -> Tensor:
-    """Flatten to two axes."""
     x = call.tensor()
     axis = call.integer("axis", 1)
     axis = axis % (x.rank + 1) if axis < 0 else axis
@@ -122,7 +121,6 @@ def flatten(call: Call) -> Tensor:
 
 
 def squeeze(call: Call) -> Tensor:
-    """Drop axes of length one."""
     x, given = call.tensor(), call.optional_array(1)
     return _each_batch(call, x, lambda shape: squeezed(call, given, shape))
 
@@ -139,7 +137,6 @@ def _each_batch(call: Call, x: Tensor, function: Callable[[Shape], Shape]) -> Te
 
 
 def transpose_op(call: Call) -> Tensor:
-    """Transpose."""
     x = call.tensor()
     return transpose(call, x, call.integers("perm", range(x.rank)[::-1]))
 
@@ -243,7 +240,7 @@ def depth_to_space(call: Call) -> Tensor:
     channels, height, width = x.sizes
     mode = call.text("mode", "DCR")
     if block < 1 or channels % (block * block) or mode not in ("DCR", "CRD"):
-        raise ModelError(f"blocks of {block} in mode {mode!r} of {channels} channels")
+        raise ModelError(f"{channels} channels cannot form blocks of {block} in mode {mode!r}")
     depth = channels // block**2
     if mode == "DCR":
         sizes, order = (block, block, depth, height, width), (0, 3, 4, 1, 5, 2)

@@ -88,10 +88,10 @@ class TensorReader:
         root = self._directory.resolve()
         path = Path(location)
         if not location or path.is_absolute() or ".." in path.parts or "\0" in location:
-            raise ModelError(f"external data {location!r} leads out of the model's directory")
+            raise ModelError(f"external data {location!r} points outside of the model's directory")
         full = (root / path).resolve()
         if not full.is_relative_to(root):
-            raise ModelError(f"external data {location!r} leads out of the model's directory")
+            raise ModelError(f"external data {location!r} points outside of the model's directory")
         if not full.is_file():
             raise ModelError(f"external data {location!r} does not exist")
         return full

@@ -62,7 +62,6 @@ def split_padding(totals: Pair, auto: str) -> tuple[Pair, Pair]:
 
 
 def kernel_of(call: Call, default: tuple[int, ...] | None = None) -> Pair:
-    """The attribute kernel_shape."""
     return _pair(call.integers("kernel_shape", default), "kernel_shape")
 
 
