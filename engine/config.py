@@ -282,5 +282,5 @@ def flag(name: str) -> str:
 
 
 def typed_name(name: str) -> str:
-    """How messages call a field: as it is typed."""
+    """A field as it is typed, for messages."""
     return "SOURCE" if name == "source" else flag(name)

@@ -175,7 +175,7 @@ def one_line(error: BaseException) -> str:
 
 
 def storage_error(error: OSError, directory: Path) -> ShardcamError:
-    """Return what to tell the user about an error of the disk that holds `directory`."""
+    """Return the exception for an error of the disk that holds `directory`."""
     reason = error.strerror or str(error).partition("\n")[0]
     if error.errno in _FULL:
         return DiskFull(f"{directory}: {reason}; make room and the same command resumes")
@@ -183,7 +183,7 @@ def storage_error(error: OSError, directory: Path) -> ShardcamError:
 
 
 def store_error(error: OSError, url: str, doing: str = "written") -> ShardcamError:
-    """Return what to tell the user about a URL that cannot be read or written."""
+    """Return the exception for a URL that cannot be read or written."""
     reason = error.strerror or str(error).partition("\n")[0]
     if isinstance(error, FileNotFoundError):
         reason = "no such file or bucket"

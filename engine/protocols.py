@@ -207,7 +207,7 @@ class Network(Protocol):
 
     @property
     def buffers(self) -> int:
-        """Passes whose results are valid at a time: the last so many."""
+        """How many of the last passes have valid results."""
         ...
 
     def forward(self, images: F4 | U1) -> ForwardPass:
@@ -271,7 +271,7 @@ class Timer(Protocol):
         ...
 
     def batch_done(self, images: int) -> None:
-        """Count so many images more as done, or failed."""
+        """Count `images` more as done or failed."""
         ...
 
 

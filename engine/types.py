@@ -72,7 +72,7 @@ def is_shard_name(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Failure:
-    """A sample that did not make it, and why."""
+    """A sample that failed, and why."""
 
     key: str
     sample: int
@@ -167,7 +167,7 @@ class ResultBatch:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What a worker tells the driver of one finished shard."""
+    """What a worker reports to the driver about a finished shard."""
 
     shard: int
     listed: int
@@ -191,7 +191,7 @@ class RunReport:
     seconds: float  # wall clock of this command's shards
     images_per_second: float
     stage_seconds: dict[str, float]  # summed over this command's workers
-    verdict: str | None  # what holds it up, from the clocks of the stages
+    verdict: str | None  # the bottleneck, from the stage timers
 
 
 @dataclass(frozen=True)

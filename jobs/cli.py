@@ -77,8 +77,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except Exception as error:
         met, trace = "", traceback.format_exc().rstrip()
-        if isinstance(error, InternalError):  # a worker's traceback is the one that tells
+        if isinstance(error, InternalError):  # the worker's traceback
             met, trace = f", met {error.where}", error.trace
-        told = f"shardcam: this is a bug{met}; please report it with all of the text above"
-        click.echo(f"{trace}\n{told}", err=True)
+        report = f"shardcam: this is a bug{met}; please report it with all of the text above"
+        click.echo(f"{trace}\n{report}", err=True)
         sys.exit(1)

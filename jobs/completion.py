@@ -1,4 +1,4 @@
-"""What the shell offers where a value is typed, beside click's own choices."""
+"""Shell completion of values, beside click's own choices."""
 
 from __future__ import annotations
 

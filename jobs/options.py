@@ -108,7 +108,7 @@ def make_config(values: dict[str, Any]) -> RunConfig:
 
 
 def as_arguments(config: RunConfig) -> list[str]:
-    """What to type for this configuration: options that differ from their defaults, SOURCE."""
+    """The command line of a configuration: options that differ from their defaults, and SOURCE."""
     typed: list[str] = []
     for name, info in RunConfig.model_fields.items():
         value = getattr(config, name)

@@ -15,7 +15,7 @@ SHOWN = 3  # datasets that are named
 
 
 def print_plan(run: RunPlanned, console: Console) -> None:
-    """Print what is to be known of a run that begins."""
+    """Print what a run is about to do."""
     if not run.listed_now:
         console.print(listing_note(run))
     console.print(size_note(run), soft_wrap=True, highlight=False)
@@ -28,7 +28,7 @@ def listing_note(run: RunPlanned) -> str:
     source = run.config.source
     try:
         changed = Path(source).stat().st_mtime > run.listed.timestamp()
-    except OSError:  # the failures will tell
+    except OSError:  # the failures will show it
         changed = False
     note = f"; {source} has changed since, and this run does not see it" if changed else ""
     return f"{run.images} images as listed on {run.listed:%Y-%m-%d %H:%M} UTC{note}"

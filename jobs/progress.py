@@ -1,4 +1,4 @@
-"""What a person sees while a run is going: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class SectionedArgument(click.Argument):
         self.text = text
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
-        """What is typed, and what it means."""
+        """The option and its help."""
         return self.human_readable_name, self.text
 
 
@@ -44,7 +44,7 @@ class SectionedCommand(click.Command):
 
 
 def sections_of(command: click.Command, ctx: click.Context) -> dict[str, list[tuple[str, str]]]:
-    """What is typed and what it means, of every parameter that is explained, by section."""
+    """The option and help of every documented parameter, by section."""
     found: dict[str, list[tuple[str, str]]] = {}
     for param in command.get_params(ctx):
         record = param.get_help_record(ctx)
@@ -57,7 +57,7 @@ def sections_of(command: click.Command, ctx: click.Context) -> dict[str, list[tu
 
 
 class CommandFiles(Mapping[str, click.Command]):
-    """Commands by name, each imported from its file in commands/ when it is asked for."""
+    """Commands by name, each imported from its file in commands/ when it is used."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names

@@ -1,4 +1,4 @@
-"""The one console, which prints what users and file names say as it is, and how it is stopped."""
+"""The one console, which prints file names as they are, and how signals stop a command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PIPED_WIDTH = 160  # columns where output goes to a file or a pipe
 
 
 def printable(text: str) -> str:
-    """A text on one line, whatever is in it."""
+    """A text on one line, control characters escaped."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 

@@ -2,7 +2,7 @@
 
 HDF5 answers with fill values, and no error, where a shard of the index is missing
 or cannot be opened, as when too many are open.  So :func:`open_run` looks at every shard
-before it trusts the index, and takes from that only which rows lie in which shard: rows are
+before it trusts the index, and takes from that only which rows are in which shard: rows are
 read from the shards, one open at a time.  For plain h5py in the same process it raises the
 limit of open files as far as it may.
 """
@@ -110,7 +110,7 @@ def first_rows(run_dir: RunDir, columns: Iterable[str], count: int) -> list[tupl
 
 
 def ulimit_for(shards: int) -> int | None:
-    """For ``ulimit -n``: what plain h5py needs to read an index over so many shards.
+    """The ``ulimit -n`` that plain h5py needs to read an index over so many shards.
 
     None if processes started from here may open as many files.
     """

@@ -19,7 +19,7 @@ _BLOCK = 256  # picture rows at once
 
 @dataclass(frozen=True)
 class _Axis:
-    """Where the pixels of one axis of the picture lie on the map."""
+    """Positions of the picture's pixels on the map, along one axis."""
 
     start: int  # first pixel that the network saw
     stop: int

@@ -110,7 +110,7 @@ def column(dataset: h5py.Dataset, shards: tuple[ShardRows, ...], chosen: Positio
 
 
 def positions(index: Any, length: int, what: str) -> Positions:
-    """From an index of one axis to positions on it, (M,), or () for a single number.
+    """Positions that an index of one axis stands for: (M,), or () for a single number.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def positions(index: Any, length: int, what: str) -> Positions:
 
 
 def _is_plain(part: Any) -> bool:
-    """HDF5 can read it as it is."""
+    """Whether HDF5 can read it directly."""
     if isinstance(part, slice):
         return part.step is None or part.step > 0
     return isinstance(part, int | np.integer) and not isinstance(part, bool)

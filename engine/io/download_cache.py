@@ -18,7 +18,7 @@ _LOOKS = 32  # times that a process looks how full the folder is, until it has f
 _CHECK = 4  # bytes of a checksum before the data
 _LEFT = re.compile(r"\.[0-9a-f]{62}-[0-9a-f]{8}")  # name of a part that is being written
 _ABANDONED = 3600.0  # seconds until one counts as left by a process that was killed
-Key = tuple[Hashable, ...]  # what tells a part from others; its text is what counts
+Key = tuple[Hashable, ...]  # identifies a part, by its text
 
 
 class PartCache:
@@ -55,7 +55,7 @@ class PartCache:
         self._added = 0  # since then, by this process
 
     def get(self, part: Key) -> bytes | None:
-        """What is kept of a part; None if it is not there, or damaged."""
+        """The bytes of a cached part; None if they are missing or damaged."""
         try:
             data = self._file(part).read_bytes()
         except OSError:

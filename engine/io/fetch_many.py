@@ -14,7 +14,7 @@ _LARGEST = 1 << 25  # bytes that parts are joined to
 
 
 def fetch_many(sizes: Mapping[Part, int], cache: PartCache | None) -> dict[Part, bytes]:
-    """From the cache or else from the server, in one try; what did not come is left out.
+    """Read from the cache, else fetch from the server in one try; what failed is left out.
 
     Parameters
     ----------

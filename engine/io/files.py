@@ -61,7 +61,7 @@ def read(path: str) -> bytes:
     """
     if is_url(path):
         return ask(path, lambda system: bytes(system.cat_file(path)))
-    length = _regular(path)  # a pipe would wait for ever
+    length = _regular(path)  # a pipe would wait forever
     _require_image(length)
     with Path(path).open("rb") as stream:
         return stream.read(length)

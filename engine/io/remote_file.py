@@ -39,7 +39,7 @@ class _Uncollected:
     """While somebody is inside, no thread collects garbage.
 
     HDF5 holds h5py's lock while it reads through us, and we wait for fsspec's thread: if that
-    one came upon an object of h5py in the garbage, it would wait for the lock, for ever.
+    one came upon an object of h5py in the garbage, it would wait for the lock forever.
     """
 
     def __init__(self) -> None:

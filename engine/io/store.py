@@ -1,4 +1,4 @@
-"""Files at URLs that are written to: looked at, brought here, published, moved, deleted.
+"""Files at URLs that are written to: listed, fetched, published, moved, deleted.
 
 A file appears whole.  Object stores do that by themselves; elsewhere it is
 uploaded under another name and moved.  With `create` a file that is there is kept: it is
@@ -27,7 +27,7 @@ from shardcam.engine.io.urls import ask, at_once, require_url
 
 _WHOLE = ("s3", "s3a", "gs", "gcs", "memory", "az", "abfs", "abfss", "adl", "oss", "oci")
 _READ_ONLY = ("http", "https")
-PROBE = ".shardcam-"  # how the name of a file begins that is written to see whether one can
+PROBE = ".shardcam-"  # prefix of a file that is written as a test
 
 
 def require_writable_url(url: str) -> None:
@@ -51,7 +51,7 @@ def require_writable_url(url: str) -> None:
 
 
 def names(folder: str) -> set[str]:
-    """What a folder holds; nothing where there is none."""
+    """Names in a folder; none if it does not exist."""
     with _reading(folder):
         try:
             found = ask(folder, lambda system: system.ls(folder, detail=False))
@@ -61,7 +61,7 @@ def names(folder: str) -> set[str]:
 
 
 def sizes(folder: str) -> dict[str, int]:
-    """Bytes of each file that a folder holds."""
+    """Bytes of each file in a folder."""
     with _reading(folder):
         try:
             found = ask(folder, lambda system: system.ls(folder, detail=True))
@@ -80,7 +80,7 @@ def exists(url: str) -> bool:
 
 
 def download(url: str, path: Path) -> bool:
-    """Bring a file to `path`, whole or not at all; False if there is none."""
+    """Fetch a file to `path`, whole or not at all; False if there is none."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with _reading(url):
@@ -165,7 +165,7 @@ def move(source: str, target: str) -> None:
 
 
 def require_writing(folder: str) -> None:
-    """Write to a folder and delete it again: better told now than after the work."""
+    """Write to a folder and delete it again: better refused now than after the work."""
     probe = f"{folder}/{PROBE}{secrets.token_hex(8)}"
     with _writing(folder):
         ask(probe, lambda system: system.pipe_file(probe, b"shardcam"))

@@ -71,7 +71,7 @@ def require_url(url: str, writing: bool = False) -> None:
 def _is_known(scheme: str) -> bool:
     """Whether fsspec has a file system of that name, and what it needs is installed."""
     if find_spec("fsspec") is None:
-        return True  # which the next check tells
+        return True  # the next check reports it
     import fsspec
 
     try:
@@ -133,16 +133,16 @@ def ask(path: str, call: Callable[[Any], T]) -> T:
 
 
 def _told(error: Exception) -> Exception:
-    """What a server said; fsspec calls all of that a missing file."""
+    """The server's error; fsspec calls all of them a missing file."""
     cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
     return cause if isinstance(cause, Exception) else error
 
 
 def _status(error: Exception) -> int | None:
-    """What a server answered, in HTTP's numbers; aiohttp, gcsfs and botocore each have a way."""
+    """The HTTP status of an error, which aiohttp, gcsfs and botocore store differently."""
     response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
-    told = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
-    status = getattr(error, "status", None) or told.get("HTTPStatusCode")
+    answer = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+    status = getattr(error, "status", None) or answer.get("HTTPStatusCode")
     if status is None and type(error).__module__.startswith("gcsfs"):
         status = getattr(error, "code", None)
     return status if isinstance(status, int) else None

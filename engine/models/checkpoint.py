@@ -148,7 +148,7 @@ def _random_parameters(symbol: Path, graph: Graph, image_size: int | None) -> di
 def _preprocessing(
     symbol: Path, given: Node, channels: int, image_size: int | None
 ) -> Preprocessing:
-    """What the input's attributes say; else ImageNet's for colour, the 0-1 scale for one channel.
+    """As the input's attributes declare; else ImageNet's for colour, the 0-1 scale for one channel.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def _without_attributes(graph: Graph, name: str) -> Graph:
 
 
 def _declared_shape(node: Node) -> Shape:
-    """Of four numbers, 0 those that are open; () if a variable declares none."""
+    """Four numbers, 0 where one is open; () if a variable declares none."""
     numbers = tuple(map(int, re.findall(r"\d+", node.attrs.get(SHAPE, ""))))
     return numbers if len(numbers) == 4 else ()
 

@@ -62,7 +62,7 @@ def visible_gpus(load: Loader = ctypes.CDLL) -> int:
 
 
 def compute_capability(load: Loader = ctypes.CDLL) -> tuple[int, int] | None:
-    """Of the first GPU that this process may see; None if there is none."""
+    """Compute capability of the first visible GPU; None if there is none."""
     if not visible_gpus(load):
         return None
     cuda, device = load("libcuda.so.1"), ctypes.c_int()

@@ -1,4 +1,4 @@
-"""Gradients at every bias of a network, for methods that explain the whole of it."""
+"""Gradients at every bias of a network, for methods that explain the whole network."""
 
 from __future__ import annotations
 

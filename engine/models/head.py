@@ -1,4 +1,4 @@
-"""From one layer to the logits, in float32: forward, and backward where it must be."""
+"""From one layer to the logits, in float32: forward, and backward where needed."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Head:
         return variant
 
     def _variant(self, rows: int, differentiable: bool) -> Head:
-        """The same head on inputs of its own; the last one asked for is kept."""
+        """The same head on its own inputs; the last variant is kept."""
         if self._kept is None or self._kept_as != (rows, differentiable):
             self._kept, self._kept_as = None, (rows, differentiable)  # its memory goes first
             shapes = [(rows, *tap.shape[1:]) for tap in self._inputs]
@@ -132,7 +132,7 @@ class Head:
         self._begun = self._differentiable = True
 
     def _bytes_per_row(self) -> int:
-        """Of all float32 tensors from the layer on, the weights apart."""
+        """Bytes of all float32 tensors from the layer on, without the weights."""
         program = self.program.program
         inner = program.symbol.get_internals()
         names = self.program.crossing

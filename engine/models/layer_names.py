@@ -118,7 +118,7 @@ def resolve_layer(network: NetworkDefinition, wanted: str, option: str = "--laye
 
 
 def layer_info(network: NetworkDefinition, name: str, shape: tuple[int, ...]) -> LayerInfo:
-    """What is known of a layer without running it."""
+    """A layer's shape and head, without running it."""
     weight = pooled_dense_weight(cut(network.graph, name, network.parameters), shape)
     return LayerInfo(name, shape, closed_form=weight is not None)
 

@@ -26,7 +26,7 @@ TURN, GROW, SHIFT = 12.0, 0.12, 2.0  # how far a digit is distorted: degrees, sh
 
 @dataclass(frozen=True)
 class Training:
-    """What is decided before training."""
+    """Options of training."""
 
     classes: int
     activation: str  # tanh or relu
@@ -38,7 +38,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Epoch:
-    """How one pass over the digits went."""
+    """Loss and accuracy of one pass over the digits."""
 
     number: int  # from 1
     loss: float  # mean cross-entropy, on distorted digits
@@ -54,7 +54,7 @@ class Checkpoint:
 
 
 def lenet(training: Training) -> mx.sym.Symbol:
-    """The network; its input says what it expects."""
+    """LeNet; its input declares the expected preprocessing."""
     expected = training.preprocessing
     x = mx.sym.var(
         "data",
@@ -75,7 +75,7 @@ def lenet(training: Training) -> mx.sym.Symbol:
 
 
 def train(digits: U1, labels: I4, training: Training, watch: Callable[[Epoch], None]) -> Checkpoint:
-    """Train on (N,H,W) digits with N labels, each digit distorted anew in every epoch.
+    """Train on (N,H,W) digits with N labels, each digit distorted differently in every epoch.
 
     Stochastic gradient descent with momentum, its rate falling along a cosine. The seed
     decides everything that is random; on one machine and with one number of threads the

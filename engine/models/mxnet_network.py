@@ -153,7 +153,7 @@ class _Bound:
         self._begun = 0  # of these
 
     def _tap(self, output: mx.nd.NDArray) -> mx.nd.NDArray:
-        """Where a whole batch of an output is collected: itself, if it is one."""
+        """Where a whole batch of an output is collected: the output itself, if it is one."""
         network = self._network
         if network._pass == network._batch_size:
             return output
@@ -174,7 +174,7 @@ class _Bound:
         return self.current
 
     def finish(self) -> None:
-        """Let the rest of the batch follow, part by part."""
+        """Run the rest of the batch, part by part."""
         while self._begun < len(self._images):
             self._begin_part()
 

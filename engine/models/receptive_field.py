@@ -76,7 +76,7 @@ _WINDOW = {"stride": (1, 1), "pad": (0, 0), "dilate": (1, 1)}
 
 
 def _slid(span: _Span, kernel: int, stride: int, pad: int, dilate: int) -> _Span:
-    """What a window sees that slides over what `span` sees."""
+    """What a window sees if each of its positions sees `span`."""
     size = span.size + (kernel - 1) * dilate * span.step
     return _Span(span.start - pad * span.step, size, span.step * stride)
 

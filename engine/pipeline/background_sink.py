@@ -1,4 +1,4 @@
-"""A sink that writes in a thread of its own, so that compression does not hold up the network."""
+"""A sink that writes in its own thread, so that compression does not hold up the network."""
 
 from __future__ import annotations
 

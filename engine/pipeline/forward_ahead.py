@@ -1,4 +1,4 @@
-"""Forward passes that are begun before they are asked for, so that the device is never idle."""
+"""Forward passes that run ahead, so that the device is never idle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shardcam.engine.types import Shard
 
 
 class ForwardAhead:
-    """Runs the forward passes of batches ahead of those who use their results.
+    """Runs the forward passes of batches before their results are used.
 
     The first pass of the next shard is begun before this one is published, and with a network
     that holds the results of two passes each pass is begun before the maps of the last are made.

@@ -198,7 +198,7 @@ def _decode_gif(data: bytes) -> U1 | None:
 
 @dataclass(frozen=True)
 class _Header:
-    """What a file says of its picture, before it is decoded."""
+    """The header of an image file, read before it is decoded."""
 
     form: str
     width: int  # as stored

@@ -40,7 +40,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Read:
-    """What a reader gave for a sample, and the seconds that took."""
+    """What a reader returned for a sample, and the seconds it took."""
 
     sample: Sample
     data: bytes | U1 | Failure
@@ -49,7 +49,7 @@ class _Read:
 
 @dataclass(frozen=True)
 class _Tried:
-    """What became of a sample, and the seconds that took."""
+    """A sample's view or failure, and the seconds it took."""
 
     sample: Sample
     found: View | Failure
@@ -134,7 +134,7 @@ class BatchLoader:
 
 
 def _groups(samples: Sequence[Sample], most: int) -> Iterator[list[Sample]]:
-    """Neighbours that may be fetched together: not too many, nor too large."""
+    """Groups of samples that may be fetched at once: not too many, nor too large."""
     group: list[Sample] = []
     held = 0
     for sample in samples:
@@ -198,14 +198,14 @@ class _Stream:
             return self.ready[0] if self.ready else None
 
     def drop(self) -> None:
-        """Let the maker go on to something else."""
+        """Let the thread go on to something else."""
         with self.changed:
             self.dropped = True
             self.changed.notify_all()
 
 
 class Prefetcher:
-    """Makes batches in a thread of its own, of this shard and then of the next."""
+    """Makes batches in its own thread, of this shard and then of the next."""
 
     def __init__(self, make: Callable[[Shard], Iterator[Batch]]) -> None:
         self._make = make

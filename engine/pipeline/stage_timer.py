@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class StageTimer:
-    """Adds up wall-clock seconds by stage name; another thread may look at it meanwhile.
+    """Adds up wall-clock seconds by stage name; another thread may read it meanwhile.
 
     Parameters
     ----------
@@ -42,6 +42,6 @@ class StageTimer:
         self.passes += 1
 
     def batch_done(self, images: int) -> None:
-        """Count so many images more as done, or failed."""
+        """Count `images` more as done or failed."""
         self.images += images
         self._on_batch(self.images)

@@ -78,7 +78,7 @@ def class_folders(
 ) -> Iterator[str]:
     """Folders right below a local folder that have such files in them, in the order of their keys.
 
-    Each is looked at up to its first file.
+    Each is searched up to its first file.
 
     Raises
     ------

@@ -31,7 +31,7 @@ class Hdf5Reader(Reader):
     """The pictures of a uint8 dataset; the key is the picture's number.
 
     Labels are those of the integer dataset ``label`` or ``labels`` of the same group, if
-    there is one. What lies in other files (external links, external or virtual storage)
+    there is one. Data in other files (external links, external or virtual storage)
     is refused.
 
     Parameters
@@ -121,7 +121,7 @@ class Hdf5Reader(Reader):
         return item
 
     def _require_own(self, dataset: h5py.Dataset) -> None:
-        """Its bytes must lie in this file, in chunks that can be unpacked in memory."""
+        """Refuse data in other files, and chunks too large to unpack in memory."""
         if dataset.external or dataset.is_virtual:
             raise SourceError(
                 f"{self._where(dataset)}: its data is in other files; copy it into one file"

@@ -1,4 +1,4 @@
-"""What readers share: locations inside a container, and keys that can be stored."""
+"""Shared by readers: locations inside a container, and keys that can be stored."""
 
 from __future__ import annotations
 

@@ -29,14 +29,14 @@ class ManifestReader(PartReader):
     Columns are ``path`` and, if they are there, ``key``, ``label`` and ``x0 y0 x1 y1``, a
     box in pixels of the picture; others are ignored, and ``.txt`` has nothing but paths.
     The key is the path relative to the root, behind it the box, if no key is given. Rows
-    are read one at a time and the images not looked at: sizes are not known.
+    are read one at a time and the images are not opened: their sizes are unknown.
 
     Parameters
     ----------
     path
         The manifest, a path or a URL.
     root
-        The folder that every path must lie in, a path or a URL; None: the manifest's own.
+        The folder that every path must be below, a path or a URL; None: the manifest's own.
     cache
         See :class:`engine.readers.part_reader.PartReader`.
     """

@@ -1,4 +1,4 @@
-"""What the readers share whose samples are whole files, or ranges of bytes in a file."""
+"""Base of the readers whose samples are whole files, or ranges of bytes in a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PartReader(Reader):
     Parameters
     ----------
     cache
-        Where `read_many` looks first for what lies at URLs, and keeps it.
+        Where `read_many` looks first for files at URLs, and keeps them.
     """
 
     def __init__(self, cache: PartCache | None) -> None:
@@ -50,7 +50,7 @@ class PartReader(Reader):
         return part_at(sample.location)
 
     def _image(self, data: bytes) -> bytes | U1:
-        """What is read, from the bytes of a sample; OSError where they are damaged."""
+        """The image in the bytes of a sample; OSError where they are damaged."""
         return data
 
     def _part_or_error(self, sample: Sample) -> Part | OSError:

@@ -1,4 +1,4 @@
-"""What the readers of arrays share: (N,H,W), (N,H,W,1) or (N,H,W,3) uint8 -> RGB pictures."""
+"""Shared by the readers of arrays: (N,H,W), (N,H,W,1) or (N,H,W,3) uint8 -> RGB pictures."""
 
 from __future__ import annotations
 

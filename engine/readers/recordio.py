@@ -34,7 +34,7 @@ _LONGEST_LINE = 256  # of an index
 
 @dataclass(frozen=True)
 class _Record:
-    """Where a record lies, and what the listing needs of it."""
+    """A record's position, and what the listing needs of it."""
 
     offset: int
     length: int  # on disk, with all its parts; 0 where its end is not known

@@ -1,4 +1,4 @@
-"""From what was typed as SOURCE to the reader of it: a source is known by what it is."""
+"""From SOURCE, as typed, to its reader, by the kind of source that it is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What is asked of a source."""
+    """Options of a source."""
 
     extensions: tuple[str, ...]  # lower-case endings of image files
     label_from_folder: bool = False

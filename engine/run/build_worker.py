@@ -121,7 +121,7 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
 
 
 def worker_threads(config: RunConfig) -> int:
-    """Of each worker: all cores if it is this process."""
+    """Threads of each worker: all cores if it is this process."""
     return usable_cores() if config.executor == "local" else config.cpus_per_worker
 
 

@@ -46,7 +46,7 @@ class Calibration:
 
     @property
     def quantization(self) -> Quantization:
-        """What a network needs of it."""
+        """The part that a network needs."""
         return Quantization(self.ranges, self.keep_first)
 
     @property

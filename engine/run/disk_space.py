@@ -1,4 +1,4 @@
-"""What a run will write, compared with the disk before it begins."""
+"""The bytes that a run will write, compared with the disk before it begins."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from shardcam.engine.rundir.shard_file import (
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import Event, Failure, RunReport, Shard, ShardReport
 
-FEWEST = 32  # images below which the seconds tell of starting up
+FEWEST = 32  # images below which start-up dominates the seconds
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Tally:
 
 
 class _Todo:
-    """The shards of a plan that are missing, made when they are asked for."""
+    """The missing shards of a plan, made one by one."""
 
     def __init__(self, plan: Plan, numbers: Sequence[int]) -> None:
         self._plan, self._numbers = plan, numbers
@@ -61,7 +61,7 @@ class _Todo:
 
 
 def published_shards(plan: Plan, run_dir: RunDir, fingerprint: str) -> dict[int, ShardSummary]:
-    """What the shards say of themselves that are there; resume is a set difference to them.
+    """Summaries of the shards that exist; resuming runs all others.
 
     Raises
     ------
@@ -107,8 +107,8 @@ def execute(
     start = time.perf_counter()
     tally = Tally()
     if todo:
-        with logged(run_dir, plan, len(todo), on_event) as told:
-            for report in executor.run(_Todo(plan, todo), told):
+        with logged(run_dir, plan, len(todo), on_event) as observe:
+            for report in executor.run(_Todo(plan, todo), observe):
                 tally.add(report)
         run_dir.clean_staging()  # of workers that died
     seconds = time.perf_counter() - start
@@ -128,20 +128,20 @@ def logged(run_dir: RunDir, plan: Plan, todo: int, on_event: Observer) -> Iterat
     run_dir.fetch(run_dir.events)
     log = EventLog(run_dir)
 
-    def told(event: Event) -> None:
+    def observe(event: Event) -> None:
         log.append(event)
         on_event(event)
 
-    told(RunStarted(socket.gethostname(), os.getpid(), plan.shards, todo, plan.listed))
+    observe(RunStarted(socket.gethostname(), os.getpid(), plan.shards, todo, plan.listed))
     outcome = "done"
     try:
-        yield told
+        yield observe
     except BaseException as error:
         outcome = one_line(error)
         raise
     finally:
         with suppress(ShardcamError):  # what stopped the run counts, if it did not
-            told(RunEnded(outcome))
+            observe(RunEnded(outcome))
         log.close()
         with suppress(ShardcamError):
             run_dir.put(run_dir.events)

@@ -1,4 +1,4 @@
-"""What ``run.json`` says of a run: its options, its fingerprint, the versions of libraries."""
+"""The contents of ``run.json``: its options, its fingerprint, the versions of libraries."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def fuse_of(config: RunConfig) -> str:
 
 
 def comparing_method(config: RunConfig) -> Method:
-    """What int8 is compared with float32 by: the run's method, or Grad-CAM if it takes long."""
+    """The method that compares int8 with float32: the run's, or Grad-CAM if that one is slow."""
     from shardcam.engine.methods import METHODS
 
     return METHODS["gradcam"] if method_of(config).multi_pass else bound_method(config)

@@ -13,7 +13,7 @@ _FEW_SHARDS, _SHARDS, _MANY_SHARDS = 16, 64, 500
 
 @dataclass(frozen=True)
 class Plan:
-    """How a listing is cut into shards; their samples are read when they are asked for."""
+    """How a listing is cut into shards; their samples are read when they are used."""
 
     listing: Listing
     shard_size: int
@@ -27,11 +27,11 @@ class Plan:
         return -(-self.listed // self.shard_size)
 
     def samples_in(self, shard: int) -> int:
-        """How many a shard has: `shard_size`, or fewer if it is the last."""
+        """Number of samples in a shard: `shard_size`, or fewer in the last."""
         return min(self.shard_size, self.listed - shard * self.shard_size)
 
     def shard(self, index: int) -> Shard:
-        """A shard, whose samples are read when they are looked at."""
+        """A shard, whose samples are read from the listing when they are used."""
         start = index * self.shard_size
         return Shard(index, SampleRange(self.listing, start, start + self.samples_in(index)))
 

@@ -110,7 +110,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         raise ConfigError("--activation-layer: add activations or pooled to --save")
     read = (read or layers) if {"activations", "pooled"} & set(config.save) else ()
     classes = class_count(definition)
-    class_names(config, classes)  # a bad file should be told now, not after the work
+    class_names(config, classes)  # refuses a bad file now, not after the work
     targets = parse_targets(config.target, classes)
     require_explainable(config, layers)
     part_cache(config)  # refuses a folder that cannot be used

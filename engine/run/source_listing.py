@@ -39,7 +39,7 @@ def listing_of(config: RunConfig, on_event: Observer) -> AbstractContextManager[
 
 
 def _counted(samples: Iterable[Sample], on_event: Observer) -> Iterator[Sample]:
-    """Hand samples on, and tell how many there are so far."""
+    """Hand samples on, and report how many there are so far."""
     number = 0
     on_event(SourceListing(number, done=False))
     for number, sample in enumerate(samples, 1):

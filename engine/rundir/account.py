@@ -1,4 +1,4 @@
-"""Which shards of a run are good, and what they come to: listed = ok + failed."""
+"""Which shards of a run are good, and their sums: listed = ok + failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shardcam.engine.rundir.shard_file import ShardSummary, read_shard_summary, 
 
 @dataclass(frozen=True)
 class Account:
-    """What some shards come to."""
+    """The sums over some shards."""
 
     shards: int
     listed: int  # samples
@@ -27,7 +27,7 @@ class Account:
         return cls(len(every), *(sum(column) for column in zip((0,) * 4, *every, strict=True)))
 
     def problem(self, planned: int) -> str | None:
-        """What is wrong with the shards of a run of so many samples; None if they add up."""
+        """What is wrong with the sums of a run of `planned` samples; None if they add up."""
         if planned == self.listed == self.ok + self.failed:
             return None
         return (
@@ -46,7 +46,7 @@ def good_shards(
     fingerprint: str,
     on_bad: Callable[[RunDirectoryError], None] = refuse,
 ) -> Iterator[ShardSummary]:
-    """What the published shards say of themselves that are whole and of this run, in order.
+    """Summaries of the published shards that are whole and of this run, in order.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ def _ends_a_line(path: Path) -> bool:
 
 @dataclass
 class Activity:
-    """What the event log of a run comes to: all of it, and the workers of its last command."""
+    """The sums of a run's event log, and the workers of its last command."""
 
     commands: int = 0
     outcome: str | None = None  # of the last command; None while it runs, or if it was killed
@@ -104,7 +104,7 @@ class Activity:
             self.outcome = str(event.get("outcome"))
 
     def _measure(self) -> None:
-        """From the end of the first of the last shards to the end of the last."""
+        """Over the time between the ends of the first and the last recent shard."""
         seconds = self._recent[-1][0] - self._recent[0][0]
         if seconds > 0:
             images = sum(count for _, count in self._recent) - self._recent[0][1]

@@ -1,4 +1,4 @@
-"""What happens to a run, as values: an observer is called with each of them.
+"""The events of a run, as values: an observer is called with each of them.
 
 Those that have a kind go to ``events.jsonl`` under it, with their fields in this order.
 """
@@ -25,7 +25,7 @@ class SourceListing(Event):
 
 @dataclass(frozen=True)
 class RunOpened(Event):
-    """What a run held already when a command took it; not logged."""
+    """What a run contained when a command opened it; not logged."""
 
     shards: int  # of the run
     shards_done: int
@@ -146,7 +146,7 @@ class SearchStarted(Event):
 
 @dataclass(frozen=True)
 class SampleGivenUp(Event):
-    """An image crashed every worker that looked at it, and becomes a failure."""
+    """An image crashed every worker that read it, and becomes a failure."""
 
     kind: ClassVar = "given_up"
     sample: int

@@ -40,7 +40,7 @@ _FORMAT = ("v108", "v114")  # "latest" would write files that HDF5 1.14 cannot r
 
 
 class Hdf5Sink:
-    """Writes each shard of a run to a file of its own; see :class:`engine.protocols.Sink`.
+    """Writes each shard of a run to its own file; see :class:`engine.protocols.Sink`.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class ListingFacts:
-    """What a listing is of."""
+    """Origin, size and digest of a listing."""
 
     created: str  # UTC, when the listing began
     origin: dict[str, Any]  # the options that decide what is listed
@@ -56,7 +56,7 @@ class ListingFacts:
     block: int  # samples in a block; the last one is shorter
     labelled: int  # samples that have a label
     key_bytes: int  # length of the longest key, in UTF-8
-    digest: str  # SHA-256 of all of each sample but where it lies
+    digest: str  # SHA-256 of all fields of each sample but its location
 
 
 class Listing:
@@ -218,7 +218,7 @@ def facts_checksum(facts: ListingFacts, blocks: Sequence[int]) -> str:
 
 
 def identity(sample: Sample) -> str:
-    """All of a sample but its index and where it lies; what a digest is made of."""
+    """All of a sample but its index and location; what a digest is made of."""
     return "\0".join([str(value) for value in _IDENTITY(sample) if value is not None]) + "\n"
 
 

@@ -36,7 +36,7 @@ class FileLock:
         self._handle: int | None = None
 
     def take(self) -> str | None:
-        """Take the lock; who has it, if somebody else does."""
+        """Take the lock, or return its holder if there is another one."""
         try:
             self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
             _take(self._handle)
@@ -54,7 +54,7 @@ class FileLock:
         return None
 
     def release(self) -> None:
-        """Give it back; harmless if it was not taken."""
+        """Release the lock, if it was taken."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

@@ -60,7 +60,7 @@ class OverlaySink:
 
 
 class _OverlayWriter:
-    """Each picture appears whole, and a second run writes the same: nothing to be undone."""
+    """Nothing to undo: pictures are written atomically, and a second run writes the same."""
 
     def __init__(self, run_dir: RunDir, style: OverlayStyle) -> None:
         self._run_dir = run_dir
@@ -116,7 +116,7 @@ def picture_stem(sample: Sample, layer: str, target: int) -> str:
 
 
 def layer_names(layers: Iterable[str]) -> dict[str, str]:
-    """What a run's layers are called in file names: no two alike, in upper or lower case.
+    """The names of a run's layers in file names, unique without regard to case.
 
     Of layers whose names differ in unsafe characters alone, all but one get a number.
     """
@@ -132,6 +132,6 @@ def layer_names(layers: Iterable[str]) -> dict[str, str]:
 
 
 def picture_name(index: int, key: str) -> str:
-    """How the names of a sample's pictures begin."""
+    """How the file names of a sample's overlays begin."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(key).with_suffix("").as_posix())[-60:]
     return f"{index:08d}-{stem}"

@@ -105,7 +105,7 @@ class RunDir:
         return path
 
     def names(self, folder: Path) -> set[str]:
-        """What a folder holds; nothing where there is none."""
+        """Names in a folder; none if it does not exist."""
         try:
             return {entry.name for entry in folder.iterdir()}
         except FileNotFoundError:
@@ -158,10 +158,10 @@ class RunDir:
         yield from ((number, self.shard(number)) for number in numbers)
 
     def require_writable(self) -> None:
-        """Raise now what would be raised after the work; local runs are told soon enough."""
+        """Raise now what would be raised after the work; a local run fails early anyway."""
 
     def free_bytes(self) -> int | None:
-        """What is free where the run is written; None where that is not known."""
+        """Free bytes where the run is written; None if unknown."""
         return shutil.disk_usage(nearest_folder(self.root)).free
 
     def lock_holder(self) -> str | None:
@@ -250,7 +250,7 @@ class RunDir:
         return self.staging / f"{stem}-{writer_name()}.h5"
 
     def listing_staging_path(self) -> Path:
-        """A name for a listing that is being written; it comes before there are any shards."""
+        """A name for a listing that is being written, before there are any shards."""
         return self.root / f"{LISTING_STAGED}{writer_name()}.zip"
 
     def clean_staging(self, older_than: float = 86400.0) -> int:

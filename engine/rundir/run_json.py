@@ -154,7 +154,7 @@ def _flat(numbers: dict[str, Any]) -> dict[str, Any]:
 
 
 def _normal(numbers: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back: tuples are lists."""
+    """As JSON returns it: tuples become lists."""
     return dict(json.loads(json.dumps(numbers)))
 
 

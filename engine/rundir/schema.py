@@ -1,4 +1,4 @@
-"""What a shard file holds: every name, shape and type of it, in one place.
+"""The layout of a shard file: every name, shape and type, in one place.
 
 N samples, F failures, K targets, C channels, h x w a map, H x W the network's
 view, D numbers of a dense layer, T = min(5, classes).

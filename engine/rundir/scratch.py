@@ -1,4 +1,4 @@
-"""Where the files of a run at a URL are made.
+"""Scratch directories, where the files of a run at a URL are made.
 
 Each process that writes to a URL has a scratch directory of its own on its node, removed
 when the process ends.  That of a process that was killed is removed by the next one.

@@ -22,16 +22,16 @@ from shardcam.engine.rundir.user_block import checksum_problem
 from shardcam.engine.types import Failure
 
 _FILTERS = {"zstd": 32015, "lz4": 32004}  # that HDF5 has from hdf5plugin
-_SYSTEM_ERROR = re.compile(r"errno = (\d+), error message")  # as HDF5 tells of it
+_SYSTEM_ERROR = re.compile(r"errno = (\d+), error message")  # as HDF5 reports it
 
 
 class _Unsound(Exception):
-    """What we find wrong with a file that HDF5 can read."""
+    """A file that HDF5 can read, but whose contents are wrong."""
 
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """What a shard file says of itself."""
+    """The summary in a shard file."""
 
     shard: int
     listed: int
@@ -121,7 +121,7 @@ def register_filters() -> None:
 def reading(path: ShardFile) -> Iterator[h5py.File]:
     """Open a file that was written complete; what is wrong with it becomes one line.
 
-    At a URL only those blocks are fetched that are looked at.
+    At a URL only the blocks that are read are fetched.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def reading(path: ShardFile) -> Iterator[h5py.File]:
 def reading_problem(
     place: object, error: Exception, file: h5py.File | None = None
 ) -> ShardcamError | None:
-    """What an exception says of the file that was read; None if HDF5 did not raise it: a bug.
+    """The message for an exception of HDF5 while it read a file; None for others, which are bugs.
 
     Damage is what HDF5 calls damage. Where the operating system did not let it read, or it
     lacks a codec, the file may well be good.
@@ -178,7 +178,7 @@ def reading_problem(
 
 
 def _system_problem(place: object, number: int) -> ShardcamError:
-    """What to tell of an error of the operating system."""
+    """The message for an error of the operating system."""
     if number == errno.ENOENT:
         return RunDirectoryError(f"{place}: missing")
     return StoreError(f"{place}: cannot be read now: {os.strerror(number)}")
@@ -333,7 +333,7 @@ def _content_problem(file: h5py.File) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """The first line of an error's message."""
     return str(error.args[-1] if error.args else error).partition("\n")[0]
 
 

@@ -115,12 +115,12 @@ def abandoned(path: Path, older_than: float) -> bool:
 
 
 def writer_name() -> str:
-    """A part of a file name that tells who writes the file."""
+    """A part of a file name that names the process that writes it."""
     return f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def _host() -> str:
-    """Where a process number means something: a host, and a container on it."""
+    """Where process numbers are unique: a host, and a container on it."""
     return f"{socket.gethostname().replace('-', '_')}.{os.stat('/proc/self/ns/pid').st_ino}"
 
 

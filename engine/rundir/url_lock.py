@@ -1,7 +1,7 @@
-"""One driver for a run at a URL: a small file there says who works on it.
+"""One driver for a run at a URL: a small file there names the driver.
 
 Object stores have no lock that ends with its holder.  So the holder creates ``.lock``, which
-of two drivers at once S3, Google Cloud Storage and memory let only one do, and writes it anew
+of two drivers at once S3, Google Cloud Storage and memory let only one do, and rewrites it
 every :data:`BEAT` seconds.  One that was not written for :data:`SILENCE` seconds, or whose
 process was of this machine and is gone, is stale and is taken over.  A process number alone
 says little: another process may have it now, and in a container it is often the same.
@@ -37,7 +37,7 @@ _mine: set[str] = set()  # ids of the locks that this process asked for
 
 @dataclass(frozen=True)
 class Holder:
-    """What a lock says of the driver that holds it."""
+    """The driver that holds the lock, as the lock file names it."""
 
     id: str
     host: str
@@ -47,7 +47,7 @@ class Holder:
     heard: Annotated[float, Field(allow_inf_nan=False)]  # seconds since 1970, by its clock
 
     def __str__(self) -> str:
-        ago = f"last heard of {max(time.time() - self.heard, 0):.0f} s ago"
+        ago = f"last seen {max(time.time() - self.heard, 0):.0f} s ago"
         return f"process {self.pid} on {self.host} (since {self.since} UTC, {ago})"
 
     def lives(self) -> bool:
@@ -85,7 +85,7 @@ class UrlLock:
         self._beating = threading.Thread(target=self._beat, name="lock", daemon=True)
 
     def take(self) -> Holder | None:
-        """Take the lock; who has it, if somebody else does."""
+        """Take the lock, or return its holder if there is another one."""
         _mine.add(self._own.id)
         holder = self._create()
         if holder is not None and holder.lives():
@@ -111,7 +111,7 @@ class UrlLock:
         _mine.discard(self._own.id)
 
     def _create(self) -> Holder | None:
-        """Who had it already; None: it is ours."""
+        """Who holds it already; None: it is ours."""
         for pause in _TRIES:
             if self._write(create=True):
                 return None
@@ -152,7 +152,7 @@ def read_holder(url: str, copy: Path) -> Holder | None:
 
 
 def _machine() -> str:
-    """Where a process number means something: a machine since it was started, a container on it."""
+    """Where process numbers are unique: a machine since its start, and a container on it."""
     with suppress(OSError):
         started = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{started}.{os.stat('/proc/self/ns/pid').st_ino}"

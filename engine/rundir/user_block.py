@@ -37,7 +37,7 @@ def checksum_problem(stream: io.RawIOBase) -> str | None:
 
 
 def _user_block(stream: io.RawIOBase) -> bytes:
-    """What stands in front of the bytes that are left in a stream."""
+    """The user block for the remaining bytes of a stream."""
     length = checksum = 0
     buffer = memoryview(bytearray(_READ))
     while count := stream.readinto(buffer):

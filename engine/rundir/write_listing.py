@@ -197,7 +197,7 @@ def _new_directory(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _storage(directory: Path) -> Iterator[None]:
-    """The disk's errors become ours."""
+    """Turn errors of the disk into one of ours."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Cores of its own for each worker: no two workers of a machine share one."""
+"""Cores for each worker: no two workers of a machine share one."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _OBJECT_STORE = 80 * 1024 * 1024  # the least Ray accepts; only reports pass thr
 
 @dataclass(frozen=True)
 class RayOptions:
-    """How many workers of which size, and where."""
+    """Number and size of the workers, and the cluster they run on."""
 
     workers: int | None  # None: as many as the CPUs allow, and more when nodes join
     cpus_per_worker: int

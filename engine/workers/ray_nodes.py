@@ -16,7 +16,7 @@ from shardcam.engine.workers.ray_worker import WorkerActor
 
 @dataclass(frozen=True)
 class NodeAnswer:
-    """What a node said."""
+    """The answer of a node."""
 
     node: str  # address and what it has
     answer: Any  # None if there is none

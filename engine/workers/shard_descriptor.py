@@ -19,7 +19,7 @@ _row = attrgetter("key", "index", "label", "location", "size", "box")
 
 
 def pack(shard: Shard) -> Descriptor:
-    """A shard as built-in types, but for what was given up in it, which is seldom much."""
+    """A shard as built-in types, except for its few samples that were given up."""
     samples = shard.samples
     known = isinstance(samples, SampleRange) and samples.shared
     rows = samples if known else tuple(map(_row, samples))

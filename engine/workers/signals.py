@@ -16,11 +16,11 @@ class DeferredSignals:
     """Lets SIGINT and SIGTERM wait for a moment at which the driver may stop.
 
     Ray swallows or garbles what a handler raises inside its calls, and puts a handler of
-    its own in the place of SIGTERM's, which ends the process with no word, or is itself
+    its own in the place of SIGTERM's, which ends the process silently, or is itself
     swallowed where a process forks. So signals are not counted by a handler, but read from
     a pipe that Python writes their numbers to, whatever handles them.
 
-    The pipe is read in a thread: a call of Ray may block for ever where a cluster has gone. A
+    The pipe is read in a thread: a call of Ray may block forever when a cluster is gone. A
     program with a handler of its own, as the commands are, ends then all the same, as if it had
     been killed; one with Python's, as a notebook, does not.
 

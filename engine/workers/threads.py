@@ -21,7 +21,7 @@ def limit_threads(count: int) -> None:
         os.environ[name] = str(count)
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line to stderr at each bind
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # a damaged image becomes a failure row
-    warnings.filterwarnings("ignore", module="PIL")  # of odd EXIF entries and the like
+    warnings.filterwarnings("ignore", module="PIL")  # about odd EXIF entries
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     import cv2
 

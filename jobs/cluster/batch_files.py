@@ -34,7 +34,7 @@ class Nodes:
 
 @dataclass(frozen=True)
 class SlurmOptions:
-    """What a site asks of its batch jobs."""
+    """Options of a Slurm job."""
 
     time: str
     partition: str | None
@@ -43,7 +43,7 @@ class SlurmOptions:
 
 @dataclass(frozen=True)
 class PodOptions:
-    """What the pods of a run are made of."""
+    """Options of the pods."""
 
     image: str
     claim: str  # PersistentVolumeClaim that holds the images and takes the run

@@ -24,7 +24,7 @@ class Unreachable(ShardcamError):
 
 
 class JobSource(Protocol):
-    """What a follower asks a cluster; all but `tail` raise :class:`Unreachable`."""
+    """The cluster that a follower asks; all but `tail` raise :class:`Unreachable`."""
 
     address: str
 
@@ -44,7 +44,7 @@ class Follower:
     def __init__(self, jobs: JobSource, job: str) -> None:
         self._jobs, self._job = jobs, job
         self._printed = 0  # characters of the log
-        self._lost = False  # told that the connection is
+        self._lost = False  # and reported
 
     async def follow(self) -> Any:
         """Return what Ray knows of the job when it has ended."""
@@ -86,7 +86,7 @@ class Follower:
                     seen += len(text)
         except ShardcamError:
             raise
-        except Exception as error:  # whatever a web socket raises: `info` tells what is wrong
+        except Exception as error:  # whatever a web socket raises: `info` reports what is wrong
             raise Unreachable(one_line(error) or type(error).__name__) from None
 
     async def _next(self, pieces: AsyncGenerator[str, None]) -> str | None:

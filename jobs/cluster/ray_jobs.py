@@ -199,7 +199,7 @@ def _require_token() -> None:
 
 
 def _refusal(address: str) -> str:
-    """What to do about a 401 or 403."""
+    """The message for a 401 or 403."""
     mode, named = os.environ.get("RAY_AUTH_MODE"), os.environ.get("RAY_AUTH_TOKEN_PATH")
     place = "RAY_AUTH_TOKEN" if os.environ.get("RAY_AUTH_TOKEN") else named or str(TOKEN_FILE)
     if mode == "token":

@@ -1,4 +1,4 @@
-"""What is handed to Ray Jobs: a command, its environment, and what is checked before.
+"""A submission to Ray Jobs: a command, its environment, and the checks before it.
 
 The command is ``shardcam extract`` with every path absolute, so nothing is uploaded: the
 cluster has shardcam installed and sees the same files. With `--send-code` Ray uploads the
@@ -28,8 +28,8 @@ from shardcam.engine.rundir.run_json import require_usable
 from shardcam.jobs.options import as_arguments
 
 RUN_KEY = "shardcam_run"  # of a job's metadata: the run directory
-STOP_SECONDS = 30  # until Ray kills a job that was told to stop; its own default is 3
-CODE = Path(__file__).parents[3]  # where the package lies
+STOP_SECONDS = 30  # until Ray kills a job that was asked to stop; Ray's default is 3
+CODE = Path(__file__).parents[3]  # the folder of the package
 ONLY_CODE = ["/*", "!.", "!/shardcam", "__pycache__"]  # excludes of Ray
 FOLDERS = {"source", "root", "out", "cache"}  # or a source's file; of the path options
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers them to any argument
@@ -46,7 +46,7 @@ class Submission:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """By which the jobs of a run are found again."""
+        """Metadata by which the jobs of a run are found again."""
         return {RUN_KEY: self.run}
 
 
@@ -70,7 +70,7 @@ def make_submission(config: RunConfig, program: str, send_code: bool) -> Submiss
 
 
 def ray_command(submission: Submission, address: str) -> str:
-    """What to type to submit the same by Ray's own command."""
+    """The same submission as a command line of Ray's own."""
     given = [name for name in ADDRESS_VARIABLES if os.environ.get(name)]
     unset = ["env", *(word for name in given for word in ("-u", name))] if given else []
     command = [
@@ -86,7 +86,7 @@ def ray_command(submission: Submission, address: str) -> str:
 
 
 def require_submittable(config: RunConfig, elsewhere: bool) -> None:
-    """Refuse what could not run, before the cluster is asked.
+    """Refuse what cannot run, before the cluster is asked.
 
     Parameters
     ----------

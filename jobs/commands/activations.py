@@ -123,7 +123,7 @@ def draw_activations(
 
 
 def default_out(config: RunConfig) -> Path:
-    """A run directory for what is asked for: the same for the same question."""
+    """A run directory named after the source and the options: the same for the same ones."""
     asked = config.absolute().model_copy(update={"out": ""}).model_dump_json()
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(config.source.rstrip("/")).stem)[-40:]
     return RUNS / f"activations-{stem}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"

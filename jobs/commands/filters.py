@@ -112,10 +112,10 @@ def filters(
             subject = Subject(network, names, opened, config.model_copy(update={"out": str(run)}))
         if maximise or run is not None:
             ascent = Ascent(steps, seed) if maximise else None
-            told = draw_responses(subject, wanted, ascent, out)
+            lines = draw_responses(subject, wanted, ascent, out)
         else:
-            told = _draw_weights(network, wanted, out)
-        for line in told:
+            lines = _draw_weights(network, wanted, out)
+        for line in lines:
             console.print(printable(line), soft_wrap=True)
 
 

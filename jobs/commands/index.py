@@ -1,4 +1,4 @@
-"""``shardcam index``: one file over all shards of a run, or of all their rows, made anew."""
+"""``shardcam index``: rebuild the index over all shards of a run, or merge their rows into one."""
 
 from __future__ import annotations
 

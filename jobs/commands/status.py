@@ -71,13 +71,13 @@ def _add_activity(table: Table, activity: Activity) -> None:
         named = ", ".join(f"{count} on {host}" for host, count in sorted(hosts.items()))
         table.add_row("workers", f"{named}; {activity.lost} lost so far")
     if activity.last:
-        heard = datetime.fromtimestamp(activity.last, timezone.utc)
+        last = datetime.fromtimestamp(activity.last, timezone.utc)
         ended = f", the last command ended: {activity.outcome}" if activity.outcome else ""
-        table.add_row("last event", f"{heard:%Y-%m-%d %H:%M:%S} UTC{ended}")
+        table.add_row("last event", f"{last:%Y-%m-%d %H:%M:%S} UTC{ended}")
 
 
 def _failures(run_dir: RunDir, done: list[ShardSummary]) -> str:
-    """By reason, the most frequent first."""
+    """Failures by reason, the most frequent first."""
     reasons: Counter[str] = Counter()
     for _, shard in run_dir.open_shards([summary.shard for summary in done if summary.failed]):
         reasons.update(failure.error for failure in read_failures(shard))

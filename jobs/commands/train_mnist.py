@@ -171,6 +171,6 @@ def _digits(source: str | None, test: str | None, seed: int) -> tuple[Digits, Di
 
 
 def _preprocessing(digits: Digits) -> Preprocessing:
-    """Of the digits' own mean and deviation, on the 0-255 scale."""
+    """Mean and deviation of the digits, on the 0-255 scale."""
     mean, std = round(float(digits.images.mean()), 2), round(float(digits.images.std()), 2)
     return Preprocessing(SIDE, SIDE, (mean,), (std,))

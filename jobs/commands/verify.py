@@ -57,12 +57,12 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
     for problem in problems.values():
         console.print(problem, soft_wrap=True)
     if problems:
-        told = f"{run}: {len(problems)} of {manifest.plan['shards']} shards are missing or damaged"
+        note = f"{run}: {len(problems)} of {manifest.plan['shards']} shards are missing or damaged"
         if repair:
             moved = _move_damaged(run_dir, manifest, set(problems), deep)
-            told += f"; {moved} moved to {run_dir.place(run_dir.damaged)}"
-            told += ", the same extract command refills them"
-        raise RunDirectoryError(told)
+            note += f"; {moved} moved to {run_dir.place(run_dir.damaged)}"
+            note += ", the same extract command refills them"
+        raise RunDirectoryError(note)
     every = run_dir.open_shards(range(manifest.plan["shards"]))
     shards = [read_shard_summary(shard) for _, shard in every]
     account = Account.of(shards)
@@ -71,13 +71,13 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
     check_index(run_dir, manifest.fingerprint)
     without = sum(not shard.checksum for shard in shards)
     if deep and without:
-        told = (
+        note = (
             f"{run}: no file checksum in {without} of {len(shards)} shards, of an earlier version"
         )
-        console.print(told, soft_wrap=True)
+        console.print(note, soft_wrap=True)
     how = "every byte read" if deep else "counts and fingerprints"
-    told = f"{account.listed} listed = {account.ok} ok + {account.failed} failed"
-    console.print(f"{run}: {told}; all shards good ({how})")
+    note = f"{account.listed} listed = {account.ok} ok + {account.failed} failed"
+    console.print(f"{run}: {note}; all shards good ({how})")
 
 
 def _move_damaged(run_dir: RunDir, manifest: Manifest, numbers: set[int], deep: bool) -> int:

@@ -37,7 +37,7 @@ class Digits:
         return int(self.labels.max()) + 1
 
     def split(self, held_out: float, seed: int) -> tuple[Digits, Digits]:
-        """Those to train on, and a share that is held out, drawn from a seed."""
+        """Split into digits to train on and a share held out, drawn from a seed."""
         order = np.random.RandomState(seed).permutation(len(self))
         count = round(len(self) * held_out)
         return self._part(order[count:]), self._part(order[:count])

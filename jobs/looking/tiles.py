@@ -62,7 +62,7 @@ def tile(
 def write(
     picture: U1, texts: dict[tuple[int, int], str], width: int | None = None, size: int = LABEL_SIZE
 ) -> U1:
-    """Write texts with their upper left corners at (x,y); with `width`, centred in so many pixels.
+    """Write texts with their upper left corners at (x,y); with `width`, centred in `width` pixels.
 
     A text that is wider than `width` is left out.
     """

@@ -66,7 +66,7 @@ def examples_of(
 
 
 def view_share(seen: Box | None, height: int, width: int) -> Box:
-    """What a position sees of the network's input, in shares of it, moved to lie inside."""
+    """What a position sees of the network's input, in shares of it, moved inside."""
     if seen is None:
         return _WHOLE
     y0, y1 = _inside(seen[0] / height, seen[2] / height)

@@ -1,1 +1,1 @@
-"""What this machine has, and what each stage of a run could do at most on it."""
+"""Checks of this machine, and the ceiling of each stage of a run on it."""

@@ -32,7 +32,7 @@ Check = Callable[[Path], Iterator[Finding]]
 
 
 def examine(checks: Mapping[str, Check], out: Path) -> list[tuple[str, Finding]]:
-    """What checks find, each by its name."""
+    """Findings of the checks, by name."""
     return [(name, finding) for name, check in checks.items() for finding in _run(check, out)]
 
 

@@ -45,7 +45,7 @@ def measure_stages(prepared: Prepared, workers: int) -> dict[str, float]:
 
 
 def seconds_per_image(alone: dict[str, float], gpu: bool) -> float:
-    """What an image takes a worker if its stages take as long as they do by themselves.
+    """Seconds per image of a worker whose stages take as long as they do alone.
 
     On a CPU all of them share its cores. A GPU works beside them.
     """

@@ -42,7 +42,7 @@ class Whole:
 
     @property
     def name(self) -> str:
-        """What is special about it."""
+        """Its size and precision, in words."""
         return (
             f"{self.workers} x {self.cpus_per_worker} cores, batches of {self.batch_size}, "
             f"{self.precision}"
@@ -63,7 +63,7 @@ class Measured:
 
 
 def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
-    """Each stage by itself, the whole, and other ways to use the machine if asked for."""
+    """Measure each stage alone, the whole run and, for a sweep, other configurations."""
     limit_threads(driver_threads(config))
     same = {"shard_size": _shard_size(config, config.limit or FEW)}  # for a batch may be no larger
     prepared = prepare(config.model_copy(update={"out": f"{config.out}-alone"} | same))
@@ -89,7 +89,7 @@ def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
 
 
 def _workers(config: RunConfig) -> int:
-    """As many as were asked for, or as this machine has room for."""
+    """The number that was asked for, or as many as fit this machine."""
     if config.executor == "local":
         return 1
     room = usable_cores() // config.cpus_per_worker
@@ -99,7 +99,7 @@ def _workers(config: RunConfig) -> int:
 
 
 def _shard_size(config: RunConfig, images: int) -> int:
-    """What was asked for, or enough shards for each worker; whole batches at least."""
+    """The size that was asked for, or one that gives each worker enough shards of whole batches."""
     least = config.batch_size or FEWEST
     return config.shard_size or max(images // (SHARDS * _workers(config)), least)
 

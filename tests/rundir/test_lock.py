@@ -59,7 +59,7 @@ def test_the_second_driver_is_refused(paths):
 
 def test_a_driver_elsewhere_counts_as_gone_when_it_is_silent(paths):
     write(paths, time.time() - url_lock.SILENCE / 2)
-    with pytest.raises(RunDirectoryError, match=r"process 7 on other \(since .*heard of 45 s ago"):
+    with pytest.raises(RunDirectoryError, match=r"process 7 on other \(since .*seen 45 s ago"):
         paths.require_no_driver()
     write(paths, time.time() - 2 * url_lock.SILENCE)
     paths.require_no_driver()

@@ -1,4 +1,4 @@
-"""Arrays of an ONNX file: each one is checked against the bytes there are before it is read.
+"""Arrays of an ONNX file: each one is checked against the bytes that exist before it is read.
 
 Format: ``TensorProto`` of onnx.proto.  A large model keeps its arrays in files next to
 it; a name that leads out of the model's own directory is refused.
@@ -39,7 +39,7 @@ class TensorReader:
         Raises
         ------
         ModelError
-            It is damaged, of an unknown type, or lies outside the model's directory.
+            It is damaged, of an unknown type, or outside of the model's directory.
         """
         try:
             return self._read(proto)
