@@ -73,7 +73,7 @@ class SourcePictures:
         reductions = (1,) if enough is None else REDUCTIONS
         if not any((-(-image_size // by) == picture.shape[:2]).all() for by in reductions):
             height, width = image_size.tolist()
-            raise PictureGone(place, f"it is another picture now: it was {width}x{height} pixels")
+            raise PictureGone(place, f"the picture has changed: it was {width}x{height} pixels")
         return picture
 
 

@@ -146,4 +146,4 @@ def _require_room(config: RunConfig, cpus: int, gpus: int) -> None:
 def _require_mounted(config: RunConfig, mount: str) -> None:
     for option, path in (("SOURCE", config.source), ("--out", config.out)):
         if not is_url(path) and not PurePosixPath(path).is_relative_to(mount):
-            raise ConfigError(f"{option} {path}: pods only see what is below --mount {mount} only")
+            raise ConfigError(f"{option} {path}: pods only see what is below --mount {mount}")

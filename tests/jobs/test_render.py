@@ -119,7 +119,7 @@ def test_names_that_kubernetes_takes(out):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("kuberay", "/data/x", "--out", "/elsewhere/run"), "--out /elsewhere/run: pods see"),
+        (("kuberay", "/data/x", "--out", "/elsewhere/run"), "--out /elsewhere/run: pods only see"),
         (("kuberay", "x", "--out", "/data/run"), "SOURCE: with --paths-on-cluster, give an"),
         (("kuberay", "/data/x", "--out", "/data/r", "--cpus-per-worker", "8"), "--node-cpus 4"),
         (("kuberay", "/data/x", "--out", "/data/r", "--gpus-per-worker", "1"), "--node-gpus 0"),

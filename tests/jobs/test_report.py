@@ -333,8 +333,8 @@ def test_photographs_that_changed_or_are_broken_are_not_shown(tmp_path):
     page = written(made.paths, tmp_path / "page.html")
     notes = [item["pictures"]["note"] for item in page.data["items"]]
     assert notes[0] is None
-    assert notes[1] == "it is another picture now: it was 60x80 pixels"
-    assert notes[2].startswith("no JPEG/PNG")
+    assert notes[1] == "the picture has changed: it was 60x80 pixels"
+    assert notes[2].startswith("not a JPEG/PNG")
     assert notes[3] == "No such file or directory"
 
 

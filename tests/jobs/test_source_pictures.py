@@ -52,8 +52,8 @@ def test_a_picture_that_changed_or_is_gone_is_told(tmp_path):
         pictures = SourcePictures(Listing(made.paths.listing), config)
         np.testing.assert_array_equal(pictures.read(run, 0), picture_of(0))
         for row, words in (
-            (1, "'1.png' cannot be read any more: it is another picture now: it was 60x80"),
-            (2, "'2.png' cannot be read any more: no JPEG/PNG"),
+            (1, "'1.png' cannot be read any more: the picture has changed: it was 60x80"),
+            (2, "'2.png' cannot be read any more: not a JPEG/PNG"),
             (3, "'3.png' cannot be read any more: No such file"),
         ):
             with pytest.raises(SourceError, match=words) as caught:

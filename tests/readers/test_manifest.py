@@ -87,7 +87,7 @@ BAD = {  # ending, content, what the line must say
     "nul in json": ("jsonl", b'{"path": "a\\u0000b"}', "line 1: the path .* is not a text"),
     "no object": ("jsonl", b"[1]\n", "line 1: not a JSON object"),
     "no json": ("jsonl", b"{'path': 1}\n", "line 1: not JSON: Expecting"),
-    "name twice": ("jsonl", b'{"path": "a", "path": "b"}', "line 1: not JSON: a name is there"),
+    "name twice": ("jsonl", b'{"path": "a", "path": "b"}', "line 1: not JSON: a name appears"),
     "nul": ("txt", b"a.jpg\nb\0.jpg\n", "line 2: it contains a NUL character"),
     "not utf-8": ("csv", b"path\na\xff.jpg\n", "line 2: not UTF-8"),
     "utf-16": ("csv", "path\na.jpg\n".encode("utf-16"), "line 1: not UTF-8"),

@@ -164,7 +164,7 @@ def test_a_lock_that_is_there_and_is_not_is_an_error(memory, tmp_path, monkeypat
     monkeypatch.setattr(url_lock, "_TRIES", (0.0, 0.0))
     monkeypatch.setattr(url_lock, "upload", lambda *_: False)
     paths = UrlRunDir(tmp_path, "memory://bucket/run")
-    with pytest.raises(StoreError, match=r"^memory://bucket/run/.lock: cannot be created"):
+    with pytest.raises(StoreError, match=r"^memory://bucket/run/.lock: seems to exist"):
         url_lock.UrlLock(paths.place(paths.lock_file), paths.lock_file).take()
 
 
