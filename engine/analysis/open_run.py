@@ -22,9 +22,9 @@ from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.codec import CODECS
+from shardcam.engine.rundir.hdf5_reading import reading, require_filter
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
-from shardcam.engine.rundir.shard_file import reading, require_filter
 from shardcam.engine.rundir.shard_index import index_in_memory
 from shardcam.engine.types import shard_name
 

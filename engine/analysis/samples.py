@@ -22,9 +22,9 @@ from shardcam.engine.analysis.stored_rows import (
     positions,
 )
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.rundir.schema import FAILURES, layer_path
-from shardcam.engine.rundir.shard_file import reading
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.rundir.shard_file import reading, reading_problem
+from shardcam.engine.rundir.hdf5_reading import reading, reading_problem
 
 Array = npt.NDArray[Any]
 Positions = npt.NDArray[np.intp]

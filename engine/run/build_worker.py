@@ -67,7 +67,7 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     from shardcam.engine.models.cuda import require_gpu
     from shardcam.engine.models.layer_names import class_count
     from shardcam.engine.models.mxnet_network import MxnetNetwork
-    from shardcam.engine.pipeline.decoding import decoders
+    from shardcam.engine.pipeline.decoder_threads import decoders
     from shardcam.engine.pipeline.prefetch import BatchLoader
     from shardcam.engine.pipeline.run_shard import Parts
     from shardcam.engine.pipeline.targets import parse_targets

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shardcam.engine.errors import RunDirectoryError, SourceError
-from shardcam.engine.pipeline.imaging import UndecodableImage, view_of
+from shardcam.engine.pipeline.decode_image import UndecodableImage
+from shardcam.engine.pipeline.imaging import view_of
 from shardcam.engine.protocols import Method, Network, Reader
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.run_dir import RunDir

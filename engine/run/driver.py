@@ -22,11 +22,7 @@ from shardcam.engine.rundir.event_log import EventLog
 from shardcam.engine.rundir.events import RunEnded, RunOpened, RunStarted
 from shardcam.engine.rundir.replace_shards import bring_back
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.shard_file import (
-    ShardSummary,
-    read_failures,
-    read_shard_summary,
-)
+from shardcam.engine.rundir.shard_file import ShardSummary, read_failures, read_shard_summary
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import Event, Failure, RunReport, Shard, ShardReport
 

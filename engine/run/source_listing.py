@@ -21,7 +21,7 @@ EVERY = 1024  # samples between two events
 
 def make_reader(config: RunConfig, cache: PartCache | None = None) -> Reader:
     """The reader of the source; `cache` is for what it reads many of at URLs."""
-    from shardcam.engine.pipeline.imaging import EXTENSIONS
+    from shardcam.engine.pipeline.decode_image import EXTENSIONS
     from shardcam.engine.readers.source import SourceOptions, open_source
 
     options = SourceOptions(EXTENSIONS, config.label_from_folder, config.root, cache)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import h5py
 
 from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.merged_index import MERGED
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.shard_file import (
-    ShardSummary,
-    mapped_rows,
-    read_shard_summary,
-    reading,
-)
+from shardcam.engine.rundir.shard_file import ShardSummary, mapped_rows, read_shard_summary
 from shardcam.engine.rundir.shard_index import shards_digest
 from shardcam.engine.types import shard_name
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.codec import codec as codec_of
 from shardcam.engine.rundir.column import Column, create_column
+from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.hdf5_sink import StagedFile
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import FAILURES, DatasetSpec
-from shardcam.engine.rundir.shard_file import reading, summarize
+from shardcam.engine.rundir.shard_file import summarize
 from shardcam.engine.rundir.shard_index import Part, describe, read_parts, shards_digest
 from shardcam.engine.rundir.staging import fsync_directory
 

@@ -21,22 +21,21 @@ from shardcam.engine.io.remote_file import Blocks, open_together
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.io.whole_file import nearest_folder
 from shardcam.engine.rundir.lock import FileLock
+from shardcam.engine.rundir.run_files import LISTING_STAGED, RunFiles
 from shardcam.engine.rundir.scratch import scratch_directory
 from shardcam.engine.rundir.staging import (
     fsync_directory,
     publish,
     remove_abandoned,
-    writer_name,
 )
 from shardcam.engine.rundir.url_lock import UrlLock, read_holder
 from shardcam.engine.types import is_shard_name, shard_name
 
 Place = Path | str  # of a published file: a path here, or a URL
 ShardFile = Place | Blocks  # one that is open already
-LISTING_STAGED = ".listing-"  # how the name of a listing that is being written begins
 
 
-class RunDir:
+class RunDir(RunFiles):
     """A run directory on a disk that this machine and its workers see, or the base of another.
 
     Parameters
@@ -50,35 +49,13 @@ class RunDir:
         The run, as the user calls it.
     shared : bool
         Whether `root` is the run itself, which workers see.
-    run_json, listing, calibration : Path
-        What the run is; every sample of its source, in order; ranges of an int8 run.
-    shards, staging, set_aside, damaged : Path
-        Folders of published shards, of those being written, of those being computed again, of
-        those that were found damaged.
-    index, report, failures, events : Path
-        All rows; the closed account; every sample that failed; what happened, line by line.
-    overlays : Path
-        Folder of pictures, if asked for.
     """
 
     shared = True
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        super().__init__(root)
         self.home: Place = root
-        self.run_json = root / "run.json"
-        self.listing = root / "listing.zip"
-        self.calibration = root / "calibration.json"
-        self.shards = root / "shards"
-        self.staging = self.shards / ".tmp"
-        self.set_aside = self.shards / ".again"
-        self.damaged = root / "damaged"
-        self.index = root / "index.h5"
-        self.report = root / "report.json"
-        self.failures = root / "failures.csv"
-        self.events = root / "events.jsonl"
-        self.lock_file = root / ".lock"
-        self.overlays = root / "overlays"
 
     @staticmethod
     def open(place: str | Path) -> RunDir:
@@ -244,14 +221,6 @@ class RunDir:
         """Write a small file of the run so that it is there whole or not at all."""
         with self.atomic_file(path) as stream:
             stream.write(text)
-
-    def staging_path(self, stem: str) -> Path:
-        """A name in the staging directory that no other writer has."""
-        return self.staging / f"{stem}-{writer_name()}.h5"
-
-    def listing_staging_path(self) -> Path:
-        """A name for a listing that is being written, before there are any shards."""
-        return self.root / f"{LISTING_STAGED}{writer_name()}.zip"
 
     def clean_staging(self, older_than: float = 86400.0) -> int:
         """Remove what dead writers of shards, of the index and of the listing left.

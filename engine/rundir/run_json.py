@@ -9,7 +9,8 @@ from typing import Any
 
 from shardcam.engine.errors import RunDirectoryError, storage_error
 from shardcam.engine.io.store import PROBE
-from shardcam.engine.rundir.run_dir import LISTING_STAGED, RunDir
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.run_files import LISTING_STAGED
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,13 @@ import numpy as np
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.account import Account
 from shardcam.engine.rundir.column import hdf5_dtype, parent_group
+from shardcam.engine.rundir.hdf5_reading import datasets, reading
 from shardcam.engine.rundir.hdf5_sink import StagedFile
 from shardcam.engine.rundir.run_dir import RunDir, ShardFile
 from shardcam.engine.rundir.schema import FAILURES, DatasetSpec
 from shardcam.engine.rundir.shard_file import (
     ShardSummary,
-    datasets,
     read_shard_summary,
-    reading,
     shard_problem,
     summarize,
 )

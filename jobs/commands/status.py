@@ -15,10 +15,7 @@ from shardcam.engine.rundir.event_log import Activity, read_events, summarize
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
-from shardcam.engine.rundir.shard_file import (
-    ShardSummary,
-    read_failures,
-)
+from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
 

@@ -14,10 +14,7 @@ from shardcam.engine.rundir.listing import Listing, listing_digest
 from shardcam.engine.rundir.replace_shards import move_to_damaged
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
-from shardcam.engine.rundir.shard_file import (
-    check_shard,
-    read_shard_summary,
-)
+from shardcam.engine.rundir.shard_file import check_shard, read_shard_summary
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
 

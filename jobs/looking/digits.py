@@ -12,7 +12,8 @@ import numpy as np
 
 from shardcam.engine.errors import ConfigError, SourceError
 from shardcam.engine.io.whole_file import whole_file
-from shardcam.engine.pipeline.imaging import EXTENSIONS, UndecodableImage, luminance, view_of
+from shardcam.engine.pipeline.decode_image import EXTENSIONS, UndecodableImage
+from shardcam.engine.pipeline.imaging import luminance, view_of
 from shardcam.engine.readers.source import SourceOptions, open_source
 from shardcam.engine.types import I4, NO_LABEL, U1, Preprocessing
 

@@ -13,7 +13,8 @@ import pytest
 from shardcam.engine.methods import METHODS
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.pipeline.imaging import decode, view
+from shardcam.engine.pipeline.decode_image import decode
+from shardcam.engine.pipeline.imaging import view
 from shardcam.kernels import heatmap_u8, normalize, planar, upsample
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "reference"

@@ -10,7 +10,8 @@ from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.normalise import normalised
 from shardcam.engine.models.precision import calibrate
-from shardcam.engine.pipeline.imaging import decode, stacked, view
+from shardcam.engine.pipeline.decode_image import decode
+from shardcam.engine.pipeline.imaging import stacked, view
 
 PHOTOGRAPHS = sorted((Path(__file__).parent.parent / "fixtures" / "reference").glob("*.png"))
 LAYERS = ("block10_add", "head_relu6")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from shardcam.engine.pipeline.imaging import UndecodableImage, decode, stacked, view, view_of
+from shardcam.engine.pipeline.decode_image import UndecodableImage, decode
+from shardcam.engine.pipeline.imaging import stacked, view, view_of
 from shardcam.engine.types import Preprocessing
 
 RNG = np.random.RandomState(0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shardcam.engine.errors import InternalError, SourceError
-from shardcam.engine.pipeline.decoding import Decoders
+from shardcam.engine.pipeline.decoder_threads import Decoders
 from shardcam.engine.pipeline.prefetch import AHEAD, BYTES_TOGETHER, BatchLoader, Prefetcher
 from shardcam.engine.pipeline.targets import parse_targets
 from shardcam.engine.protocols import Reader

@@ -8,7 +8,7 @@ import pytest
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.pipeline.decoding import Decoders
+from shardcam.engine.pipeline.decoder_threads import Decoders
 from shardcam.engine.pipeline.forward_ahead import ForwardAhead
 from shardcam.engine.pipeline.prefetch import Prefetcher
 from shardcam.engine.pipeline.run_shard import ShardPipeline

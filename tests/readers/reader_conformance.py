@@ -4,7 +4,7 @@ from dataclasses import astuple, replace
 
 import numpy as np
 
-from shardcam.engine.pipeline.imaging import pixels_of
+from shardcam.engine.pipeline.decode_image import pixels_of
 
 
 def check_listing(reader, count):

@@ -11,14 +11,10 @@ from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.errors import RunDirectoryError, StoreError
 from shardcam.engine.io import remote_file as streams
 from shardcam.engine.io import urls
+from shardcam.engine.rundir.hdf5_reading import datasets
 from shardcam.engine.rundir.merged_index import merge_index
 from shardcam.engine.rundir.run_dir import UrlRunDir
-from shardcam.engine.rundir.shard_file import (
-    check_shard,
-    datasets,
-    read_failures,
-    read_shard_summary,
-)
+from shardcam.engine.rundir.shard_file import check_shard, read_failures, read_shard_summary
 from shardcam.engine.rundir.shard_index import build_index
 from tests.rundir.test_shard_file import make_run
 

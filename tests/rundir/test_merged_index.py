@@ -11,10 +11,10 @@ import pytest
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir import column
 from shardcam.engine.rundir.codec import CODECS
+from shardcam.engine.rundir.hdf5_reading import datasets
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.merged_index import MERGED, merge_index
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.shard_file import datasets
 from shardcam.engine.rundir.shard_index import build_index
 from tests.child import printed_by
 from tests.rundir.sink_conformance import make_shard, publish

@@ -15,6 +15,7 @@ import pytest
 
 from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.errors import ConfigError, RunDirectoryError, StoreError
+from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, begin_run
@@ -24,7 +25,6 @@ from shardcam.engine.rundir.shard_file import (
     check_shard,
     read_failures,
     read_shard_summary,
-    reading,
 )
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.rundir.user_block import SIZE, write_user_block

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from shardcam.engine.errors import DiskFull, RunDirectoryError
+from shardcam.engine.rundir.hdf5_reading import datasets
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import dataset_specs
-from shardcam.engine.rundir.shard_file import datasets, read_failures
+from shardcam.engine.rundir.shard_file import read_failures
 from shardcam.engine.rundir.shard_index import build_index
 from tests.rundir.sink_conformance import (
     CLASSES,

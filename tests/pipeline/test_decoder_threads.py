@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from shardcam.engine.pipeline.decoding import Decoders, decoders
+from shardcam.engine.pipeline.decoder_threads import Decoders, decoders
 
 
 @pytest.fixture(params=[1, 3])

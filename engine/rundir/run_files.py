@@ -1,0 +1,55 @@
+"""What the files of a run are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shardcam.engine.rundir.staging import writer_name
+
+LISTING_STAGED = ".listing-"  # how the name of a listing that is being written begins
+
+
+class RunFiles:
+    """Paths below a folder; the files need not be there.
+
+    Parameters
+    ----------
+    root
+        The folder.
+
+    Attributes
+    ----------
+    run_json, listing, calibration : Path
+        What the run is; every sample of its source, in order; ranges of an int8 run.
+    shards, staging, set_aside, damaged : Path
+        Folders of published shards, of those being written, of those being computed again, of
+        those that were found damaged.
+    index, report, failures, events : Path
+        All rows; the closed account; every sample that failed; what happened, line by line.
+    overlays : Path
+        Folder of pictures, if asked for.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.run_json = root / "run.json"
+        self.listing = root / "listing.zip"
+        self.calibration = root / "calibration.json"
+        self.shards = root / "shards"
+        self.staging = self.shards / ".tmp"
+        self.set_aside = self.shards / ".again"
+        self.damaged = root / "damaged"
+        self.index = root / "index.h5"
+        self.report = root / "report.json"
+        self.failures = root / "failures.csv"
+        self.events = root / "events.jsonl"
+        self.lock_file = root / ".lock"
+        self.overlays = root / "overlays"
+
+    def staging_path(self, stem: str) -> Path:
+        """A name in the staging directory that no other writer has."""
+        return self.staging / f"{stem}-{writer_name()}.h5"
+
+    def listing_staging_path(self) -> Path:
+        """A name for a listing that is being written, before there are any shards."""
+        return self.root / f"{LISTING_STAGED}{writer_name()}.zip"
