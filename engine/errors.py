@@ -1,6 +1,6 @@
 """What can go wrong with a run.
 
-A bad image is data: it becomes a :class:`engine.types.Failure` row and the run
+A bad image is data: it becomes a `engine.types.Failure` row and the run
 goes on.  A bad run is an exception of this tree, and only the command line
 turns it into one printed line and an exit code.  Anything else that is raised is a
 bug, which stops a run with its traceback::

@@ -77,7 +77,7 @@ class HeadView(Protocol):
         ...
 
     def gradient(self, direction: F4) -> F4:
-        """(M,classes) -> (M,C,h,w); see :meth:`LayerView.gradient`."""
+        """(M,classes) -> (M,C,h,w); see `LayerView.gradient`."""
         ...
 
 
@@ -251,7 +251,7 @@ class Sink(Protocol):
 
 
 class Timer(Protocol):
-    """Where a shard's stages report; see :class:`engine.pipeline.stage_timer.StageTimer`."""
+    """Where a shard's stages report; see `engine.pipeline.stage_timer.StageTimer`."""
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -300,6 +300,6 @@ class Executor(Protocol):
         WorkerError
             A worker cannot start, or a shard crashes every worker, whatever is left out of it.
         InternalError
-            Any exception but those of :mod:`engine.errors`, with its traceback.
+            Any exception but those of `engine.errors`, with its traceback.
         """
         ...

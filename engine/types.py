@@ -196,6 +196,6 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens to a run; see :mod:`engine.rundir.events`."""
+    """Something that happens to a run; see `engine.rundir.events`."""
 
     kind: ClassVar[str | None] = None  # in events.jsonl; None: it is not logged

@@ -22,7 +22,7 @@ SHOWN = 10  # predictions that are printed
 
 
 def run_extract(config: RunConfig, console: Console, again: bool = False) -> RunReport:
-    """Extract, show progress, print the account; see :func:`engine.run.extraction.run_extraction`.
+    """Extract, show progress, print the account; see `engine.run.extraction.run_extraction`.
 
     Raises
     ------

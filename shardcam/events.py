@@ -1,4 +1,4 @@
-"""What happens to a run: the values that `on_event` of :func:`shardcam.extract` is called with.
+"""What happens to a run: the values that `on_event` of `shardcam.extract` is called with.
 
 Those that are logged are lines of the run's ``events.jsonl`` too, with the same fields::
 

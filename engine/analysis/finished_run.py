@@ -18,7 +18,7 @@ from shardcam.engine.types import Failure, shard_name
 
 
 class Run(Samples):
-    """All samples of a run. Use it in a ``with`` statement; :func:`shardcam.open_run` makes it.
+    """All samples of a run. Use it in a ``with`` statement; `shardcam.open_run` makes it.
 
     Parameters
     ----------

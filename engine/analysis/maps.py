@@ -76,7 +76,7 @@ class RawMaps(Rows):
         """(height,width) uint8: the heatmap on the pixels of the original picture.
 
         Right for every ``--resize``; 0 where the network saw nothing of the picture. See
-        :func:`engine.analysis.placement.place`. The picture is as decoded, its EXIF
+        `engine.analysis.placement.place`. The picture is as decoded, its EXIF
         orientation applied.
         """
         return self._placed(i, target)[0]

@@ -1,7 +1,7 @@
 """A whole run, through its index.
 
 HDF5 answers with fill values, and no error, where a shard of the index is missing
-or cannot be opened, as when too many are open.  So :func:`open_run` looks at every shard
+or cannot be opened, as when too many are open.  So `open_run` looks at every shard
 before it trusts the index, and takes from that only which rows are in which shard: rows are
 read from the shards, one open at a time.  For plain h5py in the same process it raises the
 limit of open files as far as it may.

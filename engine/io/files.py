@@ -2,8 +2,8 @@
 
 What a reader needs and no more: a size, a whole file, a range of it, a listing.
 Everything is opened for reading, and a range is never longer than the file, whatever a
-header claims.  :mod:`engine.io.fetch_many` reads many parts at once, and
-:mod:`engine.io.remote_file` has what is sought in.
+header claims.  `engine.io.fetch_many` reads many parts at once, and
+`engine.io.remote_file` has what is sought in.
 """
 
 from __future__ import annotations

@@ -32,11 +32,11 @@ class Sum:
     """Add the terms: what the methods' papers do."""
 
     def channels(self, activation: F4, weights: F4) -> F4:
-        """See :class:`Combine`."""
+        """See `Combine`."""
         return weighted_sum(activation, weights)
 
     def elements(self, activation: F4, factors: Iterable[F4], relu: str = "none") -> F4:
-        """See :class:`Combine`."""
+        """See `Combine`."""
         maps = [self._elements(activation, factor, relu) for factor in factors]
         return np.ascontiguousarray(np.stack(maps, axis=1))
 
@@ -53,12 +53,12 @@ class FirstComponent:
     """Take the first principal component of the terms: pytorch-grad-cam's `eigen_smooth`."""
 
     def channels(self, activation: F4, weights: F4) -> F4:
-        """See :class:`Combine`."""
+        """See `Combine`."""
         factors = (weights[:, k, :, None, None] for k in range(weights.shape[1]))
         return self.elements(activation, factors)
 
     def elements(self, activation: F4, factors: Iterable[F4], relu: str = "none") -> F4:
-        """See :class:`Combine`."""
+        """See `Combine`."""
         maps = [first_component(_terms(activation, factor, relu)) for factor in factors]
         return np.ascontiguousarray(np.stack(maps, axis=1))
 

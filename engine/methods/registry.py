@@ -44,7 +44,7 @@ class CamMethod:
     fuse: str  # how the maps of several layers become one heatmap: mean, max or product
 
     def __call__(self, layer: LayerView, targets: I4, combine: Combine | None = None) -> F4:
-        """See :class:`engine.protocols.Method`; `combine` adds the terms unless given."""
+        """See `engine.protocols.Method`; `combine` adds the terms unless given."""
         if self.supports_eigen_smooth:
             return self.formula(layer, targets, combine or Sum())
         return self.formula(layer, targets)
@@ -64,7 +64,7 @@ def cam_method(
     explains_input: bool = False,
     fuse: str = "mean",
 ) -> Callable[[_Formula], _Formula]:
-    """Register a formula under a name; the keywords are the fields of :class:`CamMethod`."""
+    """Register a formula under a name; the keywords are the fields of `CamMethod`."""
 
     def register(formula: _Formula) -> _Formula:
         if name in _methods:

@@ -54,7 +54,7 @@ def maximise_activation(
     Parameters
     ----------
     gradient_of
-        Gives activations and gradients, as :meth:`UnitGradients.of` does.
+        Gives activations and gradients, as `UnitGradients.of` does.
     units
         Numbers of the units, (N,).
     preprocessing

@@ -30,7 +30,7 @@ class HeadProgram:
 class Head:
     """A head that reads its inputs in place. MXNet fuses no graph that has a gradient.
 
-    It is the :class:`engine.protocols.HeadView` of the rows that are in use.
+    It is the `engine.protocols.HeadView` of the rows that are in use.
 
     In closed form the gradient is known without a backward pass:
     ``d logit[t] / d A[c,y,x] = dense[t,c] / (h*w)``.

@@ -38,7 +38,7 @@ class InputBuffer:
             self._std = _per_channel(preprocessing.std, device)
 
     def put(self, images: F4 | U1) -> None:
-        """Up to `rows` images, as :class:`engine.protocols.Network` takes them.
+        """Up to `rows` images, as `engine.protocols.Network` takes them.
 
         Waits until a pass that reads the buffer has ended.
         """

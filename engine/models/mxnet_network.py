@@ -31,7 +31,7 @@ def batch_that_fits(definition: NetworkDefinition, layers: tuple[str, ...], most
     """Images per batch: 32, but no more than `most`, nor than a head has room for.
 
     The head of a batch reads its weights once, which are most of VGG's. Its tensors keep within
-    :data:`engine.models.head.HEAD_BYTES`, unless those of one pass do not.
+    `engine.models.head.HEAD_BYTES`, unless those of one pass do not.
     """
     shapes = layer_shapes(definition)
     heads = (cut(definition.graph, name, definition.parameters).head for name in layers)
@@ -57,7 +57,7 @@ class MxnetNetwork:
     gpu
         Compute on the first GPU that this process sees; it must be usable.
     quantization
-        What int8 needs, as :func:`engine.models.precision.calibrate` found it.
+        What int8 needs, as `engine.models.precision.calibrate` found it.
     extra_layers
         Names of layers that are not explained, but whose activations are wanted.
     threads
@@ -190,7 +190,7 @@ class _Bound:
 
 
 class _Pass:
-    """One forward pass; see :class:`engine.protocols.ForwardPass`."""
+    """One forward pass; see `engine.protocols.ForwardPass`."""
 
     def __init__(self, network: MxnetNetwork, bound: _Bound, images: F4 | U1) -> None:
         self.network, self._bound, self._given = network, bound, images
@@ -229,7 +229,7 @@ class _Pass:
 
 
 class _LayerView:
-    """One layer of one pass; see :class:`engine.protocols.LayerView`."""
+    """One layer of one pass; see `engine.protocols.LayerView`."""
 
     def __init__(self, run: _Pass, name: str) -> None:
         self._pass, self._name = run, name

@@ -14,7 +14,7 @@ def normalised(pixels: U1, preprocessing: Preprocessing, out: F4 | None = None) 
     Parameters
     ----------
     pixels
-        As :func:`stacked` makes them.
+        As `stacked` makes them.
     preprocessing
         Of the network.
     out

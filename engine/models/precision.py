@@ -33,7 +33,7 @@ _SETTINGS = {"quantized_dtype": "auto", "calib_mode": "naive"}
 
 
 def lower(program: Program, precision: str, quantization: Quantization | None = None) -> Program:
-    """The same program at another precision; int8 needs what :func:`calibrate` found.
+    """The same program at another precision; int8 needs what `calibrate` found.
 
     bf16 and int8 run on CPUs, fp16 on GPUs.
     """

@@ -37,7 +37,7 @@ class Bottleneck:
 
 
 def find_bottleneck(seconds: Mapping[str, float]) -> Bottleneck | None:
-    """The bottleneck by the seconds of each stage (see :mod:`engine.pipeline.run_shard`), if any.
+    """The bottleneck by the seconds of each stage (see `engine.pipeline.run_shard`), if any.
 
     While the network waits for pictures, the slower of reading and decoding is to blame.
     """

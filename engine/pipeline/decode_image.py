@@ -72,12 +72,12 @@ def decode(data: bytes, max_pixels: int, enough: int | None = None) -> U1:
 
 
 def pixels_of(data: bytes | U1, max_pixels: int, enough: int | None = None) -> U1:
-    """The (height,width,3) RGB pixels of what a reader gave; of files see :func:`decode`.
+    """The (height,width,3) RGB pixels of what a reader gave; of files see `decode`.
 
     Raises
     ------
     UndecodableImage
-        See :func:`decode`; pixels can be too many as well.
+        See `decode`; pixels can be too many as well.
     """
     if isinstance(data, bytes):
         return decode(data, max_pixels, enough)

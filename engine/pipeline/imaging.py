@@ -37,7 +37,7 @@ def view_of(
     Raises
     ------
     UndecodableImage
-        See :func:`decode`, or the box lies outside the picture.
+        See `decode`, or the box lies outside the picture.
     """
     if fast and box is None and isinstance(data, bytes):
         return _fast_view(data, preprocessing, max_pixels)

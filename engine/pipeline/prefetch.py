@@ -1,7 +1,7 @@
 """From samples to the network's input, ahead of the network: read -> decode.
 
 Storage answers late and often, so a thread of its own reads while the network computes, and
-decodes, or has others decode. It is at most :data:`AHEAD` batches ahead in each of two shards.
+decodes, or has others decode. It is at most `AHEAD` batches ahead in each of two shards.
 """
 
 from __future__ import annotations

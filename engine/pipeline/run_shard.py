@@ -1,6 +1,6 @@
 """How an image becomes a map: read -> decode -> forward -> map -> write.
 
-Every executor runs :class:`ShardPipeline`, and there is no other path through the engine.
+Every executor runs `ShardPipeline`, and there is no other path through the engine.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class ShardPipeline:
-    """The runner (:class:`engine.protocols.ShardRunner`) that extracts maps."""
+    """The runner (`engine.protocols.ShardRunner`) that extracts maps."""
 
     parts: Parts
     forward_ahead: ForwardAhead
@@ -59,9 +59,9 @@ class ShardPipeline:
     def run(self, shard: Shard, timer: Timer, next_shard: Shard | None = None) -> ShardReport:
         """Turn one shard into one published result; nothing is published if this raises.
 
-        Reading and decoding run ahead in a thread (:mod:`engine.pipeline.prefetch`), and go on
+        Reading and decoding run ahead in a thread (`engine.pipeline.prefetch`), and go on
         with `next_shard`, the shard that is asked for next, and so do the forward passes
-        (:mod:`engine.pipeline.forward_ahead`). The stage `wait` is the time that the network
+        (`engine.pipeline.forward_ahead`). The stage `wait` is the time that the network
         waits for reading and decoding.
         """
         parts = self.parts

@@ -83,7 +83,7 @@ def class_folders(
     Raises
     ------
     SourceError
-        See :func:`find_files`.
+        See `find_files`.
     """
     top = _top(root)
     for name in _names(top, endings):

@@ -37,7 +37,7 @@ class FolderReader(PartReader):
     pattern
         What a key must match to be listed.
     cache
-        See :class:`engine.readers.part_reader.PartReader`.
+        See `engine.readers.part_reader.PartReader`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FolderReader(PartReader):
         self._pattern = pattern
 
     def samples(self) -> Iterator[Sample]:
-        """List the source; see :class:`engine.protocols.Reader`."""
+        """List the source; see `engine.protocols.Reader`."""
         found: Iterable[Found] = self._files()
         if self._label_from_folder and is_url(self._root):
             found = list(found)  # every folder must be listed before the first class is known

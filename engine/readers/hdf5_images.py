@@ -47,7 +47,7 @@ class Hdf5Reader(Reader):
         self._name = dataset
 
     def samples(self) -> Iterator[Sample]:
-        """List the source; see :class:`engine.protocols.Reader`."""
+        """List the source; see `engine.protocols.Reader`."""
         with self._plainly("damaged"):
             dataset = self._dataset
             stack = require_stack(self._where(dataset), dataset.shape, dataset.dtype)
@@ -57,7 +57,7 @@ class Hdf5Reader(Reader):
                 yield Sample(stack.key(index), index, label, location, stack.picture_bytes)
 
     def read(self, sample: Sample) -> U1:
-        """Return a picture; see :class:`engine.protocols.Reader`."""
+        """Return a picture; see `engine.protocols.Reader`."""
         index = int(sample.location.rpartition("#")[2])
         try:
             picture: U1 = np.asarray(self._dataset[index])

@@ -43,7 +43,7 @@ class IdxReader(PartReader):
     path
         The file with the images, a path or a URL.
     cache
-        See :class:`engine.readers.part_reader.PartReader`.
+        See `engine.readers.part_reader.PartReader`.
     """
 
     def __init__(self, path: str, cache: PartCache | None = None) -> None:
@@ -51,7 +51,7 @@ class IdxReader(PartReader):
         self._path = path
 
     def samples(self) -> Iterator[Sample]:
-        """List the source; see :class:`engine.protocols.Reader`."""
+        """List the source; see `engine.protocols.Reader`."""
         stack, length = self._stack, self._stack.picture_bytes
         for index, label in enumerate(self._labels(stack.count)):
             location = place(self._path, _IMAGES_START + index * length, length)
@@ -64,7 +64,7 @@ class IdxReader(PartReader):
         return self._image(self._unpacked[start:end])
 
     def read_many(self, samples: Sequence[Sample]) -> Iterator[bytes | U1 | OSError]:
-        """See :class:`engine.protocols.Reader`; what is packed is unpacked once, and kept."""
+        """See `engine.protocols.Reader`; what is packed is unpacked once, and kept."""
         many = Reader.read_many if _is_packed(self._path) else PartReader.read_many
         return many(self, samples)
 

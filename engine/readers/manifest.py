@@ -38,7 +38,7 @@ class ManifestReader(PartReader):
     root
         The folder that every path must be below, a path or a URL; None: the manifest's own.
     cache
-        See :class:`engine.readers.part_reader.PartReader`.
+        See `engine.readers.part_reader.PartReader`.
     """
 
     def __init__(self, path: str, root: str | None = None, cache: PartCache | None = None) -> None:
@@ -61,7 +61,7 @@ class ManifestReader(PartReader):
         return self._path.partition("?")[0].lower().endswith(".parquet")
 
     def samples(self) -> Iterator[Sample]:
-        """List the source; see :class:`engine.protocols.Reader`."""
+        """List the source; see `engine.protocols.Reader`."""
         index = -1
         for index, row in enumerate(self._rows()):
             number, (path, key, label, *sides) = row

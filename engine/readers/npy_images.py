@@ -36,7 +36,7 @@ class NpyReader(PartReader):
     path
         The file, a path or a URL.
     cache
-        See :class:`engine.readers.part_reader.PartReader`.
+        See `engine.readers.part_reader.PartReader`.
     """
 
     def __init__(self, path: str, cache: PartCache | None = None) -> None:
@@ -44,7 +44,7 @@ class NpyReader(PartReader):
         self._path = path
 
     def samples(self) -> Iterator[Sample]:
-        """List the source; see :class:`engine.protocols.Reader`."""
+        """List the source; see `engine.protocols.Reader`."""
         start, stack = self._layout
         length = stack.picture_bytes
         for index in range(stack.count):

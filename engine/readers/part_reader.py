@@ -29,7 +29,7 @@ class PartReader(Reader):
         return self._image(_read(self._part(sample)))
 
     def read_many(self, samples: Sequence[Sample]) -> Iterator[bytes | U1 | OSError]:
-        """See :class:`engine.protocols.Reader`; what does not come is read alone."""
+        """See `engine.protocols.Reader`; what does not come is read alone."""
         parts = [self._part_or_error(sample) for sample in samples]
         sizes = {
             part: sample.size

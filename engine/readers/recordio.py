@@ -54,7 +54,7 @@ class RecordReader(PartReader):
     path
         The file, whose name ends in ``.rec``; a path or a URL.
     cache
-        See :class:`engine.readers.part_reader.PartReader`.
+        See `engine.readers.part_reader.PartReader`.
     """
 
     def __init__(self, path: str, cache: PartCache | None = None) -> None:
@@ -63,7 +63,7 @@ class RecordReader(PartReader):
         self._index = path[: -len(".rec")] + ".idx"
 
     def samples(self) -> Iterator[Sample]:
-        """List the source; see :class:`engine.protocols.Reader`."""
+        """List the source; see `engine.protocols.Reader`."""
         with listing(self._path):
             size = files.size(self._path)
             with open_stream(self._path) as stream:

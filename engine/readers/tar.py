@@ -43,7 +43,7 @@ class TarReader(PartReader):
     extensions
         Lower-case file name endings that count as images.
     cache
-        See :class:`engine.readers.part_reader.PartReader`.
+        See `engine.readers.part_reader.PartReader`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class TarReader(PartReader):
         self._extensions = extensions
 
     def samples(self) -> Iterator[Sample]:
-        """List the source; see :class:`engine.protocols.Reader`."""
+        """List the source; see `engine.protocols.Reader`."""
         index = 0
         for prefix, path in self._archives():
             with listing(path):

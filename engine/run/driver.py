@@ -86,7 +86,7 @@ def execute(
 ) -> RunReport:
     """Run what is missing, index the shards and close the account.
 
-    `again`: shards were set aside on purpose (:mod:`engine.rundir.replace_shards`).
+    `again`: shards were set aside on purpose (`engine.rundir.replace_shards`).
 
     Raises
     ------

@@ -49,7 +49,7 @@ def extract(
     """Extract class activation maps of the images of a source into a run directory.
 
     If the directory holds the same run, that run is resumed: what is done already is not done
-    again. The results are read with :func:`shardcam.open_run`. In the main thread Ctrl-C
+    again. The results are read with `shardcam.open_run`. In the main thread Ctrl-C
     stops a run on Ray when its workers are at rest; what is published stays.
 
     MXNet takes its number of threads once in a process, from the first call: all cores with
@@ -64,10 +64,10 @@ def extract(
     out
         The run directory, or a URL.
     on_event
-        Is called with each event, one of :mod:`shardcam.events`, in the thread that called this
+        Is called with each event, one of `shardcam.events`, in the thread that called this
         function.
     options
-        The other fields of :class:`engine.config.RunConfig`, such as ``method="layercam"``,
+        The other fields of `engine.config.RunConfig`, such as ``method="layercam"``,
         ``save=("maps", "overlays")`` or ``executor="local"``.
 
     Returns
@@ -99,7 +99,7 @@ def run_extraction(
 ) -> RunReport:
     """Do as `extract` with a configuration.
 
-    `again`: see :func:`engine.run.driver.execute`; the caller holds the run's lock.
+    `again`: see `engine.run.driver.execute`; the caller holds the run's lock.
     """
     run_dir = RunDir.open(config.out)
     if not again:

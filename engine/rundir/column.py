@@ -34,7 +34,7 @@ class Column:
     Parameters
     ----------
     dataset
-        From :func:`create_column`, with nothing in it.
+        From `create_column`, with nothing in it.
     rows
         How many there can be; fewer may come.
     codec

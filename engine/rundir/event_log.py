@@ -1,7 +1,7 @@
 """``events.jsonl``: what happened to a run, one JSON object a line, as it happened.
 
 Each has the `time`, in seconds since 1970, its `kind`, which is that of one of
-:mod:`engine.rundir.events`, and the fields of that.
+`engine.rundir.events`, and the fields of that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from shardcam.engine.types import Event
 
 
 class EventLog:
-    """The log of a run; `append` is an observer (:data:`engine.protocols.Observer`)."""
+    """The log of a run; `append` is an observer (`engine.protocols.Observer`)."""
 
     def __init__(self, run_dir: RunDir) -> None:
         self._path = run_dir.events

@@ -40,18 +40,18 @@ _FORMAT = ("v108", "v114")  # "latest" would write files that HDF5 1.14 cannot r
 
 
 class Hdf5Sink:
-    """Writes each shard of a run to its own file; see :class:`engine.protocols.Sink`.
+    """Writes each shard of a run to its own file; see `engine.protocols.Sink`.
 
     Parameters
     ----------
     run_dir
         The run directory.
     specs
-        Every dataset of a shard file, from :func:`engine.rundir.schema.dataset_specs`.
+        Every dataset of a shard file, from `engine.rundir.schema.dataset_specs`.
     fingerprint
         Of the run; stored in every file.
     codec
-        See :func:`engine.rundir.codec.codec`.
+        See `engine.rundir.codec.codec`.
 
     Raises
     ------

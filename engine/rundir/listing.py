@@ -2,7 +2,7 @@
 
 A ZIP file.  ``000000.json``, ``000001.json``, ... hold the samples, each a JSON array of
 rows; ``listing.json`` says what they are of.  ZIP has a checksum of each block, and
-``listing.json`` one over all of those and itself.  :mod:`engine.rundir.write_listing` writes it.
+``listing.json`` one over all of those and itself.  `engine.rundir.write_listing` writes it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class FileLock:
 
     The kernel drops the lock of a process that ends, however it does, also on network file
     systems that pass locks on (NFS 4, Lustre with `flock`). Where there are no locks, nothing
-    is refused: shards are published once all the same. At a URL see :mod:`engine.rundir.url_lock`.
+    is refused: shards are published once all the same. At a URL see `engine.rundir.url_lock`.
 
     Parameters
     ----------

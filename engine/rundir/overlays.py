@@ -110,7 +110,7 @@ class _OverlayWriter:
 def picture_stem(sample: Sample, layer: str, target: int) -> str:
     """File name of a picture of one map: safe on every file system, unique by its index.
 
-    `layer` is one of :func:`layer_names`.
+    `layer` is one of `layer_names`.
     """
     return f"{picture_name(sample.index, sample.key)}-{layer}-{target}"
 

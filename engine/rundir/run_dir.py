@@ -167,7 +167,7 @@ class RunDir(RunFiles):
             lock.release()
 
     def require_no_driver(self) -> None:
-        """Refuse early, before anything is loaded, what :meth:`lock` would refuse later.
+        """Refuse early, before anything is loaded, what `lock` would refuse later.
 
         Raises
         ------

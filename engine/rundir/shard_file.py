@@ -1,4 +1,4 @@
-"""Reading the shard files of a run, one by one; :mod:`engine.analysis.open_run` reads it whole."""
+"""Reading the shard files of a run, one by one; `engine.analysis.open_run` reads it whole."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _checksum_problem(path: Path | Blocks) -> str | None:
 
 
 def summarize(file: h5py.File) -> ShardSummary:
-    """Return the summary of a shard file that is open in :func:`reading`."""
+    """Return the summary of a shard file that is open in `reading`."""
     attributes = file.attrs
     if not attributes["complete"]:
         raise Unsound("not complete")

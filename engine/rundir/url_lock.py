@@ -2,7 +2,7 @@
 
 Object stores have no lock that ends with its holder.  So the holder creates ``.lock``, which
 of two drivers at once S3, Google Cloud Storage and memory let only one do, and rewrites it
-every :data:`BEAT` seconds.  One that was not written for :data:`SILENCE` seconds, or whose
+every `BEAT` seconds.  One that was not written for `SILENCE` seconds, or whose
 process was of this machine and is gone, is stale and is taken over.  A process number alone
 says little: another process may have it now, and in a container it is often the same.
 """

@@ -13,7 +13,7 @@ from shardcam.engine.types import Event
 
 
 class RayMetrics:
-    """Counts events; `count` is an observer (:data:`engine.protocols.Observer`).
+    """Counts events; `count` is an observer (`engine.protocols.Observer`).
 
     Parameters
     ----------

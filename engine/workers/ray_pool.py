@@ -1,7 +1,7 @@
 """The workers of a run on Ray: started, given shards, watched and replaced.
 
 Ray restarts nothing by itself: this driver knows which worker held which shard and how far it
-was, and :mod:`engine.workers.retry_queue` decides what becomes of a shard whose worker crashed.
+was, and `engine.workers.retry_queue` decides what becomes of a shard whose worker crashed.
 """
 
 from __future__ import annotations

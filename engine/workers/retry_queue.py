@@ -4,7 +4,7 @@ A shard whose worker crashed or hung is run again. If that happens once more, it
 tried apart, and their halves, until the images that crash the worker are found; the shard is
 then run without them, and each of them becomes a failure row. If every part crashes, the images
 are not the reason, and the run stops. An exception crashes no worker: it is a bug, and stops the
-run (:func:`engine.errors.bugs_named`).
+run (`engine.errors.bugs_named`).
 """
 
 from __future__ import annotations

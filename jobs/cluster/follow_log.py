@@ -24,7 +24,7 @@ class Unreachable(ShardcamError):
 
 
 class JobSource(Protocol):
-    """The cluster that a follower asks; all but `tail` raise :class:`Unreachable`."""
+    """The cluster that a follower asks; all but `tail` raise `Unreachable`."""
 
     address: str
 

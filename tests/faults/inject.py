@@ -1,6 +1,6 @@
 """Faults for a run's workers, put around the parts that the product makes for itself.
 
-A plan is a list of :class:`Fault`, kept in a folder. Each happens once, whoever meets it and
+A plan is a list of `Fault`, kept in a folder. Each happens once, whoever meets it and
 however often the run is begun again: a file remembers it. A poisoned image is met always.
 """
 

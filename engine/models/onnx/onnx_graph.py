@@ -1,8 +1,8 @@
 """The MXNet graph that an ONNX file becomes, built node by node.
 
-What an ONNX node reads is of two kinds.  A :class:`Tensor` depends on the images;
+What an ONNX node reads is of two kinds.  A `Tensor` depends on the images;
 its first axis is the batch (or a multiple of it) and no other axis depends on the
-batch, which is what keeps the images of a batch apart.  A :class:`Known` array does
+batch, which is what keeps the images of a batch apart.  A `Known` array does
 not depend on the images: a weight, or what the file computes from shapes.
 """
 
@@ -34,7 +34,7 @@ MAX_ELEMENTS = 2**28
 
 @dataclass(frozen=True)
 class Known:
-    """An array that does not depend on the images, for each size of :data:`BATCHES`."""
+    """An array that does not depend on the images, for each size of `BATCHES`."""
 
     values: tuple[Array, Array]
     name: str = ""  # of the initializer

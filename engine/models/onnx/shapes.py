@@ -25,7 +25,7 @@ BLOCK = 16  # channels that oneDNN keeps together
 
 
 def view(call: Call, x: Tensor, shapes: tuple[Shape, Shape], part: str = "") -> Tensor:
-    """`x` in another shape, given for each of :data:`BATCHES`."""
+    """`x` in another shape, given for each of `BATCHES`."""
     first, second = shapes
     multiple, left = divmod(first[0], BATCHES[0]) if first else (0, 1)
     if left or multiple < 1 or second != (multiple * BATCHES[1], *first[1:]):
@@ -89,7 +89,7 @@ def cast(call: Call) -> Tensor:
 
 
 def cast_like(call: Call) -> Tensor:
-    """As :func:`cast`, to the kind of another value."""
+    """As `cast`, to the kind of another value."""
     call.ignore("saturate", "round_mode")
     if isinstance(call.value(1), Known) and call.array(1).dtype.kind != "f":
         raise ModelError("activations are only cast to floating point")
