@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-import shardcam.engine.rundir.hdf5_sink
+import shardcam.engine.rundir.run_dir
 from shardcam.engine.pipeline.forward_ahead import ForwardAhead
 from shardcam.engine.pipeline.prefetch import Prefetcher
 from shardcam.engine.pipeline.run_shard import ShardPipeline
@@ -152,13 +152,13 @@ def faulty_build(folder, order):
     plan = Plan(folder)
     loader, parts = build_parts(order)
     loader = replace(loader, reader=FaultyReader(loader.reader, plan))
-    publish = shardcam.engine.rundir.hdf5_sink.publish
+    publish = shardcam.engine.rundir.run_dir.publish
 
     def faulty_publish(staged, final):
         plan.meet("publish", int(final.stem.rpartition("-")[2]))
         return publish(staged, final)
 
-    shardcam.engine.rundir.hdf5_sink.publish = faulty_publish  # in this worker's process alone
+    shardcam.engine.rundir.run_dir.publish = faulty_publish  # in this worker's process alone
     ahead = FaultyForwardAhead(Prefetcher(loader.batches), parts.network, plan)
     parts = replace(parts, sink=FaultySink(parts.sink, plan))
     return ShardPipeline(parts, ahead)
