@@ -43,7 +43,6 @@ class Reader(Protocol):
         SourceError
             The source is missing, empty or ambiguous.
         """
-        ...
 
     def read(self, sample: Sample) -> bytes | U1:
         """Return the encoded image, or (H,W,3) RGB pixels where the source holds pixels.
@@ -53,7 +52,6 @@ class Reader(Protocol):
         OSError
             It cannot be read; the sample becomes a failure row.
         """
-        ...
 
     def read_many(self, samples: Sequence[Sample]) -> Iterator[bytes | U1 | OSError]:
         """`read` each sample, in order; what it would raise is given in its place.
@@ -74,11 +72,9 @@ class HeadView(Protocol):
     @property
     def logits(self) -> F4:
         """(M,classes) scores before the softmax."""
-        ...
 
     def gradient(self, direction: F4) -> F4:
         """(M,classes) -> (M,C,h,w); see `LayerView.gradient`."""
-        ...
 
 
 class LayerView(Protocol):
@@ -87,32 +83,26 @@ class LayerView(Protocol):
     @property
     def activation(self) -> F4:
         """(N,C,h,w) activations."""
-        ...
 
     @property
     def logits(self) -> F4:
         """(N,classes) scores before the softmax, as this layer's own head computes them."""
-        ...
 
     @property
     def classes(self) -> int:
         """Number of classes the network has."""
-        ...
 
     @property
     def images(self) -> F4:
         """(N,channels,H,W) what the network was given."""
-        ...
 
     @property
     def piecewise_linear(self) -> bool:
         """Whether nothing between the layer and the logits has a second derivative."""
-        ...
 
     @property
     def closed_form(self) -> bool:
         """Whether global average pooling and one dense layer follow."""
-        ...
 
     def gradient(self, direction: F4) -> F4:
         """(N,classes) -> (N,C,h,w) gradient of the sum of `direction * logits`.
@@ -120,7 +110,6 @@ class LayerView(Protocol):
         (N,C,1,1) in closed form, where it does not vary over space. One backward pass
         through the head else, and none below the layer.
         """
-        ...
 
     def bias_terms(self, direction: F4) -> Iterator[tuple[slice, F4]]:
         """(N,classes) -> some images at a time, (n,C,h,w) terms of the sum of direction * logits.
@@ -129,7 +118,6 @@ class LayerView(Protocol):
         normalisation: a backward pass through the whole network. Biases of other operators
         are left out.
         """
-        ...
 
     def class_weights(self, targets: I4) -> F4:
         """(N,K) classes -> (N,K,C) rows of the dense layer behind global average pooling.
@@ -139,7 +127,6 @@ class LayerView(Protocol):
         ConfigError
             The network does not end that way after this layer.
         """
-        ...
 
     def at(self, activation: F4, image: I4, differentiable: bool = False) -> HeadView:
         """The head run on other activations: (M,C,h,w), row j those of image `image[j]`.
@@ -148,12 +135,10 @@ class LayerView(Protocol):
         that image's. The result is valid until the next call, and has a gradient only if it
         is `differentiable`.
         """
-        ...
 
     @property
     def head_rows(self) -> int:
         """How many rows `at` takes, so that the head's memory stays within a fixed budget."""
-        ...
 
     def of(self, images: F4) -> LayerView:
         """The same layer in a forward pass over other images, (M,channels,H,W).
@@ -161,12 +146,10 @@ class LayerView(Protocol):
         M is at most `network_rows`. This pass stays as it is; the result is valid until
         the next call.
         """
-        ...
 
     @property
     def network_rows(self) -> int:
         """How many images `of` takes: the batch size of the network."""
-        ...
 
 
 class ForwardPass(Protocol):
@@ -175,20 +158,16 @@ class ForwardPass(Protocol):
     @property
     def logits(self) -> F4:
         """(N,classes) scores before the softmax."""
-        ...
 
     @property
     def images(self) -> F4:
         """(N,channels,H,W) what the network was given, normalised."""
-        ...
 
     def layer(self, name: str) -> LayerView:
         """The named layer of this pass; valid until as many others as `buffers` are begun."""
-        ...
 
     def activation(self, name: str) -> F4:
         """(N,C,h,w) or (N,D) of a layer that is explained or only read."""
-        ...
 
 
 class Network(Protocol):
@@ -203,19 +182,16 @@ class Network(Protocol):
     @property
     def layers(self) -> tuple[LayerInfo, ...]:
         """The layers it was cut at, which can be explained."""
-        ...
 
     @property
     def buffers(self) -> int:
         """How many of the last passes have valid results."""
-        ...
 
     def forward(self, images: F4 | U1) -> ForwardPass:
         """Begin a pass over N images, at most the batch size; its results are waited for.
 
         (N,H,W,channels) uint8, which it normalises, or (N,channels,H,W) float32, which it does not.
         """
-        ...
 
 
 class Method(Protocol):
@@ -223,7 +199,6 @@ class Method(Protocol):
 
     def __call__(self, layer: LayerView, targets: I4) -> F4:
         """(N,K) classes -> (N,K,h,w) raw maps, signed, before ReLU."""
-        ...
 
 
 class ShardWriter(Protocol):
@@ -231,15 +206,12 @@ class ShardWriter(Protocol):
 
     def write(self, batch: ResultBatch) -> None:
         """Append the rows of a batch."""
-        ...
 
     def commit(self, failures: Iterable[Failure]) -> bool:
         """Publish the shard; False if it was published by somebody else already."""
-        ...
 
     def discard(self) -> None:
         """Forget everything written since the shard was opened."""
-        ...
 
 
 class Sink(Protocol):
@@ -247,7 +219,6 @@ class Sink(Protocol):
 
     def open(self, shard: Shard) -> ShardWriter:
         """Begin a shard, of which nothing is visible until it is committed."""
-        ...
 
 
 class Timer(Protocol):
@@ -256,23 +227,18 @@ class Timer(Protocol):
     @property
     def seconds(self) -> dict[str, float]:
         """Wall-clock seconds by stage."""
-        ...
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Time what happens inside the `with`."""
-        ...
 
     def add(self, stage: str, seconds: float) -> None:
         """Add time that was measured elsewhere."""
-        ...
 
     def pass_begun(self) -> None:
         """Count one more pass of the network, or of a part of it."""
-        ...
 
     def batch_done(self, images: int) -> None:
         """Count `images` more as done or failed."""
-        ...
 
 
 class ShardRunner(Protocol):
@@ -283,7 +249,6 @@ class ShardRunner(Protocol):
 
         `next_shard` is the shard that probably comes next.
         """
-        ...
 
 
 class Executor(Protocol):
@@ -302,4 +267,3 @@ class Executor(Protocol):
         InternalError
             Any exception but those of `engine.errors`, with its traceback.
         """
-        ...

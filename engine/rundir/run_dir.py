@@ -21,13 +21,9 @@ from shardcam.engine.io.remote_file import Blocks, open_together
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.io.whole_file import nearest_folder
 from shardcam.engine.rundir.lock import FileLock
-from shardcam.engine.rundir.run_files import LISTING_STAGED, RunFiles
+from shardcam.engine.rundir.run_files import RunFiles
 from shardcam.engine.rundir.scratch import scratch_directory
-from shardcam.engine.rundir.staging import (
-    fsync_directory,
-    publish,
-    remove_abandoned,
-)
+from shardcam.engine.rundir.staging import fsync_directory, publish
 from shardcam.engine.rundir.url_lock import UrlLock, read_holder
 from shardcam.engine.types import is_shard_name, shard_name
 
@@ -221,23 +217,6 @@ class RunDir(RunFiles):
         """Write a small file of the run so that it is there whole or not at all."""
         with self.atomic_file(path) as stream:
             stream.write(text)
-
-    def clean_staging(self, older_than: float = 86400.0) -> int:
-        """Remove what dead writers of shards, of the index and of the listing left.
-
-        A file of this host goes when its process is gone.  A file of another host goes
-        when it was not written to for `older_than` seconds.
-
-        Returns
-        -------
-        int
-            How many files were removed.
-        """
-        try:
-            left = [*self.staging.glob("*.h5"), *self.root.glob(f"{LISTING_STAGED}*.zip")]
-            return sum(remove_abandoned(path, older_than) for path in left)
-        except OSError as error:
-            raise storage_error(error, self.shards) from error
 
 
 class UrlRunDir(RunDir):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shardcam.engine.rundir.staging import writer_name
+from shardcam.engine.errors import storage_error
+from shardcam.engine.rundir.staging import remove_abandoned, writer_name
 
 LISTING_STAGED = ".listing-"  # how the name of a listing that is being written begins
 
@@ -53,3 +54,20 @@ class RunFiles:
     def listing_staging_path(self) -> Path:
         """A name for a listing that is being written, before there are any shards."""
         return self.root / f"{LISTING_STAGED}{writer_name()}.zip"
+
+    def clean_staging(self, older_than: float = 86400.0) -> int:
+        """Remove what dead writers of shards, of the index and of the listing left.
+
+        A file of this host goes when its process is gone.  A file of another host goes
+        when it was not written to for `older_than` seconds.
+
+        Returns
+        -------
+        int
+            How many files were removed.
+        """
+        try:
+            left = [*self.staging.glob("*.h5"), *self.root.glob(f"{LISTING_STAGED}*.zip")]
+            return sum(remove_abandoned(path, older_than) for path in left)
+        except OSError as error:
+            raise storage_error(error, self.shards) from error
