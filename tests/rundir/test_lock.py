@@ -86,7 +86,7 @@ def test_a_killed_driver_of_this_machine_is_gone_at_once(s3, tmp_path, monkeypat
 
 def test_of_two_that_take_over_at_once_one_gets_it(memory, tmp_path, monkeypatch):
     """Both have seen a driver that is gone before either writes."""
-    monkeypatch.setattr(url_lock, "SETTLE", 2.0)
+    monkeypatch.setattr(url_lock, "SETTLE", 0.5)
     both, got = threading.Barrier(2), []
     lives = url_lock.Holder.lives
     monkeypatch.setattr(
