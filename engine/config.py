@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
@@ -204,6 +204,14 @@ class RunConfig(BaseModel):
     max_failed: float | None = Field(
         None, ge=0, le=1, description="Exit with code 3 if a larger fraction of the images failed."
     )
+
+    @field_validator("save", "smooth", "layer", "activation_layer", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any, info: ValidationInfo) -> Any:
+        """From Python a single name will do, and lists as they are typed on the command line."""
+        if not isinstance(value, str):
+            return value
+        return tuple(value.split(",")) if info.field_name in ("save", "smooth") else (value,)
 
     @field_validator("save")
     @classmethod

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from shardcam import events, export
     from shardcam.engine.analysis.open_run import open_run
     from shardcam.engine.config import RunConfig
-    from shardcam.engine.errors import ShardcamError, TooManyFailures
+    from shardcam.engine.errors import ConfigError, ShardcamError, TooManyFailures
     from shardcam.engine.run.extraction import extract
     from shardcam.engine.types import RunReport
 
 __all__ = [
+    "ConfigError",
     "RunConfig",
     "RunReport",
     "ShardcamError",
@@ -31,6 +32,7 @@ __all__ = [
 
 _MODULES = ("events", "export")
 _HOMES = {
+    "ConfigError": "errors",
     "RunConfig": "config",
     "RunReport": "types",
     "ShardcamError": "errors",

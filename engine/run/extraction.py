@@ -67,7 +67,7 @@ def extract(
         Is called with each event, one of `shardcam.events`, in the thread that called this
         function.
     options
-        The other fields of `engine.config.RunConfig`, such as ``method="layercam"``,
+        The other fields of `shardcam.RunConfig`, such as ``method="layercam"``,
         ``save=("maps", "overlays")`` or ``executor="local"``.
 
     Returns

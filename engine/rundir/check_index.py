@@ -55,7 +55,10 @@ def _verify(index: h5py.File, run_dir: RunDir, fingerprint: str) -> list[ShardSu
     for name in shards:
         if name not in held:
             path = run_dir.place(run_dir.root / name)
-            raise RunDirectoryError(f"{path}: missing; its rows of {run_dir.index.name} are empty")
+            raise RunDirectoryError(
+                f"{path}: missing; its rows of {run_dir.index.name} are empty; the same "
+                "extract command computes it again, shardcam index leaves its rows out"
+            )
     numbers, summaries = [held[name] for name in shards], []
     for name, (number, shard) in zip(shards, run_dir.open_shards(numbers), strict=True):
         summary = read_shard_summary(shard)

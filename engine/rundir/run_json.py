@@ -126,8 +126,9 @@ def _require_same(run_dir: RunDir, stored: Manifest, wanted: Manifest) -> None:
     if stored.fingerprint == wanted.fingerprint:
         return
     before, after = _flat(_normal(stored.numbers)), _flat(_normal(wanted.numbers))
+    counts = stored.plan.get("samples"), wanted.plan["samples"]
     changed = [
-        _difference(name, before.get(name), after.get(name))
+        _difference(name, before.get(name), after.get(name), counts)
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
     ]
@@ -137,7 +138,9 @@ def _require_same(run_dir: RunDir, stored: Manifest, wanted: Manifest) -> None:
     )
 
 
-def _difference(name: str, before: Any, after: Any) -> str:
+def _difference(name: str, before: Any, after: Any, counts: tuple[Any, int]) -> str:
+    if name == "source" and counts[0] != counts[1]:
+        return f"{counts[0]} images there, {counts[1]} now"
     if name == "source":
         return "the source's files are others, or of other sizes, labels or boxes"
     return f"{name}: {_short(before)} there, {_short(after)} now"

