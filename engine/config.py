@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
@@ -205,14 +205,6 @@ class RunConfig(BaseModel):
         None, ge=0, le=1, description="Exit with code 3 if a larger fraction of the images failed."
     )
 
-    @field_validator("save", "smooth", "layer", "activation_layer", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any, info: ValidationInfo) -> Any:
-        """From Python a single name will do, and lists as they are typed on the command line."""
-        if not isinstance(value, str):
-            return value
-        return tuple(value.split(",")) if info.field_name in ("save", "smooth") else (value,)
-
     @field_validator("save")
     @classmethod
     def _known_outputs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -246,13 +238,18 @@ class RunConfig(BaseModel):
 
     @classmethod
     def of(cls, **values: Any) -> RunConfig:
-        """Validate options.
+        """Validate options as Python gives them: a single name where several may be, too.
 
         Raises
         ------
         ConfigError
             One line for the first option that is wrong, called as on the command line.
         """
+        for name in ("layer", "activation_layer", "save", "smooth"):
+            value = values.get(name)
+            if isinstance(value, str):
+                commas = name in ("save", "smooth")  # as on the command line
+                values[name] = tuple(value.split(",")) if commas else (value,)
         try:
             return cls(**values)
         except ValidationError as error:

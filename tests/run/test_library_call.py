@@ -136,3 +136,11 @@ def test_type_checkers_see_the_lazy_names(tmp_path):
     found = re.findall(r'Revealed type is "(.*)"', out)
     for kind, revealed in zip(lines.values(), found, strict=True):
         assert re.search(rf"\b{kind}\b", revealed) and "Any" not in revealed, out + err
+
+
+def test_a_single_name_will_do():
+    config = shardcam.RunConfig.of(
+        source="s", model="m", out="o", layer="relu", save="maps,overlays", smooth="aug"
+    )
+    assert (config.layer, config.save) == (("relu",), ("maps", "overlays"))
+    assert config.smooth == ("aug",)
