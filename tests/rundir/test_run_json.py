@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +32,9 @@ def test_another_run_is_refused_and_the_difference_named(tmp_path):
     assert holds_run(paths, manifest(layer=("a", "b")))
     with pytest.raises(RunDirectoryError, match="method: gradcam there, cam now"):
         holds_run(paths, manifest(layer=("a", "b"), method="cam"))
+    more = replace(manifest(layer=("a", "b"), source="beef"), plan={"samples": 9, "shards": 1})
+    with pytest.raises(RunDirectoryError, match=r"\(8 images there, 9 now\)"):
+        holds_run(paths, more)
 
 
 def test_other_files_are_not_written_among(tmp_path):
