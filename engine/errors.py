@@ -77,8 +77,11 @@ class JobFailed(ShardcamError):
     """A submitted job failed; exits as the job did."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        super().__init__(message, exit_code)  # all of them, so that it can be unpickled
         self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class TooManyFailures(ShardcamError):
@@ -87,8 +90,11 @@ class TooManyFailures(ShardcamError):
     exit_code = 3
 
     def __init__(self, message: str, report: RunReport) -> None:
-        super().__init__(message)
+        super().__init__(message, report)  # all of them, so that it can be unpickled
         self.report = report
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Interrupted(BaseException):
