@@ -32,10 +32,11 @@ class _BackgroundWriter:
         self._error: BaseException | None = None
         self._dropped = False
         self._thread = threading.Thread(target=self._write_all, name="writer", daemon=True)
-        self._thread.start()
 
     def write(self, batch: ResultBatch) -> None:
         self._raise()
+        if self._thread.ident is None:  # not started
+            self._thread.start()
         self._batches.put(batch)
 
     def commit(self, failures: Iterable[Failure]) -> bool:
@@ -45,8 +46,11 @@ class _BackgroundWriter:
 
     def discard(self) -> None:
         self._dropped = True
-        self._finish()
-        self._writer.discard()
+        try:
+            self._finish()
+        finally:  # once more, if Ctrl-C came meanwhile
+            self._finish()
+            self._writer.discard()
 
     def _write_all(self) -> None:
         while (batch := self._batches.get()) is not None:

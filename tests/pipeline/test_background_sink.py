@@ -138,3 +138,23 @@ def test_what_is_discarded_is_not_written():
     writer.discard()
     assert slow.written <= 1  # the one that was being written
     assert slow.discarded
+
+
+def test_no_thread_is_left_where_ctrl_c_comes_before_the_first_batch_or_while_discarding(
+    monkeypatch,
+):
+    before, slow = threading.active_count(), Slow()
+    writer = BackgroundSink(slow).open(make_shard())
+    assert threading.active_count() == before
+    slow.gate.set()
+    writer.write(BATCH)
+
+    def interrupted():
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer._thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer.discard()
+    assert threading.active_count() == before
+    assert slow.discarded
