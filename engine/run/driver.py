@@ -120,7 +120,10 @@ def execute(
 
 @contextmanager
 def logged(run_dir: RunDir, plan: Plan, todo: int, on_event: Observer) -> Iterator[Observer]:
-    """An observer that writes the run's event log and calls `on_event`; it closes the log."""
+    """An observer that writes the run's event log and calls `on_event`; it closes the log.
+
+    `on_event` gets `RunEnded` only where nothing was raised, for it may itself have raised.
+    """
     run_dir.fetch(run_dir.events)
     log = EventLog(run_dir)
 
@@ -128,19 +131,23 @@ def logged(run_dir: RunDir, plan: Plan, todo: int, on_event: Observer) -> Iterat
         log.append(event)
         on_event(event)
 
-    observe(RunStarted(socket.gethostname(), os.getpid(), plan.shards, todo, plan.listed))
     outcome = "done"
     try:
+        observe(RunStarted(socket.gethostname(), os.getpid(), plan.shards, todo, plan.listed))
         yield observe
     except BaseException as error:
         outcome = one_line(error)
         raise
     finally:
-        with suppress(ShardcamError):  # what stopped the run counts, if it did not
-            observe(RunEnded(outcome))
-        log.close()
+        ended = RunEnded(outcome)
+        try:
+            with suppress(ShardcamError):  # what stopped the run counts, if it did not
+                log.append(ended)
+        finally:
+            log.close()
         with suppress(ShardcamError):
             run_dir.put(run_dir.events)
+    on_event(ended)
 
 
 def _index_is_good(run_dir: RunDir, fingerprint: str) -> bool:

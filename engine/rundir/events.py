@@ -156,7 +156,7 @@ class SampleGivenUp(Event):
 
 @dataclass(frozen=True)
 class RunEnded(Event):
-    """The command that began with `RunStarted` is over."""
+    """The command that began with `RunStarted` is over; of one that raises, only logged."""
 
     kind: ClassVar = "run_ended"
     outcome: str  # done, or the error in one line

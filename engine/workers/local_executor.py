@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 
 from shardcam.engine.errors import bugs_named
 from shardcam.engine.pipeline.stage_timer import StageTimer
@@ -31,14 +30,31 @@ class LocalExecutor:
         with bugs_named():
             runner = self._build()
         for shard in shards:
-            timer = StageTimer(partial(_progress, on_event, shard))
+            progress = _ProgressReporter(on_event, shard)
             on_event(ShardStarted.of(NAME, shard))
             begun = time.perf_counter()
-            with bugs_named(shard.samples):
-                report = runner.run(shard, timer)
+            try:
+                with bugs_named(shard.samples):
+                    report = runner.run(shard, StageTimer(progress))
+            except Exception:
+                if progress.raised is None:
+                    raise
+            if progress.raised is not None:  # here, so that it arrives as it is
+                raise progress.raised
             on_event(ShardDone.of(NAME, report, time.perf_counter() - begun))
             yield report
 
 
-def _progress(on_event: Observer, shard: Shard, images: int) -> None:
-    on_event(Progress(NAME, shard.index, images))
+class _ProgressReporter:
+    """Reports `Progress`, and holds what the observer raises: that is not our bug."""
+
+    def __init__(self, on_event: Observer, shard: Shard) -> None:
+        self._on_event, self._shard = on_event, shard
+        self.raised: Exception | None = None
+
+    def __call__(self, images: int) -> None:
+        try:
+            self._on_event(Progress(NAME, self._shard.index, images))
+        except Exception as error:
+            self.raised = error
+            raise

@@ -102,6 +102,31 @@ def test_errors_are_exceptions(given, tmp_path):
         assert len(run) == IMAGES - 1
 
 
+def raising(kind):
+    """An observer that fails, with a cause of its own, at the first event of a kind."""
+
+    def on_event(event):
+        if isinstance(event, kind):
+            raise ZeroDivisionError("the caller's") from LookupError("its cause")
+
+    return on_event
+
+
+@pytest.mark.parametrize("kind", ["RunStarted", "ShardStarted", "Progress", "RunEnded"])
+def test_what_an_observer_raises_arrives_as_it_is(given, tmp_path, kind):
+    """And the log of the run is whole."""
+    with pytest.raises(ZeroDivisionError, match="the caller's") as caught:
+        extract(given, tmp_path / "run", on_event=raising(getattr(events, kind)))
+    assert isinstance(caught.value.__cause__, LookupError)
+    lines = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
+    done = kind == "RunEnded"
+    outcome = "done" if done else "ZeroDivisionError: the caller's"
+    assert json.loads(lines[-1]) | {"kind": "run_ended", "outcome": outcome} == json.loads(
+        lines[-1]
+    )
+    assert extract(given, tmp_path / "run").shards_done_now == (0 if done else SHARDS)
+
+
 @pytest.mark.process
 def test_all_public_names_are_there_and_reading_needs_no_network_library():
     code = (
