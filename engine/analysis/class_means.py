@@ -48,7 +48,7 @@ def class_means(samples: Samples, layer: str, by: str = "predicted", target: int
     """
     if by not in _BY:
         raise ConfigError(f"by: expected predicted or label, got {by!r}")
-    samples.cam(layer).require_target(target)
+    samples.cam(layer)._require_target(target)
     shape = samples.cam(layer).shape[2:]
     sums: dict[int, npt.NDArray[np.float64]] = {}
     counts: dict[int, int] = {}

@@ -62,7 +62,7 @@ def coco(
         No space, no permission to write, or a damaged shard.
     """
     level, classes = level_of(threshold), set[int]()
-    samples.cam(layer).require_target(target)
+    samples.cam(layer)._require_target(target)
 
     def annotations() -> Iterator[_Entry]:
         for entry in _annotations(samples, layer, level, target):

@@ -47,7 +47,7 @@ def masks(
         No space, no permission to write, or a damaged shard.
     """
     folder, level, written = Path(folder), level_of(threshold), 0
-    samples.cam(layer).require_target(target)
+    samples.cam(layer)._require_target(target)
     called = layer_names(samples.layers)[layer_path(layer)]
     make_folder(folder)
     for shard in samples.shards():

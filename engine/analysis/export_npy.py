@@ -31,7 +31,7 @@ def npy(samples: Samples, path: str | Path, layer: str, target: int = 0) -> int:
         No space, no permission to write, or a damaged shard.
     """
     maps = samples.cam(layer)
-    maps.require_target(target)
+    maps._require_target(target)
     shape = (len(samples), *maps.shape[2:])
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     with whole_file(Path(path)) as stream:

@@ -39,7 +39,7 @@ class RawMaps(Rows):
         self._normalized, self._style = normalized, style
         self._crop, self._image_size = crop, image_size
 
-    def require_target(self, target: int) -> None:
+    def _require_target(self, target: int) -> None:
         """Refuse a number that is not that of an explained class.
 
         Raises
