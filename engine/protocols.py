@@ -2,7 +2,7 @@
 
 A reader gives samples, a network gives activations, a method gives maps, a sink
 takes batches, an executor runs shards.  ``pipeline`` knows these and nothing
-more; ``jobs/`` chooses the classes behind them.
+more; `engine.run.build_worker` chooses the classes behind them.
 """
 
 from __future__ import annotations
