@@ -205,6 +205,13 @@ class RunConfig(BaseModel):
         None, ge=0, le=1, description="Exit with code 3 if a larger fraction of the images failed."
     )
 
+    @field_validator(*PATH_OPTIONS)
+    @classmethod
+    def _named(cls, value: str | None) -> str | None:
+        if value == "":
+            raise ValueError("is empty")  # and not the current folder
+        return value
+
     @field_validator("save")
     @classmethod
     def _known_outputs(cls, value: tuple[str, ...]) -> tuple[str, ...]:

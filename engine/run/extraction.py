@@ -12,7 +12,7 @@ from os import PathLike, fspath
 from typing import Any
 
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import TooManyFailures
+from shardcam.engine.errors import ConfigError, TooManyFailures
 from shardcam.engine.protocols import Observer
 from shardcam.engine.run.calibration import Calibration
 from shardcam.engine.run.disk_space import dataset_sizes
@@ -101,6 +101,8 @@ def run_extraction(
 
     `again`: see `engine.run.driver.execute`; the caller holds the run's lock.
     """
+    if not callable(on_event):
+        raise ConfigError(f"on_event: expected a function of an event, got {on_event!r}")
     run_dir = RunDir.open(config.out)
     if not again:
         run_dir.require_no_driver()

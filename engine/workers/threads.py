@@ -15,7 +15,8 @@ def limit_threads(count: int) -> None:
     MXNet reads OMP_NUM_THREADS when it loads, and takes half the cores if it is unset.
     Its crash handler replaces Python's unless faulthandler came first.
     """
-    with suppress(OSError):  # a notebook's sys.stderr may have no descriptor
+    # sys.stderr may be None, closed, or have no descriptor, as in a notebook or a service
+    with suppress(OSError, AttributeError, ValueError, RuntimeError):
         faulthandler.enable()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(count)

@@ -1,5 +1,6 @@
 """``shardcam.extract``: a run from a notebook or a script, twice in one process, in any thread."""
 
+import io
 import json
 import re
 import signal
@@ -95,6 +96,12 @@ def test_errors_are_exceptions(given, tmp_path):
         extract(given, tmp_path / "run", metod="gradcam")
     with pytest.raises(ConfigError, match=r"^--save: takes maps, .*; not map$"):
         extract(given, tmp_path / "run", save=["map"])
+    with pytest.raises(ConfigError, match=r"^on_event: expected a function of an event, got 3$"):
+        extract(given, tmp_path / "run", on_event=3)
+    for name, typed in [("source", "SOURCE"), ("model", "--model"), ("out", "--out")]:
+        with pytest.raises(ConfigError, match=f"^{typed}: is empty$"):
+            shardcam.extract(**{**given, "out": tmp_path / "run", name: ""})
+    assert not (tmp_path / "run").exists()
     with pytest.raises(shardcam.TooManyFailures, match="more than --max-failed 0") as caught:
         extract(given, tmp_path / "run", max_failed=0)
     assert caught.value.report.failed == 1
@@ -125,6 +132,13 @@ def test_what_an_observer_raises_arrives_as_it_is(given, tmp_path, kind):
         lines[-1]
     )
     assert extract(given, tmp_path / "run").shards_done_now == (0 if done else SHARDS)
+
+
+@pytest.mark.parametrize("stderr", [None, object(), io.StringIO()], ids=["none", "bare", "text"])
+def test_where_stderr_has_no_descriptor(given, tmp_path, monkeypatch, stderr):
+    """As in a service, a notebook or a program without a console."""
+    monkeypatch.setattr(sys, "stderr", stderr)
+    assert extract(given, tmp_path / "run").ok == IMAGES - 1
 
 
 @pytest.mark.process
