@@ -33,7 +33,7 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
     failed: TooManyFailures | None = None
     with ProgressDisplay(console) as display:
         try:
-            report = run_extraction(config, display.show, again)
+            report = run_extraction(config, display.show, again, may_exit=True)
         except TooManyFailures as error:  # the run is done all the same
             failed, report = error, error.report
     run_dir = RunDir.open(config.out)

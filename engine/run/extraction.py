@@ -1,6 +1,7 @@
 """A whole run as one call: what ``shardcam extract`` and a notebook do alike.
 
-It prints nothing and handles no signals; observers of the run get its events.
+It prints nothing; observers of the run get its events. In the main thread, while a run is on
+Ray, SIGINT and SIGTERM wait until Ray has stopped, and then reach the caller's own handlers.
 """
 
 from __future__ import annotations
@@ -49,8 +50,10 @@ def extract(
     """Extract class activation maps of the images of a source into a run directory.
 
     If the directory holds the same run, that run is resumed: what is done already is not done
-    again. The results are read with `shardcam.open_run`. In the main thread Ctrl-C
-    stops a run on Ray when its workers are at rest; what is published stays.
+    again. The results are read with `shardcam.open_run`. What is published stays,
+    however a run is stopped. In the main thread SIGINT (Ctrl-C) and SIGTERM are deferred while
+    a run is on Ray: Ray is asked to stop, your handlers are restored, and then get the signal.
+    In another thread no handler is touched.
 
     MXNet takes its number of threads once in a process, from the first call: all cores with
     ``executor="local"``, one with Ray, whose workers are processes of their own.
@@ -95,11 +98,12 @@ def extract(
 
 
 def run_extraction(
-    config: RunConfig, on_event: Observer = ignore, again: bool = False
+    config: RunConfig, on_event: Observer = ignore, again: bool = False, may_exit: bool = False
 ) -> RunReport:
     """Do as `extract` with a configuration.
 
-    `again`: see `engine.run.driver.execute`; the caller holds the run's lock.
+    `again`: see `engine.run.driver.execute`; the caller holds the run's lock. `may_exit`: see
+    `engine.workers.ray_executor.RayExecutor`.
     """
     if not callable(on_event):
         raise ConfigError(f"on_event: expected a function of an event, got {on_event!r}")
@@ -110,7 +114,8 @@ def run_extraction(
     prepared = prepare(config, on_event)
     on_event(_planned(prepared))
     with nullcontext() if again else run_dir.lock():
-        executor, fingerprint = make_executor(prepared), prepared.manifest.fingerprint
+        executor = make_executor(prepared, may_exit=may_exit)
+        fingerprint = prepared.manifest.fingerprint
         report = execute(prepared.plan, executor, run_dir, fingerprint, on_event, again)
     failures = run_dir.place(run_dir.failures)
     if not report.ok:

@@ -153,11 +153,14 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
 
 
 def make_executor(
-    prepared: Prepared, builder: Callable[[WorkerSpec], ShardRunner] | None = None
+    prepared: Prepared,
+    builder: Callable[[WorkerSpec], ShardRunner] | None = None,
+    may_exit: bool = False,
 ) -> Executor:
     """The executor that was asked for, with what `builder` makes in each worker.
 
-    By default that is what turns shards into results.
+    By default that is what turns shards into results. `may_exit`: see
+    `engine.workers.ray_executor.RayExecutor`.
     """
     config = prepared.config
     build = partial(builder or build_runner, prepared.worker)
@@ -176,7 +179,7 @@ def make_executor(
         config.hang_timeout,
         config.recycle,
     )
-    return RayExecutor(build, options)
+    return RayExecutor(build, options, may_exit)
 
 
 def driver_threads(config: RunConfig) -> int:

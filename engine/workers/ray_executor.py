@@ -15,7 +15,7 @@ from shardcam.engine.workers.ray_cluster import RayOptions, require_capacity, se
 from shardcam.engine.workers.ray_metrics import RayMetrics
 from shardcam.engine.workers.ray_pool import WorkerPool
 from shardcam.engine.workers.retry_queue import RetryQueue
-from shardcam.engine.workers.signals import DeferredSignals
+from shardcam.engine.workers.signals import PATIENCE, DeferredSignals
 
 
 class RayExecutor:
@@ -27,14 +27,19 @@ class RayExecutor:
         Makes the runner in each worker. It travels by name, so it must be importable.
     options
         Number and size of the workers.
+    may_exit
+        End this process 20 s after a signal if Ray does not answer; for commands.
     """
 
-    def __init__(self, build: Callable[[], ShardRunner], options: RayOptions) -> None:
+    def __init__(
+        self, build: Callable[[], ShardRunner], options: RayOptions, may_exit: bool = False
+    ) -> None:
         self._build = build
         self._options = options
+        self._patience = PATIENCE if may_exit else None
 
     def run(self, shards: Iterable[Shard], on_event: Observer) -> Iterator[ShardReport]:
-        with DeferredSignals() as signals, session(self._options):
+        with DeferredSignals(self._patience) as signals, session(self._options):
             signals.install()
             require_capacity(self._options)
             metrics = RayMetrics(length_hint(shards))

@@ -21,30 +21,30 @@ class DeferredSignals:
     a pipe that Python writes their numbers to, whatever handles them.
 
     The pipe is read in a thread: a call of Ray may block forever when a cluster is gone. A
-    program with a handler of its own, as the commands are, ends then all the same, as if it had
-    been killed; one with Python's, as a notebook, does not.
+    command asks to end then all the same, as if it had been killed; a library must not end the
+    program that called it.
 
     Signals come to the main thread: in another one this does nothing.
 
     Parameters
     ----------
     patience
-        Seconds from the first signal to that end.
+        Seconds from the first signal to that end; None: never end the process.
     """
 
-    def __init__(self, patience: float = PATIENCE) -> None:
+    def __init__(self, patience: float | None = None) -> None:
         here = threading.current_thread() is threading.main_thread()
         self._numbers = (signal.SIGINT, signal.SIGTERM) if here else ()
         self._received: list[int] = []
-        self._end = threading.Timer(patience, _leave)
-        self._end.daemon = True
+        self._end = None if patience is None else threading.Timer(patience, _leave)
+        if self._end:
+            self._end.daemon = True
         self._thread = threading.Thread(target=self._read, name="signals", daemon=True)
 
     def __enter__(self) -> DeferredSignals:
         self._handlers = {number: signal.getsignal(number) for number in self._numbers}
         if not self._numbers:
             return self
-        self._must_end = self._handlers[signal.SIGINT] is not signal.default_int_handler
         self._pipe = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._pipe[1], False)
         self._thread.start()
@@ -64,7 +64,7 @@ class DeferredSignals:
     def _read(self) -> None:
         while (number := os.read(self._pipe[0], 1)) != _NO_MORE:
             if number[0] in self._numbers:
-                if not self._received and self._must_end:
+                if self._end and not self._received:
                     self._end.start()
                 self._received.append(number[0])
 
@@ -76,7 +76,8 @@ class DeferredSignals:
         self._thread.join()
         for end in self._pipe:
             os.close(end)
-        self._end.cancel()
+        if self._end:
+            self._end.cancel()
         pending = self.pending
         for number, handler in self._handlers.items():
             signal.signal(number, handler)

@@ -2,12 +2,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from shardcam.engine.workers import ray_executor
+from shardcam.engine.workers import signals as deferred
+from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions
+from shardcam.engine.workers.ray_executor import RayExecutor
 from shardcam.engine.workers.signals import DeferredSignals
+from tests.workers.scripted import builder, nobody
+
+OPTIONS = RayOptions(1, 1, 0, LOCAL)
 
 
 class Stopped(BaseException):
@@ -63,7 +72,6 @@ def test_a_driver_that_never_looks_ends_all_the_same():
     code = (
         "import os, signal, time\n"
         "from shardcam.engine.workers.signals import DeferredSignals\n"
-        "signal.signal(signal.SIGINT, lambda *_: None)\n"
         "with DeferredSignals(patience=0.5):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    time.sleep(60)\n"
@@ -79,13 +87,20 @@ def test_a_driver_that_never_looks_ends_all_the_same():
     assert ended.stderr.count(b"\n") == 1
 
 
-def test_a_notebook_is_not_ended_and_gets_its_interrupt():
-    """Its handlers are Python's; with patience for 0 s this process would be gone."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt), DeferredSignals(patience=0) as signals:
-            os.kill(os.getpid(), signal.SIGINT)
-            wait_for(signals)
-            time.sleep(0.1)
-    finally:
-        signal.signal(signal.SIGINT, before)
+@pytest.mark.parametrize("may_exit", [False, True])
+def test_only_a_command_may_be_ended(tmp_path, monkeypatch, handled, may_exit):
+    """Whatever handlers a program has that calls the library: they get the signal."""
+    left = threading.Event()
+
+    @contextmanager
+    def stuck(_options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield left.wait(10 if may_exit else 0.2)
+
+    monkeypatch.setattr(ray_executor, "session", stuck)
+    monkeypatch.setattr(ray_executor, "PATIENCE", 0)
+    monkeypatch.setattr(ray_executor, "require_capacity", lambda _options: sys.exit(1))
+    monkeypatch.setattr(deferred, "_leave", left.set)
+    with pytest.raises(Stopped):
+        list(RayExecutor(builder({}, tmp_path), OPTIONS, may_exit).run([], nobody))
+    assert left.is_set() == may_exit
