@@ -116,6 +116,7 @@ def test_nothing_is_imported_by_a_name_that_is_not_installed():
         assert not re.search(r"^\s*(from|import) (engine|jobs|kernels)\b", text, re.M), path
 
 
+@pytest.mark.process  # platform asks uname
 @pytest.mark.parametrize(
     "name",
     [
