@@ -188,6 +188,11 @@ def storage_error(error: OSError, directory: Path) -> ShardcamError:
     return RunDirectoryError(f"{error.filename or directory}: cannot be written: {reason}")
 
 
+def read_error(error: OSError, place: object) -> StoreError:
+    """Return the exception for what the operating system does not let us read; it may be good."""
+    return StoreError(f"{place}: cannot be read now: {error.strerror or error}")
+
+
 def store_error(error: OSError, url: str, doing: str = "written") -> ShardcamError:
     """Return the exception for a URL that cannot be read or written."""
     reason = error.strerror or str(error).partition("\n")[0]

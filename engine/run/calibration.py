@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shardcam.engine.errors import RunDirectoryError, SourceError
+from shardcam.engine.errors import RunDirectoryError, SourceError, read_error
 from shardcam.engine.pipeline.decode_image import UndecodableImage
 from shardcam.engine.pipeline.imaging import view_of
 from shardcam.engine.protocols import Method, Network, Reader
@@ -64,20 +64,25 @@ def read_calibration(run_dir: RunDir) -> Calibration | None:
     ------
     RunDirectoryError
         It is damaged.
+    StoreError
+        It cannot be read now.
     """
+    place = run_dir.place(run_dir.calibration)
     try:
         if not run_dir.fetch(run_dir.calibration):
             return None
-        stored = json.loads(run_dir.calibration.read_text())
+        text = run_dir.calibration.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise read_error(error, place) from error
+    try:
+        stored = json.loads(text)
         ranges = {str(k): (float(low), float(high)) for k, (low, high) in stored["ranges"].items()}
         each = tuple(float(one) for one in stored.get("correlations", ()))  # old runs have none
         return Calibration(**{**stored, "ranges": ranges, "correlations": each})
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RunDirectoryError(
-            f"{run_dir.place(run_dir.calibration)}: damaged: {error}"
-        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # whatever JSON may hold
+        raise RunDirectoryError(f"{place}: damaged: {error}") from error
 
 
 def write_calibration(run_dir: RunDir, calibration: Calibration) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shardcam.engine.errors import storage_error
+from shardcam.engine.errors import read_error, storage_error
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import Event
 
@@ -48,19 +48,30 @@ class EventLog:
 
 
 def read_events(run_dir: RunDir) -> Iterator[dict[str, Any]]:
-    """The events of a run, oldest first; none if there is no log. Broken lines are left out."""
+    """The events of a run, oldest first; none if there is no log. Broken lines are left out.
+
+    Raises
+    ------
+    StoreError
+        The log cannot be read now.
+    """
+    for line in _lines(run_dir):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "kind" in event and "time" in event:
+            yield event
+
+
+def _lines(run_dir: RunDir) -> Iterator[bytes]:
     try:
-        stream = run_dir.events.open("rb")
+        with run_dir.events.open("rb") as stream:
+            yield from stream
     except FileNotFoundError:
         return
-    with stream:
-        for line in stream:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "kind" in event and "time" in event:
-                yield event
+    except OSError as error:
+        raise read_error(error, run_dir.place(run_dir.events)) from error
 
 
 def _ends_a_line(path: Path) -> bool:

@@ -12,7 +12,13 @@ from functools import cache
 
 import h5py
 
-from shardcam.engine.errors import RunDirectoryError, ShardcamError, StoreError, store_error
+from shardcam.engine.errors import (
+    RunDirectoryError,
+    ShardcamError,
+    StoreError,
+    read_error,
+    store_error,
+)
 from shardcam.engine.io.remote_file import Blocks
 from shardcam.engine.rundir.run_dir import ShardFile
 
@@ -26,9 +32,18 @@ class Unsound(Exception):
 
 @cache
 def register_filters() -> None:
-    """Make HDF5 know zstd and lz4, if they are installed; other codecs need nothing."""
-    with suppress(ImportError):
-        import hdf5plugin  # noqa: F401
+    """Make HDF5 know zstd and lz4, if they are installed; other codecs need nothing.
+
+    Raises
+    ------
+    StoreError
+        The operating system does not let it be read now; the next call tries again.
+    """
+    try:
+        with suppress(ImportError):
+            import hdf5plugin  # noqa: F401
+    except OSError as error:
+        raise read_error(error, "hdf5plugin") from error
 
 
 @contextmanager

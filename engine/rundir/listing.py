@@ -7,8 +7,10 @@ rows; ``listing.json`` says what they are of.  ZIP has a checksum of each block,
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import lzma
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,10 +20,10 @@ from datetime import datetime
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, get_origin, get_type_hints, overload
 from zipfile import BadZipFile, ZipFile
 
-from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.errors import RunDirectoryError, read_error
 from shardcam.engine.types import Sample
 
 VERSION = 1
@@ -30,19 +32,17 @@ FACTS = "listing.json"
 SAMPLE_FIELDS = tuple(field.name for field in fields(Sample))
 _LONGEST = 100  # characters of a reason: zipfile quotes what it found
 _IDENTITY = attrgetter(*(name for name in SAMPLE_FIELDS if name not in ("index", "location")))
-_DAMAGE = (
-    OSError,
+_DAMAGE = (  # what zipfile, json and we raise where the contents are wrong
     ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
     RuntimeError,
     EOFError,
     OverflowError,
     BadZipFile,
+    lzma.LZMAError,
     struct.error,
     zlib.error,
 )
+_DAMAGE_ERRNOS = (None, errno.EINVAL)  # of bz2, and of a seek to where no file has a byte
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,9 @@ class ListingFacts:
     labelled: int  # samples that have a label
     key_bytes: int  # length of the longest key, in UTF-8
     digest: str  # SHA-256 of all fields of each sample but its location
+
+
+_FACTS = {name: get_origin(kind) or kind for name, kind in get_type_hints(ListingFacts).items()}
 
 
 class Listing:
@@ -74,6 +77,8 @@ class Listing:
     RunDirectoryError
         The file is damaged, was edited, or is of another version; reading a block can
         raise it too.
+    StoreError
+        It cannot be read now, which says nothing about it.
     """
 
     def __init__(self, path: Path, shared: bool = True) -> None:
@@ -114,18 +119,22 @@ class Listing:
         held = self._held  # another thread may read too, and change it
         if held[0] != number:
             with self._reading():
-                rows = json.loads(self._archive.read(block_name(number)))
+                rows = self._member(block_name(number), list)
                 expected = min(self.facts.block, len(self) - number * self.facts.block)
                 if len(rows) != expected:
                     raise ValueError(f"{len(rows)} samples in {block_name(number)}")
+                if not all(isinstance(r, list) and len(r) == len(SAMPLE_FIELDS) for r in rows):
+                    raise ValueError(f"{block_name(number)} has a row that is not a sample")
                 held = self._held = number, [Sample(*map(_value, row)) for row in rows]
         return held[1]
 
     def _facts(self) -> ListingFacts:
-        stored = json.loads(self._archive.read(FACTS))
-        if stored.pop("version") != VERSION:
+        stored = self._member(FACTS, dict)
+        if stored.pop("version", None) != VERSION:
             raise ValueError("written by another version of shardcam")
-        checksum = stored.pop("checksum")
+        checksum = stored.pop("checksum", None)
+        if {name: type(value) for name, value in stored.items()} != _FACTS or stored["block"] < 1:
+            raise ValueError("edited")
         facts = ListingFacts(**stored)
         *blocks, last = self._archive.infolist()
         if [info.filename for info in blocks] != [block_name(i) for i in range(_blocks(facts))]:
@@ -136,13 +145,25 @@ class Listing:
             raise ValueError("written by another version of shardcam")
         return facts
 
+    def _member(self, name: str, kind: type) -> Any:
+        """A JSON object or array of the archive."""
+        try:
+            value = json.loads(self._archive.read(name))
+        except LookupError as error:  # not in the archive
+            raise ValueError(str(error)) from error
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} is not of this kind of file")
+        return value
+
     @contextmanager
     def _reading(self) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError as error:
             raise RunDirectoryError(f"{self.path}: missing; {_REMEDY}") from error
-        except _DAMAGE as error:
+        except (OSError, *_DAMAGE) as error:
+            if isinstance(error, OSError) and error.errno not in _DAMAGE_ERRNOS:
+                raise read_error(error, self.path) from error
             reason = str(error).partition("\n")[0][:_LONGEST] or type(error).__name__
             raise RunDirectoryError(
                 f"{self.path}: cannot be used ({reason}); delete that file and {_REMEDY}"

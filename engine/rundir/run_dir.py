@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import unquote, urlsplit
 
-from shardcam.engine.errors import RunDirectoryError, storage_error
+from shardcam.engine.errors import RunDirectoryError, read_error, storage_error
 from shardcam.engine.io import store
 from shardcam.engine.io.remote_file import Blocks, open_together
 from shardcam.engine.io.urls import is_url
@@ -81,10 +81,10 @@ class RunDir(RunFiles):
         """Names in a folder; none if it does not exist."""
         try:
             return {entry.name for entry in folder.iterdir()}
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return set()
         except OSError as error:
-            raise storage_error(error, folder) from error
+            raise read_error(error, folder) from error
 
     def exists(self, path: Path) -> bool:
         """Whether a file is published."""

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shardcam.engine.errors import RunDirectoryError, storage_error
+from shardcam.engine.errors import RunDirectoryError, read_error, storage_error
 from shardcam.engine.io.store import PROBE
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_files import LISTING_STAGED
@@ -35,20 +35,24 @@ def read_manifest(run_dir: RunDir) -> Manifest:
     ------
     RunDirectoryError
         There is none, or it is damaged.
+    StoreError
+        It cannot be read now.
     """
     place = run_dir.place(run_dir.run_json)
     try:
         if not run_dir.fetch(run_dir.run_json):
             raise FileNotFoundError
-        stored = json.loads(run_dir.run_json.read_text())
-        fingerprint = stored.pop("fingerprint")
-        manifest = _checked(Manifest(**stored))
+        text = run_dir.run_json.read_bytes()
     except FileNotFoundError:
         raise RunDirectoryError(
             f"{run_dir.home}: not a run directory (no run.json in it)"
         ) from None
     except OSError as error:
-        raise RunDirectoryError(f"{place}: {error.strerror or error}") from error
+        raise read_error(error, place) from error
+    try:
+        stored = json.loads(text)
+        fingerprint = stored.pop("fingerprint")
+        manifest = _checked(Manifest(**stored))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunDirectoryError(f"{place}: damaged: {error}") from error
     if fingerprint != manifest.fingerprint:
@@ -80,7 +84,7 @@ def holds_run(run_dir: RunDir, manifest: Manifest) -> bool:
         if not run_dir.exists(run_dir.run_json):
             return False
     except OSError as error:
-        raise storage_error(error, run_dir.root) from error
+        raise read_error(error, run_dir.run_json) from error
     _require_same(run_dir, read_manifest(run_dir), manifest)
     return True
 

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 import click
 from rich.table import Table
 
-from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.errors import RunDirectoryError, StoreError
 from shardcam.engine.pipeline.bottleneck import find_bottleneck
 from shardcam.engine.rundir.account import Account, good_shards
 from shardcam.engine.rundir.event_log import Activity, read_events, summarize
@@ -97,6 +97,6 @@ def _listing(run_dir: RunDir) -> str:
     run_dir.fetch(run_dir.listing)
     try:
         listing = Listing(run_dir.listing)
-    except RunDirectoryError as error:
+    except (RunDirectoryError, StoreError) as error:
         return str(error)
     return f"{len(listing)} images, {listing.created:%Y-%m-%d %H:%M} UTC"

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import StoreError
 from shardcam.engine.run import prepare as wiring
 from shardcam.engine.run.calibration import Calibration, read_calibration
 from shardcam.engine.run.prepare import prepare
+from shardcam.engine.rundir.run_dir import RunDir
 from tests.jobs.command import assert_same, contents, shardcam
 from tests.jobs.images import make_folder
 
@@ -91,6 +93,13 @@ def test_killed_while_it_begins_a_run_is_none_or_whole(int8, killed, monkeypatch
     count = len(made)
     assert prepare(config).resumed
     assert len(made) == count
+
+
+def test_a_calibration_that_cannot_be_read_now_is_not_called_damaged(tmp_path):
+    run_dir = RunDir(tmp_path)
+    run_dir.calibration.mkdir()
+    with pytest.raises(StoreError, match=r"calibration\.json: cannot be read now: Is a directory$"):
+        read_calibration(run_dir)
 
 
 def test_a_calibration_that_is_missing_is_written_when_the_run_is_resumed(int8):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import shardcam.engine.rundir.lock
-from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.errors import RunDirectoryError, StoreError
 from shardcam.engine.rundir import events as events_of
 from shardcam.engine.rundir.event_log import EventLog, read_events, summarize, worker_rate
 from shardcam.engine.rundir.run_dir import RunDir
@@ -76,6 +76,12 @@ def test_a_line_cut_by_a_kill_spoils_no_other(paths):
     log.close()
     assert [event["kind"] for event in read_events(paths)] == ["run_started", "run_started"]
     assert list(read_events(RunDir(paths.root / "none"))) == []
+
+
+def test_a_log_that_cannot_be_read_is_reported_in_one_line(paths):
+    paths.events.symlink_to(paths.events.name)
+    with pytest.raises(StoreError, match=r"events\.jsonl: cannot be read now: Too many levels"):
+        list(read_events(paths))
 
 
 def test_summary_is_of_all_commands_and_of_the_last_ones_workers(paths):

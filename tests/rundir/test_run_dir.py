@@ -1,7 +1,10 @@
 """A run directory here and one at a URL do the same."""
 
+import os
+
 import pytest
 
+from shardcam.engine.errors import StoreError
 from shardcam.engine.rundir.run_dir import RunDir, UrlRunDir
 from shardcam.engine.types import shard_name
 
@@ -80,6 +83,13 @@ def test_files_that_are_handed_over_are_published(run_dirs):
     one.hand_over(pictures)
     assert two.names(two.overlays) == {"0.jpg", "1.jpg", "2.jpg"}
     one.hand_over([])
+
+
+def test_a_folder_that_cannot_be_listed_is_not_called_unwritable(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "listdir", lambda *_: os.read(-1, 1))
+    monkeypatch.setattr(os, "scandir", lambda *_: os.read(-1, 1))
+    with pytest.raises(StoreError, match="cannot be read now: Bad file descriptor"):
+        RunDir(tmp_path).names(tmp_path)
 
 
 def test_where_files_are(tmp_path):

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.errors import RunDirectoryError, StoreError
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, begin_run, holds_run, read_manifest
 
@@ -65,6 +65,12 @@ def test_what_a_run_leaves_that_was_killed_while_it_began_is_in_nobodys_way(tmp_
 def test_damaged_manifest(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(RunDirectoryError, match=r"run\.json: damaged"):
+        read_manifest(RunDir(tmp_path))
+
+
+def test_what_the_operating_system_refuses_is_not_called_damage(tmp_path):
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(StoreError, match=r"run\.json: cannot be read now: Is a directory$"):
         read_manifest(RunDir(tmp_path))
 
 

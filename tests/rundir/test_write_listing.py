@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcam.engine.errors import RunDirectoryError, SourceError
+from shardcam.engine.errors import RunDirectoryError, SourceError, StoreError
+from shardcam.engine.rundir import listing as reading_listing
 from shardcam.engine.rundir import write_listing as writing
 from shardcam.engine.rundir.listing import Listing, listing_digest
 from shardcam.engine.rundir.run_dir import RunDir
@@ -168,6 +169,30 @@ def test_a_missing_listing(tmp_path):
     assert message.endswith("missing; the same extract command lists the source again")
 
 
+def test_what_the_operating_system_refuses_is_not_called_damage(saved):
+    saved.unlink()
+    saved.symlink_to(saved.name)
+    with pytest.raises(StoreError, match=r"listing\.zip: cannot be read now: Too many levels of"):
+        Listing(saved)
+
+
+def test_an_error_of_the_disk_in_a_block_is_not_called_damage(saved, monkeypatch):
+    listing = Listing(saved)
+    monkeypatch.setattr(ZipFile, "read", lambda *_: os.read(-1, 1))
+    with pytest.raises(StoreError, match=r"^.*listing\.zip: cannot be read now: Bad file desc"):
+        listing.read(0, 1)
+
+
+@pytest.mark.parametrize("bug", [TypeError, AttributeError, IndexError])
+def test_a_bug_is_not_called_damage(saved, monkeypatch, bug):
+    def fail(value):
+        raise bug
+
+    monkeypatch.setattr(reading_listing, "_value", fail)
+    with pytest.raises(bug):
+        list(Listing(saved))
+
+
 def test_a_truncated_listing(saved):
     whole = saved.read_bytes()
     for size in [0, 1, 21, 22, 100, len(whole) // 2, len(whole) - 1]:
@@ -205,6 +230,8 @@ def test_torn_listings(saved):
         ("listing.json", '"digest": "..', '"digest": "xx', "edited"),
         ("listing.json", '"version": 1', '"version": 2', "written by another version of shardcam"),
         ("listing.json", "(?s).*", "[]", ""),
+        ("listing.json", '"block": 2048', '"block": null', "edited"),
+        ("listing.json", '"samples": 5000', '"sample": 5000', "edited"),
         ("listing.json", "(?s).*", "{}", "version"),
         ("listing.json", "(?s).*", None, "listing.json"),
     ],
