@@ -25,11 +25,12 @@ def set_aside(run_dir: RunDir, numbers: Iterable[int]) -> Iterator[None]:
         No permission to move them.
     """
     try:
-        for name in map(shard_name, numbers):
-            run_dir.move(run_dir.shards / name, run_dir.set_aside / name)
+        try:
+            for name in map(shard_name, numbers):
+                run_dir.move(run_dir.shards / name, run_dir.set_aside / name)
+        except OSError as error:
+            raise storage_error(error, run_dir.shards) from error
         yield
-    except OSError as error:
-        raise storage_error(error, run_dir.shards) from error
     finally:
         bring_back(run_dir)
 

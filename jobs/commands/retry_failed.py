@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import TooManyFailures
+from shardcam.engine.errors import RunDirectoryError, TooManyFailures
 from shardcam.engine.rundir.replace_shards import bring_back, set_aside
 from shardcam.engine.rundir.run_dir import RunDir, ShardFile
 from shardcam.engine.rundir.run_json import read_manifest
@@ -47,6 +47,11 @@ def retry_failed(run: str, max_failed: float | None) -> None:
 def _retry(run_dir: RunDir, config: RunConfig, shards: int) -> None:
     run = str(run_dir.home)
     bring_back(run_dir)
+    if missing := set(range(shards)).difference(run_dir.shard_numbers()):
+        raise RunDirectoryError(
+            f"{run}: {len(missing)} of {shards} shards are not done yet; "
+            "the same extract command completes it"
+        )
     every = run_dir.open_shards(range(shards))
     before = {number: count for number, shard in every if (count := _retryable(shard))}
     console = make_console()

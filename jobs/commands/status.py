@@ -34,7 +34,8 @@ def status(run: str) -> None:
     run_dir = RunDir.open(run)
     manifest = read_manifest(run_dir)
     planned = manifest.plan["shards"]
-    done = [*good_shards(run_dir, planned, manifest.fingerprint, lambda error: None)]
+    damaged: list[RunDirectoryError] = []
+    done = [*good_shards(run_dir, planned, manifest.fingerprint, damaged.append)]
     account, images = Account.of(done), manifest.plan["samples"]
     config = manifest.config
     table = Table(show_header=False, box=None)
@@ -43,6 +44,9 @@ def status(run: str) -> None:
     table.add_row("listing", _listing(run_dir))
     table.add_row("model", f"{config['model']}, {config['method']}, {config['target']}")
     table.add_row("shards", f"{account.shards} of {planned} done")
+    if damaged:
+        named = f"{len(damaged)} shards, first: {damaged[0]}"
+        table.add_row("damaged", f"{named}; shardcam verify --repair moves them aside")
     table.add_row("images", f"{account.listed} of {images} done, {account.failed} of them failed")
     table.add_row("bytes", f"{account.bytes:,}")
     if account.failed:

@@ -91,13 +91,22 @@ def test_what_is_not_replaced_comes_back(tmp_path):
     paths.shards.mkdir()
     for number in range(3):
         paths.shard(number).write_text(f"old {number}")
-    with pytest.raises(KeyError), set_aside(paths, [0, 2]):
+    with pytest.raises(ConnectionError), set_aside(paths, [0, 2]):
         assert not paths.shard(0).exists()
         paths.shard(0).write_text("new 0")
-        raise KeyError
+        raise ConnectionError  # no error of the disk that holds the shards
     assert [paths.shard(n).read_text() for n in range(3)] == ["new 0", "old 1", "old 2"]
     bring_back(paths)  # harmless when there is nothing
     assert not paths.set_aside.exists()
+
+
+def test_an_unfinished_run_is_refused_with_what_completes_it(source, tmp_path):
+    folder, _ = source
+    assert extract(folder, tmp_path / "run")[0] == 0
+    RunDir(tmp_path / "run").shard(1).unlink()
+    code, _, err = shardcam("retry-failed", tmp_path / "run")
+    assert code == 1
+    assert "1 of 5 shards are not done yet; the same extract command completes it" in err
 
 
 def test_damaged_shards_are_moved_aside_and_refilled(source, tmp_path):
@@ -110,6 +119,11 @@ def test_damaged_shards_are_moved_aside_and_refilled(source, tmp_path):
     code, _, err = extract(folder, tmp_path / "run")
     assert code == 1
     assert "verify --repair moves it aside" in err
+    code, out, _ = shardcam("status", tmp_path / "run")
+    assert code == 0
+    assert "damaged" in out
+    assert f"1 shards, first: {paths.shard(1)}: unreadable (" in out
+    assert "; shardcam verify --repair moves them aside" in out
     code, _, err = shardcam("verify", tmp_path / "run", "--repair")
     assert code == 1
     assert "2 of 5 shards are missing or damaged; 1 moved to" in err
