@@ -12,6 +12,8 @@ from shardcam.engine.rundir.shard_file import ShardSummary, mapped_rows, read_sh
 from shardcam.engine.rundir.shard_index import shards_digest
 from shardcam.engine.types import shard_name
 
+_Rows = dict[str, int]  # by the shard file that they are in
+
 
 def check_index(run_dir: RunDir, fingerprint: str) -> list[ShardSummary]:
     """Hold the index against the shards it was made of; what they say, in the order of its rows.
@@ -27,28 +29,44 @@ def check_index(run_dir: RunDir, fingerprint: str) -> list[ShardSummary]:
         raise RunDirectoryError(
             f"{run_dir.home}: no {run_dir.index.name} in it; the same extract command completes it"
         )
-    with reading(run_dir.index) as file:
-        return _verify(file, run_dir, fingerprint)
+    try:
+        with reading(run_dir.index) as file:
+            index = _read(file, run_dir, fingerprint)
+    except RunDirectoryError as error:
+        raise RunDirectoryError(f"{error}; shardcam index {run_dir.home} rebuilds it") from error
+    return (
+        _merged(index, run_dir) if isinstance(index, str) else _mapped(*index, run_dir, fingerprint)
+    )
 
 
-def _verify(index: h5py.File, run_dir: RunDir, fingerprint: str) -> list[ShardSummary]:
+def _read(index: h5py.File, run_dir: RunDir, fingerprint: str) -> str | tuple[_Rows, _Rows]:
+    """The digest of the shards of a merged index; of another one, which rows are in which."""
     place = run_dir.place(run_dir.index)
     if index.attrs["fingerprint"] != fingerprint:
         raise RunDirectoryError(f"{place}: belongs to another run than {run_dir.run_json.name}")
     if MERGED in index.attrs:
-        every = run_dir.open_shards(run_dir.shard_numbers())
-        summaries = [read_shard_summary(shard) for _, shard in every]
-        if shards_digest(summaries) != index.attrs[MERGED]:
-            raise RunDirectoryError(
-                f"{place}: merged from other shards than the run's; shardcam index rebuilds it"
-            )
-        return summaries
+        return str(index.attrs[MERGED])
     ok, failed = mapped_rows(index["sample"]), mapped_rows(index["failure/sample"])
-    shards = sorted(ok.keys() | failed.keys(), key=lambda name: (len(name), name))
-    if (len(shards), sum(ok.values()), sum(failed.values())) != tuple(
+    if (len(ok.keys() | failed.keys()), sum(ok.values()), sum(failed.values())) != tuple(
         index.attrs[name] for name in ("shards", "samples_ok", "samples_failed")
     ):
         raise RunDirectoryError(f"{place}: its parts do not add up")
+    return ok, failed
+
+
+def _merged(digest: str, run_dir: RunDir) -> list[ShardSummary]:
+    every = run_dir.open_shards(run_dir.shard_numbers())
+    summaries = [read_shard_summary(shard) for _, shard in every]
+    if shards_digest(summaries) != digest:
+        raise RunDirectoryError(
+            f"{run_dir.place(run_dir.index)}: merged from other shards than the run's; "
+            f"shardcam index {run_dir.home} rebuilds it"
+        )
+    return summaries
+
+
+def _mapped(ok: _Rows, failed: _Rows, run_dir: RunDir, fingerprint: str) -> list[ShardSummary]:
+    shards = sorted(ok.keys() | failed.keys(), key=lambda name: (len(name), name))
     held = {
         f"{run_dir.shards.name}/{shard_name(number)}": number for number in run_dir.shard_numbers()
     }

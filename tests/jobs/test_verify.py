@@ -131,6 +131,21 @@ def test_what_is_good_at_the_second_look_stays(paths, monkeypatch):
     assert held(paths) == before
 
 
+def test_a_damaged_index_is_named_with_what_rebuilds_it(paths):
+    paths.index.write_bytes(paths.index.read_bytes()[:600])
+    for look in (verify, lambda paths: open_run(paths.root)):
+        with pytest.raises(
+            RunDirectoryError, match=rf"index\.h5: unreadable .*index {paths.home} re"
+        ):
+            look(paths)
+    build_index(paths)
+    assert verify(paths).exit_code == 0
+    with h5py.File(paths.index, "r+") as index:
+        index.attrs["fingerprint"] = "f00d"
+    with pytest.raises(RunDirectoryError, match=rf"another run .*; shardcam index {paths.home} re"):
+        verify(paths)
+
+
 @pytest.mark.parametrize("options", [(), ("--deep",)])
 def test_a_shard_that_cannot_be_read_now_stops_it_before_anything_is_touched(paths, options):
     paths.shard(0).write_bytes(b"damaged")
