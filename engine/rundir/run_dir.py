@@ -115,7 +115,7 @@ class RunDir(RunFiles):
         source.replace(target)
 
     def remove(self, path: Path) -> None:
-        """Delete a published file."""
+        """Delete a published file, if it is there."""
         path.unlink(missing_ok=True)
 
     def bring_back(self, source: Path, target: Path) -> None:
@@ -267,7 +267,8 @@ class UrlRunDir(RunDir):
         store.move(self.place(source), self.place(target))
 
     def remove(self, path: Path) -> None:
-        store.remove(self.place(path))
+        if self.exists(path):
+            store.remove(self.place(path))
 
     def bring_back(self, source: Path, target: Path) -> None:
         if self.exists(target):
