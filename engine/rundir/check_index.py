@@ -8,17 +8,29 @@ from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.merged_index import MERGED
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.shard_file import ShardSummary, mapped_rows, read_shard_summary
+from shardcam.engine.rundir.shard_file import (
+    ShardSummary,
+    file_problem,
+    mapped_rows,
+    read_shard_summary,
+)
 from shardcam.engine.rundir.shard_index import shards_digest
 from shardcam.engine.types import shard_name
 
 _Rows = dict[str, int]  # by the shard file that they are in
 
 
-def check_index(run_dir: RunDir, fingerprint: str) -> list[ShardSummary]:
+def check_index(run_dir: RunDir, fingerprint: str, deep: bool = False) -> list[ShardSummary]:
     """Hold the index against the shards it was made of; what they say, in the order of its rows.
 
     One that was merged must be of the very shards that are there.
+
+    Parameters
+    ----------
+    fingerprint
+        Of the run.
+    deep
+        Compare the index with its file checksum too, if it has one.
 
     Raises
     ------
@@ -30,6 +42,8 @@ def check_index(run_dir: RunDir, fingerprint: str) -> list[ShardSummary]:
             f"{run_dir.home}: no {run_dir.index.name} in it; the same extract command completes it"
         )
     try:
+        if deep and (problem := file_problem(run_dir.index)):
+            raise RunDirectoryError(f"{run_dir.place(run_dir.index)}: {problem}")
         with reading(run_dir.index) as file:
             index = _read(file, run_dir, fingerprint)
     except RunDirectoryError as error:

@@ -207,7 +207,7 @@ class StagedFile:
     directory
         Where it will be published; errors of the disk name it.
     blank
-        The bytes of an HDF5 file to go on from; without, an empty one is made.
+        The bytes of an HDF5 file, with a user block, to go on from; without, an empty one is made.
     """
 
     def __init__(self, path: Path, directory: Path, blank: bytes = b"") -> None:
@@ -225,8 +225,10 @@ class StagedFile:
             if isinstance(error, OSError):
                 raise storage_error(error, self._directory) from error
             raise
-        mode = "r+" if blank else "w"
-        self.file = h5py.File(self._stream, mode, libver=_FORMAT, track_order=True)
+        mode, size = ("r+", None) if blank else ("w", SIZE)
+        self.file = h5py.File(
+            self._stream, mode, libver=_FORMAT, track_order=True, userblock_size=size
+        )
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -256,9 +258,8 @@ class StagedFile:
 
     def seal(self) -> None:
         """Close the file, give it its checksum and wait until the disk has it."""
-        has_user_block = self.file.userblock_size > 0
         self.file.close()
-        if has_user_block and not self._stream.error:
+        if not self._stream.error:
             write_user_block(self._stream)
         if self._stream.error:
             raise self._stream.error

@@ -93,7 +93,7 @@ def check_shard(path: ShardFile, expected: int, fingerprint: str, deep: bool = F
     try:
         if deep:
             path = blocks_at(path) if isinstance(path, str) else path
-            problem = _checksum_problem(path)
+            problem = file_problem(path)
             if problem:
                 return f"{path}: {problem}"
         with reading(path) as file:
@@ -106,8 +106,16 @@ def check_shard(path: ShardFile, expected: int, fingerprint: str, deep: bool = F
     return f"{path}: {problem}" if problem else None
 
 
-def _checksum_problem(path: Path | Blocks) -> str | None:
-    """Read a file whole and compare it with its checksum."""
+def file_problem(path: Path | Blocks) -> str | None:
+    """Read a file whole and say how it differs from its checksum, or None.
+
+    Raises
+    ------
+    RunDirectoryError
+        It is missing.
+    StoreError
+        It cannot be read now.
+    """
     try:
         with nullcontext(path) if isinstance(path, Blocks) else path.open("rb", 0) as stream:
             problem = checksum_problem(stream)

@@ -67,7 +67,7 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
     account = Account.of(shards)
     if wrong := account.problem(manifest.plan["samples"]):
         raise RunDirectoryError(f"{run}: {wrong}")
-    check_index(run_dir, manifest.fingerprint)
+    check_index(run_dir, manifest.fingerprint, deep)
     without = sum(not shard.checksum for shard in shards)
     if deep and without:
         note = (

@@ -15,6 +15,7 @@ from shardcam.engine.run.driver import published_shards
 from shardcam.engine.rundir.account import good_shards
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.listing import listing_digest
+from shardcam.engine.rundir.merged_index import merge_index
 from shardcam.engine.rundir.run_dir import RunDir, UrlRunDir
 from shardcam.engine.rundir.run_json import Manifest, begin_run, read_manifest
 from shardcam.engine.rundir.shard_index import build_index
@@ -144,6 +145,24 @@ def test_a_damaged_index_is_named_with_what_rebuilds_it(paths):
         index.attrs["fingerprint"] = "f00d"
     with pytest.raises(RunDirectoryError, match=rf"another run .*; shardcam index {paths.home} re"):
         verify(paths)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_deep_sees_a_single_bit_of_the_index(paths, merged):
+    if merged:
+        merge_index(paths, "gzip")
+    good = paths.index.read_bytes()
+    assert verify(paths, "--deep").exit_code == 0
+    for at in (len(good) // 2, len(good) - 1):
+        bad = bytearray(good)
+        bad[at] ^= 1
+        paths.index.write_bytes(bad)
+        with pytest.raises(
+            RunDirectoryError, match=r"index\.h5: damaged: its file checksum .*index"
+        ):
+            verify(paths, "--deep")
+    paths.index.write_bytes(good[512:])  # of an earlier version
+    assert verify(paths, "--deep").exit_code == 0
 
 
 @pytest.mark.parametrize("options", [(), ("--deep",)])
