@@ -49,7 +49,7 @@ def test_a_run_without_its_listing_is_listed_again_and_held_to_it(config, tmp_pa
     assert not prepare(config).listed
     (tmp_path / "run" / "listing.zip").unlink()
     make_folder(tmp_path / "images", 10)
-    with pytest.raises(RunDirectoryError, match="the source's files are others"):
+    with pytest.raises(RunDirectoryError, match=r"\(9 images there, 10 now\)"):
         prepare(config)
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["run.json"]
 
@@ -96,7 +96,7 @@ def test_a_manifest_with_another_root_is_listed_again(config, tmp_path):
 def test_limit_takes_the_first(config):
     plan = prepare(options(config, limit=5)).plan
     assert [s.index for s in plan.listing] == [0, 1, 2, 3, 4]
-    with pytest.raises(RunDirectoryError, match="the source's files are others"):
+    with pytest.raises(RunDirectoryError, match=r"\(5 images there, 6 now\)"):
         prepare(options(config, limit=6))
     assert len(prepare(options(config, limit=5)).plan.listing) == 5
 
