@@ -174,10 +174,7 @@ def require_writing(folder: str) -> None:
 
 def _get(system: Any, url: str, path: Path) -> None:
     if system.protocol == "memory":  # its readers of one file at once share one position
-        try:
-            path.write_bytes(system.cat_file(url))
-        except FileNotFoundError:  # whose cause would count as the reason
-            raise FileNotFoundError(url) from None
+        path.write_bytes(system.cat_file(url))
     else:
         system.get_file(url, str(path))
 

@@ -133,9 +133,9 @@ def ask(path: str, call: Callable[[Any], T]) -> T:
 
 
 def _told(error: Exception) -> Exception:
-    """The server's error; fsspec calls all of them a missing file."""
+    """The server's error; fsspec calls all of them a missing file, and a missing key is one."""
     cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
-    return cause if isinstance(cause, Exception) else error
+    return cause if isinstance(cause, Exception) and not isinstance(cause, KeyError) else error
 
 
 def _status(error: Exception) -> int | None:

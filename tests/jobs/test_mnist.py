@@ -93,7 +93,7 @@ def test_activations_are_those_of_numpy(trained, tmp_path):
 
 def test_the_same_question_has_the_same_directory():
     def out(source="photos/seven.png", **options):
-        return default_out(RunConfig(source=source, model="net-symbol.json", out="", **options))
+        return default_out(RunConfig(source=source, model="net-symbol.json", out="run", **options))
 
     assert out() == out()
     assert len({out(), out(activation_layer=("conv1",)), out("seven.png"), out(limit=3)}) == 4
