@@ -59,7 +59,7 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
             moved = _move_damaged(run_dir, manifest, set(problems), deep)
             note += f"; {moved} moved to {run_dir.place(run_dir.damaged)}"
             note += ", the same extract command refills them"
-            if moved and run_dir.exists(run_dir.index):
+            if moved:
                 run_dir.remove(run_dir.index)  # plain h5py would read invented rows from it
         raise RunDirectoryError(note)
     every = run_dir.open_shards(range(manifest.plan["shards"]))
