@@ -99,10 +99,10 @@ def test_a_batch_of_files_is_asked_for_at_once(s3, tmp_path):
     reader = opened(f"{s3.bucket}/tree")
     samples = list(reader.samples())
     s3.asked.clear()
-    s3.delay, s3.most = 0.05, 0
+    s3.delay, s3.most = 0.25, 0  # long enough to meet on a busy machine
     assert list(reader.read_many(samples)) == [png(picture) for picture in pictures(40)]
     assert len(s3.asked) == len(samples)
-    assert s3.most > 4  # at the same moment, of 32, on however busy a machine
+    assert s3.most >= 16
 
 
 def test_what_does_not_come_with_its_batch_is_asked_for_by_itself(web):
