@@ -37,7 +37,7 @@ def sample(folder: Path, i: int) -> Sample:
 
 
 def make_run(base: Path) -> RunDir:
-    paths, photos = RunDir(base / "run"), base / "photos"
+    run_dir, photos = RunDir(base / "run"), base / "photos"
     photos.mkdir()
     rng = np.random.default_rng(0)
     for i in range(FILES):
@@ -46,18 +46,18 @@ def make_run(base: Path) -> RunDir:
     options = {"method": "gradcam", "source": str(photos), "model": "m.onnx", "out": str(base)}
     plan = {"samples": ROWS, "shards": ROWS // SHARD, "shard_size": SHARD}
     manifest = Manifest(options, {"schema": 1}, plan, {})
-    begin_run(paths, manifest)
-    with run_listing(paths, {}, lambda: (sample(photos, i) for i in range(ROWS))):
+    begin_run(run_dir, manifest)
+    with run_listing(run_dir, {}, lambda: (sample(photos, i) for i in range(ROWS))):
         pass
     specs = dataset_specs((LAYER,), (), CLASSES, 1, (224, 224), 40, ("maps",))
-    sink = Hdf5Sink(paths, specs, manifest.fingerprint)
+    sink = Hdf5Sink(run_dir, specs, manifest.fingerprint)
     for number in range(plan["shards"]):
         samples = tuple(sample(photos, number * SHARD + i) for i in range(SHARD))
         writer = sink.open(Shard(number, samples))
         writer.write(make_batch(samples, rng))
         writer.commit([])
-    build_index(paths)
-    return paths
+    build_index(run_dir)
+    return run_dir
 
 
 def make_batch(samples: tuple[Sample, ...], rng: np.random.Generator) -> ResultBatch:
@@ -81,15 +81,15 @@ def make_batch(samples: tuple[Sample, ...], rng: np.random.Generator) -> ResultB
 
 
 @pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return make_run(tmp_path_factory.mktemp("report"))
 
 
 def test_report(run_dir: RunDir) -> None:
-    shards = sum(path.stat().st_size for path in paths.shards.glob("*.h5"))
+    shards = sum(path.stat().st_size for path in run_dir.shards.glob("*.h5"))
     print(f"\n{ROWS} rows in {shards / 1e6:.0f} MB of shards")
     for what in ("imports", "file", "served"):
-        told, peak = _measured(paths.root, what)
+        told, peak = _measured(run_dir.root, what)
         print(f"{what}: {told}, peak {peak:.0f} MB")
         assert peak < LARGEST_MB
 
