@@ -22,6 +22,7 @@ from shardcam.engine.types import (
     Sample,
     Shard,
     ShardReport,
+    SourceNotes,
 )
 
 Observer = Callable[[Event], None]
@@ -64,6 +65,10 @@ class Reader(Protocol):
                 yield self.read(sample)
             except OSError as error:
                 yield error
+
+    def notes(self) -> SourceNotes:
+        """What was met besides samples, as far as `samples` has come."""
+        return SourceNotes()
 
 
 class HeadView(Protocol):

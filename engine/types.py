@@ -40,12 +40,34 @@ class Flag(IntFlag):
         return _FLAG_WORDS[self]
 
 
+def flag_counts(flags: U1) -> tuple[int, ...]:
+    """(N,) flags -> how many have each bit, the lowest first."""
+    bits = np.unpackbits(flags[:, None], axis=1, bitorder="little")
+    return tuple(bits.sum(axis=0).tolist())
+
+
 _FLAG_WORDS = {
     Flag.NON_FINITE: "non-finite map",
     Flag.ALL_ZERO: "all-zero map after ReLU",
     Flag.CONSTANT: "constant map",
     Flag.TOO_LARGE: "activation too large for f2",  # it is saved as infinity
 }
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a run assumed, left out or met; it is told once, at the end."""
+
+    kind: str  # a word to group by: assumed, labels, skipped, flagged, warning
+    text: str  # one line, which says what to do about it if there is something to do
+
+
+@dataclass(frozen=True)
+class SourceNotes:
+    """What a reader met while it listed, besides samples."""
+
+    notes: tuple[Note, ...] = ()
+    classes: dict[str, int] = field(default_factory=dict)  # class of each folder, if asked for
 
 
 @dataclass(frozen=True)
@@ -192,6 +214,7 @@ class RunReport:
     images_per_second: float
     stage_seconds: dict[str, float]  # summed over this command's workers
     verdict: str | None  # the bottleneck, from the stage timers
+    notes: tuple[Note, ...] = ()  # what was assumed, left out and met
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import groupby
 
 from rich.console import Console
 from rich.table import Table
@@ -65,6 +66,9 @@ def print_report(report: RunReport, run_dir: RunDir, pictures: bool, console: Co
         table.add_row("", note)
     if pictures:
         table.add_row("pictures", str(run_dir.place(run_dir.overlays)))
+    for kind, told in groupby(report.notes, lambda note: note.kind):
+        for i, one in enumerate(told):
+            table.add_row("" if i else kind, printable(one.text))
     console.print(table)
 
 

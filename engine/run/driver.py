@@ -24,7 +24,7 @@ from shardcam.engine.rundir.replace_shards import bring_back
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures, read_shard_summary
 from shardcam.engine.rundir.shard_index import build_index
-from shardcam.engine.types import Event, Failure, RunReport, Shard, ShardReport
+from shardcam.engine.types import Event, Failure, Note, RunReport, Shard, ShardReport
 
 FEWEST = 32  # images below which start-up dominates the seconds
 
@@ -83,10 +83,12 @@ def execute(
     fingerprint: str,
     on_event: Observer,
     again: bool = False,
+    notes: Sequence[Note] = (),
 ) -> RunReport:
     """Run what is missing, index the shards and close the account.
 
-    `again`: shards were set aside on purpose (`engine.rundir.replace_shards`).
+    `again`: shards were set aside on purpose (`engine.rundir.replace_shards`). `notes`: what
+    was assumed and left out; the report adds what the rows are flagged for.
 
     Raises
     ------
@@ -109,7 +111,7 @@ def execute(
         run_dir.clean_staging()  # of workers that died
     seconds = time.perf_counter() - start
     done |= {number: read_shard_summary(shard) for number, shard in run_dir.open_shards(todo)}
-    result = _close(plan, run_dir, done, tally, seconds)
+    result = _close(plan, run_dir, done, tally, seconds, notes)
     if todo or not _index_is_good(run_dir, fingerprint):
         build_index(run_dir)
     if todo or not run_dir.exists(run_dir.report):
@@ -159,7 +161,12 @@ def _index_is_good(run_dir: RunDir, fingerprint: str) -> bool:
 
 
 def _close(
-    plan: Plan, run_dir: RunDir, done: dict[int, ShardSummary], tally: Tally, seconds: float
+    plan: Plan,
+    run_dir: RunDir,
+    done: dict[int, ShardSummary],
+    tally: Tally,
+    seconds: float,
+    notes: Sequence[Note],
 ) -> RunReport:
     """Count from the published files alone, and write failures.csv from them."""
     summaries = [done[number] for number in range(plan.shards)]
@@ -183,7 +190,16 @@ def _close(
         images_per_second=tally.images / seconds if tally.shards else 0.0,
         stage_seconds=dict(tally.seconds),
         verdict=str(bottleneck) if bottleneck else None,
+        notes=(*notes, *flag_notes(account)),
     )
+
+
+def flag_notes(account: Account) -> list[Note]:
+    """How many rows have each flag: a run of empty maps is no success."""
+    return [
+        Note("flagged", f"{count} of {account.ok} images: {flag.words}")
+        for flag, count in account.flags.items()
+    ]
 
 
 def _failures(run_dir: RunDir, summaries: Iterable[ShardSummary]) -> Iterator[Failure]:

@@ -116,7 +116,8 @@ def run_extraction(
     with nullcontext() if again else run_dir.lock():
         executor = make_executor(prepared, may_exit=may_exit)
         fingerprint = prepared.manifest.fingerprint
-        report = execute(prepared.plan, executor, run_dir, fingerprint, on_event, again)
+        plan, notes = prepared.plan, prepared.notes
+        report = execute(plan, executor, run_dir, fingerprint, on_event, again, notes)
     failures = run_dir.place(run_dir.failures)
     if not report.ok:
         raise TooManyFailures(f"none of {report.listed} images gave a map; see {failures}", report)

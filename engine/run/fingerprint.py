@@ -45,6 +45,7 @@ def make_manifest(
         | ({"calibration": calibration.digest} if calibration else {}),
         plan={"samples": plan.listed, "shards": plan.shards, "shard_size": plan.shard_size},
         versions={name: version_of(name) for name in LIBRARIES},
+        classes=plan.listing.facts.classes,
     )
 
 

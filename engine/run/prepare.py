@@ -17,6 +17,7 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.protocols import Executor, Observer, ShardRunner
+from shardcam.engine.run.assumptions import assumptions
 from shardcam.engine.run.build_worker import WorkerSpec, build_runner, only_read, part_cache
 from shardcam.engine.run.calibration import (
     Calibration,
@@ -47,7 +48,7 @@ from shardcam.engine.rundir.run_json import (
     require_usable,
 )
 from shardcam.engine.rundir.schema import dataset_specs
-from shardcam.engine.types import LayerInfo
+from shardcam.engine.types import LayerInfo, Note
 from shardcam.engine.workers.cores import usable_cores
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Prepared:
     calibration: Calibration | None  # of an int8 run
     resumed: bool  # the run directory held this run already
     listed: bool  # by this command; False if the run directory held the listing
+    notes: tuple[Note, ...]  # what was assumed and left out
 
     @property
     def run_dir(self) -> RunDir:
@@ -149,7 +151,8 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         specs=specs,
         batch_size=batch_size,
     )
-    return Prepared(config, manifest, plan, worker, calibration, resumed, listed)
+    notes = (*assumptions(config, definition), *plan.listing.notes)
+    return Prepared(config, manifest, plan, worker, calibration, resumed, listed, notes)
 
 
 def make_executor(

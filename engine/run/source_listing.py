@@ -13,9 +13,10 @@ from shardcam.engine.rundir.events import SourceListing
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.write_listing import run_listing
-from shardcam.engine.types import Sample
+from shardcam.engine.types import Sample, SourceNotes
 
 LISTING_OPTIONS = {"source", "root", "label_from_folder", "limit"}  # decide what is listed
+LATER_OPTIONS: set[str] = set()  # so do these; older listings do not know them
 EVERY = 1024  # samples between two events
 
 
@@ -30,12 +31,20 @@ def make_reader(config: RunConfig, cache: PartCache | None = None) -> Reader:
 
 def listing_of(config: RunConfig, on_event: Observer) -> AbstractContextManager[Listing]:
     """The listing that the run directory holds, or a new one, which is made."""
-    origin = config.absolute().model_dump(mode="json", include=LISTING_OPTIONS)
+    config_used = config.absolute()
+    origin = config_used.model_dump(mode="json", include=LISTING_OPTIONS)
+    origin |= config_used.model_dump(mode="json", include=LATER_OPTIONS, exclude_defaults=True)
+    reader: Reader | None = None  # a saved listing needs none
 
     def samples() -> Iterable[Sample]:
-        return _counted(islice(make_reader(config).samples(), config.limit), on_event)
+        nonlocal reader
+        reader = make_reader(config)
+        return _counted(islice(reader.samples(), config.limit), on_event)
 
-    return run_listing(RunDir.open(config.out), origin, samples)
+    def notes() -> SourceNotes:
+        return reader.notes() if reader else SourceNotes()
+
+    return run_listing(RunDir.open(config.out), origin, samples, notes)
 
 
 def _counted(samples: Iterable[Sample], on_event: Observer) -> Iterator[Sample]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import ShardSummary, read_shard_summary, summary_problem
+from shardcam.engine.types import Flag
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,26 @@ class Account:
     ok: int
     failed: int
     bytes: int  # of the files
+    flagged: tuple[int, ...]  # rows with each bit of `engine.types.Flag`, the lowest first
 
     @classmethod
     def of(cls, summaries: Iterable[ShardSummary]) -> Account:
         """Add up what shards say of themselves."""
-        every = [(one.listed, one.ok, one.failed, one.bytes) for one in summaries]
-        return cls(len(every), *(sum(column) for column in zip((0,) * 4, *every, strict=True)))
+        every = [*summaries]
+        return cls(
+            shards=len(every),
+            listed=sum(one.listed for one in every),
+            ok=sum(one.ok for one in every),
+            failed=sum(one.failed for one in every),
+            bytes=sum(one.bytes for one in every),
+            flagged=tuple(map(sum, zip((0,) * 8, *(one.flagged for one in every), strict=True))),
+        )
+
+    @property
+    def flags(self) -> dict[Flag, int]:
+        """Rows with each flag, of the flags that there are."""
+        counts = {flag: self.flagged[flag.bit_length() - 1] for flag in Flag}
+        return {flag: count for flag, count in counts.items() if count}
 
     def problem(self, planned: int) -> str | None:
         """What is wrong with the sums of a run of `planned` samples; None if they add up."""

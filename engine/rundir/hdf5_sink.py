@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from shardcam.engine.errors import AccountingError, RunDirectoryError, storage_error
 from shardcam.engine.rundir.codec import Codec
@@ -33,7 +34,7 @@ from shardcam.engine.rundir.staging import (
     GuardedStream,
 )
 from shardcam.engine.rundir.user_block import SIZE, write_user_block
-from shardcam.engine.types import Failure, ResultBatch, Shard
+from shardcam.engine.types import Failure, ResultBatch, Shard, flag_counts
 
 _WRITEBACK_BYTES = 8 << 20
 _FORMAT = ("v108", "v114")  # "latest" would write files that HDF5 1.14 cannot read
@@ -96,6 +97,7 @@ class Hdf5ShardWriter:
         self._run_dir, self._specs, self._shard = run_dir, specs, shard
         self._fingerprint, self._codec = fingerprint, codec
         self._awaited = {sample.index for sample in shard.samples}
+        self._flagged = np.zeros(8, np.int64)  # rows with each bit of their flags
         blank = _blank_shard(specs, len(shard.samples), codec.name)
         self._staged = StagedFile(run_dir.staging_path(shard.name), run_dir.shards, blank)
         with self._staged.guarded():
@@ -122,6 +124,7 @@ class Hdf5ShardWriter:
                 if name not in rows:
                     raise ValueError(f"the batch has no {name}")
                 column.append(rows[name], len(batch.samples))
+            self._flagged += flag_counts(batch.flags)
         self._staged.begin_writeback()
 
     def commit(self, failures: Iterable[Failure]) -> bool:
@@ -178,6 +181,7 @@ class Hdf5ShardWriter:
         attributes["samples_listed"] = listed
         attributes["samples_ok"] = listed - len(failed)
         attributes["samples_failed"] = len(failed)
+        attributes["samples_flagged"] = self._flagged
         attributes["complete"] = True
 
 

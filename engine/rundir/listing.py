@@ -15,7 +15,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import lru_cache
 from operator import attrgetter
@@ -24,12 +24,13 @@ from typing import Any, get_origin, get_type_hints, overload
 from zipfile import BadZipFile, ZipFile
 
 from shardcam.engine.errors import RunDirectoryError, read_error
-from shardcam.engine.types import Sample
+from shardcam.engine.types import Note, Sample
 
-VERSION = 1
+VERSION = 2
+_BEFORE_NOTES = 1  # the version whose facts have neither notes nor classes
 _REMEDY = "the same extract command lists the source again"
 FACTS = "listing.json"
-SAMPLE_FIELDS = tuple(field.name for field in fields(Sample))
+SAMPLE_FIELDS = tuple(f.name for f in fields(Sample))
 _LONGEST = 100  # characters of a reason: zipfile quotes what it found
 _IDENTITY = attrgetter(*(name for name in SAMPLE_FIELDS if name not in ("index", "location")))
 _DAMAGE = (  # what zipfile, json and we raise where the contents are wrong
@@ -57,6 +58,8 @@ class ListingFacts:
     labelled: int  # samples that have a label
     key_bytes: int  # length of the longest key, in UTF-8
     digest: str  # SHA-256 of all fields of each sample but its location
+    notes: list[list[str]] = field(default_factory=list)  # kind and text of each
+    classes: dict[str, int] = field(default_factory=dict)  # class of each folder, if asked for
 
 
 _FACTS = {name: get_origin(kind) or kind for name, kind in get_type_hints(ListingFacts).items()}
@@ -96,6 +99,11 @@ class Listing:
             yield from self._block(number)
 
     @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was met when the source was listed, besides samples."""
+        return tuple(Note(*map(str, note)) for note in self.facts.notes)
+
+    @property
     def created(self) -> datetime:
         return datetime.fromisoformat(self.facts.created)
 
@@ -130,16 +138,18 @@ class Listing:
 
     def _facts(self) -> ListingFacts:
         stored = self._member(FACTS, dict)
-        if stored.pop("version", None) != VERSION:
+        version, checksum = stored.pop("version", None), stored.pop("checksum", None)
+        if version not in (_BEFORE_NOTES, VERSION):
             raise ValueError("written by another version of shardcam")
-        checksum = stored.pop("checksum", None)
-        if {name: type(value) for name, value in stored.items()} != _FACTS or stored["block"] < 1:
+        later: dict[str, Any] = {"notes": [], "classes": {}} if version == _BEFORE_NOTES else {}
+        known = {name: type(value) for name, value in (stored | later).items()}
+        if known != _FACTS or stored["block"] < 1:
             raise ValueError("edited")
         facts = ListingFacts(**stored)
         *blocks, last = self._archive.infolist()
         if [info.filename for info in blocks] != [block_name(i) for i in range(_blocks(facts))]:
             raise ValueError("a block is missing")
-        if last.filename != FACTS or checksum != facts_checksum(facts, [b.CRC for b in blocks]):
+        if last.filename != FACTS or checksum != facts_checksum(stored, [b.CRC for b in blocks]):
             raise ValueError("edited")
         if tuple(facts.fields) != SAMPLE_FIELDS:
             raise ValueError("written by another version of shardcam")
@@ -232,9 +242,9 @@ def block_name(number: int) -> str:
     return f"{number:06d}.json"
 
 
-def facts_checksum(facts: ListingFacts, blocks: Sequence[int]) -> str:
-    """SHA-256 of the facts and of the checksums of all blocks."""
-    text = json.dumps([asdict(facts), list(blocks)], sort_keys=True)
+def facts_checksum(facts: dict[str, Any], blocks: Sequence[int]) -> str:
+    """SHA-256 of the facts, as they are stored, and of the checksums of all blocks."""
+    text = json.dumps([facts, list(blocks)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

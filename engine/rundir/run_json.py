@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shardcam.engine.errors import RunDirectoryError, read_error, storage_error
@@ -21,6 +21,7 @@ class Manifest:
     numbers: dict[str, Any]  # all that changes the numbers; its hash is the fingerprint
     plan: dict[str, int]  # samples, shards, shard_size
     versions: dict[str, str]
+    classes: dict[str, int] = field(default_factory=dict)  # of folders, with --label-from-folder
 
     @property
     def fingerprint(self) -> str:

@@ -22,7 +22,7 @@ from shardcam.engine.rundir.hdf5_reading import (
 )
 from shardcam.engine.rundir.run_dir import ShardFile
 from shardcam.engine.rundir.user_block import checksum_problem
-from shardcam.engine.types import Failure
+from shardcam.engine.types import Failure, flag_counts
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class ShardSummary:
     schema: int
     bytes: int  # size of the file
     checksum: bool  # whether there is one of the whole file
+    flagged: tuple[int, ...]  # rows with each bit of `engine.types.Flag`, the lowest first
 
 
 def read_shard_summary(path: ShardFile) -> ShardSummary:
@@ -137,7 +138,10 @@ def summarize(file: h5py.File) -> ShardSummary:
     shard, listed, ok, failed, schema = map(int, found)
     fingerprint, size = str(attributes["fingerprint"]), file.id.get_filesize()
     checksum = file.userblock_size > 0
-    return ShardSummary(shard, listed, ok, failed, fingerprint, schema, size, checksum)
+    flagged = tuple(map(int, attributes.get("samples_flagged", ())))
+    if not flagged:  # by an earlier version
+        flagged = flag_counts(file["flags"][:])
+    return ShardSummary(shard, listed, ok, failed, fingerprint, schema, size, checksum, flagged)
 
 
 def shard_problem(

@@ -38,7 +38,7 @@ from shardcam.engine.rundir.listing import (
 )
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.staging import fsync_directory
-from shardcam.engine.types import NO_LABEL, Sample
+from shardcam.engine.types import NO_LABEL, Sample, SourceNotes
 
 _BLOCK = 2048  # samples; larger ones compress no better and make one sample dearer to read
 _ROW = attrgetter(*SAMPLE_FIELDS)
@@ -46,7 +46,10 @@ _ROW = attrgetter(*SAMPLE_FIELDS)
 
 @contextmanager
 def run_listing(
-    run_dir: RunDir, origin: dict[str, Any], samples: Callable[[], Iterable[Sample]]
+    run_dir: RunDir,
+    origin: dict[str, Any],
+    samples: Callable[[], Iterable[Sample]],
+    notes: Callable[[], SourceNotes] = SourceNotes,
 ) -> Iterator[Listing]:
     """Give the listing of the run that the directory holds, or make one of `samples`.
 
@@ -59,6 +62,8 @@ def run_listing(
         The options that decide what is listed: a saved listing of others is not used.
     samples
         Lists the source.
+    notes
+        Is asked when it is listed what was met besides samples.
 
     Raises
     ------
@@ -75,7 +80,7 @@ def run_listing(
     staged, listing = run_dir.listing_staging_path(), None
     with _new_directory(run_dir.root):
         try:
-            hashes = _write(staged, origin, samples())
+            hashes = _write(staged, origin, samples(), notes)
             listing = Listing(staged, shared=run_dir.shared)
             _require_unique(listing, hashes)
             yield listing
@@ -91,14 +96,19 @@ def run_listing(
             raise
 
 
-def _write(path: Path, origin: dict[str, Any], samples: Iterable[Sample]) -> array[int]:
+def _write(
+    path: Path,
+    origin: dict[str, Any],
+    samples: Iterable[Sample],
+    notes: Callable[[], SourceNotes],
+) -> array[int]:
     """Write all samples to a file, and return the hashes of their keys."""
     writer = _Writer(path)
     try:
         source = iter(samples)
         while block := tuple(islice(source, _BLOCK)):
             writer.add(block)
-        writer.finish(origin)
+        writer.finish(origin, notes())
     finally:
         writer.close()
     return writer.hashes
@@ -130,7 +140,7 @@ class _Writer:
         with _storage(self._directory):
             self._archive.writestr(name, rows)
 
-    def finish(self, origin: dict[str, Any]) -> None:
+    def finish(self, origin: dict[str, Any], met: SourceNotes) -> None:
         """Say what was listed, and wait until the disk has it."""
         facts = ListingFacts(
             created=self._created,
@@ -141,8 +151,10 @@ class _Writer:
             labelled=self._labelled,
             key_bytes=self._key_bytes,
             digest=self._digest.hexdigest(),
+            notes=[[note.kind, note.text] for note in met.notes],
+            classes=met.classes,
         )
-        checksum = facts_checksum(facts, [info.CRC for info in self._archive.infolist()])
+        checksum = facts_checksum(asdict(facts), [info.CRC for info in self._archive.infolist()])
         stored = {"version": VERSION, "checksum": checksum, **asdict(facts)}
         with _storage(self._directory):
             self._archive.writestr(FACTS, json.dumps(stored, indent=2))

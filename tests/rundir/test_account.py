@@ -37,5 +37,8 @@ def test_the_account_adds_up_or_says_why_not(tmp_path):
     assert account.bytes == sum(run_dir.shard(i).stat().st_size for i in range(4))
     assert account.problem(16) is None
     assert account.problem(17) == "17 samples planned, 16 listed, 12 ok + 4 failed"
-    assert Account(1, 3, 1, 1, 0).problem(3) == "3 samples planned, 3 listed, 1 ok + 1 failed"
-    assert Account.of([]) == Account(0, 0, 0, 0, 0)
+    assert (
+        Account(1, 3, 1, 1, 0, (0,) * 8).problem(3)
+        == "3 samples planned, 3 listed, 1 ok + 1 failed"
+    )
+    assert Account.of([]) == Account(0, 0, 0, 0, 0, (0,) * 8)

@@ -75,7 +75,20 @@ def test_a_summary_is_what_the_file_says_of_itself(good):
     paths, fingerprint = good
     path = paths.shard(2)
     size = path.stat().st_size
-    assert read_shard_summary(path) == ShardSummary(2, 6, 4, 2, fingerprint, 1, size, True)
+    with h5py.File(path) as file:
+        stored = file["flags"][:]
+    flagged = tuple(int((stored & (1 << bit) > 0).sum()) for bit in range(8))
+    assert sum(flagged) > 0
+    summary = ShardSummary(2, 6, 4, 2, fingerprint, 1, size, True, flagged)
+    assert read_shard_summary(path) == summary
+
+
+def test_the_flags_of_a_file_that_does_not_count_them_are_counted(run):
+    run_dir, _ = run
+    expected = read_shard_summary(run_dir.shard(2)).flagged
+    with h5py.File(run_dir.shard(2), "r+") as file:
+        del file.attrs["samples_flagged"]
+    assert read_shard_summary(run_dir.shard(2)).flagged == expected
 
 
 def test_failures_are_read_back(good):

@@ -1,6 +1,7 @@
 """A listing on disk: as it was given, whole or refused, and made once."""
 
 import hashlib
+import json
 import os
 import re
 import signal
@@ -19,11 +20,11 @@ from hypothesis import strategies as st
 from shardcam.engine.errors import RunDirectoryError, SourceError, StoreError
 from shardcam.engine.rundir import listing as reading_listing
 from shardcam.engine.rundir import write_listing as writing
-from shardcam.engine.rundir.listing import Listing, listing_digest
+from shardcam.engine.rundir.listing import Listing, facts_checksum, listing_digest
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import require_usable
 from shardcam.engine.rundir.write_listing import run_listing
-from shardcam.engine.types import Sample
+from shardcam.engine.types import Note, Sample, SourceNotes
 
 ORIGIN = {"source": "/photographs", "limit": None}
 TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)))
@@ -37,6 +38,26 @@ def samples(count, label=-1):
 def save(root, listed, origin=ORIGIN):
     with run_listing(RunDir(root), origin, lambda: iter(listed)) as listing:
         return listing
+
+
+def test_what_was_met_is_kept_and_a_listing_without_it_is_read(tmp_path):
+    met = SourceNotes((Note("skipped", "3 files"),), {"cat": 0, "dog": 1})
+    with run_listing(RunDir(tmp_path), ORIGIN, lambda: samples(5), lambda: met):
+        pass
+    path = RunDir(tmp_path).listing
+    with ZipFile(path) as archive:
+        listing = Listing(path)
+        assert (listing.notes, listing.facts.classes) == (met.notes, met.classes)
+        members = {name: archive.read(name) for name in archive.namelist()}
+    facts = json.loads(members["listing.json"])  # as before there were notes
+    for name in ("version", "checksum", "notes", "classes"):
+        del facts[name]
+    with ZipFile(path, "w") as archive:
+        archive.writestr("000000.json", members["000000.json"])
+        checksum = facts_checksum(facts, [info.CRC for info in archive.infolist()])
+        archive.writestr("listing.json", json.dumps({"version": 1, "checksum": checksum, **facts}))
+    listing = Listing(path)
+    assert (len(listing), listing.notes, listing.facts.classes) == (5, (), {})
 
 
 @given(
@@ -228,7 +249,7 @@ def test_torn_listings(saved):
         ("000001.json", "(?s).*", None, "a block is missing"),
         ("listing.json", "5000", "4999", "edited"),
         ("listing.json", '"digest": "..', '"digest": "xx', "edited"),
-        ("listing.json", '"version": 1', '"version": 2', "written by another version of shardcam"),
+        ("listing.json", '"version": 2', '"version": 3', "written by another version of shardcam"),
         ("listing.json", "(?s).*", "[]", ""),
         ("listing.json", '"block": 2048', '"block": null', "edited"),
         ("listing.json", '"samples": 5000', '"sample": 5000', "edited"),
