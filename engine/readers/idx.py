@@ -92,7 +92,8 @@ class IdxReader(PartReader):
             held = len(self._unpacked) if _is_packed(self._path) else files.size(self._path)
         if held != wanted:
             raise SourceError(
-                f"{self._path}: {counts} pictures need {wanted} bytes; the file has {held}"
+                f"{self._path}: {counts} pictures need {wanted} bytes; the file has {held}: is the "
+                "copy complete?"
             )
         return stack
 
@@ -117,7 +118,9 @@ class IdxReader(PartReader):
             return
         (held,) = _header(beside, _LABELS, 1)
         if held != count:
-            raise SourceError(f"{beside}: {held} labels for {count} pictures")
+            raise SourceError(
+                f"{beside}: {held} labels for {count} pictures; move it away to go on without"
+            )
         with _opened(beside) as stream:
             stream.seek(_LABELS_START)
             given = 0
@@ -125,7 +128,9 @@ class IdxReader(PartReader):
                 yield from step
                 given += len(step)
         if given != count:
-            raise SourceError(f"{beside}: it ends after {given} of {count} labels")
+            raise SourceError(
+                f"{beside}: it ends after {given} of {count} labels: is the copy complete?"
+            )
 
 
 def _is_packed(path: str) -> bool:
@@ -142,7 +147,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
             with gzip.GzipFile(fileobj=stream) as unpacked:
                 yield cast(BinaryIO, unpacked)
     except (EOFError, zlib.error) as error:
-        raise SourceError(f"{path}: damaged: {error}") from error
+        raise SourceError(f"{path}: damaged: {error}; copy it again") from error
 
 
 def _header(path: str, magic: int, dimensions: int) -> tuple[int, ...]:

@@ -82,6 +82,6 @@ class NpyReader(PartReader):
         if start + stack.count * stack.picture_bytes != size:
             raise SourceError(
                 f"{self._path}: {shape} pictures need {stack.count * stack.picture_bytes} bytes; "
-                f"the file has {size - start}"
+                f"the file has {size - start}: is the copy complete?"
             )
         return start, stack

@@ -72,7 +72,10 @@ def members(path: str, stream: BinaryIO, size: int) -> Iterator[Member]:
                 continue
             length = length if coming.size is None else coming.size
         except ValueError as error:
-            raise SourceError(f"{path}: no tar header at byte {at}: {error}") from None
+            raise SourceError(
+                f"{path}: no tar header at byte {at}: {error}; is the copy complete, and not "
+                "compressed?"
+            ) from None
         if kind == b"S":
             at = _after_sparse_map(block, stream, at, size)
         text = (coming.name or name).decode("utf-8", "surrogateescape")

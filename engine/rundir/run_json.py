@@ -12,6 +12,8 @@ from shardcam.engine.io.store import PROBE
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_files import LISTING_STAGED
 
+_NEXT = "restore it, or begin another run"
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -55,9 +57,11 @@ def read_manifest(run_dir: RunDir) -> Manifest:
         fingerprint = stored.pop("fingerprint")
         manifest = _checked(Manifest(**stored))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunDirectoryError(f"{place}: damaged: {error}") from error
+        raise RunDirectoryError(f"{place}: damaged: {error}; {_NEXT}") from error
     if fingerprint != manifest.fingerprint:
-        raise RunDirectoryError(f"{place}: its fingerprint is not that of its contents")
+        raise RunDirectoryError(
+            f"{place}: edited: its fingerprint is not that of its contents; {_NEXT}"
+        )
     return manifest
 
 

@@ -95,7 +95,7 @@ def read_parts(run_dir: RunDir) -> tuple[tuple[DatasetSpec, ...], list[Part]]:
     """
     numbers = run_dir.shard_numbers()
     if not numbers:
-        raise RunDirectoryError(f"{run_dir.place(run_dir.shards)}: no shard in it")
+        raise RunDirectoryError(f"{run_dir.place(run_dir.shards)}: no shard in it yet")
     first = run_dir.shard(numbers[0])
     fingerprint = read_shard_summary(first).fingerprint
     specs = _read_specs(first)

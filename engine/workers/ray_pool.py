@@ -210,7 +210,10 @@ class WorkerPool:
         if worker.shard is None:
             self._failed_starts += not with_node
             if self._failed_starts >= START_FAILURES:
-                raise WorkerError(f"{START_FAILURES} workers died while starting: {reason}")
+                raise WorkerError(
+                    f"{START_FAILURES} workers died while starting: {reason}; shardcam doctor "
+                    "looks for what is missing, --executor local works without them"
+                )
         elif with_node:
             self._retries.on_node_lost(worker.shard, reason)
         else:

@@ -21,6 +21,7 @@ from shardcam.engine.types import Failure, Sample, Shard, ShardReport
 ATTEMPTS = 2  # crashes after which a shard is split, and a single image given up
 NODE_LOSSES = 5  # of a shard; one more counts as a crash
 PARTS = 8  # if each eighth of a shard, or each image alone, crashes, the images are not the reason
+_NEXT = "it is not the images: look at memory, and at shardcam doctor"
 
 
 @dataclass
@@ -101,7 +102,7 @@ class RetryQueue:
         given_up = {failure.sample for failure in shard.given_up}
         suspects = tuple(s for s in shard.samples if s.index not in given_up)
         if shard.index in self._fruitless or not suspects:
-            raise WorkerError(f"{_describe(shard)} crashes every worker: {reason}")
+            raise WorkerError(f"{_describe(shard)} crashes every worker: {reason}; {_NEXT}")
         search = _Search(shard, {s.index for s in suspects}, -(-len(suspects) // PARTS))
         self._searches[shard.index] = search
         self._on_event(SearchStarted(shard.index, len(suspects), reason))
@@ -129,7 +130,7 @@ class RetryQueue:
         if not search.unproven:
             raise WorkerError(
                 f"{_describe(search.shard)} crashes every worker, whichever of its images are "
-                f"tried: {reason}"
+                f"tried: {reason}; {_NEXT}"
             )
         self._conclude(search)
 

@@ -95,7 +95,7 @@ def test_what_the_fingerprint_does_not_cover_is_checked_too(tmp_path, part, valu
     begin_run(paths, manifest())
     stored = json.loads(paths.run_json.read_text())
     paths.run_json.write_text(json.dumps(stored | {part: value}))
-    with pytest.raises(RunDirectoryError, match=rf"run\.json: damaged: {reason}$"):
+    with pytest.raises(RunDirectoryError, match=rf"run\.json: damaged: {reason}; restore it"):
         read_manifest(paths)
 
 
