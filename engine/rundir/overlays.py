@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import posixpath
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -133,5 +134,5 @@ def layer_names(layers: Iterable[str]) -> dict[str, str]:
 
 def picture_name(index: int, key: str) -> str:
     """How the file names of a sample's overlays begin."""
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(key).with_suffix("").as_posix())[-60:]
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", posixpath.splitext(key)[0])[-60:]
     return f"{index:08d}-{stem}"

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shardcam.engine.rundir.overlays import OverlaySink, OverlayStyle, layer_names
+from shardcam.engine.rundir.overlays import OverlaySink, OverlayStyle, layer_names, picture_name
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import LayerMaps, ResultBatch, Sample, Shard, View
 
@@ -73,3 +73,18 @@ def test_no_two_layers_share_a_picture(tmp_path):
     assert len({file.name.lower() for file in files}) == len(layers) + 1
     assert all(len(file.name) < 200 for file in files)
     assert layer_names(("a b", "a.b", "a/c")) == {"a.b": "a.b", "a b": "a.b.2", "a/c": "a.c"}
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("a/b.jpg", "00000007-a-b"),
+        ("../a.jpg", "00000007--a"),
+        ("/a/b.jpg", "00000007--a-b"),
+        ("/", "00000007--"),
+        (".", "00000007--"),
+        ("..", "00000007--"),
+    ],
+)
+def test_any_key_gives_a_name(key, name):
+    assert picture_name(7, key) == name
