@@ -18,6 +18,9 @@ def print_plan(run: RunPlanned, console: Console) -> None:
     """Print what a run is about to do."""
     if not run.listed_now:
         console.print(listing_note(run))
+    if run.before < run.images:
+        grows = f"from {run.before} to {run.images} images, in {run.shards} shards"
+        console.print(f"the run grows {grows}", highlight=False)
     console.print(size_note(run), soft_wrap=True, highlight=False)
     if run.calibration is not None:
         _print_agreement(run.calibration, console)

@@ -9,7 +9,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 
 from shardcam.engine.errors import AccountingError, RunDirectoryError, ShardcamError, one_line
@@ -20,7 +20,7 @@ from shardcam.engine.rundir.account import Account, good_shards
 from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.event_log import EventLog
 from shardcam.engine.rundir.events import RunEnded, RunOpened, RunStarted
-from shardcam.engine.rundir.replace_shards import bring_back
+from shardcam.engine.rundir.replace_shards import bring_back, set_aside
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures, read_shard_summary
 from shardcam.engine.rundir.shard_index import build_index
@@ -99,13 +99,17 @@ def execute(
     if not again:
         bring_back(run_dir)
     done = published_shards(plan, run_dir, fingerprint)
+    short = [number for number in done if done[number].listed < plan.samples_in(number)]
+    for number in short:  # the last, before the run grew
+        del done[number]
     todo = [number for number in range(plan.shards) if number not in done]
     images_done = sum(map(plan.samples_in, done))
     on_event(RunOpened(plan.shards, len(done), plan.listed, images_done))
     start = time.perf_counter()
     tally = Tally()
     if todo:
-        with logged(run_dir, plan, len(todo), on_event) as observe:
+        aside = set_aside(run_dir, short) if short else nullcontext()
+        with aside, logged(run_dir, plan, len(todo), on_event) as observe:
             for report in executor.run(_Todo(plan, todo), observe):
                 tally.add(report)
         run_dir.clean_staging()  # of workers that died

@@ -34,6 +34,7 @@ class RunPlanned(Event):
     shards: int
     listed: datetime  # UTC, when the source was listed
     listed_now: bool  # False: the run directory held the listing
+    before: int  # images that the run had; fewer than `images` if it grows
     sizes: dict[str, int]  # bytes of each dataset, if no sample fails, before compression
     free: int | None  # bytes on the run directory's disk; None at a URL
     calibration: Calibration | None  # of an int8 run
@@ -138,6 +139,7 @@ def _planned(prepared: Prepared) -> RunPlanned:
         shards=plan.shards,
         listed=plan.listing.created,
         listed_now=prepared.listed,
+        before=prepared.before,
         sizes=dataset_sizes(prepared.worker.specs, plan),
         free=prepared.run_dir.free_bytes(),
         calibration=prepared.calibration,

@@ -39,6 +39,7 @@ from shardcam.engine.run.plan import Plan, make_plan
 from shardcam.engine.run.source_listing import listing_of, make_reader
 from shardcam.engine.rundir import codec
 from shardcam.engine.rundir.events import ignore
+from shardcam.engine.rundir.grow_run import grown
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import (
     Manifest,
@@ -67,6 +68,7 @@ class Prepared:
     resumed: bool  # the run directory held this run already
     listed: bool  # by this command; False if the run directory held the listing
     notes: tuple[Note, ...]  # what was assumed and left out
+    before: int  # images that the run had; fewer than now if this command lets it grow
 
     @property
     def run_dir(self) -> RunDir:
@@ -120,7 +122,8 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         listed = listing.path != run_dir.listing
         if targets.kind == "label" and not listing.facts.labelled:
             raise ConfigError("--target label: no sample has a label; see --label-from-folder")
-        plan = make_plan(listing, config.shard_size or _shard_size(run_dir))
+        stored = read_manifest(run_dir) if run_dir.exists(run_dir.run_json) else None
+        plan = make_plan(listing, config.shard_size or _shard_size(stored))
         specs = dataset_specs(
             layers=layers,
             read=read,
@@ -134,10 +137,13 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         require_room(config, specs, plan)
         calibration = _calibration(config, definition, layers, read, plan)
         manifest = make_manifest(config, plan, definition, layers, read, calibration)
+        if stored is not None:
+            manifest = grown(stored, manifest, listing)
         resumed = holds_run(run_dir, manifest)
     if calibration is not None and calibration != read_calibration(run_dir):
         write_calibration(run_dir, calibration)
-    if not resumed:
+    before = stored.plan["samples"] if stored is not None else plan.listed
+    if not resumed or before < plan.listed:
         begin_run(run_dir, manifest)
     names = tuple(info.name for info in layers)
     batch_size = config.batch_size or batch_that_fits(definition, names, plan.shard_size)
@@ -152,7 +158,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         batch_size=batch_size,
     )
     notes = (*assumptions(config, definition), *plan.listing.notes)
-    return Prepared(config, manifest, plan, worker, calibration, resumed, listed, notes)
+    return Prepared(config, manifest, plan, worker, calibration, resumed, listed, notes, before)
 
 
 def make_executor(
@@ -233,11 +239,9 @@ def _require_gpu_here(config: RunConfig) -> None:
         require_gpu()
 
 
-def _shard_size(run_dir: RunDir) -> int | None:
+def _shard_size(stored: Manifest | None) -> int | None:
     """That of the run which is resumed: where it began, the default may have been another."""
-    if not run_dir.exists(run_dir.run_json):
-        return None
-    return read_manifest(run_dir).plan.get("shard_size")
+    return stored.plan.get("shard_size") if stored is not None else None
 
 
 def _calibration(

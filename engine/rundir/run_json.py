@@ -24,6 +24,13 @@ class Manifest:
     plan: dict[str, int]  # samples, shards, shard_size
     versions: dict[str, str]
     classes: dict[str, int] = field(default_factory=dict)  # of folders, with --label-from-folder
+    grown: dict[str, Any] = field(default_factory=dict)  # see `engine.rundir.grow_run`
+
+    @property
+    def source(self) -> str | None:
+        """The digest of the listing; that in `numbers` is of what a run was begun with."""
+        digest: str | None = self.grown.get("source", self.numbers.get("source"))
+        return digest
 
     @property
     def fingerprint(self) -> str:
@@ -131,13 +138,25 @@ def require_usable(run_dir: RunDir) -> None:
         )
 
 
+def is_raised(before: int | None, after: int | None) -> bool:
+    """Whether one ``--limit`` is larger than another; None is none."""
+    return before is not None and (after is None or after > before)
+
+
+def as_stored(numbers: dict[str, Any]) -> dict[str, Any]:
+    """As JSON returns it: tuples become lists."""
+    return dict(json.loads(json.dumps(numbers)))
+
+
 def _require_same(run_dir: RunDir, stored: Manifest, wanted: Manifest) -> None:
-    if stored.fingerprint == wanted.fingerprint:
+    grows = wanted.plan["samples"] > stored.plan["samples"]  # by `engine.rundir.grow_run`
+    if stored.fingerprint == wanted.fingerprint and (grows or stored.source == wanted.source):
         return
-    before, after = _flat(_normal(stored.numbers)), _flat(_normal(wanted.numbers))
-    counts = stored.plan.get("samples"), wanted.plan["samples"]
+    before, after = (_flat(as_stored(m.numbers | {"source": m.source})) for m in (stored, wanted))
     changed = [
-        _difference(name, before.get(name), after.get(name), counts)
+        _source_difference(stored, wanted)
+        if name == "source"
+        else f"{name}: {_short(before.get(name))} there, {_short(after.get(name))} now"
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
     ]
@@ -147,12 +166,17 @@ def _require_same(run_dir: RunDir, stored: Manifest, wanted: Manifest) -> None:
     )
 
 
-def _difference(name: str, before: Any, after: Any, counts: tuple[Any, int]) -> str:
-    if name == "source" and counts[0] != counts[1]:
-        return f"{counts[0]} images there, {counts[1]} now"
-    if name == "source":
-        return "the source's files are others, or of other sizes, labels or boxes"
-    return f"{name}: {_short(before)} there, {_short(after)} now"
+def _source_difference(stored: Manifest, wanted: Manifest) -> str:
+    there, now = stored.plan["samples"], wanted.plan["samples"]
+    before, after = stored.config.get("limit"), wanted.config.get("limit")
+    limits = [f"--limit {limit}" if limit else "no --limit" for limit in (before, after)]
+    if is_raised(after, before):
+        return f"{limits[0]} there, {limits[1]} now: a run can grow, but not shrink"
+    if is_raised(before, after) and now >= there:
+        return f"{limits[0]} there, {limits[1]} now, and the first {there} images are others"
+    if there != now:
+        return f"{there} images there, {now} now"
+    return "the source's files are others, or of other sizes, labels or boxes"
 
 
 def _flat(numbers: dict[str, Any]) -> dict[str, Any]:
@@ -164,11 +188,6 @@ def _flat(numbers: dict[str, Any]) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def _normal(numbers: dict[str, Any]) -> dict[str, Any]:
-    """As JSON returns it: tuples become lists."""
-    return dict(json.loads(json.dumps(numbers)))
 
 
 def _short(value: Any) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 import h5py
@@ -100,15 +101,28 @@ def read_parts(run_dir: RunDir) -> tuple[tuple[DatasetSpec, ...], list[Part]]:
     fingerprint = read_shard_summary(first).fingerprint
     specs = _read_specs(first)
     forms = {spec.name: (spec.row_shape, np.dtype(spec.dtype)) for spec in specs}
+    widest = {name: dtype for name, (_, dtype) in forms.items()}
     parts: list[Part] = []
     for number, shard in run_dir.open_shards(numbers):
         part, found = _read_part(number, shard, fingerprint)
         if found != forms:
-            raise RunDirectoryError(
-                f"{shard}: its datasets differ from those of {shard_name(numbers[0])}"
-            )
+            if _any_width(found) != _any_width(forms):
+                raise RunDirectoryError(
+                    f"{shard}: its datasets differ from those of {shard_name(numbers[0])}"
+                )
+            for name, (_, dtype) in found.items():
+                widest[name] = max(widest[name], dtype, key=attrgetter("itemsize"))
         parts.append(part)
-    return specs, parts
+    return tuple(replace(spec, dtype=widest[spec.name].str) for spec in specs), parts
+
+
+def _any_width(forms: _Forms) -> _Forms:
+    """Without the lengths of texts: a run that grew may have longer keys."""
+    text = np.dtype("S")
+    return {
+        name: (shape, text if dtype.kind == "S" else dtype)
+        for name, (shape, dtype) in forms.items()
+    }
 
 
 def _fill(file: h5py.File, specs: tuple[DatasetSpec, ...], parts: list[Part]) -> None:

@@ -95,6 +95,6 @@ def _require_listing(run_dir: RunDir, manifest: Manifest, deep: bool) -> None:
     run_dir.fetch(run_dir.listing)
     listing = Listing(run_dir.listing)
     digest = listing_digest(listing) if deep else listing.facts.digest
-    if digest != manifest.numbers["source"]:
+    if digest != manifest.source:
         place = run_dir.place(run_dir.listing)
         raise RunDirectoryError(f"{place}: belongs to another run than {run_dir.run_json.name}")

@@ -12,7 +12,7 @@ SIZES = {"key": 20_000, "activation/conv": 12_544_000, "cam/conv/map": 196_000, 
 
 def planned(free, **options):
     config = RunConfig(source="s", model="m", out="run", **options)
-    return RunPlanned(config, 1000, 10, LISTED, True, SIZES, free, None)
+    return RunPlanned(config, 1000, 10, LISTED, True, 1000, SIZES, free, None)
 
 
 def test_the_largest_datasets_are_named():
