@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
@@ -18,32 +19,45 @@ from shardcam.engine.readers.location import key_text
 from shardcam.engine.readers.manifest_rows import Row, rows
 from shardcam.engine.readers.parquet import parquet_rows, require_pyarrow
 from shardcam.engine.readers.part_reader import PartReader
-from shardcam.engine.types import NO_LABEL, Box, Sample
+from shardcam.engine.types import NO_LABEL, Box, Note, Sample, SourceNotes
 
 _LONGEST = 4096  # bytes of a path or a key
 
 
 class ManifestReader(PartReader):
-    """The images that a ``.txt``, ``.csv``, ``.jsonl`` or ``.parquet`` file lists, in its order.
+    """The images that a ``.txt``, ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file lists.
 
-    Columns are ``path`` and, if they are there, ``key``, ``label`` and ``x0 y0 x1 y1``, a
-    box in pixels of the picture; others are ignored, and ``.txt`` has nothing but paths.
-    The key is the path relative to the root, behind it the box, if no key is given. Rows
-    are read one at a time and the images are not opened: their sizes are unknown.
+    In its order. Columns are ``path`` and, if they are there, ``key``, ``label`` and
+    ``x0 y0 x1 y1``, a box in pixels of the picture; others are ignored. A line of ``.txt`` is
+    a path, behind which a label may be. Backslashes are slashes, unless there is a file that
+    has them in its name. The key is the path relative to the root, of a file elsewhere the whole
+    path, behind it the box, if no key is given. Rows are read one at a time and the images
+    are not opened: their sizes are unknown.
 
     Parameters
     ----------
     path
         The manifest, a path or a URL.
     root
-        The folder that every path must be below, a path or a URL; None: the manifest's own.
+        The folder that every path must be below, a path or a URL; None: the manifest's own,
+        and a manifest of this machine may name any file of it.
     cache
         See `engine.readers.part_reader.PartReader`.
+    endings
+        Lower-case endings of image files, which tell a label in ``.txt`` from a name.
     """
 
-    def __init__(self, path: str, root: str | None = None, cache: PartCache | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        root: str | None = None,
+        cache: PartCache | None = None,
+        endings: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(cache)
-        self._path = path
+        self._path, self._endings = path, endings
+        self._labelled = self._backslashes = 0
+        self._contained = root is not None or is_url(path)
         if root is not None:
             self._root = root
         elif is_url(path):
@@ -62,11 +76,11 @@ class ManifestReader(PartReader):
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see `engine.protocols.Reader`."""
-        index = -1
+        index, self._labelled, self._backslashes = -1, 0, 0
         for index, row in enumerate(self._rows()):
             number, (path, key, label, *sides) = row
             try:
-                below = self._relative(path)
+                below, location = self._place(path)
                 box = None if sides == _NO_BOX else _box(sides)
                 if key is None:
                     key = below if box is None else f"{below}#{','.join(map(str, sides))}"
@@ -74,41 +88,72 @@ class ManifestReader(PartReader):
                     raise ValueError(
                         f"the key {_shown(key)} is not a text of 1 to {_LONGEST} bytes"
                     )
-                yield Sample(key, index, _label(label), self._below + below, -1, box)
+                self._labelled += label is not None
+                yield Sample(key, index, _label(label), location, -1, box)
             except ValueError as error:
                 raise SourceError(f"{self._path}, line {number}: {error}") from None
         if index < 0:
             raise SourceError(f"{self._path}: no image in it")
 
+    def notes(self) -> SourceNotes:
+        """See `engine.protocols.Reader`: what was made of lines and paths."""
+        notes, name = [], self._path.partition("?")[0].rpartition("/")[2]
+        if self._labelled and name.lower().endswith(".txt"):
+            text = f"lines of {name} with a number behind the path, its label: {self._labelled}"
+            notes.append(Note("labels", text))
+        if self._backslashes:
+            text = f"paths of {name} with backslashes, read as slashes: {self._backslashes}"
+            notes.append(Note("assumed", text))
+        return SourceNotes(tuple(notes))
+
     def _part(self, sample: Sample) -> Part:
         return sample.location, 0, None
 
     def _rows(self) -> Iterator[Row]:
-        return parquet_rows(self._path) if self._is_parquet else rows(self._path)
+        return parquet_rows(self._path) if self._is_parquet else rows(self._path, self._endings)
 
-    def _relative(self, path: object) -> str:
-        """A path below the root, without ``.`` and ``..``."""
+    def _place(self, path: object) -> tuple[str, str]:
+        """A path relative to the root, without ``.`` and ``..`` where it can be, and the file."""
         if not isinstance(path, str) or not _is_text(path):
             raise ValueError(f"the path {_shown(path)} is not a text of 1 to {_LONGEST} bytes")
-        if path[0] not in "./" and "/." not in path and "//" not in path and "%" not in path:
-            return path
+        if path[0] not in "./" and not _SIGNS.search(path):
+            return path, self._below + path
+        path = self._with_slashes(path)
+        if path.startswith("/") and not is_url(self._root):
+            path = "/" + posixpath.normpath(path).lstrip("/")  # POSIX keeps two slashes
         if path.startswith("/") or is_url(path):
-            if not path.startswith(self._below):
+            if path.startswith(self._below):
+                path = path[len(self._below) :]
+            elif self._contained or is_url(path):
                 raise ValueError(f"the path {_shown(path)} is not below {self._root} (see --root)")
-            path = path[len(self._below) :]
         plain = unquote(path) if is_url(self._root) else path
-        if ".." in plain.split("/"):
+        if ".." in plain.split("/") and self._contained:
             path = posixpath.normpath(plain)
             if path.startswith("..") or is_url(self._root):
                 raise ValueError(
                     f"the path {_shown(plain)} points outside of {self._root} (see --root)"
                 )
         below = posixpath.normpath(path)
-        if below.startswith("/") or below == ".":
+        inside = not (self._contained and below.startswith("/"))
+        if not inside or below.rpartition("/")[2] in ("", ".", ".."):
             raise ValueError(f"the path {_shown(path)} does not name a file below {self._root}")
-        return below
+        return below, below if below.startswith("/") else self._below + below
+
+    def _with_slashes(self, path: str) -> str:
+        """A path as Windows writes it, unless there is a file of that name."""
+        if "\\" not in path or (not is_url(self._root) and os.path.lexists(self._below + path)):
+            return path
+        if _DRIVE.match(path):
+            raise ValueError(
+                f"the path {_shown(path)} names a drive of Windows; write it relative to the "
+                "manifest, or to --root"
+            )
+        self._backslashes += 1
+        return path.replace("\\", "/")
 
 
+_SIGNS = re.compile(r"/\.|//|%|\\")
+_DRIVE = re.compile(r"[A-Za-z]:\\")
 _NO_BOX: list[Any] = [None] * 4
 
 

@@ -1,4 +1,4 @@
-"""The rows of text manifests: ``.txt``, ``.csv`` and ``.jsonl``, a line at a time.
+"""The rows of text manifests: ``.txt``, ``.csv``, ``.tsv`` and ``.jsonl``, a line at a time.
 
 A row is the values of `COLUMNS`, None where there is none, behind the number of its line.
 """
@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from shardcam.engine.errors import SourceError
@@ -15,13 +19,21 @@ from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.readers.location import listing
 
 COLUMNS = ("path", "key", "label", "x0", "y0", "x1", "y1")
+_COLUMNS = set(COLUMNS)
 Row = tuple[int, tuple[Any, ...]]
 _LONGEST = 1 << 17  # bytes of a line
 _BOM = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_SEPARATORS = ",;\t|"
+_LABELLED = re.compile(r"(.*[^\s,;])[\s,;]+(-?\d{1,18})")  # a line of .txt
 
 
-def rows(path: str) -> Iterator[Row]:
+def rows(path: str, endings: tuple[str, ...] = ()) -> Iterator[Row]:
     """Every row of a text manifest.
+
+    A line of ``.txt`` is a path. Only where it has one of the (lower-case) `endings`, then
+    spaces, a comma or a tab and a whole number, that is the label; a path that ends in one of
+    them can so contain anything.
 
     Raises
     ------
@@ -30,71 +42,99 @@ def rows(path: str) -> Iterator[Row]:
     """
     ending = path.partition("?")[0].rpartition(".")[2].lower()
     kinds: dict[str, Callable[[str], Iterator[Row]]] = {
-        "txt": _txt_rows,
+        "txt": partial(_txt_rows, endings=endings),
         "csv": _csv_rows,
+        "tsv": _csv_rows,
         "jsonl": _jsonl_rows,
     }
     return kinds[ending](path)
 
 
-def require_columns(path: str, names: list[str]) -> None:
-    """Check the names of a table's columns.
+def require_columns(path: str, names: list[str]) -> list[int | None]:
+    """Where each of `COLUMNS` is in a table; the case of its names and spaces do not matter.
 
     Raises
     ------
     SourceError
-        There is no ``path``, a name comes twice or is nearly one of ours, or the box is not whole.
+        There is no ``path``, one of ours comes twice, or the box is not whole.
     """
-    for name in names:
-        if names.count(name) > 1:
+    plain = list(map(_plain, names))
+    for name in COLUMNS:
+        if plain.count(name) > 1:
             raise SourceError(f"{path}, line 1: the column {name!r} appears twice")
-        meant = name.strip().lower()
-        if meant in COLUMNS and name not in COLUMNS:
-            raise SourceError(f"{path}, line 1: the column {name!r} must be {meant!r}")
-    if "path" not in names:
+    if "path" not in plain:
         given = ", ".join(names)[:200]
-        raise SourceError(f"{path}, line 1: no column 'path'; the columns are {given}")
-    missing = [name for name in COLUMNS[3:] if name not in names]
+        raise SourceError(
+            f"{path}, line 1: no column 'path'; the columns are {given}. Call the one that names "
+            "the images path"
+        )
+    missing = [name for name in COLUMNS[3:] if name not in plain]
     if 0 < len(missing) < 4:
         raise SourceError(f"{path}, line 1: a box needs the column {missing[0]!r} too")
+    return [plain.index(name) if name in plain else None for name in COLUMNS]
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower()
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
-    """Number and text of each line, without its end; none of them is empty."""
+    """Number and text of each line, without its end; only the last ones may be empty."""
     with listing(path), open_stream(path) as stream:
-        number = 0
+        number = empty = 0
         while line := stream.readline(_LONGEST):
             number += 1
             if number == 1:
                 line = line.removeprefix(_BOM)
+                if line.startswith(_UTF_16):
+                    raise SourceError(f"{path}: text in UTF-16; save it as UTF-8")
             if len(line) == _LONGEST:
                 raise SourceError(f"{path}, line {number}: longer than {_LONGEST} bytes")
             try:
                 text = line.decode()
             except UnicodeDecodeError as error:
-                raise SourceError(f"{path}, line {number}: not UTF-8: {error.reason}") from None
+                raise SourceError(
+                    f"{path}, line {number}: not UTF-8: {error.reason}; save it as UTF-8"
+                ) from None
             if "\0" in text:
                 raise SourceError(f"{path}, line {number}: it contains a NUL character")
             if not text.strip():
-                raise SourceError(f"{path}, line {number}: empty")
+                empty = empty or number
+                continue
+            if empty:
+                raise SourceError(f"{path}, line {empty}: empty; delete the line")
             yield number, text.rstrip("\r\n")
-        if not number:
+        if not number or empty == 1:
             raise SourceError(f"{path}: empty")
 
 
-def _txt_rows(path: str) -> Iterator[Row]:
-    nothing = (None,) * (len(COLUMNS) - 1)
+def _txt_rows(path: str, endings: tuple[str, ...]) -> Iterator[Row]:
+    nothing = (None,) * (len(COLUMNS) - 3)
     for number, text in _lines(path):
-        yield number, (text, *nothing)
+        bare = text.rstrip()
+        if bare.lower().endswith(endings):
+            yield number, (bare, None, None, *nothing)
+        elif (found := _LABELLED.fullmatch(bare)) and found[1].lower().endswith(endings):
+            yield number, (found[1], None, int(found[2]), *nothing)
+        else:
+            yield number, (text, None, None, *nothing)
 
 
 def _csv_rows(path: str) -> Iterator[Row]:
-    """RFC 4180, with a comma between columns."""
-    table = csv.reader((text + "\n" for _, text in _lines(path)), strict=True)
+    """RFC 4180, but for the separator: the first of ours that gives a column ``path``."""
+    lines = _lines(path)
+    _, header = next(lines)
+    names, separator, spaced = _header(header)
+    at = require_columns(path, names)
+    texts = chain([header], (text for _, text in lines))
+    table = csv.reader(
+        (text + "\n" for text in texts),
+        delimiter=separator,
+        skipinitialspace=spaced,
+        strict=True,
+    )
     try:
-        names = next(table)
-        require_columns(path, names)
-        at = [names.index(name) if name in names else None for name in COLUMNS]
+        next(table)
         for row in table:
             if len(row) != len(names):
                 raise SourceError(
@@ -105,6 +145,16 @@ def _csv_rows(path: str) -> Iterator[Row]:
             yield table.line_num, (*values[:2], *map(_number, values[2:]))
     except csv.Error as error:
         raise SourceError(f"{path}, line {table.line_num}: {error}") from None
+
+
+def _header(text: str) -> tuple[list[str], str, bool]:
+    """Names of a table's columns, what separates them, and whether spaces follow that."""
+    for separator in _SEPARATORS:
+        with suppress(csv.Error):
+            names = next(csv.reader([text], delimiter=separator, strict=True))
+            if "path" in map(_plain, names):
+                return names, separator, all(name.startswith(" ") for name in names[1:])
+    return text.split(","), ",", False
 
 
 def _number(text: str | None) -> int | float | str | None:
@@ -129,6 +179,13 @@ def _jsonl_rows(path: str) -> Iterator[Row]:
             raise SourceError(f"{path}, line {number}: not JSON: {reason}") from None
         if not isinstance(row, dict):
             raise SourceError(f"{path}, line {number}: not a JSON object")
+        for name in row.keys() - _COLUMNS:
+            if (plain := _plain(name)) in _COLUMNS:
+                if plain in row:
+                    raise SourceError(f"{path}, line {number}: {plain!r} appears twice")
+                row[plain] = row[name]
+        if "path" not in row:
+            raise SourceError(f"{path}, line {number}: no 'path' in it")
         yield number, tuple(map(row.get, COLUMNS))
 
 

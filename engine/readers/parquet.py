@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from shardcam.engine.errors import SourceError
 from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.readers.location import listing
-from shardcam.engine.readers.manifest_rows import COLUMNS, Row, require_columns
+from shardcam.engine.readers.manifest_rows import Row, require_columns
 
 _BATCH = 10_000  # rows
 
@@ -41,12 +41,14 @@ def parquet_rows(path: str) -> Iterator[Row]:
         with listing(path), open_stream(path) as stream:
             table = parquet.ParquetFile(stream)
             names = list(table.schema_arrow.names)
-            require_columns(path, names)
-            held = [name for name in COLUMNS if name in names]
-            for batch in table.iter_batches(batch_size=_BATCH, columns=held):
-                columns = {name: batch.column(name).to_pylist() for name in held}
+            held = [None if i is None else names[i] for i in require_columns(path, names)]
+            wanted = [name for name in held if name is not None]
+            for batch in table.iter_batches(batch_size=_BATCH, columns=wanted):
                 nothing = [None] * len(batch)
-                for values in zip(*(columns.get(c, nothing) for c in COLUMNS), strict=True):
+                columns = [
+                    nothing if name is None else batch.column(name).to_pylist() for name in held
+                ]
+                for values in zip(*columns, strict=True):
                     number += 1
                     yield number, values
     except (pa.ArrowException, ValueError, OverflowError) as error:

@@ -188,7 +188,8 @@ def _require_unique(listing: Listing, hashes: array[int]) -> None:
             if other is not sample:
                 raise SourceError(
                     f"two samples have the key {sample.key!r}: number {other.index} "
-                    f"({other.location}) and number {sample.index} ({sample.location})"
+                    f"({other.location}) and number {sample.index} ({sample.location}); in a "
+                    "manifest a column `key` tells them apart"
                 )
 
 

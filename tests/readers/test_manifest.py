@@ -3,6 +3,7 @@ import string
 import tempfile
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from shardcam.engine.errors import SourceError
+from shardcam.engine.pipeline.decode_image import EXTENSIONS
 from shardcam.engine.readers.manifest import ManifestReader
 from shardcam.engine.types import NO_LABEL
 from tests.readers.reader_conformance import check_content, check_listing
@@ -18,7 +20,7 @@ from tests.readers.reader_conformance import check_content, check_listing
 def manifest(base, text, ending="csv", root=None):
     path = base / f"list.{ending}"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return ManifestReader(str(path), root)
+    return ManifestReader(str(path), root, endings=EXTENSIONS)
 
 
 def test_keys_labels_and_boxes(tmp_path):
@@ -65,7 +67,9 @@ BAD = {  # ending, content, what the line must say
     "header only": ("csv", b"path\n", "no image in it"),
     "no path": ("csv", b"file,label\na,1\n", "line 1: no column 'path'; the columns are file"),
     "twice": ("csv", b"path,label,path\na,1,b\n", "line 1: the column 'path' appears twice"),
-    "nearly": ("csv", b"path, Label\na,1\n", "line 1: the column ' Label' must be 'label'"),
+    "twice but for case": ("csv", b"path,Path \na,1\n", "the column 'path' appears twice"),
+    "twice in json": ("jsonl", b'{"path": "a", "Path": "b"}', "line 1: 'path' appears twice"),
+    "empty lines": ("csv", b"\n\n", "list.csv: empty"),
     "half a box": ("csv", b"path,x0,y0,x1\na,1,1,2\n", "line 1: a box needs the column 'y1' too"),
     "a column less": ("csv", b"path,label\na,1\nb\n", "line 3: 1 columns, the header has 2"),
     "label": ("csv", b"path,label\na,dog\n", "line 2: the label 'dog' is not a whole number"),
@@ -81,7 +85,7 @@ BAD = {  # ending, content, what the line must say
     "missing path": (
         "jsonl",
         b'{"path": "a"}\n{"key": "a"}',
-        "line 2: the path None is not a text",
+        "line 2: no 'path' in it",
     ),
     "surrogate": ("jsonl", b'{"path": "\\ud800"}', "line 1: the path '.*' is not a text"),
     "nul in json": ("jsonl", b'{"path": "a\\u0000b"}', "line 1: the path .* is not a text"),
@@ -90,18 +94,15 @@ BAD = {  # ending, content, what the line must say
     "name twice": ("jsonl", b'{"path": "a", "path": "b"}', "line 1: not JSON: a name appears"),
     "nul": ("txt", b"a.jpg\nb\0.jpg\n", "line 2: it contains a NUL character"),
     "not utf-8": ("csv", b"path\na\xff.jpg\n", "line 2: not UTF-8"),
-    "utf-16": ("csv", "path\na.jpg\n".encode("utf-16"), "line 1: not UTF-8"),
+    "utf-16": ("csv", "path\na.jpg\n".encode("utf-16"), "text in UTF-16; save it as UTF-8"),
     "empty box": ("csv", b"path,x0,y0,x1,y1\na,5,1,5,2\n", "line 2: the box 5,1,5,2 is empty"),
     "nan": ("csv", b"path,x0,y0,x1,y1\na,nan,1,5,2\n", "line 2: the box side nan is not a number"),
     "part of a box": ("csv", b"path,x0,y0,x1,y1\na,1,,5,2\n", "line 2: the box side None"),
-    "escape": (
-        "txt",
-        b"../../etc/passwd\n",
-        "line 1: the path '../../etc/passwd' points outside of",
-    ),
-    "absolute": ("txt", b"/etc/passwd\n", "line 1: the path '/etc/passwd' is not below .*--root"),
+    "drive": ("txt", b"C:\\a.jpg\n", "line 1: the path 'C:.*' names a drive of Windows"),
     "url": ("txt", b"http://127.0.0.1/a.jpg\n", "line 1: the path 'http.*' is not below .*--root"),
     "folder": ("txt", b"./\n", "does not name a file below"),
+    "folder above": ("txt", b"a/../..\n", "does not name a file below"),
+    "all": ("txt", b"/\n", "does not name a file below"),
     "long": ("txt", b"a" * 5000 + b"\n", "line 1: the path '.*… is not a text of 1 to 4096 bytes"),
     "quote": ("csv", b'path\n"a"b\n', "line 2: .*expected after"),
 }
@@ -114,6 +115,100 @@ def test_one_line_with_its_number(tmp_path, name):
         list(manifest(tmp_path, content, ending).samples())
     assert "\n" not in str(caught.value)
     assert str(tmp_path / f"list.{ending}") in str(caught.value)
+
+
+OUTSIDE = ["../x.jpg", "..\\x.jpg", "/etc/x.jpg", "a/../../x.jpg", "/ROOT/../x.jpg"]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_with_a_root_no_path_leads_outside(tmp_path, path):
+    text = path.replace("/ROOT", str(tmp_path))
+    with pytest.raises(SourceError, match=r"line 1: the path .*(not below|outside of) .*--root"):
+        list(manifest(tmp_path, text, "txt", str(tmp_path)).samples())
+
+
+def test_a_manifest_of_this_machine_names_any_file_of_it(tmp_path):
+    """Keys are the paths as given, relative to the manifest's folder below it."""
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "a.jpg").write_bytes(b"a")
+    (tmp_path / "b.jpg").write_bytes(b"b")
+    lines = {
+        "a.jpg": b"a", "../b.jpg": b"b", f"{tmp_path}/b.jpg": b"b",
+        f"{tmp_path}//lists/./a.jpg": b"a", f"/{tmp_path}/lists/../b.jpg": b"b",
+    }  # fmt: skip
+    keys = ["a.jpg", "../b.jpg", f"{tmp_path}/b.jpg", "a.jpg", f"{tmp_path}/b.jpg"]
+    for (line, content), key in zip(lines.items(), keys, strict=True):
+        reader = manifest(tmp_path / "lists", line, "txt")
+        check_content(reader, {key: content})
+
+
+TABLES = {  # content: key and label of each row
+    "semicolons": ("csv", "path;label\na,b.jpg;3\n", [("a,b.jpg", 3)]),
+    "tabs": ("csv", "label\tpath\n3\ta b.jpg\n", [("a b.jpg", 3)]),
+    "tsv": ("tsv", "path\tlabel\na;b.jpg\t3\n", [("a;b.jpg", 3)]),
+    "upper case": ("TSV", "path\tlabel\na.jpg\t3\n", [("a.jpg", 3)]),
+    "bars": ("csv", "path|label\na.jpg|3\n", [("a.jpg", 3)]),
+    "quotes": ("csv", '"path";"label"\n"a;b.jpg";3\n', [("a;b.jpg", 3)]),
+    "commas win": ("csv", "path,a;b,label\na;b.jpg,x;y,3\n", [("a;b.jpg", 3)]),
+    "one column": ("csv", "path\na;b.jpg\n", [("a;b.jpg", -1)]),
+    "header": ("csv", "Path , LABEL\na.jpg, 3\n", [("a.jpg", 3)]),
+    "spaces in names": ("csv", "path,label\n a.jpg,3\n", [(" a.jpg", 3)]),
+    "index": ("csv", ",path,,label\n0,a.jpg,,3\n", [("a.jpg", 3)]),
+    "last lines": ("csv", "path,label\r\na.jpg,3\r\n\r\n  \n", [("a.jpg", 3)]),
+    "json names": ("jsonl", '{"Path": "a.jpg", "LABEL ": 3, "x": 1}\n\n', [("a.jpg", 3)]),
+    "json slashes": ("jsonl", '{"path": "x\\/a.jpg", "label": 3}', [("x/a.jpg", 3)]),
+    "mark": ("csv", "\ufeffpath;label\na.jpg;3\n", [("a.jpg", 3)]),
+    "mark in txt": ("txt", "\ufeffa.jpg\n\n", [("a.jpg", -1)]),
+    "imagenet": ("txt", "v_1.JPEG 65\nv_2.JPEG  9\n", [("v_1.JPEG", 65), ("v_2.JPEG", 9)]),
+    "comma in txt": ("txt", "a.jpg,3\nb.jpg, 4\n", [("a.jpg", 3), ("b.jpg", 4)]),
+    "tab in txt": ("txt", "a b.jpg\t3\n", [("a b.jpg", 3)]),
+    "names in txt": (
+        "txt",
+        "a.jpg 1.jpg\nb 2\nc.jpg 1 0\nd.jpg (3)\nf.jpg  \n",
+        [(key, -1) for key in ("a.jpg 1.jpg", "b 2", "c.jpg 1 0", "d.jpg (3)", "f.jpg")],
+    ),
+    "backslashes": ("csv", "path\nx\\y\\a.jpg\n.\\b.jpg\n", [("x/y/a.jpg", -1), ("b.jpg", -1)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_what_people_write(tmp_path, name):
+    ending, text, expected = TABLES[name]
+    reader = manifest(tmp_path, text, ending)
+    assert [(s.key, s.label) for s in check_listing(reader, len(expected))] == expected
+
+
+def test_pandas_writes_what_is_read(tmp_path):
+    table = pd.DataFrame({"path": ["a;b.jpg", "c,d.jpg", 'e"f.jpg'], "label": [1, 2, 3]})
+    for separator, ending in ((",", "csv"), (";", "csv"), ("\t", "tsv"), ("\t", "csv")):
+        for index in (False, True):
+            text = table.to_csv(sep=separator, index=index)
+            listing = list(manifest(tmp_path, text, ending).samples())
+            assert [(s.key, s.label) for s in listing] == [*zip(table.path, table.label)]
+
+
+def test_a_backslash_in_a_name_that_is_there_stays(tmp_path):
+    (tmp_path / "x\\a.jpg").write_bytes(b"1")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "b.jpg").write_bytes(b"2")
+    reader = manifest(tmp_path, "x\\a.jpg\nx\\b.jpg\n", "txt")
+    check_content(reader, {"x\\a.jpg": b"1", "x/b.jpg": b"2"})
+    (note,) = reader.notes().notes
+    assert note.text == "paths of list.txt with backslashes, read as slashes: 1"
+
+
+def test_labels_in_a_text_file_are_told(tmp_path):
+    reader = manifest(tmp_path, "a.jpg 3\nb.jpg\nc.jpg 4\n", "txt")
+    list(reader.samples())
+    (note,) = reader.notes().notes
+    assert note.text == "lines of list.txt with a number behind the path, its label: 2"
+
+
+def test_parquet_names_in_any_case(tmp_path):
+    table = pa.table({"Label": [3], "x": [0], "PATH ": ["a.jpg"]})
+    parquet.write_table(table, tmp_path / "list.parquet")
+    (sample,) = ManifestReader(str(tmp_path / "list.parquet")).samples()
+    assert (sample.key, sample.label) == ("a.jpg", 3)
 
 
 def test_parquet(tmp_path):
@@ -165,7 +260,7 @@ def test_what_is_written_is_read(rows):
 def test_any_bytes_are_a_listing_or_one_line(ending, data, with_header):
     with tempfile.TemporaryDirectory() as folder:
         data = b"path,label,x0,y0,x1,y1\n" + data if with_header and ending == "csv" else data
-        reader = manifest(Path(folder), data, ending)
+        reader = manifest(Path(folder), data, ending, root=folder)
         try:
             for sample in reader.samples():
                 location = Path(sample.location)

@@ -163,7 +163,8 @@ def test_keys_that_come_twice_are_named(tmp_path, monkeypatch, collide):
     listed[4321] = replace(listed[4321], key="key 17")
     with pytest.raises(
         SourceError,
-        match=r"^two samples have the key 'key 17': number 17 \(.*17.*\) and number 4321 \(.*4321",
+        match=r"^two samples have the key 'key 17': number 17 \(.*17.*\) and number 4321 "
+        r"\(.*4321.*\); in a manifest a column `key` tells them apart$",
     ):
         save(tmp_path / "run", listed)
     assert not (tmp_path / "run").exists()
