@@ -20,12 +20,22 @@ SMOOTHINGS = ("aug", "eigen")
 SAVEABLE = ("maps", "activations", "pooled", "logits", "heatmaps", "overlays")
 LITE0 = "efficientnet_lite0"  # the network that needs no file
 RANDOM_PARAMS = "random"
+ANY = "any"
 MODEL_FILES = (".json", ".onnx")
 PATH_OPTIONS = ("source", "model", "out", "root", "cache", "params", "labels")
 Channels = tuple[float, ...]
 OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each once
     "Source": (
-        *("source", "limit", "label_from_folder", "root", "cache", "cache_size"),
+        *(
+            "source",
+            "extensions",
+            "follow_links",
+            "limit",
+            "label_from_folder",
+            "root",
+            "cache",
+            "cache_size",
+        ),
         *("max_pixels", "fast_decode"),
     ),
     "Network and its input": (
@@ -95,6 +105,14 @@ class RunConfig(BaseModel):
     activation_dtype: Literal["f4", "f2"] = Field(
         "f4", description="Saved activations in single (f4) or half (f2) precision."
     )
+    extensions: tuple[str, ...] = Field(
+        (),
+        description="Endings of the files that are taken as images, separated by commas, in place "
+        "of the known ones; any: all files. What a file holds decides how it is decoded.",
+    )
+    follow_links: bool = Field(
+        False, description="Enter linked folders too, each once; keys are the paths as seen."
+    )
     label_from_folder: bool = Field(
         False, description="Use the first folder below SOURCE as the label of its images."
     )
@@ -161,7 +179,11 @@ class RunConfig(BaseModel):
         "jet", description="Colormap of the overlays."
     )
     alpha: float = Field(0.5, ge=0, le=1, description="Opacity of the heatmap in an overlay.")
-    limit: int | None = Field(None, ge=1, description="Use only the first LIMIT images.")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="Use only the first LIMIT images. With a larger one, or none, a run grows.",
+    )
     shard_size: int | None = Field(
         None,
         ge=1,
@@ -229,6 +251,16 @@ class RunConfig(BaseModel):
             raise ValueError(f"takes aug, eigen or aug,eigen; not {given}")
         return tuple(name for name in SMOOTHINGS if name in value)
 
+    @field_validator("extensions")
+    @classmethod
+    def _endings(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(name.strip().lower().removeprefix("*").removeprefix(".") for name in value)
+        if names == (ANY,) or not value:
+            return names
+        if ANY in names or not all(name and "/" not in name for name in names):
+            raise ValueError(f"takes endings such as jpg,png, or {ANY}; not {','.join(value)}")
+        return tuple(f".{name}" for name in dict.fromkeys(names))
+
     @field_validator("std")
     @classmethod
     def _nonzero(cls, value: Channels | None) -> Channels | None:
@@ -252,10 +284,10 @@ class RunConfig(BaseModel):
         ConfigError
             One line for the first option that is wrong, called as on the command line.
         """
-        for name in ("layer", "activation_layer", "save", "smooth"):
+        for name in ("layer", "activation_layer", "save", "smooth", "extensions"):
             value = values.get(name)
             if isinstance(value, str):
-                commas = name in ("save", "smooth")  # as on the command line
+                commas = name in ("save", "smooth", "extensions")  # as on the command line
                 values[name] = tuple(value.split(",")) if commas else (value,)
         try:
             return cls(**values)

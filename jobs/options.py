@@ -28,6 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _COMMA = {  # given as one word, A,B,C
     "save": "WHAT[,WHAT...]",
     "smooth": "aug|eigen|aug,eigen",
+    "extensions": "ENDING[,ENDING...]",
     "mean": "R,G,B",
     "std": "R,G,B",
 }

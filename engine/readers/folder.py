@@ -12,18 +12,19 @@ from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.fetch_many import Part
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.readers.finding import Found, Pattern, class_folders, find_files
+from shardcam.engine.readers.left_out import LeftOut
 from shardcam.engine.readers.location import key_text, listing
 from shardcam.engine.readers.part_reader import PartReader
-from shardcam.engine.types import NO_LABEL, Sample
+from shardcam.engine.types import NO_LABEL, Sample, SourceNotes
 
 
 class FolderReader(PartReader):
     """Image files below a folder, in the order of their keys.
 
     The key of a sample is its path relative to the folder, with forward slashes.
-    Hidden files, files with other extensions, run directories and linked folders are not
-    part of the source. Memory holds the names in one folder and in those above it, at a URL
-    all of them.
+    Hidden files, files with other extensions, run directories and, unless they are followed,
+    linked folders are not part of the source; all but the hidden ones are told. Memory holds
+    the names in one folder and in those above it, at a URL all of them.
 
     Parameters
     ----------
@@ -38,6 +39,8 @@ class FolderReader(PartReader):
         What a key must match to be listed.
     cache
         See `engine.readers.part_reader.PartReader`.
+    follow_links
+        Enter linked folders; see `engine.readers.finding.find_files`.
     """
 
     def __init__(
@@ -47,15 +50,19 @@ class FolderReader(PartReader):
         label_from_folder: bool = False,
         pattern: Pattern | None = None,
         cache: PartCache | None = None,
+        follow_links: bool = False,
     ) -> None:
         super().__init__(cache)
         self._root = os.fspath(root)
         self._extensions = extensions
         self._label_from_folder = label_from_folder
         self._pattern = pattern
+        self._follow_links = follow_links
+        self._left_out = LeftOut()
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see `engine.protocols.Reader`."""
+        self._left_out = LeftOut()
         found: Iterable[Found] = self._files()
         if self._label_from_folder and is_url(self._root):
             found = list(found)  # every folder must be listed before the first class is known
@@ -67,13 +74,19 @@ class FolderReader(PartReader):
         if index < 0:
             raise SourceError(self._nothing())
 
+    def notes(self) -> SourceNotes:
+        """See `engine.protocols.Reader`: what was left out."""
+        return SourceNotes(self._left_out.notes())
+
     def _part(self, sample: Sample) -> Part:
         return sample.location, 0, None
 
     def _files(self) -> Iterator[Found]:
         """Key, path and size of every image file."""
         if not self._is_single:
-            yield from find_files(self._root, self._extensions, self._pattern)
+            yield from find_files(
+                self._root, self._extensions, self._pattern, self._follow_links, self._left_out
+            )
             return
         path = self._root if is_url(self._root) else os.path.realpath(self._root)
         with listing(self._root):
@@ -81,15 +94,16 @@ class FolderReader(PartReader):
 
     @property
     def _is_single(self) -> bool:
-        if is_url(self._root):
-            return self._root.lower().endswith(self._extensions)
-        return Path(self._root).is_file()
+        if not is_url(self._root):
+            return Path(self._root).is_file()
+        return self._pattern is None and not is_folder_url(self._root)
 
     def _nothing(self) -> str:
         where = f"{self._root}: no image file in it"
         if self._pattern is not None:
             where += " matches the pattern"
-        return f"{where} (looked for {' '.join(self._extensions)})"
+        looked = " ".join(self._extensions) or "any file"
+        return "; ".join([f"{where} (looked for {looked})", *self._left_out.lines()])
 
     def _labels(self, found: Iterable[Found]) -> dict[str, int]:
         if not self._label_from_folder:
@@ -99,7 +113,9 @@ class FolderReader(PartReader):
         elif self._is_single:
             names = set()
         else:
-            names = set(class_folders(self._root, self._extensions, self._pattern))
+            names = set(
+                class_folders(self._root, self._extensions, self._pattern, self._follow_links)
+            )
         folders = sorted(names)  # without the slash that is a part of the keys' order
         if not folders:
             raise SourceError(f"{self._root}: --label-from-folder needs class folders in it")
@@ -120,6 +136,12 @@ class FolderReader(PartReader):
                     f"{name!r} are the same class number; rename one, or move its images"
                 )
         return {name: int(name) for name in folders}
+
+
+def is_folder_url(url: str) -> bool:
+    """Whether a URL is taken for a folder's: it can be listed, and has no ending or ends in /."""
+    last = url.rstrip("/").rpartition("/")[2]
+    return not url.startswith("http") and (url.endswith("/") or "." not in last)
 
 
 def _is_number(name: str) -> bool:

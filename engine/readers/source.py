@@ -10,18 +10,19 @@ from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.urls import is_url, require_url
 from shardcam.engine.protocols import Reader
 from shardcam.engine.readers.finding import Pattern, is_pattern, parse_pattern
-from shardcam.engine.readers.folder import FolderReader
+from shardcam.engine.readers.folder import FolderReader, is_folder_url
 from shardcam.engine.readers.idx import IdxReader
 from shardcam.engine.readers.manifest import ManifestReader
 from shardcam.engine.readers.npy_images import NpyReader
 from shardcam.engine.readers.recordio import RecordReader
 from shardcam.engine.readers.tar import TarReader, is_archive_set
 
-_MANIFESTS = (".txt", ".csv", ".jsonl", ".parquet")
+_MANIFESTS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
 _HDF5 = (".h5", ".hdf5")
 _IDX = ("idx3-ubyte", "idx3-ubyte.gz")
 KINDS = (
-    "a folder, an image, a pattern ('photos/**/*.jpg'), a manifest (.txt .csv .jsonl .parquet), "
+    "a folder, an image, a pattern ('photos/**/*.jpg'), a manifest (.txt .csv .tsv .jsonl "
+    ".parquet), "
     ".rec, .tar ('train-{000..123}.tar', 'train-*.tar'), .h5 .hdf5 (FILE.h5::DATASET), .npy, or "
     "idx (images-idx3-ubyte, .gz)"
 )
@@ -32,9 +33,16 @@ class SourceOptions:
     """Options of a source."""
 
     extensions: tuple[str, ...]  # lower-case endings of image files
+    other_extensions: tuple[str, ...] = ()  # to look for in their place; "" is any
     label_from_folder: bool = False
     root: str | None = None  # where the paths of a manifest begin
     cache: PartCache | None = None  # of what is read at URLs
+    follow_links: bool = False  # enter linked folders
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """Endings that files must have where the source is searched for images."""
+        return self.other_extensions or self.extensions
 
 
 def open_source(source: str, options: SourceOptions) -> Reader:
@@ -53,6 +61,12 @@ def open_source(source: str, options: SourceOptions) -> Reader:
     reader = _reader(source, options)
     if options.label_from_folder and not isinstance(reader, FolderReader):
         raise ConfigError(f"--label-from-folder is for folders; {source} is not a folder")
+    if options.follow_links and not isinstance(reader, FolderReader):
+        raise ConfigError(f"--follow-links is for folders; {source} is not a folder")
+    if options.other_extensions and not isinstance(reader, FolderReader | TarReader):
+        raise ConfigError(
+            f"--extensions is for folders, patterns and .tar; {source} is none of them"
+        )
     if options.root is not None and not isinstance(reader, ManifestReader):
         raise ConfigError(
             f"--root is for manifests ({' '.join(_MANIFESTS)}); {source} is not a manifest"
@@ -67,39 +81,38 @@ def _reader(source: str, options: SourceOptions) -> Reader:
     there = not remote and Path(source).exists()
     name = (source.partition("?")[0] if remote else source).lower()
     if not there and name.endswith(".tar") and is_archive_set(source):
-        return TarReader(source, options.extensions, options.cache)
+        return TarReader(source, options.taken, options.cache)
+    path, inside, dataset = source.partition("::")
+    if inside and not there and path.lower().endswith(_HDF5):
+        return _hdf5(path, dataset)
     if not there and is_pattern(source):
         pattern = parse_pattern(source)
         return _folder(pattern.root, options, pattern)
-    if "::" in source and not there:
-        path, _, dataset = source.partition("::")
-        if path.lower().endswith(_HDF5):
-            return _hdf5(path, dataset)
     if not remote and not there:
         raise SourceError(f"{source}: no such file or folder")
     if name.endswith(_MANIFESTS):
-        return ManifestReader(source, options.root, options.cache)
+        return ManifestReader(source, options.root, options.cache, options.extensions)
     if name.endswith(_HDF5):
         return _hdf5(source, None)
     if name.endswith(".rec"):
         return RecordReader(source, options.cache)
     if name.endswith(".tar"):
-        return TarReader(source, options.extensions, options.cache)
+        return TarReader(source, options.taken, options.cache)
     if name.endswith(".npy"):
         return NpyReader(source, options.cache)
     if name.endswith(_IDX):
         return IdxReader(source, options.cache)
-    if name.endswith(options.extensions):
-        return FolderReader(source, options.extensions, cache=options.cache)
-    listable = remote and not source.startswith("http")
-    if listable and "." not in name.rstrip("/").rpartition("/")[2]:
+    if (remote and is_folder_url(source)) or name.endswith(options.taken):
         return _folder(source, options)
-    raise SourceError(f"{source}: not a known kind of source; known are {KINDS}")
+    raise SourceError(
+        f"{source}: not a known kind of source; known are {KINDS}; --extensions any takes a file "
+        "with another ending for an image"
+    )
 
 
 def _folder(root: str, options: SourceOptions, pattern: Pattern | None = None) -> Reader:
-    labels = options.label_from_folder
-    return FolderReader(root, options.extensions, labels, pattern, options.cache)
+    labels, links = options.label_from_folder, options.follow_links
+    return FolderReader(root, options.taken, labels, pattern, options.cache, links)
 
 
 def _hdf5(path: str, dataset: str | None) -> Reader:

@@ -16,12 +16,14 @@ from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.readers.finding import find_files, is_pattern, parse_pattern
+from shardcam.engine.readers.left_out import LeftOut
 from shardcam.engine.readers.location import key_text, listing, place, refusal
 from shardcam.engine.readers.part_reader import PartReader
 from shardcam.engine.readers.tar_headers import Member, members
-from shardcam.engine.types import NO_LABEL, Sample
+from shardcam.engine.types import NO_LABEL, Sample, SourceNotes
 
 _LABELS = (".cls", ".json")
+_COMPANIONS = (*_LABELS, ".txt")  # lie beside images: no word of them where there are any
 _LARGEST_LABEL = 1 << 24  # bytes
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _Entry = tuple[str, str, Member]  # name without its ending, ending, member
@@ -52,9 +54,11 @@ class TarReader(PartReader):
         super().__init__(cache)
         self._source = source
         self._extensions = extensions
+        self._left_out = LeftOut()
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see `engine.protocols.Reader`."""
+        self._left_out = LeftOut()
         index = 0
         for prefix, path in self._archives():
             with listing(path):
@@ -69,8 +73,13 @@ class TarReader(PartReader):
                         yield Sample(prefix + key, index, label, location, member.size)
                         index += 1
         if index == 0:
-            known = " ".join(self._extensions)
-            raise SourceError(f"{self._source}: no image member in it (looked for {known})")
+            looked = " ".join(self._extensions) or "any file"
+            nothing = f"{self._source}: no image member in it (looked for {looked})"
+            raise SourceError("; ".join([nothing, *self._left_out.lines()]))
+
+    def notes(self) -> SourceNotes:
+        """See `engine.protocols.Reader`: what was left out."""
+        return SourceNotes(self._left_out.notes(_COMPANIONS))
 
     def _archives(self) -> Iterator[tuple[str, str]]:
         """Key prefix and path of each archive."""
@@ -109,9 +118,13 @@ class TarReader(PartReader):
             hidden = any(part.startswith(".") and part != ".." for part in name.split("/"))
             stem, ending = posixpath.splitext(name)
             kind = ending.lower()
-            if kind in self._extensions and not hidden:
+            if hidden:
+                continue
+            if name.lower().endswith(self._extensions) and kind not in _LABELS:
                 yield key_text(stem), key_text(ending), member
-            elif kind in _LABELS and not hidden and not member.problem:
+                continue
+            self._left_out.file(posixpath.basename(name))
+            if kind in _LABELS and not member.problem:
                 yield key_text(stem), kind, member
 
 

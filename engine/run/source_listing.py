@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
 
-from shardcam.engine.config import RunConfig
+from shardcam.engine.config import ANY, RunConfig
 from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.protocols import Observer, Reader
 from shardcam.engine.rundir.events import SourceListing
@@ -16,7 +16,7 @@ from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import Sample, SourceNotes
 
 LISTING_OPTIONS = {"source", "root", "label_from_folder", "limit"}  # decide what is listed
-LATER_OPTIONS: set[str] = set()  # so do these; older listings do not know them
+LATER_OPTIONS = {"extensions", "follow_links"}  # so do these; older listings do not know them
 EVERY = 1024  # samples between two events
 
 
@@ -25,7 +25,14 @@ def make_reader(config: RunConfig, cache: PartCache | None = None) -> Reader:
     from shardcam.engine.pipeline.decode_image import EXTENSIONS
     from shardcam.engine.readers.source import SourceOptions, open_source
 
-    options = SourceOptions(EXTENSIONS, config.label_from_folder, config.root, cache)
+    options = SourceOptions(
+        extensions=EXTENSIONS,
+        other_extensions=("",) if config.extensions == (ANY,) else config.extensions,
+        label_from_folder=config.label_from_folder,
+        root=config.root,
+        cache=cache,
+        follow_links=config.follow_links,
+    )
     return open_source(config.source, options)
 
 

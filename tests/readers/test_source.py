@@ -10,7 +10,7 @@ from shardcam.engine.errors import ConfigError, SourceError
 from shardcam.engine.pipeline.imaging import view_of
 from shardcam.engine.types import Preprocessing
 from tests.readers.reader_conformance import check_listing
-from tests.readers.sources import opened, pictures, png, write_folder
+from tests.readers.sources import opened, pictures, png, write_folder, write_h5, write_tar
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,16 @@ def test_names_with_signs_of_patterns_are_names_if_they_exist(tmp_path):
     (tmp_path / "what?.png").write_bytes(png(pictures(1)[0]))
     check_listing(opened(tmp_path / "photos[1]"), 3)
     assert check_listing(opened(tmp_path / "what?.png"), 1)[0].key == "what?.png"
+    pattern = tmp_path / "photos[1]" / "group[0]" / "*.png"
+    assert check_listing(opened(pattern), 3)[0].key == "group0/0000.png"
+    (tmp_path / "photos[1]" / "group[0]").mkdir()
+    (tmp_path / "photos[1]" / "group[0]" / "x.png").write_bytes(b"")
+    assert check_listing(opened(pattern), 1)[0].key == "x.png"
+    write_tar(tmp_path / "photos[1]" / "a-1.tar", [("i.png", b"")])
+    archives = opened(tmp_path / "photos[1]" / "a-*.tar")
+    assert check_listing(archives, 1)[0].key == "a-1/i"
+    write_h5(tmp_path / "a[1].h5", pictures(2))
+    check_listing(opened(f"{tmp_path}/a[1].h5::images"), 2)
 
 
 def test_what_a_worker_is_told_does_not_depend_on_its_folder(tmp_path, monkeypatch):
