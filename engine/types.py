@@ -27,12 +27,14 @@ TOP = 5  # classes kept as the prediction
 
 
 class Flag(IntFlag):
-    """What is unusual about the results of a sample. All but TOO_LARGE are bits of the kernels."""
+    """What is unusual about a sample or its results. The first three are bits of the kernels."""
 
     NON_FINITE = 1
     ALL_ZERO = 2
     CONSTANT = 4
     TOO_LARGE = 8
+    DAMAGED = 16
+    SMALL_RANGE = 32
 
     @property
     def words(self) -> str:
@@ -46,11 +48,14 @@ def flag_counts(flags: U1) -> tuple[int, ...]:
     return tuple(bits.sum(axis=0).tolist())
 
 
+NO_FLAG = Flag(0)
 _FLAG_WORDS = {
     Flag.NON_FINITE: "non-finite map",
     Flag.ALL_ZERO: "all-zero map after ReLU",
     Flag.CONSTANT: "constant map",
     Flag.TOO_LARGE: "activation too large for f2",  # it is saved as infinity
+    Flag.DAMAGED: "damaged file",  # and a picture all the same
+    Flag.SMALL_RANGE: "picture uses little of its range",
 }
 
 
@@ -142,6 +147,7 @@ class View:
     pixels: U1  # (H,W,3) RGB
     image_size: tuple[int, int]  # height, width of the picture
     crop: Box  # where the view lies in the picture
+    flags: Flag = NO_FLAG  # of the picture
 
 
 @dataclass(frozen=True)

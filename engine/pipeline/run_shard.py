@@ -100,6 +100,7 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
     save = parts.save
     activations = {name: forward.activation(name) for name in parts.activation_layers}
     maps, flags = _scaled(_maps(forward, target, parts))
+    flags |= np.array([view.flags for view in views], np.uint8)
     flags[~np.isfinite(logits).all(axis=1)] |= Flag.NON_FINITE
     if parts.half_precision and "activations" in save:
         flags[_too_large(activations)] |= Flag.TOO_LARGE

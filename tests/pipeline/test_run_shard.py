@@ -1,6 +1,7 @@
 """What the pipeline does with samples that crashed their workers, and with trials."""
 
 from dataclasses import replace
+from itertools import cycle
 
 import h5py
 import numpy as np
@@ -11,12 +12,12 @@ from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.pipeline.decoder_threads import Decoders
 from shardcam.engine.pipeline.forward_ahead import ForwardAhead
 from shardcam.engine.pipeline.prefetch import Prefetcher
-from shardcam.engine.pipeline.run_shard import ShardPipeline
+from shardcam.engine.pipeline.run_shard import ShardPipeline, explain
 from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.run.build_worker import build_parts, build_runner
 from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.prepare import prepare
-from shardcam.engine.types import Failure, Shard
+from shardcam.engine.types import Failure, Flag, Shard
 from tests.jobs.images import make_folder
 
 
@@ -122,3 +123,15 @@ def test_a_trial_publishes_nothing_and_a_sample_given_up_is_not_read(prepared, r
         whole = file["cam/head_relu6/map"][:]
     apart = whole[without[1]].astype(np.float32) - without[0].astype(np.float32)
     assert abs(apart).max() < 2e-3  # float16; one batch had an image less
+
+
+def test_flags_of_pictures_are_those_of_their_rows(prepared):
+    loader, parts = build_parts(prepared.worker)
+    batch = next(loader.batches(prepared.plan.shard(0)))
+    flags = [Flag(0), Flag.DAMAGED, Flag.SMALL_RANGE, Flag.DAMAGED | Flag.SMALL_RANGE]
+    views = tuple(
+        replace(view, flags=flag) for view, flag in zip(batch.views, cycle(flags), strict=False)
+    )
+    forward = parts.network.forward(batch.images)
+    results = explain(replace(batch, views=views), forward.logits, forward, parts)
+    assert results.flags.tolist() == [0, 16, 32, 48] * (len(views) // 4)

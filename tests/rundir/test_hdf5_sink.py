@@ -95,11 +95,13 @@ def test_flags_are_stored_as_the_kernels_set_them_and_say_what_they_always_said(
         ("ALL_ZERO", kernels.ALL_ZERO),
         ("CONSTANT", kernels.CONSTANT),
         ("TOO_LARGE", 8),
+        ("DAMAGED", 16),
+        ("SMALL_RANGE", 32),
     ]
     (spec,) = (spec for spec in SPECS if spec.name == "flags")
     assert spec.unit == (
         "bits: 1 non-finite map, 2 all-zero map after ReLU, 4 constant map, "
-        "8 activation too large for f2"
+        "8 activation too large for f2, 16 damaged file, 32 picture uses little of its range"
     )
 
 
