@@ -33,11 +33,12 @@ from shardcam.engine.run.calibration import Calibration, calibrate_on_source, vi
 from shardcam.engine.run.plan import make_plan
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.write_listing import run_listing
+from shardcam.engine.types import Decoding
 from shardcam.engine.workers.threads import limit_threads
 
 PLOT = Path("build/precision.png")
 MODELS = {"efficientnet_lite0": None, "resnet50_v1": "random", "vgg16": "random"}
-MAX_PIXELS = RunConfig.model_fields["max_pixels"].default
+DECODING = Decoding(RunConfig.model_fields["max_pixels"].default)
 
 THREADS = os.cpu_count() or 1
 limit_threads(THREADS)
@@ -55,7 +56,7 @@ def prepared(model: str, precision: str) -> tuple[Any, str, Calibration]:
         run_listing(RunDir(Path(folder)), {}, reader.samples) as listing,
     ):
         plan = make_plan(listing, None)
-        views = views_of_source(plan, reader, definition.preprocessing, MAX_PIXELS)
+        views = views_of_source(plan, reader, definition.preprocessing, DECODING)
     calibration = calibrate_on_source(definition, (layer,), METHODS["gradcam"], views, precision)
     return definition, layer, calibration
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import difflib
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
+
+if TYPE_CHECKING:
+    from shardcam.engine.types import Decoding
 
 SMOOTHINGS = ("aug", "eigen")
 SAVEABLE = ("maps", "activations", "pooled", "logits", "heatmaps", "overlays")
@@ -36,7 +39,7 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
             "cache",
             "cache_size",
         ),
-        *("max_pixels", "fast_decode"),
+        *("max_pixels", "fast_decode", "background", "depth_range"),
     ),
     "Network and its input": (
         *("model", "params", "labels", "precision"),
@@ -165,6 +168,17 @@ class RunConfig(BaseModel):
         description="Decode JPEG files at 1/2, 1/4 or 1/8 of their size where that still "
         "covers the network's input: faster, but the maps differ slightly.",
     )
+    background: tuple[int, ...] | None = Field(
+        None,
+        description="R,G,B that transparent pictures are laid over, each 0 to 255  [default: "
+        "transparency is ignored and the stored colours are used]",
+    )
+    depth_range: str = Field(
+        "auto",
+        description="Values that are black and white in pictures of more than 8 bits a channel: "
+        "LOW,HIGH; full: all that the file could hold; auto: what the file states, else from 0 to "
+        "the smallest of 8, 10, 12, 14 and 16 bits that holds the picture.",
+    )
     save: tuple[str, ...] = Field(
         ("maps",), description=f"What to save, separated by commas: {', '.join(SAVEABLE)}."
     )
@@ -275,6 +289,23 @@ class RunConfig(BaseModel):
             raise ValueError("must be numbers")
         return value
 
+    @field_validator("background")
+    @classmethod
+    def _colour(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and not (len(value) == 3 and all(0 <= v <= 255 for v in value)):
+            given = ",".join(map(str, value))
+            raise ValueError(f"takes R,G,B, each 0 to 255, such as 255,255,255; not {given}")
+        return value
+
+    @field_validator("depth_range")
+    @classmethod
+    def _black_and_white(cls, value: str) -> str:
+        if value not in ("auto", "full"):
+            low, high = _two_numbers(value)
+            if not -math.inf < low < high < math.inf:
+                raise ValueError(f"takes auto, full or LOW,HIGH such as 0,4095; not {value}")
+        return value
+
     @classmethod
     def of(cls, **values: Any) -> RunConfig:
         """Validate options as Python gives them: a single name where several may be, too.
@@ -310,6 +341,15 @@ class RunConfig(BaseModel):
         }
         return self.model_copy(update=absolute)
 
+    @property
+    def decoding(self) -> Decoding:
+        """How the files of the source become pictures."""
+        from shardcam.engine.types import Decoding  # NumPy's import takes longer than help may
+
+        named = self.depth_range in ("auto", "full")
+        depth_range = self.depth_range if named else _two_numbers(self.depth_range)
+        return Decoding(self.max_pixels, self.fast_decode, self.background, depth_range)
+
     def paths(self) -> dict[str, str]:
         """The options of `PATH_OPTIONS` that are paths or URLs here, not names."""
         given = {name: getattr(self, name) for name in PATH_OPTIONS}
@@ -318,6 +358,15 @@ class RunConfig(BaseModel):
         if self.params == RANDOM_PARAMS:
             del given["params"]
         return {name: path for name, path in given.items() if path is not None}
+
+
+def _two_numbers(text: str) -> tuple[float, float]:
+    """``LOW,HIGH``; NaN where it is not."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        return math.nan, math.nan
+    return low, high
 
 
 def flag(name: str) -> str:

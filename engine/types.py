@@ -124,6 +124,16 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """From an image file to a picture of 8-bit RGB."""
+
+    max_pixels: int  # larger pictures are refused
+    fast: bool = False  # JPEG files no larger than the view needs
+    background: tuple[int, ...] | None = None  # RGB; None: transparency is ignored
+    depth_range: tuple[float, float] | str = "auto"  # black and white of deep pictures; auto, full
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """From a decoded picture to the network's input: ``(RGB - mean) / std`` on the 0-255 scale."""
 

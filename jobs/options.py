@@ -31,6 +31,7 @@ _COMMA = {  # given as one word, A,B,C
     "extensions": "ENDING[,ENDING...]",
     "mean": "R,G,B",
     "std": "R,G,B",
+    "background": "R,G,B",
 }
 _METAVARS = _COMMA | {
     **dict.fromkeys(("out", "root", "cache"), "FOLDER"),
@@ -39,6 +40,7 @@ _METAVARS = _COMMA | {
     "model": "NAME|FILE",
     "target": "CLASSES",
     "address": "HOST:PORT",
+    "depth_range": "auto|full|LOW,HIGH",
 }
 _COMPLETE = {
     **dict.fromkeys(("source", "out", "root", "cache", "params", "labels"), complete_path),

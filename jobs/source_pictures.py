@@ -12,7 +12,8 @@ import numpy.typing as npt
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import SourceError
-from shardcam.engine.pipeline.decode_image import REDUCTIONS, UndecodableImage, pixels_of
+from shardcam.engine.pipeline.decode_image import REDUCTIONS, picture_of
+from shardcam.engine.pipeline.image_header import UndecodableImage
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import U1, Box
@@ -66,7 +67,7 @@ class SourcePictures:
             place = f"{self._config.source}: its picture {sample.key!r}"
             try:
                 data = self._reader.read(sample)
-                picture = pixels_of(data, self._config.max_pixels, enough)
+                picture = picture_of(data, self._config.decoding, enough).pixels
             except (OSError, UndecodableImage) as error:
                 reason = getattr(error, "strerror", None) or str(error)
                 raise PictureGone(place, reason) from error

@@ -8,10 +8,12 @@ from math import ceil, floor
 import cv2
 import numpy as np
 
-from shardcam.engine.pipeline.decode_image import UndecodableImage, decode, header_of, pixels_of
-from shardcam.engine.types import U1, Box, Preprocessing, View
+from shardcam.engine.pipeline.decode_image import picture_of
+from shardcam.engine.pipeline.image_header import UndecodableImage
+from shardcam.engine.types import NO_FLAG, U1, Box, Decoding, Flag, Preprocessing, View
 from shardcam.kernels import resize
 
+SMALL_RANGE = 32  # of 256 values: a picture that has fewer is flagged
 INTERPOLATIONS = {
     "area": None,  # area averages when shrinking, else bilinear: our own kernel
     "nearest": cv2.INTER_NEAREST_EXACT,
@@ -22,28 +24,36 @@ INTERPOLATIONS = {
 
 
 def view_of(
-    data: bytes | U1,
-    box: Box | None,
-    preprocessing: Preprocessing,
-    max_pixels: int,
-    fast: bool = False,
+    data: bytes | U1, box: Box | None, preprocessing: Preprocessing, decoding: Decoding
 ) -> View:
     """The network's view of what a reader gave, or of the part in a box.
 
     The part is every whole pixel that the box touches. `image_size` and `crop` of the
-    view are those of the whole picture. `fast`: whole JPEG pictures are decoded no larger
-    than the view needs.
+    view are those of the whole picture, its flags those of what is looked at. With
+    `decoding.fast`, whole JPEG pictures are decoded no larger than the view needs.
 
     Raises
     ------
     UndecodableImage
         See `decode`, or the box lies outside the picture.
     """
-    if fast and box is None and isinstance(data, bytes):
-        return _fast_view(data, preprocessing, max_pixels)
-    pixels = pixels_of(data, max_pixels)
-    if box is None:
-        return view(pixels, preprocessing)
+    enough = None
+    if decoding.fast and box is None:
+        enough = max(preprocessing.height, preprocessing.width)
+    picture = picture_of(data, decoding, enough)
+    part, top, left = picture.pixels, 0, 0
+    if box is not None:
+        part, top, left = _part(picture.pixels, box)
+    seen = view(part, preprocessing)
+    height, width = picture.image_size
+    y0, x0, y1, x1 = seen.crop
+    down, across = height / picture.pixels.shape[0], width / picture.pixels.shape[1]
+    crop = (y0 + top) * down, (x0 + left) * across, (y1 + top) * down, (x1 + left) * across
+    return View(seen.pixels, (height, width), crop, picture.flags | _range_flag(part))
+
+
+def _part(pixels: U1, box: Box) -> tuple[U1, int, int]:
+    """The pixels that a box touches, and the first of their rows and columns."""
     height, width = pixels.shape[:2]
     top, left = max(floor(box[0]), 0), max(floor(box[1]), 0)
     bottom, right = min(ceil(box[2]), height), min(ceil(box[3]), width)
@@ -52,22 +62,15 @@ def view_of(
         raise UndecodableImage(
             "box outside", f"the box {x0:g},{y0:g},{x1:g},{y1:g} is outside {width}x{height} pixels"
         )
-    seen = view(np.ascontiguousarray(pixels[top:bottom, left:right]), preprocessing)
-    y0, x0, y1, x1 = seen.crop
-    return View(seen.pixels, (height, width), (y0 + top, x0 + left, y1 + top, x1 + left))
+    return np.ascontiguousarray(pixels[top:bottom, left:right]), top, left
 
 
-def _fast_view(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> View:
-    pixels = decode(data, max_pixels, max(preprocessing.height, preprocessing.width))
-    seen = view(pixels, preprocessing)
-    header = header_of(data)
-    if header.form != "JPEG":
-        return seen
-    h, w = header.image_size
-    height, width = seen.image_size
-    y0, x0, y1, x1 = seen.crop
-    down, across = h / height, w / width
-    return View(seen.pixels, (h, w), (y0 * down, x0 * across, y1 * down, x1 * across))
+def _range_flag(pixels: U1) -> Flag:
+    """Whether all values lie within an eighth of the range: too dark, too bright, or flat."""
+    for some in (pixels[::16], pixels):  # a few of its rows clear nearly every picture
+        if int(some.max()) - int(some.min()) >= SMALL_RANGE:
+            return NO_FLAG
+    return Flag.SMALL_RANGE
 
 
 def view(pixels: U1, preprocessing: Preprocessing) -> View:

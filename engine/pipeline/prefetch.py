@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from shardcam.engine.errors import bugs_named
-from shardcam.engine.pipeline.decode_image import UndecodableImage
 from shardcam.engine.pipeline.decoder_threads import Decoders, decoders
+from shardcam.engine.pipeline.image_header import UndecodableImage
 from shardcam.engine.pipeline.imaging import stacked, view_of
 from shardcam.engine.pipeline.targets import Targets
 from shardcam.engine.protocols import Reader
-from shardcam.engine.types import U1, Failure, Preprocessing, Sample, Shard, View
+from shardcam.engine.types import U1, Decoding, Failure, Preprocessing, Sample, Shard, View
 
 AHEAD = 2  # batches
 TOGETHER = 32  # samples, or one batch if that is more, that may be fetched at once
@@ -66,8 +66,7 @@ class BatchLoader:
     targets: Targets
     preprocessing: Preprocessing
     batch_size: int
-    max_pixels: int
-    fast_decode: bool = False  # decode JPEG files no larger than needed
+    decoding: Decoding
     decoders: Decoders = field(default_factory=decoders)
 
     def batches(self, shard: Shard) -> Iterator[Batch]:
@@ -127,9 +126,8 @@ class BatchLoader:
     def _view(self, sample: Sample, data: bytes | U1 | Failure) -> View | Failure:
         if isinstance(data, Failure):
             return data
-        how = self.preprocessing, self.max_pixels, self.fast_decode
         try:
-            return view_of(data, sample.box, *how)
+            return view_of(data, sample.box, self.preprocessing, self.decoding)
         except UndecodableImage as error:
             return Failure(sample.key, sample.index, "decode", error.reason, str(error))
 

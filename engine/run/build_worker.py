@@ -101,8 +101,7 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
         targets,
         definition.preprocessing,
         spec.batch_size,
-        config.max_pixels,
-        config.fast_decode,
+        config.decoding,
         decoders(threads),
     )
     parts = Parts(

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shardcam.engine.errors import RunDirectoryError, SourceError, read_error
-from shardcam.engine.pipeline.decode_image import UndecodableImage
+from shardcam.engine.pipeline.image_header import UndecodableImage
 from shardcam.engine.pipeline.imaging import view_of
 from shardcam.engine.protocols import Method, Network, Reader
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import F4, Preprocessing, Quantization, View
+from shardcam.engine.types import F4, Decoding, Preprocessing, Quantization, View
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
@@ -145,7 +145,7 @@ def calibrate_on_source(
 
 
 def views_of_source(
-    plan: Plan, reader: Reader, preprocessing: Preprocessing, max_pixels: int
+    plan: Plan, reader: Reader, preprocessing: Preprocessing, decoding: Decoding
 ) -> list[View]:
     """Images spread evenly over the listing; those that cannot be decoded are left out.
 
@@ -156,7 +156,7 @@ def views_of_source(
     for number in np.random.RandomState(0).permutation(chosen):
         with suppress(OSError, UndecodableImage):
             sample = plan.sample(int(number))
-            views.append(view_of(reader.read(sample), sample.box, preprocessing, max_pixels))
+            views.append(view_of(reader.read(sample), sample.box, preprocessing, decoding))
     return views
 
 

@@ -17,6 +17,7 @@ from shardcam.engine.types import LayerInfo
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
 
+ADDED = ("background", "depth_range")  # since runs that must resume: left out at the default
 LIBRARIES = (
     "mxnet",
     "numpy",
@@ -75,6 +76,10 @@ def _numbers(
         "overlays": _overlays(config) if "overlays" in config.save else None,
         "source": plan.listing.facts.digest,
         "shard_size": plan.shard_size,
+    } | {
+        name: getattr(config, name)
+        for name in ADDED
+        if getattr(config, name) != RunConfig.model_fields[name].default
     }
 
 

@@ -258,7 +258,7 @@ def _calibration(
     stored = read_calibration(run_dir)
     if stored is not None and run_dir.exists(run_dir.run_json):  # else of one that never began
         return stored
-    views = views_of_source(plan, make_reader(config), definition.preprocessing, config.max_pixels)
+    views = views_of_source(plan, make_reader(config), definition.preprocessing, config.decoding)
     names = tuple(info.name for info in layers)
     return calibrate_on_source(
         definition, names, comparing_method(config), views, read=only_read(names, read)

@@ -33,6 +33,7 @@ RUNS = Path("runs")
 FOLDER = "activations"  # of a run, for the pictures
 _OPTIONS = (
     *("source", "model", "params", "image_size", "resize", "mean", "std"),
+    *("background", "depth_range"),
     *("labels", "label_from_folder", "root", "limit"),
 )
 

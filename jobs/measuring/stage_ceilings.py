@@ -149,7 +149,7 @@ class _Stages:
         from shardcam.engine.pipeline.imaging import view_of
 
         loader = self._loader
-        return view_of(*file, loader.preprocessing, loader.max_pixels, loader.fast_decode)
+        return view_of(*file, loader.preprocessing, loader.decoding)
 
     def _explain(self, forward: ForwardPass, logits: F4) -> ResultBatch:
         from shardcam.engine.pipeline.run_shard import explain

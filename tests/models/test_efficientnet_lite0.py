@@ -13,9 +13,9 @@ import pytest
 from shardcam.engine.methods import METHODS
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.pipeline.decode_image import decode
 from shardcam.engine.pipeline.imaging import view
 from shardcam.kernels import heatmap_u8, normalize, planar, upsample
+from tests.pipeline.decoded import decoded
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "reference"
 
@@ -37,7 +37,7 @@ def images(reference, definition):
     mean, std = np.float32(size.mean), np.float32(size.std)
     batch = np.empty((5, 3, 224, 224), np.float32)
     for name, out in zip(reference["names"], batch):
-        pixels = decode((FIXTURES / f"{name}.png").read_bytes(), 10**6)
+        pixels = decoded((FIXTURES / f"{name}.png").read_bytes())
         planar(view(pixels, size).pixels, mean, std, out)
     return batch
 

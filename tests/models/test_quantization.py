@@ -10,8 +10,8 @@ from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.normalise import normalised
 from shardcam.engine.models.precision import calibrate
-from shardcam.engine.pipeline.decode_image import decode
 from shardcam.engine.pipeline.imaging import stacked, view
+from tests.pipeline.decoded import decoded
 
 PHOTOGRAPHS = sorted((Path(__file__).parent.parent / "fixtures" / "reference").glob("*.png"))
 LAYERS = ("block10_add", "head_relu6")
@@ -25,7 +25,7 @@ def definition():
 @pytest.fixture(scope="module")
 def images(definition):
     size = definition.preprocessing
-    pictures = [view(decode(path.read_bytes(), 10**6), size).pixels for path in PHOTOGRAPHS]
+    pictures = [view(decoded(path.read_bytes()), size).pixels for path in PHOTOGRAPHS]
     return normalised(stacked(pictures, size), size)
 
 

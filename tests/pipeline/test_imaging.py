@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from shardcam.engine.pipeline.decode_image import UndecodableImage, decode
+from shardcam.engine.pipeline.image_header import UndecodableImage
 from shardcam.engine.pipeline.imaging import stacked, view, view_of
-from shardcam.engine.types import Preprocessing
+from shardcam.engine.types import Decoding, Preprocessing
+from tests.pipeline.decoded import HOW, decoded
 
 RNG = np.random.RandomState(0)
+FAST = Decoding(max_pixels=10**6, fast=True)
 PICTURE = cv2.GaussianBlur(RNG.randint(0, 256, (37, 53, 3), np.uint8), (5, 5), 0)
 
 
@@ -24,26 +26,26 @@ def encoded(form, image=None, **options):
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF"])
 def test_lossless_formats(form):
-    np.testing.assert_array_equal(decode(encoded(form), 10**6), PICTURE)
+    np.testing.assert_array_equal(decoded(encoded(form)), PICTURE)
 
 
 def test_lossless_webp():
-    np.testing.assert_array_equal(decode(encoded("WEBP", lossless=True), 10**6), PICTURE)
+    np.testing.assert_array_equal(decoded(encoded("WEBP", lossless=True)), PICTURE)
 
 
 def test_gif_gives_its_first_frame():
     frames = [Image.fromarray(PICTURE).quantize(64), Image.new("P", (53, 37))]
     data = encoded("GIF", frames[0], save_all=True, append_images=frames[1:])
-    np.testing.assert_array_equal(decode(data, 10**6), np.asarray(frames[0].convert("RGB")))
+    np.testing.assert_array_equal(decoded(data), np.asarray(frames[0].convert("RGB")))
     with pytest.raises(UndecodableImage, match="truncated or damaged"):
-        decode(data[: len(data) // 8], 10**6)
+        decoded(data[: len(data) // 8])
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
 def test_jpeg_close_to_pillow(options):
     data = encoded("JPEG", quality=95, **options)
     theirs = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
-    assert abs(decode(data, 10**6) - theirs).mean() < 2
+    assert abs(decoded(data) - theirs).mean() < 2
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
@@ -53,7 +55,7 @@ def test_other_pixel_modes_become_rgb(mode):
     if mode == "CMYK":
         data = encoded("JPEG", image, quality=95)
     theirs = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
-    assert abs(decode(data, 10**6) - theirs).mean() < 3
+    assert abs(decoded(data) - theirs).mean() < 3
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP"])
@@ -61,7 +63,7 @@ def test_other_pixel_modes_become_rgb(mode):
 def test_truncated_file_is_refused(form, part):
     data = encoded(form)
     with pytest.raises(UndecodableImage):
-        decode(data[: int(len(data) * part)], 10**6)
+        decoded(data[: int(len(data) * part)])
 
 
 def test_reasons():
@@ -72,7 +74,7 @@ def test_reasons():
         (encoded("PNG", Image.new("1", (2000, 2000))), "oversized"),
     ]:
         with pytest.raises(UndecodableImage) as caught:
-            decode(data, 10**6)
+            decoded(data)
         assert caught.value.reason == reason
 
 
@@ -82,7 +84,7 @@ def test_huge_picture_is_refused_before_it_is_decoded():
     header[16:24] = (60000).to_bytes(4, "big") * 2
     header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
     with pytest.raises(UndecodableImage, match="60000x60000"):
-        decode(bytes(header), 10**8)
+        decoded(bytes(header), max_pixels=10**8)
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (60, 40), (41, 41), (224, 224), (1, 500), (500, 1)])
@@ -132,13 +134,13 @@ def test_pad_fills_with_gray_for_one_channel():
 def test_a_box_beyond_the_picture_is_cut_and_one_outside_fails():
     picture = np.random.RandomState(0).randint(0, 256, (20, 30, 3), np.uint8)
     whole = Preprocessing(20, 30, (0.0,) * 3, (1.0,) * 3, "squash")
-    seen = view_of(picture, (-5.0, -5.0, 100.0, 100.0), whole, 10**6)
+    seen = view_of(picture, (-5.0, -5.0, 100.0, 100.0), whole, HOW)
     np.testing.assert_array_equal(seen.pixels, picture)
     assert seen.crop == (0, 0, 20, 30)
     with pytest.raises(UndecodableImage, match="the box 30,0,40,5 is outside 30x20 pixels"):
-        view_of(picture, (0.0, 30.0, 5.0, 40.0), whole, 10**6)
+        view_of(picture, (0.0, 30.0, 5.0, 40.0), whole, HOW)
     with pytest.raises(UndecodableImage, match="at most 599 are allowed"):
-        view_of(picture, None, whole, 599)
+        view_of(picture, None, whole, Decoding(599))
 
 
 def large_jpeg(height, width, orientation=None):
@@ -161,8 +163,8 @@ def large_jpeg(height, width, orientation=None):
 def test_fast_decoding_sees_the_same_part_of_the_picture(size, orientation, resize):
     data = large_jpeg(*size, orientation)
     preprocessing = Preprocessing(60, 60, (0.0,) * 3, (1.0,) * 3, resize)
-    whole = view_of(data, None, preprocessing, 10**6)
-    fast = view_of(data, None, preprocessing, 10**6, fast=True)
+    whole = view_of(data, None, preprocessing, HOW)
+    fast = view_of(data, None, preprocessing, FAST)
     assert fast.image_size == whole.image_size
     np.testing.assert_allclose(fast.crop, whole.crop, atol=8)
     assert abs(fast.pixels.astype(int) - whole.pixels).max() < 12
@@ -175,12 +177,12 @@ def test_every_orientation_of_nearly_square_pictures(size, orientation, reductio
     """Reduced, 449 and 450 are the same: only the file says which side is which."""
     data = large_jpeg(*size, orientation)
     theirs = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    decoded = decode(data, 10**6, 449 // reduction)
-    assert decoded.shape == (-(-theirs.height // reduction), -(-theirs.width // reduction), 3)
-    enlarged = cv2.resize(decoded, theirs.size, interpolation=cv2.INTER_LINEAR).astype(int)
+    pixels = decoded(data, 449 // reduction)
+    assert pixels.shape == (-(-theirs.height // reduction), -(-theirs.width // reduction), 3)
+    enlarged = cv2.resize(pixels, theirs.size, interpolation=cv2.INTER_LINEAR).astype(int)
     assert abs(enlarged - np.asarray(theirs)).max() < 8
     preprocessing = Preprocessing(449 // reduction, 50, (0.0,) * 3, (1.0,) * 3, "squash")
-    fast = view_of(data, None, preprocessing, 10**6, fast=True)
+    fast = view_of(data, None, preprocessing, FAST)
     assert fast.image_size == (theirs.height, theirs.width)
     assert fast.crop == (0, 0, theirs.height, theirs.width)
 
@@ -192,7 +194,7 @@ def test_fast_decoding_of_other_files_changes_nothing(form):
     exif[0x0112] = 6
     data = encoded(form, exif=exif)
     preprocessing = Preprocessing(8, 8, (0.0,) * 3, (1.0,) * 3)
-    whole, fast = (view_of(data, None, preprocessing, 10**6, fast=f) for f in (False, True))
+    whole, fast = (view_of(data, None, preprocessing, how) for how in (HOW, FAST))
     np.testing.assert_array_equal(fast.pixels, whole.pixels)
     assert (fast.image_size, fast.crop) == (whole.image_size, whole.crop)
 
@@ -215,16 +217,16 @@ BLOCK = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06"
 def test_orientation_of_damaged_exif_blocks(block, size):
     data = large_jpeg(40, 60, 6)
     assert data.count(BLOCK) == 1
-    assert decode(data.replace(BLOCK, block), 10**6).shape[:2] == size
+    assert decoded(data.replace(BLOCK, block)).shape[:2] == size
 
 
 def test_reduction_leaves_enough_pixels_and_is_for_jpeg_only():
     data = large_jpeg(500, 901)
-    sizes = [decode(data, 10**6, enough).shape[:2] for enough in (62, 63, 125, 250, 251, 1000)]
+    sizes = [decoded(data, enough).shape[:2] for enough in (62, 63, 125, 250, 251, 1000)]
     assert sizes == [(63, 113), (125, 226), (125, 226), (250, 451), (500, 901), (500, 901)]
-    assert decode(encoded("PNG"), 10**6, 1).shape == PICTURE.shape
+    assert decoded(encoded("PNG"), 1).shape == PICTURE.shape
     with pytest.raises(UndecodableImage, match="at most 1000 are allowed"):
-        decode(data, 1000, 8)
+        decoded(data, 8, max_pixels=1000)
 
 
 NAMED = {

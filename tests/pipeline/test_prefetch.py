@@ -13,7 +13,7 @@ from shardcam.engine.pipeline.decoder_threads import Decoders
 from shardcam.engine.pipeline.prefetch import AHEAD, BYTES_TOGETHER, BatchLoader, Prefetcher
 from shardcam.engine.pipeline.targets import parse_targets
 from shardcam.engine.protocols import Reader
-from shardcam.engine.types import Failure, Preprocessing, Sample, Shard
+from shardcam.engine.types import Decoding, Failure, Preprocessing, Sample, Shard
 
 
 def shard(index, count=6):
@@ -73,7 +73,7 @@ def test_batches_are_read_together_in_larger_parts(batch_size, sizes):
     """A sample that was given up is not fetched."""
     place, targets = Place(), parse_targets("top1", 10)
     preprocessing = Preprocessing(8, 8, (0, 0, 0), (1, 1, 1))
-    loader = BatchLoader(place, targets, preprocessing, batch_size, 100)
+    loader = BatchLoader(place, targets, preprocessing, batch_size, Decoding(100))
     given_up = Failure("0/3", 3, "worker", "died", "")
     batches = list(loader.batches(replace(shard(0, 70), given_up=(given_up,))))
     assert [len(part) for part in place.told] == sizes
@@ -85,7 +85,7 @@ def test_batches_are_read_together_in_larger_parts(batch_size, sizes):
 def test_large_images_are_read_together_by_fewer():
     place, targets = Place(), parse_targets("top1", 10)
     preprocessing = Preprocessing(8, 8, (0, 0, 0), (1, 1, 1))
-    loader = BatchLoader(place, targets, preprocessing, 4, 100)
+    loader = BatchLoader(place, targets, preprocessing, 4, Decoding(100))
     third = BYTES_TOGETHER // 3
     sizes = [third, third, third, 1, -1, 2 * BYTES_TOGETHER, 1]
     samples = tuple(Sample(f"{i}", i, -1, "", size) for i, size in enumerate(sizes))
@@ -115,7 +115,7 @@ class Pixels(Reader):
 def test_a_bug_names_the_sample_and_where_it_was_raised(given_up, told, where, threads):
     preprocessing = Preprocessing(8, 8, (0, 0, 0), (1, 1, 1))
     targets, threads = parse_targets("top1", 10), Decoders(threads)
-    loader = BatchLoader(Pixels(), targets, preprocessing, 3, 100, decoders=threads)
+    loader = BatchLoader(Pixels(), targets, preprocessing, 3, Decoding(100), decoders=threads)
     failures = tuple(Failure(f"0/{i}", i, "worker", "died", "") for i in given_up)
     with pytest.raises(InternalError, match=told) as raised:
         list(Prefetcher(loader.batches).batches(replace(shard(0, 5), given_up=failures)))

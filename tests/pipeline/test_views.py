@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from shardcam.engine.models.normalise import normalised
 from shardcam.engine.pipeline.imaging import stacked, view_of
-from shardcam.engine.types import Preprocessing
+from shardcam.engine.types import Decoding, Preprocessing
 
 ROWS, COLUMNS = 40, 56  # of the network's input
 BOX = (30.5, 60.0, 250.0, 400.0)  # touches 220 rows; reaches beyond the right edge
@@ -60,7 +60,7 @@ def seen_by_pillow(picture, channels, resize, box):
 def test_views(channels, resize, fast, box):
     data = photograph()
     preprocessing = Preprocessing(ROWS, COLUMNS, MEANS[channels], STDS[channels], resize)
-    view = view_of(data, box, preprocessing, 10**6, fast)
+    view = view_of(data, box, preprocessing, Decoding(10**6, fast))
     pixels = stacked([view.pixels], preprocessing)
     images = normalised(pixels, preprocessing)
 

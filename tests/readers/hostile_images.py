@@ -123,7 +123,8 @@ add("zip.gif", b"PK\x03\x04" + _NOISE, NOT)
 add("pdf.jpg", b"%PDF-1.7\n" + _NOISE, NOT)
 add("svg.png", b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', NOT)
 add("postscript.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run\n", NOT)
-add("ppm.png", b"P6 4 4 255\n" + bytes(48), NOT)
+add("ppm.png", b"P6 4 4 255\n" + bytes(48), OK)
+add("qoi.png", saved("QOI", _PIXELS), NOT)
 add("script.bmp", b"#!/bin/sh\ntouch /tmp/x\n", NOT)
 
 # Files of every format cut at many places, and the per cent of the file that its header needs:
@@ -228,7 +229,7 @@ add("interlaced.png", png(4, 4, rows=(b"\0" + bytes(3)) * 2 + b"\0\0\0\0\0\0\0" 
 add("interlaced-cut.png", png(400, 400, rows=bytes(900), interlace=1), DAMAGED)
 add("animated.png", saved("PNG", save_all=True, append_images=_MORE), OK)
 add("profile-noise.png", saved("PNG", icc_profile=_NOISE), OK)
-add("no-palette.png", png(4, 4, 8, 3, bytes(5) * 4), DAMAGED)
+add("no-palette.png", png(4, 4, 8, 3, bytes(5) * 4), NOT)
 add("index-beyond-palette.png", png(4, 4, 8, 3, (b"\0" + b"\xff" * 4) * 4,
     chunk(b"PLTE", b"\1\2\3")), OK)  # fmt: skip
 add("palette-of-wrong-length.png", png(4, 4, 8, 3, bytes(5) * 4, chunk(b"PLTE", b"\1\2")), DAMAGED)
@@ -297,7 +298,7 @@ add(
 )
 add("bits-16.tif", saved("TIFF", (_PIXELS[..., 0] * 257).astype(np.uint16)), OK)
 add("cmyk.tif", saved("TIFF", mode="CMYK"), OK)
-add("float.tif", saved("TIFF", _PIXELS[..., 0].astype(np.float32)), DAMAGED)
+add("float.tif", saved("TIFF", _PIXELS[..., 0].astype(np.float32)), OK)
 add("not-a-number.tif", saved("TIFF", np.full((8, 8), np.nan, np.float32)), DAMAGED)
 add("jpeg-inside.tif", saved("TIFF", compression="jpeg"), OK)
 add("deflate.tif", saved("TIFF", compression="tiff_adobe_deflate"), OK)

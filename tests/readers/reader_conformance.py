@@ -4,7 +4,8 @@ from dataclasses import astuple, replace
 
 import numpy as np
 
-from shardcam.engine.pipeline.decode_image import pixels_of
+from shardcam.engine.pipeline.decode_image import picture_of
+from tests.pipeline.decoded import HOW
 
 
 def check_listing(reader, count):
@@ -31,7 +32,8 @@ def check_pixels(reader, pictures):
     """The listing in its order gives these (H,W,3) pictures; a second reader's samples too."""
     listing = check_listing(reader, len(pictures))
     for sample, picture in zip(listing, pictures, strict=True):
-        np.testing.assert_array_equal(pixels_of(reader.read(sample), 10**8), picture)
+        found = picture_of(reader.read(sample), HOW).pixels
+        np.testing.assert_array_equal(found, picture)
     check_read_many(reader, listing)
     return listing
 

@@ -9,6 +9,7 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, SourceError
 from shardcam.engine.pipeline.imaging import view_of
 from shardcam.engine.types import Preprocessing
+from tests.pipeline.decoded import HOW
 from tests.readers.reader_conformance import check_listing
 from tests.readers.sources import opened, pictures, png, write_folder, write_h5, write_tar
 
@@ -111,8 +112,8 @@ def test_a_box_is_a_crop_in_pixels_of_the_picture(resize):
     picture = pictures(1, 80, 120)[0]
     wanted = Preprocessing(16, 16, (0.0,) * 3, (1.0,) * 3, resize)
     part = np.ascontiguousarray(picture[10:51, 20:100])
-    alone = view_of(png(part), None, wanted, 10**6)
-    boxed = view_of(picture, (10.5, 20.0, 50.2, 99.1), wanted, 10**6)
+    alone = view_of(png(part), None, wanted, HOW)
+    boxed = view_of(picture, (10.5, 20.0, 50.2, 99.1), wanted, HOW)
     np.testing.assert_array_equal(boxed.pixels, alone.pixels)
     assert boxed.image_size == (80, 120)
     assert boxed.crop == pytest.approx(np.add(alone.crop, (10, 20, 10, 20)))

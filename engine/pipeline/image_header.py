@@ -1,0 +1,154 @@
+"""What an image file says about itself before it is decoded."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from dataclasses import dataclass
+
+from PIL import ExifTags, Image
+
+# Told apart by their content. TGA is last, for it has no mark of its own.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
+TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations
+_PNM = re.compile(rb"P[2356]" + 3 * rb"(?:\s|#[^\r\n]*)+(\d+)")  # width, height, largest value
+_SIZ = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins
+
+
+class UndecodableImage(Exception):
+    """A file that is not a usable image. `reason` is short, for grouping."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of an image file."""
+
+    form: str  # of FORMATS
+    width: int  # as stored; of TIFF as shown, for its decoders turn it themselves
+    height: int
+    orientation: int = 1  # EXIF's, of all but TIFF files
+    alpha: bool = False  # something may be transparent
+    deep: bool = False  # more than 8 bits a channel
+    rounded: bool = False  # the same, but its decoder gives 8
+    cut_off: bool = False  # a PNG file without its last chunk
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the picture as it is shown."""
+        turned = self.orientation in TRANSPOSED
+        return (self.width, self.height) if turned else (self.height, self.width)
+
+
+def header_of(data: bytes) -> Header:
+    """Read the header of an image file.
+
+    Raises
+    ------
+    UndecodableImage
+        It is none of `FORMATS`.
+    """
+    Image.MAX_IMAGE_PIXELS = None  # the bound is the caller's
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            form = "JPEG" if image.format == "MPO" else str(image.format)
+            chunks = png_chunks(data) if form == "PNG" else {}
+            width, height = image.size
+            return Header(
+                form,
+                width,
+                height,
+                1 if form == "TIFF" else _orientation(_exif(image, chunks)),
+                image.has_transparency_data,
+                _is_deep(image, form, data),
+                _is_rounded(image, form, data),
+                form == "PNG" and b"IEND" not in chunks,
+            )
+    except Exception as error:  # header parsers raise nearly anything on hostile bytes
+        known = "/".join(FORMATS)
+        raise UndecodableImage(
+            "not an image",
+            f"not a {known} file, or of an unsupported kind, or its header is damaged or cut off",
+        ) from error
+
+
+def png_chunks(data: bytes) -> dict[bytes, bytes]:
+    """The chunks of a PNG file by name, the first of each; IEND is among them if it is whole.
+
+    OpenCV allocates what a chunk claims to be: a file of 5 kB costs 2 GB.
+    """
+    chunks: dict[bytes, bytes] = {}
+    at = 8
+    while at + 12 <= len(data) and b"IEND" not in chunks:
+        size = int.from_bytes(data[at : at + 4], "big")
+        name = data[at + 4 : at + 8]
+        if name != b"IDAT":
+            chunks.setdefault(name, data[at + 8 : at + 8 + size])
+        at += 12 + size
+    return chunks
+
+
+def pnm_top(data: bytes) -> int:
+    """The value of white that a PGM or PPM file states; 0 of other kinds."""
+    found = _PNM.match(data)
+    return int(found[3]) if found else 0
+
+
+def jpeg2000_bits(data: bytes) -> int:
+    """Bits of the first channel of a JPEG 2000 file."""
+    return (data[data.index(_SIZ) + 42] & 127) + 1
+
+
+def _is_deep(image: Image.Image, form: str, data: bytes) -> bool:
+    if form == "PNG":
+        return data[24] == 16
+    if form == "TIFF":
+        bits = max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)))  # type: ignore[attr-defined]
+        return image.mode[0] in "IF" or (image.mode in ("RGB", "RGBA") and bits > 8)
+    if form == "PPM":
+        return image.mode == "F" or pnm_top(data) > 255
+    return form == "JPEG2000" and image.mode == "I;16"
+
+
+def _is_rounded(image: Image.Image, form: str, data: bytes) -> bool:
+    if form == "JPEG2000":
+        return image.mode != "I;16" and jpeg2000_bits(data) > 8
+    at = data.find(b"av1C") if form == "AVIF" else -1
+    return at >= 0 and data[at + 6] & 0x40 != 0  # high_bitdepth of the configuration box
+
+
+def _exif(image: Image.Image, chunks: dict[bytes, bytes]) -> bytes:
+    """The EXIF block of a file; PNG files have it anywhere, old ones as hexadecimal text."""
+    exif: bytes = image.info.get("exif") or chunks.get(b"eXIf", b"")
+    text = image.info.get("Raw profile type exif")
+    if exif or not isinstance(text, str):
+        return exif
+    try:
+        return bytes.fromhex("".join(text.split("\n")[3:]))
+    except ValueError:
+        return b""
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation that an EXIF block states, however damaged its other tags; 1 if none.
+
+    Pillow's own reader warns of damaged tags, and takes XMP's orientation too.
+    """
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = "<" if tiff.startswith(b"II") else ">"
+    try:
+        mark, start = struct.unpack_from(f"{order}2xHI", tiff)
+        if mark != 42:
+            return 1
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        for at in range(start + 2, start + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, at)
+            if tag == ExifTags.Base.Orientation:
+                return int(value)
+    except struct.error:
+        pass
+    return 1
