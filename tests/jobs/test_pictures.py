@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from shardcam import open_run
+from shardcam.engine.pipeline.decode_image import EXTENSIONS
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.jobs.options import stored_config
@@ -69,6 +70,28 @@ def test_a_run_over_turned_files_is_that_over_upright_ones(tmp_path):
         assert len(found["turned"]) == 4
         np.testing.assert_array_equal(found["turned"], found["upright"])
     assert placed["turned"][0].shape == (64, 40)
+
+
+def test_files_are_taken_by_every_ending_and_read_by_content(tmp_path):
+    """A picture in a format of each ending, and one in that of another."""
+    forms = {
+        ".avif": "AVIF", ".bmp": "BMP", ".dib": "BMP", ".gif": "GIF", ".png": "PNG",
+        ".apng": "PNG", ".tga": "TGA", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP",
+        **dict.fromkeys((".jp2", ".jpf", ".jpx"), "JPEG2000"),
+        **dict.fromkeys((".pgm", ".pnm", ".ppm"), "PPM"), ".pbm": "PPM",
+    }  # fmt: skip
+    codestream = saved(RGB, "JPEG2000", no_jp2=True)
+    files = {}
+    for ending in EXTENSIONS:
+        data = saved(RGB, forms.get(ending, "JPEG"))
+        if ending in (".j2c", ".j2k", ".jpc"):
+            data = codestream
+        files[f"a{ending}"], files[f"B{ending.upper()}"] = data, saved(RGB, "PNG")
+    files["notes.txt"] = b"no picture"
+    rows = extracted(write(tmp_path / "photos", files), tmp_path / "run")
+    assert len(rows["key"]) == len(files) - 1
+    assert rows["image_size"].tolist() == [[40, 64]] * len(rows["key"])
+    assert rows["flags"].max() < 16
 
 
 def fingerprint(run):
