@@ -13,6 +13,7 @@ from shardcam.kernels._jit import cache_directory
 from shardcam.kernels.checksum import fletcher32
 from shardcam.kernels.heatmap import heatmap_u8, normalize, upsample
 from shardcam.kernels.overlay import overlay
+from shardcam.kernels.packing import lzw_length, packbits_length
 from shardcam.kernels.preprocess import planar
 from shardcam.kernels.resizing import resize
 from shardcam.kernels.weighting import (
@@ -31,8 +32,10 @@ __all__ = [
     "cache_directory",
     "fletcher32",
     "heatmap_u8",
+    "lzw_length",
     "normalize",
     "overlay",
+    "packbits_length",
     "planar",
     "product_sum",
     "resize",
@@ -59,5 +62,7 @@ def warm_up() -> None:
     heatmap_u8(maps[0], (1, 1))
     overlay(maps[0, 0], image, np.zeros((256, 3), np.uint8), peak_normalize=True)
     fletcher32(image.reshape(-1))
+    lzw_length(image.reshape(-1))
+    packbits_length(image.reshape(-1))
     planar(image, ones, ones, out=np.empty((3, 1, 1), np.float32))
     resize(image, (0, 0, 1, 1), (2, 2))

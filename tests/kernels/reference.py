@@ -129,3 +129,51 @@ def fletcher32(data: U1) -> int:
     sums = int(words.sum()), int(np.cumsum(words).sum())
     first, second = (0 if total == 0 else total % 65535 or 65535 for total in sums)
     return second << 16 | first
+
+
+def lzw_length(data: U1, bits: int, *, gif: bool) -> int:
+    """(B) -> how many values of that many bits LZW codes stand for, uint8, C order."""
+    clear = 1 << bits
+    order = "little" if gif else "big"
+    stream = np.unpackbits(data, bitorder=order)  # type: ignore[call-overload]
+    strings: list[bytes] = []
+    found = b""
+    last = b""
+    width, at = bits + 1, 0
+    while at + width <= len(stream):
+        digits = stream[at : at + width][:: -1 if gif else 1]
+        code = int("".join(map(str, digits)), 2)
+        at += width
+        if code == clear or not strings:
+            strings = [bytes([value]) for value in range(clear)] + [b"", b""]
+            last, width = b"", bits + 1
+            if code == clear:
+                continue
+        if code == clear + 1:
+            break
+        if code < len(strings):
+            string = strings[code]
+        elif code == len(strings) and last:
+            string = last + last[:1]
+        else:
+            return -1
+        if last and len(strings) < 4096:
+            strings.append(last + string[:1])
+        if len(strings) + (not gif) == 1 << width and width < 12:
+            width += 1
+        found += string
+        last = string
+    return len(found)
+
+
+def packbits_length(data: U1) -> int:
+    """(B) -> how many bytes PackBits data stand for, uint8, C order; -1 if they are cut off."""
+    found, rest = b"", data.tobytes()
+    while rest:
+        head = int.from_bytes(rest[:1], "big", signed=True)
+        taken = 2 + head if head >= 0 else 2 if head > -128 else 1
+        if taken > len(rest):
+            return -1
+        found += rest[1:taken] if head >= 0 else rest[1:taken] * (1 - head)
+        rest = rest[taken:]
+    return len(found)
