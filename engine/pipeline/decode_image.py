@@ -1,7 +1,8 @@
 """From the bytes of an image file to pixels.
 
 One rule for every format: EXIF's orientation is applied, XMP's is not; transparency is ignored,
-or laid over a colour; more than 8 bits a channel become 8 (`engine.pipeline.deep_pictures`).
+or laid over a colour; more than 8 bits a channel become 8 (`engine.pipeline.deep_pictures`). A
+file that its decoder or its checksums call damaged is flagged, or fails if it has no picture.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import AvifImagePlugin, Image
 
+from shardcam.engine.pipeline import gif, tiff
 from shardcam.engine.pipeline.deep_pictures import deep_picture, over
 from shardcam.engine.pipeline.image_header import (
     TRANSPOSED,
@@ -20,21 +22,18 @@ from shardcam.engine.pipeline.image_header import (
     UndecodableImage,
     header_of,
 )
+from shardcam.engine.pipeline.jpeg import REDUCTIONS, decode_jpeg
+from shardcam.engine.pipeline.png import plain_png
 from shardcam.engine.types import NO_FLAG, U1, Decoding, Flag
 
-REDUCTIONS = {
-    1: cv2.IMREAD_COLOR_RGB,
-    2: cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_COLOR_RGB,
-    4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_COLOR_RGB,
-    8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_COLOR_RGB,
-}
 # Of files that are pictures: a .pfm is one too, but those in folders are maps of depth.
 EXTENSIONS = (
     *(".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe"),
     *(".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga"),
     *(".tif", ".tiff", ".webp"),
 )
-_OPENCV = ("JPEG", "PNG", "WEBP")  # read by OpenCV, the others by Pillow
+_OPENCV = ("PNG", "WEBP")  # read by OpenCV, the others by Pillow
+_IS_WHOLE = {"GIF": gif.is_whole, "TIFF": tiff.is_whole}  # looked at behind their decoders
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # EXIF orientation: OpenCV's, once transposed
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # decoders run in threads of ours
 
@@ -71,16 +70,24 @@ def decode(data: bytes, decoding: Decoding, enough: int | None = None) -> Pictur
     """
     if not data:
         raise UndecodableImage("empty", "the file is empty")
+    data, flags = plain_png(data)
     header = header_of(data)
     _require_size(header.width, header.height, decoding.max_pixels)
-    pixels = _stored_pixels(data, header, decoding, enough)
+    if header.form == "JPEG":
+        pixels, flags = decode_jpeg(data, (header.height, header.width), _reduction(header, enough))
+    else:
+        with tiff.libtiff_errors() as errors:
+            pixels = _stored_pixels(data, header, decoding)
+        if pixels is not None and (errors or not _is_whole(data, header.form)):
+            flags |= Flag.DAMAGED
     if pixels is None:
         raise UndecodableImage(
             "undecodable", "the image data is truncated or damaged, or of an unsupported kind"
         )
     pixels = _turned(pixels, header.orientation)
     reduced = header.form == "JPEG"
-    return Picture(pixels, header.image_size if reduced else (pixels.shape[0], pixels.shape[1]))
+    size = header.image_size if reduced else (pixels.shape[0], pixels.shape[1])
+    return Picture(pixels, size, flags)
 
 
 def picture_of(data: bytes | U1, decoding: Decoding, enough: int | None = None) -> Picture:
@@ -105,17 +112,13 @@ def _require_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _stored_pixels(
-    data: bytes, header: Header, decoding: Decoding, enough: int | None
-) -> U1 | None:
+def _stored_pixels(data: bytes, header: Header, decoding: Decoding) -> U1 | None:
     """(height,width,3) as stored, not turned by EXIF; None if they cannot be decoded."""
-    if header.cut_off:
-        return None
     if header.deep:
         return deep_picture(data, header.form, decoding)
     background = decoding.background if header.alpha else None
     if header.form in _OPENCV and background is None:
-        return _by_opencv(data, _reduction(header, enough))
+        return _by_opencv(data)
     if header.rounded and isinstance(decoding.depth_range, tuple):
         raise UndecodableImage(
             "range not known",
@@ -126,13 +129,20 @@ def _stored_pixels(
 
 
 def _reduction(header: Header, enough: int | None) -> int:
-    if header.form != "JPEG" or enough is None:
+    if enough is None:
         return 1
     return max(n for n in REDUCTIONS if n == 1 or min(header.width, header.height) >= n * enough)
 
 
-def _by_opencv(data: bytes, reduction: int) -> U1 | None:
-    how = REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+def _is_whole(data: bytes, form: str) -> bool:
+    try:
+        return form not in _IS_WHOLE or _IS_WHOLE[form](data)
+    except Exception:  # what decoders pass over
+        return False
+
+
+def _by_opencv(data: bytes) -> U1 | None:
+    how = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
     except cv2.error as error:
