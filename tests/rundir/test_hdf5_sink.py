@@ -77,7 +77,10 @@ def test_plain_h5py_reads_it_with_no_plugin(sink, paths):
         with h5py.File({str(paths.shard(0))!r}) as file:
             assert file["key"].asstr()[0] == "größe/0000000.png"
             assert file["cam/stage.conv/map"].shape == (5, {TARGETS}, 5, 7)
-            assert dict(file.attrs) == dict(schema=1, fingerprint="f00d", shard=0,
+            attributes = dict(file.attrs)
+            flags, flagged = file["flags"][:], attributes.pop("samples_flagged")
+            assert flagged.tolist() == [sum(flags >> bit & 1) for bit in range(8)]
+            assert attributes == dict(schema=1, fingerprint="f00d", shard=0,
                 samples_listed=6, samples_ok=5, samples_failed=1, complete=True)
             def check(name, item):
                 if isinstance(item, h5py.Dataset):
