@@ -229,7 +229,7 @@ class RunReport:
     seconds: float  # wall clock of this command's shards
     images_per_second: float
     stage_seconds: dict[str, float]  # summed over this command's workers
-    verdict: str | None  # the bottleneck, from the stage timers
+    bottleneck: str | None  # what held the run up, from the stage timers
     notes: tuple[Note, ...] = ()  # what was assumed, left out and met
 
 

@@ -58,8 +58,8 @@ def print_report(report: RunReport, run_dir: RunDir, pictures: bool, console: Co
         table.add_row("speed", f"{report.images_per_second:.1f} images/s with start-up")
         stages = sorted(report.stage_seconds.items(), key=lambda item: -item[1])
         table.add_row("stages", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages))
-    if report.verdict:
-        table.add_row("bottleneck", report.verdict)
+    if report.bottleneck:
+        table.add_row("bottleneck", report.bottleneck)
     index, account = run_dir.place(run_dir.index), run_dir.place(run_dir.report)
     table.add_row("written", f"{index} (all rows), {account}")
     if note := many_shards(report.shards):

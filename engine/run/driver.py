@@ -193,7 +193,7 @@ def _close(
         seconds=seconds,
         images_per_second=tally.images / seconds if tally.shards else 0.0,
         stage_seconds=dict(tally.seconds),
-        verdict=str(bottleneck) if bottleneck else None,
+        bottleneck=str(bottleneck) if bottleneck else None,
         notes=(*notes, *flag_notes(account)),
     )
 

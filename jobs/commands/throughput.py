@@ -76,7 +76,7 @@ def throughput(
 
 
 def print_measured(measured: Measured, console: Console) -> None:
-    """Each stage's ceiling, the whole beside the limit, and the verdict."""
+    """Each stage's ceiling, the whole beside the limit, and the bottleneck."""
     workers, whole = measured.whole.workers, measured.whole
     table = Table(box=None)
     for column in ("stage", "one image takes", "each worker", f"{workers} workers"):
@@ -90,8 +90,8 @@ def print_measured(measured: Measured, console: Console) -> None:
         f"{measured.reached:.0%} of the {measured.limit:.1f} that the stages alone allow",
         highlight=False,
     )
-    if whole.verdict:
-        console.print(whole.verdict, highlight=False)
+    if whole.bottleneck:
+        console.print(whole.bottleneck, highlight=False)
     if measured.sweep:
         best = max(measured.sweep, key=lambda one: one.images_per_second)
         gain = best.images_per_second / whole.images_per_second

@@ -38,7 +38,7 @@ class Whole:
     precision: str
     images: int
     images_per_second: float  # of all workers: without start-up
-    verdict: str | None
+    bottleneck: str | None
 
     @property
     def name(self) -> str:
@@ -125,7 +125,7 @@ def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
         precision=config.precision,
         images=report.listed,
         images_per_second=rate,
-        verdict=report.verdict,
+        bottleneck=report.bottleneck,
     )
     console.print(f"{whole.name}: {whole.images_per_second:.1f} images/s", highlight=False)
     return whole
