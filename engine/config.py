@@ -135,7 +135,7 @@ class RunConfig(BaseModel):
         "on CPUs, fp16 on GPUs. int8 is calibrated on images of SOURCE.",
     )
     labels: str | None = Field(
-        None, description="Names of the classes: a text file with one per line, or JSON."
+        None, description="Names of the classes: text with one per line, numbered or not, or JSON."
     )
     image_size: int | None = Field(
         None,

