@@ -22,6 +22,7 @@ U1 = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]  # y0, x0, y1, x1 in pixels of the picture
 
 NO_LABEL = -1
+NO_CLASS = -1  # predicted where the highest logit is not a finite number
 AUTO = "auto"  # the name of the layer that is chosen for the user
 TOP = 5  # classes kept as the prediction
 
@@ -191,10 +192,10 @@ class ResultBatch:
 
     samples: tuple[Sample, ...]
     views: tuple[View, ...]
-    target: I4  # (N,K)
+    target: I4  # (N,K), NO_CLASS where top classes are explained and there is none
     score: F4  # (N,K) softmax probability of each target
-    top_class: I4  # (N,T), T = min(5, classes)
-    top_score: F4  # (N,T)
+    top_class: I4  # (N,T), T = min(5, classes), NO_CLASS where there is none
+    top_score: F4  # (N,T), NaN where there is no class
     flags: U1  # (N,) of Flag
     maps: dict[str, LayerMaps] = field(default_factory=dict)
     activations: dict[str, F4] = field(default_factory=dict)  # (N,C,h,w) or (N,D)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from itertools import groupby
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -14,7 +15,7 @@ from shardcam.engine.errors import RunDirectoryError, StoreError, TooManyFailure
 from shardcam.engine.run.class_names import class_names
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import RunReport
+from shardcam.engine.types import NO_CLASS, RunReport
 from shardcam.jobs.plan_notes import many_shards
 from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.terminal import printable, stop_on_signals
@@ -83,7 +84,9 @@ def print_predictions(run_dir: RunDir, ok: int, config: RunConfig, console: Cons
     for column in ("image", "predicted", "score"):
         table.add_column(column, justify="right" if column == "score" else "left")
     for key, classes, scores in first_rows(run_dir, ("key", "top_class", "top_score"), SHOWN):
-        table.add_row(printable(key.decode()), name_of(int(classes[0])), f"{scores[0]:.2f}")
+        scored = np.isfinite(scores[0])  # 0.1.0 stored class 0 where there is none
+        number, score = (int(classes[0]), f"{scores[0]:.2f}") if scored else (NO_CLASS, "")
+        table.add_row(printable(key.decode()), printable(name_of(number)), score)
     if ok > SHOWN:
         table.add_row(f"and {ok - SHOWN} more", "", "")
     console.print(table)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.types import NO_LABEL
+from shardcam.engine.types import NO_CLASS, NO_LABEL, Flag
 
 _BY = ("predicted", "label")
 
@@ -36,8 +35,8 @@ def class_means(samples: Samples, layer: str, by: str = "predicted", target: int
     target
         Which of the explained classes of each sample.
 
-    A map that is flagged as zero or not finite counts as one of zeros;
-    ``select(flags=0)`` leaves it out.
+    Samples without a predicted class, and maps that are not finite, are left out. A map that
+    is flagged as zero counts as one of zeros; ``select(flags=0)`` leaves it out.
 
     Raises
     ------
@@ -53,8 +52,12 @@ def class_means(samples: Samples, layer: str, by: str = "predicted", target: int
     sums: dict[int, npt.NDArray[np.float64]] = {}
     counts: dict[int, int] = {}
     for shard in samples.shards():
-        classes = _classes(shard, by)
+        predicted, flags = shard["top_class"][:, 0], shard["flags"][:]
+        classes = shard["label"][:] if by == "label" else predicted
         maps = shard.cam(layer).normalized()[:, target]
+        lost = (flags & Flag.NON_FINITE != 0) & ~maps.any(axis=(1, 2))
+        keep = (predicted != NO_CLASS) & (classes != NO_LABEL) & ~lost
+        classes, maps = classes[keep], maps[keep]
         order = np.argsort(classes, kind="stable")
         found, starts = np.unique(classes[order], return_index=True)
         totals = np.add.reduceat(maps[order], starts, axis=0, dtype=np.float64)
@@ -62,13 +65,7 @@ def class_means(samples: Samples, layer: str, by: str = "predicted", target: int
         for number, total, count in zip(found.tolist(), totals, many.tolist(), strict=True):
             sums[number] = sums[number] + total if number in sums else total
             counts[number] = counts.get(number, 0) + count
-    if by == "label":
-        sums.pop(NO_LABEL, None)
     ascending = sorted(sums)
     number_of = np.array([counts[c] for c in ascending], np.int64)
     stacked = np.array([sums[c] for c in ascending], np.float64).reshape(-1, *shape)
     return ClassMeans(np.array(ascending, np.int64), number_of, stacked / number_of[:, None, None])
-
-
-def _classes(shard: Samples, by: str) -> npt.NDArray[Any]:
-    return shard["label"][:] if by == "label" else shard["top_class"][:, 0]

@@ -29,7 +29,7 @@ class RowColumns(Protocol):
 
     @property
     def predicted(self) -> Array:
-        """(N,) int32, the class with the highest probability."""
+        """(N,) int32, the class with the highest probability, NO_CLASS where there is none."""
         ...
 
     @property

@@ -15,6 +15,7 @@ from shardcam.engine.analysis.row_filter import Classes, RowFilter
 from shardcam.engine.analysis.stored_rows import (
     CLOSED,
     Array,
+    Part,
     Positions,
     Rows,
     ShardRows,
@@ -25,6 +26,7 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.rundir.schema import FAILURES, layer_path
+from shardcam.engine.types import NO_CLASS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +85,18 @@ class Samples:
             raise ConfigError(
                 f"{name}: belongs to failed samples, which have no row here; see failures"
             )
-        return column(dataset, self._parts, self._chosen)
+        found = column(dataset, self._parts, self._chosen)
+        return self._without_invented(found) if name == "top_class" else found
+
+    def _without_invented(self, classes: Rows) -> Rows:
+        """NO_CLASS where a class has no probability: version 0.1.0 stored the first classes."""
+        scores = self["top_score"]
+
+        def read(rows: Positions, part: Part) -> Array:
+            scored = np.isfinite(scores.read(rows, part))
+            return np.where(scored, classes.read(rows, part), np.int32(NO_CLASS))
+
+        return Rows(classes.shape, classes.dtype, read)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -110,8 +123,8 @@ class Samples:
 
         ``key``, ``sample``, ``label`` (-1 where none), ``flags``; ``target_0``, ``score_0`` and
         so on for each of the K explained classes; ``top_class_0``, ``top_score_0`` and so on
-        for the prediction; ``height``, ``width``; ``y0``, ``x0``, ``y1``, ``x1`` of the crop.
-        Types are those of the files.
+        for the prediction, -1 where there is no class; ``height``, ``width``; ``y0``, ``x0``,
+        ``y1``, ``x1`` of the crop. Types are those of the files.
 
         Raises
         ------
@@ -177,13 +190,15 @@ class Samples:
         Parameters
         ----------
         predicted, label
-            The predicted or the given class, or several of which it is one.
+            The predicted or the given class, or several of which it is one; -1 where there is
+            none.
         min_score
             Probability of the predicted class, at least.
         flags
             The very value: 0 for maps without remark.
         correct
-            Whether prediction and label agree; samples without a label are neither.
+            Whether prediction and label agree; samples without a label are neither, those
+            with a label and no predicted class are not.
 
         Raises
         ------

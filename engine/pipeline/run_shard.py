@@ -21,6 +21,7 @@ from shardcam.engine.protocols import ForwardPass, Method, Network, Sink, Timer
 from shardcam.engine.types import (
     F4,
     I4,
+    NO_CLASS,
     TOP,
     U1,
     Flag,
@@ -123,10 +124,19 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
 
 
 def _maps(forward: ForwardPass, target: I4, parts: Parts) -> dict[str, F4]:
-    """Raw maps of every layer. What else is wanted of the pass must be read before."""
+    """Raw maps of every layer, NaN where there is no class to explain.
+
+    What else is wanted of the pass must be read before.
+    """
+    without, some = target == NO_CLASS, np.maximum(target, 0)
     if parts.smooth:
-        return smoothed_maps(parts.network, parts.method, forward.images, target)
-    return plain_maps(forward, parts.network, parts.method, target)
+        maps = smoothed_maps(parts.network, parts.method, forward.images, some)
+    else:
+        maps = plain_maps(forward, parts.network, parts.method, some)
+    if not without.any():
+        return maps
+    nothing = without[..., None, None]
+    return {name: np.where(nothing, np.float32(np.nan), raw) for name, raw in maps.items()}
 
 
 def _scaled(raw: dict[str, F4]) -> tuple[dict[str, LayerMaps], U1]:

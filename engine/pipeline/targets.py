@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.types import F4, I4, NO_LABEL, Sample
+from shardcam.engine.types import F4, I4, NO_CLASS, NO_LABEL, Sample
 
 _USAGE = "--target takes top1, topK, label or class:ID[,ID...]"
 
@@ -69,11 +69,16 @@ def parse_targets(text: str, classes: int) -> Targets:
 
 
 def top_classes(logits: F4, count: int) -> I4:
-    """(N,classes) -> (N,count) class numbers by falling logit; the lower number wins a tie."""
+    """(N,classes) -> (N,count) class numbers by falling logit; the lower number wins a tie.
+
+    NO_CLASS in a row whose highest logit is not a finite number: one that is NaN may hide a
+    higher one, and infinities do not tell which is.
+    """
     falling = -logits
     limits = np.partition(falling, count - 1, axis=1)[:, count - 1]  # NaN counts as the largest
     chosen = np.empty((len(logits), count), np.int32)
     for row, limit, classes in zip(falling, limits, chosen, strict=True):
         among = np.flatnonzero(~(row > limit))  # more than `count` only where there are ties
         classes[:] = among[np.argsort(row[among], kind="stable")][:count]
+    chosen[~np.isfinite(logits.max(axis=1))] = NO_CLASS
     return chosen

@@ -57,7 +57,7 @@ def build_runner(spec: WorkerSpec) -> ShardRunner:
     channels, height, width = parts.preprocessing.input_shape
     blank = np.zeros((1, height, width, channels), np.uint8)
     for _ in range(network.buffers):
-        network.forward(blank).logits.sum()  # waits for it
+        _ = network.forward(blank).logits  # waits for it
     return ShardPipeline(parts, ForwardAhead(Prefetcher(loader.batches), network))
 
 

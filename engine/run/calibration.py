@@ -16,7 +16,7 @@ from shardcam.engine.pipeline.imaging import view_of
 from shardcam.engine.protocols import Method, Network, Reader
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import F4, Decoding, Preprocessing, Quantization, View
+from shardcam.engine.types import Decoding, F4, NO_CLASS, Preprocessing, Quantization, View
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
@@ -184,8 +184,10 @@ def _agreement(
     correlations: list[float] = []
     for images in batches:
         truth, guess = exact.forward(images), fast.forward(images)
-        target = top_classes(truth.logits, 1)
-        same += (top_classes(guess.logits, 1) == target)[:, 0].tolist()
+        first = top_classes(truth.logits, 1)
+        agrees = (first != NO_CLASS) & (top_classes(guess.logits, 1) == first)
+        same += agrees[:, 0].tolist()
+        target = np.maximum(first, 0)
         name = exact.layers[-1].name
         pairs = zip(
             method(truth.layer(name), target), method(guess.layer(name), target), strict=True

@@ -17,7 +17,7 @@ from shardcam.engine.errors import storage_error
 from shardcam.engine.protocols import ShardWriter
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import F4, Failure, ResultBatch, Sample, Shard, View
+from shardcam.engine.types import F4, NO_CLASS, Failure, ResultBatch, Sample, Shard, View
 from shardcam.kernels import overlay
 
 FUSED = "fused"
@@ -111,9 +111,10 @@ class _OverlayWriter:
 def picture_stem(sample: Sample, layer: str, target: int) -> str:
     """File name of a picture of one map: safe on every file system, unique by its index.
 
-    `layer` is one of `layer_names`.
+    `layer` is one of `layer_names`; NO_CLASS is called none.
     """
-    return f"{picture_name(sample.index, sample.key)}-{layer}-{target}"
+    named = "none" if target == NO_CLASS else target
+    return f"{picture_name(sample.index, sample.key)}-{layer}-{named}"
 
 
 def layer_names(layers: Iterable[str]) -> dict[str, str]:

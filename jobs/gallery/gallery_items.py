@@ -14,7 +14,7 @@ from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.row_filter import RowFilter
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.run.class_names import ClassName
-from shardcam.engine.types import NO_LABEL, U1
+from shardcam.engine.types import NO_CLASS, NO_LABEL, U1
 from shardcam.jobs.gallery.heatmap_pictures import data_uri, draw_mean
 from shardcam.jobs.gallery.row_columns import Columns, Positions
 from shardcam.jobs.gallery.run_statistics import FREQUENT, flag_words
@@ -97,6 +97,8 @@ def make_items(
 def _item(row: int, values: dict[str, Any], name_of: ClassName, pictures: Pictures) -> Item:
     label, flags = int(values["label"]), int(values["flags"])
     predictions = _scored(values["top_class"], values["top_score"], name_of)
+    if predictions[0].number == NO_CLASS:  # so are all
+        predictions = predictions[:1]
     known = label != NO_LABEL
     return Item(
         row=row,

@@ -22,7 +22,7 @@ class Columns:
     """Four columns of N rows: 13 bytes a row, 13 MB for a million."""
 
     label: I4  # (N,) NO_LABEL where there is none
-    predicted: I4  # (N,)
+    predicted: I4  # (N,) NO_CLASS where there is none
     score: F4  # (N,) of the predicted class
     flags: U1  # (N,)
 

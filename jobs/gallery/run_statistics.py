@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.run.class_names import ClassName
-from shardcam.engine.types import Flag
+from shardcam.engine.types import NO_CLASS, Flag
 from shardcam.jobs.gallery.row_columns import Columns
 
 BINS = 20  # of the score, 0 to 1
@@ -60,7 +60,8 @@ class Statistics:
 def measure(columns: Columns, name_of: ClassName) -> Statistics:
     """Count all rows."""
     finite = np.isfinite(columns.score)
-    numbers, counts = np.unique(columns.predicted, return_counts=True)
+    found = columns.predicted[columns.predicted != NO_CLASS]
+    numbers, counts = np.unique(found, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     right = columns.predicted[columns.correct]
     classes = tuple(

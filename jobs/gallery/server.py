@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 from shardcam.engine.analysis.row_filter import RowFilter
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.errors import ConfigError, ShardcamError
+from shardcam.engine.types import NO_CLASS
 from shardcam.jobs.gallery.gallery_items import MeanMap, Pictures, make_items
 from shardcam.jobs.gallery.gallery_run import UNREAD, OpenedRun
 from shardcam.jobs.gallery.heatmap_pictures import FORM, NoPhotograph, draw_heatmap, encode
@@ -129,7 +130,7 @@ def _filter(asked: dict[str, str]) -> RowFilter:
     given: dict[str, Any] = {}
     for name, text in asked.items():
         condition, kind = _CONDITIONS[name]
-        given[condition] = _number(name, text, kind)
+        given[condition] = _number(name, text, kind, least=NO_CLASS)
     if "correct" in given:
         given["correct"] = bool(given["correct"])
     if given.get("flag") == 0:  # none is set
@@ -137,12 +138,12 @@ def _filter(asked: dict[str, str]) -> RowFilter:
     return RowFilter(**given)
 
 
-def _number(name: str, text: str, kind: type[int] | type[float]) -> Any:
+def _number(name: str, text: str, kind: type[int] | type[float], least: int = 0) -> Any:
     try:
         value = kind(text)
     except ValueError:
         raise ValueError(f"{name}: expected a number, got {text[:20]!r}") from None
-    if not 0 <= value < _LARGEST:
+    if not least <= value < _LARGEST:
         raise ValueError(f"{name}: out of range")
     return value
 

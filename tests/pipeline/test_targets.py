@@ -4,7 +4,7 @@ import pytest
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.methods.scores import softmax
 from shardcam.engine.pipeline.targets import parse_targets, top_classes
-from shardcam.engine.types import Sample
+from shardcam.engine.types import NO_CLASS, Sample
 
 LOGITS = np.array([[1, 5, 3, 5], [9, 0, 0, -1]], np.float32)
 SAMPLES = [Sample("a", 0, 2, "", 0), Sample("b", 1, 0, "", 0)]
@@ -53,13 +53,22 @@ def test_softmax_does_not_overflow():
     np.testing.assert_allclose(probability, [[0.75, 0.25]], rtol=1e-3)
 
 
+@pytest.mark.parametrize("logits", [[0, np.nan], [np.inf, 0], [-np.inf, -np.inf], [np.nan] * 2])
+def test_no_class_has_no_probability(logits):
+    logits = np.array([logits, [0, 1]], np.float32)
+    assert top_classes(logits, 2).tolist() == [[NO_CLASS] * 2, [1, 0]]
+    assert np.isnan(softmax(logits)).tolist() == [[True] * 2, [False] * 2]
+
+
 def test_top_classes_are_those_of_a_stable_sort() -> None:
-    """Ties, infinities and NaN, which comes last, among few classes."""
+    """Ties and infinities among few classes; none where the highest logit is not finite."""
     rng = np.random.RandomState(0)
     for _ in range(500):
         logits = rng.randint(-3, 4, (3, rng.randint(1, 12))).astype(np.float32)
         odd = rng.rand(*logits.shape)
-        logits[odd < 0.1], logits[odd > 0.9] = np.nan, np.inf
+        logits[odd < 0.05], logits[odd > 0.95] = np.nan, np.inf
+        logits[(odd > 0.8) & (odd < 0.9)] = -np.inf
         count = rng.randint(1, logits.shape[1] + 1)
         expected = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+        expected[~np.isfinite(logits.max(axis=1))] = NO_CLASS
         np.testing.assert_array_equal(top_classes(logits, count), expected)
