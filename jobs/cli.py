@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 
@@ -68,12 +69,22 @@ def cli() -> None:
     """
 
 
+def print_anything() -> None:
+    """Escape what the terminal's encoding does not have, in place of ending with an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line and exit."""
+    print_anything()
     try:
         cli(prog_name="shardcam")
     except (ShardcamError, Interrupted) as error:
-        click.echo(f"shardcam: {error}", err=True)
+        from shardcam.jobs.terminal import printable  # help and completion need no console
+
+        click.echo(printable(f"shardcam: {error}", "\n"), err=True)
         sys.exit(error.exit_code)
     except Exception as error:
         met, trace = "", traceback.format_exc().rstrip()

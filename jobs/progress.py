@@ -22,6 +22,7 @@ from shardcam.engine.rundir.events import (
 )
 from shardcam.engine.types import Event
 from shardcam.jobs.plan_notes import print_plan
+from shardcam.jobs.terminal import printable
 
 REPORTED: dict[type[Event], str] = {  # events that a person should know of
     WorkerWaiting: "{workers} workers wait for free CPUs or GPUs of the cluster",
@@ -70,7 +71,7 @@ class ProgressDisplay:
             self._running.pop(event.worker, None)
         if type(event) in REPORTED:
             text = REPORTED[type(event)].format(**vars(event))
-            self._console.print(text, soft_wrap=True, markup=False)
+            self._console.print(printable(text), soft_wrap=True)
 
     def _opened(self, run: RunOpened) -> None:
         """Show what there is to do, and what was done before."""
@@ -105,7 +106,7 @@ class ProgressDisplay:
         if listing.done:
             self._end_status()
         elif self._console.is_terminal:
-            self._status = self._status or self._console.status(note)
+            self._status = self._status or self._console.status(note, spinner="line")
             self._status.update(note)
             self._status.start()
         elif listing.images and time.monotonic() - self._last_line >= LINE_EVERY:

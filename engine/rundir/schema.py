@@ -6,6 +6,7 @@ view, D numbers of a dense layer, T = min(5, classes).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ SCHEMA_VERSION = 1
 FAILURES = "failure/"  # datasets with a row per failure; all others have a row per good sample
 
 _STAGE, _ERROR, _MESSAGE = 16, 32, 256  # bytes of the texts of a failure
+_NOT_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _FLAGS = "bits: " + ", ".join(f"{flag.value} {flag.words}" for flag in Flag)
 
 
@@ -39,8 +41,13 @@ class DatasetSpec:
 
 
 def layer_path(layer: str) -> str:
-    """Return the layer's name as part of a dataset's name."""
-    return layer.replace("/", ".")
+    """Return the layer's name as part of a dataset's name; one that is that already stays.
+
+    Slashes become dots. What HDF5 cannot have in a name, or takes for the group itself, is
+    escaped as in URLs: control characters, a single dot, and nothing at all, which is %.
+    """
+    name = _NOT_IN_NAMES.sub(lambda found: f"%{ord(found[0]):02X}", layer.replace("/", "."))
+    return {"": "%", ".": "%2E"}.get(name, name)
 
 
 def dataset_specs(

@@ -157,13 +157,14 @@ def _map(file: h5py.File, spec: DatasetSpec, parts: list[Part]) -> None:
     dtype = hdf5_dtype(np.dtype(spec.dtype))
     total = sum(part.rows(spec) for part in parts)
     layout = h5py.VirtualLayout((total, *spec.row_shape), dtype)
+    source = spec.name.replace("%", "%%")  # HDF5 takes a single one for a format
     start = 0
     for part in parts:
         rows = part.rows(spec)
         if rows:
             shape = (rows, *spec.row_shape)
             layout[start : start + rows] = h5py.VirtualSource(
-                part.source, spec.name, shape=shape, dtype=dtype
+                part.source, source, shape=shape, dtype=dtype
             )
             start += rows
     dataset = parent_group(file, spec.name).create_virtual_dataset(

@@ -9,7 +9,7 @@ import click
 from shardcam.jobs.config_file import config_yaml
 from shardcam.jobs.options import make_config, run_options
 from shardcam.jobs.sections import SectionedCommand
-from shardcam.jobs.terminal import make_console
+from shardcam.jobs.terminal import as_utf8, make_console
 
 
 @click.command(cls=SectionedCommand)
@@ -30,7 +30,7 @@ def extract(print_config: bool, **options: Any) -> None:
     """
     config = make_config(options)
     if print_config:
-        click.echo(config_yaml(config), nl=False)
+        click.echo(as_utf8(config_yaml(config)), nl=False)
     else:
         from shardcam.jobs.run_extract import run_extract  # help and completion need none of it
 

@@ -21,6 +21,7 @@ from shardcam.jobs.cluster.batch_files import (
 from shardcam.jobs.cluster.submission import require_submittable
 from shardcam.jobs.options import make_config, run_options
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
+from shardcam.jobs.terminal import as_utf8
 
 _cluster_option = partial(click.option, cls=SectionedOption, section="Cluster")
 _count = _cluster_option(
@@ -84,7 +85,8 @@ def slurm(
         raise ConfigError("--workers: leave it out: every node is used, as soon as it has joined")
     _require_room(config, node_cpus, node_gpus)
     machines = Nodes(nodes, node_cpus, node_gpus, node_memory)
-    click.echo(slurm_script(config, machines, SlurmOptions(time, partition, setup)), nl=False)
+    script = slurm_script(config, machines, SlurmOptions(time, partition, setup))
+    click.echo(as_utf8(script), nl=False)
 
 
 @render.command(cls=SectionedCommand)
@@ -121,7 +123,8 @@ def kuberay(
     _require_room(config, node_cpus, node_gpus)
     _require_mounted(config, mount)
     machines = Nodes(nodes, node_cpus, node_gpus, node_memory)
-    click.echo(kuberay_job(config, machines, PodOptions(image, claim, mount)), nl=False)
+    job = kuberay_job(config, machines, PodOptions(image, claim, mount))
+    click.echo(as_utf8(job), nl=False)
 
 
 def _config(options: dict[str, Any], elsewhere: bool) -> RunConfig:

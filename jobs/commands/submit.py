@@ -12,7 +12,7 @@ from shardcam.jobs.cluster.submission import make_submission, ray_command, requi
 from shardcam.jobs.config_file import config_yaml
 from shardcam.jobs.options import make_config, run_options_but
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
-from shardcam.jobs.terminal import make_console
+from shardcam.jobs.terminal import as_utf8, make_console
 
 _job_option = partial(click.option, cls=SectionedOption, section="Job")
 dashboard_option = _job_option(
@@ -66,7 +66,7 @@ def submit(
     """
     config = make_config(options)
     if print_config:
-        click.echo(config_yaml(config), nl=False)
+        click.echo(as_utf8(config_yaml(config)), nl=False)
         return
     config, address = config.model_copy(update={"address": None}), config.address
     require_submittable(config, paths_on_cluster)
