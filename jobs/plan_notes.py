@@ -1,4 +1,4 @@
-"""Notes on a run: its listing, its size, how well int8 agrees, how many files it has."""
+"""Notes on a run before it begins: its listing, size and cost, and what is hardly meant."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from pathlib import Path
 from rich.console import Console
 
 from shardcam.engine.analysis.open_run import ulimit_for
-from shardcam.engine.run.calibration import FEW, LOW_CORRELATION, LOW_TOP1, Calibration, agreement
+from shardcam.engine.run.build_worker import worker_threads
+from shardcam.engine.run.cost import RATE, Cost
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.run.extraction import RunPlanned
+from shardcam.jobs.terminal import printable
 
-SHOWN = 3  # datasets that are named
+AT_ONCE = ("int8", "warning")  # kinds of notes that are told before the work too
+LONG = 10  # seconds of a run whose length is guessed
+LARGE = 100_000_000  # bytes of a dataset that is named
 
 
 def print_plan(run: RunPlanned, console: Console) -> None:
@@ -22,8 +26,13 @@ def print_plan(run: RunPlanned, console: Console) -> None:
         grows = f"from {run.before} to {run.images} images, in {run.shards} shards"
         console.print(f"the run grows {grows}", highlight=False)
     console.print(size_note(run), soft_wrap=True, highlight=False)
-    if run.calibration is not None:
-        _print_agreement(run.calibration, console)
+    if run.cost is not None:
+        console.print(cost_note(run, run.cost), soft_wrap=True)
+    for note in run.notes:
+        if note.kind in AT_ONCE:
+            loud = note.kind == "warning"
+            text = printable(f"{note.kind.upper() if loud else note.kind}: {note.text}")
+            console.print(text, style="bold red" if loud else None, soft_wrap=True)
 
 
 def listing_note(run: RunPlanned) -> str:
@@ -38,19 +47,48 @@ def listing_note(run: RunPlanned) -> str:
 
 
 def size_note(run: RunPlanned) -> str:
-    """Say how many bytes the run's files will hold, and which datasets they are of."""
+    """Say how many bytes the run's files will hold, and which dataset is most of them."""
     codec, size = run.config.codec, sum(run.sizes.values())
-    largest = sorted(run.sizes.items(), key=lambda item: -item[1])[:SHOWN]
-    named = ", ".join(f"{name} {readable(bytes_)}" for name, bytes_ in largest)
     packed = "" if codec == "none" else f" before {codec}"
-    pictures = "; pictures apart" if "overlays" in run.config.save else ""
-    note = f"about {readable(size)}{packed}: {named}{pictures}"
+    counts = f"{run.images} images in {run.shards} shard{'s' if run.shards > 1 else ''}"
+    note = f"{counts}: files of about {readable(size)}{packed}"
+    name, largest = max(run.sizes.items(), key=lambda item: item[1])
+    if largest > LARGE:
+        note += f", {readable(largest)} of them {name}"
+    if "overlays" in run.config.save:
+        note += ", and pictures"
     if run.free is None:
         return note
     note += f"; {readable(run.free)} free"
     if codec == "none" or size <= run.free:
         return note
     return f"{note}: enough only if {codec} makes it {size / max(run.free, 1):.2g} times smaller"
+
+
+def cost_note(run: RunPlanned, cost: Cost) -> str:
+    """Say how often a method runs the network, and about how long that takes on CPUs."""
+    config = run.config
+    note = f"{config.method}: {cost.passes:,} passes for each image"
+    cores = worker_threads(config) * (config.workers or 1)
+    seconds = cost.seconds * run.images / cores
+    if config.gpus_per_worker or seconds < LONG:
+        return note
+    where = "a core" if cores == 1 else f"{cores} cores"
+    return (
+        f"{note}; roughly {duration(seconds)} for {run.images} images on {where}, at "
+        f"{RATE / 1e9:g} billion multiply-adds a second and core (a guess until the first batch "
+        "is done)"
+    )
+
+
+def duration(seconds: float) -> str:
+    """``7800`` -> ``2 h 10 min``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours >= 100:
+        return f"{hours / 24:.0f} days"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def many_shards(shards: int) -> str | None:
@@ -62,21 +100,3 @@ def many_shards(shards: int) -> str | None:
         f"plain h5py needs ulimit -n {files} to read the index, or it returns invented rows; "
         "open_run does not need it, nor does the file that shardcam index --merge writes"
     )
-
-
-def _print_agreement(calibration: Calibration, console: Console) -> None:
-    """Say how well int8 agrees with float32, loudly where it does not."""
-    kept = "; the first convolution stays float32" if calibration.keep_first else ""
-    console.print(f"int8: calibrated on {calibration.images} images of the source{kept}")
-    console.print(f"int8: {agreement(calibration)}")
-    if calibration.top1_agreement is None:
-        return
-    if calibration.held_out < FEW:
-        console.print(f"int8: {calibration.held_out} images are too few to tell how well it agrees")
-    if not calibration.agrees:
-        console.print(
-            f"WARNING: int8 disagrees with float32 here (first class below {LOW_TOP1:.0%} or "
-            f"correlation below {LOW_CORRELATION}); use --precision fp32 where maps matter one "
-            "by one",
-            style="bold red",
-        )

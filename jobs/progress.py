@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.status import Status
 
@@ -16,12 +16,13 @@ from shardcam.engine.rundir.events import (
     SampleGivenUp,
     SearchStarted,
     ShardDone,
+    ShardStarted,
     SourceListing,
     WorkerLost,
     WorkerWaiting,
 )
 from shardcam.engine.types import Event
-from shardcam.jobs.plan_notes import print_plan
+from shardcam.jobs.plan_notes import duration, print_plan
 from shardcam.jobs.terminal import printable
 
 REPORTED: dict[type[Event], str] = {  # events that a person should know of
@@ -41,9 +42,10 @@ class ProgressDisplay:
         self._status: Status | None = None
         self._bar: Bar | None = None
         self._failed = self._done = self._shards = 0
-        self._running: dict[str, int] = {}  # images of the shards that run, by worker
+        self._running: dict[str, Progress] = {}  # of the shards that run, by worker
         self._last_line = time.monotonic()
-        self._first: tuple[float, int] | None = None  # when the first shard came, images by then
+        self._first: tuple[float, int] | None = None  # when the first shard began, images by then
+        self._starting, self._counts_passes = "starting workers", False
 
     def __enter__(self) -> ProgressDisplay:
         return self
@@ -59,11 +61,16 @@ class ProgressDisplay:
             self._list(event)
         elif isinstance(event, RunPlanned):
             print_plan(event, self._console)
+            self._counts_passes = event.cost is not None
+            if event.config.executor == "local":
+                self._starting = "loading the network"
         elif isinstance(event, RunOpened):
             self._opened(event)
         elif isinstance(event, Progress):
-            self._running[event.worker] = event.images
+            self._running[event.worker] = event
             self._redraw()
+        elif isinstance(event, ShardStarted):
+            self._first = self._first or (time.monotonic(), self._done)
         elif isinstance(event, ShardDone):
             self._running.pop(event.worker, None)
             self._advance(event)
@@ -83,22 +90,25 @@ class ProgressDisplay:
             if self._console.is_terminal:
                 self._start_bar()
             else:
-                self._console.print("starting workers")
+                self._console.print(self._starting)
 
     def _advance(self, shard: ShardDone) -> None:
         self._shards += 1
         self._done += shard.images
         self._failed += shard.failed
-        self._first = self._first or (time.monotonic(), self._done)
         self._redraw()
 
+    @property
+    def _seen(self) -> int:
+        """Images that are done, those of unfinished shards too."""
+        return self._done + sum(one.images for one in self._running.values())
+
     def _redraw(self) -> None:
-        seen = self._done + sum(self._running.values())
         if self._bar is not None:
-            self._bar.update(self._task, completed=seen, note=self._note())
+            self._bar.update(self._task, completed=self._seen, note=self._note())
         elif self._due():
             self._last_line = time.monotonic()
-            self._console.print(f"{seen}/{self._total} images, {self._note()}{self._left()}")
+            self._console.print(f"{self._seen}/{self._total} images, {self._note()}")
 
     def _list(self, listing: SourceListing) -> None:
         """Say how many images there are so far."""
@@ -119,9 +129,9 @@ class ProgressDisplay:
 
     def _start_bar(self) -> None:
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-        self._bar = Bar(*columns, TimeRemainingColumn(), console=self._console)
+        self._bar = Bar(*columns, TimeElapsedColumn(), console=self._console)
         self._task = self._bar.add_task(
-            "", total=self._total, completed=self._done, note="starting workers"
+            "", total=self._total, completed=self._done, note=self._starting
         )
         self._bar.start()
 
@@ -130,17 +140,19 @@ class ProgressDisplay:
         return finished or time.monotonic() - self._last_line >= LINE_EVERY
 
     def _rate(self) -> float | None:
-        """Images per second since the first shard: before it, workers were starting."""
-        if self._first is None or self._done == self._first[1]:
+        """Images per second since the first shard began: before it, workers were starting."""
+        if self._first is None or self._seen == self._first[1]:
             return None
         start, done = self._first
-        return (self._done - done) / max(time.monotonic() - start, 1e-9)
+        return (self._seen - done) / max(time.monotonic() - start, 1e-9)
 
     def _note(self) -> str:
         rate = self._rate()
-        speed = "" if rate is None else f"{rate:.1f} images/s, "
-        return f"{speed}shards {self._shards}/{self._shards_total}, {self._failed} failed"
-
-    def _left(self) -> str:
-        rate = self._rate()
-        return "" if rate is None else f", {(self._total - self._done) / rate:.0f} s left"
+        parts = [] if rate is None else [f"{rate:.{1 if rate >= 1 else 3}f} images/s"]
+        parts += [f"shards {self._shards}/{self._shards_total}", f"{self._failed} failed"]
+        passes = sum(one.passes for one in self._running.values())
+        if passes and self._counts_passes:
+            parts.append(f"{passes:,} calls of the network in unfinished shards")
+        if rate is not None and self._seen < self._total:
+            parts.append(f"{duration((self._total - self._seen) / rate)} left")
+        return ", ".join(parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from itertools import groupby
 
 import numpy as np
 from rich.console import Console
@@ -18,7 +17,7 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import NO_CLASS, RunReport
 from shardcam.jobs.plan_notes import many_shards
 from shardcam.jobs.progress import ProgressDisplay
-from shardcam.jobs.terminal import printable, stop_on_signals
+from shardcam.jobs.terminal import note_rows, printable, stop_on_signals
 
 SHOWN = 10  # predictions that are printed
 
@@ -67,9 +66,8 @@ def print_report(report: RunReport, run_dir: RunDir, pictures: bool, console: Co
         table.add_row("", note)
     if pictures:
         table.add_row("pictures", str(run_dir.place(run_dir.overlays)))
-    for kind, told in groupby(report.notes, lambda note: note.kind):
-        for i, one in enumerate(told):
-            table.add_row("" if i else kind, printable(one.text))
+    for kind, text in note_rows(report.notes):
+        table.add_row(kind, text)
     console.print(table)
 
 

@@ -108,6 +108,7 @@ def layercam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     paper="Omeiza et al., 2019, arXiv:1908.01224",
     needs=f"{NOISY_COPIES} more forward passes, {GRADIENT} each",
     multi_pass=True,
+    passes=lambda layer: (NOISY_COPIES, 0),
 )
 def smoothgradcam_plusplus(layer: LayerView, targets: I4, combine: Combine) -> F4:
     """Grad-CAM++ with G, G^2 and G^3 averaged over noisy copies of the image (section 3).

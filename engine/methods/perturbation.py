@@ -18,6 +18,7 @@ MASK_EPSILON = np.float32(1e-8)
     paper="Wang et al., CVPRW 2020",
     needs="a forward pass per channel",
     multi_pass=True,
+    passes=lambda layer: (layer.shape[0], 0),
 )
 def scorecam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     """``sum_c softmax_c(logit of the image masked by A_c) A_c`` (algorithm 1)."""
@@ -57,6 +58,7 @@ def _bilinear(source: int, target: int) -> F4:
     paper="Ramaswamy & Desai, WACV 2020",
     needs="closed form, or a pass of the head per channel",
     multi_pass=True,
+    passes=lambda layer: (0, 0 if layer.closed_form else layer.shape[0]),
 )
 def ablationcam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     """``sum_c ((S - S without channel c) / S) A_c`` (equation 3)."""

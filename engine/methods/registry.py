@@ -21,10 +21,13 @@ from typing import TypeVar
 
 from shardcam.engine.methods.combine import Combine, Sum
 from shardcam.engine.protocols import LayerView
-from shardcam.engine.types import F4, I4
+from shardcam.engine.types import F4, I4, LayerInfo
 
 FORWARD = "the forward pass alone"
 GRADIENT = "a gradient"  # in closed form, or by one backward pass through the head
+
+Passes = Callable[[LayerInfo], tuple[int, int]]
+"""Passes for one image and layer besides the first: of the network, of the part above the layer."""
 
 _Formula = TypeVar("_Formula", bound=Callable[..., F4])
 _methods: dict[str, CamMethod] = {}
@@ -40,6 +43,7 @@ class CamMethod:
     supports_eigen_smooth: bool  # the map is a sum of terms, and the formula takes `combine`
     per_class: bool  # the map depends on the class
     multi_pass: bool  # it runs the network, or the head, many times for an image
+    passes: Passes  # how many times, where that is known
     explains_input: bool  # it explains the network's input, not a layer
     fuse: str  # how the maps of several layers become one heatmap: mean, max or product
 
@@ -61,6 +65,7 @@ def cam_method(
     needs: str,
     per_class: bool = True,
     multi_pass: bool = False,
+    passes: Passes = lambda layer: (0, 0),
     explains_input: bool = False,
     fuse: str = "mean",
 ) -> Callable[[_Formula], _Formula]:
@@ -76,6 +81,7 @@ def cam_method(
             supports_eigen_smooth="combine" in signature(formula).parameters,
             per_class=per_class,
             multi_pass=multi_pass,
+            passes=passes,
             explains_input=explains_input,
             fuse=fuse,
         )

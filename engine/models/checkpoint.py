@@ -18,7 +18,12 @@ import numpy as np
 
 from shardcam.engine.config import RANDOM_PARAMS
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
+from shardcam.engine.models.definition import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NetworkDefinition,
+    open_size,
+)
 from shardcam.engine.models.graph import (
     VARIABLE,
     Graph,
@@ -58,10 +63,11 @@ def checkpoint_network(
     """
     graph = _read_graph(symbol)
     variables = [node.name for node in graph.nodes if node.op == VARIABLE]
+    remarks: tuple[str, ...] = ()
     if params == RANDOM_PARAMS:
         path, stored = symbol, _random_parameters(symbol, graph, image_size)
     else:
-        path = Path(params) if params else _params_beside(symbol)
+        path, remarks = (Path(params), remarks) if params else _params_beside(symbol)
         stored = {
             name.removeprefix("arg:").removeprefix("aux:"): np.ascontiguousarray(value, np.float32)
             for name, value in read_weights(path).items()
@@ -77,6 +83,8 @@ def checkpoint_network(
     given = graph.nodes[graph.number(inputs[0])]
     channels = _input_channels(graph, given.name, shapes)
     preprocessing = _preprocessing(symbol, given, channels, image_size)
+    if image_size is None and not _declared_size(given.attrs, channels):
+        remarks = (*remarks, open_size(USUAL_SIZE))
     return NetworkDefinition(
         name=symbol.name.removesuffix(SUFFIX),
         graph=inference_form(_without_attributes(graph, given.name)),
@@ -84,6 +92,7 @@ def checkpoint_network(
         preprocessing=preprocessing,
         input_name=given.name,
         assumed=not {MEAN, STD} <= given.attrs.keys(),
+        remarks=remarks,
     )
 
 
@@ -107,7 +116,8 @@ def _read_graph(path: Path) -> Graph:
     return ending_at_logits(graph)
 
 
-def _params_beside(symbol: Path) -> Path:
+def _params_beside(symbol: Path) -> tuple[Path, tuple[str, ...]]:
+    """The weights of the latest epoch, and that there are others."""
     stem = symbol.name.removesuffix(SUFFIX)
     epoch = re.compile(re.escape(stem) + r"-(\d{4,})\.params")
     found = [
@@ -115,7 +125,10 @@ def _params_beside(symbol: Path) -> Path:
     ]
     if not found:
         raise ModelError(f"{symbol}: no {stem}-NNNN.params beside it; give --params FILE")
-    return max(found)[1]
+    latest = max(found)[1]
+    if len(found) == 1:
+        return latest, ()
+    return latest, (f"of {len(found)} epochs the latest was taken: --params {latest}",)
 
 
 def _random_parameters(symbol: Path, graph: Graph, image_size: int | None) -> dict[str, F4]:
@@ -164,17 +177,18 @@ def _preprocessing(
         )
         if min(std) <= 0:
             raise ValueError(f"{STD}={declared[STD]!r}, which must be positive")
-        height, width = (image_size, image_size) if image_size else _size(declared, channels)
+        sides = (image_size, image_size) if image_size else _declared_size(declared, channels)
+        height, width = sides or (USUAL_SIZE, USUAL_SIZE)
     except ValueError as error:
         raise ModelError(f"{symbol}: its input {given.name!r} declares {error}") from None
     return Preprocessing(height, width, mean, std)
 
 
-def _size(declared: dict[str, str], channels: int) -> tuple[int, int]:
+def _declared_size(declared: dict[str, str], channels: int) -> tuple[int, int] | None:
     """Height and width; a shape of another layout, or one that is not fixed, says nothing."""
     shape = _numbers(declared, SHAPE, 4) if declared.get(SHAPE, "").count(",") == 3 else None
     if shape is None or shape[1] != channels or min(shape[2:]) < 1:
-        return USUAL_SIZE, USUAL_SIZE
+        return None
     return int(shape[2]), int(shape[3])
 
 

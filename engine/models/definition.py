@@ -13,6 +13,11 @@ IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 
+def open_size(side: int) -> str:
+    """The remark that a file leaves the input's size open."""
+    return f"the model file leaves the input's size open: --image-size {side} was taken"
+
+
 @dataclass(frozen=True)
 class NetworkDefinition:
     """What a model file says.
@@ -27,6 +32,7 @@ class NetworkDefinition:
     preprocessing: Preprocessing
     input_name: str = "data"
     assumed: bool = False  # the file says nothing of preprocessing; this one was assumed
+    remarks: tuple[str, ...] = ()  # what else was chosen because the file leaves it open
 
     def digest(self) -> str:
         """SHA-256 of the graph and of every parameter's name, shape and bytes."""

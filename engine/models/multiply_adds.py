@@ -16,14 +16,23 @@ def shares_below(
 
     Convolutions and dense layers count; what is left is below 1 % of a CNN.
     """
-    graph = network.graph
-    costs = [_multiply_adds(node, network, shapes) for node in graph.nodes]
-    total = max(sum(costs[i] for i in ancestors(graph, graph.heads)), 1)
+    graph, costs = network.graph, _costs(network, shapes)
+    total = max(multiply_adds(network, shapes), 1)
     return {
         graph.nodes[i].name: sum(costs[j] for j in ancestors(graph, [(i, 0)])) / total
         for i in ancestors(graph, graph.heads)
         if graph.nodes[i].name in shapes
     }
+
+
+def multiply_adds(network: NetworkDefinition, shapes: dict[str, tuple[int, ...]]) -> int:
+    """Those of the whole network, for one image."""
+    costs = _costs(network, shapes)
+    return sum(costs[i] for i in ancestors(network.graph, network.graph.heads))
+
+
+def _costs(network: NetworkDefinition, shapes: dict[str, tuple[int, ...]]) -> list[int]:
+    return [_multiply_adds(node, network, shapes) for node in network.graph.nodes]
 
 
 def _multiply_adds(

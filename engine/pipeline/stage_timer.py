@@ -14,14 +14,20 @@ class StageTimer:
     ----------
     on_batch
         Gets the number of images done so far, after each batch.
+    on_pass
+        Gets the number of passes begun so far, with each.
     """
 
-    def __init__(self, on_batch: Callable[[int], None] = lambda images: None) -> None:
+    def __init__(
+        self,
+        on_batch: Callable[[int], None] = lambda images: None,
+        on_pass: Callable[[int], None] = lambda passes: None,
+    ) -> None:
         self.seconds: dict[str, float] = {}
         self.current = "start"  # the stage that runs, or ran last
         self.images = 0  # done so far
         self.passes = 0  # of the network or a part of it
-        self._on_batch = on_batch
+        self._on_batch, self._on_pass = on_batch, on_pass
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -40,6 +46,7 @@ class StageTimer:
     def pass_begun(self) -> None:
         """Count one more pass of the network, or of a part of it."""
         self.passes += 1
+        self._on_pass(self.passes)
 
     def batch_done(self, images: int) -> None:
         """Count `images` more as done or failed."""

@@ -1,24 +1,100 @@
-"""What a run assumes of its network, because neither file nor options say."""
+"""What a run assumes of its network, and what looks like a slip in the options for it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from shardcam.engine.config import RunConfig
-from shardcam.engine.types import Note
+from shardcam.engine.types import AUTO, LayerInfo, Note
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
 
+LEAST_STD = 0.01  # on the 0-1 scale
 
-def assumptions(config: RunConfig, definition: NetworkDefinition) -> list[Note]:
-    """Notes of what was assumed of a network."""
-    notes = []
+
+def assumptions(
+    config: RunConfig, definition: NetworkDefinition, layers: Sequence[LayerInfo]
+) -> list[Note]:
+    """Notes of what was assumed of a network, and warnings of what is hardly meant.
+
+    Parameters
+    ----------
+    definition
+        With the preprocessing of `config`.
+    layers
+        That are explained.
+    """
+    warnings = (
+        *_scale(config),
+        *_one_alone(config, definition),
+        *_scaled_twice(config, definition),
+    )
+    warnings += (*_layers(config, definition, layers),)
+    told = [Note("warning", text) for text in warnings]
     if definition.assumed and config.mean is None and config.std is None:
-        mean, std = (
-            ",".join(f"{value:g}" for value in values)
-            for values in (definition.preprocessing.mean, definition.preprocessing.std)
+        given = f"--mean {_text(definition.preprocessing.mean)}"
+        given += f" --std {_text(definition.preprocessing.std)}"
+        text = f"the model file has no preprocessing: {given} were taken"
+        told.append(Note("assumed", text))
+    return [*told, *(Note("assumed", text) for text in definition.remarks)]
+
+
+def _scale(config: RunConfig) -> Iterator[str]:
+    """Means and deviations as they are published for pixels from 0 to 1."""
+    mean, std = config.mean or (), config.std or ()
+    wrong = {}
+    if any(mean) and all(0 <= value <= 1 for value in mean):
+        wrong["--mean"] = mean
+    if std and all(LEAST_STD <= value < 1 for value in std):
+        wrong["--std"] = std
+    if wrong:
+        given, meant = (
+            " ".join(f"{option} {_text(values, times)}" for option, values in wrong.items())
+            for times in (1, 255)
         )
-        text = f"the model file has no preprocessing: --mean {mean} --std {std} were taken"
-        notes.append(Note("assumed", text))
-    return notes
+        yield f"{given} looks like the 0-1 scale; pixels are 0 to 255 here: {meant}"
+
+
+def _one_alone(config: RunConfig, definition: NetworkDefinition) -> Iterator[str]:
+    if (config.mean is None) == (config.std is None):
+        return
+    given, other = ("--mean", "--std") if config.std is None else ("--std", "--mean")
+    own = definition.preprocessing
+    values = _text(own.std if other == "--std" else own.mean)
+    whose = "ImageNet's" if definition.assumed else "the network's own"
+    yield f"{given} without {other}: {other} {values} was taken, {whose}"
+
+
+def _scaled_twice(config: RunConfig, definition: NetworkDefinition) -> Iterator[str]:
+    from shardcam.engine.models.input_scaling import scaling_node
+
+    node = scaling_node(definition)
+    if node is None or not definition.assumed or config.mean or config.std:
+        return
+    zeros, ones = ((value,) * len(definition.preprocessing.mean) for value in (0.0, 1.0))
+    yield (
+        f"the network scales its input itself ({node.name}), after --mean and --std were assumed; "
+        f"if it takes pixels as they are: --mean {_text(zeros)} --std {_text(ones)}"
+    )
+
+
+def _layers(
+    config: RunConfig, definition: NetworkDefinition, layers: Sequence[LayerInfo]
+) -> Iterator[str]:
+    for info in layers:
+        if info.shape[1:] == (1, 1):
+            yield (
+                f"--layer {info.name}: its map is 1x1, and so the same everywhere; take a layer "
+                "before the pooling (shardcam layers lists them)"
+            )
+        elif info.name == definition.input_name and config.layer != (AUTO,):
+            yield (
+                f"--layer {info.name} is the network's input, whose map says little of where the "
+                "network looks (shardcam layers lists hidden layers)"
+            )
+
+
+def _text(values: Sequence[float], times: float = 1) -> str:
+    return ",".join(f"{value * times:g}" for value in values)

@@ -16,7 +16,7 @@ from shardcam.engine.pipeline.imaging import view_of
 from shardcam.engine.protocols import Method, Network, Reader
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import Decoding, F4, NO_CLASS, Preprocessing, Quantization, View
+from shardcam.engine.types import Decoding, F4, NO_CLASS, Note, Preprocessing, Quantization, View
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
@@ -102,6 +102,27 @@ def agreement(calibration: Calibration) -> str:
         f"agreement with float32 on {calibration.held_out} other images: "
         f"first class {top1:.0%}, maps correlate {correlation:.3f}{least}"
     )
+
+
+def calibration_notes(calibration: Calibration) -> list[Note]:
+    """How well int8 agrees with float32, with a warning where it does not."""
+    kept = "; the first convolution stays float32" if calibration.keep_first else ""
+    notes = [
+        Note("int8", f"calibrated on {calibration.images} images of the source{kept}"),
+        Note("int8", agreement(calibration)),
+    ]
+    if calibration.top1_agreement is None:
+        return notes
+    if calibration.held_out < FEW:
+        few = f"{calibration.held_out} images are too few to tell how well it agrees"
+        notes.append(Note("int8", few))
+    if not calibration.agrees:
+        warning = (
+            f"int8 disagrees with float32 here (first class below {LOW_TOP1:.0%} or correlation "
+            f"below {LOW_CORRELATION}); use --precision fp32 where maps matter one by one"
+        )
+        notes.append(Note("warning", warning))
+    return notes
 
 
 def calibrate_on_source(

@@ -194,16 +194,8 @@ def _close(
         images_per_second=tally.images / seconds if tally.shards else 0.0,
         stage_seconds=dict(tally.seconds),
         bottleneck=str(bottleneck) if bottleneck else None,
-        notes=(*notes, *flag_notes(account)),
+        notes=(*notes, *account.notes),
     )
-
-
-def flag_notes(account: Account) -> list[Note]:
-    """How many rows have each flag: a run of empty maps is no success."""
-    return [
-        Note("flagged", f"{count} of {account.ok} images: {flag.words}")
-        for flag, count in account.flags.items()
-    ]
 
 
 def _failures(run_dir: RunDir, summaries: Iterable[ShardSummary]) -> Iterator[Failure]:

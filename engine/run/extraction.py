@@ -16,12 +16,13 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, TooManyFailures
 from shardcam.engine.protocols import Observer
 from shardcam.engine.run.calibration import Calibration
+from shardcam.engine.run.cost import Cost
 from shardcam.engine.run.disk_space import dataset_sizes
 from shardcam.engine.run.driver import execute
 from shardcam.engine.run.prepare import Prepared, driver_threads, make_executor, prepare
 from shardcam.engine.rundir.events import ignore
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import Event, RunReport
+from shardcam.engine.types import Event, Note, RunReport
 from shardcam.engine.workers.threads import limit_threads
 
 
@@ -38,6 +39,8 @@ class RunPlanned(Event):
     sizes: dict[str, int]  # bytes of each dataset, if no sample fails, before compression
     free: int | None  # bytes on the run directory's disk; None at a URL
     calibration: Calibration | None  # of an int8 run
+    notes: tuple[Note, ...] = ()  # what was assumed and left out, and warnings
+    cost: Cost | None = None  # of a method that runs the network many times
 
 
 def extract(
@@ -143,4 +146,6 @@ def _planned(prepared: Prepared) -> RunPlanned:
         sizes=dataset_sizes(prepared.worker.specs, plan),
         free=prepared.run_dir.free_bytes(),
         calibration=prepared.calibration,
+        notes=prepared.notes,
+        cost=prepared.cost,
     )

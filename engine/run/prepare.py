@@ -22,11 +22,13 @@ from shardcam.engine.run.build_worker import WorkerSpec, build_runner, only_read
 from shardcam.engine.run.calibration import (
     Calibration,
     calibrate_on_source,
+    calibration_notes,
     read_calibration,
     views_of_source,
     write_calibration,
 )
 from shardcam.engine.run.class_names import class_names
+from shardcam.engine.run.cost import Cost, run_cost
 from shardcam.engine.run.disk_space import require_room
 from shardcam.engine.run.fingerprint import make_manifest
 from shardcam.engine.run.method_choice import (
@@ -69,6 +71,7 @@ class Prepared:
     listed: bool  # by this command; False if the run directory held the listing
     notes: tuple[Note, ...]  # what was assumed and left out
     before: int  # images that the run had; fewer than now if this command lets it grow
+    cost: Cost | None  # of a method that runs the network many times
 
     @property
     def run_dir(self) -> RunDir:
@@ -157,8 +160,23 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         specs=specs,
         batch_size=batch_size,
     )
-    notes = (*assumptions(config, definition), *plan.listing.notes)
-    return Prepared(config, manifest, plan, worker, calibration, resumed, listed, notes, before)
+    notes = (
+        *assumptions(config, definition, layers),
+        *(calibration_notes(calibration) if calibration else ()),
+        *plan.listing.notes,
+    )
+    return Prepared(
+        config=config,
+        manifest=manifest,
+        plan=plan,
+        worker=worker,
+        calibration=calibration,
+        resumed=resumed,
+        listed=listed,
+        notes=notes,
+        before=before,
+        cost=run_cost(config, definition, layers),
+    )
 
 
 def make_executor(

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import ShardSummary, read_shard_summary, summary_problem
-from shardcam.engine.types import Flag
+from shardcam.engine.types import Flag, Note
+
+FLAGGED = "flagged"  # the kind of the notes
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,14 @@ class Account:
         """Rows with each flag, of the flags that there are."""
         counts = {flag: self.flagged[flag.bit_length() - 1] for flag in Flag}
         return {flag: count for flag, count in counts.items() if count}
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """How many rows have each flag: a run of empty maps is no success."""
+        return tuple(
+            Note(FLAGGED, f"{count} of {self.ok} images: {flag.words}")
+            for flag, count in self.flags.items()
+        )
 
     def problem(self, planned: int) -> str | None:
         """What is wrong with the sums of a run of `planned` samples; None if they add up."""

@@ -111,6 +111,7 @@ class Progress(Event):
     shard: int
     images: int  # done so far
     stage: str | None = None  # where it is known
+    passes: int = 0  # of the network or a part of it, so far
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from shardcam.engine.rundir.events import Progress, ShardDone, ShardStarted
 from shardcam.engine.types import Shard, ShardReport
 
 NAME = "local"
+PASSES_EVERY = 1.0  # seconds without another report
 
 
 class LocalExecutor:
@@ -35,7 +36,7 @@ class LocalExecutor:
             begun = time.perf_counter()
             try:
                 with bugs_named(shard.samples):
-                    report = runner.run(shard, StageTimer(progress))
+                    report = runner.run(shard, StageTimer(progress, progress.on_pass))
             except Exception:
                 if progress.raised is None:
                     raise
@@ -50,11 +51,25 @@ class _ProgressReporter:
 
     def __init__(self, on_event: Observer, shard: Shard) -> None:
         self._on_event, self._shard = on_event, shard
+        self._images = self._passes = 0
+        self._told = time.monotonic()
         self.raised: Exception | None = None
 
     def __call__(self, images: int) -> None:
+        self._images = images
+        self._report()
+
+    def on_pass(self, passes: int) -> None:
+        """Report passes within a batch, which may take an hour, from time to time."""
+        self._passes = passes
+        if time.monotonic() - self._told >= PASSES_EVERY:
+            self._report()
+
+    def _report(self) -> None:
+        self._told = time.monotonic()
+        progress = Progress(NAME, self._shard.index, self._images, passes=self._passes)
         try:
-            self._on_event(Progress(NAME, self._shard.index, images))
+            self._on_event(progress)
         except Exception as error:
             self.raised = error
             raise

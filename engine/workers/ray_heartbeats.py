@@ -44,8 +44,8 @@ class Heartbeats:
             worker.progressed = time.monotonic()
         worker.progress = progress
         if worker.shard is not None and not worker.shard.trial:
-            stage, images, _ = progress
-            self._on_event(Progress(worker.name, worker.shard.index, images, stage))
+            stage, images, passes = progress
+            self._on_event(Progress(worker.name, worker.shard.index, images, stage, passes))
 
     def cancel(self, worker: WorkerState) -> None:
         """Expect no answer from a worker any more."""

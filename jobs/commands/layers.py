@@ -37,6 +37,7 @@ def layers(model: str, params: str | None, image_size: int | None, everything: b
     """
     limit_threads(1)
     ready_libraries()
+    from shardcam.engine.models.input_scaling import scaling_node
     from shardcam.engine.models.layer_names import (
         FEATURES,
         auto_layer,
@@ -73,4 +74,8 @@ def layers(model: str, params: str | None, image_size: int | None, everything: b
     mean, std = (", ".join(f"{v:.4g}" for v in values) for values in (seen.mean, seen.std))
     console.print(f"input {channels}x{height}x{width}, {class_count(network)} classes")
     text = f"preprocessing (RGB - [{mean}]) / [{std}], 0-255 scale: {source}"
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
+    scaling = scaling_node(network)
+    remarks = [f"it scales its input itself: {scaling.name}"] if scaling else []
+    for remark in (*remarks, *network.remarks):
+        console.print(remark, soft_wrap=True)

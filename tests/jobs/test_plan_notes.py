@@ -2,9 +2,13 @@
 
 from datetime import datetime, timezone
 
+import pytest
+
 from shardcam.engine.config import RunConfig
+from shardcam.engine.run.cost import Cost
 from shardcam.engine.run.extraction import RunPlanned
-from shardcam.jobs.plan_notes import size_note
+from shardcam.jobs import plan_notes
+from shardcam.jobs.plan_notes import cost_note, duration, size_note
 
 LISTED = datetime(2026, 1, 2, tzinfo=timezone.utc)
 SIZES = {"key": 20_000, "activation/conv": 12_544_000, "cam/conv/map": 196_000, "flags": 1000}
@@ -15,14 +19,32 @@ def planned(free, **options):
     return RunPlanned(config, 1000, 10, LISTED, True, 1000, SIZES, free, None)
 
 
-def test_the_largest_datasets_are_named():
-    assert size_note(planned(10**9)) == (
-        "about 12.8 MB before gzip: activation/conv 12.5 MB, cam/conv/map 196 kB, key 20 kB; "
-        "1 GB free"
-    )
+def test_the_size_is_said_and_a_large_dataset_is_named(monkeypatch):
+    plain = "1000 images in 10 shards: files of about 12.8 MB"
+    assert size_note(planned(10**9)) == f"{plain} before gzip; 1 GB free"
+    monkeypatch.setattr(plan_notes, "LARGE", 10**7)
     assert size_note(planned(None, codec="none", save=("maps", "overlays"))) == (
-        "about 12.8 MB: activation/conv 12.5 MB, cam/conv/map 196 kB, key 20 kB; pictures apart"
+        f"{plain}, 12.5 MB of them activation/conv, and pictures"
     )
+
+
+def test_the_cost_of_many_passes_is_said():
+    cost = Cost(passes=512, multiply_adds=2e12)
+    alone = planned(None, method="scorecam", workers=4)
+    assert cost_note(alone, cost) == (
+        "scorecam: 512 passes for each image; roughly 6 h 57 min for 1000 images on 4 cores, at 20 "
+        "billion multiply-adds a second and core (a guess until the first batch is done)"
+    )
+    on_gpus = planned(None, method="scorecam", gpus_per_worker=1)
+    assert cost_note(on_gpus, cost) == "scorecam: 512 passes for each image"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (99, "99 s"), (130, "2 min"), (7800, "2 h 10 min"), (864_000, "10 days")],
+)
+def test_durations_are_readable(seconds, words):
+    assert duration(seconds) == words
 
 
 def test_what_compression_must_do_is_said():

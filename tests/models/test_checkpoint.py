@@ -71,10 +71,13 @@ def test_the_newest_parameters_beside_the_symbol_are_taken(tmp_path):
     stored = mx.nd.load(str(tmp_path / "net-0007.params"))
     stored["arg:dense_bias"] = mx.nd.array([1, 2, 3, 4])
     mx.nd.save(str(tmp_path / "net-0010.params"), stored)
-    found = load_network(str(path), image_size=16).parameters["dense_bias"]
-    assert found.tolist() == [1, 2, 3, 4]
+    found = load_network(str(path), image_size=16)
+    assert found.parameters["dense_bias"].tolist() == [1, 2, 3, 4]
+    newest = tmp_path / "net-0010.params"
+    assert found.remarks == (f"of 2 epochs the latest was taken: --params {newest}",)
     old = load_network(str(path), str(tmp_path / "net-0007.params"), 16)
     assert old.parameters["dense_bias"].tolist() != [1, 2, 3, 4]
+    assert old.remarks == ()
 
 
 @pytest.mark.parametrize("stem", ["net[v2]", "a*b", "net.1"])
@@ -244,6 +247,7 @@ def test_an_input_that_says_what_it_expects(tmp_path):
     expected = Preprocessing(20, 16, (1.5, 2.0, 3.0), (4.0, 5.0, 6.0))
     assert definition.preprocessing == expected
     assert not definition.assumed
+    assert definition.remarks == ()
     other = load_network(str(path), image_size=16)  # whatever size and batch it was saved with
     assert other.preprocessing.input_shape == (3, 16, 16)
     assert MxnetNetwork(other, ("relu",), 2).forward(IMAGES).logits.shape == (2, 4)
@@ -256,6 +260,7 @@ def test_a_shape_that_says_nothing(tmp_path, shape):
     definition = load_network(str(path))
     assert definition.preprocessing == Preprocessing(224, 224, IMAGENET_MEAN, IMAGENET_STD)
     assert definition.assumed
+    assert "--image-size 224 was taken" in definition.remarks[0]
 
 
 @pytest.mark.parametrize(

@@ -226,9 +226,11 @@ def test_images_of_a_batch_stay_apart(nodes, tmp_path):
 def test_image_size(tmp_path):
     free = make(POOLED, WEIGHTS, shape=("N", 3, "h", "w"), output="p")
     assert load(free, tmp_path).preprocessing.input_shape == (3, 224, 224)
+    assert "--image-size 224 was taken" in load(free, tmp_path).remarks[0]
     assert load(free, tmp_path, 96).preprocessing.input_shape == (3, 96, 96)
     fixed = make(POOLED, WEIGHTS, output="p", shape=("N", 3, 32, 32))
     assert load(fixed, tmp_path, 32).preprocessing.input_shape == (3, 32, 32)
+    assert load(free, tmp_path, 96).remarks == load(fixed, tmp_path).remarks == ()
     with pytest.raises(ModelError, match="it takes images of 32 pixels, not 64"):
         load(fixed, tmp_path, 64)
 

@@ -14,7 +14,12 @@ import numpy as np
 import onnx
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
+from shardcam.engine.models.definition import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NetworkDefinition,
+    open_size,
+)
 from shardcam.engine.models.graph import VARIABLE, Entry, Graph, inference_form
 from shardcam.engine.models.onnx.call import Attribute, Call
 from shardcam.engine.models.onnx.onnx_graph import Builder, Known, Tensor, Value
@@ -83,6 +88,7 @@ class _Import:
         self._build = Builder()
         self._values: dict[str, Value] = {}
         self._batch: int | None = None
+        self._remarks: tuple[str, ...] = ()
 
     def network(self, image_size: int | None) -> NetworkDefinition:
         for proto in self._graph.initializer:
@@ -101,6 +107,7 @@ class _Import:
             preprocessing=Preprocessing(height, width, IMAGENET_MEAN, IMAGENET_STD),
             input_name=self._build.nodes[image.entry[0]].name,
             assumed=True,
+            remarks=self._remarks,
         )
 
     def _input(self, image_size: int | None) -> Tensor:
@@ -115,6 +122,8 @@ class _Import:
             raise ModelError(f"input {inputs[0].name!r} of {_text(shape)} does not have 3 channels")
         sides = shape[1:3] if last else shape[2:4]
         height, width = (_side(side, image_size) for side in sides)
+        if image_size is None and None in sides:
+            self._remarks = (open_size(DEFAULT_SIZE),)
         image = self._build.input(inputs[0].name, (3, height, width))
         self._batch = shape[0]
         call = Call("Transpose", f"{inputs[0].name}/channels_last", 0, (), 1, {}, self._build)
