@@ -1,7 +1,9 @@
-"""Notes on a run before it begins: its listing, size and cost, and what is hardly meant."""
+"""Notes on a run: its listing, size and cost before it begins, what it assumed and met."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +13,7 @@ from shardcam.engine.run.build_worker import worker_threads
 from shardcam.engine.run.cost import RATE, Cost
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.run.extraction import RunPlanned
+from shardcam.engine.types import Note
 from shardcam.jobs.terminal import printable
 
 AT_ONCE = ("int8", "warning")  # kinds of notes that are told before the work too
@@ -89,6 +92,13 @@ def duration(seconds: float) -> str:
     if hours >= 100:
         return f"{hours / 24:.0f} days"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def note_rows(notes: Iterable[Note]) -> Iterator[tuple[str, str]]:
+    """Two cells for each note; of those of a kind only the first is called by it."""
+    for kind, told in groupby(sorted(notes, key=lambda note: note.kind), lambda note: note.kind):
+        for i, one in enumerate(told):
+            yield "" if i else kind, printable(one.text)
 
 
 def many_shards(shards: int) -> str | None:

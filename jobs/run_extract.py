@@ -15,9 +15,9 @@ from shardcam.engine.run.class_names import class_names
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import NO_CLASS, RunReport
-from shardcam.jobs.plan_notes import many_shards
+from shardcam.jobs.plan_notes import many_shards, note_rows
 from shardcam.jobs.progress import ProgressDisplay
-from shardcam.jobs.terminal import note_rows, printable, stop_on_signals
+from shardcam.jobs.terminal import printable, stop_on_signals
 
 SHOWN = 10  # predictions that are printed
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator
-from itertools import groupby
 from types import FrameType
 from typing import Any
 
@@ -12,7 +10,6 @@ from rich.console import Console
 from rich.text import Text
 
 from shardcam.engine.errors import Interrupted
-from shardcam.engine.types import Note
 
 _PIPED_WIDTH = 160  # columns where output goes to a file or a pipe
 
@@ -33,13 +30,6 @@ class _Console(Console):
     def render_str(self, text: str, **settings: Any) -> Text:
         """What is printed of a text, and of a cell of a table."""
         return super().render_str(printable(text, "\n"), **settings)
-
-
-def note_rows(notes: Iterable[Note]) -> Iterator[tuple[str, str]]:
-    """Two cells for each note; of those of a kind only the first is called by it."""
-    for kind, told in groupby(sorted(notes, key=lambda note: note.kind), lambda note: note.kind):
-        for i, one in enumerate(told):
-            yield "" if i else kind, printable(one.text)
 
 
 def make_console() -> Console:

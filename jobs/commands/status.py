@@ -13,10 +13,12 @@ from shardcam.engine.pipeline.bottleneck import find_bottleneck
 from shardcam.engine.rundir.account import Account, good_shards
 from shardcam.engine.rundir.event_log import Activity, read_events, summarize
 from shardcam.engine.rundir.listing import Listing
+from shardcam.engine.rundir.report_json import run_notes
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
 from shardcam.jobs.completion import complete_path
+from shardcam.jobs.plan_notes import note_rows
 from shardcam.jobs.terminal import make_console
 
 
@@ -51,6 +53,8 @@ def status(run: str) -> None:
     table.add_row("bytes", f"{account.bytes:,}")
     if account.failed:
         table.add_row("failures", _failures(run_dir, done))
+    for kind, text in note_rows(run_notes(run_dir, account)):
+        table.add_row(kind, text)
     run_dir.fetch(run_dir.events)
     activity = summarize(read_events(run_dir))
     _add_activity(table, activity)

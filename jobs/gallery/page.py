@@ -18,6 +18,7 @@ from shardcam.engine.rundir.run_json import Manifest
 from shardcam.jobs.gallery.gallery_items import Item, MeanMap
 from shardcam.jobs.gallery.run_account import MOST, RunAccount
 from shardcam.jobs.gallery.run_statistics import FLAGS, Statistics
+from shardcam.jobs.terminal import printable
 
 PER_PAGE = 24
 _OPTIONS: tuple[str, ...] = (
@@ -125,7 +126,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": _count, "size": readable, "duration": _duration}
+    environment.filters |= {
+        "count": _count,
+        "size": readable,
+        "duration": _duration,
+        "printable": printable,
+    }
     environment.policies["json.dumps_function"] = lambda value, **_: as_json(value)
     return environment
 

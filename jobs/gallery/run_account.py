@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from shardcam.engine.pipeline.bottleneck import Bottleneck, find_bottleneck
 from shardcam.engine.rundir.account import Account, good_shards
 from shardcam.engine.rundir.event_log import Activity, read_events, summarize
+from shardcam.engine.rundir.report_json import run_notes
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest
 from shardcam.engine.rundir.shard_file import read_failures
-from shardcam.engine.types import Failure
+from shardcam.engine.types import Failure, Note
 
 MOST = 1000  # failures that are shown one by one
 
@@ -35,6 +36,7 @@ class RunAccount(Account):
     failures: tuple[Failure, ...]  # the first MOST
     activity: Activity  # what the event log knows: stage times, speed
     holder: str | None  # who works on the run at this moment
+    told: tuple[Note, ...]  # what it assumed, left out and flagged
 
     @property
     def complete(self) -> bool:
@@ -67,12 +69,14 @@ def read_account(run_dir: RunDir, manifest: Manifest) -> RunAccount:
         failures = read_failures(run_dir.shard(summary.shard)) if summary.failed else []
         reasons.update((failure.stage, failure.error) for failure in failures)
         first += failures[: MOST - len(first)]
+    account = Account.of(done)
     return RunAccount(
-        **vars(Account.of(done)),
+        **vars(account),
         planned=manifest.plan["samples"],
         shards_planned=manifest.plan["shards"],
         reasons=tuple(Reason(*reason, count) for reason, count in reasons.most_common()),
         failures=tuple(first),
         activity=summarize(read_events(run_dir)),
         holder=run_dir.lock_holder(),
+        told=run_notes(run_dir, account),
     )
