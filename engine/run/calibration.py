@@ -16,7 +16,7 @@ from shardcam.engine.pipeline.imaging import view_of
 from shardcam.engine.protocols import Method, Network, Reader
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import Decoding, F4, NO_CLASS, Note, Preprocessing, Quantization, View
+from shardcam.engine.types import F4, NO_CLASS, Decoding, Note, Preprocessing, Quantization, View
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition

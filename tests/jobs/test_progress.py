@@ -31,7 +31,9 @@ def lines_of(monkeypatch):
         console = Console(file=io.StringIO(), width=300)
         config = RunConfig(source="s", model="m", out="run", **options)
         notes = (Note("assumed", "at the end"), Note("warning", "at\x1b once"))
-        planned = RunPlanned(config, 4000, 2, LISTED, True, {"key": 1}, None, None, notes, cost)
+        planned = RunPlanned(
+            config, 4000, 2, LISTED, True, 4000, {"key": 1}, None, None, notes, cost
+        )
         with ProgressDisplay(console) as display:
             for event in (planned, *STARTED, *events):
                 if isinstance(event, int):
