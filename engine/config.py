@@ -25,20 +25,12 @@ LITE0 = "efficientnet_lite0"  # the network that needs no file
 RANDOM_PARAMS = "random"
 ANY = "any"
 MODEL_FILES = (".json", ".onnx")
-PATH_OPTIONS = ("source", "model", "out", "root", "cache", "params", "labels")
+PATH_OPTIONS = ("source", "model", "out", "root", "cache", "params", "labels", "label_data")
 Channels = tuple[float, ...]
 OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each once
     "Source": (
-        *(
-            "source",
-            "extensions",
-            "follow_links",
-            "limit",
-            "label_from_folder",
-            "root",
-            "cache",
-            "cache_size",
-        ),
+        *("source", "extensions", "follow_links", "limit"),
+        *("label_from_folder", "label_data", "root", "cache", "cache_size"),
         *("max_pixels", "fast_decode", "background", "depth_range"),
     ),
     "Network and its input": (
@@ -117,7 +109,14 @@ class RunConfig(BaseModel):
         False, description="Enter linked folders too, each once; keys are the paths as seen."
     )
     label_from_folder: bool = Field(
-        False, description="Use the first folder below SOURCE as the label of its images."
+        False,
+        description="Use the first folder below SOURCE as the label of its images: its number, "
+        "the class of its name in --labels, or its position.",
+    )
+    label_data: str | None = Field(
+        None,
+        description="Labels of the pictures in .h5, .npy or IDX files: FILE.h5::DATASET, .npy, "
+        "IDX, or .txt with one per line; a path or a URL.",
     )
     root: str | None = Field(
         None,

@@ -74,6 +74,7 @@ class SourceNotes:
 
     notes: tuple[Note, ...] = ()
     classes: dict[str, int] = field(default_factory=dict)  # class of each folder, if asked for
+    named: bool = False  # what classes are called can decide labels
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,15 @@ import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from shardcam.engine.config import OPTION_GROUPS, SAVEABLE, SMOOTHINGS, RunConfig, flag, typed_name
+from shardcam.engine.config import (
+    OPTION_GROUPS,
+    PATH_OPTIONS,
+    SAVEABLE,
+    SMOOTHINGS,
+    RunConfig,
+    flag,
+    typed_name,
+)
 from shardcam.engine.errors import ConfigError, RunDirectoryError
 from shardcam.jobs.completion import (
     complete_list,
@@ -36,6 +44,7 @@ _COMMA = {  # given as one word, A,B,C
 _METAVARS = _COMMA | {
     **dict.fromkeys(("out", "root", "cache"), "FOLDER"),
     **dict.fromkeys(("params", "labels"), "FILE"),
+    "label_data": "FILE[::DATASET]",
     **dict.fromkeys(("method", "layer", "activation_layer"), "NAME"),
     "model": "NAME|FILE",
     "target": "CLASSES",
@@ -43,7 +52,7 @@ _METAVARS = _COMMA | {
     "depth_range": "auto|full|LOW,HIGH",
 }
 _COMPLETE = {
-    **dict.fromkeys(("source", "out", "root", "cache", "params", "labels"), complete_path),
+    **dict.fromkeys(PATH_OPTIONS, complete_path),
     "model": complete_model,
     "method": complete_method,
     "save": complete_list(SAVEABLE),

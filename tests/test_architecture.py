@@ -14,7 +14,7 @@ TOPS = {"kernels": {"kernels"}, "jobs": {"jobs", "engine", "kernels"}}
 ONLY_IN = {  # library: where it may be imported
     "mxnet": ("engine/models/",),
     "ray": ("engine/workers/ray", "jobs/cluster/ray_jobs.py"),
-    "h5py": ("engine/rundir/", "engine/analysis/", "engine/readers/hdf5_images.py"),
+    "h5py": ("engine/rundir/", "engine/analysis/", "engine/readers/hdf5_"),
     "pandas": ("engine/analysis/",),
     "xarray": ("engine/analysis/",),
     "fsspec": ("engine/io/",),

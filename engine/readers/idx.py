@@ -9,10 +9,11 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import BinaryIO, cast
+from itertools import repeat
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -22,10 +23,11 @@ from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.fetch_many import Part
 from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.protocols import Reader
+from shardcam.engine.readers.labels import LabelData, Labels, Names
 from shardcam.engine.readers.location import listing, place
 from shardcam.engine.readers.part_reader import PartReader
 from shardcam.engine.readers.pixels import Stack, picture_of, require_stack
-from shardcam.engine.types import NO_LABEL, U1, Sample
+from shardcam.engine.types import NO_LABEL, U1, Sample, SourceNotes
 
 _IMAGES, _LABELS = 0x00000803, 0x00000801
 _IMAGES_START, _LABELS_START = 16, 8
@@ -44,18 +46,36 @@ class IdxReader(PartReader):
         The file with the images, a path or a URL.
     cache
         See `engine.readers.part_reader.PartReader`.
+    label_data
+        Gives the labels; None: those of the file beside the pictures.
+    names
+        See `engine.readers.labels.Labels`.
     """
 
-    def __init__(self, path: str, cache: PartCache | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        cache: PartCache | None = None,
+        label_data: LabelData | None = None,
+        names: Callable[[], Names] = Names,
+    ) -> None:
         super().__init__(cache)
         self._path = path
+        self._label_data = label_data
+        self._labels = Labels(names)
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see `engine.protocols.Reader`."""
+        self._labels.forget()
         stack, length = self._stack, self._stack.picture_bytes
-        for index, label in enumerate(self._labels(stack.count)):
+        for index, value in enumerate(self._values(stack.count)):
+            label = self._labels.of(value, "picture", index)
             location = place(self._path, _IMAGES_START + index * length, length)
             yield Sample(stack.key(index), index, label, location, length)
+
+    def notes(self) -> SourceNotes:
+        """See `engine.protocols.Reader`."""
+        return self._labels.met()
 
     def read(self, sample: Sample) -> bytes | U1:
         if not _is_packed(self._path):
@@ -108,29 +128,39 @@ class IdxReader(PartReader):
                 held += len(step)
         return b"".join(parts)
 
-    def _labels(self, count: int) -> Iterator[int]:
+    def _values(self, count: int) -> Iterator[Any]:
+        """What is said of each picture."""
+        if self._label_data is not None:
+            return self._label_data(count)
         folder, slash, name = self._path.rpartition("/")
         beside = folder + slash + name.replace("images", "labels").replace("idx3", "idx1")
         with listing(beside):
             there = beside != self._path and files.exists(beside)
-        if not there:
-            yield from (NO_LABEL for _ in range(count))
-            return
-        (held,) = _header(beside, _LABELS, 1)
-        if held != count:
-            raise SourceError(
-                f"{beside}: {held} labels for {count} pictures; move it away to go on without"
-            )
-        with _opened(beside) as stream:
-            stream.seek(_LABELS_START)
-            given = 0
-            while step := stream.read(min(_STEP, count - given)):
-                yield from step
-                given += len(step)
-        if given != count:
-            raise SourceError(
-                f"{beside}: it ends after {given} of {count} labels: is the copy complete?"
-            )
+        return idx_labels(beside, count) if there else repeat(NO_LABEL, count)
+
+
+def idx_labels(path: str, count: int) -> Iterator[int]:
+    """The labels of an idx file, of `count` pictures.
+
+    Raises
+    ------
+    SourceError
+        They are more or fewer, or the file is damaged.
+    """
+    (held,) = _header(path, _LABELS, 1)
+    if held != count:
+        raise SourceError(
+            f"{path}: {held} labels for {count} pictures; name another file with --label-data, or "
+            "move it away"
+        )
+    with _opened(path) as stream:
+        stream.seek(_LABELS_START)
+        given = 0
+        while step := stream.read(min(_STEP, count - given)):
+            yield from step
+            given += len(step)
+    if given != count:
+        raise SourceError(f"{path}: it ends after {given} of {count} labels: is the copy complete?")
 
 
 def _is_packed(path: str) -> bool:

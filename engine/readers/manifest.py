@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from shardcam.engine.errors import SourceError
 from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.fetch_many import Part
 from shardcam.engine.io.urls import is_url
-from shardcam.engine.readers.location import key_text
+from shardcam.engine.readers.labels import Labels, Names, shown
 from shardcam.engine.readers.manifest_rows import Row, rows
 from shardcam.engine.readers.parquet import parquet_rows, require_pyarrow
 from shardcam.engine.readers.part_reader import PartReader
-from shardcam.engine.types import NO_LABEL, Box, Note, Sample, SourceNotes
+from shardcam.engine.types import Box, Note, Sample, SourceNotes
 
 _LONGEST = 4096  # bytes of a path or a key
 
@@ -45,6 +46,8 @@ class ManifestReader(PartReader):
         See `engine.readers.part_reader.PartReader`.
     endings
         Lower-case endings of image files, which tell a label in ``.txt`` from a name.
+    names
+        See `engine.readers.labels.Labels`.
     """
 
     def __init__(
@@ -53,9 +56,11 @@ class ManifestReader(PartReader):
         root: str | None = None,
         cache: PartCache | None = None,
         endings: tuple[str, ...] = (),
+        names: Callable[[], Names] = Names,
     ) -> None:
         super().__init__(cache)
         self._path, self._endings = path, endings
+        self._labels = Labels(names)
         self._labelled = self._backslashes = 0
         self._contained = root is not None or is_url(path)
         if root is not None:
@@ -76,6 +81,7 @@ class ManifestReader(PartReader):
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see `engine.protocols.Reader`."""
+        self._labels.forget()
         index, self._labelled, self._backslashes = -1, 0, 0
         for index, row in enumerate(self._rows()):
             number, (path, key, label, *sides) = row
@@ -85,11 +91,10 @@ class ManifestReader(PartReader):
                 if key is None:
                     key = below if box is None else f"{below}#{','.join(map(str, sides))}"
                 elif not _is_text(key):
-                    raise ValueError(
-                        f"the key {_shown(key)} is not a text of 1 to {_LONGEST} bytes"
-                    )
+                    raise ValueError(f"the key {shown(key)} is not a text of 1 to {_LONGEST} bytes")
                 self._labelled += label is not None
-                yield Sample(key, index, _label(label), location, -1, box)
+                cls = self._labels.of(label, "line", number)
+                yield Sample(key, index, cls, location, -1, box)
             except ValueError as error:
                 raise SourceError(f"{self._path}, line {number}: {error}") from None
         if index < 0:
@@ -104,7 +109,8 @@ class ManifestReader(PartReader):
         if self._backslashes:
             text = f"paths of {name} with backslashes, read as slashes: {self._backslashes}"
             notes.append(Note("assumed", text))
-        return SourceNotes(tuple(notes))
+        met = self._labels.met()
+        return replace(met, notes=(*notes, *met.notes))
 
     def _part(self, sample: Sample) -> Part:
         return sample.location, 0, None
@@ -115,7 +121,7 @@ class ManifestReader(PartReader):
     def _place(self, path: object) -> tuple[str, str]:
         """A path relative to the root, without ``.`` and ``..`` where it can be, and the file."""
         if not isinstance(path, str) or not _is_text(path):
-            raise ValueError(f"the path {_shown(path)} is not a text of 1 to {_LONGEST} bytes")
+            raise ValueError(f"the path {shown(path)} is not a text of 1 to {_LONGEST} bytes")
         if path[0] not in "./" and not _SIGNS.search(path):
             return path, self._below + path
         path = self._with_slashes(path)
@@ -125,18 +131,18 @@ class ManifestReader(PartReader):
             if path.startswith(self._below):
                 path = path[len(self._below) :]
             elif self._contained or is_url(path):
-                raise ValueError(f"the path {_shown(path)} is not below {self._root} (see --root)")
+                raise ValueError(f"the path {shown(path)} is not below {self._root} (see --root)")
         plain = unquote(path) if is_url(self._root) else path
         if ".." in plain.split("/") and self._contained:
             path = posixpath.normpath(plain)
             if path.startswith("..") or is_url(self._root):
                 raise ValueError(
-                    f"the path {_shown(plain)} points outside of {self._root} (see --root)"
+                    f"the path {shown(plain)} points outside of {self._root} (see --root)"
                 )
         below = posixpath.normpath(path)
         inside = not (self._contained and below.startswith("/"))
         if not inside or below.rpartition("/")[2] in ("", ".", ".."):
-            raise ValueError(f"the path {_shown(path)} does not name a file below {self._root}")
+            raise ValueError(f"the path {shown(path)} does not name a file below {self._root}")
         return below, below if below.startswith("/") else self._below + below
 
     def _with_slashes(self, path: str) -> str:
@@ -145,7 +151,7 @@ class ManifestReader(PartReader):
             return path
         if _DRIVE.match(path):
             raise ValueError(
-                f"the path {_shown(path)} names a drive of Windows; write it relative to the "
+                f"the path {shown(path)} names a drive of Windows; write it relative to the "
                 "manifest, or to --root"
             )
         self._backslashes += 1
@@ -166,25 +172,12 @@ def _is_text(value: object) -> bool:
         return False
 
 
-def _label(value: Any) -> int:
-    if value is None:
-        return NO_LABEL
-    if type(value) is not int or not NO_LABEL <= value < 2**31:
-        raise ValueError(f"the label {_shown(value)} is not a whole number of 0 or more")
-    return value
-
-
 def _box(sides: list[Any]) -> Box:
     """``x0 y0 x1 y1`` -> y0, x0, y1, x1."""
     for value in sides:
         if type(value) not in (int, float) or not isfinite(value):
-            raise ValueError(f"the box side {_shown(value)} is not a number")
+            raise ValueError(f"the box side {shown(value)} is not a number")
     x0, y0, x1, y1 = map(float, sides)
     if x0 >= x1 or y0 >= y1:
         raise ValueError(f"the box {x0:g},{y0:g},{x1:g},{y1:g} is empty: x0 < x1 and y0 < y1")
     return y0, x0, y1, x1
-
-
-def _shown(value: object) -> str:
-    text = key_text(repr(value))
-    return text if len(text) <= 100 else text[:99] + "…"

@@ -142,7 +142,7 @@ def _csv_rows(path: str) -> Iterator[Row]:
                     f"{len(names)}"
                 )
             values = [None if i is None else row[i] or None for i in at]
-            yield table.line_num, (*values[:2], *map(_number, values[2:]))
+            yield table.line_num, (*values[:3], *map(_number, values[3:]))
     except csv.Error as error:
         raise SourceError(f"{path}, line {table.line_num}: {error}") from None
 

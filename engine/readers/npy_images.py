@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from shardcam.engine.errors import SourceError
 from shardcam.engine.io import files
 from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.fetch_many import Part
+from shardcam.engine.readers.labels import LabelData, Labels, Names
 from shardcam.engine.readers.location import listing, place
 from shardcam.engine.readers.part_reader import PartReader
 from shardcam.engine.readers.pixels import Stack, picture_of, require_stack
-from shardcam.engine.types import NO_LABEL, U1, Sample
+from shardcam.engine.types import NO_LABEL, U1, Sample, SourceNotes
 
 _HEADER = 1 << 16  # bytes; NumPy writes less than 200
 _FORMAT: Any = np.lib.format
@@ -37,19 +39,38 @@ class NpyReader(PartReader):
         The file, a path or a URL.
     cache
         See `engine.readers.part_reader.PartReader`.
+    label_data
+        Gives the labels; None: there are none.
+    names
+        See `engine.readers.labels.Labels`.
     """
 
-    def __init__(self, path: str, cache: PartCache | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        cache: PartCache | None = None,
+        label_data: LabelData | None = None,
+        names: Callable[[], Names] = Names,
+    ) -> None:
         super().__init__(cache)
         self._path = path
+        self._label_data = label_data
+        self._labels = Labels(names)
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see `engine.protocols.Reader`."""
+        self._labels.forget()
         start, stack = self._layout
-        length = stack.picture_bytes
-        for index in range(stack.count):
+        count, length, data = stack.count, stack.picture_bytes, self._label_data
+        values = repeat(NO_LABEL, count) if data is None else data(count)
+        for index, value in enumerate(values):
+            label = self._labels.of(value, "picture", index)
             location = place(self._path, start + index * length, length)
-            yield Sample(stack.key(index), index, NO_LABEL, location, length)
+            yield Sample(stack.key(index), index, label, location, length)
+
+    def notes(self) -> SourceNotes:
+        """See `engine.protocols.Reader`."""
+        return self._labels.met()
 
     def _part(self, sample: Sample) -> Part:
         try:

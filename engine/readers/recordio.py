@@ -11,17 +11,19 @@ float32 labels follow (MXNet 1.9.1, ``recordio.py``, ``pack``).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import nan
 from typing import BinaryIO
 
 from shardcam.engine.errors import SourceError
 from shardcam.engine.io import files
 from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.remote_file import open_stream
+from shardcam.engine.readers.labels import Labels, Names
 from shardcam.engine.readers.location import listing, place, refusal
 from shardcam.engine.readers.part_reader import PartReader
-from shardcam.engine.types import NO_LABEL, Sample
+from shardcam.engine.types import Sample, SourceNotes
 
 _MAGIC = b"\x0a\x23\xd7\xce"  # 0xced7230a, little-endian
 _WORD = struct.Struct("<I")
@@ -38,7 +40,7 @@ class _Record:
 
     offset: int
     length: int  # on disk, with all its parts; 0 where its end is not known
-    label: int
+    label: float  # NaN where there is none
     problem: str  # why it cannot be read, if so
 
 
@@ -47,7 +49,7 @@ class RecordReader(PartReader):
 
     With ``FILE.idx`` beside it, records come in the index's order and the key is the
     index's; without, in the file's order, and the key is the record's number.  Of many
-    labels the first is kept; a label that is not a whole number of 0 or more is ignored.
+    labels the first is kept.
 
     Parameters
     ----------
@@ -55,15 +57,21 @@ class RecordReader(PartReader):
         The file, whose name ends in ``.rec``; a path or a URL.
     cache
         See `engine.readers.part_reader.PartReader`.
+    names
+        See `engine.readers.labels.Labels`.
     """
 
-    def __init__(self, path: str, cache: PartCache | None = None) -> None:
+    def __init__(
+        self, path: str, cache: PartCache | None = None, names: Callable[[], Names] = Names
+    ) -> None:
         super().__init__(cache)
+        self._labels = Labels(names)
         self._path = path
         self._index = path[: -len(".rec")] + ".idx"
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see `engine.protocols.Reader`."""
+        self._labels.forget()
         with listing(self._path):
             size = files.size(self._path)
             with open_stream(self._path) as stream:
@@ -74,9 +82,14 @@ class RecordReader(PartReader):
                         location = refusal(self._path, record.problem)
                     else:
                         location = place(self._path, record.offset, record.length)
-                    yield Sample(key, number, record.label, location, record.length)
+                    label = self._labels.of(record.label, "record", key)
+                    yield Sample(key, number, label, location, record.length)
         if number < 0:
             raise SourceError(f"{self._path}: no record in it")
+
+    def notes(self) -> SourceNotes:
+        """See `engine.protocols.Reader`."""
+        return self._labels.met()
 
     def _image(self, data: bytes) -> bytes:
         try:
@@ -115,7 +128,7 @@ def _measure(stream: BinaryIO, start: int, size: int) -> _Record:
     wanted = _HEADER.size + _LABEL.size
 
     def bad(problem: str) -> _Record:
-        return _Record(start, 0, NO_LABEL, problem)
+        return _Record(start, 0, nan, problem)
 
     first = True
     while first or part in (_FIRST, _MIDDLE):
@@ -140,17 +153,16 @@ def _measure(stream: BinaryIO, start: int, size: int) -> _Record:
     return _Record(start, min(at, size) - start, label, problem)
 
 
-def _label(prefix: bytes, total: int) -> tuple[int, str]:
+def _label(prefix: bytes, total: int) -> tuple[float, str]:
     """The first label of a payload of `total` bytes, and what is wrong with its header."""
     if total < _HEADER.size:
-        return NO_LABEL, "the record is shorter than its header"
+        return nan, "the record is shorter than its header"
     count, value, _, _ = _HEADER.unpack_from(prefix)
     if count:
         if total < _HEADER.size + _LABEL.size * count:
-            return NO_LABEL, f"the record is shorter than its {count} labels"
+            return nan, f"the record is shorter than its {count} labels"
         (value,) = _LABEL.unpack_from(prefix, _HEADER.size)
-    whole = 0 <= value < 2**31 and value == int(value)  # NaN is in no range
-    return (int(value) if whole else NO_LABEL), ""
+    return value, ""
 
 
 def _joined(data: bytes) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from shardcam.engine.errors import ConfigError, SourceError
@@ -12,6 +14,8 @@ from shardcam.engine.protocols import Reader
 from shardcam.engine.readers.finding import Pattern, is_pattern, parse_pattern
 from shardcam.engine.readers.folder import FolderReader, is_folder_url
 from shardcam.engine.readers.idx import IdxReader
+from shardcam.engine.readers.label_data import stored_labels
+from shardcam.engine.readers.labels import LabelData, Names
 from shardcam.engine.readers.manifest import ManifestReader
 from shardcam.engine.readers.npy_images import NpyReader
 from shardcam.engine.readers.recordio import RecordReader
@@ -38,6 +42,8 @@ class SourceOptions:
     root: str | None = None  # where the paths of a manifest begin
     cache: PartCache | None = None  # of what is read at URLs
     follow_links: bool = False  # enter linked folders
+    label_data: str | None = None  # where the labels of an array of pictures are
+    names: Callable[[], Names] = Names  # gives what classes are called
 
     @property
     def taken(self) -> tuple[str, ...]:
@@ -55,7 +61,7 @@ def open_source(source: str, options: SourceOptions) -> Reader:
     ConfigError
         An option is for sources of another kind.
     """
-    for path in (source, options.root):
+    for path in (source, options.root, options.label_data):
         if path is not None and is_url(path):
             require_url(path)
     reader = _reader(source, options)
@@ -71,6 +77,9 @@ def open_source(source: str, options: SourceOptions) -> Reader:
         raise ConfigError(
             f"--root is for manifests ({' '.join(_MANIFESTS)}); {source} is not a manifest"
         )
+    others = FolderReader | ManifestReader | RecordReader | TarReader
+    if options.label_data is not None and isinstance(reader, others):
+        raise ConfigError(f"--label-data is for .h5 .hdf5, .npy and idx; {source} is none of them")
     return reader
 
 
@@ -81,27 +90,28 @@ def _reader(source: str, options: SourceOptions) -> Reader:
     there = not remote and Path(source).exists()
     name = (source.partition("?")[0] if remote else source).lower()
     if not there and name.endswith(".tar") and is_archive_set(source):
-        return TarReader(source, options.taken, options.cache)
+        return TarReader(source, options.taken, options.cache, options.names)
     path, inside, dataset = source.partition("::")
     if inside and not there and path.lower().endswith(_HDF5):
-        return _hdf5(path, dataset)
+        return _hdf5(path, dataset, options)
     if not there and is_pattern(source):
         pattern = parse_pattern(source)
         return _folder(pattern.root, options, pattern)
     if not remote and not there:
         raise SourceError(f"{source}: no such file or folder")
     if name.endswith(_MANIFESTS):
-        return ManifestReader(source, options.root, options.cache, options.extensions)
+        endings, names = options.extensions, options.names
+        return ManifestReader(source, options.root, options.cache, endings, names)
     if name.endswith(_HDF5):
-        return _hdf5(source, None)
+        return _hdf5(source, None, options)
     if name.endswith(".rec"):
-        return RecordReader(source, options.cache)
+        return RecordReader(source, options.cache, options.names)
     if name.endswith(".tar"):
-        return TarReader(source, options.taken, options.cache)
+        return TarReader(source, options.taken, options.cache, options.names)
     if name.endswith(".npy"):
-        return NpyReader(source, options.cache)
+        return NpyReader(source, options.cache, _label_data(options), options.names)
     if name.endswith(_IDX):
-        return IdxReader(source, options.cache)
+        return IdxReader(source, options.cache, _label_data(options), options.names)
     if (remote and is_folder_url(source)) or name.endswith(options.taken):
         return _folder(source, options)
     raise SourceError(
@@ -115,8 +125,12 @@ def _folder(root: str, options: SourceOptions, pattern: Pattern | None = None) -
     return FolderReader(root, options.taken, labels, pattern, options.cache, links)
 
 
-def _hdf5(path: str, dataset: str | None) -> Reader:
+def _hdf5(path: str, dataset: str | None, options: SourceOptions) -> Reader:
     """Its reader; h5py is loaded for HDF5 alone."""
     from shardcam.engine.readers.hdf5_images import Hdf5Reader
 
-    return Hdf5Reader(path, dataset)
+    return Hdf5Reader(path, dataset, _label_data(options), options.names)
+
+
+def _label_data(options: SourceOptions) -> LabelData | None:
+    return partial(stored_labels, options.label_data) if options.label_data is not None else None

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from shardcam.engine.errors import SourceError
 from shardcam.engine.io import files
@@ -16,27 +19,31 @@ from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.readers.finding import find_files, is_pattern, parse_pattern
+from shardcam.engine.readers.labels import Labels, Names
 from shardcam.engine.readers.left_out import LeftOut
 from shardcam.engine.readers.location import key_text, listing, place, refusal
 from shardcam.engine.readers.part_reader import PartReader
 from shardcam.engine.readers.tar_headers import Member, members
 from shardcam.engine.types import NO_LABEL, Sample, SourceNotes
 
-_LABELS = (".cls", ".json")
-_COMPANIONS = (*_LABELS, ".txt")  # lie beside images: no word of them where there are any
+_LABELS = (".cls", ".class", ".json", ".jsn", ".txt")  # the first that has one counts
+_FIELDS = ("label", "cls", "class", "target")  # of a JSON object; likewise
 _LARGEST_LABEL = 1 << 24  # bytes
+_LONGEST_NAME = 128  # bytes of a .txt; most are captions
+_LARGEST_SAMPLE = 10_000  # members; where names have dots for other reasons there are more
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_Entry = tuple[str, str, Member]  # name without its ending, ending, member
+_Entry = tuple[str, str, Member]  # name without its last ending, that ending, member
 
 
 class TarReader(PartReader):
     """Image members of tar archives, in their order.
 
-    The key is the member's name without its ending; several images that share one keep
-    their endings, and in a set of archives the archive's name comes first. The label is
-    that of a neighbour of the same name: the number in a ``.cls``, or the one that a ``.json``
-    has, alone or as ``label`` or ``cls``. Nothing is extracted: a location is a range of the
-    archive.
+    The key is the member's name without its last ending; several images that share one keep
+    their endings, and in a set of archives the archive's name comes first. The label is that
+    of a neighbour: of the same name without its last ending, else of the WebDataset sample,
+    which is called by the name up to the first dot (``0.left.png`` has that of ``0.cls``). It
+    is what a ``.cls``, a ``.json`` or a short ``.txt`` holds, a JSON object as ``label``,
+    ``cls``, ``class`` or ``target``. Nothing is extracted: a location is a range of the archive.
 
     Parameters
     ----------
@@ -46,18 +53,26 @@ class TarReader(PartReader):
         Lower-case file name endings that count as images.
     cache
         See `engine.readers.part_reader.PartReader`.
+    names
+        See `engine.readers.labels.Labels`.
     """
 
     def __init__(
-        self, source: str, extensions: tuple[str, ...], cache: PartCache | None = None
+        self,
+        source: str,
+        extensions: tuple[str, ...],
+        cache: PartCache | None = None,
+        names: Callable[[], Names] = Names,
     ) -> None:
         super().__init__(cache)
         self._source = source
         self._extensions = extensions
+        self._labels = Labels(names)
         self._left_out = LeftOut()
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see `engine.protocols.Reader`."""
+        self._labels.forget()
         self._left_out = LeftOut()
         index = 0
         for prefix, path in self._archives():
@@ -78,8 +93,9 @@ class TarReader(PartReader):
             raise SourceError("; ".join([nothing, *self._left_out.lines()]))
 
     def notes(self) -> SourceNotes:
-        """See `engine.protocols.Reader`: what was left out."""
-        return SourceNotes(self._left_out.notes(_COMPANIONS))
+        """See `engine.protocols.Reader`: what was left out, and labels that are none."""
+        met = self._labels.met()
+        return replace(met, notes=(*self._left_out.notes(_LABELS), *met.notes))
 
     def _archives(self) -> Iterator[tuple[str, str]]:
         """Key prefix and path of each archive."""
@@ -100,16 +116,46 @@ class TarReader(PartReader):
                 yield key.removesuffix(".tar") + "/", path
 
     def _images(self, path: str, stream: BinaryIO, size: int) -> Iterator[tuple[str, int, Member]]:
-        """Key, label and member of each image, neighbours of one name taken together."""
-        for stem, group in groupby(self._entries(path, stream, size), key=lambda entry: entry[0]):
-            images, label = [], NO_LABEL
-            for _, ending, member in group:
-                if ending in _LABELS:
-                    label = _label(path, stream, ending, member)
-                else:
-                    images.append((ending, member))
-            for ending, member in images:
-                yield stem + (ending if len(images) > 1 else ""), label, member
+        """Key, label and member of each image, neighbours of one sample taken together."""
+        for name, group in groupby(self._entries(path, stream, size), key=_sample_name):
+            together: list[_Entry] = []
+            for _, entries in groupby(group, key=itemgetter(0)):
+                if len(together) >= _LARGEST_SAMPLE:
+                    yield from self._labelled(path, stream, name, together)
+                    together = []
+                together += entries
+            yield from self._labelled(path, stream, name, together)
+
+    def _labelled(
+        self, path: str, stream: BinaryIO, name: str, entries: list[_Entry]
+    ) -> Iterator[tuple[str, int, Member]]:
+        """The same of one sample, whose entries are given."""
+        images = [entry for entry in entries if entry[1] not in _LABELS]
+        sharing = Counter(stem for stem, _, _ in images)
+        beside: dict[str, dict[str, Member]] = {stem: {} for stem in (name, *sharing) if images}
+        for stem, ending, member in entries:
+            if ending in _LABELS and stem in beside:
+                beside[stem][ending] = member
+        labels = {stem: self._label(path, stream, beside[stem]) for stem in beside}
+        for stem, ending, member in images:
+            label = labels[name] if labels[stem] == NO_LABEL else labels[stem]
+            yield stem + (ending if sharing[stem] > 1 else ""), label, member
+
+    def _label(self, path: str, stream: BinaryIO, members: dict[str, Member]) -> int:
+        """The class that members of one name give; the first that gives any counts."""
+        unknown: list[tuple[Any, str]] = []
+        for ending in filter(members.__contains__, _LABELS):
+            member = members[ending]
+            if ending == ".txt" and member.size > _LONGEST_NAME:
+                continue
+            stream.seek(member.offset)
+            for value in _values(stream.read(min(member.size, _LARGEST_LABEL))):
+                label = self._labels.understood(value)
+                if label is None and ending != ".txt":
+                    unknown.append((value, f"{path}: {key_text(member.name)}"))
+                elif label not in (None, NO_LABEL):
+                    return label
+        return self._labels.of(*unknown[0]) if unknown else NO_LABEL
 
     def _entries(self, path: str, stream: BinaryIO, size: int) -> Iterator[_Entry]:
         """Images and labels; hidden members are left out."""
@@ -148,26 +194,18 @@ def _expanded(source: str) -> Iterator[str]:
         yield from _expanded(source[: found.start()] + name + source[found.end() :])
 
 
-def _label(path: str, stream: BinaryIO, ending: str, member: Member) -> int:
-    """The class that a label member gives.
+def _sample_name(entry: _Entry) -> str:
+    """What WebDataset calls the sample of a member: its name up to the first dot."""
+    folder, slash, name = entry[0].rpartition("/")
+    return folder + slash + name.partition(".")[0]
 
-    Raises
-    ------
-    SourceError
-        A ``.cls`` is not a whole number of 0 or more, or a ``.json`` is not JSON.
-    """
-    stream.seek(member.offset)
-    text = stream.read(min(member.size, _LARGEST_LABEL))
-    where = f"{path}: {key_text(member.name)}"
+
+def _values(text: bytes) -> list[Any]:
+    """What can be the label in a member: JSON, or a text."""
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        kind = "a whole number" if ending == ".cls" else "JSON"
-        raise SourceError(f"{where}: not {kind}") from error
-    if isinstance(value, dict):
-        value = value.get("label", value.get("cls"))
-    if type(value) is int and 0 <= value < 2**31:
-        return value
-    if ending == ".cls":
-        raise SourceError(f"{where}: not a whole number of 0 or more")
-    return NO_LABEL
+    except (ValueError, RecursionError):
+        return [text]
+    return (
+        [value[name] for name in _FIELDS if name in value] if isinstance(value, dict) else [value]
+    )

@@ -121,7 +121,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     targets = parse_targets(config.target, classes)
     require_explainable(config, layers)
     part_cache(config)  # refuses a folder that cannot be used
-    with listing_of(config, on_event) as listing:
+    with listing_of(config, on_event, classes) as listing:
         listed = listing.path != run_dir.listing
         if targets.kind == "label" and not listing.facts.labelled:
             raise ConfigError("--target label: no sample has a label; see --label-from-folder")

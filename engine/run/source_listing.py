@@ -4,24 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import islice
 
 from shardcam.engine.config import ANY, RunConfig
 from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.protocols import Observer, Reader
+from shardcam.engine.run.class_numbers import class_numbers
 from shardcam.engine.rundir.events import SourceListing
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.write_listing import run_listing
+from shardcam.engine.rundir.write_listing import NAMES, run_listing
 from shardcam.engine.types import Sample, SourceNotes
 
 LISTING_OPTIONS = {"source", "root", "label_from_folder", "limit"}  # decide what is listed
-LATER_OPTIONS = {"extensions", "follow_links"}  # so do these; older listings do not know them
+LATER_OPTIONS = {"extensions", "follow_links", "label_data"}  # so do these; older ones lack them
 EVERY = 1024  # samples between two events
 
 
-def make_reader(config: RunConfig, cache: PartCache | None = None) -> Reader:
-    """The reader of the source; `cache` is for what it reads many of at URLs."""
+def make_reader(
+    config: RunConfig, cache: PartCache | None = None, classes: int | None = None
+) -> Reader:
+    """The reader of the source.
+
+    Parameters
+    ----------
+    cache
+        For what it reads many of at URLs.
+    classes
+        How many the network has; see `engine.run.class_numbers.class_numbers`.
+    """
     from shardcam.engine.pipeline.decode_image import EXTENSIONS
     from shardcam.engine.readers.source import SourceOptions, open_source
 
@@ -32,20 +44,25 @@ def make_reader(config: RunConfig, cache: PartCache | None = None) -> Reader:
         root=config.root,
         cache=cache,
         follow_links=config.follow_links,
+        label_data=config.label_data,
+        names=partial(class_numbers, config, classes),
     )
     return open_source(config.source, options)
 
 
-def listing_of(config: RunConfig, on_event: Observer) -> AbstractContextManager[Listing]:
-    """The listing that the run directory holds, or a new one, which is made."""
+def listing_of(
+    config: RunConfig, on_event: Observer, classes: int | None = None
+) -> AbstractContextManager[Listing]:
+    """The listing that the run directory holds, or a new one, for a network of so many classes."""
     config_used = config.absolute()
     origin = config_used.model_dump(mode="json", include=LISTING_OPTIONS)
     origin |= config_used.model_dump(mode="json", include=LATER_OPTIONS, exclude_defaults=True)
+    origin |= {NAMES: config_used.labels}
     reader: Reader | None = None  # a saved listing needs none
 
     def samples() -> Iterable[Sample]:
         nonlocal reader
-        reader = make_reader(config)
+        reader = make_reader(config, classes=classes)
         return _counted(islice(reader.samples(), config.limit), on_event)
 
     def notes() -> SourceNotes:

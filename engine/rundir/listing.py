@@ -27,7 +27,8 @@ from shardcam.engine.errors import RunDirectoryError, read_error
 from shardcam.engine.types import Note, Sample
 
 VERSION = 2
-_BEFORE_NOTES = 1  # the version whose facts have neither notes nor classes
+_BEFORE_NOTES = 1  # the version whose facts have none of _LATER
+_LATER: dict[str, Any] = {"notes": [], "classes": {}, "label_range": []}
 _REMEDY = "the same extract command lists the source again"
 FACTS = "listing.json"
 SAMPLE_FIELDS = tuple(f.name for f in fields(Sample))
@@ -60,6 +61,7 @@ class ListingFacts:
     digest: str  # SHA-256 of all fields of each sample but its location
     notes: list[list[str]] = field(default_factory=list)  # kind and text of each
     classes: dict[str, int] = field(default_factory=dict)  # class of each folder, if asked for
+    label_range: list[int] = field(default_factory=list)  # the lowest and the highest, if any
 
 
 _FACTS = {name: get_origin(kind) or kind for name, kind in get_type_hints(ListingFacts).items()}
@@ -141,7 +143,7 @@ class Listing:
         version, checksum = stored.pop("version", None), stored.pop("checksum", None)
         if version not in (_BEFORE_NOTES, VERSION):
             raise ValueError("written by another version of shardcam")
-        later: dict[str, Any] = {"notes": [], "classes": {}} if version == _BEFORE_NOTES else {}
+        later = _LATER if version == _BEFORE_NOTES else {}
         known = {name: type(value) for name, value in (stored | later).items()}
         if known != _FACTS or stored["block"] < 1:
             raise ValueError("edited")

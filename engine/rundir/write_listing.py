@@ -41,6 +41,7 @@ from shardcam.engine.rundir.staging import fsync_directory
 from shardcam.engine.types import NO_LABEL, Sample, SourceNotes
 
 _BLOCK = 2048  # samples; larger ones compress no better and make one sample dearer to read
+NAMES = "labels"  # the option that is of the origin only where names can decide labels
 _ROW = attrgetter(*SAMPLE_FIELDS)
 
 
@@ -74,7 +75,7 @@ def run_listing(
     """
     if run_dir.fetch(run_dir.listing):
         saved = Listing(run_dir.listing, shared=run_dir.shared)
-        if saved.facts.origin == origin and run_dir.exists(run_dir.run_json):
+        if _is_of(saved.facts.origin, origin) and run_dir.exists(run_dir.run_json):
             yield saved
             return
     staged, listing = run_dir.listing_staging_path(), None
@@ -94,6 +95,10 @@ def run_listing(
             with suppress(OSError):
                 staged.unlink()
             raise
+
+
+def _is_of(saved: dict[str, Any], origin: dict[str, Any]) -> bool:
+    return saved == {n: value for n, value in origin.items() if n != NAMES or n in saved}
 
 
 def _write(
@@ -124,6 +129,7 @@ class _Writer:
         self._archive = ZipFile(self._stream, "w", ZIP_DEFLATED, compresslevel=1)
         self._created = datetime.now(timezone.utc).isoformat()
         self._samples = self._labelled = self._key_bytes = 0
+        self._label_range: list[int] = []
         self._digest = hashlib.sha256()
         self.hashes = array("q")  # of the keys
 
@@ -132,7 +138,10 @@ class _Writer:
         keys = [sample.key for sample in block]
         name = block_name(self._samples // _BLOCK)
         self._samples += len(block)
-        self._labelled += sum(sample.label != NO_LABEL for sample in block)
+        labels = [sample.label for sample in block if sample.label != NO_LABEL]
+        self._labelled += len(labels)
+        if labels := [*self._label_range, *labels]:
+            self._label_range = [min(labels), max(labels)]
         self._key_bytes = max(self._key_bytes, *(len(key.encode()) for key in keys))
         self._digest.update("".join(map(identity, block)).encode())
         self.hashes.extend(map(_key_hash, keys))
@@ -144,7 +153,7 @@ class _Writer:
         """Say what was listed, and wait until the disk has it."""
         facts = ListingFacts(
             created=self._created,
-            origin=origin,
+            origin={n: value for n, value in origin.items() if n != NAMES or met.named},
             fields=list(SAMPLE_FIELDS),
             samples=self._samples,
             block=_BLOCK,
@@ -153,6 +162,7 @@ class _Writer:
             digest=self._digest.hexdigest(),
             notes=[[note.kind, note.text] for note in met.notes],
             classes=met.classes,
+            label_range=self._label_range,
         )
         checksum = facts_checksum(asdict(facts), [info.CRC for info in self._archive.infolist()])
         stored = {"version": VERSION, "checksum": checksum, **asdict(facts)}

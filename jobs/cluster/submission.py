@@ -31,7 +31,7 @@ RUN_KEY = "shardcam_run"  # of a job's metadata: the run directory
 STOP_SECONDS = 30  # until Ray kills a job that was asked to stop; Ray's default is 3
 CODE = Path(__file__).parents[3]  # the folder of the package
 ONLY_CODE = ["/*", "!.", "!/shardcam", "__pycache__"]  # excludes of Ray
-FOLDERS = {"source", "root", "out", "cache"}  # or a source's file; of the path options
+FOLDERS = {"source", "root", "out", "cache", "label_data"}  # or not plain files; path options
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers them to any argument
 
 
@@ -102,7 +102,7 @@ def require_submittable(config: RunConfig, elsewhere: bool) -> None:
         raise ConfigError("--executor local: a submitted run is done by Ray's workers")
     require_possible(config)
     method_of(config)
-    for url in filter(is_url, (config.source, config.root or "")):
+    for url in filter(is_url, (config.source, config.root or "", config.label_data or "")):
         require_url(url)
     if is_url(config.out):
         require_writable_url(config.out)

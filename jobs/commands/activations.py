@@ -34,7 +34,7 @@ FOLDER = "activations"  # of a run, for the pictures
 _OPTIONS = (
     *("source", "model", "params", "image_size", "resize", "mean", "std"),
     *("background", "depth_range"),
-    *("labels", "label_from_folder", "root", "limit"),
+    *("labels", "label_from_folder", "label_data", "root", "limit"),
 )
 
 

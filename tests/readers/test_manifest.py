@@ -72,15 +72,6 @@ BAD = {  # ending, content, what the line must say
     "empty lines": ("csv", b"\n\n", "list.csv: empty"),
     "half a box": ("csv", b"path,x0,y0,x1\na,1,1,2\n", "line 1: a box needs the column 'y1' too"),
     "a column less": ("csv", b"path,label\na,1\nb\n", "line 3: 1 columns, the header has 2"),
-    "label": ("csv", b"path,label\na,dog\n", "line 2: the label 'dog' is not a whole number"),
-    "large label": ("csv", b"path,label\na,2147483648\n", "the label 2147483648 is not a whole"),
-    "half a label": (
-        "jsonl",
-        b'{"path": "a", "label": 1.5}',
-        "line 1: the label 1.5 is not a whole",
-    ),
-    "true": ("jsonl", b'{"path": "a", "label": true}', "line 1: the label True is not a whole"),
-    "text": ("jsonl", b'{"path": "a", "label": "3"}', "line 1: the label '3' is not a whole"),
     "path type": ("jsonl", b'{"path": 3}', "line 1: the path 3 is not a text"),
     "missing path": (
         "jsonl",

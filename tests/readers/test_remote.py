@@ -153,6 +153,14 @@ def test_a_remote_folder_has_the_keys_of_a_local_one(memory, tmp_path):
     assert single.key == "0000.png"
 
 
+def test_labels_in_a_file_there(memory, tmp_path):
+    write_h5(tmp_path / "x.h5", pictures(3))
+    write_h5(tmp_path / "y.h5", np.array([[2], [0], [1]]), name="y")
+    upload(memory, tmp_path)
+    reader = opened("memory://bucket/x.h5", label_data="memory://bucket/y.h5::y")
+    assert [sample.label for sample in check_listing(reader, 3)] == [2, 0, 1]
+
+
 def test_a_manifest_here_of_images_there(web, tmp_path):
     write_folder(web.root, pictures(2))
     lines = ["group0/0000.png", f"{web.url}/group0/0001.png"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -112,6 +113,19 @@ def test_the_listing_of_other_options_is_replaced(tmp_path):
     other = {**ORIGIN, "limit": 3}
     assert len(save(tmp_path, samples(3), other)) == 3
     assert Listing(RunDir(tmp_path).listing).facts.origin == other
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_names_of_classes_matter_only_where_they_can_decide_labels(tmp_path, named):
+    def listed(labels, number):
+        origin = {**ORIGIN, "labels": labels}
+        met = partial(SourceNotes, named=named)
+        with run_listing(RunDir(tmp_path), origin, lambda: samples(number), met) as listing:
+            return len(listing)
+
+    RunDir(tmp_path).run_json.write_text("{}")
+    assert listed(None, 1) == listed(None, 2) == 1
+    assert listed("names.txt", 3) == (3 if named else 1)
 
 
 def test_the_listing_of_a_run_that_never_began_is_made_again(tmp_path):
