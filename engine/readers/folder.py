@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from shardcam.engine.errors import SourceError
@@ -11,7 +12,9 @@ from shardcam.engine.io import files
 from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.fetch_many import Part
 from shardcam.engine.io.urls import is_url
+from shardcam.engine.readers.class_folders import folders_there, number_folders
 from shardcam.engine.readers.finding import Found, Pattern, class_folders, find_files
+from shardcam.engine.readers.labels import Names
 from shardcam.engine.readers.left_out import LeftOut
 from shardcam.engine.readers.location import key_text, listing
 from shardcam.engine.readers.part_reader import PartReader
@@ -33,14 +36,16 @@ class FolderReader(PartReader):
     extensions
         Lower-case file name endings that count as images.
     label_from_folder
-        Take the first folder below `root` as the class: the number it is named by, if
-        all are numbers, else its position in sorted order.
+        Take the first folder below `root` as the class; see
+        `engine.readers.class_folders.number_folders`.
     pattern
         What a key must match to be listed.
     cache
         See `engine.readers.part_reader.PartReader`.
     follow_links
         Enter linked folders; see `engine.readers.finding.find_files`.
+    names
+        Gives what classes are called.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class FolderReader(PartReader):
         pattern: Pattern | None = None,
         cache: PartCache | None = None,
         follow_links: bool = False,
+        names: Callable[[], Names] = Names,
     ) -> None:
         super().__init__(cache)
         self._root = os.fspath(root)
@@ -59,6 +65,8 @@ class FolderReader(PartReader):
         self._pattern = pattern
         self._follow_links = follow_links
         self._left_out = LeftOut()
+        self._names = names
+        self._met = SourceNotes()
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see `engine.protocols.Reader`."""
@@ -75,8 +83,8 @@ class FolderReader(PartReader):
             raise SourceError(self._nothing())
 
     def notes(self) -> SourceNotes:
-        """See `engine.protocols.Reader`: what was left out."""
-        return SourceNotes(self._left_out.notes())
+        """See `engine.protocols.Reader`: what was left out, and the classes of folders."""
+        return replace(self._met, notes=(*self._met.notes, *self._left_out.notes()))
 
     def _part(self, sample: Sample) -> Part:
         return sample.location, 0, None
@@ -109,40 +117,20 @@ class FolderReader(PartReader):
         if not self._label_from_folder:
             return {}
         if isinstance(found, list):
-            names = {key.partition("/")[0] for key, _, _ in found if "/" in key}
+            having = {key.partition("/")[0] for key, _, _ in found if "/" in key}
         elif self._is_single:
-            names = set()
+            raise SourceError(f"{self._root}: --label-from-folder is for folders, not for a file")
         else:
-            names = set(
+            having = set(
                 class_folders(self._root, self._extensions, self._pattern, self._follow_links)
             )
-        folders = sorted(names)  # without the slash that is a part of the keys' order
-        if not folders:
-            raise SourceError(f"{self._root}: --label-from-folder needs class folders in it")
-        numbered = [name for name in folders if _is_number(name)]
-        if 0 < len(numbered) < len(folders):
-            other = next(name for name in folders if not _is_number(name))
-            raise SourceError(
-                f"{self._root}: --label-from-folder: folder {numbered[0]!r} is a class number and "
-                f"{other!r} is not; name all class folders by numbers, or none"
-            )
-        if not numbered:
-            return {name: i for i, name in enumerate(folders)}
-        first = {int(name): name for name in reversed(folders)}
-        for name in folders:
-            if first[int(name)] != name:
-                raise SourceError(
-                    f"{self._root}: --label-from-folder: the folders {first[int(name)]!r} and "
-                    f"{name!r} are the same class number; rename one, or move its images"
-                )
-        return {name: int(name) for name in folders}
+        folders = folders_there(self._root, having)
+        classes, notes = number_folders(self._root, folders, having, self._names())
+        self._met = SourceNotes(tuple(notes), classes, named=True)
+        return classes
 
 
 def is_folder_url(url: str) -> bool:
     """Whether a URL is taken for a folder's: it can be listed, and has no ending or ends in /."""
     last = url.rstrip("/").rpartition("/")[2]
     return not url.startswith("http") and (url.endswith("/") or "." not in last)
-
-
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit() and len(name) < 10

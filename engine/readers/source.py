@@ -122,7 +122,8 @@ def _reader(source: str, options: SourceOptions) -> Reader:
 
 def _folder(root: str, options: SourceOptions, pattern: Pattern | None = None) -> Reader:
     labels, links = options.label_from_folder, options.follow_links
-    return FolderReader(root, options.taken, labels, pattern, options.cache, links)
+    names = options.names
+    return FolderReader(root, options.taken, labels, pattern, options.cache, links, names)
 
 
 def _hdf5(path: str, dataset: str | None, options: SourceOptions) -> Reader:

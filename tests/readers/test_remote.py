@@ -141,12 +141,15 @@ def test_what_is_no_image_is_not_fetched_with_the_others(web):
 def test_a_remote_folder_has_the_keys_of_a_local_one(memory, tmp_path):
     write_folder(tmp_path / "tree", pictures(COUNT))
     (tmp_path / "tree" / ".hidden").mkdir()
-    for extra in (".hidden/x.png", "run/run.json", "run/overlays.png"):
+    for extra in (".hidden/x.png", "a/notes.txt", "run/run.json", "run/overlays.png"):
         (tmp_path / "tree" / extra).parent.mkdir(exist_ok=True)
         (tmp_path / "tree" / extra).write_bytes(b"x")
     upload(memory, tmp_path)
-    here = list(opened(tmp_path / "tree", label_from_folder=True).samples())
-    there = check_listing(opened("memory://bucket/tree", label_from_folder=True), COUNT)
+    local = opened(tmp_path / "tree", label_from_folder=True)
+    remote = opened("memory://bucket/tree", label_from_folder=True)
+    here, there = list(local.samples()), check_listing(remote, COUNT)
+    assert remote.notes() == local.notes()
+    assert {*remote.notes().classes} >= {"a", "group0"}
     assert [(s.key, s.label, s.size) for s in there] == [(s.key, s.label, s.size) for s in here]
     assert there[0].location.endswith("/bucket/tree/group0/0000.png")
     (single,) = check_listing(opened("memory://bucket/tree/group0/0000.png"), 1)
