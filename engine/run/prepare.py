@@ -28,9 +28,11 @@ from shardcam.engine.run.calibration import (
     write_calibration,
 )
 from shardcam.engine.run.class_names import class_names
+from shardcam.engine.run.class_numbers import class_numbers
 from shardcam.engine.run.cost import Cost, run_cost
 from shardcam.engine.run.disk_space import require_room
 from shardcam.engine.run.fingerprint import make_manifest
+from shardcam.engine.run.label_checks import label_notes, require_labels
 from shardcam.engine.run.method_choice import (
     comparing_method,
     method_of,
@@ -123,8 +125,8 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     part_cache(config)  # refuses a folder that cannot be used
     with listing_of(config, on_event, classes) as listing:
         listed = listing.path != run_dir.listing
-        if targets.kind == "label" and not listing.facts.labelled:
-            raise ConfigError("--target label: no sample has a label; see --label-from-folder")
+        if targets.kind == "label":
+            require_labels(listing.facts)
         stored = read_manifest(run_dir) if run_dir.exists(run_dir.run_json) else None
         plan = make_plan(listing, config.shard_size or _shard_size(stored))
         specs = dataset_specs(
@@ -164,6 +166,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         *assumptions(config, definition, layers),
         *(calibration_notes(calibration) if calibration else ()),
         *plan.listing.notes,
+        *label_notes(plan.listing.facts, classes, class_numbers(config, classes)),
     )
     return Prepared(
         config=config,
