@@ -27,7 +27,7 @@ from shardcam.engine.methods import METHODS
 from shardcam.engine.models.layer_names import auto_layer
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import BATCH, MxnetNetwork
-from shardcam.engine.pipeline.decode_image import EXTENSIONS
+from shardcam.engine.pictures.decode_image import EXTENSIONS
 from shardcam.engine.readers.folder import FolderReader
 from shardcam.engine.run.calibration import Calibration, calibrate_on_source, views_of_source
 from shardcam.engine.run.plan import make_plan

@@ -22,8 +22,8 @@ import numpy.typing as npt
 import pytest
 
 from shardcam.engine.config import RunConfig
+from shardcam.engine.pictures.decode_image import EXTENSIONS
 from shardcam.engine.pipeline.background_sink import BackgroundSink
-from shardcam.engine.pipeline.decode_image import EXTENSIONS
 from shardcam.engine.pipeline.forward_ahead import ForwardAhead
 from shardcam.engine.pipeline.run_shard import Parts, ShardPipeline
 from shardcam.engine.pipeline.stage_timer import StageTimer

@@ -144,7 +144,7 @@ class Preprocessing:
     mean: tuple[float, ...]  # one number for each input channel
     std: tuple[float, ...]
     resize: str = "crop"  # crop, squash or pad
-    interpolation: str = "area"  # a key of engine.pipeline.imaging.INTERPOLATIONS
+    interpolation: str = "area"  # a key of engine.pictures.imaging.INTERPOLATIONS
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

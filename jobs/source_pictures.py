@@ -12,9 +12,9 @@ import numpy.typing as npt
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import SourceError
-from shardcam.engine.pipeline.decode_image import picture_of
-from shardcam.engine.pipeline.image_header import UndecodableImage
-from shardcam.engine.pipeline.jpeg import REDUCTIONS
+from shardcam.engine.pictures.decode_image import picture_of
+from shardcam.engine.pictures.image_header import UndecodableImage
+from shardcam.engine.pictures.jpeg import REDUCTIONS
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import U1, Box

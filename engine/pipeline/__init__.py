@@ -1,4 +1,4 @@
-"""How an image becomes a map: decode, run ahead, run the network, explain, write.
+"""How an image becomes a map: read, decode, run ahead, run the network, explain, write.
 
-May import: errors, kernels, methods, protocols, types.
+May import: errors, kernels, methods, pictures, protocols, types.
 """

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from shardcam.engine.errors import bugs_named
+from shardcam.engine.pictures.image_header import UndecodableImage
+from shardcam.engine.pictures.imaging import stacked, view_of
 from shardcam.engine.pipeline.decoder_threads import Decoders, decoders
-from shardcam.engine.pipeline.image_header import UndecodableImage
-from shardcam.engine.pipeline.imaging import stacked, view_of
 from shardcam.engine.pipeline.targets import Targets
 from shardcam.engine.protocols import Reader
 from shardcam.engine.types import U1, Decoding, Failure, Preprocessing, Sample, Shard, View

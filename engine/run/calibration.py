@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shardcam.engine.errors import RunDirectoryError, SourceError, read_error
-from shardcam.engine.pipeline.image_header import UndecodableImage
-from shardcam.engine.pipeline.imaging import view_of
+from shardcam.engine.pictures.image_header import UndecodableImage
+from shardcam.engine.pictures.imaging import view_of
 from shardcam.engine.protocols import Method, Network, Reader
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.run_dir import RunDir
@@ -184,7 +184,7 @@ def views_of_source(
 def _batches(views: list[View], definition: NetworkDefinition) -> list[F4]:
     """Batches of one shape; the last is filled up with its last image."""
     from shardcam.engine.models.normalise import normalised
-    from shardcam.engine.pipeline.imaging import stacked
+    from shardcam.engine.pictures.imaging import stacked
 
     pictures = [view.pixels for view in views]
     pictures += [pictures[-1]] * (-len(pictures) % BATCH)

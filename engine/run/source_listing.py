@@ -34,7 +34,7 @@ def make_reader(
     classes
         How many the network has; see `engine.run.class_numbers.class_numbers`.
     """
-    from shardcam.engine.pipeline.decode_image import EXTENSIONS
+    from shardcam.engine.pictures.decode_image import EXTENSIONS
     from shardcam.engine.readers.source import SourceOptions, open_source
 
     options = SourceOptions(

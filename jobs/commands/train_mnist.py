@@ -144,7 +144,7 @@ def accuracy_of(symbol: Path, digits: Digits) -> float:
     """The share of digits that a checkpoint, read back as any model is, gets right."""
     from shardcam.engine.models.load_network import load_network
     from shardcam.engine.models.mxnet_network import MxnetNetwork
-    from shardcam.engine.pipeline.imaging import stacked
+    from shardcam.engine.pictures.imaging import stacked
     from shardcam.engine.pipeline.targets import top_classes
 
     definition = load_network(str(symbol))

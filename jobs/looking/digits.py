@@ -12,9 +12,9 @@ import numpy as np
 
 from shardcam.engine.errors import ConfigError, SourceError
 from shardcam.engine.io.whole_file import whole_file
-from shardcam.engine.pipeline.decode_image import EXTENSIONS
-from shardcam.engine.pipeline.image_header import UndecodableImage
-from shardcam.engine.pipeline.imaging import luminance, view_of
+from shardcam.engine.pictures.decode_image import EXTENSIONS
+from shardcam.engine.pictures.image_header import UndecodableImage
+from shardcam.engine.pictures.imaging import luminance, view_of
 from shardcam.engine.readers.source import SourceOptions, open_source
 from shardcam.engine.types import I4, NO_LABEL, U1, Decoding, Preprocessing
 

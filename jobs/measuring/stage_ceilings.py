@@ -146,7 +146,7 @@ class _Stages:
         self._run_dir.remove(self._run_dir.shards / shard_name(self.large.index))
 
     def _view(self, file: tuple[bytes | U1, Box | None]) -> View:
-        from shardcam.engine.pipeline.imaging import view_of
+        from shardcam.engine.pictures.imaging import view_of
 
         loader = self._loader
         return view_of(*file, loader.preprocessing, loader.decoding)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-from shardcam.engine.pipeline.imaging import view
+from shardcam.engine.pictures.imaging import view
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, begin_run

@@ -8,7 +8,7 @@ import pytest
 from shardcam import open_run
 from shardcam.engine.analysis.placement import place
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.pipeline.imaging import view
+from shardcam.engine.pictures.imaging import view
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.types import Preprocessing
 from shardcam.kernels import heatmap_u8

@@ -172,8 +172,8 @@ def write_files(folder: Path, count: int, seed: int = 0) -> None:
 
 
 def _ours(data: bytes) -> tuple[str, bytes]:
-    from shardcam.engine.pipeline.decode_image import decode
-    from shardcam.engine.pipeline.image_header import UndecodableImage
+    from shardcam.engine.pictures.decode_image import decode
+    from shardcam.engine.pictures.image_header import UndecodableImage
     from shardcam.engine.types import Decoding, Flag
 
     try:

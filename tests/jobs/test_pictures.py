@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from shardcam import open_run
-from shardcam.engine.pipeline.decode_image import EXTENSIONS
+from shardcam.engine.pictures.decode_image import EXTENSIONS
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.jobs.options import stored_config
 from shardcam.jobs.source_pictures import SourcePictures
 from tests.jobs.command import SMALL, contents, shardcam
-from tests.pipeline.picture_files import saved, tiff
+from tests.pictures.picture_files import saved, tiff
 
 LOCAL = ("--executor", "local")
 PICTURE = np.random.RandomState(3).randint(0, 256, (40, 64, 4)).astype(np.uint8)

@@ -19,7 +19,7 @@ import pytest
 
 from shardcam import export
 from shardcam.engine.analysis.row_filter import RowFilter
-from shardcam.engine.pipeline.imaging import view
+from shardcam.engine.pictures.imaging import view
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.event_log import EventLog
 from shardcam.engine.rundir.events import ShardDone

@@ -13,9 +13,9 @@ import pytest
 from shardcam.engine.methods import METHODS
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.pipeline.imaging import view
+from shardcam.engine.pictures.imaging import view
 from shardcam.kernels import heatmap_u8, normalize, planar, upsample
-from tests.pipeline.decoded import decoded
+from tests.pictures.decoded import decoded
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "reference"
 

@@ -10,8 +10,8 @@ from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.normalise import normalised
 from shardcam.engine.models.precision import calibrate
-from shardcam.engine.pipeline.imaging import stacked, view
-from tests.pipeline.decoded import decoded
+from shardcam.engine.pictures.imaging import stacked, view
+from tests.pictures.decoded import decoded
 
 PHOTOGRAPHS = sorted((Path(__file__).parent.parent / "fixtures" / "reference").glob("*.png"))
 LAYERS = ("block10_add", "head_relu6")

@@ -4,8 +4,8 @@ from dataclasses import astuple, replace
 
 import numpy as np
 
-from shardcam.engine.pipeline.decode_image import picture_of
-from tests.pipeline.decoded import HOW
+from shardcam.engine.pictures.decode_image import picture_of
+from tests.pictures.decoded import HOW
 
 
 def check_listing(reader, count):

@@ -14,7 +14,7 @@ import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
-from shardcam.engine.pipeline.decode_image import EXTENSIONS
+from shardcam.engine.pictures.decode_image import EXTENSIONS
 from shardcam.engine.readers.source import SourceOptions, open_source
 
 

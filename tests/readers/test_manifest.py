@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from shardcam.engine.errors import SourceError
-from shardcam.engine.pipeline.decode_image import EXTENSIONS
+from shardcam.engine.pictures.decode_image import EXTENSIONS
 from shardcam.engine.readers.manifest import ManifestReader
 from shardcam.engine.types import NO_LABEL
 from tests.readers.reader_conformance import check_content, check_listing

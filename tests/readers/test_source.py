@@ -7,9 +7,9 @@ import pytest
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, SourceError
-from shardcam.engine.pipeline.imaging import view_of
+from shardcam.engine.pictures.imaging import view_of
 from shardcam.engine.types import Preprocessing
-from tests.pipeline.decoded import HOW
+from tests.pictures.decoded import HOW
 from tests.readers.reader_conformance import check_listing
 from tests.readers.sources import opened, pictures, png, write_folder, write_h5, write_tar
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.ExifTags import Base
 
-from shardcam.engine.pipeline.image_header import (
+from shardcam.engine.pictures.image_header import (
     UndecodableImage,
     jpeg2000_bits,
     png_chunks,

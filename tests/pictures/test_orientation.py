@@ -8,10 +8,10 @@ import pytest
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from shardcam.engine.pipeline.imaging import view_of
+from shardcam.engine.pictures.imaging import view_of
 from shardcam.engine.types import Decoding, Preprocessing
-from tests.pipeline.decoded import HOW, decoded
-from tests.pipeline.picture_files import png_chunk, saved, tiff
+from tests.pictures.decoded import HOW, decoded
+from tests.pictures.picture_files import png_chunk, saved, tiff
 from tests.readers.sources import opened, write_rec, write_tar
 
 HEIGHT, WIDTH = 37, 53

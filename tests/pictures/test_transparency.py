@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pipeline.decoded import decoded
-from tests.pipeline.picture_files import deep_png, saved, tiff
+from tests.pictures.decoded import decoded
+from tests.pictures.picture_files import deep_png, saved, tiff
 
 COLOURS = np.random.RandomState(1).randint(0, 256, (24, 40, 4)).astype(np.uint8)
 COLOURS[:4, :, 3], COLOURS[4:8, :, 3] = 0, 255

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isal.isal_zlib import crc32
 
-from shardcam.engine.pipeline.image_header import UndecodableImage
+from shardcam.engine.pictures.image_header import UndecodableImage
 from shardcam.engine.types import NO_FLAG, Flag
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"

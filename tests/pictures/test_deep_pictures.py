@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shardcam.engine.pipeline.image_header import UndecodableImage
-from shardcam.engine.pipeline.imaging import view_of
+from shardcam.engine.pictures.image_header import UndecodableImage
+from shardcam.engine.pictures.imaging import view_of
 from shardcam.engine.types import Decoding, Flag, Preprocessing
-from tests.pipeline.decoded import HOW, decoded
-from tests.pipeline.picture_files import deep_png, saved, tiff
+from tests.pictures.decoded import HOW, decoded
+from tests.pictures.picture_files import deep_png, saved, tiff
 
 GRAY = np.random.RandomState(2).randint(0, 256, (64, 80)).astype(np.uint8)
 GRAY[0, :2] = 0, 255

@@ -1,6 +1,6 @@
 """Decoding in one short call."""
 
-from shardcam.engine.pipeline.decode_image import decode
+from shardcam.engine.pictures.decode_image import decode
 from shardcam.engine.types import Decoding
 
 HOW = Decoding(max_pixels=10**6)

@@ -1,7 +1,7 @@
 """From the bytes of an image file to pixels.
 
 One rule for every format: EXIF's orientation is applied, XMP's is not; transparency is ignored,
-or laid over a colour; more than 8 bits a channel become 8 (`engine.pipeline.deep_pictures`). A
+or laid over a colour; more than 8 bits a channel become 8 (`engine.pictures.deep_pictures`). A
 file that its decoder or its checksums call damaged is flagged, or fails if it has no picture.
 """
 
@@ -14,16 +14,16 @@ import cv2
 import numpy as np
 from PIL import AvifImagePlugin, Image
 
-from shardcam.engine.pipeline import gif, tiff
-from shardcam.engine.pipeline.deep_pictures import deep_picture, over
-from shardcam.engine.pipeline.image_header import (
+from shardcam.engine.pictures import gif, tiff
+from shardcam.engine.pictures.deep_pictures import deep_picture, over
+from shardcam.engine.pictures.image_header import (
     TRANSPOSED,
     Header,
     UndecodableImage,
     header_of,
 )
-from shardcam.engine.pipeline.jpeg import REDUCTIONS, decode_jpeg
-from shardcam.engine.pipeline.png import plain_png
+from shardcam.engine.pictures.jpeg import REDUCTIONS, decode_jpeg
+from shardcam.engine.pictures.png import plain_png
 from shardcam.engine.types import NO_FLAG, U1, Decoding, Flag
 
 # Of files that are pictures: a .pfm is one too, but those in folders are maps of depth.

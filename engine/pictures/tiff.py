@@ -14,7 +14,7 @@ from isal import isal_zlib
 from PIL import Image, _imaging
 from PIL import TiffImagePlugin as Tag
 
-from shardcam.engine.pipeline.jpeg import jpeg_warns
+from shardcam.engine.pictures.jpeg import jpeg_warns
 from shardcam.kernels import lzw_length, packbits_length
 
 Tags = Mapping[int, Any]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shardcam.engine.pipeline.decode_image import decode
-from shardcam.engine.pipeline.image_header import UndecodableImage
-from shardcam.engine.pipeline.imaging import view_of
-from shardcam.engine.pipeline.jpeg import decode_jpeg
+from shardcam.engine.pictures.decode_image import decode
+from shardcam.engine.pictures.image_header import UndecodableImage
+from shardcam.engine.pictures.imaging import view_of
+from shardcam.engine.pictures.jpeg import decode_jpeg
 from shardcam.engine.types import NO_FLAG, Decoding, Flag, Preprocessing
 from tests.faults.damaged_images import picture, saved
 from tests.readers.hostile_images import chunk, patched, png, tiff, tiff_entries

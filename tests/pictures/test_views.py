@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from shardcam.engine.models.normalise import normalised
-from shardcam.engine.pipeline.imaging import stacked, view_of
+from shardcam.engine.pictures.imaging import stacked, view_of
 from shardcam.engine.types import Decoding, Preprocessing
 
 ROWS, COLUMNS = 40, 56  # of the network's input

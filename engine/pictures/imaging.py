@@ -8,8 +8,8 @@ from math import ceil, floor
 import cv2
 import numpy as np
 
-from shardcam.engine.pipeline.decode_image import picture_of
-from shardcam.engine.pipeline.image_header import UndecodableImage
+from shardcam.engine.pictures.decode_image import picture_of
+from shardcam.engine.pictures.image_header import UndecodableImage
 from shardcam.engine.types import NO_FLAG, U1, Box, Decoding, Flag, Preprocessing, View
 from shardcam.kernels import resize
 

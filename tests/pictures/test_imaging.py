@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from shardcam.engine.pipeline.image_header import UndecodableImage
-from shardcam.engine.pipeline.imaging import stacked, view, view_of
+from shardcam.engine.pictures.image_header import UndecodableImage
+from shardcam.engine.pictures.imaging import stacked, view, view_of
 from shardcam.engine.types import Decoding, Preprocessing
-from tests.pipeline.decoded import HOW, decoded
+from tests.pictures.decoded import HOW, decoded
 
 RNG = np.random.RandomState(0)
 FAST = Decoding(max_pixels=10**6, fast=True)
