@@ -16,7 +16,7 @@ bug, which stops a run with its traceback::
     |-- JobFailed            exit as the job did   a submitted job failed
     |-- TooManyFailures      exit 3   the run is done, but more samples failed than allowed
     `-- DiskFull             exit 5   no space left; free some and the same command resumes
-    Interrupted              exit 4   stopped by Ctrl-C or SIGTERM; the same command resumes
+    Interrupted              exit 4   stopped by Ctrl-C, SIGTERM or SIGHUP; the same command resumes
     InternalError            exit 1   a bug, with the samples at which it showed
 """
 

@@ -22,6 +22,7 @@ from shardcam.jobs.terminal import printable, stop_on_signals
 SHOWN = 10  # predictions that are printed
 
 
+@stop_on_signals("run the same command again to resume")
 def run_extract(config: RunConfig, console: Console, again: bool = False) -> RunReport:
     """Extract, show progress, print the account; see `engine.run.extraction.run_extraction`.
 
@@ -30,7 +31,6 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
     ShardcamError
         The run cannot start, was stopped, or too many samples failed.
     """
-    stop_on_signals("run the same command again to resume")
     failed: TooManyFailures | None = None
     with ProgressDisplay(console) as display:
         try:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -12,6 +18,8 @@ from rich.text import Text
 from shardcam.engine.errors import Interrupted
 
 _PIPED_WIDTH = 160  # columns where output goes to a file or a pipe
+_STOPPING: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LOOK = 0.05  # seconds between two looks at whether a signal still has its effect
 
 
 def printable(text: str, kept: str = "") -> str:
@@ -40,11 +48,51 @@ def make_console() -> Console:
     return console
 
 
-def stop_on_signals(what_next: str) -> None:
-    """Let Ctrl-C and SIGTERM raise `Interrupted`; `what_next` says what the same command does."""
+@contextmanager
+def stop_on_signals(what_next: str) -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP (a closed terminal) raise `Interrupted` in the block.
+
+    A library that is loading or calling back may swallow whatever is raised in it. An exception
+    that is gone while the block goes on was swallowed: the signal is then sent again. SIGHUP stays
+    ignored where it is, as under ``nohup``.
+
+    Parameters
+    ----------
+    what_next
+        What the same command does when it is given again.
+    """
+    inside, stopped = True, ""
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(number).name}; {what_next}")
+        nonlocal stopped
+        stopped = f"stopped by {signal.Signals(number).name}; {what_next}"
+        raised = Interrupted(stopped)
+        try:
+            with suppress(RuntimeError):  # there can be no more threads
+                _thread.start_new_thread(insist, (number, weakref.ref(raised)))
+            raise raised
+        finally:
+            del raised  # from its own traceback, which would keep it alive
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    def insist(number: int, raised: weakref.ref[Interrupted]) -> None:
+        while inside and raised() is not None:
+            time.sleep(_LOOK)
+        if inside:
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    before: dict[int, Any] = {}
+    try:
+        for number in _STOPPING:
+            handler = signal.getsignal(number)
+            if number != signal.SIGHUP or handler != signal.SIG_IGN:
+                before[number] = handler
+                signal.signal(number, stop)
+        yield
+    except Exception as error:
+        if stopped:  # what a library made of it
+            raise Interrupted(stopped) from error
+        raise
+    finally:
+        inside = False
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,7 +1,7 @@
 """A whole run as one call: what ``shardcam extract`` and a notebook do alike.
 
 It prints nothing; observers of the run get its events. In the main thread, while a run is on
-Ray, SIGINT and SIGTERM wait until Ray has stopped, and then reach the caller's own handlers.
+Ray, SIGINT, SIGTERM and SIGHUP wait until Ray has stopped, and then reach the caller's handlers.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def extract(
 
     If the directory holds the same run, that run is resumed: what is done already is not done
     again. The results are read with `shardcam.open_run`. What is published stays,
-    however a run is stopped. In the main thread SIGINT (Ctrl-C) and SIGTERM are deferred while
-    a run is on Ray: Ray is asked to stop, your handlers are restored, and then get the signal.
+    however a run is stopped. In the main thread SIGINT (Ctrl-C), SIGTERM and SIGHUP are deferred
+    while a run is on Ray: Ray is asked to stop, your handlers are restored and get the signal.
     In another thread no handler is touched.
 
     MXNet takes its number of threads once in a process, from the first call: all cores with

@@ -1,10 +1,11 @@
-"""SIGINT and SIGTERM wait for a moment at which the driver may stop."""
+"""SIGINT, SIGTERM and SIGHUP wait for a moment at which the driver may stop."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from contextlib import ExitStack
 
 from shardcam.engine.errors import Interrupted
 
@@ -13,18 +14,19 @@ _NO_MORE = bytes(1)  # no signal has this number
 
 
 class DeferredSignals:
-    """Lets SIGINT and SIGTERM wait for a moment at which the driver may stop.
+    """Lets SIGINT, SIGTERM and SIGHUP wait for a moment at which the driver may stop.
 
     Ray swallows or garbles what a handler raises inside its calls, and puts a handler of
     its own in the place of SIGTERM's, which ends the process silently, or is itself
-    swallowed where a process forks. So signals are not counted by a handler, but read from
+    swallowed where a process forks. So signals are not only counted by a handler, but read from
     a pipe that Python writes their numbers to, whatever handles them.
 
     The pipe is read in a thread: a call of Ray may block forever when a cluster is gone. A
     command asks to end then all the same, as if it had been killed; a library must not end the
     program that called it.
 
-    Signals come to the main thread: in another one this does nothing.
+    Signals come to the main thread: in another one this does nothing. A signal that is ignored
+    stays so.
 
     Parameters
     ----------
@@ -34,7 +36,11 @@ class DeferredSignals:
 
     def __init__(self, patience: float | None = None) -> None:
         here = threading.current_thread() is threading.main_thread()
-        self._numbers = (signal.SIGINT, signal.SIGTERM) if here else ()
+        self._handlers = {
+            number: handler
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if here and (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
+        }
         self._received: list[int] = []
         self._end = None if patience is None else threading.Timer(patience, _leave)
         if self._end:
@@ -42,8 +48,7 @@ class DeferredSignals:
         self._thread = threading.Thread(target=self._read, name="signals", daemon=True)
 
     def __enter__(self) -> DeferredSignals:
-        self._handlers = {number: signal.getsignal(number) for number in self._numbers}
-        if not self._numbers:
+        if not self._handlers:
             return self
         self._pipe = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._pipe[1], False)
@@ -54,8 +59,8 @@ class DeferredSignals:
 
     def install(self) -> None:
         """Let signals wait from here on; again after Ray has put its handler in place."""
-        for number in self._numbers:
-            signal.signal(number, lambda _number, _frame: None)
+        for number in self._handlers:
+            signal.signal(number, lambda number, _frame: self._received.append(number))
 
     @property
     def pending(self) -> bool:
@@ -63,13 +68,13 @@ class DeferredSignals:
 
     def _read(self) -> None:
         while (number := os.read(self._pipe[0], 1)) != _NO_MORE:
-            if number[0] in self._numbers:
-                if self._end and not self._received:
+            if number[0] in self._handlers:
+                if self._end and self._end.ident is None:
                     self._end.start()
                 self._received.append(number[0])
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        if not self._numbers:
+        if not self._handlers:
             return False
         signal.set_wakeup_fd(self._other)
         os.write(self._pipe[1], _NO_MORE)
@@ -78,12 +83,12 @@ class DeferredSignals:
             os.close(end)
         if self._end:
             self._end.cancel()
-        pending = self.pending
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        if pending:
+        with ExitStack() as restored:  # each of them, whatever a handler raises
+            for number, handler in self._handlers.items():
+                restored.callback(signal.signal, number, handler)
+        if self.pending:
             signal.raise_signal(self._received[0])
-        return pending and kind is SystemExit  # from Ray's handler
+        return self.pending and kind is SystemExit  # from Ray's handler
 
 
 def _leave() -> None:

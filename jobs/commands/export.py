@@ -49,6 +49,7 @@ THRESHOLD = 0.5
     show_default=True,
     help="Which of the explained classes of each image, counted from 0.",
 )
+@stop_on_signals("the same command begins anew")
 def export(
     run: str,
     form: str,
@@ -71,7 +72,6 @@ def export(
         raise ConfigError("--threshold: npy takes the maps as they are; it is for masks and coco")
     if not force:
         _require_new(out)
-    stop_on_signals("the same command begins anew")
     level = THRESHOLD if threshold is None else threshold
     with open_run(run) as opened:
         chosen = layer or _only_layer(opened)

@@ -32,6 +32,7 @@ from shardcam.jobs.terminal import make_console, stop_on_signals
     "--out", help="With --merge: the file to write; RUN stays as it is  [default: its index.h5]"
 )
 @click.option("--force", is_flag=True, help="Replace what is at --out.")
+@stop_on_signals("the same command begins anew")
 def index(run: str, merge: bool, out: str | None, force: bool) -> None:
     """Rebuild index.h5 of RUN from the shards that are there.
 
@@ -45,7 +46,6 @@ def index(run: str, merge: bool, out: str | None, force: bool) -> None:
     """
     run_dir = RunDir.open(run)
     target = _target(run_dir, merge, out, force)
-    stop_on_signals("the same command begins anew")
     manifest, console = read_manifest(run_dir), make_console()
     with run_dir.lock() if target is None else nullcontext():
         there = len(run_dir.shard_numbers())

@@ -40,6 +40,7 @@ PORT = 8000
     type=click.IntRange(0, 65535),
     help=f"Port of --serve; 0 takes a free one  [default: {PORT}]",
 )
+@stop_on_signals("the same command begins anew")
 def report(
     run: Path,
     out: Path | None,
@@ -62,7 +63,6 @@ def report(
     """
     run_dir = RunDir(run)
     _require_sensible(out, force, sample, serve, port)
-    stop_on_signals("the same command begins anew")
     from shardcam.jobs.gallery.gallery_run import opened_run
     from shardcam.jobs.gallery.html_file import write_page
     from shardcam.jobs.gallery.server import ReportServer
@@ -72,7 +72,7 @@ def report(
         if serve:
             with ReportServer(opened, PORT if port is None else port) as server:
                 console.print(f"look at {server.address}  (Ctrl-C ends it)", soft_wrap=True)
-                with suppress(Interrupted):
+                with suppress(Interrupted), stop_on_signals("it may be served again"):
                     server.serve_forever()
             return
         page = out or run / "report.html"

@@ -72,6 +72,7 @@ BATCH = 100  # digits of a forward pass
     help="Seed of all random numbers.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing checkpoint.")
+@stop_on_signals("nothing was saved")
 def train_mnist(
     source: str | None,
     test: str | None,
@@ -99,7 +100,6 @@ def train_mnist(
           --model runs/mnist/lenet-symbol.json --layer tanh1 --layer tanh2
     """
     begun = time.monotonic()
-    stop_on_signals("nothing was saved")
     if not out.name:
         raise ConfigError(f"--out {out}: give the checkpoint a name, as in {out / 'lenet'}")
     symbol, params = (out.with_name(out.name + end) for end in ("-symbol.json", "-0000.params"))

@@ -1,7 +1,6 @@
 """Run the command as a person does, and look at what it wrote with plain h5py."""
 
 import os
-import signal
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -43,7 +42,6 @@ def shardcam(*arguments, cwd=None):
     """Run ``shardcam ...`` in this process; return exit code, output, error output."""
     from shardcam.jobs.cli import main
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     threads = int(os.environ["OMP_NUM_THREADS"])
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -51,13 +49,10 @@ def shardcam(*arguments, cwd=None):
         patch.setattr(sys, "argv", ["shardcam", *map(str, arguments)])
         patch.setenv("COLUMNS", "200")
         out, err = (stack.enter_context(TemporaryFile("w+")) for _ in range(2))
-        with redirect_stdout(out), redirect_stderr(err), moved(1, out), moved(2, err):
-            try:
-                with pytest.raises(SystemExit) as ended:
-                    main()
-            finally:
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
+        stack.enter_context(redirect_stdout(out))
+        stack.enter_context(redirect_stderr(err))
+        with moved(1, out), moved(2, err), pytest.raises(SystemExit) as ended:
+            main()
         limit_threads(threads)
         for file in (out, err):
             file.seek(0)

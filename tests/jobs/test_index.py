@@ -1,7 +1,6 @@
 """``shardcam index``: what it writes, and what it says of it."""
 
 import resource
-import signal
 
 import h5py
 import numpy as np
@@ -22,12 +21,7 @@ def made(tmp_path):
 
 
 def run_index(*arguments):
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        return CliRunner().invoke(index, [*map(str, arguments)])
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    return CliRunner().invoke(index, [*map(str, arguments)])
 
 
 def test_a_run_with_a_merged_index_is_the_same_run(made):

@@ -58,6 +58,17 @@ def test_a_signal_that_another_handler_took_is_not_lost(handled, swallowed):
         wait_for(signals)
 
 
+def test_a_signal_that_comes_as_the_wait_ends_is_not_lost(handled, monkeypatch):
+    set_wakeup_fd = signal.set_wakeup_fd
+
+    def and_then_one_comes(handle):
+        set_wakeup_fd(handle)
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped), DeferredSignals():
+        monkeypatch.setattr(signal, "set_wakeup_fd", and_then_one_comes)
+
+
 def test_without_a_signal_nothing_happens(handled):
     with DeferredSignals() as signals:
         assert not signals.pending
