@@ -84,12 +84,20 @@ def main() -> None:
     except (ShardcamError, Interrupted) as error:
         from shardcam.jobs.terminal import printable  # help and completion need no console
 
-        click.echo(printable(f"shardcam: {error}", "\n"), err=True)
+        _tell(printable(f"shardcam: {error}", "\n"))
         sys.exit(error.exit_code)
     except Exception as error:
         met, trace = "", traceback.format_exc().rstrip()
         if isinstance(error, InternalError):  # the worker's traceback
             met, trace = f", met {error.where}", error.trace
         report = f"shardcam: this is a bug{met}; please report it with all of the text above"
-        click.echo(f"{trace}\n{report}", err=True)
+        _tell(f"{trace}\n{report}")
         sys.exit(1)
+
+
+def _tell(text: str) -> None:
+    """Print to the error output, if anybody can still read it."""
+    from shardcam.jobs.terminal import outlived  # help and completion need no console
+
+    with outlived(sys.stderr):
+        click.echo(text, err=True)

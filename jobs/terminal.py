@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import _thread
+import errno
+import os
 import signal
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.text import Text
 
-from shardcam.engine.errors import Interrupted
+from shardcam.engine.errors import Interrupted, storage_error
 
 _PIPED_WIDTH = 160  # columns where output goes to a file or a pipe
 _STOPPING: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK = 0.05  # seconds between two looks at whether a signal still has its effect
+_GONE = (errno.EIO, errno.EPIPE)  # a terminal that was closed, a pipe that nobody reads
 
 
 def printable(text: str, kept: str = "") -> str:
@@ -41,11 +46,51 @@ class _Console(Console):
 
 
 def make_console() -> Console:
-    """A console as wide as the terminal, if there is one."""
-    console = _Console(markup=False, highlight=False, emoji=False)
+    """A console as wide as the terminal, if there is one; once that is gone it is silent."""
+    stream = None if sys.stdout is None else cast(IO[str], _Outlived(sys.stdout))
+    console = _Console(markup=False, highlight=False, emoji=False, file=stream)
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
     return console
+
+
+@contextmanager
+def outlived(stream: IO[str]) -> Iterator[None]:
+    """Print to `stream` in the block; once nobody can read it, what is printed there is dropped.
+
+    Raises
+    ------
+    DiskFull, RunDirectoryError
+        It is a file that cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise storage_error(error, Path("standard output")) from error
+        with suppress(OSError, ValueError):  # it has no descriptor
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+
+
+class _Outlived:
+    """A stream that is written to as `outlived` says."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with outlived(self._stream):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with outlived(self._stream):
+            self._stream.flush()
 
 
 @contextmanager

@@ -1,15 +1,20 @@
-"""Signals that stop a command whatever a library does."""
+"""Signals that stop a command whatever a library does, and a terminal that is closed."""
 
+import os
+import pty
 import signal
+import subprocess
 import sys
 import time
 from contextlib import suppress
 
+import numpy as np
 import pytest
 
-from shardcam.engine.errors import Interrupted
+from shardcam.engine.errors import DiskFull, Interrupted
 from shardcam.engine.workers.signals import DeferredSignals
-from shardcam.jobs.terminal import stop_on_signals
+from shardcam.jobs.terminal import make_console, stop_on_signals
+from tests.jobs.command import ROOT, SMALL, shardcam
 
 TERM, HANG_UP = signal.SIGTERM, signal.SIGHUP
 
@@ -64,3 +69,55 @@ def test_a_closed_terminal_is_told_by_sighup_unless_it_is_ignored():
         assert signal.getsignal(HANG_UP) is signal.SIG_IGN
     finally:
         signal.signal(HANG_UP, before)
+
+
+@pytest.mark.parametrize("gone", [os.pipe, pty.openpty])
+def test_what_nobody_can_read_any_more_is_dropped(monkeypatch, gone):
+    reader, writer = gone()
+    os.close(reader)
+    with open(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        console = make_console()
+        for _ in range(2):
+            console.print("of no use to anybody")
+
+
+def test_an_output_file_on_a_full_disk_is_one_line(monkeypatch):
+    with open("/dev/full", "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(DiskFull, match=r"^standard output: No space left"):
+            make_console().print("progress")
+        monkeypatch.undo()
+        os.dup2(null := os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        os.close(null)
+
+
+ON_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "os.execv(sys.executable, [sys.executable, '-m', 'shardcam', *sys.argv[1:]])"
+)
+
+
+@pytest.mark.process
+def test_a_run_whose_terminal_is_closed_is_resumed(tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((20_000, 32, 32, 3), np.uint8))
+    run = tmp_path / "run"
+    command = ("extract", tmp_path / "images.npy", *SMALL, "--executor", "local", "--out", run)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ON_TERMINAL, *map(str, command)],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    end = time.monotonic() + 120
+    while not list((run / "shards").glob("*.h5")):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    os.close(ours)
+    assert process.wait(60) == Interrupted.exit_code
+    log = (run / "events.jsonl").read_text().splitlines()
+    assert "Interrupted: stopped by SIGHUP" in log[-1]
+    assert shardcam("status", run)[0] == 0
