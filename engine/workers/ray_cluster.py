@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,8 +17,11 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 
 from shardcam.engine.errors import WorkerError
 from shardcam.engine.workers.cores import usable_cores
+from shardcam.engine.workers.ray_folder import SHARED_MEMORY, ray_folder, start_error
 from shardcam.engine.workers.ray_internals import (
+    FOLDER,
     LOOPBACK,
+    MEMORY_FOLDER,
     admits,
     is_token_auth_enabled,
     reread_environment,
@@ -28,7 +33,7 @@ _TOKEN_HINT = (
     "the RAY_AUTH_TOKEN it was started with, or RAY_AUTH_MODE=disabled on both sides"
 )
 LOCAL = "local"  # the address of a Ray of our own, whatever RAY_ADDRESS says
-_CHANGED = ("RAY_ADDRESS", "RAY_AUTH_MODE")  # that a session changes: the first we, the other Ray
+_CHANGED = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE")  # in a session; the last by Ray
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 _OBJECT_STORE = 80 * 1024 * 1024  # the least Ray accepts; only reports pass through it
 
@@ -56,12 +61,14 @@ def session(options: RayOptions) -> Iterator[None]:
     if ray.is_initialized():
         raise WorkerError("this process uses Ray already: call ray.shutdown() first")
     before = {name: os.environ.get(name) for name in _CHANGED}
-    reread_environment()
+    address = options.address or os.environ.get("RAY_ADDRESS") or LOCAL
     try:
-        _connect(options)
-        yield
+        with ExitStack() as ended:
+            folder = ended.enter_context(ray_folder()) if address == LOCAL else None
+            ended.callback(ray.shutdown)  # ends the workers too
+            _connect(options, address, folder)
+            yield
     finally:
-        ray.shutdown()  # ends the workers too
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:
@@ -69,16 +76,18 @@ def session(options: RayOptions) -> Iterator[None]:
         reread_environment()
 
 
-def _connect(options: RayOptions) -> None:
+def _connect(options: RayOptions, address: str, folder: Path | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     silence_worker_logs()
-    address = options.address or os.environ.get("RAY_ADDRESS") or LOCAL
     os.environ.pop("RAY_ADDRESS", None)  # Ray would prefer it to an explicit address
-    if address == LOCAL:
-        _start(options)
-    else:
+    if folder is None:
+        reread_environment()
         _join(address)
+    else:  # without a token of its own, Ray writes one into the home directory
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        reread_environment()
+        _start(options, folder)
 
 
 def _join(address: str) -> None:
@@ -90,16 +99,23 @@ def _join(address: str) -> None:
         raise WorkerError(f"--address {address}: cannot join: {error}. {_TOKEN_HINT}") from error
 
 
-def _start(options: RayOptions) -> None:
+def _start(options: RayOptions, folder: Path) -> None:
     workers = options.workers or max(usable_cores() // options.cpus_per_worker, 1)
-    ray.init(
-        address=LOCAL,  # else Ray joins any cluster it finds running on this machine
-        num_cpus=workers * options.cpus_per_worker,
-        include_dashboard=False,
-        object_store_memory=_OBJECT_STORE,
-        **LOOPBACK,
-        **_QUIET,
-    )
+    places: dict[str, Any] = {FOLDER: str(folder)}
+    if not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
+        places[MEMORY_FOLDER] = str(folder)
+    try:
+        ray.init(
+            address=LOCAL,  # else Ray joins any cluster it finds running on this machine
+            num_cpus=workers * options.cpus_per_worker,
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE,
+            **LOOPBACK,
+            **places,
+            **_QUIET,
+        )
+    except Exception as error:  # Ray has no class for it
+        raise start_error(error, folder) from error
 
 
 def _require_answer(address: str) -> None:

@@ -10,12 +10,16 @@ from ray._private.authentication.authentication_utils import is_token_auth_enabl
 from ray._private.grpc_utils import init_grpc_channel
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
-LOOPBACK: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}  # for ray.init
+# For ray.init
+LOOPBACK: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
+FOLDER, MEMORY_FOLDER = "_temp_dir", "_plasma_directory"
 _CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 _ANSWER = 10.0  # seconds that a cluster may take
 
 __all__ = (
+    "FOLDER",
     "LOOPBACK",
+    "MEMORY_FOLDER",
     "admits",
     "draining_nodes",
     "is_token_auth_enabled",

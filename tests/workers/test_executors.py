@@ -55,8 +55,14 @@ def test_conformance_on_ray(check, on_ray, tmp_path):
 
 
 @pytest.mark.ray
-def test_a_ray_of_our_own(tmp_path):
+def test_a_ray_of_our_own(tmp_path, monkeypatch):
+    """Without a home, and where Ray's sockets would have too long a name or another's folder."""
+    (long := tmp_path / ("long" * 15)).mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setenv("HOME", "/dev/null/no/home")
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     conformance.check_every_shard_is_reported_once(on_our_own, tmp_path)
+    assert not list(long.glob("ray*"))
 
 
 def test_a_dead_worker_is_replaced_and_its_shard_run_again(on_ray, tmp_path):

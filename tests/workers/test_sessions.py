@@ -1,13 +1,18 @@
 """One process and several Rays, one after the other, as in a notebook."""
 
 import os
+import shutil
+import stat
+from types import SimpleNamespace
 
 import pytest
 import ray
 
 from shardcam.engine.errors import WorkerError
+from shardcam.engine.workers import ray_folder as folders
 from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions, session
 from shardcam.engine.workers.ray_executor import RayExecutor
+from shardcam.engine.workers.ray_folder import ray_folder
 from tests.ray_head import ray_head
 from tests.workers.scripted import builder, nobody, shards
 
@@ -48,3 +53,82 @@ def test_a_ray_that_is_not_ours_is_let_alone(monkeypatch):
     monkeypatch.setattr(ray, "shutdown", lambda: pytest.fail("it was ended"))
     with pytest.raises(WorkerError, match=r"uses Ray already: call ray\.shutdown\(\) first"):
         list(RayExecutor(builder({}, ""), OWN).run(shards(1), nobody))
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Where a Ray of our own may put its folder, in order: TMPDIR, and one more."""
+    first, second = tmp_path / "first", tmp_path / "2"
+    for place in (first, second):
+        place.mkdir()
+    monkeypatch.setattr(folders, "_LONGEST", 4096)  # a test's own folder is a long path
+    monkeypatch.setattr(folders, "_bases", lambda: [str(first), str(second)])
+    return first, second
+
+
+def test_the_folder_of_a_ray_of_our_own_is_private_and_removed(places):
+    with ray_folder() as folder:
+        assert folder.parent.parent == places[0]
+        assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+        (folder / "session_2026").mkdir()
+    assert not list(places[0].iterdir())
+
+
+def test_a_place_that_ray_cannot_use_is_passed_over(places, monkeypatch):
+    first, second = places
+    usage = shutil.disk_usage
+
+    def passed_over():
+        with ray_folder() as folder:
+            return folder.parent.parent == second and not list(first.iterdir())
+
+    longest = len(str(second / "ray-12345678" / "r")) + folders._SOCKET
+    with monkeypatch.context() as short:
+        short.setattr(folders, "_LONGEST", longest)
+        assert passed_over()
+    with monkeypatch.context() as full:
+        free = {first: 0, second: 1 << 30}
+        full.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path.parent]))
+        assert passed_over()
+    assert shutil.disk_usage is usage
+    first.rmdir()
+    with ray_folder() as folder:
+        assert folder.parent.parent == second
+    second.rmdir()
+    told = r"2: No such file or directory\): set TMPDIR to a short path .* --executor local"
+    with pytest.raises(WorkerError, match=told), ray_folder():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("", "Exception: The current node timed out during startup; raise"),
+        (
+            "[2026-11-27 06:22:13,161 I 78 78] (raylet) main.cc:1: Starting\n"
+            "[2026-11-27 06:22:13,161 C 78 78] (raylet) dlmalloc.cc:161: no shared memory\n",
+            "machine: no shared memory; raise",
+        ),
+        (
+            "[2026-11-27 06:23:52,993 E 1 1] (gcs_server) logging.cc:118: Unhandled exception: "
+            "N5boost10E. what(): epoll: Too many open files [system:24] /ray/gcs_server(+0x14)",
+            "machine: epoll: Too many open files; raise",
+        ),
+    ],
+)
+def test_a_ray_that_does_not_start_is_one_line_that_says_why(places, monkeypatch, log, reason):
+    def fail(_temp_dir, **_options):
+        logs = os.path.join(_temp_dir, "session_2026-11-27", "logs")
+        os.makedirs(logs)
+        with open(os.path.join(logs, "raylet.out"), "w") as stream:
+            stream.write(log)
+        raise Exception("The current node timed out during startup. This could happen because")
+
+    monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    with pytest.raises(WorkerError) as error, session(OWN):
+        pass
+    assert reason in str(error.value)
+    assert str(error.value).endswith("use --executor local, which needs no Ray")
+    assert "RAY_AUTH_TOKEN" not in os.environ
+    assert not list(places[0].iterdir())
