@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -14,7 +15,7 @@ from shardcam.engine.errors import RunDirectoryError, StoreError, TooManyFailure
 from shardcam.engine.run.class_names import class_names
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import NO_CLASS, RunReport
+from shardcam.engine.types import NO_CLASS, Event, RunReport
 from shardcam.jobs.plan_notes import many_shards, note_rows
 from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.terminal import printable, stop_on_signals
@@ -22,7 +23,6 @@ from shardcam.jobs.terminal import printable, stop_on_signals
 SHOWN = 10  # predictions that are printed
 
 
-@stop_on_signals("run the same command again to resume")
 def run_extract(config: RunConfig, console: Console, again: bool = False) -> RunReport:
     """Extract, show progress, print the account; see `engine.run.extraction.run_extraction`.
 
@@ -31,10 +31,22 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
     ShardcamError
         The run cannot start, was stopped, or too many samples failed.
     """
+    with stop_on_signals("run the same command again to resume") as require_no_signal:
+        return _run_extract(config, console, again, require_no_signal)
+
+
+def _run_extract(
+    config: RunConfig, console: Console, again: bool, require_no_signal: Callable[[], None]
+) -> RunReport:
     failed: TooManyFailures | None = None
     with ProgressDisplay(console) as display:
+
+        def show(event: Event) -> None:
+            require_no_signal()
+            display.show(event)
+
         try:
-            report = run_extraction(config, display.show, again, may_exit=True)
+            report = run_extraction(config, show, again, may_exit=True)
         except TooManyFailures as error:  # the run is done all the same
             failed, report = error, error.report
     run_dir = RunDir.open(config.out)

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -94,12 +94,13 @@ class _Outlived:
 
 
 @contextmanager
-def stop_on_signals(what_next: str) -> Iterator[None]:
+def stop_on_signals(what_next: str) -> Iterator[Callable[[], None]]:
     """Let Ctrl-C, SIGTERM and SIGHUP (a closed terminal) raise `Interrupted` in the block.
 
     A library that is loading or calling back may swallow whatever is raised in it. An exception
-    that is gone while the block goes on was swallowed: the signal is then sent again. SIGHUP stays
-    ignored where it is, as under ``nohup``.
+    that is gone, or was only printed, while the block goes on was swallowed: the signal is then
+    sent again. A library may also keep it; the function that is given to the block raises it
+    again where there was a signal. SIGHUP stays ignored where it is, as under ``nohup``.
 
     Parameters
     ----------
@@ -120,10 +121,14 @@ def stop_on_signals(what_next: str) -> Iterator[None]:
             del raised  # from its own traceback, which would keep it alive
 
     def insist(number: int, raised: weakref.ref[Interrupted]) -> None:
-        while inside and raised() is not None:
+        while inside and raised() not in (None, getattr(sys, "last_value", None)):
             time.sleep(_LOOK)
         if inside:
             signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    def require_no_signal() -> None:
+        if stopped:
+            raise Interrupted(stopped)
 
     before: dict[int, Any] = {}
     try:
@@ -132,7 +137,7 @@ def stop_on_signals(what_next: str) -> Iterator[None]:
             if number != signal.SIGHUP or handler != signal.SIG_IGN:
                 before[number] = handler
                 signal.signal(number, stop)
-        yield
+        yield require_no_signal
     except Exception as error:
         if stopped:  # what a library made of it
             raise Interrupted(stopped) from error

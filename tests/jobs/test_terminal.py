@@ -37,15 +37,35 @@ def replace():
         raise ImportError("half of it is missing") from error
 
 
-@pytest.mark.parametrize("library", [swallow, WhileItIsDeleted, replace])
+def print_it():
+    """As Cython does where nothing can be raised, with PyErr_Print."""
+    try:
+        signal.raise_signal(TERM)
+    except BaseException as error:
+        sys.last_value = error
+
+
+@pytest.mark.parametrize("library", [swallow, WhileItIsDeleted, replace, print_it])
 def test_a_signal_that_a_library_swallows_stops_the_command_all_the_same(library, monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # pytest's keeps what it is given
+    monkeypatch.setattr(sys, "last_value", None, raising=False)
     before = signal.getsignal(TERM)
     told = "stopped by SIGTERM; do it again"
     with pytest.raises(Interrupted, match=told), stop_on_signals("do it again"):
         library()
         time.sleep(30)
     assert signal.getsignal(TERM) is before
+
+
+def test_a_signal_that_a_library_keeps_stops_a_run_at_its_next_event():
+    kept = []
+    with pytest.raises(Interrupted), stop_on_signals("") as require_no_signal:
+        require_no_signal()
+        try:
+            signal.raise_signal(TERM)
+        except BaseException as error:
+            kept.append(error)
+        require_no_signal()
 
 
 def test_one_that_was_swallowed_counts_while_signals_wait():
