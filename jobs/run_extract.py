@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -23,7 +22,9 @@ from shardcam.jobs.terminal import printable, stop_on_signals
 SHOWN = 10  # predictions that are printed
 
 
-def run_extract(config: RunConfig, console: Console, again: bool = False) -> RunReport:
+def run_extract(
+    config: RunConfig, console: Console, again: bool = False, apart: bool = False
+) -> RunReport:
     """Extract, show progress, print the account; see `engine.run.extraction.run_extraction`.
 
     Raises
@@ -31,29 +32,23 @@ def run_extract(config: RunConfig, console: Console, again: bool = False) -> Run
     ShardcamError
         The run cannot start, was stopped, or too many samples failed.
     """
-    with stop_on_signals("run the same command again to resume") as require_no_signal:
-        return _run_extract(config, console, again, require_no_signal)
-
-
-def _run_extract(
-    config: RunConfig, console: Console, again: bool, require_no_signal: Callable[[], None]
-) -> RunReport:
     failed: TooManyFailures | None = None
-    with ProgressDisplay(console) as display:
+    with stop_on_signals("run the same command again to resume") as require_no_signal:
+        with ProgressDisplay(console) as display:
 
-        def show(event: Event) -> None:
-            require_no_signal()
-            display.show(event)
+            def show(event: Event) -> None:
+                require_no_signal()
+                display.show(event)
 
-        try:
-            report = run_extraction(config, show, again, may_exit=True)
-        except TooManyFailures as error:  # the run is done all the same
-            failed, report = error, error.report
-    run_dir = RunDir.open(config.out)
-    print_report(report, run_dir, "overlays" in config.save, console)
-    if report.ok:
-        with suppress(RunDirectoryError, StoreError):  # the run is good all the same
-            print_predictions(run_dir, report.ok, config, console)
+            try:
+                report = run_extraction(config, show, again, may_exit=True, apart=apart)
+            except TooManyFailures as error:  # the run is done all the same
+                failed, report = error, error.report
+        run_dir = RunDir.open(config.out)
+        print_report(report, run_dir, "overlays" in config.save, console)
+        if report.ok:
+            with suppress(RunDirectoryError, StoreError):  # the run is good all the same
+                print_predictions(run_dir, report.ok, config, console)
     if failed is not None:
         raise failed
     return report

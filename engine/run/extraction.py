@@ -102,12 +102,16 @@ def extract(
 
 
 def run_extraction(
-    config: RunConfig, on_event: Observer = ignore, again: bool = False, may_exit: bool = False
+    config: RunConfig,
+    on_event: Observer = ignore,
+    again: bool = False,
+    may_exit: bool = False,
+    apart: bool = False,
 ) -> RunReport:
     """Do as `extract` with a configuration.
 
-    `again`: see `engine.run.driver.execute`; the caller holds the run's lock. `may_exit`: see
-    `engine.workers.ray_executor.RayExecutor`.
+    `again`: see `engine.run.driver.execute`; the caller holds the run's lock. `may_exit`, `apart`:
+    see `engine.run.prepare.make_executor`; a run whose last driver died works apart in any case.
     """
     if not callable(on_event):
         raise ConfigError(f"on_event: expected a function of an event, got {on_event!r}")
@@ -117,8 +121,8 @@ def run_extraction(
     limit_threads(driver_threads(config))
     prepared = prepare(config, on_event)
     on_event(_planned(prepared))
-    with nullcontext() if again else run_dir.lock():
-        executor = make_executor(prepared, may_exit=may_exit)
+    with nullcontext(False) if again else run_dir.lock() as died:
+        executor = make_executor(prepared, may_exit=may_exit, apart=apart or died)
         fingerprint = prepared.manifest.fingerprint
         plan, notes = prepared.plan, prepared.notes
         report = execute(plan, executor, run_dir, fingerprint, on_event, again, notes)

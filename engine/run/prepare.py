@@ -186,14 +186,20 @@ def make_executor(
     prepared: Prepared,
     builder: Callable[[WorkerSpec], ShardRunner] | None = None,
     may_exit: bool = False,
+    apart: bool = False,
 ) -> Executor:
     """The executor that was asked for, with what `builder` makes in each worker.
 
     By default that is what turns shards into results. `may_exit`: see
-    `engine.workers.ray_executor.RayExecutor`.
+    `engine.workers.ray_executor.RayExecutor`. `apart`: a local executor works in a child process,
+    for an image may end it.
     """
     config = prepared.config
     build = partial(builder or build_runner, prepared.worker)
+    if config.executor == "local" and apart:
+        from shardcam.engine.workers.apart_executor import ApartExecutor
+
+        return ApartExecutor(build)
     if config.executor == "local":
         from shardcam.engine.workers.local_executor import LocalExecutor
 

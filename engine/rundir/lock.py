@@ -28,34 +28,46 @@ class FileLock:
     Parameters
     ----------
     path
-        The file that is locked.
+        The file that is locked; it names its holder, and is emptied when it is released.
+
+    Attributes
+    ----------
+    abandoned : bool
+        Whether the last holder died without releasing it; known when it is taken.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._handle: int | None = None
+        self.abandoned = False
 
     def take(self) -> str | None:
         """Take the lock, or return its holder if there is another one."""
         try:
-            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             _take(self._handle)
+            self.abandoned = os.fstat(self._handle).st_size > 0
             now = datetime.now(timezone.utc)
             since = f"{now:%Y-%m-%d %H:%M}"
             holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
             os.ftruncate(self._handle, 0)
             os.pwrite(self._handle, json.dumps(holder).encode(), 0)
         except BlockingIOError:
-            assert self._handle is not None
-            return _holder(self._handle)
+            handle, self._handle = self._handle, None  # what names the holder must stay
+            assert handle is not None
+            try:
+                return _holder(handle)
+            finally:
+                os.close(handle)
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise storage_error(error, self._path.parent) from error
+            raise storage_error(error, self._path.parent) from error
         return None
 
     def release(self) -> None:
         """Release the lock, if it was taken."""
         if self._handle is not None:
+            with suppress(OSError):
+                os.ftruncate(self._handle, 0)
             os.close(self._handle)
             self._handle = None
 
@@ -85,6 +97,10 @@ def _take(handle: int) -> None:
         except BlockingIOError:
             if not left:
                 raise
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return
+            raise
         time.sleep(_PAUSE)
 
 

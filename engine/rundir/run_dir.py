@@ -145,8 +145,10 @@ class RunDir(RunFiles):
         return FileLock(self.lock_file)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[bool]:
         """Hold the lock of the run, which must exist: one driver works on it at a time.
+
+        Gives whether the last one died: it did not give the lock back.
 
         Raises
         ------
@@ -158,7 +160,7 @@ class RunDir(RunFiles):
             holder = lock.take()
             if holder is not None:
                 raise self._refusal(holder)
-            yield
+            yield lock.abandoned
         finally:
             lock.release()
 

@@ -68,10 +68,16 @@ class UrlLock:
         The lock.
     copy
         Where this process keeps what it reads of it.
+
+    Attributes
+    ----------
+    abandoned : bool
+        Whether the last holder died without giving it back; known when it is taken.
     """
 
     def __init__(self, url: str, copy: Path) -> None:
         self._url, self._copy = url, copy
+        self.abandoned = False
         now = datetime.now(timezone.utc)
         self._own = Holder(
             secrets.token_hex(8),
@@ -91,6 +97,7 @@ class UrlLock:
         if holder is not None and holder.lives():
             return holder
         if holder is not None:
+            self.abandoned = True
             self._write()
             time.sleep(SETTLE)
             now = read_holder(self._url, self._copy)

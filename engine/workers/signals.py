@@ -91,6 +91,12 @@ class DeferredSignals:
         return self.pending and kind is SystemExit  # from Ray's handler
 
 
+def death_of(code: int) -> str:
+    """How a process ended, by its exit code."""
+    names = {int(number): number.name for number in signal.Signals}
+    return f"died of {names.get(-code, -code)}" if code < 0 else f"ended with exit code {code}"
+
+
 def _leave() -> None:
     """End this process from any thread; no shard is lost that is not lost with a killed driver."""
     os.write(2, b"shardcam: stopped; Ray does not answer. The same command resumes the run\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import click
 
 from shardcam.engine.config import RunConfig
@@ -16,6 +18,7 @@ from shardcam.jobs.run_extract import run_extract
 from shardcam.jobs.terminal import make_console
 
 FINAL = "target"  # the stage whose failures another try cannot mend
+CRASHED = "worker"  # that of images which end the process that reads them
 
 
 @click.command("retry-failed")
@@ -40,11 +43,11 @@ def retry_failed(run: str, max_failed: float | None) -> None:
     config = stored_config(run, manifest.config)
     if max_failed is not None:
         config = config.model_copy(update={"max_failed": max_failed})
-    with run_dir.lock():
-        _retry(run_dir, config, manifest.plan["shards"])
+    with run_dir.lock() as died:
+        _retry(run_dir, config, manifest.plan["shards"], died)
 
 
-def _retry(run_dir: RunDir, config: RunConfig, shards: int) -> None:
+def _retry(run_dir: RunDir, config: RunConfig, shards: int, died: bool) -> None:
     run = str(run_dir.home)
     bring_back(run_dir)
     if missing := set(range(shards)).difference(run_dir.shard_numbers()):
@@ -53,27 +56,28 @@ def _retry(run_dir: RunDir, config: RunConfig, shards: int) -> None:
             "the same extract command completes it"
         )
     every = run_dir.open_shards(range(shards))
-    before = {number: count for number, shard in every if (count := _retryable(shard))}
+    before = {number: found for number, shard in every if (found := _retryable(shard))}
     console = make_console()
     if not before:
         console.print(f"{run}: no sample failed to be read or decoded; nothing to do")
         return
-    total = sum(before.values())
+    total = sum(map(len, before.values()))
+    apart = died or CRASHED in chain(*before.values())
     console.print(f"{run}: {total} such samples in {len(before)} of {shards} shards")
     outcome: TooManyFailures | None = None
     with set_aside(run_dir, before):
         try:
-            run_extract(config.model_copy(update={"out": run}), console, again=True)
+            run_extract(config.model_copy(update={"out": run}), console, True, apart)
         except TooManyFailures as error:  # every shard is published all the same
             outcome = error
-    still = sum(_retryable(shard) for _, shard in run_dir.open_shards(before))
+    still = sum(len(_retryable(shard)) for _, shard in run_dir.open_shards(before))
     console.print(f"{run}: {total - still} of {total} mended, {still} still fail")
     if outcome is not None:
         raise outcome
 
 
-def _retryable(shard: ShardFile) -> int:
-    """Samples of a shard whose failure another try may mend."""
+def _retryable(shard: ShardFile) -> list[str]:
+    """The stages of a shard's failures that another try may mend."""
     if not read_shard_summary(shard).failed:
-        return 0
-    return sum(failure.stage != FINAL for failure in read_failures(shard))
+        return []
+    return [failure.stage for failure in read_failures(shard) if failure.stage != FINAL]

@@ -32,7 +32,7 @@ class Fault:
 
     place: str  # read, forward, write, publish, published
     at: int
-    kind: str  # kill, stop, hang, error, memory, slow, or the name of an errno
+    kind: str  # kill, crash, stop, hang, error, memory, slow, or the name of an errno
     always: bool = False
 
 
@@ -65,6 +65,8 @@ def happen(fault):
     what = fault.kind
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif what == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
     elif what == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     elif what == "hang":

@@ -99,6 +99,42 @@ def test_a_short_run(tmp_path):
 
 
 @pytest.mark.process
+def test_whatever_ends_the_process_costs_a_local_run_one_command(tmp_path):
+    """One while it is read, one in the forward pass, in different shards."""
+    images, size, batch = 12, 2, 2
+    source, model = make_source(tmp_path, images), make_model(tmp_path)
+    options = (source, "--model", model, "--image-size", 8, "--shard-size", size)
+    options = (*options, "--batch-size", batch, "--executor", "local")
+    before = undisturbed(tmp_path, *options)
+    poisoned = {3, 8}
+    faults = [Fault("read", 3, "crash", always=True), Fault("forward", 8, "crash", always=True)]
+    write_plan(tmp_path / "faults", faults)
+    person = Person(tmp_path / "faults", tmp_path / "run", *options)
+    person.once()
+    _, out = person.once()
+    assert person.codes == [-signal.SIGSEGV, 0], person.output
+    assert "2 worker crashed" in out
+    assert "SIGSEGV" in (person.run / "failures.csv").read_text()
+    check_same(person.run, before, poisoned, images, batch)
+
+
+@pytest.mark.process
+def test_a_local_run_that_was_killed_is_resumed(tmp_path):
+    """Its images are harmless: nothing is lost, and the lock tells of nothing afterwards."""
+    source, model = make_source(tmp_path, 24), make_model(tmp_path)
+    options = (source, "--model", model, "--image-size", 8, "--shard-size", 8, "--batch-size", 4)
+    before = undisturbed(tmp_path, *options)
+    write_plan(tmp_path / "faults", [Fault("forward", 10, "kill")])
+    person = Person(tmp_path / "faults", tmp_path / "run", *options, "--executor", "local")
+    person.once()
+    assert (person.run / ".lock").stat().st_size
+    person.once()
+    assert person.codes == [-signal.SIGKILL, 0], person.output
+    check_same(person.run, before, set(), 24, 4)
+    assert not (person.run / ".lock").stat().st_size
+
+
+@pytest.mark.process
 @pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_a_bug_stops_the_run_and_is_no_failure_of_its_image(tmp_path, executor):
     """In a first try with four images, too; once the bug is mended the same command goes on."""

@@ -8,6 +8,8 @@ import pytest
 
 from shardcam.engine.rundir.replace_shards import bring_back, set_aside
 from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import Failure
+from shardcam.jobs.commands import retry_failed
 from tests.jobs.command import SMALL, assert_same, contents, shardcam, start
 from tests.jobs.images import jpeg, make_folder
 
@@ -46,6 +48,20 @@ def test_failed_samples_are_tried_again(source, tmp_path):
     finally:
         for path, data in zip(broken, saved):
             path.write_bytes(data)
+
+
+@pytest.mark.parametrize(("stage", "apart"), [("worker", True), ("decode", False)])
+def test_an_image_that_ended_its_process_is_tried_apart(
+    source, tmp_path, monkeypatch, stage, apart
+):
+    folder, _ = source
+    given = []
+    assert extract(folder, tmp_path / "run")[0] == 0
+    failure = Failure("key", 0, stage, "", "")
+    monkeypatch.setattr(retry_failed, "read_failures", lambda _: [failure])
+    monkeypatch.setattr(retry_failed, "run_extract", lambda *options: given.append(options[-1]))
+    assert shardcam("retry-failed", tmp_path / "run")[0] == 0
+    assert given == [apart]
 
 
 def test_what_fails_again_is_counted(source, tmp_path):

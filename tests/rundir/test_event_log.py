@@ -134,10 +134,21 @@ def test_the_second_driver_is_refused_and_a_dead_one_is_in_nobodys_way(paths):
     process.communicate()
     assert paths.lock_file.exists()
     assert paths.lock_holder() is None
-    with paths.lock():
-        assert json.loads(paths.lock_file.read_text())["pid"] == os.getpid()
-        assert paths.lock_holder() is not None
-    assert paths.lock_holder() is None
+    for died in (True, False):
+        with paths.lock() as abandoned:
+            assert abandoned == died
+            assert json.loads(paths.lock_file.read_text())["pid"] == os.getpid()
+            assert paths.lock_holder() is not None
+        assert paths.lock_holder() is None
+
+
+def test_a_lock_is_no_link_to_a_file_of_somebody_else(paths, tmp_path):
+    (tmp_path / "theirs").write_text("dear to them")
+    paths.lock_file.unlink(missing_ok=True)
+    paths.lock_file.symlink_to(tmp_path / "theirs")
+    with pytest.raises(RunDirectoryError, match=r"\.lock: cannot be written"), paths.lock():
+        pass
+    assert (tmp_path / "theirs").read_text() == "dear to them"
 
 
 def test_who_looks_at_the_lock_keeps_nobody_from_taking_it(paths, monkeypatch):

@@ -80,8 +80,9 @@ def test_a_killed_driver_of_this_machine_is_gone_at_once(s3, tmp_path, monkeypat
     process.communicate()
     assert paths.exists(paths.lock_file)
     assert paths.lock_holder() is None
-    with paths.lock():
-        pass
+    for died in (True, False):
+        with paths.lock() as abandoned:
+            assert abandoned == died
 
 
 def test_of_two_that_take_over_at_once_one_gets_it(memory, tmp_path, monkeypatch):

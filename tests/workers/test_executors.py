@@ -10,6 +10,7 @@ import shardcam.engine.workers.ray_cluster
 import shardcam.engine.workers.ray_heartbeats
 import shardcam.engine.workers.ray_pool
 from shardcam.engine.errors import Interrupted, WorkerError
+from shardcam.engine.workers.apart_executor import ApartExecutor
 from shardcam.engine.workers.local_executor import LocalExecutor
 from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions
 from shardcam.engine.workers.ray_executor import RayExecutor
@@ -49,6 +50,12 @@ def test_conformance(check, tmp_path):
     check(LocalExecutor, tmp_path)
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("check", CHECKS)
+def test_conformance_apart(check, tmp_path):
+    check(ApartExecutor, tmp_path)
+
+
 @pytest.mark.parametrize("check", CHECKS)
 def test_conformance_on_ray(check, on_ray, tmp_path):
     check(on_ray, tmp_path)
@@ -80,6 +87,24 @@ def test_an_image_that_kills_every_worker_becomes_a_failure(on_ray, tmp_path):
     assert [reports[i].failed for i in range(4)] == [0, 0, 1, 0]
     assert told.count("worker_lost") == ATTEMPTS
     assert told.count("given_up") == 1
+
+
+@pytest.mark.process
+def test_an_image_that_kills_every_child_process_becomes_a_failure(tmp_path):
+    told = []
+    script = {1: "die 1", 2: "die 100 unless given up"}
+    reports = list(ApartExecutor(builder(script, tmp_path)).run(shards(4), told.append))
+    assert [report.shard for report in reports] == list(range(4))
+    assert [report.failed for report in reports] == [0, 0, 1, 0]
+    lost = [event for event in told if event.kind == "worker_lost"]
+    assert [event.shard for event in lost] == [1, *[2] * ATTEMPTS]
+    assert {event.reason for event in lost} == {"died of SIGKILL"}
+
+
+@pytest.mark.process
+def test_a_child_process_that_cannot_start_stops_the_run(tmp_path):
+    with pytest.raises(WorkerError, match=r"^a child process died of SIGKILL while it started"):
+        list(ApartExecutor(builder({"start": "die"}, tmp_path)).run(shards(1), nobody))
 
 
 def test_a_shard_that_kills_workers_whatever_is_left_out_stops_the_run(on_ray, tmp_path):
