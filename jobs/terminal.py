@@ -107,24 +107,32 @@ def stop_on_signals(what_next: str) -> Iterator[Callable[[], None]]:
     what_next
         What the same command does when it is given again.
     """
-    inside, stopped = True, ""
+    inside, stopped, calls = True, "", 0
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        nonlocal stopped
+        nonlocal stopped, calls
+        calls += 1
         stopped = f"stopped by {signal.Signals(number).name}; {what_next}"
         raised = Interrupted(stopped)
         try:
             with suppress(RuntimeError):  # there can be no more threads
-                _thread.start_new_thread(insist, (number, weakref.ref(raised)))
+                _thread.start_new_thread(insist, (number, weakref.ref(raised), calls))
             raise raised
         finally:
             del raised  # from its own traceback, which would keep it alive
 
-    def insist(number: int, raised: weakref.ref[Interrupted]) -> None:
-        while inside and raised() not in (None, getattr(sys, "last_value", None)):
+    def insist(number: int, raised: weakref.ref[Interrupted], call: int) -> None:
+        sent = False
+        while calls == call:
+            swallowed = raised() in (None, getattr(sys, "last_value", None))
+            if not inside:
+                return
+            # One that comes just before a long call of C is seen after it: so not only once,
+            # but for handlers of others, which may wait.
+            if swallowed and not (sent and signal.getsignal(number) is not stop):
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+                sent = True
             time.sleep(_LOOK)
-        if inside:
-            signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     def require_no_signal() -> None:
         if stopped:
