@@ -19,6 +19,7 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 from shardcam.engine.pictures.image_header import (
+    SIGNED,
     UndecodableImage,
     jpeg2000_bits,
     png_chunks,
@@ -28,7 +29,7 @@ from shardcam.engine.types import U1, Decoding
 
 Values = npt.NDArray[Any]
 TOPS = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
-_WHITE_IS_ZERO, _ASSOCIATED, _SIGNED, _SEPARATE = (0,), (1,), (2,), (2,)  # as TIFF's tags have them
+_WHITE_IS_ZERO, _ASSOCIATED, _SEPARATE = (0,), (1,), (2,)  # as TIFF's tags have them
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _pnm(data: bytes) -> _Stored:
     if data.startswith(b"Pf"):
         with Image.open(io.BytesIO(data), formats=("PPM",)) as image:
             return _Stored(np.asarray(image), (0, 1))
-    values, _ = _by_opencv(data)
+    values, _ = _by_opencv(data + b"\n")  # which ends the last number of a file of text
     top = pnm_top(data)
     return _Stored(values, (0, top), (top,) if top < TOPS[-1] else ())
 
@@ -174,10 +175,13 @@ def _tiff(data: bytes) -> _Stored:
             tag: value if isinstance(value, tuple) else (value,)
             for tag, value in image.tag_v2.items()
         }
-        gray, alpha = image.mode[0] in "IF", None
+        signed = tags.get(Base.SampleFormat, ())[:1] == (SIGNED,)
+        gray, alpha = image.mode[0] in "IFL", None
         if gray:
             image.info.pop("xmp", None)  # Pillow would turn it by that, too
             values: Values = np.asarray(image)
+            if image.mode == "L":
+                values = values.view(np.int8)
         elif tags.get(Base.PlanarConfiguration) == _SEPARATE:
             raise UndecodableImage(
                 "unsupported",
@@ -188,7 +192,6 @@ def _tiff(data: bytes) -> _Stored:
             values, fourth = _by_opencv(data)
             alpha = fourth if image.mode == "RGBA" else None
     bits = max(tags[Base.BitsPerSample])
-    signed = tags.get(Base.SampleFormat, ())[:1] == _SIGNED
     if values.dtype == np.int32 and bits == 32 and not signed:
         values = values.view(np.uint32)
     full: tuple[float, float] = (0, 2**bits - 1)

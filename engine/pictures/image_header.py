@@ -12,7 +12,9 @@ from PIL import ExifTags, Image
 # Told apart by their content. TGA is last, for it has no mark of its own.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
 TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations
+SIGNED = 2  # TIFF's sample format
 _PNM = re.compile(rb"P[2356]" + 3 * rb"(?:\s|#[^\r\n]*)+(\d+)")  # width, height, largest value
+_WHOLE = {3: "H", 4: "I"}  # kinds of whole numbers in EXIF that Pillow takes, too
 _SIZ = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins
 
 
@@ -33,7 +35,7 @@ class Header:
     height: int
     orientation: int = 1  # EXIF's, of all but TIFF files
     alpha: bool = False  # something may be transparent
-    deep: bool = False  # more than 8 bits a channel
+    deep: bool = False  # more than 8 bits a channel, or values below 0
     rounded: bool = False  # the same, but its decoder gives 8
 
     @property
@@ -102,8 +104,10 @@ def _is_deep(image: Image.Image, form: str, data: bytes) -> bool:
     if form == "PNG":
         return data[24] == 16
     if form == "TIFF":
-        bits = max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)))  # type: ignore[attr-defined]
-        return image.mode[0] in "IF" or (image.mode in ("RGB", "RGBA") and bits > 8)
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        bits = max(tags.get(ExifTags.Base.BitsPerSample, (1,)))
+        signed = image.mode == "L" and tags.get(ExifTags.Base.SampleFormat, ())[:1] == (SIGNED,)
+        return image.mode[0] in "IF" or signed or (image.mode in ("RGB", "RGBA") and bits > 8)
     if form == "PPM":
         return image.mode == "F" or pnm_top(data) > 255
     return form == "JPEG2000" and image.mode == "I;16"
@@ -141,8 +145,9 @@ def _orientation(exif: bytes) -> int:
             return 1
         (count,) = struct.unpack_from(f"{order}H", tiff, start)
         for at in range(start + 2, start + 2 + 12 * count, 12):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, at)
-            if tag == ExifTags.Base.Orientation:
+            tag, kind = struct.unpack_from(f"{order}2H", tiff, at)
+            if tag == ExifTags.Base.Orientation and kind in _WHOLE:
+                (value,) = struct.unpack_from(order + _WHOLE[kind], tiff, at + 8)
                 return int(value)
     except struct.error:
         pass

@@ -47,8 +47,8 @@ with suppress(OSError, AttributeError):  # a Pillow whose libtiff is out of reac
 def is_whole(data: bytes) -> bool:
     """Whether each strip or tile has the checksum (deflate) or size (LZW, PackBits) that it should.
 
-    libtiff stops when it has enough. Of JPEG parts, whether libjpeg is content; other
-    compressions have nothing to go by.
+    libtiff stops when it has enough. Of JPEG parts, whether libjpeg is content; of fax codes
+    (Group 4), whether there is none without meaning; other compressions have nothing to go by.
     """
     with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
         tags: Tags = image.tag_v2
@@ -98,11 +98,17 @@ def _is_whole_jpeg(part: bytes, sizes: tuple[int, int], tags: Tags) -> bool:
     return not jpeg_warns(tables[:-2] + part[2:] if tables else part)
 
 
+def _is_whole_fax(part: bytes, sizes: tuple[int, int], tags: Tags) -> bool:
+    """Codes have at most 11 zeros in a row; libtiff takes more for the end of the picture."""
+    return b"\0\0" not in part.rstrip(b"\0")
+
+
 def _is_subsampled(tags: Tags) -> bool:
     return bool(tags.get(Tag.PHOTOMETRIC_INTERPRETATION) == _YCBCR)
 
 
 _CHECKS = {
+    4: _is_whole_fax,
     5: _is_whole_lzw,
     7: _is_whole_jpeg,
     8: _is_whole_deflate,

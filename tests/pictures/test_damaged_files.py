@@ -241,6 +241,13 @@ def test_a_tiff_file_whose_decoder_goes_on_is_flagged(compression, mode, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_a_hole_in_fax_codes_is_flagged():
+    """libtiff takes it for their end, and leaves the rest white."""
+    data = by_pillow("group4", "1")
+    middle = len(data) // 2
+    assert opened(patched(data, middle, bytes(8)))[1] == Flag.DAMAGED
+
+
 def packed(lengths):
     """PackBits data of 256 gray pixels: runs of zeros of these lengths."""
     data = b"".join(bytes([257 - length, 0]) for length in lengths)

@@ -121,6 +121,20 @@ def test_a_range_is_asked_for_where_none_can_be_told():
     assert decoded(tiff(hounsfield), depth_range="full")[0, 1, 0] == (1040 + 32768) >> 8
 
 
+def test_signed_bytes_are_not_taken_for_unsigned_ones():
+    values = (GRAY.astype(int) - 128).astype(np.int8)
+    with pytest.raises(UndecodableImage, match="from -128 to 127: say which"):
+        decoded(tiff(values))
+    np.testing.assert_array_equal(decoded(tiff(values), depth_range="full")[..., 0], GRAY)
+    np.testing.assert_array_equal(decoded(tiff(GRAY.astype(np.int8) & 127))[..., 0], GRAY & 127)
+
+
+def test_numbers_in_text_may_end_with_the_file():
+    numbers = " ".join(map(str, GRAY.ravel().astype(int) * 16))
+    data = f"P2 80 64 4095 {numbers}".encode()
+    np.testing.assert_array_equal(decoded(data)[..., 0], GRAY)
+
+
 def test_separate_planes_are_refused():
     """OpenCV mixes them up, and so does Pillow."""
     planes = np.ascontiguousarray(np.moveaxis(shifted(COLOURS, 12), 2, 0))

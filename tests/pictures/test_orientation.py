@@ -96,6 +96,16 @@ def test_orientation_of_gray_deep_pictures():
             np.testing.assert_array_equal(decoded(data)[..., 0], theirs >> 8)
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("kind", "form"), [(1, "B3x"), (3, "H2x"), (4, "I")])
+def test_orientation_of_any_type(order, kind, form):
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    exif = struct.pack(f"{order}IHHHI{form}4x", 8, 1, 274, kind, 1, 6)
+    data = saved(PICTURE, "PNG", exif=b"Exif\0\0" + mark + exif)
+    np.testing.assert_array_equal(decoded(data), turned_by_pillow(data))
+    assert decoded(data).shape[:2] == ((HEIGHT, WIDTH) if kind == 1 else (WIDTH, HEIGHT))
+
+
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
 
 
