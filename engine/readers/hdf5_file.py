@@ -22,6 +22,7 @@ RAISED = (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, Ov
 _LARGEST_CHUNK = 1 << 28  # bytes
 _CACHE = 1 << 26  # bytes of chunks kept, so that neighbours in a chunk unpack it once
 _STEP = 1 << 16  # rows read at once
+_SHOWN = 5  # datasets in a message
 
 
 class Hdf5File:
@@ -70,10 +71,13 @@ class Hdf5File:
                     found[_text(name)] = item
 
         self._file.visititems(note)  # follows no link into another file
-        if len(found) != 1:
-            which = f"several datasets ({', '.join([*found][:5])})" if found else "no dataset"
+        if not found:
+            raise SourceError(f"{self.path}: no dataset of {wanted} in it; {self._there()}")
+        if len(found) > 1:
+            which = ", ".join([*found][:_SHOWN])
             raise SourceError(
-                f"{self.path}: {which} of {wanted} in it; name one: {self.path}::DATASET"
+                f"{self.path}: several datasets ({which}) of {wanted} in it; name one: "
+                f"{self.path}::DATASET"
             )
         return self._own(next(iter(found.values())))
 
@@ -90,10 +94,12 @@ class Hdf5File:
             link = item.get(step, getlink=True) if isinstance(item, h5py.Group) else None
             if not isinstance(link, h5py.HardLink):
                 kind = "a link to another file" if link else "not there"
-                raise SourceError(f"{self.path}: dataset {name!r}: {step!r} is {kind}")
+                raise SourceError(
+                    f"{self.path}: dataset {name!r}: {step!r} is {kind}; {self._there()}"
+                )
             item = item[step]
         if not isinstance(item, h5py.Dataset):
-            raise SourceError(f"{self.path}: {name!r} is a group, not a dataset")
+            raise SourceError(f"{self.path}: {name!r} is a group, not a dataset; {self._there()}")
         return self._own(item)
 
     def beside(self, dataset: h5py.Dataset, names: tuple[str, ...]) -> list[h5py.Dataset]:
@@ -109,6 +115,19 @@ class Hdf5File:
             with self.plainly("damaged"):
                 values = np.asarray(dataset[start : start + _STEP])
             yield from values.reshape(-1).tolist()
+
+    def _there(self) -> str:
+        """The first datasets and their shapes, for messages."""
+        found: list[str] = []
+
+        def note(name: str | bytes, item: h5py.Dataset | h5py.Group) -> bool | None:
+            with suppress(TypeError):  # a type that NumPy does not have
+                if isinstance(item, h5py.Dataset):
+                    found.append(f"{_text(name)} {item.dtype} {item.shape}")
+            return len(found) > _SHOWN or None  # None goes on
+
+        self._file.visititems(note)
+        return f"it has {', '.join([*found[:_SHOWN], *['...'] * (len(found) > _SHOWN)]) or 'none'}"
 
     def _own(self, dataset: h5py.Dataset) -> h5py.Dataset:
         """Refuse data in other files, and chunks too large to unpack in memory."""

@@ -1,4 +1,4 @@
-"""What a listing leaves out: files that do not end as images do, linked folders and their like."""
+"""What a listing leaves out: files by their endings, linked folders and their like."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LeftOut:
         self._names: dict[Folder, list[str]] = {}
 
     def file(self, name: str) -> None:
-        """A file that does not end as images do; what systems leave everywhere does not count."""
+        """A file whose ending is not taken; what systems leave everywhere does not count."""
         name = name.lower()
         if name in _SYSTEM:
             return
@@ -78,5 +78,5 @@ class LeftOut:
         told = [f"{count} {kind}" for kind, count in most]
         if rest := total - sum(count for _, count in most):
             told.append(f"{rest} {OTHERS}")
-        what = "files that do not end" if total > 1 else "file that does not end"
-        return f"{total} {what} as images do: {', '.join(told)}; --extensions takes other endings"
+        what = "files left out by their endings" if total > 1 else "file left out by its ending"
+        return f"{total} {what}: {', '.join(told)}; --extensions takes other endings"

@@ -88,6 +88,8 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
                 line = line.removeprefix(_BOM)
                 if line.startswith(_UTF_16):
                     raise SourceError(f"{path}: text in UTF-16; save it as UTF-8")
+                if b"\r" in line.rstrip(b"\r\n"):
+                    raise SourceError(f"{path}: lines end in CR alone; save it with LF or CRLF")
             if len(line) == _LONGEST:
                 raise SourceError(f"{path}, line {number}: longer than {_LONGEST} bytes")
             try:

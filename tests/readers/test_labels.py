@@ -237,9 +237,12 @@ def test_label_data_of_other_kinds(tmp_path):
 
 REFUSED = {
     "y.npy": "y.npy: int64 [(]2,[)] for 3 pictures; there must be one",
-    "y.h5": "no dataset of 3 labels, one for each picture, in it; name one: .*y.h5::DATASET",
+    "y.h5": "no dataset of 3 labels, one for each picture, in it; it has many/0 .*, many/4 float64 "
+    "[(]3, 2[)], [.]{3}$",
     "y.h5::y": "y.h5::y: int64 [(]2,[)] for 3 pictures",
-    "y.h5::z": "dataset 'z': 'z' is not there",
+    "y.h5::z": "dataset 'z': 'z' is not there; it has many/0 float64 [(]3, 2[)], many/1 ",
+    "y.h5::many": "'many' is a group, not a dataset; it has many/0 ",
+    "no.h5": "no dataset of 3 labels, one for each picture, in it; it has none",
     "y.txt": "y.txt: 2 lines for 3 pictures",
     "objects.npy": "objects.npy: not an .npy file: Object arrays cannot be loaded",
     "y-idx1-ubyte": "2 labels for 3 pictures",
@@ -257,6 +260,9 @@ def test_label_data_that_does_not_fit_is_one_line(tmp_path, name):
     (tmp_path / "y-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, 2) + bytes([5, 6]))
     with h5py.File(tmp_path / "y.h5", "w") as file:
         file["y"] = np.arange(2)
+        for number in range(6):
+            file[f"many/{number}"] = np.zeros((3, 2))
+    h5py.File(tmp_path / "no.h5", "w").close()
     with pytest.raises(SourceError, match=REFUSED[name]) as caught:
         list(opened(tmp_path / "x.npy", label_data=str(tmp_path / name)).samples())
     assert "\n" not in str(caught.value)

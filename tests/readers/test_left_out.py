@@ -19,7 +19,7 @@ FILES = [
     *("sub/desktop.ini", "sub/note.txt", "sub/NOTE.TXT", "d.psd", "d.1", "README", "e."),
     *("run/run.json", "run/overlays/o.jpg"),
 ]
-ENDINGS = "6 files that do not end as images do: 3 without an ending, 2 .txt, 1 .psd"
+ENDINGS = "6 files left out by their endings: 3 without an ending, 2 .txt, 1 .psd"
 TAKES = "; --extensions takes other endings"
 RUN = "1 run directory (run), by its run.json"
 
@@ -46,7 +46,7 @@ TREES = {  # source below the folder: keys, lines
     "/*.jpg": (["a.jpg"], []),
     "/*": (
         ["B.JPG", "a.jpg"],
-        ["4 files that do not end as images do: 3 without an ending, 1 .psd" + TAKES],
+        ["4 files left out by their endings: 3 without an ending, 1 .psd" + TAKES],
     ),
     "/sub/c*": (["c.png"], []),
     "/sub/c.png": (["c.png"], []),
@@ -67,7 +67,7 @@ def test_at_a_url(memory, tmp_path, source):
 def test_members_of_archives(tmp_path):
     names = ["a.jpg", "a.cls", "a.txt", "b.json", "._b.psd", "c.psd", "d/e.psd", "d/f"]
     path = write_tar(tmp_path / "a.tar", [(name, b"1") for name in names])
-    line = "3 files that do not end as images do: 2 .psd, 1 without an ending"
+    line = "3 files left out by their endings: 2 .psd, 1 without an ending"
     assert told(opened(path)) == (["a"], [line + TAKES])
     path = write_tar(tmp_path / "b.tar", [(name, b"1") for name in names[1:]])
     with pytest.raises(SourceError, match=r"no image member in it .*; 6 files .*2 \.psd, 1 \.cls"):
@@ -81,7 +81,7 @@ def test_where_nothing_is_taken_the_error_says_what_there_is(tmp_path):
         with pytest.raises(SourceError) as caught:
             list(opened(source).samples())
         assert str(caught.value).endswith(
-            ".webp); 3 files that do not end as images do: 2 .xyz, 1 without an ending"
+            ".webp); 3 files left out by their endings: 2 .xyz, 1 without an ending"
             f"{TAKES}; 1 linked folder (link); --follow-links follows it"
         )
     with pytest.raises(SourceError, match="--extensions any takes a file"):
@@ -188,7 +188,7 @@ def test_memory_does_not_grow_with_what_is_left_out():
         tracemalloc.stop()
     assert after - before < 10_000
     (line,) = left.lines()
-    assert line.startswith("60000 files that do not end as images do: 59000 with others, 1 .x0")
+    assert line.startswith("60000 files left out by their endings: 59000 with others, 1 .x0")
 
 
 def test_a_name_that_is_not_text(tmp_path):

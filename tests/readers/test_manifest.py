@@ -80,6 +80,7 @@ BAD = {  # ending, content, what the line must say
     ),
     "surrogate": ("jsonl", b'{"path": "\\ud800"}', "line 1: the path '.*' is not a text"),
     "nul in json": ("jsonl", b'{"path": "a\\u0000b"}', "line 1: the path .* is not a text"),
+    "old Mac": ("csv", b"path,label\ra.jpg,1\r", "lines end in CR alone; save it with LF"),
     "no object": ("jsonl", b"[1]\n", "line 1: not a JSON object"),
     "no json": ("jsonl", b"{'path': 1}\n", "line 1: not JSON: Expecting"),
     "name twice": ("jsonl", b'{"path": "a", "path": "b"}', "line 1: not JSON: a name appears"),
