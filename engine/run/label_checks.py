@@ -20,7 +20,10 @@ def require_labels(facts: ListingFacts) -> None:
     """
     if not facts.labelled:
         met = [text for kind, text in facts.notes if kind == "labels"]
-        why = "; ".join(met) or "see --label-from-folder and --label-data"
+        why = "; ".join(met) or (
+            "folders need --label-from-folder, arrays --label-data, manifests a column 'label', "
+            "tar files a .cls or .json beside each image"
+        )
         raise ConfigError(f"--target label: no sample has a label ({why})")
 
 
@@ -46,11 +49,21 @@ def label_notes(facts: ListingFacts, classes: int, names: Names) -> Iterator[Not
         if high == classes > low > 0:
             text += "; if they are counted from 1, take 1 off each"
         yield Note("warning", text)
+    elif _is_by_number(facts.classes) and {*facts.classes.values()} == {*range(1, high + 1)} != {1}:
+        yield Note(
+            "warning",
+            f"{what} 1 to {high}, but classes are counted from 0; if these are counted from 1, "
+            "take 1 off each",
+        )
+
+
+def _is_by_number(folders: dict[str, int]) -> bool:
+    return bool(folders) and all(name.isdecimal() for name in folders)
 
 
 def _is_by_position(folders: dict[str, int], names: Names) -> bool:
     """Whether folders have their positions for classes; see `number_folders` of the readers."""
     in_order = [folders[name] for name in sorted(folders)] == [*range(len(folders))]
-    if not folders or not in_order or all(name.isdecimal() for name in folders):
+    if not folders or not in_order or _is_by_number(folders):
         return False
     return any(names.of(name) != number for name, number in folders.items())

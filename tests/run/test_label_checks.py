@@ -33,6 +33,9 @@ def numbered(*numbers):
 GOOD = {
     "as many folders as classes": (facts(by_position("ant", "bee", "cat"), 0, 2), 3),
     "folders by some of the numbers": (facts(numbered(0, 7), 0, 7), 1000),
+    "folders by numbers with gaps": (facts(numbered(1, 2, 4), 1, 4), 1000),
+    "a single folder": (facts(numbered(1), 1, 1), 1000),
+    "folders by names": (facts({"bee": 1, "cat": 2}, 1, 2), 3, {"bee": [1], "cat": [2]}),
     "labels from 0": (facts(low=0, high=9), 10),
     "some labels": (facts(low=1, high=9), 10),
     "no labels": (facts(labelled=0), 10),
@@ -41,7 +44,8 @@ GOOD = {
 
 @pytest.mark.parametrize("name", GOOD)
 def test_nothing_is_told_where_all_is_well(name):
-    assert list(label_notes(*GOOD[name], Names())) == []
+    found, classes, *names = GOOD[name]
+    assert list(label_notes(found, classes, Names(*names))) == []
 
 
 def test_names_of_some_classes_need_no_warning():
@@ -61,6 +65,12 @@ def test_names_of_some_classes_need_no_warning():
             "the class folders are numbered 1 to 3, but the network has classes 0 to 2; if they "
             "are counted from 1, take 1 off each",
         ),
+        (
+            facts(numbered(1, 2), 1, 2),
+            1000,
+            "the class folders are numbered 1 to 2, but classes are counted from 0; if these",
+        ),
+        (facts({"01": 1, "02": 2}, 1, 2), 9, "the class folders are numbered 1 to 2, but classes"),
         (facts(numbered(0, 3), 0, 0), 3, "the class folders are numbered 0 to 3, but the network"),
         (facts(low=1, high=10), 10, "the labels are 1 to 10, .* 0 to 9; if they are counted from"),
         (facts(low=0, high=10), 10, "the labels are 0 to 10, but the network has classes 0 to 9$"),
@@ -83,7 +93,7 @@ def test_a_source_without_labels_cannot_have_them_explained():
     told = [["skipped", "x"], ["labels", "2 labels were not understood"]]
     with pytest.raises(ConfigError, match=r"no sample has a label \(2 labels were not under"):
         require_labels(facts(labelled=0, notes=told))
-    with pytest.raises(ConfigError, match="see --label-from-folder and --label-data"):
+    with pytest.raises(ConfigError, match=r"need --label-from-folder, .* tar files a \.cls"):
         require_labels(facts(labelled=0))
 
 
