@@ -61,7 +61,9 @@ def number_folders(
     where = f"{root}: --label-from-folder"
     full = [name for name in folders if name in having]
     if not full:
-        raise SourceError(f"{where} needs class folders with images in it")
+        raise SourceError(
+            f"{where} needs a folder for each class, with its images; without that, leave it out"
+        )
     numbered = {name: int(name) for name in folders if _is_number(name)}
     named = {name: found for name in folders if (found := names.of(name)) is not None}
     numbers, words = ([name for name in full if name in some] for some in (numbered, names.classes))

@@ -78,7 +78,10 @@ def _of_text(path: str, count: int) -> Iterator[Any]:
         text = files.read(path).decode("utf-8-sig", "replace")
     lines = text.rstrip().splitlines()
     if len(lines) != count:
-        raise SourceError(f"--label-data {path}: {len(lines)} lines for {count} pictures")
+        raise SourceError(
+            f"--label-data {path}: {len(lines)} lines for {count} pictures; there must be one for "
+            "each"
+        )
     return iter(lines)
 
 

@@ -141,7 +141,7 @@ def _csv_rows(path: str) -> Iterator[Row]:
             if len(row) != len(names):
                 raise SourceError(
                     f"{path}, line {table.line_num}: {len(row)} columns, the header has "
-                    f"{len(names)}"
+                    f"{len(names)}; put values with {separator!r} in them in double quotes"
                 )
             values = [None if i is None else row[i] or None for i in at]
             yield table.line_num, (*values[:3], *map(_number, values[3:]))
@@ -187,7 +187,11 @@ def _jsonl_rows(path: str) -> Iterator[Row]:
                     raise SourceError(f"{path}, line {number}: {plain!r} appears twice")
                 row[plain] = row[name]
         if "path" not in row:
-            raise SourceError(f"{path}, line {number}: no 'path' in it")
+            given = ", ".join(row)[:200] or "none"
+            raise SourceError(
+                f"{path}, line {number}: no 'path' in it; its names are {given}. Call the one that "
+                "names the image path"
+            )
         yield number, tuple(map(row.get, COLUMNS))
 
 

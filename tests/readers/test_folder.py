@@ -183,7 +183,7 @@ def test_refusals(tmp_path):
     with pytest.raises(SourceError, match="no image file in it"):
         list(make(tmp_path, "notes.txt").samples())
     make(tmp_path, "a.jpg")
-    with pytest.raises(SourceError, match="needs class folders"):
+    with pytest.raises(SourceError, match=r"needs a folder for each class, .* leave it out"):
         labelled(tmp_path)
     with pytest.raises(SourceError, match=r"a.jpg: --label-from-folder is for folders"):
         labelled(tmp_path / "a.jpg")

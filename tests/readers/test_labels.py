@@ -243,7 +243,7 @@ REFUSED = {
     "y.h5::z": "dataset 'z': 'z' is not there; it has many/0 float64 [(]3, 2[)], many/1 ",
     "y.h5::many": "'many' is a group, not a dataset; it has many/0 ",
     "no.h5": "no dataset of 3 labels, one for each picture, in it; it has none",
-    "y.txt": "y.txt: 2 lines for 3 pictures",
+    "y.txt": "y.txt: 2 lines for 3 pictures; there must be one for each",
     "objects.npy": "objects.npy: not an .npy file: Object arrays cannot be loaded",
     "y-idx1-ubyte": "2 labels for 3 pictures",
     "gone.npy": "gone.npy: No such file",

@@ -71,12 +71,16 @@ BAD = {  # ending, content, what the line must say
     "twice in json": ("jsonl", b'{"path": "a", "Path": "b"}', "line 1: 'path' appears twice"),
     "empty lines": ("csv", b"\n\n", "list.csv: empty"),
     "half a box": ("csv", b"path,x0,y0,x1\na,1,1,2\n", "line 1: a box needs the column 'y1' too"),
-    "a column less": ("csv", b"path,label\na,1\nb\n", "line 3: 1 columns, the header has 2"),
+    "a column less": (
+        "csv",
+        b"path,label\na,1\nb\n",
+        "line 3: 1 columns, the header has 2; put values",
+    ),
     "path type": ("jsonl", b'{"path": 3}', "line 1: the path 3 is not a text"),
     "missing path": (
         "jsonl",
         b'{"path": "a"}\n{"key": "a"}',
-        "line 2: no 'path' in it",
+        "line 2: no 'path' in it; its names are .*. Call the one",
     ),
     "surrogate": ("jsonl", b'{"path": "\\ud800"}', "line 1: the path '.*' is not a text"),
     "nul in json": ("jsonl", b'{"path": "a\\u0000b"}', "line 1: the path .* is not a text"),
