@@ -88,7 +88,8 @@ def activations(
           --model runs/mnist/lenet-symbol.json --layer tanh1 --layer tanh2
     """
     fixed = {"activation_layer": layers, "save": "activations", "executor": "local"}
-    config = make_config({**options, **fixed, "out": out or ""})
+    unnamed = str(RUNS)  # until the other options are known, which its name is made of
+    config = make_config({**options, **fixed, "out": unnamed if out is None else out})
     if out is None:
         config = config.model_copy(update={"out": str(default_out(config))})
     console = make_console()

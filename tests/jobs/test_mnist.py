@@ -100,6 +100,17 @@ def test_the_same_question_has_the_same_directory():
     assert re.fullmatch(r"runs/activations-seven-[0-9a-f]{8}", str(out()))
 
 
+def test_a_directory_need_not_be_named(trained, tmp_path):
+    name, _ = trained
+    command = ("activations", name.parent / "held-out-images-idx3-ubyte", "--limit", 1)
+    for _ in range(2):
+        options = ("--model", files_of(name)[0], "--layer", "conv1")
+        code, _, err = shardcam(*command, *options, cwd=tmp_path)
+        assert code == 0, err
+    (made,) = (tmp_path / "runs").iterdir()
+    assert (made / "index.h5").exists()
+
+
 def test_what_cannot_be_shown_is_one_line(trained, tmp_path):
     name, _ = trained
     command = ("activations", name.parent / "held-out-images-idx3-ubyte", "--model")
