@@ -129,7 +129,7 @@ def _divided(values: Values, alpha: Values) -> Values:
     return np.where(alpha[..., None] > 0, colours.clip(0, top), 0).astype(values.dtype)
 
 
-def _by_opencv(data: bytes) -> tuple[Values, Values | None]:
+def _unchanged(data: bytes) -> tuple[Values, Values | None]:
     """Colours (height,width[,3]), and alpha if there is a fourth channel."""
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
@@ -141,7 +141,7 @@ def _by_opencv(data: bytes) -> tuple[Values, Values | None]:
 
 def _png(data: bytes) -> _Stored:
     """sBIT counts bits that matter: by the standard of values scaled up to 16, by custom not."""
-    values, alpha = _by_opencv(data)
+    values, alpha = _unchanged(data)
     chunks = png_chunks(data)
     if values.ndim == 2 and b"tRNS" in chunks:  # OpenCV sees that of colours only
         alpha = np.where(values == int.from_bytes(chunks[b"tRNS"], "big"), 0, TOPS[-1])
@@ -154,7 +154,7 @@ def _pnm(data: bytes) -> _Stored:
     if data.startswith(b"Pf"):
         with Image.open(io.BytesIO(data), formats=("PPM",)) as image:
             return _Stored(np.asarray(image), (0, 1))
-    values, _ = _by_opencv(data + b"\n")  # which ends the last number of a file of text
+    values, _ = _unchanged(data + b"\n")  # which ends the last number of a file of text
     top = pnm_top(data)
     return _Stored(values, (0, top), (top,) if top < TOPS[-1] else ())
 
@@ -189,7 +189,7 @@ def _tiff(data: bytes) -> _Stored:
                 "the planar configuration 'contiguous', or with 8 bits",
             )
         else:
-            values, fourth = _by_opencv(data)
+            values, fourth = _unchanged(data)
             alpha = fourth if image.mode == "RGBA" else None
     bits = max(tags[Base.BitsPerSample])
     if values.dtype == np.int32 and bits == 32 and not signed:

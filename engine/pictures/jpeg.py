@@ -29,7 +29,7 @@ def decode_jpeg(data: bytes, size: tuple[int, int], reduction: int = 1) -> tuple
     -------
     pixels
         (height,width,3) RGB, both divided by `reduction` and rounded up; None if the file is
-        cut off, or has no picture.
+        cut off, or libjpeg gives it up.
     flags
         DAMAGED if libjpeg complained: what it could not decode is gray, or wrong.
     """
@@ -55,6 +55,8 @@ def decode_jpeg(data: bytes, size: tuple[int, int], reduction: int = 1) -> tuple
             return None, NO_FLAG
         with suppress(ValueError):  # of a warning about the header
             return decode(data, strict=False), Flag.DAMAGED
+    elif _NO_DAMAGE not in complaint:  # libjpeg gave it up
+        return None, NO_FLAG
     with suppress(cv2.error):
         how = _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
         pixels: U1 | None = cv2.imdecode(np.frombuffer(data, np.uint8), how)  # type: ignore[assignment]

@@ -70,14 +70,17 @@ def _one_alone(config: RunConfig, definition: NetworkDefinition) -> Iterator[str
 def _scaled_twice(config: RunConfig, definition: NetworkDefinition) -> Iterator[str]:
     from shardcam.engine.models.input_scaling import scaling_node
 
-    node = scaling_node(definition)
-    if node is None or not definition.assumed or config.mean or config.std:
+    own = definition.preprocessing
+    zeros, ones = ((value,) * len(own.mean) for value in (0.0, 1.0))
+    given = config.mean is not None or config.std is not None
+    if not (given or definition.assumed) or (own.mean, own.std) == (zeros, ones):
         return
-    zeros, ones = ((value,) * len(definition.preprocessing.mean) for value in (0.0, 1.0))
-    yield (
-        f"the network scales its input itself ({node.name}), after --mean and --std were assumed; "
-        f"if it takes pixels as they are: --mean {_text(zeros)} --std {_text(ones)}"
-    )
+    if node := scaling_node(definition):
+        how = f"--mean {_text(own.mean)} --std {_text(own.std)}" if given else "those assumed"
+        yield (
+            f"the network scales its input itself ({node.name}), after {how}; if it takes pixels "
+            f"as they are: --mean {_text(zeros)} --std {_text(ones)}"
+        )
 
 
 def _layers(

@@ -59,6 +59,8 @@ def read_names(path: Path) -> dict[int, str]:
         It cannot be read or is of another form.
     """
     try:
+        if path.suffix in (".pbtxt", ".xml"):
+            raise ValueError(f"{path.suffix} files are not read")
         text = _text(path.read_bytes())
         stored = _object(text, is_json=path.suffix == ".json")
         names = _of_lines(text.rstrip().splitlines()) if stored is None else _of_object(stored)
@@ -127,6 +129,9 @@ def _name(value: Any) -> str:
 
 def _of_lines(lines: list[str]) -> dict[int, str]:
     """Lines with numbers have those of all classes; others may begin with a number, too."""
+    turned = [re.fullmatch(r"(.*\S)[\t,;](\d+)", line.strip()) for line in lines if line.strip()]
+    if all(turned):  # a name and its number
+        lines = [f"{part[2]}\t{part[1]}" for part in turned if part]
     parts = [_NUMBERED.fullmatch(line.strip()) for line in lines if line.strip()]
     if len(parts) > 1 and parts[0] is None:  # the heads of columns
         parts = parts[1:]

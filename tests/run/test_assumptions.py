@@ -1,5 +1,7 @@
 """What is told of a network and its options before the work, and again when it is done."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,9 @@ def network(*first, assumed=True, remarks=()):
 
 def told(definition, layers=(CONV,), **options):
     config = RunConfig(source="s", model="m", out="o", **options)
+    seen = definition.preprocessing
+    seen = replace(seen, mean=config.mean or seen.mean, std=config.std or seen.std)
+    definition = replace(definition, preprocessing=seen)
     return [(note.kind, note.text) for note in assumptions(config, definition, layers)]
 
 
@@ -86,6 +91,9 @@ def test_a_network_that_scales_its_input_is_told(first, node):
     assert all(f"({node})" in text and "--mean 0,0,0 --std 1,1,1" in text for text in warned)
     assert told(network(*first, assumed=False)) == []
     assert told(network(*first), mean=(0,) * 3, std=(1,) * 3) == []
+    given = told(network(*first), mean=(120,) * 3, std=(60,) * 3)
+    assert len(given) == bool(node)
+    assert all("after --mean 120,120,120 --std 60,60,60; if" in text for _, text in given)
 
 
 def test_layers_that_show_nothing_are_told():

@@ -29,6 +29,7 @@ FORMS = {
     "heads.csv": 'index,name\n0,"cat"\n1,dog\n',
     "tabs.tsv": "0\tcat\n1\tdog\n",
     "spaces.txt": "0 cat\n1 dog",
+    "names first.tsv": "dog\t1\ncat\t0\n",
 }
 
 
@@ -67,6 +68,7 @@ def test_without_a_file():
         ("twice.json", '{"1": "a", "01": "b"}', "it names class 1 twice"),
         ("empty.txt", "\ufeff \n", "it is empty"),
         ("empty list.json", "[]", "it is empty"),
+        ("map.pbtxt", "item {\n id: 1\n}\n", ".pbtxt files are not read; give text with a name"),
         ("latin.txt", "caf\xe9\n".encode("latin-1"), "it is not UTF-8"),
         ("marks.txt", "background\na\nb\nc", "'background'; take it out"),
         ("fewer.txt", "a\nb", "2 names, but the network has 3 classes; if its class 0 is"),
