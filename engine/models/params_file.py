@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.errors import ModelError
+from shardcam.engine.models.model_files import MAX_WEIGHTS, read_model_file
 
 _LIST_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -52,13 +53,10 @@ def read_params(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     ModelError
         The file is missing, damaged, or holds sparse arrays.
     """
-    try:
-        cursor = _Cursor(path.read_bytes())
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror or error}") from error
+    cursor = _Cursor(read_model_file(path))
     try:
         return _read(cursor)
-    except (ModelError, UnicodeDecodeError) as error:
+    except (ModelError, ValueError) as error:
         raise ModelError(f"{path}: not a usable .params file: {error}") from error
 
 
@@ -66,10 +64,14 @@ def _read(cursor: _Cursor) -> dict[str, npt.NDArray[np.generic]]:
     magic, _reserved = cursor.unpack("QQ")
     if magic != _LIST_MAGIC:
         raise ModelError("its header is not that of such a file")
-    arrays = [_array(cursor) for _ in range(cursor.one("Q"))]
-    names = [bytes(cursor.take(cursor.one("Q"))).decode() for _ in range(cursor.one("Q"))]
-    if len(names) != len(arrays):
-        raise ModelError(f"{len(arrays)} arrays but {len(names)} names")
+    count = cursor.one("Q")
+    if count > MAX_WEIGHTS:
+        raise ModelError(f"{count} arrays, more than {MAX_WEIGHTS}")
+    arrays = [_array(cursor) for _ in range(count)]
+    named = cursor.one("Q")
+    if named != count:
+        raise ModelError(f"{count} arrays but {named} names")
+    names = [bytes(cursor.take(cursor.one("Q"))).decode() for _ in range(count)]
     return dict(zip(names, arrays, strict=True))
 
 

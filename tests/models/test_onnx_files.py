@@ -204,7 +204,7 @@ def test_missing_file(tmp_path):
 
 
 def test_directory(tmp_path):
-    with pytest.raises(ModelError, match="Is a directory"):
+    with pytest.raises(ModelError, match="is a directory"):
         load_onnx(tmp_path)
 
 

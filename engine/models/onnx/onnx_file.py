@@ -21,6 +21,7 @@ from shardcam.engine.models.definition import (
     open_size,
 )
 from shardcam.engine.models.graph import VARIABLE, Entry, Graph, inference_form
+from shardcam.engine.models.model_files import read_model_file
 from shardcam.engine.models.onnx.call import Attribute, Call
 from shardcam.engine.models.onnx.onnx_graph import Builder, Known, Tensor, Value
 from shardcam.engine.models.onnx.ops import KNOWN, translate
@@ -57,10 +58,9 @@ def load_onnx(path: Path, image_size: int | None = None) -> NetworkDefinition:
         The file is missing or damaged, contradicts `image_size`, or holds something that
         is not understood.
     """
+    data = read_model_file(path)
     try:
-        return _Import(path, _parse(path.read_bytes())).network(image_size)
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror or error}") from error
+        return _Import(path, _parse(data)).network(image_size)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
 
