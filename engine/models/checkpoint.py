@@ -25,6 +25,7 @@ from shardcam.engine.models.definition import (
     open_size,
 )
 from shardcam.engine.models.graph import (
+    MAX_TEXT,
     VARIABLE,
     Graph,
     Node,
@@ -33,7 +34,10 @@ from shardcam.engine.models.graph import (
     parse,
     to_json,
 )
-from shardcam.engine.models.weight_files import Shape, inferred_shapes, random_weights, read_weights
+from shardcam.engine.models.model_files import read_model_file
+from shardcam.engine.models.mxnet_errors import reason
+from shardcam.engine.models.symbol_shapes import require_runnable
+from shardcam.engine.models.weight_files import Shape, random_weights, read_weights
 from shardcam.engine.types import F4, Preprocessing
 
 SUFFIX = "-symbol.json"
@@ -63,6 +67,8 @@ def checkpoint_network(
     """
     graph = _read_graph(symbol)
     variables = [node.name for node in graph.nodes if node.op == VARIABLE]
+    if len(set(variables)) < len(variables):
+        raise ModelError(f"{symbol}: several of its variables have one name")
     remarks: tuple[str, ...] = ()
     if params == RANDOM_PARAMS:
         path, stored = symbol, _random_parameters(symbol, graph, image_size)
@@ -81,13 +87,15 @@ def checkpoint_network(
     parameters = {name: stored[name] for name in variables if name in stored}
     shapes = {name: value.shape for name, value in parameters.items()}
     given = graph.nodes[graph.number(inputs[0])]
-    channels = _input_channels(graph, given.name, shapes)
+    channels = _input_channels(symbol, graph, given.name, shapes)
     preprocessing = _preprocessing(symbol, given, channels, image_size)
     if image_size is None and not _declared_size(given.attrs, channels):
         remarks = (*remarks, open_size(USUAL_SIZE))
+    final = inference_form(_without_attributes(graph, given.name))
+    _shapes(symbol, final, given.name, preprocessing.input_shape, shapes)
     return NetworkDefinition(
         name=symbol.name.removesuffix(SUFFIX),
-        graph=inference_form(_without_attributes(graph, given.name)),
+        graph=final,
         parameters=parameters,
         preprocessing=preprocessing,
         input_name=given.name,
@@ -97,23 +105,29 @@ def checkpoint_network(
 
 
 def _read_graph(path: Path) -> Graph:
+    data = read_model_file(path, MAX_TEXT)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}"
-        ) from error
-    try:
-        parse(text)  # nothing that is not a graph reaches MXNet's own reader
-        graph = parse(mx.sym.load_json(text).tojson())  # brings old files up to date
+        # MXNet brings old files up to date; it sees nothing that we have not written.
+        graph = parse(mx.sym.load_json(to_json(parse(data.decode()))).tojson())
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path}: not a text file") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except mx.base.MXNetError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ModelError(f"{path}: MXNet cannot read it: {reason}") from error
+        raise ModelError(f"{path}: MXNet cannot read it: {reason(error)}") from error
     if len(graph.heads) != 1:
         raise ModelError(f"{path}: has {len(graph.heads)} outputs; one vector of logits is needed")
     return ending_at_logits(graph)
+
+
+def _shapes(
+    symbol: Path, graph: Graph, images: str, sizes: Shape, known: Mapping[str, Shape]
+) -> dict[str, Shape]:
+    """Shapes of the variables, once every operator is known to fit."""
+    try:
+        return require_runnable(graph, images, sizes, known)
+    except ModelError as error:
+        raise ModelError(f"{symbol}: cannot take {sizes} input: {error}") from error
 
 
 def _params_beside(symbol: Path) -> tuple[Path, tuple[str, ...]]:
@@ -139,23 +153,13 @@ def _random_parameters(symbol: Path, graph: Graph, image_size: int | None) -> di
     variables = [node for node in graph.nodes if node.op == VARIABLE]
     given = variables[0]
     shapes = {node.name: _declared_shape(node) for node in variables}
-    own = shapes[given.name][1:2]
-    channels = _input_channels(graph, given.name, shapes, own[0] if own in ((1,), (3,)) else 3)
+    own = shapes[given.name][1:2] if len(shapes[given.name]) == 4 else ()
+    channels = _input_channels(
+        symbol, graph, given.name, shapes, own[0] if own in ((1,), (3,)) else 3
+    )
     image = _preprocessing(symbol, given, channels, image_size).input_shape
-    net = mx.sym.load_json(to_json(_without_attributes(graph, given.name)))
-    try:
-        found = inferred_shapes(net, **{given.name: (1, *image)})
-    except mx.base.MXNetError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ModelError(f"{symbol}: cannot take {image} input: {reason}") from error
-    unknown = [node.name for node in variables if node.name not in found]
-    if unknown:
-        raise ModelError(
-            f"{symbol}: the shape of {unknown[0]!r} does not follow from its input's; "
-            "give --params FILE"
-        )
-    del found[given.name]
-    return random_weights(found)
+    declared = {name: shape for name, shape in shapes.items() if shape and min(shape) > 0}
+    return random_weights(_shapes(symbol, inference_form(graph), given.name, image, declared))
 
 
 def _preprocessing(
@@ -212,13 +216,12 @@ def _without_attributes(graph: Graph, name: str) -> Graph:
 
 
 def _declared_shape(node: Node) -> Shape:
-    """Four numbers, 0 where one is open; () if a variable declares none."""
-    numbers = tuple(map(int, re.findall(r"\d+", node.attrs.get(SHAPE, ""))))
-    return numbers if len(numbers) == 4 else ()
+    """0 where a length is open; () if a variable declares none."""
+    return tuple(map(int, re.findall(r"\d+", node.attrs.get(SHAPE, ""))))
 
 
 def _input_channels(
-    graph: Graph, name: str, shapes: Mapping[str, Shape], otherwise: int = 0
+    symbol: Path, graph: Graph, name: str, shapes: Mapping[str, Shape], otherwise: int = 0
 ) -> int:
     """Channels of the input, from the weight of the first convolution, if its shape is known."""
     for node in graph.nodes:
@@ -227,6 +230,8 @@ def _input_channels(
             groups = int(node.attrs.get("num_group", "1"))
             channels = (weight[1] * groups if len(weight) == 4 else 0) or otherwise
             if channels not in (1, 3):
-                raise ModelError(f"{node.name}: takes {channels} channels; 1 or 3 are supported")
+                raise ModelError(
+                    f"{symbol}: {node.name!r} takes {channels} channels; 1 or 3 are supported"
+                )
             return channels
-    raise ModelError(f"no convolution takes its input {name!r}")
+    raise ModelError(f"{symbol}: no convolution takes its input {name!r}")

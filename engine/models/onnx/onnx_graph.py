@@ -8,17 +8,17 @@ not depend on the images: a weight, or what the file computes from shapes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, TypeVar
 
-import mxnet as mx
 import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, to_json
+from shardcam.engine.models.graph import VARIABLE, Entry, Node
+from shardcam.engine.models.node_shapes import node_shapes
 from shardcam.engine.types import F4
 
 Array = npt.NDArray[Any]
@@ -179,20 +179,9 @@ class Builder:
         return free
 
 
-def _infer(node: Node, shapes: Iterable[Shape]) -> Shape:
+def _infer(node: Node, shapes: Sequence[Shape]) -> Shape:
     """Shape of a node's first output, by MXNet."""
-    given = {f"in{i}": shape for i, shape in enumerate(shapes)}
-    variables = tuple(Node(VARIABLE, name) for name in given)
-    count = len(variables)
-    alone = Node(node.op, node.name, node.attrs, tuple((i, 0) for i in range(count)))
-    try:
-        symbol = mx.sym.load_json(to_json(Graph((*variables, alone), ((count, 0),))))
-        arguments = set(symbol.list_arguments())
-        _, outputs, _ = symbol.infer_shape(**{k: s for k, s in given.items() if k in arguments})
-    except mx.MXNetError as error:
-        reason = str(error).strip().splitlines()[-1][:200]
-        raise ModelError(f"shapes {list(given.values())} do not fit it: {reason}") from error
-    shape = tuple(int(n) for n in outputs[0]) if outputs else ()
-    if not shape or min(shape) < 1:
-        raise ModelError(f"from shapes {list(given.values())} it makes an empty tensor")
+    shape = node_shapes(node, shapes)[1][0]
+    if not shape:
+        raise ModelError(f"from shapes {list(shapes)} it makes an empty tensor")
     return shape

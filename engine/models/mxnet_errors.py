@@ -1,0 +1,51 @@
+"""MXNet's errors in one line."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import mxnet as mx
+
+from shardcam.engine.errors import ModelError, WorkerError
+
+_NO_MEMORY = re.compile("out of memory|failed to allocate|bad_alloc", re.IGNORECASE)
+_PLACE = re.compile(r"MXNetError: |Error in operator operator: |\[[\d:]+\] \S+:\d+: ")
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+
+def reason(error: Exception) -> str:
+    """The line that says what is wrong, without where in MXNet's source."""
+    lines = str(error).strip().splitlines() or ["no reason given"]
+    return _PLACE.sub("", lines[-1])[:200]
+
+
+def in_one_line(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """Turn what MXNet raises in a function into exceptions of ours.
+
+    MXNet computes in the background: an error comes out wherever a result is waited for.
+
+    Raises
+    ------
+    WorkerError
+        Memory ran out.
+    ModelError
+        MXNet cannot run the network.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+        try:
+            return function(*args, **kwargs)
+        except mx.MXNetError as error:
+            if _NO_MEMORY.search(str(error)):
+                raise WorkerError(
+                    f"out of memory: {reason(error)}; use a smaller --batch-size, --image-size or "
+                    "fewer --workers, and the same command resumes"
+                ) from error
+            raise ModelError(f"MXNet cannot run the network: {reason(error)}") from error
+
+    return wrapped
