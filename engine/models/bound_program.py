@@ -8,6 +8,7 @@ import mxnet as mx
 
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import Cut, Entry, Graph, prune, to_json, with_shared_dense
+from shardcam.engine.models.mxnet_errors import in_one_line
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Program:
     states: dict[str, mx.nd.NDArray]
     device: mx.Context
 
+    @in_one_line
     def bind(
         self,
         inputs: dict[str, mx.nd.NDArray],
@@ -39,6 +41,7 @@ class Program:
         )
 
 
+@in_one_line
 def program_of(symbol: mx.sym.Symbol, definition: NetworkDefinition, device: mx.Context) -> Program:
     """Give a part of the network its parameters, on a device."""
 

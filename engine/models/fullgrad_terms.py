@@ -14,6 +14,7 @@ from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, to_json
 from shardcam.engine.models.head import HEAD_BYTES
 from shardcam.engine.models.layer_names import layer_shapes
+from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.types import F4
 
 
@@ -58,6 +59,7 @@ class BiasGradients:
             for name, bias in self._biases.items():
                 yield part, bias[:, None, None] * self._gradient(_zero(name), part)
 
+    @in_one_line
     def _backward(self, images: F4, direction: F4) -> None:
         self._data[: len(images)] = images
         self._executor.forward(is_train=True)
@@ -65,6 +67,7 @@ class BiasGradients:
         padded[: len(images)] = direction
         self._executor.backward([mx.nd.array(padded, self._data.ctx)])
 
+    @in_one_line
     def _gradient(self, name: str, part: slice) -> F4:
         gradient: F4 = self._gradients[name].asnumpy()[: part.stop - part.start]
         return gradient

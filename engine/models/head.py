@@ -11,6 +11,7 @@ import numpy as np
 
 from shardcam.engine.models.bound_program import Program
 from shardcam.engine.models.graph import Entry
+from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.types import F4, I4
 
 HEAD_BYTES = 256 << 20  # for the tensors of a head that runs on activations of our making
@@ -61,18 +62,21 @@ class Head:
         self._activation: F4 | None = None
 
     @property
+    @in_one_line
     def activation(self) -> F4:
         """(N,C,h,w)."""
         if self._activation is None:
             self._activation = self._tap.asnumpy()[: self._count]
         return self._activation
 
+    @in_one_line
     def begin(self) -> None:
         """Begin to compute the logits; reading them waits."""
         if not self._begun:
             self._forward()
 
     @property
+    @in_one_line
     def logits(self) -> F4:
         """(N,classes). In training mode, because max-pooling's backward needs its workspace."""
         if self._logits is None:
@@ -80,6 +84,7 @@ class Head:
             self._logits = self._executor.outputs[0].asnumpy()[: self._count]
         return self._logits
 
+    @in_one_line
     def gradient(self, direction: F4) -> F4:
         """(n,classes) -> (n,C,h,w) gradient of the sum of direction * logits, or (n,C,1,1)."""
         dense = self.program.dense
@@ -106,6 +111,7 @@ class Head:
         rows: int = min(affordable, max(batch, -(-channels // parts)))
         return rows
 
+    @in_one_line
     def at(self, activation: F4, image: I4, differentiable: bool) -> Head:
         """Run the head on (M,C,h,w) activations; row j reads the rest from image `image[j]`."""
         count = len(activation)

@@ -10,6 +10,7 @@ from shardcam.engine.errors import ConfigError, ModelError
 from shardcam.engine.models.closed_form import pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import VARIABLE, Cut, cut, to_json
+from shardcam.engine.models.mxnet_errors import reason
 from shardcam.engine.types import AUTO, LayerInfo
 
 # Operators whose outputs people explain; the others reshape or normalise on the way.
@@ -51,8 +52,7 @@ def _output_shapes(network: NetworkDefinition, symbol: mx.sym.Symbol) -> list[tu
     try:
         found, shapes, states = symbol.infer_shape(**known, **{network.input_name: (1, *shape)})
     except mx.base.MXNetError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ModelError(f"{network.name}: cannot take {shape} input: {reason}") from error
+        raise ModelError(f"{network.name}: cannot take {shape} input: {reason(error)}") from error
     names = (*symbol.list_arguments(), *symbol.list_auxiliary_states())
     for name, meant in zip(names, (*found, *states), strict=True):
         value = network.parameters.get(name)

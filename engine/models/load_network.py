@@ -24,7 +24,12 @@ def load_network(
     ModelError
         Its weights are missing, damaged, not finite, or of another network.
     """
-    definition = _load(model, params, image_size)
+    try:
+        definition = _load(model, params, image_size)
+    except MemoryError as error:
+        raise ModelError(
+            f"{model}: there is too little memory for its weights: {str(error)[:200]}"
+        ) from error
     for name, value in definition.parameters.items():
         if not np.isfinite(value.sum(dtype=np.float64)):  # MXNet's ReLU would turn NaN into 0
             raise ModelError(f"{model}: its weight {name!r} holds a NaN or an infinity")

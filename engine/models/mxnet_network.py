@@ -14,31 +14,35 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.bound_program import backbone, program_of
 from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.free_memory import free_memory
 from shardcam.engine.models.fullgrad_terms import BiasGradients
 from shardcam.engine.models.graph import Cut, cut, to_json
 from shardcam.engine.models.head import HEAD_BYTES, Head, HeadProgram
 from shardcam.engine.models.input_buffer import InputBuffer
 from shardcam.engine.models.layer_names import layer_shapes, resolve_layer
+from shardcam.engine.models.memory import CPU_PASS, LARGEST, require_memory
+from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.models.normalise import normalised
 from shardcam.engine.models.precision import FP32, lower
 from shardcam.engine.types import F4, I4, U1, LayerInfo, Quantization
 
 BATCH = 32
-CPU_PASS = 4  # images that a core takes through the backbone at once: more leave its cache
 
 
 def batch_that_fits(definition: NetworkDefinition, layers: tuple[str, ...], most: int) -> int:
     """Images per batch: 32, but no more than `most`, nor than a head has room for.
 
     The head of a batch reads its weights once, which are most of VGG's. Its tensors keep within
-    `engine.models.head.HEAD_BYTES`, unless those of one pass do not.
+    `engine.models.head.HEAD_BYTES`, unless those of one pass do not. MXNet counts the numbers of
+    a tensor by 31 bits.
     """
     shapes = layer_shapes(definition)
     heads = (cut(definition.graph, name, definition.parameters).head for name in layers)
     # values and their gradients, in float32
     rows = [8 * sum(math.prod(shapes.get(node.name, ())) for node in h.nodes) for h in heads]
     fits = min(BATCH, HEAD_BYTES // max(rows))
-    return max(min(fits, most) // CPU_PASS, 1) * CPU_PASS
+    index = LARGEST // max(map(math.prod, shapes.values()))
+    return min(max(min(fits, most) // CPU_PASS, 1) * CPU_PASS, max(index, 1))
 
 
 class MxnetNetwork:
@@ -72,6 +76,7 @@ class MxnetNetwork:
         The network has no such layer.
     """
 
+    @in_one_line
     def __init__(
         self,
         definition: NetworkDefinition,
@@ -90,6 +95,9 @@ class MxnetNetwork:
         self._extra = {name: (definition.graph.number(name), 0) for name in extra_layers}
         self._batch_size = batch_size
         self._pass = batch_size if gpu else min(batch_size, CPU_PASS * threads)
+        names = [info.name for info in self.layers]
+        free = None if gpu else free_memory()
+        require_memory(definition, names, batch_size, self._pass, free)
         self._device = mx.gpu(0) if gpu else mx.cpu()
         self._device_normalises = gpu
         self._definition = definition
@@ -108,6 +116,7 @@ class MxnetNetwork:
         self.deepest = shortest[0].name  # the logits come from its head, in whatever order
         self._turns = itertools.cycle([_Bound(self) for _ in range(buffers)])
 
+    @in_one_line
     def forward(self, images: F4 | U1) -> _Pass:
         return next(self._turns).forward(images, self.deepest)
 
@@ -212,6 +221,7 @@ class _Pass:
         self.network.on_pass()
         return _LayerView(self, name)
 
+    @in_one_line
     def activation(self, name: str) -> F4:
         if name in self._bound.heads:
             return self.layer(name).activation
@@ -221,6 +231,7 @@ class _Pass:
     def head(self, name: str) -> Head:
         return self._finished().heads[name]
 
+    @in_one_line
     def _finished(self) -> _Bound:
         if self._bound.current is not self:
             raise RuntimeError("the results of this pass are gone: another one has begun")

@@ -22,6 +22,7 @@ from mxnet.contrib import quantization as mxnet_quantization
 from shardcam.engine.models.bound_program import Program, backbone
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import cut
+from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.types import F4, Quantization
 
 FP32, BF16, INT8, FP16 = "fp32", "bf16", "int8", "fp16"
@@ -32,6 +33,7 @@ _FUSED_CONVOLUTION = "_sg_mkldnn_conv"
 _SETTINGS = {"quantized_dtype": "auto", "calib_mode": "naive"}
 
 
+@in_one_line
 def lower(program: Program, precision: str, quantization: Quantization | None = None) -> Program:
     """The same program at another precision; int8 needs what `calibrate` found.
 
@@ -49,6 +51,7 @@ def lower(program: Program, precision: str, quantization: Quantization | None = 
     return program
 
 
+@in_one_line
 def calibrate(
     definition: NetworkDefinition,
     layers: Iterable[str],

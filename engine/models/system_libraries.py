@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
 from importlib.util import find_spec
 
@@ -14,6 +15,7 @@ PACKAGES = {  # shared object: Debian and Ubuntu, Fedora
     "libgomp.so.1": ("libgomp1", "libgomp"),
     "libquadmath.so.0": ("libquadmath0", "libquadmath"),
 }
+ADDRESS_SPACE = 1536 << 20  # bytes, before there is a network
 DRIVER = "libcuda.so.1"
 
 
@@ -23,9 +25,15 @@ def ready_libraries() -> None:
     Raises
     ------
     ShardcamError
-        A library is missing; the message names the package to install.
+        A library is missing, or the address space is too small; the message says what to do.
     """
     require_system_libraries()
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if resource.RLIM_INFINITY != limit < ADDRESS_SPACE:
+        raise ShardcamError(
+            f"ulimit -v {limit >> 10} (kB) is too little: MXNet and Numba take "
+            f"{ADDRESS_SPACE >> 10} before there is a network; raise it"
+        )
     if find_spec("mxnet") is None:
         raise ShardcamError(
             "MXNet is not installed: pip install mxnet==1.9.1, or for GPUs install shardcam with "

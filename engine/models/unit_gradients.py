@@ -11,6 +11,7 @@ import numpy as np
 from shardcam.engine.models.bound_program import program_of
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import Entry, Graph, prune, to_json
+from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.types import F4, I4
 
 
@@ -47,6 +48,7 @@ class UnitGradients:
         self._direction: mx.nd.NDArray | None = None  # of the gradient, kept between steps
         self._units: list[int] = []
 
+    @in_one_line
     def of(self, images: F4, units: I4) -> tuple[F4, F4]:
         """(N,C,H,W), (N,) -> (N,) activations of one unit per image, (N,C,H,W) their gradients.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from shardcam.engine.errors import ModelError
+from shardcam.engine.models.free_memory import free_memory, gigabytes
 from shardcam.engine.models.params_file import read_params
+from shardcam.engine.models.safetensors_file import read_safetensors
 from shardcam.engine.models.torch_file import read_torch_weights
 from shardcam.engine.types import F4
 
@@ -29,22 +30,13 @@ def read_weights(path: Path) -> Weights:
     """
     readers = {
         ".params": read_params,
-        ".safetensors": _read_safetensors,
+        ".safetensors": read_safetensors,
         ".pth": read_torch_weights,
         ".pt": read_torch_weights,
     }
     if path.suffix not in readers:
         raise ModelError(f"{path}: weights are read from {', '.join(readers)} files")
     return readers[path.suffix](path)
-
-
-def _read_safetensors(path: Path) -> Weights:
-    try:
-        return dict(load_file(path))
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror or 'cannot be read'}") from error
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{path}: not a usable .safetensors file: {error}") from error
 
 
 def inferred_shapes(symbol: mx.sym.Symbol, **known: Shape) -> dict[str, Shape]:
@@ -62,7 +54,18 @@ def inferred_shapes(symbol: mx.sym.Symbol, **known: Shape) -> dict[str, Shape]:
 
 
 def random_weights(shapes: dict[str, Shape], seed: int = 0) -> dict[str, F4]:
-    """He initialisation (He et al. 2015) from a fixed seed: equal on every machine."""
+    """He initialisation (He et al. 2015) from a fixed seed: equal on every machine.
+
+    Raises
+    ------
+    MemoryError
+        There is too little of it.
+    """
+    needed, free = sum(4 * prod(shape) for shape in shapes.values()), free_memory()
+    if needed > free:
+        raise MemoryError(
+            f"{gigabytes(needed)}, and {gigabytes(free)} are free; a smaller --image-size may do"
+        )
     rng = np.random.RandomState(seed)
     weights: dict[str, F4] = {}
     for name, shape in sorted(shapes.items()):

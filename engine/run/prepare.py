@@ -18,7 +18,13 @@ from shardcam.engine.io.urls import is_url
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.protocols import Executor, Observer, ShardRunner
 from shardcam.engine.run.assumptions import assumptions
-from shardcam.engine.run.build_worker import WorkerSpec, build_runner, only_read, part_cache
+from shardcam.engine.run.build_worker import (
+    WorkerSpec,
+    build_runner,
+    only_read,
+    part_cache,
+    worker_threads,
+)
 from shardcam.engine.run.calibration import (
     Calibration,
     calibrate_on_source,
@@ -140,6 +146,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
             activation_dtype=config.activation_dtype,
         )
         require_room(config, specs, plan)
+        _require_memory(config, definition, layers, plan)
         calibration = _calibration(config, definition, layers, read, plan)
         manifest = make_manifest(config, plan, definition, layers, read, calibration)
         if stored is not None:
@@ -264,6 +271,22 @@ def _require_gpu_here(config: RunConfig) -> None:
     elsewhere = config.address or os.environ.get("RAY_ADDRESS") or LOCAL
     if config.executor == "local" or elsewhere == LOCAL:
         require_gpu()
+
+
+def _require_memory(
+    config: RunConfig, definition: NetworkDefinition, layers: tuple[LayerInfo, ...], plan: Plan
+) -> None:
+    """Before there is a run; how much memory workers have that are no part of this process shows
+    where they are."""
+    from shardcam.engine.models.free_memory import free_memory
+    from shardcam.engine.models.memory import CPU_PASS, require_memory
+    from shardcam.engine.models.mxnet_network import batch_that_fits
+
+    names, gpu = tuple(info.name for info in layers), config.gpus_per_worker > 0
+    batch_size = config.batch_size or batch_that_fits(definition, names, plan.shard_size)
+    rows = batch_size if gpu else min(batch_size, CPU_PASS * worker_threads(config))
+    here = config.executor == "local" and not gpu
+    require_memory(definition, names, batch_size, rows, free_memory() if here else None)
 
 
 def _shard_size(stored: Manifest | None) -> int | None:

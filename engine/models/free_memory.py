@@ -1,0 +1,31 @@
+"""How much memory this process may still take."""
+
+from __future__ import annotations
+
+import re
+import resource
+from contextlib import suppress
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def free_memory(cgroup: Path = _CGROUP) -> int:
+    """Bytes that this process may still take, by machine, container and ``ulimit -v``."""
+    free = [1 << 62]
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        text = Path("/proc/meminfo").read_text()
+        free.append(1024 * int(re.search(r"MemAvailable:\s+(\d+)", text)[1]))  # type: ignore[index]
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        limit, used = (int((cgroup / f"memory.{n}").read_text()) for n in ("max", "current"))
+        free.append(limit - used)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        free.append(limit - pages * resource.getpagesize())
+    return max(min(free), 0)
+
+
+def gigabytes(count: int) -> str:
+    """A number of bytes for people."""
+    return f"{count / 1e9:.1f} GB"
