@@ -28,4 +28,4 @@ def free_memory(cgroup: Path = _CGROUP) -> int:
 
 def gigabytes(count: int) -> str:
     """A number of bytes for people."""
-    return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -18,7 +18,7 @@ import numpy as np
 
 from shardcam.engine.errors import ModelError
 
-MAX_OPCODES = 4_000_000  # 100 times those of the largest networks
+MAX_OPCODES = 1_000_000  # ten times those of the largest networks with their optimizers
 _BITS = 128  # of an integer
 _STORAGES = {
     "FloatStorage": np.dtype("<f4"),

@@ -85,7 +85,7 @@ HOSTILE = {
     "external-nothing": (external(""), "points outside of the model's directory"),
     "external-link": (external("link"), "points outside of the model's directory"),
     "external-missing": (external("nowhere.bin"), "does not exist"),
-    "external-directory": (external("folder"), "does not exist"),
+    "external-directory": (external("folder"), "is no regular file"),
     "external-short": (external("short.bin"), "has no such piece"),
     "external-offset": (external("long.bin", offset=2**40), "has no such piece"),
     "external-negative": (external("long.bin", offset=-4, length=432), "has no such piece"),

@@ -1,6 +1,9 @@
 """Symbol files made to harm: each is refused in one line, and no process dies of it."""
 
 import json
+import random
+from collections import Counter
+from pathlib import Path
 
 import mxnet as mx
 import pytest
@@ -8,8 +11,13 @@ import pytest
 from shardcam.engine.models.efficientnet_lite import efficientnet_lite0
 from shardcam.engine.models.graph import parse, to_json
 from shardcam.engine.models.load_network import load_network
+from shardcam.engine.models.symbol_operators import OPERATORS
+from shardcam.engine.models.symbol_shapes import require_runnable
 from shardcam.engine.models.zoo import NAMES
+from tests.models.onnx_cases import CASES
+from tests.models.onnx_models import load, make
 from tests.security.limited import Reader
+from tests.security.symbols import mutant, networks
 
 pytestmark = pytest.mark.process
 
@@ -332,6 +340,42 @@ def test_every_network_of_gluon_passes(name):
     parse(symbol.tojson())
 
 
+@pytest.mark.parametrize("name", sorted(CASES)[::9])
+def test_what_the_importer_makes_of_onnx_passes(tmp_path, name):
+    nodes, weights, options = CASES[name]
+    definition = load(make(nodes, weights, **options), tmp_path)
+    graph = parse(to_json(definition.graph))
+    shapes = {key: value.shape for key, value in definition.parameters.items()}
+    size = definition.preprocessing.input_shape
+    assert require_runnable(graph, definition.input_name, size, shapes) == shapes
+
+
+def test_the_documentation_lists_the_operators():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    assert [name for name in OPERATORS if f"`{name}`" not in page] == []
+
+
 def test_our_own_network_passes():
     graph = efficientnet_lite0(224).graph
     assert parse(to_json(graph)) == graph
+
+
+@pytest.mark.parametrize("graph", networks())
+def test_the_networks_that_are_mutated_run(tmp_path, read, graph):
+    assert read(write(tmp_path, graph)) == ["good", "run"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_mutants_end_no_process(tmp_path, read, seed):
+    """400 changed networks: each runs, or is refused in one line that names the file."""
+    rng, originals = random.Random(seed), networks()
+    ends = Counter()
+    for _ in range(400):
+        path = write(tmp_path, graph := mutant(rng, rng.choice(originals)))
+        ended, text = read(path)
+        runs = ended == "good" and text in ("run", "not run")
+        refused = ended == "refused" and "\n" not in text and "net" in text
+        assert runs or refused, f"{ended}: {text}\n{json.dumps(graph)}"
+        ends[ended] += 1
+    assert min(ends["good"], ends["refused"]) > 40

@@ -93,7 +93,8 @@ class TensorReader:
         if not full.is_relative_to(root):
             raise ModelError(f"external data {location!r} points outside of the model's directory")
         if not full.is_file():
-            raise ModelError(f"external data {location!r} does not exist")
+            wrong = "is no regular file" if full.exists() else "does not exist"
+            raise ModelError(f"external data {location!r} {wrong}")
         return full
 
 
