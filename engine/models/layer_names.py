@@ -80,10 +80,11 @@ def auto_layer(network: NetworkDefinition) -> str:
         The network has no such layer at this image size.
     """
     shapes = layer_shapes(network)
-    for node in reversed(network.graph.nodes):
+    candidates = _before_weights(network) - _bypassed(network)
+    for number, node in reversed([*enumerate(network.graph.nodes)]):
         shape = shapes.get(node.name, ())
         spatial = len(shape) == 3 and shape[1] * shape[2] > 1
-        if node.op == VARIABLE or node.op in _NOT_FEATURES or not spatial:
+        if number not in candidates or node.op in _NOT_FEATURES or not spatial:
             continue
         at = cut(network.graph, node.name, network.parameters)
         if len(at.crossing) == 1 and _has_weights(at):
@@ -91,6 +92,31 @@ def auto_layer(network: NetworkDefinition) -> str:
     raise ConfigError(
         f"{network.name} has no spatial layer at this --image-size; name one by --layer"
     )
+
+
+def _bypassed(network: NetworkDefinition) -> set[int]:
+    """Numbers of nodes that an edge leads past: cutting at each of a large network takes long."""
+    nodes = network.graph.nodes
+    reach, bypassed = 0, set()  # the farthest reader of what comes before
+    readers = {s: i for i, n in enumerate(nodes) for s, _ in n.inputs}  # the last of each
+    for number, node in enumerate(nodes):
+        if number < reach:
+            bypassed.add(number)
+        if node.name not in network.parameters:
+            reach = max(reach, readers.get(number, 0))
+    return bypassed
+
+
+def _before_weights(network: NetworkDefinition) -> set[int]:
+    """Numbers of operators above which there are weights."""
+    nodes = network.graph.nodes
+    before: set[int] = set()
+    for number, node in reversed([*enumerate(nodes)]):
+        sources = {source for source, _ in node.inputs}
+        weighted = any(nodes[source].name in network.parameters for source in sources)
+        if weighted or number in before:
+            before |= sources
+    return {number for number in before if nodes[number].op != VARIABLE}
 
 
 def _has_weights(at: Cut) -> bool:
