@@ -120,7 +120,7 @@ def test_what_cannot_be_shown_is_one_line(trained, tmp_path):
     assert "shardcam: --layer: net has no layer 'conv3'; nearest: conv2, conv1" in err
     code, _, err = shardcam(*command, files_of(name)[0], "--image-size", 20, *out)
     assert (code, err.count("\n")) == (1, 1)
-    assert "net: cannot take (1, 20, 20) input" in err
+    assert "net-symbol.json: cannot take (1, 20, 20) input" in err
     assert not (tmp_path / "run").exists()
 
 
