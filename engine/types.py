@@ -89,6 +89,12 @@ class Sample:
     box: Box | None = None  # the part to look at, None: all of it
 
 
+def counted(number: int, noun: str, form: str = "") -> str:
+    """``1 image``, ``2 images``, ``3 classes``; `form` is how to format the number."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:{form}} {noun}{ending}"
+
+
 def shard_name(number: int) -> str:
     """File name of a published shard."""
     return f"shard-{number:06d}.h5"

@@ -13,7 +13,7 @@ from shardcam.engine.run.build_worker import worker_threads
 from shardcam.engine.run.cost import RATE, Cost
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.run.extraction import RunPlanned
-from shardcam.engine.types import Note
+from shardcam.engine.types import Note, counted
 from shardcam.jobs.terminal import printable
 
 AT_ONCE = ("int8", "warning")  # kinds of notes that are told before the work too
@@ -26,7 +26,8 @@ def print_plan(run: RunPlanned, console: Console) -> None:
     if not run.listed_now:
         console.print(listing_note(run))
     if run.before < run.images:
-        grows = f"from {run.before} to {run.images} images, in {run.shards} shards"
+        shards = counted(run.shards, "shard")
+        grows = f"from {run.before} to {counted(run.images, 'image')}, in {shards}"
         console.print(f"the run grows {grows}", highlight=False)
     console.print(size_note(run), soft_wrap=True, highlight=False)
     if run.cost is not None:
@@ -46,14 +47,14 @@ def listing_note(run: RunPlanned) -> str:
     except OSError:  # the failures will show it
         changed = False
     note = f"; {source} has changed since, and this run does not see it" if changed else ""
-    return f"{run.images} images as listed on {run.listed:%Y-%m-%d %H:%M} UTC{note}"
+    return f"{counted(run.images, 'image')} as listed on {run.listed:%Y-%m-%d %H:%M} UTC{note}"
 
 
 def size_note(run: RunPlanned) -> str:
     """Say how many bytes the run's files will hold, and which dataset is most of them."""
     codec, size = run.config.codec, sum(run.sizes.values())
     packed = "" if codec == "none" else f" before {codec}"
-    counts = f"{run.images} images in {run.shards} shard{'s' if run.shards > 1 else ''}"
+    counts = f"{counted(run.images, 'image')} in {counted(run.shards, 'shard')}"
     note = f"{counts}: files of about {readable(size)}{packed}"
     name, largest = max(run.sizes.items(), key=lambda item: item[1])
     if largest > LARGE:
@@ -78,7 +79,7 @@ def cost_note(run: RunPlanned, cost: Cost) -> str:
         return note
     where = "a core" if cores == 1 else f"{cores} cores"
     return (
-        f"{note}; roughly {duration(seconds)} for {run.images} images on {where}, at "
+        f"{note}; roughly {duration(seconds)} for {counted(run.images, 'image')} on {where}, at "
         f"{RATE / 1e9:g} billion multiply-adds a second and core (a guess until the first batch "
         "is done)"
     )

@@ -21,14 +21,14 @@ from shardcam.engine.rundir.events import (
     WorkerLost,
     WorkerWaiting,
 )
-from shardcam.engine.types import Event
+from shardcam.engine.types import Event, counted
 from shardcam.jobs.plan_notes import duration, print_plan
 from shardcam.jobs.terminal import printable
 
 REPORTED: dict[type[Event], str] = {  # events that a person should know of
-    WorkerWaiting: "{workers} workers wait for free CPUs or GPUs of the cluster",
+    WorkerWaiting: "workers that wait for free CPUs or GPUs of the cluster: {workers}",
     WorkerLost: "{worker} is lost and replaced: {reason}",
-    SearchStarted: "shard {shard}: searching {images} images for the one that crashes its workers",
+    SearchStarted: "shard {shard}: searching for the image, of {images}, that crashes its workers",
     SampleGivenUp: "{key}: crashes every worker that reads it, and is recorded as a failure",
 }
 LINE_EVERY = 10.0  # seconds between plain lines
@@ -85,7 +85,10 @@ class ProgressDisplay:
         self._total, self._done = run.images, run.images_done
         self._shards_total, self._shards = run.shards, run.shards_done
         if self._shards:
-            self._console.print(f"resuming: {self._shards} of {self._shards_total} shards are done")
+            are = "is" if self._shards == 1 else "are"
+            self._console.print(
+                f"resuming: {self._shards} of {counted(self._shards_total, 'shard')} {are} done"
+            )
         if self._shards < self._shards_total:
             if self._console.is_terminal:
                 self._start_bar()
@@ -108,11 +111,15 @@ class ProgressDisplay:
             self._bar.update(self._task, completed=self._seen, note=self._note())
         elif self._due():
             self._last_line = time.monotonic()
-            self._console.print(f"{self._seen}/{self._total} images, {self._note()}")
+            self._console.print(f"{self._seen}/{counted(self._total, 'image')}, {self._note()}")
 
     def _list(self, listing: SourceListing) -> None:
         """Say how many images there are so far."""
-        note = f"listing: {listing.images} images" if listing.images else "listing the source"
+        note = (
+            f"listing: {counted(listing.images, 'image')}"
+            if listing.images
+            else "listing the source"
+        )
         if listing.done:
             self._end_status()
         elif self._console.is_terminal:

@@ -26,7 +26,7 @@ from shardcam.engine.rundir.hdf5_reading import reading, require_filter
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.rundir.shard_index import index_in_memory
-from shardcam.engine.types import shard_name
+from shardcam.engine.types import counted, shard_name
 
 _SPARE = 64  # files that a process has open besides the shards of an index
 
@@ -51,7 +51,9 @@ def open_run(root: str | Path) -> Run:
     planned = manifest.plan["shards"]
     if len(shards) != planned:
         place = run_dir.place(run_dir.index)
-        warnings.warn(f"{place}: {len(shards)} of the run's {planned} shards", stacklevel=2)
+        warnings.warn(
+            f"{place}: {len(shards)} of the run's {counted(planned, 'shard')}", stacklevel=2
+        )
     run_dir.fetch_all([run_dir.shards / shard_name(summary.shard) for summary in shards])
     _allow_open_files(len(shards) + _SPARE)
     index = h5py.File(run_dir.index, "r", locking="best-effort")

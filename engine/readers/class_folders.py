@@ -13,7 +13,7 @@ from shardcam.engine.io.urls import is_url
 from shardcam.engine.readers.finding import RUN_MARK
 from shardcam.engine.readers.labels import Names
 from shardcam.engine.readers.location import key_text, listing
-from shardcam.engine.types import Note
+from shardcam.engine.types import Note, counted
 
 _UNFINISHED = (".listing-", "listing.zip")  # of a run that has no run.json yet
 _SHOWN = 5  # folders that are named
@@ -100,10 +100,10 @@ def number_folders(
 def _told(classes: dict[str, int], how: str, empty: Iterable[str]) -> Iterator[Note]:
     ordered = sorted(classes, key=classes.__getitem__)
     table = [f"{classes[name]} {name}" for name in ordered]
-    count = f"{len(table)} class folder{'s' * (len(table) > 1)}"
+    count = counted(len(table), "class folder")
     yield Note("labels", f"{count}, {how}: {_some(table)}")
     if empty := list(empty):
-        yield Note("labels", f"no image in {len(empty)} of the folders: {_some(empty)}")
+        yield Note("labels", f"no image in {counted(len(empty), 'folder')}: {_some(empty)}")
 
 
 def _some(names: list[str]) -> str:

@@ -27,7 +27,7 @@ from shardcam.engine.readers.labels import LabelData, Labels, Names
 from shardcam.engine.readers.location import listing, place
 from shardcam.engine.readers.part_reader import PartReader
 from shardcam.engine.readers.pixels import Stack, picture_of, require_stack
-from shardcam.engine.types import NO_LABEL, U1, Sample, SourceNotes
+from shardcam.engine.types import NO_LABEL, U1, Sample, SourceNotes, counted
 
 _IMAGES, _LABELS = 0x00000803, 0x00000801
 _IMAGES_START, _LABELS_START = 16, 8
@@ -150,8 +150,8 @@ def idx_labels(path: str, count: int) -> Iterator[int]:
     (held,) = _header(path, _LABELS, 1)
     if held != count:
         raise SourceError(
-            f"{path}: {held} labels for {count} pictures; name another file with --label-data, or "
-            "move it away"
+            f"{path}: {counted(held, 'label')} for {counted(count, 'picture')}; name another "
+            "file with --label-data, or move it away"
         )
     with _opened(path) as stream:
         stream.seek(_LABELS_START)
@@ -160,7 +160,9 @@ def idx_labels(path: str, count: int) -> Iterator[int]:
             yield from step
             given += len(step)
     if given != count:
-        raise SourceError(f"{path}: it ends after {given} of {count} labels: is the copy complete?")
+        raise SourceError(
+            f"{path}: it ends after {given} of {counted(count, 'label')}: is the copy complete?"
+        )
 
 
 def _is_packed(path: str) -> bool:

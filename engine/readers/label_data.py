@@ -13,6 +13,7 @@ from shardcam.engine.io import files
 from shardcam.engine.readers.idx import idx_labels
 from shardcam.engine.readers.labels import one_each
 from shardcam.engine.readers.location import listing
+from shardcam.engine.types import counted
 
 _HDF5 = (".h5", ".hdf5")
 _IDX = ("idx1-ubyte", "idx1-ubyte.gz")
@@ -55,7 +56,7 @@ def _of_hdf5(path: str, name: str, count: int) -> Iterator[Any]:
     if name:
         dataset = file.named(name)
     else:
-        wanted = f"{count} labels, one for each picture,"
+        wanted = f"{counted(count, 'label')}, one for each picture,"
         dataset = file.only(lambda item: one_each(item.shape or (), item.dtype, count), wanted)
     _require_one_each(file.where(dataset), dataset.shape or (), dataset.dtype, count)
     return file.values(dataset)
@@ -79,8 +80,8 @@ def _of_text(path: str, count: int) -> Iterator[Any]:
     lines = text.rstrip().splitlines()
     if len(lines) != count:
         raise SourceError(
-            f"--label-data {path}: {len(lines)} lines for {count} pictures; there must be one for "
-            "each"
+            f"--label-data {path}: {counted(len(lines), 'line')} for "
+            f"{counted(count, 'picture')}; there must be one for each"
         )
     return iter(lines)
 
@@ -88,6 +89,6 @@ def _of_text(path: str, count: int) -> Iterator[Any]:
 def _require_one_each(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], count: int) -> None:
     if not one_each(shape, dtype, count):
         raise SourceError(
-            f"--label-data {where}: {dtype} {shape} for {count} pictures; there must be one "
-            "label for each"
+            f"--label-data {where}: {dtype} {shape} for {counted(count, 'picture')}; there must "
+            "be one label for each"
         )

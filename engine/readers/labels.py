@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shardcam.engine.readers.location import key_text
-from shardcam.engine.types import NO_LABEL, Note, SourceNotes
+from shardcam.engine.types import NO_LABEL, Note, SourceNotes, counted
 
 LabelData = Callable[[int], Iterator[Any]]
 """From the number of pictures to what is said of each; SourceError if that is of more or fewer."""
@@ -96,8 +96,9 @@ class Labels:
         """How many labels were not understood, and what to do about it."""
         notes: tuple[Note, ...] = ()
         if self._unknown:
-            one = "1 label was" if self._unknown == 1 else f"{self._unknown} labels were"
-            notes = (Note("labels", f"{one} not understood, the first {self._first}"),)
+            were = "was" if self._unknown == 1 else "were"
+            told = f"{counted(self._unknown, 'label')} {were} not understood"
+            notes = (Note("labels", f"{told}, the first {self._first}"),)
         return SourceNotes(notes, named=self._names is not None)
 
     def _told(self, value: Any, place: str) -> str:

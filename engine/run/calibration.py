@@ -16,7 +16,16 @@ from shardcam.engine.pictures.imaging import view_of
 from shardcam.engine.protocols import Method, Network, Reader
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import F4, NO_CLASS, Decoding, Note, Preprocessing, Quantization, View
+from shardcam.engine.types import (
+    F4,
+    NO_CLASS,
+    Decoding,
+    Note,
+    Preprocessing,
+    Quantization,
+    View,
+    counted,
+)
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
@@ -108,13 +117,13 @@ def calibration_notes(calibration: Calibration) -> list[Note]:
     """How well int8 agrees with float32, with a warning where it does not."""
     kept = "; the first convolution stays float32" if calibration.keep_first else ""
     notes = [
-        Note("int8", f"calibrated on {calibration.images} images of the source{kept}"),
+        Note("int8", f"calibrated on {counted(calibration.images, 'image')} of the source{kept}"),
         Note("int8", agreement(calibration)),
     ]
     if calibration.top1_agreement is None:
         return notes
     if calibration.held_out < FEW:
-        few = f"{calibration.held_out} images are too few to tell how well it agrees"
+        few = f"too few images to tell how well it agrees: {calibration.held_out}"
         notes.append(Note("int8", few))
     if not calibration.agrees:
         warning = (

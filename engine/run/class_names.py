@@ -12,6 +12,7 @@ from typing import Any
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.types import counted
 
 ClassName = Callable[[int], str]
 
@@ -164,7 +165,7 @@ def _misfit(names: dict[int, str], classes: int) -> str | None:
         missing = min(set(range(classes)).difference(numbers))
         return f"it has no name for class {missing} of 0 to {classes - 1}"
     first = names[numbers[0]]
-    problem = f"{count} names, but the network has {classes} classes"
+    problem = f"{counted(count, 'name')}, but the network has {counted(classes, 'class')}"
     if count == classes + 1 and first.strip("_ ").lower() in _BACKGROUND:
         return f"{problem}: none of them is the first name, {first!r}; take it out"
     if count == classes - 1:

@@ -22,7 +22,7 @@ from shardcam.engine.run.driver import execute
 from shardcam.engine.run.prepare import Prepared, driver_threads, make_executor, prepare
 from shardcam.engine.rundir.events import ignore
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import Event, Note, RunReport
+from shardcam.engine.types import Event, Note, RunReport, counted
 from shardcam.engine.workers.threads import limit_threads
 
 
@@ -128,10 +128,12 @@ def run_extraction(
         report = execute(plan, executor, run_dir, fingerprint, on_event, again, notes)
     failures = run_dir.place(run_dir.failures)
     if not report.ok:
-        raise TooManyFailures(f"none of {report.listed} images gave a map; see {failures}", report)
+        raise TooManyFailures(
+            f"none of {counted(report.listed, 'image')} gave a map; see {failures}", report
+        )
     if config.max_failed is not None and report.failed > config.max_failed * report.listed:
         raise TooManyFailures(
-            f"{report.failed} of {report.listed} samples failed, more than --max-failed "
+            f"{report.failed} of {counted(report.listed, 'sample')} failed, more than --max-failed "
             f"{config.max_failed} allows; see {failures}",
             report,
         )

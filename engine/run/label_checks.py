@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.readers.labels import Names
 from shardcam.engine.rundir.listing import ListingFacts
-from shardcam.engine.types import Note
+from shardcam.engine.types import Note, counted
 
 
 def require_labels(facts: ListingFacts) -> None:
@@ -30,12 +30,14 @@ def require_labels(facts: ListingFacts) -> None:
 def label_notes(facts: ListingFacts, classes: int, names: Names) -> Iterator[Note]:
     """What to tell of labels, for a network of so many classes that are called so."""
     if 0 < facts.labelled < facts.samples:
-        yield Note("labels", f"{facts.labelled} of {facts.samples} images have a label")
+        have = "has" if facts.labelled == 1 else "have"
+        yield Note("labels", f"{facts.labelled} of {facts.samples} images {have} a label")
     if _is_by_position(facts.classes, names):
         if len(facts.classes) != classes:
             yield Note(
                 "warning",
-                f"{len(facts.classes)} class folders, but the network has {classes} classes: the "
+                f"{counted(len(facts.classes), 'class folder')}, but the network has "
+                f"{counted(classes, 'class')}: the "
                 "position of a folder is its class only if there is one for each; name the "
                 "folders by class numbers, or by names of a --labels file",
             )

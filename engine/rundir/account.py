@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import ShardSummary, read_shard_summary, summary_problem
-from shardcam.engine.types import Flag, Note
+from shardcam.engine.types import Flag, Note, counted
 
 FLAGGED = "flagged"  # the kind of the notes
 
@@ -47,7 +47,7 @@ class Account:
     def notes(self) -> tuple[Note, ...]:
         """How many rows have each flag: a run of empty maps is no success."""
         return tuple(
-            Note(FLAGGED, f"{count} of {self.ok} images: {flag.words}")
+            Note(FLAGGED, f"{count} of {counted(self.ok, 'image')}: {flag.words}")
             for flag, count in self.flags.items()
         )
 

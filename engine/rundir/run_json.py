@@ -11,6 +11,7 @@ from shardcam.engine.errors import RunDirectoryError, read_error, storage_error
 from shardcam.engine.io.store import PROBE
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_files import LISTING_STAGED
+from shardcam.engine.types import counted
 
 _NEXT = "restore it, or begin another run"
 
@@ -173,9 +174,11 @@ def _source_difference(stored: Manifest, wanted: Manifest) -> str:
     if is_raised(after, before):
         return f"{limits[0]} there, {limits[1]} now: a run can grow, but not shrink"
     if is_raised(before, after) and now >= there:
-        return f"{limits[0]} there, {limits[1]} now, and the first {there} images are others"
+        return (
+            f"{limits[0]} there, {limits[1]} now, and not the same first {counted(there, 'image')}"
+        )
     if there != now:
-        return f"{there} images there, {now} now"
+        return f"{counted(there, 'image')} there, {now} now"
     return "the source's files are others, or of other sizes, labels or boxes"
 
 

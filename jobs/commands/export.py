@@ -10,6 +10,7 @@ from shardcam import open_run
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.run.class_names import class_names
+from shardcam.engine.types import counted
 from shardcam.export import coco, masks, npy
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import stored_config
@@ -79,14 +80,14 @@ def export(
             explained = opened.cam(chosen).shape[1]
             raise ConfigError(f"--target-index {target_index}: {explained} explained, from 0")
         if form == "npy":
-            done = f"{npy(opened, out, chosen, target_index)} maps"
+            done = counted(npy(opened, out, chosen, target_index), "map")
         elif form == "masks":
             written = masks(opened, out, chosen, level, target_index)
-            done = f"{written} masks"
+            done = counted(written, "mask")
         else:
             names = class_names(stored_config(run, opened.config))
             count = coco(opened, out, chosen, level, target_index, names)
-            done = f"{count} regions of {len(opened)} pictures"
+            done = f"{counted(count, 'region')} of {counted(len(opened), 'picture')}"
         make_console().print(f"{done} of {chosen} written to {out}", soft_wrap=True)
 
 

@@ -15,6 +15,7 @@ from shardcam.engine.rundir.merged_index import merge_index
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.rundir.shard_index import build_index
+from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.plan_notes import many_shards
 from shardcam.jobs.terminal import make_console, stop_on_signals
@@ -55,7 +56,9 @@ def index(run: str, merge: bool, out: str | None, force: bool) -> None:
             _merge(run_dir, manifest, there, target)
     made = target or run_dir.place(run_dir.index)
     held = "holds all rows itself, from" if merge else "over"
-    console.print(f"{made}: {held} {there} of {manifest.plan['shards']} shards", soft_wrap=True)
+    console.print(
+        f"{made}: {held} {there} of {counted(manifest.plan['shards'], 'shard')}", soft_wrap=True
+    )
     if not merge and (note := many_shards(there)):
         console.print(note, soft_wrap=True)
 

@@ -6,6 +6,7 @@ import click
 from rich.table import Table
 
 from shardcam.engine.models.system_libraries import ready_libraries
+from shardcam.engine.types import counted
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.completion import complete_model, complete_path
 from shardcam.jobs.terminal import make_console
@@ -72,7 +73,7 @@ def layers(model: str, params: str | None, image_size: int | None, everything: b
     channels, height, width = seen.input_shape
     source = "assumed, set --mean and --std if wrong" if network.assumed else "the model's own"
     mean, std = (", ".join(f"{v:.4g}" for v in values) for values in (seen.mean, seen.std))
-    console.print(f"input {channels}x{height}x{width}, {class_count(network)} classes")
+    console.print(f"input {channels}x{height}x{width}, {counted(class_count(network), 'class')}")
     text = f"preprocessing (RGB - [{mean}]) / [{std}], 0-255 scale: {source}"
     console.print(text, soft_wrap=True)
     scaling = scaling_node(network)

@@ -10,6 +10,7 @@ import click
 from shardcam.engine.errors import ConfigError, Interrupted
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import counted
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 SAMPLE = 200
@@ -78,7 +79,7 @@ def report(
         page = out or run / "report.html"
         shown = write_page(opened, page, sample or SAMPLE)
         size = readable(page.stat().st_size)
-        of = f"{shown} of {len(opened.run)} images shown, {size}"
+        of = f"{shown} of {counted(len(opened.run), 'image')} shown, {size}"
         console.print(f"look at {page}  ({of})", soft_wrap=True)
 
 

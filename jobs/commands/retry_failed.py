@@ -12,6 +12,7 @@ from shardcam.engine.rundir.replace_shards import bring_back, set_aside
 from shardcam.engine.rundir.run_dir import RunDir, ShardFile
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.shard_file import read_failures, read_shard_summary
+from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import stored_config
 from shardcam.jobs.run_extract import run_extract
@@ -52,7 +53,7 @@ def _retry(run_dir: RunDir, config: RunConfig, shards: int, died: bool) -> None:
     bring_back(run_dir)
     if missing := set(range(shards)).difference(run_dir.shard_numbers()):
         raise RunDirectoryError(
-            f"{run}: {len(missing)} of {shards} shards are not done yet; "
+            f"{run}: {len(missing)} of {counted(shards, 'shard')} not done yet; "
             "the same extract command completes it"
         )
     every = run_dir.open_shards(range(shards))
@@ -63,7 +64,9 @@ def _retry(run_dir: RunDir, config: RunConfig, shards: int, died: bool) -> None:
         return
     total = sum(map(len, before.values()))
     apart = died or CRASHED in chain(*before.values())
-    console.print(f"{run}: {total} such samples in {len(before)} of {shards} shards")
+    console.print(
+        f"{run}: {counted(total, 'such sample')} in {len(before)} of {counted(shards, 'shard')}"
+    )
     outcome: TooManyFailures | None = None
     with set_aside(run_dir, before):
         try:

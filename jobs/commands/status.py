@@ -17,6 +17,7 @@ from shardcam.engine.rundir.report_json import run_notes
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
+from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.plan_notes import note_rows
 from shardcam.jobs.terminal import make_console
@@ -47,7 +48,7 @@ def status(run: str) -> None:
     table.add_row("model", f"{config['model']}, {config['method']}, {config['target']}")
     table.add_row("shards", f"{account.shards} of {planned} done")
     if damaged:
-        named = f"{len(damaged)} shards, first: {damaged[0]}"
+        named = f"{counted(len(damaged), 'shard')}, first: {damaged[0]}"
         table.add_row("damaged", f"{named}; shardcam verify --repair moves them aside")
     table.add_row("images", f"{account.listed} of {images} done, {account.failed} of them failed")
     table.add_row("bytes", f"{account.bytes:,}")
@@ -107,4 +108,4 @@ def _listing(run_dir: RunDir) -> str:
         listing = Listing(run_dir.listing)
     except (RunDirectoryError, StoreError) as error:
         return str(error)
-    return f"{len(listing)} images, {listing.created:%Y-%m-%d %H:%M} UTC"
+    return f"{counted(len(listing), 'image')}, {listing.created:%Y-%m-%d %H:%M} UTC"

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.types import counted
 from shardcam.jobs.measuring.timed_runs import Measured, measure
 from shardcam.jobs.options import make_config, run_options_but
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
@@ -79,7 +80,7 @@ def print_measured(measured: Measured, console: Console) -> None:
     """Each stage's ceiling, the whole beside the limit, and the bottleneck."""
     workers, whole = measured.whole.workers, measured.whole
     table = Table(box=None)
-    for column in ("stage", "one image takes", "each worker", f"{workers} workers"):
+    for column in ("stage", "one image takes", "each worker", counted(workers, "worker")):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for stage, rate in measured.alone.items():
         rates = (f"{many:,.{1 if many < 1000 else 0}f} images/s" for many in (rate, workers * rate))

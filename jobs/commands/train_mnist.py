@@ -13,7 +13,7 @@ from shardcam.engine.errors import ConfigError, SourceError
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.readers.pixels import rgb
-from shardcam.engine.types import Preprocessing
+from shardcam.engine.types import Preprocessing, counted
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.digits import Digits, shipped_digits, source_digits, write_idx
@@ -165,7 +165,8 @@ def _digits(source: str | None, test: str | None, seed: int) -> tuple[Digits, Di
         trained, held_out = digits, source_digits(test, SIDE)
     if len(trained) < FEWEST or digits.classes < 2:
         raise SourceError(
-            f"{source}: {len(digits)} digits of {digits.classes} classes are too few to train on"
+            f"{source}: {counted(len(digits), 'digit')} of "
+            f"{counted(digits.classes, 'class')} are too few to train on"
         )
     return trained, held_out
 

@@ -15,6 +15,7 @@ from shardcam.engine.rundir.replace_shards import move_to_damaged
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.rundir.shard_file import check_shard, read_shard_summary
+from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
 
@@ -54,7 +55,8 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
     for problem in problems.values():
         console.print(problem, soft_wrap=True)
     if problems:
-        note = f"{run}: {len(problems)} of {manifest.plan['shards']} shards are missing or damaged"
+        of = counted(manifest.plan["shards"], "shard")
+        note = f"{run}: {len(problems)} of {of} missing or damaged"
         if repair:
             moved = _move_damaged(run_dir, manifest, set(problems), deep)
             note += f"; {moved} moved to {run_dir.place(run_dir.damaged)}"
@@ -70,9 +72,8 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
     check_index(run_dir, manifest.fingerprint, deep)
     without = sum(not shard.checksum for shard in shards)
     if deep and without:
-        note = (
-            f"{run}: no file checksum in {without} of {len(shards)} shards, of an earlier version"
-        )
+        of = counted(len(shards), "shard")
+        note = f"{run}: no file checksum in {without} of {of}, of an earlier version"
         console.print(note, soft_wrap=True)
     how = "every byte read" if deep else "counts and fingerprints"
     note = f"{account.listed} listed = {account.ok} ok + {account.failed} failed"

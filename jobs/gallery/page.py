@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.rundir.run_json import Manifest
+from shardcam.engine.types import counted
 from shardcam.jobs.gallery.gallery_items import Item, MeanMap
 from shardcam.jobs.gallery.run_account import MOST, RunAccount
 from shardcam.jobs.gallery.run_statistics import FLAGS, Statistics
@@ -127,6 +128,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "counted": lambda number, noun: counted(number, noun, ","),
         "count": _count,
         "size": readable,
         "duration": _duration,

@@ -17,6 +17,7 @@ from shardcam.engine.run.build_worker import worker_threads
 from shardcam.engine.run.driver import execute
 from shardcam.engine.run.prepare import driver_threads, make_executor, prepare
 from shardcam.engine.rundir.event_log import read_events, worker_rate
+from shardcam.engine.types import counted
 from shardcam.engine.workers.cores import usable_cores
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.measuring.stage_ceilings import measure_stages, seconds_per_image
@@ -44,8 +45,8 @@ class Whole:
     def name(self) -> str:
         """Its size and precision, in words."""
         return (
-            f"{self.workers} x {self.cpus_per_worker} cores, batches of {self.batch_size}, "
-            f"{self.precision}"
+            f"{self.workers} x {counted(self.cpus_per_worker, 'core')}, "
+            f"batches of {self.batch_size}, {self.precision}"
         )
 
 
@@ -68,7 +69,7 @@ def measure(config: RunConfig, sweep: bool, console: Console) -> Measured:
     same = {"shard_size": _shard_size(config, config.limit or FEW)}  # for a batch may be no larger
     prepared = prepare(config.model_copy(update={"out": f"{config.out}-alone"} | same))
     if prepared.plan.listed < FEW:
-        console.print(f"{prepared.plan.listed} images only: the figures are rough")
+        console.print(f"{counted(prepared.plan.listed, 'image')} only: the figures are rough")
     console.print("measuring each stage by itself")
     alone = measure_stages(prepared, _workers(config))
     whole = measure_whole(config, prepared.plan.listed, console)

@@ -415,7 +415,7 @@ def test_status_and_verify(tmp_path):
     code, out, err = shardcam("verify", run, "--deep")
     assert code == 1
     assert "shard-000001" in out
-    assert "1 of 3 shards are missing or damaged" in err
+    assert "1 of 3 shards missing or damaged" in err
     damaged.unlink()
     code, out, _ = shardcam("status", run)
     assert "2 of 3 done" in out

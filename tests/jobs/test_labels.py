@@ -38,7 +38,7 @@ def test_class_folders(tmp_path):
     assert run["classes"] == {"ant": 0, "bee": 1, "cat": 2}
     assert notes[:2] == [
         "3 class folders, in sorted order: 0 ant, 1 bee, 2 cat",
-        "no image in 1 of the folders: ant",
+        "no image in 1 folder: ant",
     ]
     assert notes[2].startswith(f"3 class folders, but the network has {CLASSES} classes")
     (tmp_path / "names.txt").write_text("\n".join([*"0123456", "cat", "dog", "bee"]))
@@ -47,7 +47,7 @@ def test_class_folders(tmp_path):
     assert labels == {"bee/1.png": 9, "cat/1.png": 7}
     assert run["classes"] == {"bee": 9, "cat": 7}
     assert notes == [
-        "2 class folders, by their names: 7 cat, 9 bee", "no image in 1 of the folders: ant"
+        "2 class folders, by their names: 7 cat, 9 bee", "no image in 1 folder: ant"
     ]  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def test_labels_that_are_not_understood_fail_only_where_they_are_needed(tmp_path
     assert labels == {"0": 3, "1": -1, "2": -1, "3": -1}
     told = f"1 label was not understood, the first 'dog' ({source}: 3.cls): --labels FILE gives"
     assert notes[0].startswith(told)
-    assert notes[1:] == ["1 of 4 images have a label"]
+    assert notes[1:] == ["1 of 4 images has a label"]
     labels, _, _, rows = extract(source, tmp_path / "label", "--target", "label")
     assert labels == {"0": 3}
     assert [*map(bytes.decode, rows["failure/error"])] == ["no target"] * 3

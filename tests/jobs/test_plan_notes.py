@@ -1,14 +1,18 @@
 """What is said of a run before it begins."""
 
+import io
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
+from rich.console import Console
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.run.cost import Cost
 from shardcam.engine.run.extraction import RunPlanned
+from shardcam.engine.types import counted
 from shardcam.jobs import plan_notes
-from shardcam.jobs.plan_notes import cost_note, duration, size_note
+from shardcam.jobs.plan_notes import cost_note, duration, print_plan, size_note
 
 LISTED = datetime(2026, 1, 2, tzinfo=timezone.utc)
 SIZES = {"key": 20_000, "activation/conv": 12_544_000, "cam/conv/map": 196_000, "flags": 1000}
@@ -50,3 +54,16 @@ def test_durations_are_readable(seconds, words):
 def test_what_compression_must_do_is_said():
     note = size_note(planned(sum(SIZES.values()) // 4))
     assert note.endswith("3.19 MB free: enough only if gzip makes it 4 times smaller")
+
+
+def test_one_of_a_kind_is_not_called_many():
+    assert [counted(n, "class") for n in (0, 1, 2)] == ["0 classes", "1 class", "2 classes"]
+    assert counted(12_345, "image", ",") == "12,345 images"
+    one = replace(planned(None), images=1, shards=1, listed_now=False, before=0)
+    console = Console(file=io.StringIO(), width=300)
+    print_plan(one, console)
+    assert console.file.getvalue().splitlines() == [
+        "1 image as listed on 2026-01-02 00:00 UTC",
+        "the run grows from 0 to 1 image, in 1 shard",
+        "1 image in 1 shard: files of about 12.8 MB before gzip",
+    ]

@@ -129,7 +129,7 @@ def test_failed_samples_are_tried_again_and_bad_shards_refilled(here, s3, scratc
     code, _, err = shardcam(*extract(here, run, *LOCAL))
     assert code == 1 and "verify --repair moves it aside" in err
     code, _, err = shardcam("verify", run, "--repair")
-    assert code == 1 and "2 of 10 shards are missing or damaged; 1 moved to" in err
+    assert code == 1 and "2 of 10 shards missing or damaged; 1 moved to" in err
     assert shardcam(*extract(here, run, *LOCAL))[0] == 0
     assert_same(contents(downloaded(run, tmp_path / "copy")), contents(here / "run"))
 

@@ -436,7 +436,7 @@ def test_an_unfinished_run_is_shown_as_far_as_it_is(tmp_path):
     before = stamps(made.paths.root)
     page = written(made.paths, tmp_path / "page.html")
     assert stamps(made.paths.root) == before
-    assert "2 of 3 shards are done, with 11 of 15 images" in page.words
+    assert "2 of 3 shards done, with 11 of 15 images" in page.words
     assert "to do 4" in page.words
     assert "11 listed = 9 ok + 2 failed" in page.words
     assert "The account is closed" not in page.words

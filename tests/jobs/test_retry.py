@@ -122,7 +122,7 @@ def test_an_unfinished_run_is_refused_with_what_completes_it(source, tmp_path):
     RunDir(tmp_path / "run").shard(1).unlink()
     code, _, err = shardcam("retry-failed", tmp_path / "run")
     assert code == 1
-    assert "1 of 5 shards are not done yet; the same extract command completes it" in err
+    assert "1 of 5 shards not done yet; the same extract command completes it" in err
 
 
 def test_damaged_shards_are_moved_aside_and_refilled(source, tmp_path):
@@ -142,7 +142,7 @@ def test_damaged_shards_are_moved_aside_and_refilled(source, tmp_path):
     assert "; shardcam verify --repair moves them aside" in out
     code, _, err = shardcam("verify", tmp_path / "run", "--repair")
     assert code == 1
-    assert "2 of 5 shards are missing or damaged; 1 moved to" in err
+    assert "2 of 5 shards missing or damaged; 1 moved to" in err
     assert extract(folder, tmp_path / "run")[0] == 0
     assert_same(contents(tmp_path / "run"), before)
     assert shardcam("verify", tmp_path / "run", "--deep")[0] == 0

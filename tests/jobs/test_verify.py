@@ -90,7 +90,7 @@ def test_damaged_shards_are_moved_aside_and_none_is_overwritten(paths):
         assert not paths.shard(1).exists()
         assert not paths.index.exists()  # plain h5py would read invented rows from it
         assert (paths.damaged / wanted).read_text() == wanted
-    with pytest.raises(RunDirectoryError, match="1 of 3 shards are missing or damaged; 0 moved"):
+    with pytest.raises(RunDirectoryError, match="1 of 3 shards missing or damaged; 0 moved"):
         verify(paths, "--repair")
 
 
@@ -127,7 +127,7 @@ def test_what_is_good_at_the_second_look_stays(paths, monkeypatch):
         lambda path, number, *rest: next(looks) if number == 1 else check(path, number, *rest),
     )
     before = held(paths)
-    with pytest.raises(RunDirectoryError, match="1 of 3 shards are missing or damaged; 0 moved"):
+    with pytest.raises(RunDirectoryError, match="1 of 3 shards missing or damaged; 0 moved"):
         verify(paths, "--repair", "--deep")
     assert held(paths) == before
 

@@ -113,7 +113,7 @@ def test_every_folder_that_is_there_is_a_class(tmp_path):
     assert table == (
         "6 class folders, in sorted order: 0 ant, 1 bird, 2 cat, 3 dog, 4 unknown, 5 zebra"
     )
-    assert empty == "no image in 3 of the folders: ant, cat, unknown"
+    assert empty == "no image in 3 folders: ant, cat, unknown"
     subset = labelled(tmp_path, pattern=parse_pattern(f"{tmp_path}/[b-d]*/*.jpg"))
     assert subset[:2] == ({"bird/1.jpg": 1, "dog/1.jpg": 3}, classes)
 
@@ -136,7 +136,7 @@ def test_folders_called_as_classes_are(tmp_path):
     assert labels == {"cat/1.jpg": 1, "dog/1.jpg": 0}
     assert classes == {"ant": 3, "cat": 1, "dog": 0}
     assert table == "3 class folders, by their names: 0 dog, 1 cat, 3 ant"
-    assert empty == "no image in 2 of the folders: ant, empty"
+    assert empty == "no image in 2 folders: ant, empty"
     for key, problem in {
         "bird/1.jpg": "'cat' has the name of a class and 'bird' has not: not a name in --labels n",
         "crane/1.jpg": "'crane' has not: the classes 2 and 5 are both called so",
