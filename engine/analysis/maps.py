@@ -116,7 +116,8 @@ class RawMaps(Rows):
         levels, seen = self._placed(i, target)
         if picture.shape != (*levels.shape, 3) or picture.dtype != np.uint8:
             raise ValueError(
-                f"picture: expected uint8 {(*levels.shape, 3)}, got {picture.dtype} {picture.shape}"
+                f"picture: expected uint8 {(*levels.shape, 3)}, height and width as stored in "
+                f"image_size, got {picture.dtype} {picture.shape}; is its EXIF orientation applied?"
             )
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha: expected a number from 0 to 1, got {alpha}")
