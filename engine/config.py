@@ -329,6 +329,8 @@ class RunConfig(BaseModel):
                 why = "unknown option" + (f"; nearest: {near[0]}" if near else "")
             elif first["type"] == "missing":
                 why = "is missing"
+            elif first["type"] != "value_error":
+                why = _plainly(name, why, values[name])
             raise ConfigError(f"{typed_name(name)}: {why}") from None
 
     def absolute(self) -> RunConfig:
@@ -357,6 +359,17 @@ class RunConfig(BaseModel):
         if self.params == RANDOM_PARAMS:
             del given["params"]
         return {name: path for name, path in given.items() if path is not None}
+
+
+def _plainly(name: str, why: str, value: Any) -> str:
+    """What pydantic says of a value, as the other refusals say it."""
+    given = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+    if name in ("mean", "std"):
+        return f"takes R,G,B with commas between, such as 123.7,116.3,103.5; not {given}"
+    if name == "background":
+        return f"takes R,G,B, each 0 to 255, such as 255,255,255; not {given}"
+    must = why.replace("Input should be", "must be").partition(", unable")[0]
+    return f"{must}; not {given}"
 
 
 def _two_numbers(text: str) -> tuple[float, float]:

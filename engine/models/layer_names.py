@@ -137,7 +137,13 @@ def resolve_layer(network: NetworkDefinition, wanted: str, option: str = "--laye
     if name not in shapes and name.removesuffix("_output") in shapes:
         name = name.removesuffix("_output")
     if name not in shapes:
-        near = difflib.get_close_matches(name, shapes, n=3, cutoff=0.6)
+        parts = [part.strip() for part in name.split(",")]
+        if len(parts) > 1 and shapes.keys() >= {*parts}:
+            repeated = " ".join(f"{option} {part}" for part in parts)
+            raise ConfigError(f"{option} {wanted}: takes one layer; repeat it: {repeated}")
+        by_lower = {known.lower(): known for known in shapes}
+        found = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)
+        near = [by_lower[lower] for lower in found]
         offer = f"; nearest: {', '.join(near)}" if near else "; shardcam layers lists them"
         raise ConfigError(f"{option}: {network.name} has no layer {wanted!r}{offer}")
     return layer_info(network, name, shapes[name])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.types import counted
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
@@ -26,7 +27,8 @@ def load_definition(config: RunConfig) -> NetworkDefinition:
     own = definition.preprocessing
     for name, values in (("--mean", config.mean), ("--std", config.std)):
         if values is not None and len(values) != len(own.mean):
-            raise ConfigError(f"{name}: {definition.name} takes {len(own.mean)} numbers")
+            takes = f"{name}: {definition.name} takes {counted(len(own.mean), 'number')}"
+            raise ConfigError(takes + ": give R,G,B" * (len(own.mean) == 3))
     changed = replace(
         own,
         mean=config.mean or own.mean,
