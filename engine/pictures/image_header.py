@@ -18,6 +18,10 @@ _WHOLE = {3: "H", 4: "I"}  # kinds of whole numbers in EXIF that Pillow takes, t
 _SIZ = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins
 
 
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+_OTHERS = {b"8BPS": "PSD", b"%PDF": "PDF", b"%!PS": "PostScript", b"\xff\x0a": "JPEG XL"}
+
+
 class UndecodableImage(Exception):
     """A file that is not a usable image. `reason` is short, for grouping."""
 
@@ -70,10 +74,24 @@ def header_of(data: bytes) -> Header:
             )
     except Exception as error:  # header parsers raise nearly anything on hostile bytes
         known = "/".join(FORMATS)
+        if other := _other_kind(data):
+            raise UndecodableImage(
+                "not an image", f"{other} files are not supported: convert it to one of {known}"
+            ) from error
         raise UndecodableImage(
             "not an image",
             f"not a {known} file, or of an unsupported kind, or its header is damaged or cut off",
         ) from error
+
+
+def _other_kind(data: bytes) -> str:
+    """What a file is that is none of `FORMATS`, by its first bytes; empty: something else."""
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
+        return "HEIF"
+    found = [name for mark, name in _OTHERS.items() if data[:1024].lstrip().startswith(mark)]
+    if not found and b"<svg" in data[:1024]:
+        return "SVG"
+    return found[0] if found else ""
 
 
 def png_chunks(data: bytes) -> dict[bytes, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from enum import Enum
 
 from shardcam.engine.readers.location import key_text
@@ -15,6 +15,14 @@ _ENDING = re.compile(r"(?=.*[^\d])\w{1,10}")
 _MOST, _SHOWN = 1000, 5  # endings that are counted apart, and named
 _NAMED = 3  # folders
 NONE, OTHERS = "without an ending", "with others"
+_PICTURES = (  # that cannot be read, whatever --extensions says
+    *(".heic", ".heif", ".psd", ".svg", ".svgz", ".pdf", ".eps", ".xcf", ".djvu", ".jxl", ".dcm"),
+    *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".mp4", ".mov"),
+)
+_OTHERS = (
+    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".log"),
+    *(".zip", ".gz", ".tar", ".7z", ".rar", ".crdownload", ".part", ".py", ".h5", ".npy", ".npz"),
+)
 
 
 class Folder(Enum):
@@ -79,4 +87,12 @@ class LeftOut:
         if rest := total - sum(count for _, count in most):
             told.append(f"{rest} {OTHERS}")
         what = "files left out by their endings" if total > 1 else "file left out by its ending"
-        return f"{total} {what}: {', '.join(told)}; --extensions takes other endings"
+        return "; ".join([f"{total} {what}: {', '.join(told)}", *_advice(met)])
+
+
+def _advice(endings: Collection[str]) -> Iterator[str]:
+    """What helps for files of such endings."""
+    if not {*_PICTURES, *_OTHERS}.issuperset(endings):
+        yield "--extensions takes other endings, all that are wanted: jpg,png,xyz"
+    if found := [kind for kind in _PICTURES if kind in endings]:
+        yield f"{' '.join(found[:_SHOWN])} cannot be read: convert them"

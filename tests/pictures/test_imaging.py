@@ -78,6 +78,20 @@ def test_reasons():
         assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIF"),
+        (b"8BPS\0\x01", "PSD"),
+        (b"%PDF-1.7", "PDF"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+    ],
+)
+def test_other_kinds_of_pictures_are_called_by_name(data, kind):
+    with pytest.raises(UndecodableImage, match=f"^{kind} files are not supported: convert it to"):
+        decoded(data + b"\0" * 100)
+
+
 def test_huge_picture_is_refused_before_it_is_decoded():
     """A header that claims 60000x60000 pixels and has none of them."""
     header = bytearray(encoded("PNG"))

@@ -20,7 +20,8 @@ FILES = [
     *("run/run.json", "run/overlays/o.jpg"),
 ]
 ENDINGS = "6 files left out by their endings: 3 without an ending, 2 .txt, 1 .psd"
-TAKES = "; --extensions takes other endings"
+TAKES = "; --extensions takes other endings, all that are wanted: jpg,png,xyz"
+CONVERT = "; .psd cannot be read: convert them"
 RUN = "1 run directory (run), by its run.json"
 
 
@@ -41,12 +42,12 @@ def told(reader):
 
 
 TREES = {  # source below the folder: keys, lines
-    "": (["B.JPG", "a.jpg", "sub/c.png"], [ENDINGS + TAKES, RUN]),
-    "/**/*": (["B.JPG", "a.jpg", "sub/c.png"], [ENDINGS + TAKES, RUN]),
+    "": (["B.JPG", "a.jpg", "sub/c.png"], [ENDINGS + TAKES + CONVERT, RUN]),
+    "/**/*": (["B.JPG", "a.jpg", "sub/c.png"], [ENDINGS + TAKES + CONVERT, RUN]),
     "/*.jpg": (["a.jpg"], []),
     "/*": (
         ["B.JPG", "a.jpg"],
-        ["4 files left out by their endings: 3 without an ending, 1 .psd" + TAKES],
+        ["4 files left out by their endings: 3 without an ending, 1 .psd" + TAKES + CONVERT],
     ),
     "/sub/c*": (["c.png"], []),
     "/sub/c.png": (["c.png"], []),
@@ -68,10 +69,16 @@ def test_members_of_archives(tmp_path):
     names = ["a.jpg", "a.cls", "a.txt", "b.json", "._b.psd", "c.psd", "d/e.psd", "d/f"]
     path = write_tar(tmp_path / "a.tar", [(name, b"1") for name in names])
     line = "3 files left out by their endings: 2 .psd, 1 without an ending"
-    assert told(opened(path)) == (["a"], [line + TAKES])
+    assert told(opened(path)) == (["a"], [line + TAKES + CONVERT])
     path = write_tar(tmp_path / "b.tar", [(name, b"1") for name in names[1:]])
     with pytest.raises(SourceError, match=r"no image member in it .*; 6 files .*2 \.psd, 1 \.cls"):
         list(opened(path).samples())
+
+
+def test_endings_that_help_nobody_are_not_advised(tmp_path):
+    make(tmp_path, ["a.jpg", "b.heic", "b.txt", "c.jpg.crdownload"])
+    line = "3 files left out by their endings: 1 .heic, 1 .txt, 1 .crdownload"
+    assert told(opened(tmp_path)) == (["a.jpg"], [f"{line}; .heic cannot be read: convert them"])
 
 
 def test_where_nothing_is_taken_the_error_says_what_there_is(tmp_path):
