@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -18,6 +19,8 @@ LabelData = Callable[[int], Iterator[Any]]
 
 LIMIT = 2**31  # labels are stored as int32
 _WORDS = {"true": 1, "false": 0}  # as pandas writes a column of truth values
+_NOTHING = {"na", "<na>", "n/a", "#n/a", "nan", "<nan>", "nat", "null", "none", "nil"}  # as text
+_NOT_NAMES = re.compile(r"[-+0-9\s.,:;/%]*|[\[{].*", re.DOTALL)  # of classes
 _LONGEST = 100  # characters of a value in a message
 
 
@@ -47,7 +50,8 @@ class Labels:
     """From what a source says of a picture to its class; what is not understood is counted.
 
     Whole numbers of 0 or more count, however they are written (``3``, ``3.0``, ``"03"``,
-    true), and so do names. None, an empty text, NaN and -1 are no label.
+    true), and so do names. None, an empty text, NaN, -1 and, unless a class is
+    called so, the words for them (``NA``, ``NULL``) are no label.
 
     Parameters
     ----------
@@ -89,7 +93,8 @@ class Labels:
         label = _class(_number(value))
         if label is None and isinstance(value, str):
             label = self.names.of(value)
-            label = _WORDS.get(value.lower()) if label is None else label
+            if label is None:
+                label = NO_LABEL if value.lower() in _NOTHING else _WORDS.get(value.lower())
         return label
 
     def met(self) -> SourceNotes:
@@ -106,6 +111,8 @@ class Labels:
             remedy = "a label is a whole number of 0 or more"
         else:
             remedy = self.names.problem(value)
+            if _NOT_NAMES.fullmatch(value):
+                remedy = "a label is a whole number of 0 or more, or the name of a class"
         return f"{shown(value)} ({place}): {remedy}"
 
 

@@ -170,7 +170,7 @@ def test_an_overlay_has_the_colours_of_its_run(tmp_path):
 
 def test_a_wrong_picture_is_one_line(run):
     maps = run.cam(MAP)
-    wrong = r"picture: expected uint8 \(60, 80, 3\), .* got uint8 \(8.*; is its EXIF orientation applied"
+    wrong = r"expected uint8 \(60, 80, 3\), .* got uint8 \(8.*; is its EXIF orientation applied"
     with pytest.raises(ValueError, match=wrong):
         maps.overlay(0, np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="got float64"):

@@ -117,6 +117,24 @@ def test_what_is_not_understood_stops_nothing_and_is_told_once(tmp_path):
     )
 
 
+def test_texts_for_nothing_are_no_labels_unless_a_class_is_called_so(tmp_path):
+    path = tmp_path / "list.jsonl"
+    texts = ["<NA>", "NULL", "None", "nan", "n/a"]
+    path.write_text("".join(f'{{"path": "{i}", "label": "{t}"}}\n' for i, t in enumerate(texts)))
+    assert labels_of(path) == ([-1] * 5, [])
+    assert labels_of(path, names=lambda: Names({"None": [4]})) == ([-1, -1, 4, -1, -1], [])
+
+
+@pytest.mark.parametrize("text", ["3,0", "{'label': 3", "12:30"])
+def test_only_what_may_be_a_name_is_looked_for_in_a_file_of_names(text):
+    labels = Labels()
+    assert labels.of(text, "line", 2) == -1
+    (note,) = labels.met().notes
+    assert note.text.endswith(
+        "(line 2): a label is a whole number of 0 or more, or the name of a class"
+    )
+
+
 def test_records(tmp_path):
     path = write_rec(tmp_path / "a.rec", [b"a"] * 4, [3.0, 0.5, nan, [7.0, 8.0]])
     labels, (note,) = labels_of(path)
