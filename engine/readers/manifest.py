@@ -31,8 +31,9 @@ class ManifestReader(PartReader):
     In its order. Columns are ``path`` and, if they are there, ``key``, ``label`` and
     ``x0 y0 x1 y1``, a box in pixels of the picture; others are ignored. A line of ``.txt`` is
     a path, behind which a label may be. Backslashes are slashes, unless there is a file that
-    has them in its name. The key is the path relative to the root, of a file elsewhere the whole
-    path, behind it the box, if no key is given. Rows are read one at a time and the images
+    has them in its name; spaces around a path are left out where only the file without them is
+    there. The key is the path relative to the root, of a file elsewhere the whole path, behind
+    it the box, if no key is given. Rows are read one at a time and the images
     are not opened: their sizes are unknown.
 
     Parameters
@@ -61,7 +62,7 @@ class ManifestReader(PartReader):
         super().__init__(cache)
         self._path, self._endings = path, endings
         self._labels = Labels(names)
-        self._labelled = self._backslashes = 0
+        self._labelled = self._backslashes = self._spaced = 0
         self._contained = root is not None or is_url(path)
         if root is not None:
             self._root = root
@@ -82,7 +83,7 @@ class ManifestReader(PartReader):
     def samples(self) -> Iterator[Sample]:
         """List the source; see `engine.protocols.Reader`."""
         self._labels.forget()
-        index, self._labelled, self._backslashes = -1, 0, 0
+        index, self._labelled, self._backslashes, self._spaced = -1, 0, 0, 0
         for index, row in enumerate(self._rows()):
             number, (path, key, label, *sides) = row
             try:
@@ -109,6 +110,9 @@ class ManifestReader(PartReader):
         if self._backslashes:
             text = f"paths of {name} with backslashes, read as slashes: {self._backslashes}"
             notes.append(Note("assumed", text))
+        if self._spaced:
+            text = f"paths of {name} with spaces around them, without which they are there: "
+            notes.append(Note("assumed", f"{text}{self._spaced}"))
         met = self._labels.met()
         return replace(met, notes=(*notes, *met.notes))
 
@@ -122,6 +126,7 @@ class ManifestReader(PartReader):
         """A path relative to the root, without ``.`` and ``..`` where it can be, and the file."""
         if not isinstance(path, str) or not _is_text(path):
             raise ValueError(f"the path {shown(path)} is not a text of 1 to {_LONGEST} bytes")
+        path = self._stripped(path)
         if path[0] not in "./" and not _SIGNS.search(path):
             return path, self._below + path
         path = self._with_slashes(path)
@@ -144,6 +149,18 @@ class ManifestReader(PartReader):
         if not inside or below.rpartition("/")[2] in ("", ".", ".."):
             raise ValueError(f"the path {shown(path)} does not name a file below {self._root}")
         return below, below if below.startswith("/") else self._below + below
+
+    def _stripped(self, path: str) -> str:
+        """A path without the spaces around it, if that alone is a file."""
+        bare = path.strip()
+        if bare in ("", path) or is_url(self._root) or is_url(bare):
+            return path
+        if os.path.lexists(os.path.join(self._root, path)):
+            return path
+        if not os.path.lexists(os.path.join(self._root, bare)):
+            return path
+        self._spaced += 1
+        return bare
 
     def _with_slashes(self, path: str) -> str:
         """A path as Windows writes it, unless there is a file of that name."""

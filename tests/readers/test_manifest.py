@@ -183,6 +183,15 @@ def test_pandas_writes_what_is_read(tmp_path):
             assert [(s.key, s.label) for s in listing] == [*zip(table.path, table.label)]
 
 
+def test_spaces_around_a_path_are_left_out_where_only_the_file_without_them_is_there(tmp_path):
+    for name in ("a.jpg", "b.jpg", "b.jpg "):
+        (tmp_path / name).write_bytes(name.encode())
+    reader = manifest(tmp_path, "path,label\na.jpg ,1\nb.jpg ,2\nc.jpg ,3\n")
+    assert [sample.key for sample in reader.samples()] == ["a.jpg", "b.jpg ", "c.jpg "]
+    (note,) = reader.notes().notes
+    assert note.text.endswith("spaces around them, without which they are there: 1")
+
+
 def test_a_backslash_in_a_name_that_is_there_stays(tmp_path):
     (tmp_path / "x\\a.jpg").write_bytes(b"1")
     (tmp_path / "x").mkdir()
