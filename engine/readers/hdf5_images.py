@@ -14,7 +14,7 @@ import numpy as np
 from shardcam.engine.errors import SourceError
 from shardcam.engine.protocols import Reader
 from shardcam.engine.readers.hdf5_file import RAISED, Hdf5File
-from shardcam.engine.readers.labels import LabelData, Labels, Names, one_each
+from shardcam.engine.readers.labels import LabelData, Labels, Names, like_label, one_each
 from shardcam.engine.readers.pixels import is_stack, require_stack, rgb
 from shardcam.engine.types import NO_LABEL, U1, Note, Sample, SourceNotes
 
@@ -50,7 +50,7 @@ class Hdf5Reader(Reader):
         self._name = dataset
         self._label_data = label_data
         self._labels = Labels(names)
-        self._unused = ""  # the dataset called so that has no labels
+        self._unused = ""  # what lies beside the pictures and gives no labels
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see `engine.protocols.Reader`."""
@@ -67,7 +67,7 @@ class Hdf5Reader(Reader):
     def notes(self) -> SourceNotes:
         """See `engine.protocols.Reader`."""
         met = self._labels.met()
-        unused = (Note("labels", self._unused),) if self._unused else ()
+        unused = (Note("labels", self._unused),) if self._unused and self._labels.none else ()
         return replace(met, notes=(*unused, *met.notes))
 
     def read(self, sample: Sample) -> U1:
@@ -95,6 +95,16 @@ class Hdf5Reader(Reader):
         beside = self._file.beside(dataset, _LABELS)
         fitting = [item for item in beside if one_each(item.shape or (), item.dtype, count)]
         self._unused = ""
+        like = self._file.beside(dataset, tuple(filter(like_label, dataset.parent)))
+        for item in like:
+            if not beside and one_each(item.shape or (), item.dtype, count):
+                where, shape = self._file.where(item), tuple(item.shape)
+                name = where.rpartition("::")[2]
+                self._unused = (
+                    f"no image has a label; {name} {shape} lies beside the pictures: "
+                    f"--label-data {where}"
+                )
+                break
         if beside and not fitting:
             self._unused = (
                 f"{self._file.where(beside[0])} is {beside[0].dtype} {beside[0].shape}, not a "

@@ -21,6 +21,10 @@ LIMIT = 2**31  # labels are stored as int32
 _WORDS = {"true": 1, "false": 0}  # as pandas writes a column of truth values
 _NOTHING = {"na", "<na>", "n/a", "#n/a", "nan", "<nan>", "nat", "null", "none", "nil"}  # as text
 _NOT_NAMES = re.compile(r"[-+0-9\s.,:;/%]*|[\[{].*", re.DOTALL)  # of classes
+_LIKE_LABELS = re.compile(
+    r"(.*[^a-z])?(labels?|targets?|class(es|name|id)?|cls|categor(y|ies))([^a-z].*)?"
+    r"|y([^a-z](train|test|val|true))?"
+)
 _LONGEST = 100  # characters of a value in a message
 
 
@@ -68,6 +72,7 @@ class Labels:
         self._names: Names | None = None
         self._unknown = 0
         self._first = ""
+        self.none = True  # of those met was understood, and none refused
 
     @property
     def names(self) -> Names:
@@ -77,9 +82,10 @@ class Labels:
 
     def of(self, value: Any, *place: object) -> int:
         """The class that `value` gives, or NO_LABEL; `place` are words that say where it is."""
-        if type(value) is int and NO_LABEL <= value < LIMIT:
-            return value
-        label = self.understood(value)
+        plain = type(value) is int and NO_LABEL <= value < LIMIT
+        label = value if plain else self.understood(value)
+        if label != NO_LABEL:
+            self.none = False
         if label is not None:
             return label
         if not self._unknown:
@@ -114,6 +120,11 @@ class Labels:
             if _NOT_NAMES.fullmatch(value):
                 remedy = "a label is a whole number of 0 or more, or the name of a class"
         return f"{shown(value)} ({place}): {remedy}"
+
+
+def like_label(name: str) -> bool:
+    """Whether a column or a dataset that is called so probably holds labels."""
+    return _LIKE_LABELS.fullmatch(name.strip().lower()) is not None
 
 
 def one_each(shape: tuple[int, ...], dtype: np.dtype[Any], count: int) -> bool:

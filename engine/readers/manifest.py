@@ -16,7 +16,7 @@ from shardcam.engine.errors import SourceError
 from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.fetch_many import Part
 from shardcam.engine.io.urls import is_url
-from shardcam.engine.readers.labels import Labels, Names, shown
+from shardcam.engine.readers.labels import Labels, Names, like_label, shown
 from shardcam.engine.readers.manifest_rows import Row, rows
 from shardcam.engine.readers.parquet import parquet_rows, require_pyarrow
 from shardcam.engine.readers.part_reader import PartReader
@@ -63,6 +63,7 @@ class ManifestReader(PartReader):
         self._path, self._endings = path, endings
         self._labels = Labels(names)
         self._labelled = self._backslashes = self._spaced = 0
+        self._columns: list[str] = []
         self._contained = root is not None or is_url(path)
         if root is not None:
             self._root = root
@@ -83,6 +84,7 @@ class ManifestReader(PartReader):
     def samples(self) -> Iterator[Sample]:
         """List the source; see `engine.protocols.Reader`."""
         self._labels.forget()
+        self._columns.clear()
         index, self._labelled, self._backslashes, self._spaced = -1, 0, 0, 0
         for index, row in enumerate(self._rows()):
             number, (path, key, label, *sides) = row
@@ -107,6 +109,13 @@ class ManifestReader(PartReader):
         if self._labelled and name.lower().endswith(".txt"):
             text = f"lines of {name} with a number behind the path, its label: {self._labelled}"
             notes.append(Note("labels", text))
+        others = {column.strip().lower() for column in self._columns} - {"label"}
+        others -= {"y"} if "x" in others else set()  # a place
+        like = any(map(like_label, others))
+        if self._labels.none and like:
+            names = ", ".join(self._columns)[:200]
+            text = f"no image has a label; columns: {names} (labels are read from a column label)"
+            notes.append(Note("labels", text))
         if self._backslashes:
             text = f"paths of {name} with backslashes, read as slashes: {self._backslashes}"
             notes.append(Note("assumed", text))
@@ -120,7 +129,9 @@ class ManifestReader(PartReader):
         return sample.location, 0, None
 
     def _rows(self) -> Iterator[Row]:
-        return parquet_rows(self._path) if self._is_parquet else rows(self._path, self._endings)
+        if self._is_parquet:
+            return parquet_rows(self._path, self._columns.extend)
+        return rows(self._path, self._endings, self._columns.extend)
 
     def _place(self, path: object) -> tuple[str, str]:
         """A path relative to the root, without ``.`` and ``..`` where it can be, and the file."""

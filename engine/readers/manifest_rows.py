@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -28,12 +28,16 @@ _SEPARATORS = ",;\t|"
 _LABELLED = re.compile(r"(.*[^\s,;])[\s,;]+(-?\d{1,18})")  # a line of .txt
 
 
-def rows(path: str, endings: tuple[str, ...] = ()) -> Iterator[Row]:
+def rows(
+    path: str,
+    endings: tuple[str, ...] = (),
+    on_columns: Callable[[Iterable[str]], None] = lambda names: None,
+) -> Iterator[Row]:
     """Every row of a text manifest.
 
     A line of ``.txt`` is a path. Only where it has one of the (lower-case) `endings`, then
     spaces, a comma or a tab and a whole number, that is the label; a path that ends in one of
-    them can so contain anything.
+    them can so contain anything. `on_columns` is told what columns there are, in the first row.
 
     Raises
     ------
@@ -43,9 +47,9 @@ def rows(path: str, endings: tuple[str, ...] = ()) -> Iterator[Row]:
     ending = path.partition("?")[0].rpartition(".")[2].lower()
     kinds: dict[str, Callable[[str], Iterator[Row]]] = {
         "txt": partial(_txt_rows, endings=endings),
-        "csv": _csv_rows,
-        "tsv": _csv_rows,
-        "jsonl": _jsonl_rows,
+        "csv": partial(_csv_rows, on_columns=on_columns),
+        "tsv": partial(_csv_rows, on_columns=on_columns),
+        "jsonl": partial(_jsonl_rows, on_columns=on_columns),
     }
     return kinds[ending](path)
 
@@ -122,12 +126,13 @@ def _txt_rows(path: str, endings: tuple[str, ...]) -> Iterator[Row]:
             yield number, (text, None, None, *nothing)
 
 
-def _csv_rows(path: str) -> Iterator[Row]:
+def _csv_rows(path: str, on_columns: Callable[[Iterable[str]], None]) -> Iterator[Row]:
     """RFC 4180, but for the separator: the first of ours that gives a column ``path``."""
     lines = _lines(path)
     _, header = next(lines)
     names, separator, spaced = _header(header)
     at = require_columns(path, names)
+    on_columns(names)
     texts = chain([header], (text for _, text in lines))
     table = csv.reader(
         (text + "\n" for text in texts),
@@ -171,7 +176,7 @@ def _number(text: str | None) -> int | float | str | None:
         return text
 
 
-def _jsonl_rows(path: str) -> Iterator[Row]:
+def _jsonl_rows(path: str, on_columns: Callable[[Iterable[str]], None]) -> Iterator[Row]:
     decoder = json.JSONDecoder(object_pairs_hook=_once)
     for number, text in _lines(path):
         try:
@@ -192,6 +197,8 @@ def _jsonl_rows(path: str) -> Iterator[Row]:
                 f"{path}, line {number}: no 'path' in it; its names are {given}. Call the one that "
                 "names the image path"
             )
+        if number == 1:
+            on_columns(row)
         yield number, tuple(map(row.get, COLUMNS))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 
 from shardcam.engine.errors import SourceError
@@ -25,8 +25,10 @@ def require_pyarrow(path: str) -> None:
         raise SourceError(f"{path}: .parquet needs pyarrow: pip install pyarrow==24.0.0")
 
 
-def parquet_rows(path: str) -> Iterator[Row]:
-    """Every row; its number counts from 1.
+def parquet_rows(
+    path: str, on_columns: Callable[[Iterable[str]], None] = lambda names: None
+) -> Iterator[Row]:
+    """Every row; its number counts from 1. `on_columns` is told what columns there are.
 
     Raises
     ------
@@ -42,6 +44,7 @@ def parquet_rows(path: str) -> Iterator[Row]:
             table = parquet.ParquetFile(stream)
             names = list(table.schema_arrow.names)
             held = [None if i is None else names[i] for i in require_columns(path, names)]
+            on_columns(names)
             wanted = [name for name in held if name is not None]
             for batch in table.iter_batches(batch_size=_BATCH, columns=wanted):
                 nothing = [None] * len(batch)

@@ -6,7 +6,7 @@ import json
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -19,14 +19,15 @@ from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.readers.finding import find_files, is_pattern, parse_pattern
-from shardcam.engine.readers.labels import Labels, Names
+from shardcam.engine.readers.labels import Labels, Names, like_label
 from shardcam.engine.readers.left_out import LeftOut
 from shardcam.engine.readers.location import key_text, listing, place, refusal
 from shardcam.engine.readers.part_reader import PartReader
 from shardcam.engine.readers.tar_headers import Member, members
-from shardcam.engine.types import NO_LABEL, Sample, SourceNotes
+from shardcam.engine.types import NO_LABEL, Note, Sample, SourceNotes, counted
 
 _LABELS = (".cls", ".class", ".json", ".jsn", ".txt")  # the first that has one counts
+_NOT_READ = (".pyd", ".pickle", ".pkl", ".id", ".cid")  # that WebDataset knows, too
 _FIELDS = ("label", "cls", "class", "target")  # of a JSON object; likewise
 _LARGEST_LABEL = 1 << 24  # bytes
 _LONGEST_NAME = 128  # bytes of a .txt; most are captions
@@ -69,11 +70,13 @@ class TarReader(PartReader):
         self._extensions = extensions
         self._labels = Labels(names)
         self._left_out = LeftOut()
+        self._unused: Counter[tuple[str, str]] = Counter()  # endings, and why they give no label
 
     def samples(self) -> Iterator[Sample]:
         """List the source; see `engine.protocols.Reader`."""
         self._labels.forget()
         self._left_out = LeftOut()
+        self._unused.clear()
         index = 0
         for prefix, path in self._archives():
             with listing(path):
@@ -95,7 +98,12 @@ class TarReader(PartReader):
     def notes(self) -> SourceNotes:
         """See `engine.protocols.Reader`: what was left out, and labels that are none."""
         met = self._labels.met()
-        return replace(met, notes=(*self._left_out.notes(_LABELS), *met.notes))
+        notes = [*self._left_out.notes(_LABELS), *met.notes]
+        if self._labels.none and self._unused:
+            ((ending, why), count), *_ = self._unused.most_common(1)
+            text = f"no image has a label; {counted(count, f'{ending} member')} {why}"
+            notes.append(Note("labels", text))
+        return replace(met, notes=tuple(notes))
 
     def _archives(self) -> Iterator[tuple[str, str]]:
         """Key prefix and path of each archive."""
@@ -136,6 +144,8 @@ class TarReader(PartReader):
         for stem, ending, member in entries:
             if ending in _LABELS and stem in beside:
                 beside[stem][ending] = member
+            elif _is_stray(stem, ending, beside):
+                self._unused[ending, "beside no image; it must be called as its image is"] += 1
         labels = {stem: self._label(path, stream, beside[stem]) for stem in beside}
         for stem, ending, member in images:
             label = labels[name] if labels[stem] == NO_LABEL else labels[stem]
@@ -149,7 +159,13 @@ class TarReader(PartReader):
             if ending == ".txt" and member.size > _LONGEST_NAME:
                 continue
             stream.seek(member.offset)
-            for value in _values(stream.read(min(member.size, _LARGEST_LABEL))):
+            stored = _stored(stream.read(min(member.size, _LARGEST_LABEL)))
+            if isinstance(stored, dict) and not any(name in stored for name in _FIELDS):
+                if found := next(filter(like_label, stored), None):
+                    fields = ", ".join(_FIELDS)
+                    self._unused[ending, f"with {found!r}; labels are read from {fields}"] += 1
+                continue
+            for value in _values(stored):
                 label = self._labels.understood(value)
                 if label is None and ending != ".txt":
                     unknown.append((value, f"{path}: {key_text(member.name)}"))
@@ -170,6 +186,8 @@ class TarReader(PartReader):
                 yield key_text(stem), key_text(ending), member
                 continue
             self._left_out.file(posixpath.basename(name))
+            if kind in _NOT_READ:
+                self._unused[kind, f"cannot be read; labels are in {' '.join(_LABELS)}"] += 1
             if kind in _LABELS and not member.problem:
                 yield key_text(stem), kind, member
 
@@ -200,12 +218,25 @@ def _sample_name(entry: _Entry) -> str:
     return folder + slash + name.partition(".")[0]
 
 
-def _values(text: bytes) -> list[Any]:
-    """What can be the label in a member: JSON, or a text."""
+def _is_stray(stem: str, ending: str, beside: Collection[str]) -> bool:
+    """Whether a member that belongs to no image may be a label; `beside` are those that do."""
+    if ending in (".cls", ".class"):
+        return True
+    if ending == ".txt":
+        return stem.lower().endswith((".cls", ".class", ".label"))
+    return ending in _LABELS and bool(beside)
+
+
+def _stored(text: bytes) -> Any:
+    """What a member holds: JSON, or a text."""
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
-        return [text]
-    return (
-        [value[name] for name in _FIELDS if name in value] if isinstance(value, dict) else [value]
-    )
+        return text
+
+
+def _values(stored: Any) -> list[Any]:
+    """What can be the label in that."""
+    if isinstance(stored, dict):
+        return [stored[name] for name in _FIELDS if name in stored]
+    return [stored]

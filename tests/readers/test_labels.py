@@ -173,7 +173,8 @@ def test_labels_beside_images_in_archives(tmp_path):
     assert label_of(("v1.0_1.cls", b"03")) == ([3], [])
     assert label_of(("v1.0_1.cls", b"3"), ("v1.cls", b"4")) == ([3], [])
     assert label_of(("v1.0_1.cls", b""), ("v1.cls", b"4")) == ([4], [])
-    assert label_of(("v1.0_2.cls", b"4")) == ([-1], [])
+    stray = "no image has a label; 1 .cls member beside no image; it must be called as its image is"
+    assert label_of(("v1.0_2.cls", b"4")) == ([-1], [stray])
     assert label_of(("v1.CLS", b"4")) == ([4], [])
     assert label_of(("v1.json", b'{"cls": "dog", "class": 5}')) == ([1], [])
     assert label_of(("v1.json", b'{"label": null, "class": 5}')) == ([5], [])
@@ -302,3 +303,66 @@ def test_names_are_read_only_where_a_label_is_no_number(tmp_path):
     assert labels_of(tmp_path / "list.jsonl", names=names) == ([1, 2], [])
     with pytest.raises(ConfigError, match="read"):
         Labels(names).of("dog")
+
+
+def label_notes(reader):
+    assert {sample.label for sample in reader.samples()} == {-1}
+    return [note.text for note in reader.notes().notes if note.kind == "labels"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("column", ["target", "class", "y", "Category", "class_id", "x", "note"])
+def test_columns_that_may_have_labels_are_named(tmp_path, kind, column):
+    table = pd.DataFrame({"path": ["a.png", "b.png"], column: [0, 1]})
+    path = tmp_path / f"list.{kind}"
+    if kind == "csv":
+        table.to_csv(path, index=False)
+    elif kind == "jsonl":
+        table.to_json(path, orient="records", lines=True)
+    else:
+        table.to_parquet(path)
+    told = f"no image has a label; columns: path, {column} (labels are read from a column label)"
+    assert label_notes(opened(path)) == [told] * (column not in ("x", "note"))
+
+
+def test_a_place_is_no_label(tmp_path):
+    (tmp_path / "list.csv").write_text("path,x,y\na.png,3,4\n")
+    assert label_notes(opened(tmp_path / "list.csv")) == []
+
+
+MEMBERS = {  # beside 0.input.jpg and 1.input.jpg
+    "output.cls": (b"1", "2 .cls members beside no image; it must be called as its image is"),
+    "cls.txt": (b"1", "2 .txt members beside no image; it must be called as its image is"),
+    "output.json": (b"1", "2 .json members beside no image; it must be called as its image is"),
+    "json": (
+        b'{"class_id": 1}',
+        "2 .json members with 'class_id'; labels are read from label, cls, class, target",
+    ),
+    "pyd": (b"1", "2 .pyd members cannot be read; labels are in .cls .class .json .jsn .txt"),
+    "caption.txt": (b"a dog", None),
+    "input.json": (b'{"width": 3}', None),
+}
+
+
+@pytest.mark.parametrize("ending", MEMBERS)
+def test_members_that_may_be_labels_are_named(tmp_path, ending):
+    data, told = MEMBERS[ending]
+    members = [(f"{i}.{end}", b) for i in "01" for end, b in (("input.jpg", b"1"), (ending, data))]
+    reader = opened(write_tar(tmp_path / "a.tar", members))
+    assert label_notes(reader) == ([f"no image has a label; {told}"] if told else [])
+
+
+def test_a_list_of_several_labels_is_told(tmp_path):
+    reader = opened(write_tar(tmp_path / "a.tar", [("0.jpg", b"1"), ("0.json", b"[1, 2]")]))
+    (note,) = label_notes(reader)
+    assert note.startswith("1 label was not understood, the first [1, 2] ")
+
+
+def test_datasets_that_may_be_labels_are_named(tmp_path):
+    path = write_h5(tmp_path / "x.h5", pictures(3), name="x")
+    assert label_notes(opened(path)) == []
+    with h5py.File(path, "a") as file:
+        file["ids"] = np.arange(3)
+        file["y"] = np.arange(3)
+    told = f"no image has a label; y (3,) lies beside the pictures: --label-data {path}::y"
+    assert label_notes(opened(path)) == [told]
