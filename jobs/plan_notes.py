@@ -46,7 +46,10 @@ def listing_note(run: RunPlanned) -> str:
         changed = Path(source).stat().st_mtime > run.listed.timestamp()
     except OSError:  # the failures will show it
         changed = False
-    note = f"; {source} has changed since, and this run does not see it" if changed else ""
+    note = ""
+    if changed:
+        note = f"; {source} has changed since, and this run does not see it; give another --out "
+        note += "to list it again"
     return f"{counted(run.images, 'image')} as listed on {run.listed:%Y-%m-%d %H:%M} UTC{note}"
 
 

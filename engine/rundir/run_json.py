@@ -14,6 +14,7 @@ from shardcam.engine.rundir.run_files import LISTING_STAGED
 from shardcam.engine.types import counted
 
 _NEXT = "restore it, or begin another run"
+_LISTING = ("label_from_folder", "label_data", "labels", "extensions", "follow_links", "root")
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,25 @@ def _source_difference(stored: Manifest, wanted: Manifest) -> str:
         return (
             f"{limits[0]} there, {limits[1]} now, and not the same first {counted(there, 'image')}"
         )
+    options = [
+        f"--{name.replace('_', '-')}: {_given(old)} there, {_given(new)} now"
+        for name in _LISTING
+        if (old := stored.config.get(name)) != (new := wanted.config.get(name)) and (old or new)
+    ]
+    if options:
+        return "; ".join(options)
     if there != now:
         return f"{counted(there, 'image')} there, {now} now"
     return "the source's files are others, or of other sizes, labels or boxes"
+
+
+def _given(value: Any) -> str:
+    """An option's value, as it is typed."""
+    if value is True:
+        return "given"
+    return (
+        ",".join(value) if isinstance(value, list | tuple) and value else str(value or "not given")
+    )
 
 
 def _flat(numbers: dict[str, Any]) -> dict[str, Any]:

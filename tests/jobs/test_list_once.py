@@ -126,7 +126,9 @@ def test_as_a_person_sees_it(tmp_path):
     code, out, _ = shardcam(*command)
     assert code == 0
     line = " ".join(out.split())  # a long path breaks it
-    assert re.search(said + "; .*images has changed since, and this run does not see it", line)
+    assert re.search(
+        said + "; .*images has changed since, and this run does not see it; give another", line
+    )
     assert "9 listed = 9 ok" in out
     assert re.search("listing +9 images, ", shardcam("status", run)[1])
     assert shardcam("verify", run, "--deep")[0] == 0
@@ -150,3 +152,15 @@ def test_listing_is_no_silent_wait(config, monkeypatch, terminal):
     said = console.file.getvalue()
     assert "listing: 8 images" in said
     assert ("\x1b" in said) == terminal
+
+
+def test_the_option_that_makes_the_listing_another_is_named(config, tmp_path):
+    first = min((tmp_path / "images").rglob("*.jpg"))
+    first.with_suffix(".xyz").write_bytes(first.read_bytes())
+    prepare(config)
+    for name, value, told in (
+        ("label_from_folder", True, "--label-from-folder: not given there, given now"),
+        ("extensions", ("jpg", "xyz"), "--extensions: not given there, .jpg,.xyz now"),
+    ):
+        with pytest.raises(RunDirectoryError, match=rf"\({told}\); give another --out"):
+            prepare(options(config, **{name: value}))
