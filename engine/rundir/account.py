@@ -11,6 +11,9 @@ from shardcam.engine.rundir.shard_file import ShardSummary, read_shard_summary, 
 from shardcam.engine.types import Flag, Note, counted
 
 FLAGGED = "flagged"  # the kind of the notes
+_NOT_FINITE = (
+    "; the network's outputs or gradients are not finite: look at --mean, --std and the network"
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,11 @@ class Account:
     def notes(self) -> tuple[Note, ...]:
         """How many rows have each flag: a run of empty maps is no success."""
         return tuple(
-            Note(FLAGGED, f"{count} of {counted(self.ok, 'image')}: {flag.words}")
+            Note(
+                FLAGGED,
+                f"{count} of {counted(self.ok, 'image')}: {flag.words}"
+                + _NOT_FINITE * (flag is Flag.NON_FINITE and count == self.ok),
+            )
             for flag, count in self.flags.items()
         )
 

@@ -33,7 +33,9 @@ def run(tmp_path_factory):
     )
     assert code == 0, err
     assert out.count("no class") == 6
-    assert "6 of 6 images: non-finite map" in out
+    told = " ".join(out.split())
+    assert "6 of 6 images: non-finite map; the network's outputs or gradients are not" in told
+    assert "look at --mean, --std and the network" in told
     return base / "run"
 
 
