@@ -10,7 +10,7 @@ from rich.console import Console
 
 from shardcam.engine.analysis.open_run import ulimit_for
 from shardcam.engine.run.build_worker import worker_threads
-from shardcam.engine.run.cost import RATE, Cost
+from shardcam.engine.run.cost import RATES, Cost
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.run.extraction import RunPlanned
 from shardcam.engine.types import Note, counted
@@ -77,15 +77,21 @@ def cost_note(run: RunPlanned, cost: Cost) -> str:
     config = run.config
     note = f"{config.method}: {cost.passes:,} passes for each image"
     cores = worker_threads(config) * (config.workers or 1)
-    seconds = cost.seconds * run.images / cores
-    if config.gpus_per_worker or seconds < LONG:
+    least, most = (seconds * run.images / cores for seconds in cost.seconds)
+    if config.gpus_per_worker or most < LONG:
         return note
     where = "a core" if cores == 1 else f"{cores} cores"
+    slow, fast = (f"{rate / 1e9:g}" for rate in reversed(RATES))
     return (
-        f"{note}; roughly {duration(seconds)} for {counted(run.images, 'image')} on {where}, at "
-        f"{RATE / 1e9:g} billion multiply-adds a second and core (a guess until the first batch "
-        "is done)"
+        f"{note}; roughly {duration(least)} to {duration(most)} for "
+        f"{counted(run.images, 'image')} on {where}, at {slow} to {fast} billion multiply-adds a "
+        "second and core (a guess until the first batch is done)"
     )
+
+
+def speed(rate: float) -> str:
+    """``0.0221`` -> ``0.022 images/s``."""
+    return f"{rate:.1f} images/s" if rate >= 1 else f"{rate:.2g} images/s"
 
 
 def duration(seconds: float) -> str:

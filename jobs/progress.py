@@ -22,7 +22,7 @@ from shardcam.engine.rundir.events import (
     WorkerWaiting,
 )
 from shardcam.engine.types import Event, counted
-from shardcam.jobs.plan_notes import duration, print_plan
+from shardcam.jobs.plan_notes import duration, print_plan, speed
 from shardcam.jobs.terminal import printable
 
 REPORTED: dict[type[Event], str] = {  # events that a person should know of
@@ -155,7 +155,7 @@ class ProgressDisplay:
 
     def _note(self) -> str:
         rate = self._rate()
-        parts = [] if rate is None else [f"{rate:.{1 if rate >= 1 else 3}f} images/s"]
+        parts = [] if rate is None else [speed(rate)]
         parts += [f"shards {self._shards}/{self._shards_total}", f"{self._failed} failed"]
         passes = sum(one.passes for one in self._running.values())
         if passes and self._counts_passes:

@@ -15,7 +15,7 @@ from shardcam.engine.run.class_names import class_names
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import NO_CLASS, Event, RunReport
-from shardcam.jobs.plan_notes import many_shards, note_rows
+from shardcam.jobs.plan_notes import many_shards, note_rows, speed
 from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.terminal import printable, stop_on_signals
 
@@ -62,7 +62,7 @@ def print_report(report: RunReport, run_dir: RunDir, pictures: bool, console: Co
         table.add_row("", f"{count} {reason} (see {_failures(run_dir)})")
     table.add_row("shards", f"{report.shards}, of which {report.shards_done_now} done now")
     if report.shards_done_now:
-        table.add_row("speed", f"{report.images_per_second:.1f} images/s with start-up")
+        table.add_row("speed", f"{speed(report.images_per_second)} with start-up")
         stages = sorted(report.stage_seconds.items(), key=lambda item: -item[1])
         table.add_row("stages", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages))
     if report.bottleneck:

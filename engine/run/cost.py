@@ -13,7 +13,7 @@ from shardcam.engine.types import LayerInfo
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
 
-RATE = 20e9  # multiply-adds a second of one core: between depthwise and large convolutions
+RATES = 20e9, 5e9  # multiply-adds a second of one core: large convolutions, depthwise ones
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Cost:
     multiply_adds: float
 
     @property
-    def seconds(self) -> float:
-        """A guess for one CPU core."""
-        return self.multiply_adds / RATE
+    def seconds(self) -> tuple[float, float]:
+        """A guess for one CPU core: at least, and at most."""
+        return self.multiply_adds / RATES[0], self.multiply_adds / RATES[1]
 
 
 def run_cost(

@@ -19,7 +19,7 @@ from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.plan_notes import note_rows
+from shardcam.jobs.plan_notes import note_rows, speed
 from shardcam.jobs.terminal import make_console
 
 
@@ -65,7 +65,7 @@ def status(run: str) -> None:
 
 def _add_activity(table: Table, activity: Activity) -> None:
     if activity.images_per_second is not None:
-        table.add_row("speed", f"{activity.images_per_second:.1f} images/s over the last shards")
+        table.add_row("speed", f"{speed(activity.images_per_second)} over the last shards")
     stages = activity.stage_seconds.most_common()
     if stages:
         table.add_row("stages", ", ".join(f"{name} {value:.1f} s" for name, value in stages))

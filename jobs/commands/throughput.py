@@ -17,6 +17,7 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.types import counted
 from shardcam.jobs.measuring.timed_runs import Measured, measure
 from shardcam.jobs.options import make_config, run_options_but
+from shardcam.jobs.plan_notes import speed
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console
 
@@ -87,7 +88,7 @@ def print_measured(measured: Measured, console: Console) -> None:
         table.add_row(stage, f"{1000 / rate:.2f} ms", *rates)
     console.print(table)
     console.print(
-        f"the whole run, after start-up: {whole.images_per_second:.1f} images/s with {whole.name}, "
+        f"the whole run, after start-up: {speed(whole.images_per_second)} with {whole.name}, "
         f"{measured.reached:.0%} of the {measured.limit:.1f} that the stages alone allow",
         highlight=False,
     )
@@ -97,7 +98,7 @@ def print_measured(measured: Measured, console: Console) -> None:
         best = max(measured.sweep, key=lambda one: one.images_per_second)
         gain = best.images_per_second / whole.images_per_second
         console.print(
-            f"best: {best.images_per_second:.1f} images/s with {best.name}: {gain:.2f}x",
+            f"best: {speed(best.images_per_second)} with {best.name}: {gain:.2f}x",
             highlight=False,
         )
 

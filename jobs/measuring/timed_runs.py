@@ -21,6 +21,7 @@ from shardcam.engine.types import counted
 from shardcam.engine.workers.cores import usable_cores
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.measuring.stage_ceilings import measure_stages, seconds_per_image
+from shardcam.jobs.plan_notes import speed
 from shardcam.jobs.progress import ProgressDisplay
 
 BATCHES = (8, 32, 128)  # tried by a sweep
@@ -128,7 +129,7 @@ def measure_whole(config: RunConfig, images: int, console: Console) -> Whole:
         images_per_second=rate,
         bottleneck=report.bottleneck,
     )
-    console.print(f"{whole.name}: {whole.images_per_second:.1f} images/s", highlight=False)
+    console.print(f"{whole.name}: {speed(whole.images_per_second)}", highlight=False)
     return whole
 
 

@@ -12,7 +12,7 @@ from shardcam.engine.run.cost import Cost
 from shardcam.engine.run.extraction import RunPlanned
 from shardcam.engine.types import counted
 from shardcam.jobs import plan_notes
-from shardcam.jobs.plan_notes import cost_note, duration, print_plan, size_note
+from shardcam.jobs.plan_notes import cost_note, duration, print_plan, size_note, speed
 
 LISTED = datetime(2026, 1, 2, tzinfo=timezone.utc)
 SIZES = {"key": 20_000, "activation/conv": 12_544_000, "cam/conv/map": 196_000, "flags": 1000}
@@ -36,8 +36,9 @@ def test_the_cost_of_many_passes_is_said():
     cost = Cost(passes=512, multiply_adds=2e12)
     alone = planned(None, method="scorecam", workers=4)
     assert cost_note(alone, cost) == (
-        "scorecam: 512 passes for each image; roughly 6 h 57 min for 1000 images on 4 cores, at 20 "
-        "billion multiply-adds a second and core (a guess until the first batch is done)"
+        "scorecam: 512 passes for each image; roughly 6 h 57 min to 27 h 47 min for 1000 images "
+        "on 4 cores, at 5 to 20 billion multiply-adds a second and core (a guess until the first "
+        "batch is done)"
     )
     on_gpus = planned(None, method="scorecam", gpus_per_worker=1)
     assert cost_note(on_gpus, cost) == "scorecam: 512 passes for each image"
@@ -49,6 +50,12 @@ def test_the_cost_of_many_passes_is_said():
 )
 def test_durations_are_readable(seconds, words):
     assert duration(seconds) == words
+
+
+def test_a_slow_run_has_a_speed():
+    assert [speed(rate) for rate in (12.34, 1, 0.0221)] == [
+        "12.3 images/s", "1.0 images/s", "0.022 images/s"
+    ]  # fmt: skip
 
 
 def test_what_compression_must_do_is_said():

@@ -60,12 +60,12 @@ def test_how_far_a_run_is_and_how_long_it_goes_on(lines_of):
 def test_a_slow_image_shows_that_it_is_alive(lines_of):
     slow = (60, Progress("w", 0, 0, passes=1234), 3605, Progress("w", 0, 4, passes=9999))
     lines = lines_of(*slow, cost=Cost(1280, 1e12), method="scorecam")
-    assert lines[1].startswith("scorecam: 1,280 passes for each image; roughly 55 h 33 min for")
+    assert lines[1].startswith("scorecam: 1,280 passes for each image; roughly 55 h 33 min to")
     calls = "calls of the network in unfinished shards"
     assert lines[3:] == [
         "starting workers",
         f"0/4000 images, shards 0/2, 0 failed, 1,234 {calls}",
-        f"4/4000 images, 0.001 images/s, shards 0/2, 0 failed, 9,999 {calls}, 42 days left",
+        f"4/4000 images, 0.0011 images/s, shards 0/2, 0 failed, 9,999 {calls}, 42 days left",
     ]
 
 
