@@ -14,8 +14,9 @@ import numpy as np
 from shardcam.engine.analysis.placement import level_of
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.io.whole_file import whole_file
-from shardcam.engine.types import U1
+from shardcam.engine.types import U1, Flag
 
+NO_REGIONS = Flag.NON_FINITE | Flag.ALL_ZERO | Flag.CONSTANT  # of maps that show no place
 _Entry = dict[str, Any]
 
 
@@ -33,7 +34,8 @@ def coco(
     heatmap is high: ``bbox`` is x, y, width, height in pixels, ``area`` its pixels,
     ``segmentation`` its run lengths, column by column, ``score`` the softmax probability of
     its class (null if not finite). Ids of images are the samples' indices in the source, those
-    of categories the numbers of the classes; ``file_name`` is the key. Written as it is
+    of categories the numbers of the classes; ``file_name`` is the key. Samples whose flags say that
+    a map is not finite, all zero or constant have no annotation. Written as it is
     computed: memory holds one picture at a time.
 
     Parameters
@@ -101,7 +103,10 @@ def _annotations(samples: Samples, layer: str, level: int, target: int) -> Itera
     for shard in samples.shards():
         maps, images = shard.cam(layer), shard["sample"][:].tolist()
         classes, scores = shard["target"][:, target].tolist(), shard["score"][:, target].tolist()
+        unusable = shard["flags"][:] & NO_REGIONS > 0
         for i, image in enumerate(images):
+            if unusable[i]:
+                continue
             for region in regions(maps.on_original(i, target) >= level):
                 number += 1
                 yield {

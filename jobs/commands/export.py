@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from shardcam import open_run
+from shardcam.engine.analysis.export_coco import NO_REGIONS
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.run.class_names import class_names
@@ -88,6 +89,8 @@ def export(
             names = class_names(stored_config(run, opened.config))
             count = coco(opened, out, chosen, level, target_index, names)
             done = f"{counted(count, 'region')} of {counted(len(opened), 'picture')}"
+            if without := int((opened["flags"][:] & NO_REGIONS > 0).sum()):
+                done += f" ({without} left out: their maps are not finite, all zero or constant)"
         make_console().print(f"{done} of {chosen} written to {out}", soft_wrap=True)
 
 
