@@ -173,6 +173,8 @@ def test_filters(report, shown):
     report.choose("correct", "0")
     report.place(1, len(wanted), len(wanted))
     assert report.files() == keys_of(shown, wanted)
+    told = report.run("return [...document.querySelectorAll('.truth')].map(e => e.textContent)")
+    assert len({*told}) == 1 and told[0].startswith("label: ")
     report.find("[name=low]").send_keys("0.8")
     report.choose("flag", "2")
     wanted = [i for i in wanted if score[i] >= 0.8 and flags[i] & 2]

@@ -73,14 +73,15 @@ function makeCard(item, place) {
   fillView($(".view", card), item, chosen("layer", data.layers.length - 1), chosen("target", 0));
   $(".name", card).textContent = best.name;
   $(".score", card).textContent = percent(best.score);
-  $(".file", card).textContent = item.key.split("/").pop();
+  $(".file", card).textContent = item.key.split("/").slice(-2).join("/");
+  $(".truth", card).textContent = item.correct === false ? `label: ${item.label_name}` : "";
   mark.textContent = { right: "✓", wrong: "✗" }[words(item)] ?? "";
   mark.classList.add(words(item) || "none");
   card.classList.toggle("flagged", item.flags !== 0);
   card.tabIndex = place ? -1 : 0;
   card.title = item.key;
   card.setAttribute("aria-label", [`${item.key}: ${best.name} ${percent(best.score)}`,
-    words(item), ...item.flag_words].filter(Boolean).join(", "));
+    words(item), $(".truth", card).textContent, ...item.flag_words].filter(Boolean).join(", "));
   card.addEventListener("click", () => openDetail(place));
   card.addEventListener("focus", () => rove(card));
   return card;
