@@ -50,8 +50,9 @@ def number_folders(
     """The class of each folder, and what is to be told of them.
 
     That is its number if all that have images are called by numbers; the class of its name
-    if one of them is called as a class is; else its position. Folders without images count,
-    so that one which loses its last image does not move the others.
+    if one of them is called as a class is, or all are as a run prints classes; else its
+    position. Folders without images count, so that one which loses its last image does not move
+    the others.
 
     Raises
     ------
@@ -69,7 +70,7 @@ def number_folders(
     numbers, words = ([name for name in full if name in some] for some in (numbered, names.classes))
     if len(numbers) == len(full):
         classes, how = numbered, "by their numbers"
-    elif words:
+    elif words or len([name for name in full if name in named]) == len(full):
         for name in full:
             if name not in named:
                 raise SourceError(

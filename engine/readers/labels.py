@@ -34,20 +34,24 @@ class Names:
 
     classes: Mapping[str, Sequence[int]] = field(default_factory=dict)  # several can share one
     file: str = ""  # that names them, for messages; empty: there is none
+    printed: Mapping[str, Sequence[int]] = field(default_factory=dict)  # what a run calls them
 
     def of(self, name: str) -> int | None:
         """The class of that name; None: there is none, or several."""
-        found = self.classes.get(name, ())
+        found = self._called(name)
         return found[0] if len(found) == 1 else None
 
     def problem(self, name: str) -> str:
         """Why `of` knows no class of that name."""
-        found = self.classes.get(name, ())
+        found = self._called(name)
         if len(found) > 1:
             return f"the classes {' and '.join(map(str, found))} are both called so; give numbers"
         if self.file:
             return f"not a name in --labels {self.file}"
         return "--labels FILE gives classes their names"
+
+    def _called(self, name: str) -> Sequence[int]:
+        return self.classes.get(name) or self.printed.get(name, ())
 
 
 class Labels:

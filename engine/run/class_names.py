@@ -32,7 +32,12 @@ def class_names(config: RunConfig, classes: int | None = None) -> ClassName:
         The file is missing, of another form, or does not have a name for each class.
     """
     name_of = _name_of(config, classes)
-    return lambda number: "no class" if number < 0 else name_of(number) or f"class {number}"
+    return lambda number: "no class" if number < 0 else name_of(number) or unnamed(number)
+
+
+def unnamed(number: int) -> str:
+    """How a class is called that has no name."""
+    return f"class {number}"
 
 
 def _name_of(config: RunConfig, classes: int | None) -> Callable[[int], str | None]:

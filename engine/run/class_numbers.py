@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.readers.labels import Names
-from shardcam.engine.run.class_names import read_names
+from shardcam.engine.run.class_names import class_names, read_names, unnamed
 
 IMAGENET = 1000  # classes of networks that are trained on it
 _WITH_WNID = re.compile(r"(n\d{8})\s+(.+)")  # as in MXNet's synset.txt
@@ -16,6 +16,9 @@ _WITH_WNID = re.compile(r"(n\d{8})\s+(.+)")  # as in MXNet's synset.txt
 
 def class_numbers(config: RunConfig, classes: int | None = None) -> Names:
     """The classes by the names of ``--labels`` and, if there are 1000, by ImageNet's wnids.
+
+    Without ``--labels``, the classes of a network that is known by name are also called as a run
+    prints them.
 
     `classes` is how many the network has, None if that is not known.
 
@@ -33,7 +36,18 @@ def class_numbers(config: RunConfig, classes: int | None = None) -> Names:
     if classes == IMAGENET:
         for number, wnid in enumerate(_wnids()):
             numbers.setdefault(wnid, [number])
-    return Names(dict(numbers), config.labels or "")
+    return Names(dict(numbers), config.labels or "", _printed(config, classes))
+
+
+def _printed(config: RunConfig, classes: int | None) -> dict[str, list[int]]:
+    """What a run calls the classes of a network that is known by name, without ``--labels``."""
+    printed: defaultdict[str, list[int]] = defaultdict(list)
+    if config.labels is None and classes == IMAGENET:
+        name_of = class_names(config)
+        for number in range(classes):
+            if (name := name_of(number)) != unnamed(number):
+                printed[name].append(number)
+    return dict(printed)
 
 
 def _wnids() -> list[str]:

@@ -4,6 +4,7 @@ import pytest
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.readers.class_folders import number_folders
 from shardcam.engine.readers.labels import Names
 from shardcam.engine.run.class_numbers import class_numbers
 from shardcam.engine.run.label_checks import label_notes, require_labels
@@ -112,3 +113,16 @@ def test_classes_by_name(tmp_path):
     wnids = class_numbers(plain, 1000)
     assert (wnids.of("n01440764"), wnids.of("n15075141")) == (0, 999)
     assert len(wnids.classes) == 1000
+
+
+def test_classes_are_understood_as_a_run_prints_them():
+    known = RunConfig(source="s", model="efficientnet_lite0", out="o")
+    names = class_numbers(known, 1000)
+    found = {name: names.of(name) for name in ("Egyptian cat", "coffee mug", "crane", "cat")}
+    assert found == {"Egyptian cat": 285, "coffee mug": 504, "crane": None, "cat": None}
+    assert "the classes 134 and 517 are both called so" in names.problem("crane")
+    assert class_numbers(known.model_copy(update={"model": "m.onnx"}), 1000).of("crane") is None
+    every = ["Egyptian cat", "coffee mug"]
+    assert number_folders("f", every, every, names)[0] == {"Egyptian cat": 285, "coffee mug": 504}
+    some = ["Egyptian cat", "mugs"]
+    assert number_folders("f", some, some, names)[0] == {"Egyptian cat": 0, "mugs": 1}
