@@ -165,8 +165,8 @@ def _digits(source: str | None, test: str | None, seed: int) -> tuple[Digits, Di
         trained, held_out = digits, source_digits(test, SIDE)
     if len(trained) < FEWEST or digits.classes < 2:
         raise SourceError(
-            f"{source}: {counted(len(digits), 'digit')} of "
-            f"{counted(digits.classes, 'class')} are too few to train on"
+            f"{source}: too few to train on: {counted(len(digits), 'digit')} of "
+            f"{counted(digits.classes, 'class')}"
         )
     return trained, held_out
 

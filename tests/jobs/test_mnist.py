@@ -174,7 +174,7 @@ def test_digits_that_cannot_be_trained_on(few, tmp_path):
     (tmp_path / "list.csv").write_text("path,label\nblank.png,1\n")
     code, _, err = shardcam("train-mnist", tmp_path / "list.csv", "--out", tmp_path / "net")
     assert code == 1
-    assert "1 digits of 2 classes are too few" in err
+    assert "too few to train on: 1 digit of 2 classes" in err
 
 
 def test_digits_without_their_package(monkeypatch):

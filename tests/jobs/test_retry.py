@@ -138,7 +138,7 @@ def test_damaged_shards_are_moved_aside_and_refilled(source, tmp_path):
     code, out, _ = shardcam("status", tmp_path / "run")
     assert code == 0
     assert "damaged" in out
-    assert f"1 shards, first: {paths.shard(1)}: unreadable (" in out
+    assert f"1 shard, first: {paths.shard(1)}: unreadable (" in out
     assert "; shardcam verify --repair moves them aside" in out
     code, _, err = shardcam("verify", tmp_path / "run", "--repair")
     assert code == 1
