@@ -15,6 +15,7 @@ from shardcam.kernels.heatmap import heatmap_u8, normalize, upsample
 from shardcam.kernels.overlay import overlay
 from shardcam.kernels.packing import lzw_length, packbits_length
 from shardcam.kernels.preprocess import planar
+from shardcam.kernels.regions import run_lengths
 from shardcam.kernels.resizing import resize
 from shardcam.kernels.weighting import (
     ALL_ZERO,
@@ -39,6 +40,7 @@ __all__ = [
     "planar",
     "product_sum",
     "resize",
+    "run_lengths",
     "scale_maps",
     "upsample",
     "warm_up",
@@ -66,3 +68,4 @@ def warm_up() -> None:
     packbits_length(image.reshape(-1))
     planar(image, ones, ones, out=np.empty((3, 1, 1), np.float32))
     resize(image, (0, 0, 1, 1), (2, 2))
+    run_lengths(np.ones((1, 1), np.int32), 1, (0, 0, 1, 1))

@@ -14,7 +14,8 @@ import numpy as np
 from shardcam.engine.analysis.placement import level_of
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.io.whole_file import whole_file
-from shardcam.engine.types import U1, Flag
+from shardcam.engine.types import Flag
+from shardcam.kernels import run_lengths
 
 NO_REGIONS = Flag.NON_FINITE | Flag.ALL_ZERO | Flag.CONSTANT  # of maps that show no place
 _Entry = dict[str, Any]
@@ -104,14 +105,14 @@ def _annotations(samples: Samples, layer: str, level: int, target: int) -> Itera
         maps, images = shard.cam(layer), shard["sample"][:].tolist()
         classes, scores = shard["target"][:, target].tolist(), shard["score"][:, target].tolist()
         unusable = shard["flags"][:] & NO_REGIONS > 0
-        for i, image in enumerate(images):
+        for i, heatmap in enumerate(maps.each_on_original(target)):
             if unusable[i]:
                 continue
-            for region in regions(maps.on_original(i, target) >= level):
+            for region in regions(heatmap >= level):
                 number += 1
                 yield {
                     "id": number,
-                    "image_id": image,
+                    "image_id": images[i],
                     "category_id": classes[i],
                     **region,
                     "iscrowd": 0,
@@ -121,20 +122,12 @@ def _annotations(samples: Samples, layer: str, level: int, target: int) -> Itera
 
 def regions(mask: Any) -> Iterator[_Entry]:
     """From a mask (height,width) to ``bbox``, ``area`` and ``segmentation`` of each region."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
     for k in range(1, count):
         x, y, width, height, area = stats[k].tolist()
-        columns = (labels[:, x : x + width] == k).astype(np.uint8)
+        runs = run_lengths(labels, k, (y, x, y + height, x + width)).tolist()
         yield {
             "bbox": [x, y, width, height],
             "area": area,
-            "segmentation": {"size": list(mask.shape), "counts": _runs(columns, x, mask.shape)},
+            "segmentation": {"size": list(mask.shape), "counts": runs},
         }
-
-
-def _runs(columns: U1, x: int, shape: tuple[int, int]) -> list[int]:
-    """Lengths of the runs of zeros and ones, in turn, zeros first, column by column."""
-    before = x * shape[0]
-    changes = np.flatnonzero(np.diff(columns.ravel("F"), prepend=0, append=0)) + before
-    edges = [0, *changes.tolist(), shape[0] * shape[1]]
-    return np.diff(edges).tolist()  # type: ignore[no-any-return]

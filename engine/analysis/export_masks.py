@@ -52,10 +52,10 @@ def masks(
     make_folder(folder)
     for shard in samples.shards():
         maps, numbers, classes = shard.cam(layer), shard["sample"][:], shard["target"][:, target]
-        for i, key in enumerate(shard.keys):
-            sample = Sample(key, int(numbers[i]), NO_LABEL, "", 0)
+        for i, heatmap in enumerate(maps.each_on_original(target)):
+            sample = Sample(shard.keys[i], int(numbers[i]), NO_LABEL, "", 0)
             name = f"{picture_stem(sample, called, int(classes[i]))}.png"
-            mask = (maps.on_original(i, target) >= level).astype(np.uint8) * 255
+            mask = (heatmap >= level).astype(np.uint8) * 255
             with whole_file(folder / name) as stream:
                 stream.write(cv2.imencode(".png", mask)[1].tobytes())
             written += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.types import F4, U1
 from shardcam.kernels import heatmap_u8, normalize
+
+_READ_AHEAD = 64  # samples whose maps are read at once
 
 
 class RawMaps(Rows):
@@ -80,6 +82,14 @@ class RawMaps(Rows):
         orientation applied.
         """
         return self._placed(i, target)[0]
+
+    def each_on_original(self, target: int = 0) -> Iterator[U1]:
+        """`on_original` of each sample in turn; memory holds one picture, and a few maps."""
+        for first in range(0, len(self), _READ_AHEAD):
+            rows = slice(first, first + _READ_AHEAD)
+            maps = self._normalized[rows, target]
+            for row in zip(maps, self._crop[rows], self._image_size[rows], strict=True):
+                yield place(*row)[0]
 
     def overlay(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,7 @@ def level_of(threshold: float) -> int:
     return int(-(-threshold * 255 // 1))
 
 
+@lru_cache(maxsize=64)  # pictures of one size come again and again
 def _seen(start: float, stop: float, cells: int, size: int) -> _Axis:
     """The pixels of the picture whose centres are in the view."""
     first, last = _first(start), _first(stop)
@@ -102,6 +104,7 @@ def _taps(
     return lower, (position - lower).astype(np.float32)
 
 
+@lru_cache(maxsize=64)
 def _knots(start: float, stop: float, cells: int) -> _Axis:
     """The pixels where the view's extremes can be: the first and last of each cell.
 

@@ -6,6 +6,7 @@ import shutil
 import tracemalloc
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 
@@ -110,6 +111,16 @@ def test_coco(tmp_path, resize, threshold):
         covered[note["image_id"]] |= region
     for sample, mask in masks.items():
         np.testing.assert_array_equal(covered[sample], mask)
+
+
+@pytest.mark.parametrize("form", ["masks", "coco"])
+def test_rows_are_not_read_one_by_one(run, tmp_path, form, monkeypatch):
+    read, index = [], h5py.Dataset.__getitem__
+    monkeypatch.setattr(
+        h5py.Dataset, "__getitem__", lambda data, part: read.append(data.name) or index(data, part)
+    )
+    exports(run, tmp_path / "out")[form]()
+    assert 0 < read.count(f"/cam/{MAP}/map") <= len(run._shards) < len(run)
 
 
 def test_coco_of_nothing(run, tmp_path):

@@ -131,6 +131,13 @@ def fletcher32(data: U1) -> int:
     return second << 16 | first
 
 
+def run_lengths(labels: NDArray[np.int32], label: int) -> NDArray[np.int64]:
+    """(H,W), (1) -> (R), int32 to int64, C order."""
+    found = (labels == label).ravel("F").astype(np.int8)
+    edges = np.flatnonzero(np.diff(found, prepend=0, append=0))
+    return np.diff(edges, prepend=0, append=found.size)
+
+
 def lzw_length(data: U1, bits: int, *, gif: bool) -> int:
     """(B) -> how many values of that many bits LZW codes stand for, uint8, C order."""
     clear = 1 << bits

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shardcam import kernels
-from shardcam.kernels import _raster, checksum, packing, preprocess, resizing, weighting
+from shardcam.kernels import _raster, checksum, packing, preprocess, regions, resizing, weighting
 from shardcam.kernels._jit import Kernel
 from tests.kernels.table import JET, PAIRS, SMALL, Pair, arrays, assert_same, only_compiled
 
@@ -189,8 +189,8 @@ def test_each_kernel_has_one_signature(rng: np.random.Generator) -> None:
         pair.kernel(*inputs, last)
         pair.kernel(*map(read_only, inputs), last if pair.written else read_only(last))
     kernels.warm_up()
-    modules = (_raster, checksum, packing, preprocess, resizing, weighting)
+    modules = (_raster, checksum, packing, preprocess, regions, resizing, weighting)
     found = [value for module in modules for value in vars(module).values()]
     compiled: list[Any] = [value.compiled for value in found if isinstance(value, Kernel)]
-    assert len(compiled) == 12
-    assert [len(kernel.signatures) for kernel in compiled] == [1] * 12
+    assert len(compiled) == 13
+    assert [len(kernel.signatures) for kernel in compiled] == [1] * 13
