@@ -160,6 +160,9 @@ class LayerView(Protocol):
 class ForwardPass(Protocol):
     """The result of one forward pass over N images, which has been begun."""
 
+    def wait(self) -> None:
+        """Wait for the layers' values; the logits may take longer."""
+
     @property
     def logits(self) -> F4:
         """(N,classes) scores before the softmax."""

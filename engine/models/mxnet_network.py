@@ -150,8 +150,8 @@ class _Bound:
             network._pass, definition.preprocessing, network._device, network._device_normalises
         )
         self._backbone = network._program.bind({definition.input_name: self._input.data})
-        self._taps = [self._tap(output) for output in self._backbone.outputs]
-        taps = dict(zip(network._entries, self._taps, strict=True))
+        self.taps = [self._tap(output) for output in self._backbone.outputs]
+        taps = dict(zip(network._entries, self.taps, strict=True))
         self.heads = {
             name: Head(program, [taps[e] for e in program.entries])
             for name, program in network._heads.items()
@@ -194,7 +194,7 @@ class _Bound:
         self._backbone.forward(is_train=False)
         self._begun = stop = start + len(part)
         if network._pass < network._batch_size:
-            for tap, output in zip(self._taps, self._backbone.outputs, strict=True):
+            for tap, output in zip(self.taps, self._backbone.outputs, strict=True):
                 tap[start:stop] = output[: len(part)]
 
 
@@ -212,6 +212,10 @@ class _Pass:
             return given.astype(np.float32, copy=False)
         preprocessing = self.network._definition.preprocessing
         return normalised(given.astype(np.uint8, copy=False), preprocessing)
+
+    def wait(self) -> None:
+        for tap in self._finished().taps:
+            tap.wait_to_read()
 
     @property
     def logits(self) -> F4:

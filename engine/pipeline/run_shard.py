@@ -63,7 +63,8 @@ class ShardPipeline:
         Reading and decoding run ahead in a thread (`engine.pipeline.prefetch`), and go on
         with `next_shard`, the shard that is asked for next, and so do the forward passes
         (`engine.pipeline.forward_ahead`). The stage `wait` is the time that the network
-        waits for reading and decoding.
+        waits for reading and decoding; `forward` is the backbone, `head` what is above the
+        explained layers, up to the logits.
         """
         parts = self.parts
         failures = list(shard.given_up)
@@ -75,6 +76,8 @@ class ShardPipeline:
                 if forward is not None:
                     with bugs_named(batch.samples):
                         with timer.stage("forward"):
+                            forward.wait()
+                        with timer.stage("head"):
                             logits = forward.logits
                         with timer.stage("map"):
                             results = explain(batch, logits, forward, parts)

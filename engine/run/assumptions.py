@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
 
 LEAST_STD = 0.01  # on the 0-1 scale
+LARGE_HEAD = 0.15  # of a network's multiply-adds; with gradients it takes as long as the rest
 
 
 def assumptions(
@@ -38,6 +39,7 @@ def assumptions(
         given += f" --std {_text(definition.preprocessing.std)}"
         text = f"the model file has no preprocessing: {given} were taken"
         told.append(Note("assumed", text))
+    told += (Note("assumed", text) for text in _large_heads(config, definition, layers))
     return [*told, *(Note("assumed", text) for text in definition.remarks)]
 
 
@@ -96,6 +98,28 @@ def _layers(
             yield (
                 f"--layer {info.name} is the network's input, whose map says little of where the "
                 "network looks (shardcam layers lists hidden layers)"
+            )
+
+
+def _large_heads(
+    config: RunConfig, definition: NetworkDefinition, layers: Sequence[LayerInfo]
+) -> Iterator[str]:
+    """What `auto` costs where small inputs leave the network's last layers without a map."""
+    from shardcam.engine.models.layer_names import auto_layer, layer_shapes
+    from shardcam.engine.models.multiply_adds import shares_below
+
+    for info in layers if AUTO in config.layer else ():
+        if info.closed_form or info.name == definition.input_name:
+            continue  # a gradient costs nothing, or the method takes no layer
+        if info.name != auto_layer(definition):
+            continue
+        head = 1 - shares_below(definition, layer_shapes(definition))[info.name]
+        if head > LARGE_HEAD:
+            own = "" if config.precision == "fp32" else f" (and not in {config.precision})"
+            yield (
+                f"--layer auto took {info.name}, the last layer whose map is larger than 1x1 at "
+                f"this --image-size; the {head:.0%} of the network above it run in float32{own}, "
+                "forward and back"
             )
 
 

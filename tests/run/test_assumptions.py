@@ -8,10 +8,12 @@ import pytest
 from shardcam.engine.config import RunConfig
 from shardcam.engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
 from shardcam.engine.models.graph import VARIABLE, Graph, Node
+from shardcam.engine.models.layer_names import resolve_layer
+from shardcam.engine.models.load_network import load_network
 from shardcam.engine.run.assumptions import assumptions
 from shardcam.engine.types import LayerInfo, Preprocessing
 
-CONV = LayerInfo("conv", (8, 4, 4), False)
+CONV = LayerInfo("conv", (8, 4, 4), True)
 IMAGENET = "--mean 123.675,116.28,103.53 --std 58.395,57.12,57.375"
 OF_FILE = f"the model file has no preprocessing: {IMAGENET} were taken"
 
@@ -104,3 +106,24 @@ def test_layers_that_show_nothing_are_told():
     ((kind, text),) = told(network(), (data,), layer=("data",), **quiet)
     assert (kind, text[:38]) == ("warning", "--layer data is the network's input, w")
     assert told(network(), (data,), method="fullgrad", **quiet) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "share"),
+    [
+        (32, {}, "41%"),
+        (32, {"precision": "int8"}, "41%"),
+        (32, {"layer": ("block11_expand_relu6",)}, None),
+        (64, {}, None),
+        (224, {}, None),
+    ],
+)
+def test_what_auto_costs_where_the_last_layers_have_no_map(size, options, share):
+    definition = load_network("efficientnet_lite0", None, size)
+    layer = resolve_layer(definition, *options.get("layer", ("auto",)))
+    found = told(definition, [layer], **options)
+    assert [kind for kind, _ in found] == ["assumed"] * (share is not None)
+    if share:
+        own = " (and not in int8)" if "precision" in options else ""
+        assert f"the {share} of the network above it run in float32{own}, forw" in found[0][1]
+        assert found[0][1].startswith("--layer auto took block11_expand_relu6, the last layer ")
