@@ -26,6 +26,10 @@ RANDOM_PARAMS = "random"
 ANY = "any"
 MODEL_FILES = (".json", ".onnx")
 PATH_OPTIONS = ("source", "model", "out", "root", "cache", "params", "labels", "label_data")
+PLACE_OPTIONS = (  # where a run is computed and on what: given anew by each command that does
+    *("executor", "workers", "cpus_per_worker", "gpus_per_worker", "address"),
+    *("batch_size", "hang_timeout", "recycle", "cache", "cache_size"),
+)
 Channels = tuple[float, ...]
 OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each once
     "Source": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from shardcam.engine.config import (
     OPTION_GROUPS,
     PATH_OPTIONS,
+    PLACE_OPTIONS,
     SAVEABLE,
     SMOOTHINGS,
     RunConfig,
@@ -80,6 +81,12 @@ def run_options_but(other: Mapping[str, Callable[..., Any]]) -> Callable[[F], F]
     return lambda command: options(file(command))
 
 
+def place_options(command: F) -> F:
+    """Give a command that computes for a run the options of where and on what it does."""
+    decorate: Callable[[F], F] = chosen_options(*PLACE_OPTIONS)
+    return decorate(command)
+
+
 def chosen_options(
     *names: str, other: Mapping[str, Callable[..., Any]] | None = None, required: bool = True
 ) -> Callable[[F], F]:
@@ -107,24 +114,47 @@ def make_config(values: dict[str, Any]) -> RunConfig:
     ConfigError
         One line for the first option that is wrong.
     """
-    given = {name: value for name, value in values.items() if value not in (None, ())}
-    for name in _COMMA.keys() & given.keys():
-        given[name] = tuple(part.strip() for part in given[name].split(","))
-    file = given.pop("config", None)
-    if file is not None:
-        given = read_config_file(file) | given
+    given = given_options(values)
     for name, info in RunConfig.model_fields.items():
         if info.is_required() and name not in given:
             raise ConfigError(f"{typed_name(name)} is missing: give it here or in --config")
     return RunConfig.of(**given)
 
 
-def as_arguments(config: RunConfig) -> list[str]:
-    """The command line of a configuration: options that differ from their defaults, and SOURCE."""
+def changed_config(config: RunConfig, values: dict[str, Any]) -> RunConfig:
+    """The same configuration but for what was typed.
+
+    Raises
+    ------
+    ConfigError
+        One line for the first option that is wrong.
+    """
+    return RunConfig.of(**config.model_dump() | given_options(values))
+
+
+def given_options(values: dict[str, Any]) -> dict[str, Any]:
+    """What was typed, as fields of a configuration, on top of what the file of ``--config`` gives.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read.
+    """
+    given = {name: value for name, value in values.items() if value not in (None, ())}
+    for name in _COMMA.keys() & given.keys():
+        given[name] = tuple(part.strip() for part in given[name].split(","))
+    file = given.pop("config", None)
+    if file is not None:
+        given = read_config_file(file) | given
+    return given
+
+
+def as_options(config: RunConfig, names: Iterable[str] = RunConfig.model_fields) -> list[str]:
+    """Options of a configuration as they are typed: those that differ from their defaults."""
     typed: list[str] = []
-    for name, info in RunConfig.model_fields.items():
+    for name in names:
         value = getattr(config, name)
-        if name == "source" or value == info.default:
+        if name == "source" or value == RunConfig.model_fields[name].default:
             continue
         if isinstance(value, bool):
             typed.append(flag(name))
@@ -133,11 +163,11 @@ def as_arguments(config: RunConfig) -> list[str]:
         else:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else value
             typed.append(f"{flag(name)}={text}")
-    return [*typed, "--", config.source]
+    return typed
 
 
 def stored_config(run: str | Path, stored: dict[str, Any]) -> RunConfig:
-    """The options that a run was begun with.
+    """The options that a run was begun with, but for `PLACE_OPTIONS`, which are not of the run.
 
     Raises
     ------
@@ -145,7 +175,9 @@ def stored_config(run: str | Path, stored: dict[str, Any]) -> RunConfig:
         Another version of shardcam wrote them.
     """
     try:
-        return RunConfig.model_validate(stored)
+        return RunConfig.model_validate(
+            {name: value for name, value in stored.items() if name not in PLACE_OPTIONS}
+        )
     except ValidationError as error:
         option = ".".join(map(str, error.errors()[0]["loc"]))
         raise RunDirectoryError(

@@ -13,8 +13,8 @@ import yaml
 
 from shardcam.engine.config import RunConfig
 from shardcam.jobs.cluster.submission import STOP_SECONDS
+from shardcam.jobs.cluster.work import Work
 from shardcam.jobs.config_file import config_yaml
-from shardcam.jobs.options import as_arguments
 
 OBJECT_STORE = 100_000_000  # bytes: only small reports pass through it
 CONFIG_FOLDER = "/etc/shardcam"
@@ -69,9 +69,9 @@ def slurm_script(config: RunConfig, nodes: Nodes, options: SlurmOptions) -> str:
         for name, value in asked.items()
         if value is not None
     ]
-    config = config.absolute().model_copy(update={"address": None})
-    extract = shlex.join(["shardcam", "extract", *as_arguments(config)[:-2]])
-    source = shlex.quote(config.source)
+    words = Work(config).words()
+    extract = shlex.join(["shardcam", *words[:-2]])
+    source = shlex.quote(words[-1])
     return "\n".join(
         [
             "#!/bin/bash",

@@ -1,8 +1,8 @@
 """A submission to Ray Jobs: a command, its environment, and the checks before it.
 
-The command is ``shardcam extract`` with every path absolute, so nothing is uploaded: the
-cluster has shardcam installed and sees the same files. With `--send-code` Ray uploads the
-three packages of this shardcam, and nothing beside them.
+The command is ``shardcam extract`` or ``retry-failed`` with every path absolute, so nothing is
+uploaded: the cluster has shardcam installed and sees the same files. With `--send-code` Ray
+uploads the three packages of this shardcam, and nothing beside them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shardcam.engine.run.prepare import require_possible
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import require_usable
-from shardcam.jobs.options import as_arguments
+from shardcam.jobs.cluster.work import Work, run_path
 
 RUN_KEY = "shardcam_run"  # of a job's metadata: the run directory
 STOP_SECONDS = 30  # until Ray kills a job that was asked to stop; Ray's default is 3
@@ -50,8 +50,8 @@ class Submission:
         return {RUN_KEY: self.run}
 
 
-def make_submission(config: RunConfig, program: str, send_code: bool) -> Submission:
-    """The job that extracts what `config` says.
+def make_submission(work: Work, program: str, send_code: bool) -> Submission:
+    """The job that does some work.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ def make_submission(config: RunConfig, program: str, send_code: bool) -> Submiss
     send_code
         Upload this shardcam, and run that.
     """
-    config = config.absolute().model_copy(update={"address": None})
     environment: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}}
     if send_code:
         program = "python -m shardcam"
         environment |= {"working_dir": str(CODE), "excludes": ONLY_CODE}
-    entrypoint = f"{program} extract {shlex.join(as_arguments(config))}"
-    return Submission(_new_id(config.out), config.out, entrypoint, environment)
+    run = run_path(work.config.out)
+    entrypoint = f"{program} {shlex.join(work.words())}"
+    return Submission(_new_id(run), run, entrypoint, environment)
 
 
 def ray_command(submission: Submission, address: str) -> str:
@@ -110,11 +110,6 @@ def require_submittable(config: RunConfig, elsewhere: bool) -> None:
         _require_absolute(config)
     else:
         _require_there(config)
-
-
-def run_path(run: str) -> str:
-    """A run directory as jobs know it."""
-    return run if is_url(run) else str(Path(run).absolute())
 
 
 def _require_there(config: RunConfig) -> None:

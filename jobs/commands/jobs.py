@@ -10,7 +10,8 @@ from rich.table import Table
 
 from shardcam.engine.errors import ShardcamError
 from shardcam.jobs.cluster.ray_jobs import RayJobs
-from shardcam.jobs.cluster.submission import RUN_KEY, run_path
+from shardcam.jobs.cluster.submission import RUN_KEY
+from shardcam.jobs.cluster.work import run_path
 from shardcam.jobs.commands.submit import dashboard_option
 from shardcam.jobs.terminal import make_console
 

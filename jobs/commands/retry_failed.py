@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from typing import Any
 
 import click
 
@@ -14,26 +15,29 @@ from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.shard_file import read_failures, read_shard_summary
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.options import stored_config
+from shardcam.jobs.options import changed_config, place_options, stored_config
 from shardcam.jobs.run_extract import run_extract
+from shardcam.jobs.sections import SectionedCommand
 from shardcam.jobs.terminal import make_console
 
 FINAL = "target"  # the stage whose failures another try cannot mend
 CRASHED = "worker"  # that of images which end the process that reads them
 
 
-@click.command("retry-failed")
+@click.command("retry-failed", cls=SectionedCommand)
 @click.argument("run", shell_complete=complete_path)
+@place_options
 @click.option(
     "--max-failed",
     type=click.FloatRange(0, 1),
     help="Exit with code 3 if a larger fraction of the images failed  [default: the run's]",
 )
-def retry_failed(run: str, max_failed: float | None) -> None:
+def retry_failed(run: str, **options: Any) -> None:
     """Recompute the shards of RUN with images that could not be read or decoded.
 
     For files that were missing, still being written, or on a network that failed. Each old
-    shard stays until the new one is complete. RUN must be complete. Exits as extract does.
+    shard stays until the new one is complete. RUN must be complete. Where and on what they are
+    computed is given anew, as to extract. Exits as extract does.
 
     \b
     Example:
@@ -41,9 +45,7 @@ def retry_failed(run: str, max_failed: float | None) -> None:
     """
     run_dir = RunDir.open(run)
     manifest = read_manifest(run_dir)
-    config = stored_config(run, manifest.config)
-    if max_failed is not None:
-        config = config.model_copy(update={"max_failed": max_failed})
+    config = changed_config(stored_config(run, manifest.config), options)
     with run_dir.lock() as died:
         _retry(run_dir, config, manifest.plan["shards"], died)
 

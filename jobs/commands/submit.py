@@ -9,8 +9,9 @@ import click
 
 from shardcam.jobs.cluster.ray_jobs import DEFAULT_ADDRESS, RayJobs
 from shardcam.jobs.cluster.submission import make_submission, ray_command, require_submittable
+from shardcam.jobs.cluster.work import retry_option, work_of
 from shardcam.jobs.config_file import config_yaml
-from shardcam.jobs.options import make_config, run_options_but
+from shardcam.jobs.options import run_options_but
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import as_utf8, make_console
 
@@ -28,6 +29,7 @@ dashboard_option = _job_option(
 @click.option(
     "--print-config", is_flag=True, help="Print these options as a file for --config, and exit."
 )
+@retry_option
 @_job_option("--detach", is_flag=True, help="Return as soon as the job is submitted.")
 @_job_option(
     "--paths-on-cluster",
@@ -47,6 +49,7 @@ dashboard_option = _job_option(
 )
 def submit(
     print_config: bool,
+    retry_failed: str | None,
     detach: bool,
     paths_on_cluster: bool,
     program: str,
@@ -57,21 +60,22 @@ def submit(
 
     Takes the options of extract. Follows the log of the job and exits as the job does: with
     the exit code of extract, or with 4 if the job was stopped. Run the same command again to
-    resume.
+    resume. --retry-failed does as `shardcam retry-failed` instead.
 
     \b
-    Example:
+    Examples:
       shardcam submit /data/photos --model efficientnet_lite0 --out /data/runs/photos \\
           --address http://head:8265
+      shardcam submit --retry-failed /data/runs/photos --address http://head:8265
     """
-    config = make_config(options)
+    work = work_of(options, retry_failed, paths_on_cluster)
     if print_config:
-        click.echo(as_utf8(config_yaml(config)), nl=False)
+        click.echo(as_utf8(config_yaml(work.config)), nl=False)
         return
-    config, address = config.model_copy(update={"address": None}), config.address
-    require_submittable(config, paths_on_cluster)
+    address = work.config.address
+    require_submittable(work.config.model_copy(update={"address": None}), paths_on_cluster)
     jobs = RayJobs(address)
-    submission = make_submission(config, program, send_code)
+    submission = make_submission(work, program, send_code)
     jobs.submit(submission)
     console = make_console()
     console.print(f"submitted {submission.id} to {jobs.address}", soft_wrap=True)

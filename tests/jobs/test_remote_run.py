@@ -118,7 +118,7 @@ def test_failed_samples_are_tried_again_and_bad_shards_refilled(here, s3, scratc
     run = f"{s3.bucket}/run"
     assert shardcam(*extract(here, run, *LOCAL))[0] == 0
     before = held(run)
-    code, out, err = shardcam("retry-failed", run)
+    code, out, err = shardcam("retry-failed", run, *LOCAL)
     assert code == 0, err
     assert "80 listed = 76 ok + 4 failed" in out
     assert held(run) == before

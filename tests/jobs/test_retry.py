@@ -1,5 +1,6 @@
 """What could not be read is tried again, damaged shards are refilled, and nothing is lost."""
 
+import json
 import signal
 import time
 
@@ -21,10 +22,11 @@ def source(tmp_path_factory):
     return folder, [folder / key for key in reasons]
 
 
+LOCAL = ("--executor", "local")
+
+
 def extract(folder, run):
-    return shardcam(
-        "extract", folder, *SMALL, "--executor", "local", "--out", run, "--max-pixels", 10**6
-    )
+    return shardcam("extract", folder, *SMALL, *LOCAL, "--out", run, "--max-pixels", 10**6)
 
 
 def test_failed_samples_are_tried_again(source, tmp_path):
@@ -35,7 +37,7 @@ def test_failed_samples_are_tried_again(source, tmp_path):
     saved = [path.read_bytes() for path in broken]
     try:
         broken[0].write_bytes(jpeg(np.random.RandomState(0), 80, 100))
-        code, out, err = shardcam("retry-failed", tmp_path / "run")
+        code, out, err = shardcam("retry-failed", tmp_path / "run", *LOCAL)
         assert code == 0, err
         assert "40 listed = 37 ok + 3 failed" in out
         rows = contents(tmp_path / "run")
@@ -60,7 +62,7 @@ def test_an_image_that_ended_its_process_is_tried_apart(
     failure = Failure("key", 0, stage, "", "")
     monkeypatch.setattr(retry_failed, "read_failures", lambda _: [failure])
     monkeypatch.setattr(retry_failed, "run_extract", lambda *options: given.append(options[-1]))
-    assert shardcam("retry-failed", tmp_path / "run")[0] == 0
+    assert shardcam("retry-failed", tmp_path / "run", *LOCAL)[0] == 0
     assert given == [apart]
 
 
@@ -68,14 +70,35 @@ def test_what_fails_again_is_counted(source, tmp_path):
     folder, _ = source
     assert extract(folder, tmp_path / "run")[0] == 0
     before = contents(tmp_path / "run")
-    code, out, err = shardcam("retry-failed", tmp_path / "run")
+    code, out, err = shardcam("retry-failed", tmp_path / "run", *LOCAL)
     assert (code, err) == (0, "")
     assert "0 of 4 mended, 4 still fail" in out
-    code, out, err = shardcam("retry-failed", tmp_path / "run", "--max-failed", "0.05")
+    code, out, err = shardcam("retry-failed", tmp_path / "run", *LOCAL, "--max-failed", "0.05")
     assert code == 3
     assert "0 of 4 mended, 4 still fail" in out
     assert "4 of 40 samples failed, more than --max-failed 0.05 allows" in err
     assert_same(contents(tmp_path / "run"), before)
+
+
+def test_where_a_run_was_computed_is_not_of_the_run(source, tmp_path, monkeypatch):
+    folder, _ = source
+    assert extract(folder, tmp_path / "run")[0] == 0
+    file = RunDir(tmp_path / "run").run_json
+    stored = json.loads(file.read_text())
+    gone = {"address": "10.0.0.1:6379", "workers": 40, "cache": "/gone", "gpus_per_worker": 0.5}
+    stored["config"] |= gone | {"executor": "ray"}
+    file.write_text(json.dumps(stored))
+    given = []
+    monkeypatch.setattr(retry_failed, "run_extract", lambda config, *_: given.append(config))
+    for options in ((), LOCAL, ("--address", "head:6379", "--workers", 3, "--cache", "here")):
+        assert shardcam("retry-failed", tmp_path / "run", *options)[0] == 0
+    defaults = dict.fromkeys(gone) | {"executor": "ray", "gpus_per_worker": 0.0}
+    expected = [{}, {"executor": "local"}, {"address": "head:6379", "workers": 3, "cache": "here"}]
+    for config, changed in zip(given, expected, strict=True):
+        assert {n: getattr(config, n) for n in defaults} == defaults | changed
+        assert config.max_pixels == 10**6  # of the run
+    code, _, err = shardcam("retry-failed", tmp_path / "run", "--workers", 0)
+    assert code == 2 and "--workers: " in err
 
 
 def test_nothing_failed_is_said(tmp_path):
@@ -91,7 +114,7 @@ def test_whoever_is_killed_in_between_loses_nothing(source, tmp_path):
     folder, _ = source
     assert extract(folder, tmp_path / "run")[0] == 0
     before = contents(tmp_path / "run")
-    process = start("retry-failed", tmp_path / "run")
+    process = start("retry-failed", tmp_path / "run", *LOCAL)
     while process.poll() is None and not RunDir(tmp_path / "run").set_aside.exists():
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)

@@ -10,10 +10,13 @@ from ray._private.runtime_env.packaging import create_package
 from shardcam.engine.config import PATH_OPTIONS, RunConfig, typed_name
 from shardcam.engine.errors import ShardcamError
 from shardcam.engine.run.prepare import require_possible
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.run_json import Manifest, begin_run
 from shardcam.jobs.cluster.ray_jobs import RayJobs
 from shardcam.jobs.cluster.submission import make_submission, ray_command, require_submittable
+from shardcam.jobs.cluster.work import Work, work_of
 from shardcam.jobs.commands.extract import extract
-from shardcam.jobs.options import as_arguments, make_config
+from shardcam.jobs.options import as_options, make_config
 from tests.jobs.images import make_folder
 
 RUN = RunConfig(source="photos", model="efficientnet_lite0", out="runs/my photos")
@@ -44,7 +47,7 @@ def parsed(arguments):
 
 @pytest.mark.parametrize("config", [RUN, MANY], ids=["few", "many"])
 def test_arguments_say_what_the_configuration_says(config):
-    assert parsed(as_arguments(config)) == config
+    assert parsed([*as_options(config), "--", config.source]) == config
 
 
 def test_every_option_that_is_a_path_is_known_as_one(tmp_path, monkeypatch):
@@ -63,7 +66,7 @@ def test_every_option_that_is_a_path_is_known_as_one(tmp_path, monkeypatch):
 def test_the_command_of_a_job_means_the_same_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = MANY.model_copy(update={"address": "http://head:8265"})
-    submission = make_submission(config, "/opt/bin/shardcam", send_code=False)
+    submission = make_submission(Work(config), "/opt/bin/shardcam", send_code=False)
     program, command, *arguments = shlex.split(submission.entrypoint)
     assert (program, command) == ("/opt/bin/shardcam", "extract")
     assert parsed(arguments) == config.absolute().model_copy(update={"address": None})
@@ -72,7 +75,7 @@ def test_the_command_of_a_job_means_the_same_anywhere(tmp_path, monkeypatch):
 
 
 def test_code_that_is_sent_is_code_alone(tmp_path):
-    submission = make_submission(RUN, "shardcam", send_code=True)
+    submission = make_submission(Work(RUN), "shardcam", send_code=True)
     folder, excludes = (submission.runtime_env[k] for k in ("working_dir", "excludes"))
     package = tmp_path / "package.zip"
     create_package(folder, package, include_gitignore=True, excludes=excludes)
@@ -88,7 +91,7 @@ def test_code_that_is_sent_is_code_alone(tmp_path):
 def test_the_line_for_ray_is_the_submission(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
-    submission = make_submission(MANY, "shardcam", send_code=False)
+    submission = make_submission(Work(MANY), "shardcam", send_code=False)
     words = shlex.split(ray_command(submission, "http://head:8265"))
     assert words[:6] == ["env", "-u", "RAY_ADDRESS", "ray", "job", "submit"]
     split = words.index("--")
@@ -101,7 +104,7 @@ def test_the_line_for_ray_is_the_submission(monkeypatch):
 
 
 def test_an_id_is_made_of_the_run_and_used_once():
-    first, second = (make_submission(RUN, "shardcam", False).id for _ in range(2))
+    first, second = (make_submission(Work(RUN), "shardcam", False).id for _ in range(2))
     assert first.startswith("shardcam-my-photos-") and first != second
 
 
@@ -169,3 +172,41 @@ def test_a_token_mode_without_token(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
     with pytest.raises(ShardcamError, match=f"no token in RAY_AUTH_TOKEN or in {tmp_path}/none"):
         RayJobs("http://127.0.0.1:9")
+
+
+PLAN = {"samples": 1, "shards": 1, "shard_size": 1}
+
+
+def typed(**options):
+    """What click gives for these options of extract."""
+    return dict.fromkeys((*RunConfig.model_fields, "config")) | options
+
+
+def test_another_try_is_a_job_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "my run"
+    ours = {"address": "head:6379", "workers": 7, "hang_timeout": 5.0, "cache": "/scratch"}
+    begun = MANY.model_copy(update=ours).absolute()
+    begin_run(RunDir(run), Manifest(begun.model_dump(mode="json"), {}, PLAN, {}))
+    work = work_of(typed(workers=2, cache="new", address="http://head:8265"), "my run", False)
+    expected = {"out": "my run", "workers": 2, "cache": "new", "address": "http://head:8265"}
+    assert work.config == MANY.absolute().model_copy(
+        update=expected | {"gpus_per_worker": 0.0}
+    )  # of the run's place nothing is left
+    submission = make_submission(work, "shardcam", send_code=False)
+    words = ["shardcam", "retry-failed", "--workers=2", f"--cache={tmp_path / 'new'}"]
+    words += ["--max-failed=0.0", "--", str(run)]
+    assert shlex.split(submission.entrypoint) == words
+    assert submission.run == str(run)
+    elsewhere = work_of(typed(gpus_per_worker=1.0), "/data/run", True)
+    assert elsewhere.words() == ["retry-failed", "--gpus-per-worker=1.0", "--", "/data/run"]
+    for options, run, words in (
+        ({"method": "cam"}, "/data/run", "--method: not with --retry-failed"),
+        ({"source": "photos"}, "/data/run", "SOURCE: not with --retry-failed"),
+        ({}, "run", "--retry-failed run: give its absolute path on the cluster"),
+        ({"workers": 0}, "/data/run", "--workers: "),
+    ):
+        with pytest.raises(ShardcamError, match=words):
+            work_of(typed(**options), run, True)
+    with pytest.raises(ShardcamError, match="none: not a run directory"):
+        work_of(typed(), "none", False)
