@@ -19,8 +19,10 @@ from shardcam.engine.rundir.events import (
     ShardStarted,
     SourceListing,
     WorkerLost,
+    WorkerRecycled,
     WorkerWaiting,
 )
+from shardcam.engine.rundir.speed import Speed
 from shardcam.engine.types import Event, counted
 from shardcam.jobs.plan_notes import duration, print_plan, speed
 from shardcam.jobs.terminal import printable
@@ -44,7 +46,7 @@ class ProgressDisplay:
         self._failed = self._done = self._shards = 0
         self._running: dict[str, Progress] = {}  # of the shards that run, by worker
         self._last_line = time.monotonic()
-        self._first: tuple[float, int] | None = None  # when the first shard began, images by then
+        self._speed = Speed()
         self._starting, self._counts_passes = "starting workers", False
 
     def __enter__(self) -> ProgressDisplay:
@@ -67,15 +69,18 @@ class ProgressDisplay:
         elif isinstance(event, RunOpened):
             self._opened(event)
         elif isinstance(event, Progress):
+            self._count(event.worker, event.images)
             self._running[event.worker] = event
             self._redraw()
         elif isinstance(event, ShardStarted):
-            self._first = self._first or (time.monotonic(), self._done)
+            self._speed.ready(event.worker, time.monotonic())
         elif isinstance(event, ShardDone):
+            self._count(event.worker, event.images)
             self._running.pop(event.worker, None)
             self._advance(event)
-        elif isinstance(event, WorkerLost):
+        elif isinstance(event, WorkerLost | WorkerRecycled):
             self._running.pop(event.worker, None)
+            self._speed.gone(event.worker)
         if type(event) in REPORTED:
             text = REPORTED[type(event)].format(**vars(event))
             self._console.print(printable(text), soft_wrap=True)
@@ -94,6 +99,13 @@ class ProgressDisplay:
                 self._start_bar()
             else:
                 self._console.print(self._starting)
+
+    def _count(self, worker: str, images: int) -> None:
+        """Measure by what a worker's shard has more than at its last report."""
+        before = self._running.get(worker)
+        more = images - (before.images if before else 0)
+        if more > 0:
+            self._speed.add(worker, more, time.monotonic())
 
     def _advance(self, shard: ShardDone) -> None:
         self._shards += 1
@@ -146,20 +158,13 @@ class ProgressDisplay:
         finished = self._shards == self._shards_total
         return finished or time.monotonic() - self._last_line >= LINE_EVERY
 
-    def _rate(self) -> float | None:
-        """Images per second since the first shard began: before it, workers were starting."""
-        if self._first is None or self._seen == self._first[1]:
-            return None
-        start, done = self._first
-        return (self._seen - done) / max(time.monotonic() - start, 1e-9)
-
     def _note(self) -> str:
-        rate = self._rate()
+        rate = self._speed.rate(time.monotonic())
         parts = [] if rate is None else [speed(rate)]
         parts += [f"shards {self._shards}/{self._shards_total}", f"{self._failed} failed"]
         passes = sum(one.passes for one in self._running.values())
         if passes and self._counts_passes:
             parts.append(f"{passes:,} calls of the network in unfinished shards")
-        if rate is not None and self._seen < self._total:
+        if rate and self._seen < self._total:
             parts.append(f"{duration((self._total - self._seen) / rate)} left")
         return ", ".join(parts)

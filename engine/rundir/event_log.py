@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,10 @@ from typing import Any
 
 from shardcam.engine.errors import read_error, storage_error
 from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.speed import Speed
 from shardcam.engine.types import Event
+
+LAST = 8  # shards of each worker that its speed is taken from
 
 
 class EventLog:
@@ -90,8 +93,12 @@ class Activity:
     workers: dict[str, dict[str, Any]] = field(default_factory=dict)  # facts by name
     lost: int = 0  # workers, in all commands
     stage_seconds: Counter[str] = field(default_factory=Counter)
-    images_per_second: float | None = None  # over the last shards
-    _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=200))
+    speed: Speed = field(default_factory=lambda: Speed(LAST))
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Of the workers that are left, over their last shards."""
+        return self.speed.rate()
 
     def add(self, event: dict[str, Any]) -> None:
         """Count one more event, a line of the log."""
@@ -101,25 +108,21 @@ class Activity:
             self.commands += 1
             self.outcome = None
             self.workers.clear()
-            self._recent.clear()
+            self.speed = Speed(LAST)
         elif kind == "worker_started":
             self.workers[worker] = event
+            self.speed.ready(worker, self.last)
+        elif kind == "shard_started":
+            self.speed.ready(worker, self.last)
         elif kind in ("worker_lost", "worker_recycled"):
             self.workers.pop(worker, None)
             self.lost += kind == "worker_lost"
+            self.speed.gone(worker)
         elif kind == "shard_done":
             self.stage_seconds.update(event.get("seconds", {}))
-            self._recent.append((self.last, int(event.get("images", 0))))
-            self._measure()
+            self.speed.add(worker, int(event.get("images", 0)), self.last)
         elif kind == "run_ended":
             self.outcome = str(event.get("outcome"))
-
-    def _measure(self) -> None:
-        """Over the time between the ends of the first and the last recent shard."""
-        seconds = self._recent[-1][0] - self._recent[0][0]
-        if seconds > 0:
-            images = sum(count for _, count in self._recent) - self._recent[0][1]
-            self.images_per_second = images / seconds
 
 
 def summarize(events: Iterable[dict[str, Any]]) -> Activity:

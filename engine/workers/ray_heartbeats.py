@@ -11,7 +11,7 @@ from ray.exceptions import RayError
 
 from shardcam.engine.protocols import Observer
 from shardcam.engine.rundir.events import Progress
-from shardcam.engine.workers.worker_state import WorkerState
+from shardcam.engine.workers.worker_state import Pulse, WorkerState
 
 _INTERVAL = 2.0  # seconds between heartbeats of a worker, or more:
 _PER_SECOND = 100  # of all workers together
@@ -37,15 +37,16 @@ class Heartbeats:
         worker = self.pending.pop(call)
         worker.heartbeat = None
         try:
-            progress: tuple[str, int, int] = ray.get(call)
+            pulse: Pulse = ray.get(call)
         except RayError:  # the call that runs its shard fails too, and is dealt with
             return
-        if worker.progressed is None or progress != worker.progress:
+        if worker.progressed is None or pulse != worker.pulse:
             worker.progressed = time.monotonic()
-        worker.progress = progress
-        if worker.shard is not None and not worker.shard.trial:
-            stage, images, passes = progress
-            self._on_event(Progress(worker.name, worker.shard.index, images, stage, passes))
+        worker.pulse = pulse
+        shard = worker.shard
+        if shard is not None and not shard.trial and pulse.shard == shard.index:  # not the last one
+            found = Progress(worker.name, shard.index, pulse.images, pulse.stage, pulse.passes)
+            self._on_event(found)
 
     def cancel(self, worker: WorkerState) -> None:
         """Expect no answer from a worker any more."""

@@ -182,7 +182,7 @@ class WorkerPool:
             self._stop(worker)
             return
         known = shard is worker.next_shard  # it was sent before
-        worker.shard, worker.since, worker.progress = shard, time.monotonic(), None
+        worker.shard, worker.since, worker.pulse = shard, time.monotonic(), None
         worker.next_shard = self._retries.take_next(shard)
         self._on_event(ShardStarted.of(worker.name, shard))
         ahead = None if worker.next_shard is None else pack(worker.next_shard)
@@ -231,7 +231,7 @@ class WorkerPool:
             if worker.stalled(now) > self._options.hang_timeout:
                 del self._workers[call]
                 self._stop(worker)
-                stage = worker.progress[0] if worker.progress else "start"
+                stage = worker.pulse.stage if worker.pulse else "start"
                 seconds = self._options.hang_timeout
                 self._on_lost(worker, f"no progress for {seconds:g} s in stage {stage!r}")
 

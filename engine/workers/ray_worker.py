@@ -17,13 +17,14 @@ from shardcam.engine.workers.cores import claim_cores
 from shardcam.engine.workers.ray_cluster import RayOptions
 from shardcam.engine.workers.shard_descriptor import Descriptor, unpack
 from shardcam.engine.workers.threads import limit_threads
+from shardcam.engine.workers.worker_state import Pulse
 
 
 class _Worker:
     """The actor: a process that holds one model and runs one shard at a time."""
 
     def __init__(self) -> None:
-        self._timer = StageTimer()
+        self._running: tuple[int | None, StageTimer] = None, StageTimer()  # the shard's number
         self._next_shard: Shard | None = None  # which is prefetched
 
     def start(self, build: Callable[[], ShardRunner], options: RayOptions) -> dict[str, Any]:
@@ -47,17 +48,19 @@ class _Worker:
 
         No descriptor: it is the one that was prefetched.
         """
-        self._timer = StageTimer()
         shard = self._next_shard if descriptor is None else unpack(descriptor)
         assert shard is not None
+        timer = StageTimer()
+        self._running = shard.index, timer
         self._next_shard = None if next_shard is None else unpack(next_shard)
         with bugs_named(shard.samples):
-            return self._runner.run(shard, self._timer, self._next_shard)
+            return self._runner.run(shard, timer, self._next_shard)
 
     @ray.method(concurrency_group="heartbeat")
-    def heartbeat(self) -> tuple[str, int, int]:
-        """How far the shard is: the stage, the images done, and the passes of the network."""
-        return self._timer.current, self._timer.images, self._timer.passes
+    def heartbeat(self) -> Pulse:
+        """How far the shard is."""
+        shard, timer = self._running
+        return Pulse(shard, timer.current, timer.images, timer.passes)
 
 
 _GROUPS: Any = {"concurrency_groups": {"heartbeat": 1}}

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from shardcam.engine.types import Shard
+
+
+class Pulse(NamedTuple):
+    """How far a worker is."""
+
+    shard: int | None  # that it runs, or ran last
+    stage: str
+    images: int  # of it that are done
+    passes: int  # of the network
 
 
 @dataclass
@@ -21,7 +30,7 @@ class WorkerState:
     shards_done: int = 0
     heartbeat: Any = None  # the call that waits for its answer
     heartbeat_sent: float = 0.0
-    progress: tuple[str, int, int] | None = None  # stage, images and passes, by the last answer
+    pulse: Pulse | None = None  # the last answer
     progressed: float | None = None  # when that last changed; None: it has not answered yet
     reported_waiting: bool = False
 

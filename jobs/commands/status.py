@@ -64,8 +64,8 @@ def status(run: str) -> None:
 
 
 def _add_activity(table: Table, activity: Activity) -> None:
-    if activity.images_per_second is not None:
-        table.add_row("speed", f"{speed(activity.images_per_second)} over the last shards")
+    if (rate := activity.images_per_second) is not None:
+        table.add_row("speed", f"{speed(rate)} over the last shards")
     stages = activity.stage_seconds.most_common()
     if stages:
         table.add_row("stages", ", ".join(f"{name} {value:.1f} s" for name, value in stages))

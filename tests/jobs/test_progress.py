@@ -69,6 +69,27 @@ def test_a_slow_image_shows_that_it_is_alive(lines_of):
     ]
 
 
+def test_two_workers_with_long_shards_are_never_shown_faster_than_they_are(lines_of):
+    """Each makes 32 images in 8 s, and is asked how far it is every 2 s; one begins 3 s later."""
+    begins = {"w": 5, "v": 8}
+    events = [8, ShardStarted(1, "v", 2000, False)]
+    for second in range(9, 400):
+        events.append(second)
+        for shard, worker in enumerate(begins):
+            if (second - shard) % 2 == 0:
+                done = 32 * ((second - begins[worker]) // 8)
+                events.append(Progress(worker, shard, done, "forward"))
+    shown = []
+    for line in lines_of(*events)[3:]:
+        counts, *rest = line.split(", ")
+        if rate := [float(part.split()[0]) for part in rest if part.endswith("images/s")]:
+            shown.append((int(counts.split("/")[0]), *rate))
+    assert shown[0][0] == 64, "nothing before each has done a batch"
+    assert len(shown) > 300
+    assert all(6.0 <= rate <= 8.0 for _, rate in shown)
+    assert shown[-1][1] == pytest.approx(8.0, rel=0.03)
+
+
 def test_the_local_executor_reports_passes_within_a_batch(monkeypatch):
     class Runner:
         def run(self, shard, timer, next_shard=None):
