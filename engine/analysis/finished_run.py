@@ -51,7 +51,7 @@ class Run(Samples):
     @property
     def name(self) -> str:
         """The last part of the run directory's path."""
-        return self._run_dir.root.resolve().name
+        return self._run_dir.name
 
     @cached_property
     def failures(self) -> list[Failure]:

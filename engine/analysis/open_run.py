@@ -57,11 +57,13 @@ def open_run(root: str | Path) -> Run:
     run_dir.fetch_all([run_dir.shards / shard_name(summary.shard) for summary in shards])
     _allow_open_files(len(shards) + _SPARE)
     index = h5py.File(run_dir.index, "r", locking="best-effort")
-    return Run(index, RunDir(run_dir.root), manifest.config, shards)
+    return Run(index, run_dir.here(), manifest.config, shards)
 
 
 def open_so_far(run_dir: RunDir) -> Run:
     """Open a run as far as it is, from its shards alone; the run directory is only read.
+
+    The shards of one at a URL are first copied to a scratch directory.
 
     Raises
     ------
@@ -73,7 +75,8 @@ def open_so_far(run_dir: RunDir) -> Run:
     manifest = read_manifest(run_dir)
     require_codec(run_dir, manifest)
     index, shards = index_in_memory(run_dir)
-    return Run(index, run_dir, manifest.config, shards)
+    run_dir.fetch_all([run_dir.shards / shard_name(summary.shard) for summary in shards])
+    return Run(index, run_dir.here(), manifest.config, shards)
 
 
 def require_codec(run_dir: RunDir, manifest: Manifest) -> str:

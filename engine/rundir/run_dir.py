@@ -77,6 +77,15 @@ class RunDir(RunFiles):
         """Where a file or folder below `root` is published."""
         return path
 
+    def here(self) -> RunDir:
+        """The run on this machine, to be read only: itself, or what was fetched of it."""
+        return self
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.root.resolve().name
+
     def names(self, folder: Path) -> set[str]:
         """Names in a folder; none if it does not exist."""
         try:
@@ -240,6 +249,15 @@ class UrlRunDir(RunDir):
 
     def place(self, path: Path) -> str:
         return self.url if path == self.root else f"{self.url}/{path.relative_to(self.root)}"
+
+    def here(self) -> RunDir:
+        fetched = RunDir(self.root)
+        fetched.home = self.url
+        return fetched
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
 
     def names(self, folder: Path) -> set[str]:
         return store.names(self.place(folder))

@@ -11,6 +11,7 @@ from shardcam.engine.errors import ConfigError, Interrupted
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import counted
+from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 SAMPLE = 200
@@ -18,9 +19,11 @@ PORT = 8000
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", shell_complete=complete_path)
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="File to write  [default: RUN/report.html]"
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File to write  [default: RUN/report.html, or NAME-report.html here if RUN is a URL]",
 )
 @click.option("--force", is_flag=True, help="Replace an existing --out.")
 @click.option(
@@ -43,7 +46,7 @@ PORT = 8000
 )
 @stop_on_signals("the same command begins anew")
 def report(
-    run: Path,
+    run: str,
     out: Path | None,
     force: bool,
     sample: int | None,
@@ -62,7 +65,7 @@ def report(
       shardcam report runs/photos
       shardcam report runs/photos --serve
     """
-    run_dir = RunDir(run)
+    run_dir = RunDir.open(run)
     _require_sensible(out, force, sample, serve, port)
     from shardcam.jobs.gallery.gallery_run import opened_run
     from shardcam.jobs.gallery.html_file import write_page
@@ -76,11 +79,15 @@ def report(
                 with suppress(Interrupted), stop_on_signals("it may be served again"):
                     server.serve_forever()
             return
-        page = out or run / "report.html"
+        page = out or _default_page(run_dir)
         shown = write_page(opened, page, sample or SAMPLE)
         size = readable(page.stat().st_size)
         of = f"{shown} of {counted(len(opened.run), 'image')} shown, {size}"
         console.print(f"look at {page}  ({of})", soft_wrap=True)
+
+
+def _default_page(run_dir: RunDir) -> Path:
+    return run_dir.root / "report.html" if run_dir.shared else Path(f"{run_dir.name}-report.html")
 
 
 def _require_sensible(

@@ -90,8 +90,8 @@ def opened_run(run_dir: RunDir, photographs: bool) -> Iterator[OpenedRun]:
     manifest = read_manifest(run_dir)
     account = read_account(run_dir, manifest)
     if not account.shards:
-        raise RunDirectoryError(f"{run_dir.root}: no shard is done yet; shardcam status shows more")
-    config = stored_config(run_dir.root, manifest.config)
+        raise RunDirectoryError(f"{run_dir.home}: no shard is done yet; shardcam status shows more")
+    config = stored_config(run_dir.home, manifest.config)
     name_of, notes = _names(config)
     pictures = Photographs(run_dir, config) if photographs else None
     note = UNREAD if pictures is None else pictures.missing
@@ -105,7 +105,7 @@ def opened_run(run_dir: RunDir, photographs: bool) -> Iterator[OpenedRun]:
 def _opened(run_dir: RunDir, manifest: Manifest, account: RunAccount) -> tuple[Run, RunAccount]:
     """The run and the account of the same shards, though more may be published meanwhile."""
     if account.complete:
-        return open_run(run_dir.root), account
+        return open_run(run_dir.home), account
     while True:
         run = open_so_far(run_dir)
         now = read_account(run_dir, manifest)

@@ -42,6 +42,7 @@ class Photographs:
     def __init__(self, run_dir: RunDir, config: RunConfig) -> None:
         self.missing: str | None = None  # why there are none at all
         try:
+            run_dir.fetch(run_dir.listing)
             self._pictures = SourcePictures(Listing(run_dir.listing), config)
         except ShardcamError as error:
             self.missing = f"There are no photographs: {error}"

@@ -70,6 +70,7 @@ def read_account(run_dir: RunDir, manifest: Manifest) -> RunAccount:
         reasons.update((failure.stage, failure.error) for failure in failures)
         first += failures[: MOST - len(first)]
     account = Account.of(done)
+    run_dir.fetch(run_dir.events)
     return RunAccount(
         **vars(account),
         planned=manifest.plan["samples"],

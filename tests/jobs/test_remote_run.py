@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -105,12 +106,33 @@ def check_commands(here, run, s3, tmp_path):
     assert code == 0 and "all shards good (every byte read)" in out, err
     code, _, err = shardcam("export", run, "--to", "npy", "--out", tmp_path / "maps.npy")
     assert code == 0 and (tmp_path / "maps.npy").exists(), err
+    check_report(here, run, tmp_path)
     code, _, err = shardcam(*extract(here, run, *LOCAL, "--method", "cam"))
     assert code == 1 and "method: gradcam there, cam now" in err
     s3.asked.clear()
     code, out, err = shardcam(*extract(here, run, *LOCAL))
     assert code == 0 and "of which 0 done now" in out, err
     assert not [path for method, path, _ in s3.asked if method == "PUT" and "/." not in path]
+
+
+def check_report(here, run, tmp_path):
+    """The same page as of the copy on disk, but for what the two runs do not share."""
+    code, out, err = shardcam("report", run, cwd=tmp_path)
+    assert code == 0 and "look at photos-report.html  (76 of 76 images shown" in out, err
+    page = (tmp_path / "photos-report.html").read_text()
+    assert shardcam("report", here / "run", "--out", tmp_path / "here.html")[0] == 0
+    pictures = re.findall('data:image/[^"]+', (tmp_path / "here.html").read_text())
+    assert len(pictures) > 76 and re.findall('data:image/[^"]+', page) == pictures
+
+
+def test_a_report_of_what_is_done(here, s3, scratch, tmp_path):
+    run = f"{s3.bucket}/run"
+    system = fsspec.filesystem("s3", use_listings_cache=False)
+    for name in ("run.json", "listing.zip", "events.jsonl", "shards/shard-000003.h5"):
+        system.pipe_file(f"{run}/{name}", (here / "run" / name).read_bytes())
+    code, out, err = shardcam("report", run, "--out", tmp_path / "page.html")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"look at \S+/page\.html  \((\d) of \1 images shown, [\d.]+ kB\)\n", out)
 
 
 @pytest.mark.slow
