@@ -57,7 +57,8 @@ def extract(
     again. The results are read with `shardcam.open_run`. What is published stays,
     however a run is stopped. In the main thread SIGINT (Ctrl-C), SIGTERM and SIGHUP are deferred
     while a run is on Ray: Ray is asked to stop, your handlers are restored and get the signal.
-    In another thread no handler is touched.
+    In another thread no handler is touched. If the program has called ``ray.init()``, that Ray is
+    used, and keeps going.
 
     MXNet takes its number of threads once in a process, from the first call: all cores with
     ``executor="local"``, one with Ray, whose workers are processes of their own.

@@ -7,6 +7,7 @@ before, and ``--help`` should not load a network library.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -105,6 +106,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     run_dir.require_writable()
     ready_libraries()
     _require_gpu_here(config)
+    _require_cluster(config, run_dir)
     from shardcam.engine.models.layer_names import class_count, resolve_layer
     from shardcam.engine.models.mxnet_network import batch_that_fits
     from shardcam.engine.pipeline.targets import parse_targets
@@ -261,15 +263,28 @@ def require_possible(config: RunConfig) -> None:
         raise ConfigError(f"--precision {config.precision} is for CPUs; GPUs take fp16 or fp32")
 
 
+def _require_cluster(config: RunConfig, run_dir: RunDir) -> None:
+    """Before there is a run, where workers are needed; a Ray of our own is started later."""
+    asked = config.address or os.environ.get("RAY_ADDRESS") or "ray" in sys.modules
+    if config.executor != "ray" or not asked:
+        return
+    if run_dir.exists(run_dir.run_json):
+        planned = read_manifest(run_dir).plan["shards"]
+        if len(run_dir.shard_numbers()) >= planned:  # there is nothing to do, or little
+            return
+    from shardcam.engine.workers.ray_cluster import require_cluster
+
+    require_cluster(config.address)
+
+
 def _require_gpu_here(config: RunConfig) -> None:
     """Before there is a run: where workers are of this machine, it needs a GPU that can be used."""
     if not config.gpus_per_worker:
         return
     from shardcam.engine.models.cuda import require_gpu
-    from shardcam.engine.workers.ray_cluster import LOCAL
+    from shardcam.engine.workers.ray_cluster import on_this_machine
 
-    elsewhere = config.address or os.environ.get("RAY_ADDRESS") or LOCAL
-    if config.executor == "local" or elsewhere == LOCAL:
+    if config.executor == "local" or on_this_machine(config.address):
         require_gpu()
 
 

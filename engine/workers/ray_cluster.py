@@ -1,4 +1,7 @@
-"""Joining a Ray cluster, or starting a Ray of our own; and what a worker's death means."""
+"""Joining a Ray cluster, or starting a Ray of our own; and what a worker's death means.
+
+A program that is on Ray already keeps its Ray: it is used, and nothing of it is changed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +26,10 @@ from shardcam.engine.workers.ray_internals import (
     LOOPBACK,
     MEMORY_FOLDER,
     admits,
+    is_client,
     is_token_auth_enabled,
     reread_environment,
-    silence_worker_logs,
+    silent_worker_logs,
 )
 
 _TOKEN_HINT = (
@@ -51,23 +55,61 @@ class RayOptions:
 
 
 @contextmanager
-def session(options: RayOptions) -> Iterator[None]:
-    """Join the cluster that was asked for, or start a Ray of our own on loopback, for a while.
+def session(options: RayOptions) -> Iterator[bool]:
+    """Use the program's Ray, join the cluster that was asked for, or start a Ray of our own.
 
-    The process is left as it was, so that the next session may be with another cluster. Ray
-    itself turns tokens on, for good, where one is started; a cluster without tokens would get
-    no answer from such a driver, and cancel its actors.
+    Gives whether it is the program's: then nobody but the caller ends the workers. A Ray of our
+    own is on loopback, and it ends as the session does.
     """
     if ray.is_initialized():
-        raise WorkerError("this process uses Ray already: call ray.shutdown() first")
+        _require_same(options.address)
+        yield True
+        return
+    address = _wanted(options.address)
+    with _environment_kept(), silent_worker_logs(), ExitStack() as ended:
+        folder = ended.enter_context(ray_folder()) if address == LOCAL else None
+        ended.callback(ray.shutdown)  # ends the workers too
+        _connect(options, address, folder)
+        yield False
+
+
+def require_cluster(address: str | None) -> None:
+    """Refuse a cluster that could not be joined later.
+
+    Raises
+    ------
+    WorkerError
+        Nobody answers, the token is refused, or this process is on another Ray.
+    """
+    if ray.is_initialized():
+        _require_same(address)
+        return
+    address = _wanted(address)
+    if address != LOCAL:
+        with _environment_kept():
+            reread_environment()
+            _require_admission(address)
+
+
+def on_this_machine(address: str | None) -> bool:
+    """Whether the workers will be those of a Ray of our own."""
+    return not ray.is_initialized() and _wanted(address) == LOCAL
+
+
+def _wanted(address: str | None) -> str:
+    return address or os.environ.get("RAY_ADDRESS") or LOCAL
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Leave the process as it was, so that the next session may be with another cluster.
+
+    Ray itself turns tokens on, for good, where one is started; a cluster without tokens would get
+    no answer from such a driver, and cancel its actors.
+    """
     before = {name: os.environ.get(name) for name in _CHANGED}
-    address = options.address or os.environ.get("RAY_ADDRESS") or LOCAL
     try:
-        with ExitStack() as ended:
-            folder = ended.enter_context(ray_folder()) if address == LOCAL else None
-            ended.callback(ray.shutdown)  # ends the workers too
-            _connect(options, address, folder)
-            yield
+        yield
     finally:
         for name, value in before.items():
             os.environ.pop(name, None)
@@ -76,10 +118,33 @@ def session(options: RayOptions) -> Iterator[None]:
         reread_environment()
 
 
+def _require_same(address: str | None) -> None:
+    """A process is on one Ray at a time."""
+    if is_client():
+        raise WorkerError(
+            "this process is on Ray by a client (ray://), which cannot run workers: call "
+            "ray.shutdown() first"
+        )
+    here = ray.get_runtime_context().gcs_address
+    if address not in (None, "auto") and _numeric(address) != _numeric(here):
+        raise WorkerError(
+            f"--address {address}: this process is on the Ray at {here} already: leave --address "
+            "out to use that, or call ray.shutdown() first"
+        )
+
+
+def _numeric(address: str) -> str:
+    """HOST:PORT by the IP address that Ray has for this machine, or another one's own."""
+    host, _, port = address.rpartition(":")
+    with suppress(OSError):
+        host = socket.gethostbyname(host)
+    own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    return f"{own if host.startswith('127.') else host}:{port}"
+
+
 def _connect(options: RayOptions, address: str, folder: Path | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    silence_worker_logs()
     os.environ.pop("RAY_ADDRESS", None)  # Ray would prefer it to an explicit address
     if folder is None:
         reread_environment()
@@ -91,10 +156,15 @@ def _connect(options: RayOptions, address: str, folder: Path | None) -> None:
 
 
 def _join(address: str) -> None:
-    _require_answer(address)
-    try:
-        _require_admission(address)
+    _require_admission(address)
+    with _explained(address):
         ray.init(address=address, **_QUIET)
+
+
+@contextmanager
+def _explained(address: str) -> Iterator[None]:
+    try:
+        yield
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise WorkerError(f"--address {address}: cannot join: {error}. {_TOKEN_HINT}") from error
 
@@ -120,8 +190,6 @@ def _start(options: RayOptions, folder: Path) -> None:
 
 def _require_answer(address: str) -> None:
     """Knock at HOST:PORT first: Ray itself tries for many minutes."""
-    if not _is_host_and_port(address):
-        return
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
@@ -136,11 +204,14 @@ def _require_admission(address: str) -> None:
     """
     if not _is_host_and_port(address):
         return
-    if admits(address, token=True) is False:
+    _require_answer(address)
+    with _explained(address):
+        refused, sends = admits(address, token=True) is False, is_token_auth_enabled()
+    if refused:
         raise WorkerError(
             f"--address {address}: no token was sent, or another cluster's. {_TOKEN_HINT}"
         )
-    if is_token_auth_enabled() and admits(address, token=False):
+    if sends and admits(address, token=False):
         raise WorkerError(
             f"--address {address}: this cluster uses no tokens: set RAY_AUTH_MODE=disabled"
         )

@@ -39,7 +39,7 @@ class RayExecutor:
         self._patience = PATIENCE if may_exit else None
 
     def run(self, shards: Iterable[Shard], on_event: Observer) -> Iterator[ShardReport]:
-        with DeferredSignals(self._patience) as signals, session(self._options):
+        with DeferredSignals(self._patience) as signals, session(self._options) as shared:
             signals.install()
             require_capacity(self._options)
             metrics = RayMetrics(length_hint(shards))
@@ -49,4 +49,8 @@ class RayExecutor:
                 on_event(event)
 
             pool = WorkerPool(self._build, self._options, RetryQueue(shards, observe), observe)
-            yield from pool.run(lambda: signals.pending)
+            try:
+                yield from pool.run(lambda: signals.pending)
+            finally:
+                if shared:
+                    pool.end()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -22,9 +24,10 @@ __all__ = (
     "MEMORY_FOLDER",
     "admits",
     "draining_nodes",
+    "is_client",
     "is_token_auth_enabled",
     "reread_environment",
-    "silence_worker_logs",
+    "silent_worker_logs",
 )
 
 
@@ -34,9 +37,15 @@ def reread_environment() -> None:
     AuthenticationTokenLoader.instance().reset_cache()
 
 
-def silence_worker_logs() -> None:
+@contextmanager
+def silent_worker_logs() -> Iterator[None]:
     """Keep Ray from printing a paragraph for each lost worker."""
+    before = ray._private.worker._worker_logs_enabled
     ray._private.worker._worker_logs_enabled = False
+    try:
+        yield
+    finally:
+        ray._private.worker._worker_logs_enabled = before
 
 
 def admits(address: str, token: bool) -> bool | None:
@@ -52,6 +61,11 @@ def admits(address: str, token: bool) -> bool | None:
     finally:
         channel.close()
     return True
+
+
+def is_client() -> bool:
+    """Whether this process is on Ray by ``ray://``, which has few of its functions."""
+    return bool(ray.util.client.ray.is_connected())  # type: ignore[no-untyped-call]
 
 
 def draining_nodes() -> frozenset[str]:

@@ -248,6 +248,12 @@ class WorkerPool:
         if waiting:
             self._on_event(WorkerWaiting(len(waiting)))
 
+    def end(self) -> None:
+        """End every worker, whatever it does."""
+        for worker in self._workers.values():
+            self._stop(worker)
+        self._workers.clear()
+
     def _stop(self, worker: WorkerState) -> None:
         self._heartbeats.cancel(worker)
         ray.kill(worker.actor)

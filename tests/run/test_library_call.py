@@ -15,8 +15,9 @@ import ray
 
 import shardcam
 from shardcam import events
-from shardcam.engine.errors import ConfigError
+from shardcam.engine.errors import ConfigError, WorkerError
 from shardcam.engine.rundir import events as defined
+from shardcam.engine.workers.ray_internals import reread_environment
 from tests.jobs.command import assert_same, contents
 from tests.jobs.images import make_folder
 from tests.models.small_checkpoint import write_checkpoint
@@ -65,6 +66,35 @@ def test_twice_in_one_process(given, tmp_path, capsys, options):
     assert (again.shards_done_now, again.failures) == (0, first.failures)
     assert_same(contents(tmp_path / "first"), contents(tmp_path / "second"))
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("given_by", ["option", "environment"])
+def test_a_cluster_that_cannot_be_joined_is_told_first(given, tmp_path, monkeypatch, given_by):
+    """Before the source is listed; not of a run that needs no workers any more."""
+    told, where = [], {"address": "127.0.0.1:1"}
+    if given_by == "environment":
+        monkeypatch.setenv("RAY_ADDRESS", where.pop("address"))
+    with pytest.raises(WorkerError, match=r"--address 127\.0\.0\.1:1: no Ray cluster answers"):
+        extract(given, tmp_path / "run", executor="ray", on_event=told.append, **where)
+    assert (told, list(tmp_path.iterdir())) == ([], [])
+    extract(given, tmp_path / "run")
+    assert extract(given, tmp_path / "run", executor="ray", **where).shards_done_now == 0
+
+
+@pytest.mark.ray
+def test_with_the_ray_of_the_program(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    reread_environment()
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        assert extract(given, tmp_path / "run", executor="ray").ok == IMAGES - 1
+        assert ray.is_initialized()
+        told = "--address local: this process is on the Ray at"
+        with pytest.raises(WorkerError, match=told):
+            extract(given, tmp_path / "other", executor="ray", address="local")
+        assert not (tmp_path / "other").exists()
+    finally:
+        ray.shutdown()
 
 
 @pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])

@@ -3,16 +3,19 @@
 import os
 import shutil
 import stat
+import time
 from types import SimpleNamespace
 
 import pytest
 import ray
 
 from shardcam.engine.errors import WorkerError
+from shardcam.engine.workers import ray_cluster
 from shardcam.engine.workers import ray_folder as folders
 from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions, session
 from shardcam.engine.workers.ray_executor import RayExecutor
 from shardcam.engine.workers.ray_folder import ray_folder
+from shardcam.engine.workers.ray_internals import reread_environment
 from tests.ray_head import ray_head
 from tests.workers.scripted import builder, nobody, shards
 
@@ -48,10 +51,49 @@ def test_a_cluster_after_a_ray_of_our_own(auth, tmp_path, monkeypatch):
                 list(executor.run(shards(2), nobody))
 
 
-def test_a_ray_that_is_not_ours_is_let_alone(monkeypatch):
+@ray.remote(num_cpus=0)
+class Theirs:
+    def answer(self):
+        return ray.get_runtime_context().namespace
+
+
+def living_actors():
+    every = ray._private.state.actors().values()
+    return [actor["ActorClassName"] for actor in every if actor["State"] != "DEAD"]
+
+
+def test_the_ray_of_the_program_is_used_and_left_as_it_is(address, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where this process is not
+    reread_environment()
+    ray.init(address=address, namespace="theirs", log_to_driver=False)
+    monkeypatch.delenv("RAY_ADDRESS")
+    try:
+        actor = Theirs.options(name="kept").remote()
+        assert ray.get(actor.answer.remote()) == "theirs"
+        for given in (None, "auto", address):
+            executor = RayExecutor(builder({}, tmp_path), RayOptions(2, 1, 0, given))
+            run = executor.run(shards(5), nobody)
+            next(run)
+            assert living_actors().count("_Worker") == 2
+            run.close() if given is None else list(run)
+            deadline = time.monotonic() + 30
+            while living_actors() != ["Theirs"] and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert living_actors() == ["Theirs"]
+        for other in (LOCAL, "10.0.0.1:6379"):
+            executor = RayExecutor(builder({}, tmp_path), RayOptions(1, 1, 0, other))
+            told = rf"--address {other}: this process is on the Ray at \S+ already: leave"
+            with pytest.raises(WorkerError, match=told):
+                list(executor.run(shards(1), nobody))
+        assert ray.get(ray.get_actor("kept").answer.remote()) == "theirs"
+    finally:
+        ray.shutdown()
+
+
+def test_a_client_of_ray_is_refused(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(ray, "shutdown", lambda: pytest.fail("it was ended"))
-    with pytest.raises(WorkerError, match=r"uses Ray already: call ray\.shutdown\(\) first"):
+    monkeypatch.setattr(ray_cluster, "is_client", lambda: True)
+    with pytest.raises(WorkerError, match=r"ray://.*: call ray\.shutdown\(\) first"):
         list(RayExecutor(builder({}, ""), OWN).run(shards(1), nobody))
 
 
