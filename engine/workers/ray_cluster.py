@@ -1,4 +1,4 @@
-"""Joining a Ray cluster, or starting a Ray of our own; and what a worker's death means.
+"""Joining a Ray cluster, or starting a Ray of our own.
 
 A program that is on Ray already keeps its Ray: it is used, and nothing of it is changed.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
+from ray.exceptions import RayError
 
 from shardcam.engine.errors import WorkerError
 from shardcam.engine.workers.cores import usable_cores
@@ -242,22 +242,3 @@ def require_capacity(options: RayOptions) -> None:
             f"with --cpus-per-worker {options.cpus_per_worker} and --gpus-per-worker "
             f"{options.gpus_per_worker:g}"
         )
-
-
-def death_reason(error: RayError) -> str:
-    """Why a worker died, in Ray's words: the last line, which is the exact one."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    exact = lines[-1] if lines else type(error).__name__
-    return exact.partition(" Some common causes include")[0]
-
-
-def node_lost(error: RayError, node: str | None) -> bool:
-    """Whether the worker went with its node, which is not its shard's fault."""
-    if isinstance(error, ActorUnavailableError) or getattr(error, "preempted", False):
-        return True
-    if not isinstance(error, ActorDiedError):
-        return False
-    alive = {n["NodeID"] for n in ray.nodes() if n["Alive"]}  # type: ignore[no-untyped-call]
-    if node is None:  # it was starting: Ray alone knows where
-        return "its node has died" in str(error)
-    return node not in alive

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import ray
@@ -20,8 +19,8 @@ _PER_SECOND = 100  # of all workers together
 class Heartbeats:
     """The heartbeats that wait for an answer."""
 
-    def __init__(self, on_event: Observer) -> None:
-        self._on_event = on_event
+    def __init__(self, on_event: Observer, clock: Callable[[], float]) -> None:
+        self._on_event, self._clock = on_event, clock
         self.pending: dict[Any, WorkerState] = {}  # by the call
 
     def request(self, workers: Collection[WorkerState], now: float) -> None:
@@ -41,7 +40,7 @@ class Heartbeats:
         except RayError:  # the call that runs its shard fails too, and is dealt with
             return
         if worker.progressed is None or pulse != worker.pulse:
-            worker.progressed = time.monotonic()
+            worker.progressed = self._clock()
         worker.pulse = pulse
         shard = worker.shard
         if shard is not None and not shard.trial and pulse.shard == shard.index:  # not the last one

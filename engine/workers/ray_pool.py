@@ -24,12 +24,9 @@ from shardcam.engine.rundir.events import (
     WorkerWaiting,
 )
 from shardcam.engine.types import Shard, ShardReport
-from shardcam.engine.workers.ray_cluster import (
-    RayOptions,
-    death_reason,
-    node_lost,
-    worker_capacity,
-)
+from shardcam.engine.workers.awake_clock import AwakeClock
+from shardcam.engine.workers.ray_cluster import RayOptions, worker_capacity
+from shardcam.engine.workers.ray_deaths import death_reason, node_loss, node_lost
 from shardcam.engine.workers.ray_heartbeats import Heartbeats
 from shardcam.engine.workers.ray_internals import draining_nodes
 from shardcam.engine.workers.ray_worker import WorkerActor
@@ -68,7 +65,8 @@ class WorkerPool:
         self._build, self._options = build, options
         self._retries, self._on_event = retries, on_event
         self._workers: dict[Any, WorkerState] = {}  # by the call that waits for its result
-        self._heartbeats = Heartbeats(on_event)
+        self._clock = AwakeClock()  # or a driver that was stopped takes its absence for theirs
+        self._heartbeats = Heartbeats(on_event, self._clock)
         self._waiting: list[Shard] = []  # for workers that start; the first that is free takes one
         self._started = 0
         self._failed_starts = 0
@@ -80,7 +78,7 @@ class WorkerPool:
     def run(self, stopped: Callable[[], bool]) -> Iterator[ShardReport]:
         """Yield reports until every shard is done, or `stopped`."""
         while not stopped():
-            self._refresh_capacity(time.monotonic())
+            self._refresh_capacity(self._clock())
             self._scale_up()
             if not self._waiting and not any(worker.shard for worker in self._workers.values()):
                 return
@@ -129,7 +127,7 @@ class WorkerPool:
             max_task_retries=0,
         ).remote()
         started = actor.start.remote(self._build, self._options)
-        self._workers[started] = WorkerState(actor, f"worker-{self._started}", time.monotonic())
+        self._workers[started] = WorkerState(actor, f"worker-{self._started}", self._clock())
 
     def _on_answer(self, call: Any) -> Iterator[ShardReport]:
         """Take the outcome of a call; give its worker the next shard, or replace it."""
@@ -142,7 +140,8 @@ class WorkerPool:
             raise
         except RayError as error:  # it crashed, its node is gone, memory ran out
             self._stop(worker)  # it may be out of reach only
-            self._on_lost(worker, death_reason(error), with_node=node_lost(error, worker.node))
+            lost = node_lost(error, worker.node)
+            self._on_lost(worker, node_loss(worker.host) if lost else death_reason(error), lost)
             return
         if worker.shard is None:
             self._on_start(worker, outcome)
@@ -155,8 +154,8 @@ class WorkerPool:
 
     def _on_start(self, worker: WorkerState, facts: dict[str, Any]) -> None:
         self._failed_starts = 0
-        worker.node = facts["node"]
-        seconds = round(time.monotonic() - worker.since, 2)
+        worker.node, worker.host = facts["node"], facts["host"]
+        seconds = round(time.monotonic() - worker.asked, 2)
         self._on_event(WorkerStarted(worker.name, **facts, seconds=seconds))
 
     def _on_result(
@@ -165,7 +164,7 @@ class WorkerPool:
         worker.shards_done += 1
         report = self._retries.on_result(shard, result)
         if report is not None:
-            seconds = time.monotonic() - worker.since
+            seconds = time.monotonic() - worker.asked
             self._on_event(ShardDone.of(worker.name, report, seconds))
         return report
 
@@ -182,7 +181,8 @@ class WorkerPool:
             self._stop(worker)
             return
         known = shard is worker.next_shard  # it was sent before
-        worker.shard, worker.since, worker.pulse = shard, time.monotonic(), None
+        worker.shard, worker.pulse = shard, None
+        worker.since, worker.asked = self._clock(), time.monotonic()
         worker.next_shard = self._retries.take_next(shard)
         self._on_event(ShardStarted.of(worker.name, shard))
         ahead = None if worker.next_shard is None else pack(worker.next_shard)
@@ -221,7 +221,7 @@ class WorkerPool:
 
     def _check_workers(self) -> None:
         """Send heartbeats, report workers that do not start, replace those that hang."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._workers_checked < _POLL:
             return
         self._workers_checked = now

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from shardcam.engine.types import Shard
@@ -23,10 +24,12 @@ class WorkerState:
 
     actor: Any
     name: str
-    since: float  # when it was asked for, or got its shard
+    since: float  # when it was asked for, or got its shard, by the clock of those who judge it
+    asked: float = field(default_factory=time.monotonic)  # the same by a clock that never stands
     shard: Shard | None = None
     next_shard: Shard | None = None  # which it prefetches
-    node: str | None = None  # known once it has started
+    node: str | None = None  # Ray's id of it, known once it has started
+    host: str | None = None  # and its name
     shards_done: int = 0
     heartbeat: Any = None  # the call that waits for its answer
     heartbeat_sent: float = 0.0
