@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,7 +22,8 @@ from rich.text import Text
 
 from shardcam.engine.errors import Interrupted, storage_error
 
-_PIPED_WIDTH = 160  # columns where output goes to a file or a pipe
+_PIPED_WIDTH = 100_000  # columns where output goes to a file or a pipe: no line is broken
+_PADDING = re.compile(r" +$", re.MULTILINE)  # of tables, whose last column is filled up too
 _STOPPING: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK = 0.05  # seconds between two looks at whether a signal still has its effect
 _GONE = (errno.EIO, errno.EPIPE)  # a terminal that was closed, a pipe that nobody reads
@@ -75,7 +77,7 @@ def outlived(stream: IO[str]) -> Iterator[None]:
 
 
 class _Outlived:
-    """A stream that is written to as `outlived` says."""
+    """A stream that is written to as `outlived` says, without blanks at the ends of lines."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -85,7 +87,7 @@ class _Outlived:
 
     def write(self, text: str) -> int:
         with outlived(self._stream):
-            self._stream.write(text)
+            self._stream.write(_PADDING.sub("", text) if text.endswith("\n") else text)
         return len(text)
 
     def flush(self) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from rich.table import Table
 
 from shardcam.engine.errors import DiskFull, Interrupted
 from shardcam.engine.workers.signals import DeferredSignals
@@ -141,3 +142,13 @@ def test_a_run_whose_terminal_is_closed_is_resumed(tmp_path):
     log = (run / "events.jsonl").read_text().splitlines()
     assert "Interrupted: stopped by SIGHUP" in log[-1]
     assert shardcam("status", run)[0] == 0
+
+
+def test_a_table_in_a_pipe_has_no_blanks_at_its_ends_and_no_broken_lines(capsys):
+    table = Table(box=None, show_header=False)
+    rows = (("short", "1"), ("long", "word " * 99 + "end"), ("", "2"))
+    for row in rows:
+        table.add_row(*row)
+    make_console().print(table)
+    expected = [f" {name:<5}  {value}" for name, value in rows]
+    assert capsys.readouterr().out.splitlines() == expected
