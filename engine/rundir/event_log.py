@@ -17,10 +17,8 @@ from typing import Any
 
 from shardcam.engine.errors import read_error, storage_error
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.speed import Speed
+from shardcam.engine.rundir.worker_activity import Workers
 from shardcam.engine.types import Event
-
-LAST = 8  # shards of each worker that its speed is taken from
 
 
 class EventLog:
@@ -90,39 +88,25 @@ class Activity:
     commands: int = 0
     outcome: str | None = None  # of the last command; None while it runs, or if it was killed
     last: float = 0.0  # seconds since 1970
-    workers: dict[str, dict[str, Any]] = field(default_factory=dict)  # facts by name
+    workers: Workers = field(default_factory=lambda: Workers({}))
     lost: int = 0  # workers, in all commands
     stage_seconds: Counter[str] = field(default_factory=Counter)
-    speed: Speed = field(default_factory=lambda: Speed(LAST))
-
-    @property
-    def images_per_second(self) -> float | None:
-        """Of the workers that are left, over their last shards."""
-        return self.speed.rate()
 
     def add(self, event: dict[str, Any]) -> None:
         """Count one more event, a line of the log."""
-        kind, worker = event["kind"], str(event.get("worker"))
+        kind = event["kind"]
         self.last = float(event["time"])
         if kind == "run_started":
             self.commands += 1
             self.outcome = None
-            self.workers.clear()
-            self.speed = Speed(LAST)
-        elif kind == "worker_started":
-            self.workers[worker] = event
-            self.speed.ready(worker, self.last)
-        elif kind == "shard_started":
-            self.speed.ready(worker, self.last)
-        elif kind in ("worker_lost", "worker_recycled"):
-            self.workers.pop(worker, None)
-            self.lost += kind == "worker_lost"
-            self.speed.gone(worker)
+            self.workers = Workers(event)
+        elif kind == "worker_lost":
+            self.lost += 1
         elif kind == "shard_done":
             self.stage_seconds.update(event.get("seconds", {}))
-            self.speed.add(worker, int(event.get("images", 0)), self.last)
         elif kind == "run_ended":
             self.outcome = str(event.get("outcome"))
+        self.workers.add(event)
 
 
 def summarize(events: Iterable[dict[str, Any]]) -> Activity:

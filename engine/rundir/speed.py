@@ -44,6 +44,10 @@ class Speed:
             return None
         return sum(_rate(points, now) for points in self._workers.values())
 
+    def rate_of(self, worker: str) -> float:
+        """Those of one worker."""
+        return _rate(self._workers[worker], None)
+
 
 def _rate(points: deque[tuple[float, int]], now: float | None) -> float:
     (first, before), (last, images) = points[0], points[-1]

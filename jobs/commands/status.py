@@ -2,110 +2,147 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import datetime, timezone
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import datetime
 
 import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 
-from shardcam.engine.errors import RunDirectoryError, StoreError
-from shardcam.engine.pipeline.bottleneck import find_bottleneck
-from shardcam.engine.rundir.account import Account, good_shards
-from shardcam.engine.rundir.event_log import Activity, read_events, summarize
-from shardcam.engine.rundir.listing import Listing
-from shardcam.engine.rundir.report_json import run_notes
+from shardcam.engine.errors import Interrupted
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.run_json import read_manifest
-from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.plan_notes import note_rows, speed
-from shardcam.jobs.terminal import make_console
+from shardcam.jobs.plan_notes import duration, note_rows, speed
+from shardcam.jobs.run_status import COMPLETE, RUNNING, NodeStatus, RunStatus, read_status
+from shardcam.jobs.terminal import make_console, stop_on_signals
+
+EVERY = 5.0  # seconds between two looks
 
 
 @click.command()
 @click.argument("run", shell_complete=complete_path)
-def status(run: str) -> None:
+@click.option("--workers", is_flag=True, help="List every worker of the last command, too.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object; with --watch, one a line."
+)
+@click.option(
+    "--watch",
+    metavar="[SECONDS]",
+    type=click.FloatRange(0.1),
+    is_flag=False,
+    flag_value=EVERY,
+    help=f"Look again so often, {EVERY:g} s if no number follows, until RUN is complete or Ctrl-C.",
+)
+def status(run: str, workers: bool, as_json: bool, watch: float | None) -> None:
     """Show the progress of RUN from its files alone, while it runs or afterwards.
 
-    Shards and images done, failed and to do; speed, workers and the time of each stage.
+    Shards and images done, failed and to do; speed, time left, nodes and the time of each stage.
 
     \b
-    Example:
+    Examples:
       shardcam status runs/photos
+      shardcam status runs/photos --watch --workers
+      shardcam status runs/photos --json
     """
-    run_dir = RunDir.open(run)
-    manifest = read_manifest(run_dir)
-    planned = manifest.plan["shards"]
-    damaged: list[RunDirectoryError] = []
-    done = [*good_shards(run_dir, planned, manifest.fingerprint, damaged.append)]
-    account, images = Account.of(done), manifest.plan["samples"]
-    config = manifest.config
+    run_dir, console = RunDir.open(run), make_console()
+    if watch is None:
+        found = read_status(run_dir)
+        if as_json:
+            click.echo(json.dumps(asdict(found), indent=2))
+        else:
+            console.print(_shown(found, workers), soft_wrap=True)
+        return
+    with suppress(Interrupted), stop_on_signals("it may be watched again"):
+        if as_json:
+            for found in _watched(run_dir, watch):
+                click.echo(json.dumps(asdict(found)))
+        else:
+            _watch(run_dir, watch, workers, console)
+
+
+def _watched(run_dir: RunDir, seconds: float) -> Iterator[RunStatus]:
+    """Look at a run until it is complete."""
+    while True:
+        yield (found := read_status(run_dir))
+        if found.state == COMPLETE:
+            return
+        time.sleep(seconds)
+
+
+def _watch(run_dir: RunDir, seconds: float, workers: bool, console: Console) -> None:
+    if not console.is_terminal:
+        for found in _watched(run_dir, seconds):
+            console.print(_shown(found, workers), "", soft_wrap=True)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        for found in _watched(run_dir, seconds):
+            live.update(_shown(found, workers), refresh=True)
+
+
+def _shown(found: RunStatus, workers: bool) -> RenderableType:
     table = Table(show_header=False, box=None)
-    table.add_row("run", f"{run_dir.home}  ({manifest.fingerprint[:12]})")
-    table.add_row("source", str(config["source"]))
-    table.add_row("listing", _listing(run_dir))
-    table.add_row("model", f"{config['model']}, {config['method']}, {config['target']}")
-    table.add_row("shards", f"{account.shards} of {planned} done")
-    if damaged:
-        named = f"{counted(len(damaged), 'shard')}, first: {damaged[0]}"
-        table.add_row("damaged", f"{named}; shardcam verify --repair moves them aside")
-    table.add_row("images", f"{account.listed} of {images} done, {account.failed} of them failed")
-    table.add_row("bytes", f"{account.bytes:,}")
-    if account.failed:
-        table.add_row("failures", _failures(run_dir, done))
-    for kind, text in note_rows(run_notes(run_dir, account)):
-        table.add_row(kind, text)
-    run_dir.fetch(run_dir.events)
-    activity = summarize(read_events(run_dir))
-    _add_activity(table, activity)
-    table.add_row("state", _state(run_dir, account.shards == planned, activity))
-    make_console().print(table, soft_wrap=True)
+    for name, value in _rows(found):
+        table.add_row(name, value)
+    return Group(table, "", _worker_table(found)) if workers and found.workers else table
 
 
-def _add_activity(table: Table, activity: Activity) -> None:
-    if (rate := activity.images_per_second) is not None:
-        table.add_row("speed", f"{speed(rate)} over the last shards")
-    stages = activity.stage_seconds.most_common()
-    if stages:
-        table.add_row("stages", ", ".join(f"{name} {value:.1f} s" for name, value in stages))
-    found = find_bottleneck(activity.stage_seconds)
-    if found:
-        table.add_row("bottleneck", str(found))
-    if activity.workers:
-        hosts = Counter(facts["host"] for facts in activity.workers.values())
-        named = ", ".join(f"{count} on {host}" for host, count in sorted(hosts.items()))
-        table.add_row("workers", f"{named}; {activity.lost} lost so far")
-    if activity.last:
-        last = datetime.fromtimestamp(activity.last, timezone.utc)
-        ended = f", the last command ended: {activity.outcome}" if activity.outcome else ""
-        table.add_row("last event", f"{last:%Y-%m-%d %H:%M:%S} UTC{ended}")
+def _rows(found: RunStatus) -> Iterator[tuple[str, str]]:
+    yield "run", f"{found.run}  ({found.fingerprint[:12]})"
+    yield "source", found.source
+    yield "listing", found.listing
+    yield "model", f"{found.model}, {found.method}, {found.target}"
+    yield "shards", f"{found.shards_done} of {found.shards} done"
+    if found.damaged:
+        named = f"{counted(len(found.damaged), 'shard')}, first: {found.damaged[0]}"
+        yield "damaged", f"{named}; shardcam verify --repair moves them aside"
+    yield (
+        "images",
+        f"{found.images_done} of {found.images} done, {found.images_failed} of them failed",
+    )
+    yield "bytes", f"{found.bytes:,}"
+    if found.failures:
+        yield "failures", ", ".join(f"{n} {reason}" for reason, n in found.failures.items())
+    yield from note_rows(found.notes)
+    if found.images_per_second is not None:
+        left = "" if found.seconds_left is None else f", {duration(found.seconds_left)} left"
+        yield "speed", f"{speed(found.images_per_second)} over the last shards{left}"
+    if stages := found.stage_seconds:
+        yield "stages", ", ".join(f"{name} {value:.1f} s" for name, value in stages.items())
+    if found.bottleneck:
+        yield "bottleneck", found.bottleneck
+    for number, node in enumerate(found.nodes):
+        yield "" if number else "workers", _node(node)
+    if found.workers_lost:
+        yield "lost", f"{counted(found.workers_lost, 'worker')} so far; each is replaced"
+    if found.last_event:
+        last = datetime.fromisoformat(found.last_event)
+        ended = f", the last command ended: {found.outcome}" if found.outcome else ""
+        yield "last event", f"{last:%Y-%m-%d %H:%M:%S} UTC{ended}"
+    yield "state", found.told
 
 
-def _failures(run_dir: RunDir, done: list[ShardSummary]) -> str:
-    """Failures by reason, the most frequent first."""
-    reasons: Counter[str] = Counter()
-    for _, shard in run_dir.open_shards([summary.shard for summary in done if summary.failed]):
-        reasons.update(failure.error for failure in read_failures(shard))
-    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+def _node(node: NodeStatus) -> str:
+    rate = node.images_per_second
+    fast = "" if rate is None else f", {speed(rate)}"
+    return f"{node.workers} on {node.host}: {counted(node.images, 'image')}{fast}"
 
 
-def _state(run_dir: RunDir, complete: bool, activity: Activity) -> str:
-    holder = run_dir.lock_holder()
-    if holder:
-        return f"running: {holder}"
-    if complete:
-        return "complete"
-    why = ""
-    if activity.commands and activity.outcome is None:  # the log has no end of it
-        why = " (its last command was killed, or runs on a host whose lock is not seen here)"
-    return f"incomplete{why}; the same extract command resumes it"
-
-
-def _listing(run_dir: RunDir) -> str:
-    run_dir.fetch(run_dir.listing)
-    try:
-        listing = Listing(run_dir.listing)
-    except (RunDirectoryError, StoreError) as error:
-        return str(error)
-    return f"{counted(len(listing), 'image')}, {listing.created:%Y-%m-%d %H:%M} UTC"
+def _worker_table(found: RunStatus) -> Table:
+    table = Table(box=None)
+    for column in ("worker", "node", "process", "works on", "shards", "images", "images/s"):
+        left = column in ("worker", "node", "works on")
+        table.add_column(column, justify="left" if left else "right")
+    for one in found.workers:
+        works_on = ""
+        if found.state == RUNNING and one.shard is not None and one.shard_since is not None:
+            works_on = f"shard {one.shard} for {duration(time.time() - one.shard_since)}"
+        rate = "" if one.images_per_second is None else f"{one.images_per_second:.1f}"
+        pid = "" if one.pid is None else str(one.pid)
+        table.add_row(one.worker, one.host, pid, works_on, str(one.shards), str(one.images), rate)
+    return table

@@ -1,5 +1,8 @@
 """A run seen from outside, and a second driver kept out."""
 
+import json
+import re
+import signal
 import time
 
 import h5py
@@ -27,6 +30,18 @@ def test_a_run_is_watched_and_a_second_driver_refused(tmp_path):
     assert "images/s over the last shards" in out
     assert "forward" in out
     assert "of 400 done" in out
+    code, out, err = shardcam("status", run, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    (worker,) = found["workers"]
+    assert (found["state"], worker["worker"], worker["pid"]) == ("running", "local", first.pid)
+    assert worker["images"] == 8 * worker["shards"] >= 16
+    assert found["seconds_left"] > 0
+    watching = start("status", run, "--watch", 0.1, "--workers")
+    until_said(watching, rf" local +{worker['host']} +{first.pid} +shard \d+ for")
+    watching.send_signal(signal.SIGINT)
+    out, err = watching.communicate(timeout=60)
+    assert (watching.returncode, err) == (0, "")
     for other in (command, ("retry-failed", run), ("verify", run, "--repair")):
         code, out, err = shardcam(*other)
         assert (code, out) == (1, ""), "nothing is judged that may change"
@@ -45,6 +60,36 @@ def test_a_run_is_watched_and_a_second_driver_refused(tmp_path):
     code, out, _ = shardcam("status", run)
     assert code == 0
     assert "or runs on a host whose lock is not seen here" in out
+
+
+def until_said(process, words):
+    for line in process.stdout:
+        if re.match(words, line):
+            return
+    pytest.fail(f"it never said {words}")
+
+
+def test_a_complete_run_is_watched_once(tmp_path):
+    make_folder(tmp_path / "images", 20, bad=2)
+    run = tmp_path / "run"
+    small = (*SMALL, "--executor", "local", "--shard-size", 8, "--max-pixels", 10**6)
+    assert shardcam("extract", tmp_path / "images", *small, "--out", run)[0] == 0
+    code, out, err = shardcam("status", run, "--json", "--watch")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    counts = {name: found[name] for name in ("shards", "shards_done", "images", "images_failed")}
+    assert counts == {"shards": 3, "shards_done": 3, "images": 20, "images_failed": 2}
+    assert (found["state"], found["seconds_left"], found["outcome"]) == ("complete", None, "done")
+    assert sum(found["failures"].values()) == 2
+    assert json.loads(shardcam("status", run, "--json")[1]) == found
+    code, out, err = shardcam("status", run, "--watch", "--workers")
+    assert code == 0, err
+    shown = out.splitlines()
+    assert shown == [line.rstrip() for line in shown]
+    ((node,), (worker,)) = found["nodes"], found["workers"]
+    speed = f"{node['images_per_second']:.1f} images/s"
+    assert f" workers     1 on {node['host']}: 20 images, {speed}" in shown
+    assert shown[-2].split()[:3] == ["local", node["host"], str(worker["pid"])]
 
 
 def test_an_index_that_was_lost_is_made_anew(tmp_path):

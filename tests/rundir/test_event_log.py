@@ -105,11 +105,11 @@ def test_summary_is_of_all_commands_and_of_the_last_ones_workers(paths):
             event(26, "shard_done", worker="worker-1", images=16, seconds=stages),
         ]
     )
-    assert list(activity.workers) == ["worker-1"]
-    assert activity.workers["worker-1"]["host"] == "b"
+    (worker,) = activity.workers.every()
+    assert (worker.worker, worker.host, worker.shards, worker.images) == ("worker-1", "b", 3, 42)
     assert (activity.commands, activity.lost, activity.outcome) == (2, 1, None)
     assert activity.stage_seconds == {"decode": 4.0, "forward": 12.0}
-    assert activity.images_per_second == 42 / 5  # of the worker that is left, since it was ready
+    assert activity.workers.images_per_second == 42 / 5  # of the one that is left
 
 
 HOLD = (

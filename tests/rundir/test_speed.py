@@ -16,13 +16,13 @@ def test_what_comes_first_says_nothing_of_how_long_it_took():
         {"kind": "shard_started", "time": 5.1, "worker": "b"},
         {"kind": "shard_done", "time": 15.0, "worker": "a", "images": 32, "seconds": {}},
     ]
-    assert summarize(log).images_per_second is None
+    assert summarize(log).workers.images_per_second is None
     log.append({"kind": "shard_done", "time": 15.1, "worker": "b", "images": 32, "seconds": {}})
-    assert summarize(log).images_per_second == pytest.approx(6.4)
+    assert summarize(log).workers.images_per_second == pytest.approx(6.4)
     log.append({"kind": "worker_lost", "time": 16.0, "worker": "b"})
-    assert summarize(log).images_per_second == pytest.approx(3.2)
+    assert summarize(log).workers.images_per_second == pytest.approx(3.2)
     log.append({"kind": "worker_started", "time": 20.0, "worker": "c"})
-    assert summarize(log).images_per_second == pytest.approx(3.2)
+    assert summarize(log).workers.images_per_second == pytest.approx(3.2)
 
 
 def test_only_the_last_reports_count():

@@ -1,0 +1,157 @@
+"""How far a run is and who works on it, from its files alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from shardcam.engine.errors import RunDirectoryError, StoreError
+from shardcam.engine.pipeline.bottleneck import find_bottleneck
+from shardcam.engine.rundir.account import Account, good_shards
+from shardcam.engine.rundir.event_log import Activity, read_events, summarize
+from shardcam.engine.rundir.listing import Listing
+from shardcam.engine.rundir.report_json import run_notes
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.run_json import read_manifest
+from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
+from shardcam.engine.rundir.worker_activity import WorkerActivity
+from shardcam.engine.types import Note
+
+RUNNING, COMPLETE, INCOMPLETE = "running", "complete", "incomplete"
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """The workers of a machine."""
+
+    host: str
+    workers: int
+    images: int  # that they have done
+    images_per_second: float | None  # None: one of them has done no shard yet
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """What ``shardcam status --json`` prints."""
+
+    run: str
+    fingerprint: str
+    source: str
+    model: str
+    method: str
+    target: str
+    listing: str
+    state: str  # running, complete or incomplete
+    told: str  # the same in words: who works on it, or what completes it
+    shards: int
+    shards_done: int
+    damaged: tuple[str, ...]  # what is wrong with shards
+    images: int
+    images_done: int
+    images_failed: int  # of these
+    bytes: int
+    failures: dict[str, int]  # by reason
+    notes: tuple[Note, ...]
+    images_per_second: float | None  # over the last shards
+    seconds_left: float | None  # while it is running
+    stage_seconds: dict[str, float]
+    bottleneck: str | None
+    nodes: tuple[NodeStatus, ...]
+    workers: tuple[WorkerActivity, ...]  # of the last command
+    workers_lost: int  # in all commands
+    last_event: str | None  # ISO 8601, UTC
+    outcome: str | None  # of the last command, if it has ended
+
+
+def read_status(run_dir: RunDir) -> RunStatus:
+    """Look at a run, whether it is running or not.
+
+    Raises
+    ------
+    RunDirectoryError
+        It is not a run.
+    StoreError
+        It cannot be read now.
+    """
+    manifest = read_manifest(run_dir)
+    config, planned = manifest.config, manifest.plan["shards"]
+    damaged: list[RunDirectoryError] = []
+    done = [*good_shards(run_dir, planned, manifest.fingerprint, damaged.append)]
+    account = Account.of(done)
+    run_dir.fetch(run_dir.events)
+    activity = summarize(read_events(run_dir))
+    state, told = _state(run_dir, account.shards == planned, activity)
+    rate, left = activity.workers.images_per_second, manifest.plan["samples"] - account.listed
+    bottleneck = find_bottleneck(activity.stage_seconds)
+    workers = activity.workers.every()
+    last = datetime.fromtimestamp(activity.last, timezone.utc) if activity.last else None
+    return RunStatus(
+        run=str(run_dir.home),
+        fingerprint=manifest.fingerprint,
+        source=str(config["source"]),
+        model=str(config["model"]),
+        method=str(config["method"]),
+        target=str(config["target"]),
+        listing=_listing(run_dir),
+        state=state,
+        told=told,
+        shards=planned,
+        shards_done=account.shards,
+        damaged=tuple(map(str, damaged)),
+        images=manifest.plan["samples"],
+        images_done=account.listed,
+        images_failed=account.failed,
+        bytes=account.bytes,
+        failures=_failures(run_dir, done),
+        notes=run_notes(run_dir, account),
+        images_per_second=rate,
+        seconds_left=left / rate if rate and state == RUNNING else None,
+        stage_seconds=dict(activity.stage_seconds.most_common()),
+        bottleneck=str(bottleneck) if bottleneck else None,
+        nodes=_nodes(workers),
+        workers=tuple(workers),
+        workers_lost=activity.lost,
+        last_event=last.isoformat(timespec="seconds") if last else None,
+        outcome=activity.outcome,
+    )
+
+
+def _state(run_dir: RunDir, complete: bool, activity: Activity) -> tuple[str, str]:
+    holder = run_dir.lock_holder()
+    if holder:
+        return RUNNING, f"running: {holder}"
+    if complete:
+        return COMPLETE, "complete"
+    why = ""
+    if activity.commands and activity.outcome is None:  # the log has no end of it
+        why = " (its last command was killed, or runs on a host whose lock is not seen here)"
+    return INCOMPLETE, f"incomplete{why}; the same extract command resumes it"
+
+
+def _nodes(workers: Sequence[WorkerActivity]) -> tuple[NodeStatus, ...]:
+    found: list[NodeStatus] = []
+    for host in sorted({worker.host for worker in workers}):
+        there = [worker for worker in workers if worker.host == host]
+        rates = [one.images_per_second for one in there if one.images_per_second is not None]
+        rate = sum(rates) if len(rates) == len(there) else None
+        found.append(NodeStatus(host, len(there), sum(one.images for one in there), rate))
+    return tuple(found)
+
+
+def _failures(run_dir: RunDir, done: list[ShardSummary]) -> dict[str, int]:
+    """Failures by reason, the most frequent first."""
+    reasons: Counter[str] = Counter()
+    for _, shard in run_dir.open_shards([summary.shard for summary in done if summary.failed]):
+        reasons.update(failure.error for failure in read_failures(shard))
+    return dict(reasons.most_common())
+
+
+def _listing(run_dir: RunDir) -> str:
+    run_dir.fetch(run_dir.listing)
+    try:
+        listing = Listing(run_dir.listing)
+    except (RunDirectoryError, StoreError) as error:
+        return str(error)
+    return f"{len(listing)} images, {listing.created:%Y-%m-%d %H:%M} UTC"
