@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
@@ -47,16 +47,24 @@ class Follower:
         self._lost = False  # and reported
 
     async def follow(self) -> Any:
-        """Return what Ray knows of the job when it has ended."""
+        """Print the log, and return what Ray knows of the job when it has ended."""
+        info = await self._until_ended(self._tail)
+        await self._rest()
+        return info
+
+    async def wait(self) -> Any:
+        """Do as `follow`, but print no log."""
+        return await self._until_ended(self._pause)
+
+    async def _until_ended(self, meanwhile: Callable[[], Awaitable[None]]) -> Any:
         answered = time.monotonic()
         while True:
             try:
                 info = await self._info()
                 answered = time.monotonic()
                 if info.status.is_terminal():
-                    await self._rest()
                     return info
-                await self._tail()
+                await meanwhile()
                 await asyncio.sleep(PAUSE / 4)  # the log has ended, the job's state follows
             except Unreachable as error:
                 if not self._lost:
@@ -75,6 +83,10 @@ class Follower:
             return await asyncio.wait_for(question, ANSWER)
         except asyncio.TimeoutError:
             raise Unreachable(f"no answer for {ANSWER:g} s") from None
+
+    async def _pause(self) -> None:
+        self._print("", 0)
+        await asyncio.sleep(PAUSE)
 
     async def _tail(self) -> None:
         """Print what one connection brings; it begins at the start of the log."""

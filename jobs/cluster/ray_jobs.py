@@ -108,8 +108,8 @@ class RayJobs:
         while not self.info(job).status.is_terminal():
             time.sleep(PAUSE / 4)
 
-    def follow(self, job: str) -> None:
-        """Print the log as it grows, until the job ends.
+    def follow(self, job: str, log: bool = True) -> None:
+        """Print the log as it grows, or nothing, until the job ends.
 
         Raises
         ------
@@ -117,7 +117,8 @@ class RayJobs:
             The job's outcome, if it did not succeed.
         """
         try:
-            info = asyncio.run(Follower(self, job).follow())
+            follower = Follower(self, job)
+            info = asyncio.run(follower.follow() if log else follower.wait())
         except KeyboardInterrupt:
             raise Interrupted(
                 f"no longer following; {job} goes on: shardcam jobs logs {job} --follow, or "

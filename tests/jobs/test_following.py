@@ -56,6 +56,25 @@ def _no_pauses(monkeypatch):
     monkeypatch.setattr(following, "PAUSE", 0.0)
 
 
+def test_waiting_asks_for_no_log(capsys):
+    answers = [details("PENDING"), Unreachable("refused"), details("RUNNING"), details("FAILED", 3)]
+
+    def info(job):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    cluster = SimpleNamespace(address="http://head:8265", info=info)
+    assert asyncio.run(Follower(cluster, JOB).wait()).driver_exit_code == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.rpartition(": ")[2] for line in err.splitlines()] == [
+        "refused",
+        "http://head:8265 answers again",
+    ]
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(0, len(LOG)), max_size=6), st.integers(1, 200))
 def test_every_character_is_printed_once(breaks, pieces):

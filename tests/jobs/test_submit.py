@@ -1,6 +1,7 @@
 """Runs as jobs of a real Ray head with a dashboard, which asks for a token."""
 
 import json
+import re
 import time
 from urllib.parse import urlsplit
 
@@ -162,11 +163,16 @@ def test_a_stopped_job_ends_with_4_and_the_same_submit_resumes(head, images, tmp
     assert code == 1
     assert f"{job} works on it already" in err
 
+    code, out, err = jobs(head, "list", run)
+    assert f"RUNNING  {'':>4}  " in out and re.search(r"\d of 12 +" + str(run), out), out
+    waiting = start("jobs", "wait", run, "--address", head.dashboard)
     follower = start("jobs", "logs", run, "--follow", "--address", head.dashboard)
     assert jobs(head, "stop", run)[0] == 0
     _, err = follower.communicate(timeout=WAIT)
     assert follower.returncode == 4
     assert f"{job} was stopped" in err
+    out, err = waiting.communicate(timeout=WAIT)
+    assert (waiting.returncode, out) == (4, "") and f"{job} was stopped" in err
     done = len(list(run.glob("shards/*.h5")))
     assert 0 < done < 12
     assert "STOPPED" in jobs(head, "list", run)[1]
