@@ -33,7 +33,7 @@ SECTIONS = {  # a command's name is that of its file in commands/
     },
     "Clusters": {
         "submit": "Run extract as a job of a Ray cluster",
-        "jobs": "List, follow, wait for and stop submitted jobs",
+        "jobs": "List, follow, await and stop submitted jobs",
         "render": "Print a job file for Slurm or Kubernetes",
     },
     "This machine": {

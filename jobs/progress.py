@@ -34,6 +34,7 @@ REPORTED: dict[type[Event], str] = {  # events that a person should know of
     SampleGivenUp: "{key}: crashes every worker that reads it, and is recorded as a failure",
 }
 LINE_EVERY = 10.0  # seconds between plain lines
+LAST = 100  # reports of each worker that its speed is taken from
 
 
 class ProgressDisplay:
@@ -46,7 +47,7 @@ class ProgressDisplay:
         self._failed = self._done = self._shards = 0
         self._running: dict[str, Progress] = {}  # of the shards that run, by worker
         self._last_line = time.monotonic()
-        self._speed = Speed()
+        self._speed = Speed(LAST)
         self._starting, self._counts_passes = "starting workers", False
 
     def __enter__(self) -> ProgressDisplay:

@@ -22,7 +22,7 @@ from shardcam.jobs.terminal import make_console
 
 @click.group("jobs")
 def jobs() -> None:
-    """List, follow, wait for and stop submitted jobs.
+    """List, follow, await and stop submitted jobs.
 
     RUN is a run directory or a submission id.
 
