@@ -1,5 +1,6 @@
 """Nodes that crash, join and are drained while a run goes on: three of them, one GPU each."""
 
+import socket
 import threading
 import time
 
@@ -77,7 +78,7 @@ def test_a_node_crashes_and_another_joins(cluster, three_nodes, tmp_path):
     assert workers.keys() == {node.node_id for node in (*three_nodes, *joined)}
     (lost,) = [lost for lost in told.of("worker_lost") if lost.shard is not None]
     assert lost.worker == workers[three_nodes[0].node_id]
-    assert lost.node_lost
+    assert (lost.node_lost, lost.reason) == (True, f"node {socket.gethostname()} was lost")
 
 
 def test_a_node_crashes_while_its_worker_starts(cluster, three_nodes, tmp_path):
