@@ -30,6 +30,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shardcam.engine.io.plain_text import printable
+
 if TYPE_CHECKING:
     from shardcam.engine.types import RunReport, Sample
 
@@ -38,9 +40,12 @@ _NO_MEMORY = re.compile("out of memory|failed to allocate", re.IGNORECASE)  # MX
 
 
 class ShardcamError(Exception):
-    """Base of every error that ends a run with one clear line."""
+    """Base of every error that ends a run with one clear line, whatever names are in it."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(str(self.args[0]) if self.args else "")
 
 
 class ConfigError(ShardcamError):
@@ -80,9 +85,6 @@ class JobFailed(ShardcamError):
         super().__init__(message, exit_code)  # all of them, so that it can be unpickled
         self.exit_code = exit_code
 
-    def __str__(self) -> str:
-        return str(self.args[0])
-
 
 class TooManyFailures(ShardcamError):
     """The run is complete, but more samples failed than `max_failed` allows, or all of them."""
@@ -92,9 +94,6 @@ class TooManyFailures(ShardcamError):
     def __init__(self, message: str, report: RunReport) -> None:
         super().__init__(message, report)  # all of them, so that it can be unpickled
         self.report = report
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class Interrupted(BaseException):

@@ -9,6 +9,7 @@ import traceback
 import click
 
 from shardcam.engine.errors import InternalError, Interrupted, ShardcamError
+from shardcam.engine.io.plain_text import printable
 from shardcam.jobs.sections import SectionedGroup
 
 SECTIONS = {  # a command's name is that of its file in commands/
@@ -82,16 +83,14 @@ def main() -> None:
     try:
         cli(prog_name="shardcam")
     except (ShardcamError, Interrupted) as error:
-        from shardcam.jobs.terminal import printable  # help and completion need no console
-
-        _tell(printable(f"shardcam: {error}", "\n"))
+        _tell(printable(f"shardcam: {error}"))
         sys.exit(error.exit_code)
     except Exception as error:
         met, trace = "", traceback.format_exc().rstrip()
         if isinstance(error, InternalError):  # the worker's traceback
             met, trace = f", met {error.where}", error.trace
         report = f"shardcam: this is a bug{met}; please report it with all of the text above"
-        _tell(f"{trace}\n{report}")
+        _tell(printable(f"{trace}\n{report}", "\n"))
         sys.exit(1)
 
 

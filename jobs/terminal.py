@@ -21,17 +21,13 @@ from rich.console import Console
 from rich.text import Text
 
 from shardcam.engine.errors import Interrupted, storage_error
+from shardcam.engine.io.plain_text import printable as printable
 
 _PIPED_WIDTH = 100_000  # columns where output goes to a file or a pipe: no line is broken
 _PADDING = re.compile(r" +$", re.MULTILINE)  # of tables, whose last column is filled up too
 _STOPPING: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK = 0.05  # seconds between two looks at whether a signal still has its effect
 _GONE = (errno.EIO, errno.EPIPE)  # a terminal that was closed, a pipe that nobody reads
-
-
-def printable(text: str, kept: str = "") -> str:
-    """A text on one line, control characters escaped, but for those that are `kept`."""
-    return "".join(c if c.isprintable() or c in kept else f"\\x{ord(c):02x}" for c in text)
 
 
 def as_utf8(text: str) -> bytes:
@@ -44,7 +40,7 @@ class _Console(Console):
 
     def render_str(self, text: str, **settings: Any) -> Text:
         """What is printed of a text, and of a cell of a table."""
-        return super().render_str(printable(text, "\n"), **settings)
+        return super().render_str(printable(text), **settings)
 
 
 def make_console() -> Console:

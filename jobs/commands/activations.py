@@ -100,11 +100,8 @@ def activations(
     with open_run(config.out) as run:
         draw_activations(run, config, top, pictures, console)
         name = run.activation_layers[-1]
-    console.print(
-        f'in Python:  from shardcam import open_run\n            open_run("{config.out}")'
-        f'.activation("{name}")[0]',
-        soft_wrap=True,
-    )
+    console.print("in Python:  from shardcam import open_run")
+    console.print(f'            open_run("{config.out}").activation("{name}")[0]', soft_wrap=True)
 
 
 def draw_activations(

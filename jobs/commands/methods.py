@@ -28,7 +28,8 @@ def methods() -> None:
     console.print(table)
     blind = ", ".join(name for name, method in METHODS.items() if not method.per_class)
     for line in (
-        f"\nThese do not depend on the class: {blind}.",
+        "",
+        f"These do not depend on the class: {blind}.",
         "A gradient is known in closed form where global average pooling and one dense layer "
         "follow the layer (shardcam layers says where); else it takes one backward pass "
         "through the head, for all classes of an image together.",
