@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from errno import EISDIR
 from pathlib import Path
 from typing import BinaryIO
 
 from shardcam.engine.errors import storage_error
+from shardcam.engine.io.plain_file import beside
 
 
 @contextmanager
@@ -21,20 +21,16 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     DiskFull, RunDirectoryError
         No space, or no permission to write.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         make_folder(path.parent)
         if path.is_dir():
             raise IsADirectoryError(EISDIR, "it is a folder")
-        with temporary.open("wb") as stream:
-            yield stream
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise storage_error(OSError(error.errno, error.strerror), path) from error
-        raise
+        with beside(path) as temporary:
+            with temporary.open("xb") as stream:
+                yield stream
+            temporary.replace(path)
+    except OSError as error:
+        raise storage_error(OSError(error.errno, error.strerror), path) from error
 
 
 def nearest_folder(path: Path) -> Path:

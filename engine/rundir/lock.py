@@ -13,6 +13,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from shardcam.engine.errors import storage_error
+from shardcam.engine.io.plain_file import open_plain, parse_json
+from shardcam.engine.io.plain_text import printable
 
 _TRIES, _PAUSE = 10, 0.05  # how often the lock is asked for, and the seconds in between
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -44,7 +46,7 @@ class FileLock:
     def take(self) -> str | None:
         """Take the lock, or return its holder if there is another one."""
         try:
-            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            self._handle = open_plain(self._path, os.O_RDWR | os.O_CREAT)
             _take(self._handle)
             self.abandoned = os.fstat(self._handle).st_size > 0
             now = datetime.now(timezone.utc)
@@ -74,7 +76,7 @@ class FileLock:
     def holder(self) -> str | None:
         """Who holds it at the moment; None if no one does."""
         try:
-            handle = os.open(self._path, os.O_RDONLY)
+            handle = open_plain(self._path)
         except OSError:
             return None
         try:
@@ -106,6 +108,7 @@ def _take(handle: int) -> None:
 
 def _holder(handle: int) -> str:
     with suppress(ValueError, KeyError, TypeError):
-        holder = json.loads(os.pread(handle, 1000, 0))
-        return f"process {holder['pid']} on {holder['host']} (since {holder['since']} UTC)"
+        holder = parse_json(os.pread(handle, 1000, 0))
+        told = f"process {holder['pid']} on {holder['host']} (since {holder['since']} UTC)"
+        return printable(told)
     return "another process"

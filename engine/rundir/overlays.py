@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import posixpath
 import re
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 
 from shardcam.engine.errors import storage_error
+from shardcam.engine.io.plain_file import beside
 from shardcam.engine.protocols import ShardWriter
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.run_dir import RunDir
@@ -98,14 +98,15 @@ class _OverlayWriter:
         blended = overlay(normalized, seen.pixels, self._colours, style.alpha, style.peak_normalize)
         picture = cv2.cvtColor(blended, cv2.COLOR_RGB2BGR)
         _, data = cv2.imencode(f".{form}", picture, _ENCODING[form])
-        temporary = self._folder / f".{name}.{os.getpid()}"
+        path = self._folder / name
         try:
-            temporary.write_bytes(data.tobytes())
-            temporary.replace(self._folder / name)
-            self._drawn.append(self._folder / name)
+            with beside(path) as temporary:
+                with temporary.open("xb") as stream:
+                    stream.write(data.tobytes())
+                temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise storage_error(error, self._folder) from error
+        self._drawn.append(path)
 
 
 def picture_stem(sample: Sample, layer: str, target: int) -> str:

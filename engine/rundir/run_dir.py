@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import unquote, urlsplit
 
 from shardcam.engine.errors import RunDirectoryError, read_error, storage_error
 from shardcam.engine.io import store
+from shardcam.engine.io.plain_file import beside
 from shardcam.engine.io.remote_file import Blocks, open_together
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.io.whole_file import nearest_folder
@@ -37,7 +38,13 @@ class RunDir(RunFiles):
     Parameters
     ----------
     root
-        The run directory, or the scratch directory of one at a URL.
+        The run directory, or the scratch directory of one at a URL. It may be a link, but
+        nothing in it.
+
+    Raises
+    ------
+    RunDirectoryError
+        See `require_plain`.
 
     Attributes
     ----------
@@ -52,6 +59,7 @@ class RunDir(RunFiles):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.home: Place = root
+        self.require_plain()
 
     @staticmethod
     def open(place: str | Path) -> RunDir:
@@ -62,7 +70,7 @@ class RunDir(RunFiles):
         ConfigError
             A URL that cannot be written to.
         RunDirectoryError, DiskFull
-            No scratch directory can be made.
+            No scratch directory can be made, or there are links in the run.
         """
         name = str(place)
         if not is_url(name):
@@ -208,21 +216,17 @@ class RunDir(RunFiles):
     @contextmanager
     def atomic_file(self, path: Path) -> Iterator[TextIO]:
         """A text file of the run that is there whole, or not at all if the block raises."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with temporary.open("w", encoding="utf-8", newline="") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
+            with beside(path) as temporary:
+                with temporary.open("x", encoding="utf-8", newline="") as stream:
+                    yield stream
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                temporary.replace(path)
             fsync_directory(path.parent)
             self.put(path)
-        except BaseException as error:
-            with suppress(OSError):
-                temporary.unlink()
-            if isinstance(error, OSError):
-                raise storage_error(error, self.root) from error
-            raise
+        except OSError as error:
+            raise storage_error(error, self.root) from error
 
     def write_atomically(self, path: Path, text: str) -> None:
         """Write a small file of the run so that it is there whole or not at all."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shardcam.engine.errors import storage_error
+from shardcam.engine.errors import RunDirectoryError, storage_error
+from shardcam.engine.io.plain_file import require_plain
 from shardcam.engine.rundir.staging import remove_abandoned, writer_name
 
 LISTING_STAGED = ".listing-"  # how the name of a listing that is being written begins
@@ -20,8 +21,9 @@ class RunFiles:
 
     Attributes
     ----------
-    run_json, listing, calibration : Path
-        What the run is; every sample of its source, in order; ranges of an int8 run.
+    run_json, listing, calibration, class_names : Path
+        What the run is; every sample of its source, in order; ranges of an int8 run; what its
+        classes are called.
     shards, staging, set_aside, damaged : Path
         Folders of published shards, of those being written, of those being computed again, of
         those that were found damaged.
@@ -36,6 +38,7 @@ class RunFiles:
         self.run_json = root / "run.json"
         self.listing = root / "listing.zip"
         self.calibration = root / "calibration.json"
+        self.class_names = root / "class_names.json"
         self.shards = root / "shards"
         self.staging = self.shards / ".tmp"
         self.set_aside = self.shards / ".again"
@@ -46,6 +49,27 @@ class RunFiles:
         self.events = root / "events.jsonl"
         self.lock_file = root / ".lock"
         self.overlays = root / "overlays"
+
+    def require_plain(self) -> None:
+        """Refuse links, pipes and devices in the place of the run's files and folders.
+
+        What a run holds can come from anywhere, its links too: nothing outside may be written,
+        deleted or shown through it.
+
+        Raises
+        ------
+        RunDirectoryError
+            The message names the first one.
+        """
+        for path in [value for value in vars(self).values() if isinstance(value, Path)]:
+            try:
+                if path != self.root:
+                    require_plain(path)
+            except OSError as error:
+                raise RunDirectoryError(
+                    f"{path}: {error.strerror}; put a copy in its place, or keep all of the run "
+                    "in another folder and link to that"
+                ) from None
 
     def staging_path(self, stem: str) -> Path:
         """A name in the staging directory that no other writer has."""

@@ -39,7 +39,7 @@ def _scratch(url: str, _process: int) -> Path:
     base = Path(chosen) if chosen else Path(tempfile.gettempdir(), f"shardcam-{os.getuid()}")
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if base.stat().st_uid != os.getuid():
+        if (base.stat() if chosen else base.lstat()).st_uid != os.getuid():
             raise RunDirectoryError(f"{base}: belongs to another user; set {VARIABLE}")
         clean_scratch(base)
         folder = base / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{writer_name()}"
@@ -54,5 +54,5 @@ def clean_scratch(base: Path) -> None:
     """Remove the scratch directories of dead processes of this host."""
     for folder in base.iterdir():
         with suppress(OSError):  # somebody else is removing it, or uses it
-            if folder.is_dir() and abandoned(folder, float("inf")):
+            if folder.is_dir() and not folder.is_symlink() and abandoned(folder, float("inf")):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from shardcam.engine.io.plain_file import open_plain
+
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -79,7 +81,7 @@ def publish(staged: Path, final: Path) -> bool:
         os.link(staged, final)
     except FileExistsError:
         # NFS may repeat a link whose answer was lost, and meet its own success
-        return staged.samefile(final)
+        return os.path.samestat(staged.stat(), final.lstat())
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -89,12 +91,15 @@ def publish(staged: Path, final: Path) -> bool:
 
 def _publish_without_links(staged: Path, final: Path) -> bool:
     """For file systems without hard links. The kernel drops the lock of a dead process."""
-    with staged.with_name("publish.lock").open("w") as guard:
+    guard = open_plain(staged.with_name("publish.lock"), os.O_RDWR | os.O_CREAT)
+    try:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        if final.exists():
+        if os.path.lexists(final):
             return False
         staged.rename(final)
         return True
+    finally:
+        os.close(guard)
 
 
 def remove_abandoned(path: Path, older_than: float) -> bool:
@@ -107,11 +112,16 @@ def remove_abandoned(path: Path, older_than: float) -> bool:
 
 
 def abandoned(path: Path, older_than: float) -> bool:
-    """Whether the process that made a file or folder, with `writer_name` in its name, is gone."""
-    writer = re.fullmatch(r".+-([^-]+)-(\d+)-[0-9a-f]+(\.\w+)?", path.name)
-    if writer and writer[1] == _host():
+    """Whether the process that made a file or folder, with `writer_name` in its name, is gone.
+
+    What has no such name is not ours.
+    """
+    writer = re.fullmatch(r".+-([^-]+)-(\d{1,9})-[0-9a-f]{8}(\.\w+)?", path.name)
+    if not writer:
+        return False
+    if writer[1] == _host():
         return not alive(int(writer[2]))
-    return time.time() - path.stat().st_mtime > older_than
+    return time.time() - path.lstat().st_mtime > older_than
 
 
 def writer_name() -> str:

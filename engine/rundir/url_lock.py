@@ -24,6 +24,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from shardcam.engine.errors import ShardcamError, StoreError, storage_error
+from shardcam.engine.io.plain_text import printable
 from shardcam.engine.io.store import download, remove, upload
 from shardcam.engine.rundir.staging import alive
 
@@ -48,7 +49,7 @@ class Holder:
 
     def __str__(self) -> str:
         ago = f"last seen {max(time.time() - self.heard, 0):.0f} s ago"
-        return f"process {self.pid} on {self.host} (since {self.since} UTC, {ago})"
+        return printable(f"process {self.pid} on {self.host} (since {self.since} UTC, {ago})")
 
     def lives(self) -> bool:
         """Whether it is still at work, as far as can be known from here."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import tracemalloc
 
@@ -184,10 +185,13 @@ def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path, form):
 
 @pytest.mark.parametrize("form", ["npy", "coco"])
 def test_a_full_disk_is_said_to_be_full(run, tmp_path, form):
-    out = tmp_path / "out"
-    (tmp_path / f".out.{os.getpid()}").symlink_to("/dev/full")
-    with pytest.raises(DiskFull, match=f"{out}: No space left on device"):
-        exports(run, out)[form]()
+    out, unlimited = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, unlimited[1]))
+    try:
+        with pytest.raises(DiskFull, match=f"{out}: File too large"):
+            exports(run, out)[form]()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert os.listdir(tmp_path) == []
 
 
