@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shardcam.engine.errors import RunDirectoryError, SourceError, read_error
+from shardcam.engine.io.plain_file import parse_json, read_plain
 from shardcam.engine.pictures.image_header import UndecodableImage
 from shardcam.engine.pictures.imaging import view_of
 from shardcam.engine.protocols import Method, Network, Reader
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 IMAGES = 32  # for the ranges, and as many again to compare on
 BATCH = 8
 FEW = 16  # images, below which agreement says little
+_MOST = 1 << 26  # bytes of the file
 LOW_TOP1, LOW_CORRELATION = 0.9, 0.95  # below either, the user is warned
 
 
@@ -80,18 +82,26 @@ def read_calibration(run_dir: RunDir) -> Calibration | None:
     try:
         if not run_dir.fetch(run_dir.calibration):
             return None
-        text = run_dir.calibration.read_bytes()
+        text = read_plain(run_dir.calibration, _MOST)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise read_error(error, place) from error
+    except ValueError as error:
+        raise RunDirectoryError(f"{place}: damaged: {error}") from error
     try:
-        stored = json.loads(text)
+        stored = parse_json(text)
+        for name in ("images", "held_out", "top1_agreement", "map_correlation"):
+            if (
+                not isinstance(value := stored[name], int | float | None)
+                or abs(value or 0) > 1 << 31
+            ):
+                raise ValueError(f"its {name} is not a number")
         ranges = {str(k): (float(low), float(high)) for k, (low, high) in stored["ranges"].items()}
         each = tuple(float(one) for one in stored.get("correlations", ()))  # old runs have none
         return Calibration(**{**stored, "ranges": ranges, "correlations": each})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:  # whatever JSON may hold
-        raise RunDirectoryError(f"{place}: damaged: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise RunDirectoryError(f"{place}: damaged: {str(error)[:200]}") from error
 
 
 def write_calibration(run_dir: RunDir, calibration: Calibration) -> None:

@@ -12,13 +12,19 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from shardcam.engine.errors import read_error, storage_error
+from shardcam.engine.errors import RunDirectoryError, read_error, storage_error
+from shardcam.engine.io.plain_file import open_plain, parse_json
+from shardcam.engine.rundir.events import ShardDone
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.worker_activity import Workers
 from shardcam.engine.types import Event
+
+_MOST, _LONGEST = 1 << 30, 1 << 16  # bytes of a log, of a line
+_LARGEST = 2.0**37  # of a number, such as the seconds since 1970
+_NUMBERS = ("time", "images")
+_TEXTS = ("kind", "worker", "host", "outcome")
 
 
 class EventLog:
@@ -27,8 +33,9 @@ class EventLog:
     def __init__(self, run_dir: RunDir) -> None:
         self._path = run_dir.events
         try:
-            self._handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            if os.fstat(self._handle).st_size and not _ends_a_line(self._path):
+            self._handle = open_plain(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            size = os.fstat(self._handle).st_size
+            if size and os.pread(self._handle, 1, size - 1) != b"\n":
                 os.write(self._handle, b"\n")  # of a driver that was killed while it wrote
         except OSError as error:
             raise storage_error(error, run_dir.root) from error
@@ -53,32 +60,46 @@ def read_events(run_dir: RunDir) -> Iterator[dict[str, Any]]:
 
     Raises
     ------
+    RunDirectoryError
+        It is too large for a log.
     StoreError
-        The log cannot be read now.
+        It cannot be read now.
     """
     for line in _lines(run_dir):
         try:
-            event = json.loads(line)
+            event = parse_json(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and "kind" in event and "time" in event:
-            yield event
+        if isinstance(event, dict) and all(_is_sound(event, name) for name in ("kind", "time")):
+            yield {name: value for name, value in event.items() if _is_sound(event, name)}
+
+
+def _is_sound(event: dict[str, Any], name: str) -> bool:
+    """Whether a field is there and of its kind; `summarize` and others take it for that."""
+    value = event.get(name)
+    if name == "seconds" and event.get("kind") == ShardDone.kind:
+        return isinstance(value, dict) and all(map(_is_number, value.values()))
+    if name in _NUMBERS:
+        return _is_number(value)
+    return isinstance(value, str) or name not in _TEXTS
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < _LARGEST  # and no NaN
 
 
 def _lines(run_dir: RunDir) -> Iterator[bytes]:
+    place = run_dir.place(run_dir.events)
     try:
-        with run_dir.events.open("rb") as stream:
-            yield from stream
+        with os.fdopen(open_plain(run_dir.events), "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > _MOST:
+                raise RunDirectoryError(f"{place}: {size} bytes are no log; move it away")
+            yield from iter(lambda: stream.readline(_LONGEST), b"")
     except FileNotFoundError:
         return
     except OSError as error:
-        raise read_error(error, run_dir.place(run_dir.events)) from error
-
-
-def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) == b"\n"
+        raise read_error(error, place) from error
 
 
 @dataclass

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import lzma
+import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +26,8 @@ from typing import Any, get_origin, get_type_hints, overload
 from zipfile import BadZipFile, ZipFile
 
 from shardcam.engine.errors import RunDirectoryError, read_error
-from shardcam.engine.types import Note, Sample
+from shardcam.engine.io.plain_file import open_plain
+from shardcam.engine.types import NO_LABEL, Note, Sample
 
 VERSION = 2
 _BEFORE_NOTES = 1  # the version whose facts have none of _LATER
@@ -33,12 +36,19 @@ _REMEDY = "the same extract command lists the source again"
 FACTS = "listing.json"
 SAMPLE_FIELDS = tuple(f.name for f in fields(Sample))
 _LONGEST = 100  # characters of a reason: zipfile quotes what it found
+BLOCK = 2048  # samples; larger ones compress no better and make one sample dearer to read
+LARGEST = 1 << 24  # bytes of a block or of the facts: 8 kB for each sample
+_PACKED = 256  # times that a listing can be smaller than its contents: 130 with paths of 4 kB
+_DIRECTORY = 1 << 23  # bytes of the archive's own list, 60 for each block
+_LABELS, _SIZES = 1 << 31, 1 << 63  # the largest labels and sizes
+LONGEST_KEY = 1 << 16  # bytes
 _IDENTITY = attrgetter(*(name for name in SAMPLE_FIELDS if name not in ("index", "location")))
 _DAMAGE = (  # what zipfile, json and we raise where the contents are wrong
     ValueError,
     RuntimeError,
     EOFError,
     OverflowError,
+    RecursionError,
     BadZipFile,
     lzma.LZMAError,
     struct.error,
@@ -89,7 +99,8 @@ class Listing:
     def __init__(self, path: Path, shared: bool = True) -> None:
         self.path, self.shared = path, shared
         with self._reading():
-            self._archive = ZipFile(path)
+            self._stream = _Steps(open_plain(path))
+            self._archive = ZipFile(self._stream)
             self.facts = self._facts()
         self._held: tuple[int, list[Sample]] = (-1, [])
 
@@ -124,6 +135,7 @@ class Listing:
 
     def close(self) -> None:
         self._archive.close()
+        self._stream.close()
 
     def _block(self, number: int) -> list[Sample]:
         held = self._held  # another thread may read too, and change it
@@ -133,9 +145,11 @@ class Listing:
                 expected = min(self.facts.block, len(self) - number * self.facts.block)
                 if len(rows) != expected:
                     raise ValueError(f"{len(rows)} samples in {block_name(number)}")
-                if not all(isinstance(r, list) and len(r) == len(SAMPLE_FIELDS) for r in rows):
+                first = number * self.facts.block
+                if not all(_is_sample(row, first + i) for i, row in enumerate(rows)):
                     raise ValueError(f"{block_name(number)} has a row that is not a sample")
                 held = self._held = number, [Sample(*map(_value, row)) for row in rows]
+                "".join(sample.key for sample in held[1]).encode()  # UTF-8 has no half characters
         return held[1]
 
     def _facts(self) -> ListingFacts:
@@ -145,10 +159,14 @@ class Listing:
             raise ValueError("written by another version of shardcam")
         later = _LATER if version == _BEFORE_NOTES else {}
         known = {name: type(value) for name, value in (stored | later).items()}
-        if known != _FACTS or stored["block"] < 1:
+        if known != _FACTS:
             raise ValueError("edited")
         facts = ListingFacts(**stored)
-        *blocks, last = self._archive.infolist()
+        _require_possible(facts)
+        *blocks, last = members = self._archive.infolist()
+        size = os.fstat(self._stream.fileno()).st_size
+        if sum(info.file_size for info in members) > size * _PACKED:
+            raise ValueError("its contents are too large for it")
         if [info.filename for info in blocks] != [block_name(i) for i in range(_blocks(facts))]:
             raise ValueError("a block is missing")
         if last.filename != FACTS or checksum != facts_checksum(stored, [b.CRC for b in blocks]):
@@ -160,9 +178,12 @@ class Listing:
     def _member(self, name: str, kind: type) -> Any:
         """A JSON object or array of the archive."""
         try:
-            value = json.loads(self._archive.read(name))
+            size = self._archive.getinfo(name).file_size
         except LookupError as error:  # not in the archive
             raise ValueError(str(error)) from error
+        if size > LARGEST:
+            raise ValueError(f"{name} is too large")
+        value = json.loads(self._archive.read(name))
         if not isinstance(value, kind):
             raise ValueError(f"{name} is not of this kind of file")
         return value
@@ -173,6 +194,8 @@ class Listing:
             yield
         except FileNotFoundError as error:
             raise RunDirectoryError(f"{self.path}: missing; {_REMEDY}") from error
+        except MemoryError as error:
+            raise read_error(OSError(errno.ENOMEM, "out of memory"), self.path) from error
         except (OSError, *_DAMAGE) as error:
             if isinstance(error, OSError) and error.errno not in _DAMAGE_ERRNOS:
                 raise read_error(error, self.path) from error
@@ -180,6 +203,21 @@ class Listing:
             raise RunDirectoryError(
                 f"{self.path}: cannot be used ({reason}); delete that file and {_REMEDY}"
             ) from error
+
+
+class _Steps(io.FileIO):
+    """A file of which an archive's reader gets no more at once than an archive of ours has."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read up to `size` bytes."""
+        if size is None or size < 0:
+            size = _DIRECTORY
+        if size > _DIRECTORY:
+            raise ValueError("edited")
+        return super().read(size) or b""
+
+    def __del__(self) -> None:
+        self.close()  # as a file that the archive itself has opened
 
 
 class SampleRange(Sequence[Sample]):
@@ -265,6 +303,40 @@ def listing_digest(samples: Iterable[Sample]) -> str:
 
 def _blocks(facts: ListingFacts) -> int:
     return -(-facts.samples // facts.block)
+
+
+def _require_possible(facts: ListingFacts) -> None:
+    """Raise ValueError unless facts can be of a listing."""
+    datetime.fromisoformat(facts.created)
+    in_range = 0 <= facts.samples < _SIZES and 1 <= facts.block <= BLOCK
+    if not in_range or not 0 <= facts.key_bytes <= LONGEST_KEY:
+        raise ValueError("its numbers are out of range")
+    numbers = [*facts.classes.values(), *facts.label_range]
+    if not all(type(number) is int and NO_LABEL <= number <= _LABELS for number in numbers):
+        raise ValueError("its classes are not numbers")
+    if not all(isinstance(note, list) and len(note) == 2 for note in facts.notes):
+        raise ValueError("its notes are not texts")
+
+
+def _is_sample(row: Any, index: int) -> bool:
+    """Whether a row has the fields of a sample, of their types."""
+    if not isinstance(row, list) or len(row) != len(SAMPLE_FIELDS):
+        return False
+    key, number, label, location, size, box = row
+    return (
+        type(key) is type(location) is str
+        and type(label) is type(size) is int
+        and (type(number), number) == (int, index)
+        and NO_LABEL <= label <= _LABELS
+        and -1 <= size <= _SIZES
+        and (box is None or _is_box(box))
+    )
+
+
+def _is_box(box: Any) -> bool:
+    if not isinstance(box, list) or not all(type(side) in (int, float) for side in box):
+        return False
+    return len(box) == 4 and all(abs(side) < _SIZES for side in box)
 
 
 def _value(value: Any) -> Any:

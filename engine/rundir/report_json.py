@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 
+from shardcam.engine.io.plain_file import parse_json, read_plain
 from shardcam.engine.rundir.account import FLAGGED, Account
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import Note
+
+_MOST = 1 << 24  # bytes
 
 
 def run_notes(run_dir: RunDir, account: Account) -> tuple[Note, ...]:
@@ -19,6 +21,6 @@ def run_notes(run_dir: RunDir, account: Account) -> tuple[Note, ...]:
     notes: list[Note] = []
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         if run_dir.fetch(run_dir.report):
-            stored = json.loads(run_dir.report.read_bytes()).get("notes", ())
+            stored = parse_json(read_plain(run_dir.report, _MOST)).get("notes", ())
             notes = [Note(str(one["kind"]), str(one["text"])) for one in stored]
     return (*(note for note in notes if note.kind != FLAGGED), *account.notes)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shardcam.engine.errors import RunDirectoryError, read_error, storage_error
+from shardcam.engine.io.plain_file import parse_json, read_plain
 from shardcam.engine.io.store import PROBE
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_files import LISTING_STAGED
@@ -15,6 +16,7 @@ from shardcam.engine.types import counted
 
 _NEXT = "restore it, or begin another run"
 _LISTING = ("label_from_folder", "label_data", "labels", "extensions", "follow_links", "root")
+_MOST = 1 << 26  # bytes; 100,000 class folders take some 5 MB
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,21 @@ def read_manifest(run_dir: RunDir) -> Manifest:
     try:
         if not run_dir.fetch(run_dir.run_json):
             raise FileNotFoundError
-        text = run_dir.run_json.read_bytes()
+        text = read_plain(run_dir.run_json, _MOST)
     except FileNotFoundError:
         raise RunDirectoryError(
             f"{run_dir.home}: not a run directory (no run.json in it)"
         ) from None
     except OSError as error:
         raise read_error(error, place) from error
+    except ValueError as error:
+        raise RunDirectoryError(f"{place}: damaged: {error}; {_NEXT}") from error
     try:
-        stored = json.loads(text)
+        stored = parse_json(text)
         fingerprint = stored.pop("fingerprint")
         manifest = _checked(Manifest(**stored))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunDirectoryError(f"{place}: damaged: {error}; {_NEXT}") from error
+        raise RunDirectoryError(f"{place}: damaged: {str(error)[:200]}; {_NEXT}") from error
     if fingerprint != manifest.fingerprint:
         raise RunDirectoryError(
             f"{place}: edited: its fingerprint is not that of its contents; {_NEXT}"
@@ -80,8 +84,13 @@ def _checked(manifest: Manifest) -> Manifest:
         if not isinstance(value, dict):
             raise ValueError(f"its {name!r} is not an object")
     for name in ("samples", "shards"):
-        if type(manifest.plan.get(name)) is not int:
+        value = manifest.plan.get(name)
+        if type(value) is not int or value < 0:
             raise ValueError(f"its plan has no number of {name}")
+    if type(size := manifest.plan.get("shard_size", 1)) is not int or size < 1:
+        raise ValueError("its plan has no number of images in a shard")
+    if not isinstance(manifest.config.get("limit"), int | None):
+        raise ValueError("its limit is not a number")
     return manifest
 
 
@@ -131,7 +140,8 @@ def require_usable(run_dir: RunDir) -> None:
         It does, or it is not a directory.
     """
     held = run_dir.names(run_dir.root)
-    early = [path.name for path in (run_dir.run_json, run_dir.listing, run_dir.calibration)]
+    files = (run_dir.run_json, run_dir.listing, run_dir.calibration, run_dir.class_names)
+    early = [path.name for path in files]
     unfinished = (*(f".{name}" for name in early), LISTING_STAGED, PROBE)
     left = {name for name in held if name in early or name.startswith(unfinished)}
     if run_dir.run_json.name not in held and left != held:

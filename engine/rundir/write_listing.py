@@ -27,7 +27,9 @@ import numpy.typing as npt
 
 from shardcam.engine.errors import SourceError, storage_error
 from shardcam.engine.rundir.listing import (
+    BLOCK,
     FACTS,
+    LARGEST,
     SAMPLE_FIELDS,
     VERSION,
     Listing,
@@ -40,7 +42,6 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.staging import fsync_directory
 from shardcam.engine.types import NO_LABEL, Sample, SourceNotes
 
-_BLOCK = 2048  # samples; larger ones compress no better and make one sample dearer to read
 NAMES = "labels"  # the option that is of the origin only where names can decide labels
 _ROW = attrgetter(*SAMPLE_FIELDS)
 
@@ -69,7 +70,7 @@ def run_listing(
     Raises
     ------
     SourceError
-        Two samples have the same key.
+        Two samples have the same key, or names are too long.
     RunDirectoryError, DiskFull
         The saved listing is damaged, or the new one cannot be written.
     """
@@ -111,7 +112,7 @@ def _write(
     writer = _Writer(path)
     try:
         source = iter(samples)
-        while block := tuple(islice(source, _BLOCK)):
+        while block := tuple(islice(source, BLOCK)):
             writer.add(block)
         writer.finish(origin, notes())
     finally:
@@ -136,7 +137,7 @@ class _Writer:
     def add(self, block: Sequence[Sample]) -> None:
         """Append samples: as many as a block holds, or the last ones."""
         keys = [sample.key for sample in block]
-        name = block_name(self._samples // _BLOCK)
+        name = block_name(self._samples // BLOCK)
         self._samples += len(block)
         labels = [sample.label for sample in block if sample.label != NO_LABEL]
         self._labelled += len(labels)
@@ -145,9 +146,7 @@ class _Writer:
         self._key_bytes = max(self._key_bytes, *(len(key.encode()) for key in keys))
         self._digest.update("".join(map(identity, block)).encode())
         self.hashes.extend(map(_key_hash, keys))
-        rows = json.dumps(list(map(_ROW, block)), separators=(",", ":"))
-        with _storage(self._directory):
-            self._archive.writestr(name, rows)
+        self._store(name, json.dumps(list(map(_ROW, block)), separators=(",", ":")))
 
     def finish(self, origin: dict[str, Any], met: SourceNotes) -> None:
         """Say what was listed, and wait until the disk has it."""
@@ -156,7 +155,7 @@ class _Writer:
             origin={n: value for n, value in origin.items() if n != NAMES or met.named},
             fields=list(SAMPLE_FIELDS),
             samples=self._samples,
-            block=_BLOCK,
+            block=BLOCK,
             labelled=self._labelled,
             key_bytes=self._key_bytes,
             digest=self._digest.hexdigest(),
@@ -166,11 +165,20 @@ class _Writer:
         )
         checksum = facts_checksum(asdict(facts), [info.CRC for info in self._archive.infolist()])
         stored = {"version": VERSION, "checksum": checksum, **asdict(facts)}
+        self._store(FACTS, json.dumps(stored, indent=2))
         with _storage(self._directory):
-            self._archive.writestr(FACTS, json.dumps(stored, indent=2))
             self._archive.close()
             self._stream.flush()
             os.fsync(self._stream.fileno())
+
+    def _store(self, name: str, text: str) -> None:
+        if len(text) > LARGEST:  # it would not be read again
+            raise SourceError(
+                f"the names of the last {BLOCK} of {self._samples} samples, or of their class "
+                f"folders, take more than {LARGEST >> 20} MiB: shorten them"
+            )
+        with _storage(self._directory):
+            self._archive.writestr(name, text)
 
     def close(self) -> None:
         """Close the files, whatever state they are in."""
