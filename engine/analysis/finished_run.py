@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -13,6 +13,7 @@ from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.analysis.stored_rows import ShardRows
 from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.schema import Form
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
 from shardcam.engine.types import Failure, shard_name
 
@@ -30,6 +31,8 @@ class Run(Samples):
         The options of the run.
     shards
         What each of its shards says of itself, in the order of the index's rows.
+    forms
+        The shapes and types of its datasets.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Run(Samples):
         run_dir: RunDir,
         config: dict[str, Any],
         shards: Sequence[ShardSummary],
+        forms: Mapping[str, Form],
     ) -> None:
         ends = accumulate(shard.ok for shard in shards)
         parts = tuple(
@@ -45,7 +49,7 @@ class Run(Samples):
             for shard, end in zip(shards, ends, strict=True)
         )
         style = OverlayStyle(colormap=config.get("colormap", "jet"), alpha=config.get("alpha", 0.5))
-        super().__init__(index, parts, None, style)
+        super().__init__(index, parts, None, style, forms)
         self.config, self._run_dir, self._shards = config, run_dir, shards
 
     @property

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import resource
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,12 @@ from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.codec import CODECS
 from shardcam.engine.rundir.hdf5_reading import reading, require_filter
+from shardcam.engine.rundir.listing import LONGEST_KEY
+from shardcam.engine.rundir.own_datasets import Unsound, dataset_of, datasets
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
+from shardcam.engine.rundir.schema import Form, forms_problem
+from shardcam.engine.rundir.shard_file import ShardSummary, forms_of
 from shardcam.engine.rundir.shard_index import index_in_memory
 from shardcam.engine.types import counted, shard_name
 
@@ -56,8 +60,10 @@ def open_run(root: str | Path) -> Run:
         )
     run_dir.fetch_all([run_dir.shards / shard_name(summary.shard) for summary in shards])
     _allow_open_files(len(shards) + _SPARE)
-    index = h5py.File(run_dir.index, "r", locking="best-effort")
-    return Run(index, run_dir.here(), manifest.config, shards)
+    here = run_dir.here()
+    forms = _read_forms(here, shards)
+    index = h5py.File(here.index, "r", locking="best-effort")
+    return Run(index, here, manifest.config, shards, forms)
 
 
 def open_so_far(run_dir: RunDir) -> Run:
@@ -74,9 +80,25 @@ def open_so_far(run_dir: RunDir) -> Run:
     """
     manifest = read_manifest(run_dir)
     require_codec(run_dir, manifest)
-    index, shards = index_in_memory(run_dir)
+    index, shards, forms = index_in_memory(run_dir)
     run_dir.fetch_all([run_dir.shards / shard_name(summary.shard) for summary in shards])
-    return Run(index, run_dir.here(), manifest.config, shards)
+    return Run(index, run_dir.here(), manifest.config, shards, forms)
+
+
+def _read_forms(run_dir: RunDir, shards: Sequence[ShardSummary]) -> dict[str, Form]:
+    """The shapes and types of a run's datasets, as its first shard has them.
+
+    The length of keys is that of the index: if the run grew, others may be longer.
+    """
+    with reading(run_dir.index) as index:
+        key = dataset_of(index, "key", virtual=True).dtype
+        if key.itemsize > LONGEST_KEY:
+            raise Unsound(f"keys of {key.itemsize} bytes")
+    with reading(run_dir.shard(shards[0].shard)) as file:
+        forms = forms_of(datasets(file))
+        if problem := forms_problem(forms):
+            raise Unsound(problem)
+        return forms | {"key": ((), key)}
 
 
 def require_codec(run_dir: RunDir, manifest: Manifest) -> str:
@@ -108,7 +130,8 @@ def first_rows(run_dir: RunDir, columns: Iterable[str], count: int) -> list[tupl
     rows: list[tuple[Any, ...]] = []
     for number in run_dir.shard_numbers():
         with reading(run_dir.shard(number)) as file:
-            rows += zip(*(file[name][: count - len(rows)] for name in columns), strict=True)
+            found = (dataset_of(file, name)[: count - len(rows)] for name in columns)
+            rows += zip(*found, strict=True)
         if len(rows) >= count:
             break
     return rows

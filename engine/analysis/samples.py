@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from shardcam.engine.analysis.stored_rows import (
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.overlays import OverlayStyle
-from shardcam.engine.rundir.schema import FAILURES, layer_path
+from shardcam.engine.rundir.schema import FAILURES, Form, layer_path
 from shardcam.engine.types import NO_CLASS
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class Samples:
         The rows that are meant, ascending; None: all.
     style
         How the run draws heatmaps over pictures.
+    forms
+        The shapes and types of the run's datasets, in the order that they have in its files.
+    within
+        Whether the file is a shard, which holds the rows itself.
     """
 
     def __init__(
@@ -58,8 +62,11 @@ class Samples:
         parts: tuple[ShardRows, ...],
         chosen: Positions | None,
         style: OverlayStyle,
+        forms: Mapping[str, Form],
+        within: bool = False,
     ) -> None:
         self._file, self._parts, self._chosen, self._style = file, parts, chosen, style
+        self._forms, self._within = forms, within
 
     @property
     def _open(self) -> h5py.File:
@@ -68,7 +75,12 @@ class Samples:
         return self._file
 
     def __len__(self) -> int:
-        return len(self._open["sample"]) if self._chosen is None else len(self._chosen)
+        _ = self._open
+        return self._rows if self._chosen is None else len(self._chosen)
+
+    @property
+    def _rows(self) -> int:
+        return self._parts[-1].stop if self._parts else 0
 
     def __getitem__(self, name: str) -> Rows:
         """Return a dataset with a row for each sample, such as ``label`` or ``pooled/LAYER``.
@@ -78,14 +90,15 @@ class Samples:
         ConfigError
             The run does not have it, or it is of the samples that failed.
         """
-        dataset = self._open.get(name)
-        if not isinstance(dataset, h5py.Dataset):
-            raise ConfigError(f"{self._file.filename}: no dataset {name!r} in it")
+        file = self._open
+        if name not in self._forms:
+            raise ConfigError(f"{file.filename}: no dataset {name!r} in it")
         if name.startswith(FAILURES):
             raise ConfigError(
                 f"{name}: belongs to failed samples, which have no row here; see failures"
             )
-        found = column(dataset, self._parts, self._chosen)
+        form = self._forms[name]
+        found = column(file, name, form, self._parts, self._chosen, self._within)
         return self._without_invented(found) if name == "top_class" else found
 
     def _without_invented(self, classes: Rows) -> Rows:
@@ -101,7 +114,7 @@ class Samples:
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers that have maps, slashes replaced by dots."""
-        return tuple(self._open["cam"]) if "cam" in self._open else ()
+        return self._layers_with("cam")
 
     @property
     def hidden_layers(self) -> dict[str, str]:
@@ -109,13 +122,18 @@ class Samples:
         return {
             layer: f"{kind}/{layer}"
             for kind in ("pooled", "activation")
-            for layer in self._open.get(kind, ())
+            for layer in self._layers_with(kind)
         }
+
+    def _layers_with(self, kind: str) -> tuple[str, ...]:
+        _ = self._open
+        parts = (name.split("/") for name in self._forms)
+        return tuple(dict.fromkeys(part[1] for part in parts if part[0] == kind and part[1:]))
 
     @cached_property
     def keys(self) -> list[str]:
         """The key of every sample."""
-        return [key.decode() for key in self["key"][:].tolist()]
+        return [key.decode(errors="backslashreplace") for key in self["key"][:].tolist()]
 
     @property
     def table(self) -> pd.DataFrame:
@@ -160,7 +178,7 @@ class Samples:
     @property
     def activation_layers(self) -> tuple[str, ...]:
         """The layers whose activations were saved, slashes replaced by dots."""
-        return tuple(self._open["activation"]) if "activation" in self._open else ()
+        return self._layers_with("activation")
 
     def activation(self, layer: str) -> Rows:
         """(N,C,h,w), or (N,D) of a dense layer: what a layer computed, as it was stored.
@@ -225,7 +243,7 @@ class Samples:
         """
         found = np.unique(positions(rows, len(self), "samples"))
         chosen = found if self._chosen is None else self._chosen[found]
-        return Samples(self._file, self._parts, chosen, self._style)
+        return Samples(self._file, self._parts, chosen, self._style, self._forms, self._within)
 
     def shards(self) -> Iterator[Samples]:
         """Go through the samples shard by shard, those of one file at a time.
@@ -245,7 +263,8 @@ class Samples:
                 chosen = self._chosen[first:last] - part.start
             if rows if chosen is None else len(chosen):
                 with reading(part.path) as file:
-                    yield Samples(file, (ShardRows(part.path, 0, rows),), chosen, self._style)
+                    whole = (ShardRows(part.path, 0, rows),)
+                    yield Samples(file, whole, chosen, self._style, self._forms, within=True)
 
 
 class _Columns:

@@ -11,7 +11,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.hdf5_reading import reading, reading_problem
+from shardcam.engine.rundir.own_datasets import Unsound, dataset_of
+from shardcam.engine.rundir.schema import Form, values_problem
 
 Array = npt.NDArray[Any]
 Positions = npt.NDArray[np.intp]
@@ -89,24 +92,43 @@ class Rows:
         return np.asarray(self[:], dtype)
 
 
-def column(dataset: h5py.Dataset, shards: tuple[ShardRows, ...], chosen: Positions | None) -> Rows:
+def column(
+    file: h5py.File,
+    name: str,
+    form: Form,
+    shards: tuple[ShardRows, ...],
+    chosen: Positions | None,
+    within: bool,
+) -> Rows:
     """Return a dataset, or the chosen rows of it, in ascending order.
 
-    Of an index the rows are read from the shards, one open at a time, also if it was merged:
-    through a virtual dataset HDF5 opens all of them, and invents rows where it may not open
-    so many.
+    Rows are read from the shards, one open at a time, and never through an index: through a
+    virtual dataset HDF5 opens all of them, and invents rows where it may not open so many.
+
+    Parameters
+    ----------
+    file
+        Which must be open: an index, or a shard.
+    form
+        The shape of a row and the type.
+    within
+        Whether the file is the only one of the shards.
     """
-    length = len(dataset) if chosen is None else len(chosen)
+    every = shards[-1].stop if shards else 0
+    length = every if chosen is None else len(chosen)
 
     def read(rows: Positions, part: Part) -> Array:
         wanted = rows if chosen is None else chosen[rows]
-        if not dataset:
+        if not file:
             raise ValueError(CLOSED)
-        if len(shards) > 1 or dataset.is_virtual:
-            return _read_shards(dataset, shards, wanted, part)
-        return _read(dataset, wanted, part)
+        if not within:
+            return _read_shards(name, form, shards, wanted, part)
+        try:
+            return _read(file, name, form, every, wanted, part)
+        except Unsound as error:
+            raise RunDirectoryError(f"{file.filename}: unreadable ({error})") from error
 
-    return Rows((length, *dataset.shape[1:]), dataset.dtype, read)
+    return Rows((length, *form[0]), form[1], read)
 
 
 def positions(index: Any, length: int, what: str) -> Positions:
@@ -141,31 +163,46 @@ def _is_plain(part: Any) -> bool:
 
 
 def _read_shards(
-    dataset: h5py.Dataset, shards: tuple[ShardRows, ...], rows: Positions, part: Part
+    name: str, form: Form, shards: tuple[ShardRows, ...], rows: Positions, part: Part
 ) -> Array:
-    """Read the rows of a dataset of the index from the files that hold them."""
-    found = _empty(dataset, len(rows), part)
+    """Read rows from the files that hold them."""
+    found = _empty(form, len(rows), part)
     order = np.argsort(rows, kind="stable")
     numbers = np.searchsorted([shard.stop for shard in shards], rows[order], side="right")
     starts = np.flatnonzero(np.diff(numbers, prepend=-1))
     for number, places in zip(numbers[starts], np.split(order, starts[1:]), strict=False):
         shard = shards[number]
+        there, wanted = shard.stop - shard.start, rows[places] - shard.start
         with reading(shard.path) as file:
-            found[places] = _read(file[dataset.name], rows[places] - shard.start, part)
+            found[places] = _read(file, name, form, there, wanted, part)
     return found
 
 
-def _empty(dataset: h5py.Dataset, rows: int, part: Part) -> Array:
-    rest = (part,) if dataset.ndim > 1 else ()
-    every = (slice(None), *rest)
-    none: Array = np.empty((0, *dataset.shape[1:]), dataset.dtype)[every]
+def _empty(form: Form, rows: int, part: Part) -> Array:
+    shape, dtype = form
+    every = (slice(None), *((part,) if shape else ()))
+    none: Array = np.empty((0, *shape), dtype)[every]
     return np.empty((rows, *none.shape[1:]), none.dtype)
 
 
-def _read(dataset: h5py.Dataset, rows: Positions, part: Part) -> Array:
+def _read(file: h5py.File, name: str, form: Form, there: int, rows: Positions, part: Part) -> Array:
+    """Read rows of a shard that has so many; Unsound where they are not what they should be."""
+    dataset = dataset_of(file, name)
+    text = dataset.dtype.kind == form[1].kind == "S"  # a run that grew may have longer keys
+    if len(dataset) != there or dataset.shape[1:] != form[0]:
+        raise Unsound(f"{name} is {dataset.shape}, not {(there, *form[0])}")
+    if dataset.dtype != form[1] and not text:
+        raise Unsound(f"{name} is {dataset.dtype}, not {form[1]}")
+    found = _read_blocks(dataset, form, rows, part)
+    if problem := values_problem(name, found):
+        raise Unsound(f"{name} has {problem}")
+    return found
+
+
+def _read_blocks(dataset: h5py.Dataset, form: Form, rows: Positions, part: Part) -> Array:
     """Read rows block by block: memory holds the result and one block."""
     rest = (part,) if dataset.ndim > 1 else ()
-    found = _empty(dataset, len(rows), part)
+    found = _empty(form, len(rows), part)
     if not len(rows):
         return found
     if (np.diff(rows) == 1).all():

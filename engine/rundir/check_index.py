@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import h5py
+import numpy as np
 
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.merged_index import MERGED
+from shardcam.engine.rundir.own_datasets import Unsound, dataset_of, datasets, foreign_file
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import (
     ShardSummary,
@@ -56,16 +58,34 @@ def check_index(run_dir: RunDir, fingerprint: str, deep: bool = False) -> list[S
 def _read(index: h5py.File, run_dir: RunDir, fingerprint: str) -> str | tuple[_Rows, _Rows]:
     """The digest of the shards of a merged index; of another one, which rows are in which."""
     place = run_dir.place(run_dir.index)
-    if index.attrs["fingerprint"] != fingerprint:
+    if str(index.attrs["fingerprint"]) != fingerprint:
         raise RunDirectoryError(f"{place}: belongs to another run than {run_dir.run_json.name}")
     if MERGED in index.attrs:
         return str(index.attrs[MERGED])
-    ok, failed = mapped_rows(index["sample"]), mapped_rows(index["failure/sample"])
-    if (len(ok.keys() | failed.keys()), sum(ok.values()), sum(failed.values())) != tuple(
-        index.attrs[name] for name in ("shards", "samples_ok", "samples_failed")
-    ):
+    names = ("sample", "failure/sample")
+    ok, failed = (mapped_rows(dataset_of(index, name, virtual=True)) for name in names)
+    counts = len(ok.keys() | failed.keys()), sum(ok.values()), sum(failed.values())
+    stored = [index.attrs[name] for name in ("shards", "samples_ok", "samples_failed")]
+    numbers = tuple(int(one) if isinstance(one, np.integer) else None for one in stored)
+    if counts != numbers:
         raise RunDirectoryError(f"{place}: its parts do not add up")
     return ok, failed
+
+
+def require_own_rows(run_dir: RunDir) -> None:
+    """Refuse an index that takes rows from other files than the run's shards.
+
+    `open_run` reads the shards themselves, but plain h5py shows what the index names.
+
+    Raises
+    ------
+    RunDirectoryError
+        The message names the first of them.
+    """
+    with reading(run_dir.index) as file:
+        for name, dataset in datasets(file, virtual=True).items():
+            if elsewhere := foreign_file(dataset):
+                raise Unsound(f"{name} takes rows from {elsewhere}, which is no shard of the run")
 
 
 def _merged(digest: str, run_dir: RunDir) -> list[ShardSummary]:

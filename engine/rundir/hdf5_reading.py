@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 
 import h5py
 
@@ -19,15 +20,13 @@ from shardcam.engine.errors import (
     read_error,
     store_error,
 )
+from shardcam.engine.io.plain_file import require_plain
 from shardcam.engine.io.remote_file import Blocks
+from shardcam.engine.rundir.own_datasets import Unsound, datasets
 from shardcam.engine.rundir.run_dir import ShardFile
 
 _FILTERS = {"zstd": 32015, "lz4": 32004}  # that HDF5 has from hdf5plugin
 _SYSTEM_ERROR = re.compile(r"errno = (\d+), error message")  # as HDF5 reports it
-
-
-class Unsound(Exception):
-    """A file that HDF5 can read, but whose contents are wrong."""
 
 
 @cache
@@ -62,6 +61,7 @@ def reading(path: ShardFile) -> Iterator[h5py.File]:
     """
     register_filters()
     opened = blocks_at(path) if isinstance(path, str) else path
+    require_file(opened)
     blocks = opened if isinstance(opened, Blocks) else None
     # Raised when nothing holds HDF5's own error any more: it holds the file at the URL, which
     # HDF5 would look for when Python has ended, and crash.
@@ -77,6 +77,21 @@ def reading(path: ShardFile) -> Iterator[h5py.File]:
     require_answered(path, blocks)  # else the file may well be good
     if problem:
         raise problem
+
+
+def require_file(path: ShardFile) -> None:
+    """Refuse a link, which could lead anywhere, and a pipe, which would be waited for.
+
+    Raises
+    ------
+    RunDirectoryError
+        It is one.
+    """
+    try:
+        if isinstance(path, Path):
+            require_plain(path)
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: {error.strerror}") from None
 
 
 def reading_problem(
@@ -178,20 +193,6 @@ def require_answered(path: ShardFile, blocks: Blocks | None) -> None:
         raise store_error(error, str(path), "read") from error
     if error is not None:
         raise error
-
-
-def datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
-    """Return every dataset of a file by its full name, in the order they were made."""
-    found: dict[str, h5py.Dataset] = {}
-    for name in group:
-        item = group[name]  # values() would give None for a damaged one
-        if isinstance(item, h5py.Dataset):
-            found[item.name[1:]] = item
-        elif isinstance(item, h5py.Group):
-            found |= datasets(item)
-        else:
-            raise Unsound(f"{name} is neither a dataset nor a group")
-    return found
 
 
 def first_line(error: BaseException) -> str:

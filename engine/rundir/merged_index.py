@@ -11,6 +11,7 @@ from shardcam.engine.rundir.codec import codec as codec_of
 from shardcam.engine.rundir.column import Column, create_column
 from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.hdf5_sink import StagedFile
+from shardcam.engine.rundir.own_datasets import dataset_of
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import FAILURES, DatasetSpec
 from shardcam.engine.rundir.shard_file import summarize
@@ -59,7 +60,7 @@ def merge_index(
                 if summarize(file) != part.summary:
                     raise RunDirectoryError(f"{shard}: was replaced meanwhile; merge again")
                 for name, column in columns.items():
-                    dataset = file[name]
+                    dataset = dataset_of(file, name)
                     for chunk in dataset.iter_chunks() if len(dataset) else ():
                         rows = dataset[chunk]
                         column.append(rows, len(rows))

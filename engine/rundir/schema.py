@@ -7,14 +7,15 @@ view, D numbers of a dense layer, T = min(5, classes).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.types import TOP, Failure, Flag, LayerInfo, ResultBatch
+from shardcam.engine.types import NO_CLASS, TOP, Failure, Flag, LayerInfo, ResultBatch
 
 SCHEMA_VERSION = 1
 FAILURES = "failure/"  # datasets with a row per failure; all others have a row per good sample
@@ -38,6 +39,129 @@ class DatasetSpec:
     def row_bytes(self) -> int:
         """Bytes of one row, before compression."""
         return int(np.dtype(self.dtype).itemsize * np.prod(self.row_shape, dtype=np.int64))
+
+
+Form = tuple[tuple[int, ...], "np.dtype[np.generic]"]  # shape of a row, type
+# Kind of the type and shape of a row, by the first and the last part of a name; 0: any size.
+_FORMS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "key": ("S", ()),
+    "sample": ("i", ()),
+    "label": ("i", ()),
+    "image_size": ("i", (2,)),
+    "crop": ("f", (4,)),
+    "target": ("i", (0,)),
+    "score": ("f", (0,)),
+    "top_class": ("i", (0,)),
+    "top_score": ("f", (0,)),
+    "flags": ("u1", ()),
+    "failure/key": ("S", ()),
+    "failure/sample": ("i", ()),
+    "failure/stage": ("S", ()),
+    "failure/error": ("S", ()),
+    "failure/message": ("S", ()),
+}
+_OPTIONAL: dict[str, tuple[str, tuple[int, ...]]] = {
+    "cam/map": ("f", (0, 0, 0)),
+    "cam/scale": ("f", (0,)),
+    "logits": ("f", (0,)),
+    "heatmap": ("u1", (0, 0, 0)),
+}
+_SAME = (  # have the same number of classes
+    ("target", "score", "cam/map", "cam/scale", "heatmap"),
+    ("top_class", "top_score"),
+)
+_EDGE, _SIDE = 2.0**31, 2.0**-10  # of a view, in pixels: the largest edge, the shortest side
+_PIXELS = 1 << 31  # of a picture
+
+
+def form_problem(name: str, form: Form) -> str | None:
+    """What is wrong with a dataset of that name, or None; of an unknown name it can be any."""
+    shape, dtype = form
+    parts = name.split("/")
+    if parts[0] in ("activation", "pooled"):
+        spatial = parts[0] == "activation" and len(shape) == 3
+        known: tuple[str, tuple[int, ...]] | None = ("f", (0, 0, 0) if spatial else (0,))
+    else:
+        known = (_FORMS | _OPTIONAL).get(_without_layer(parts))
+    if known is None:
+        return None
+    kind, sizes = known
+    typed = dtype.str[1:].startswith(kind) and (kind == "S" or dtype.itemsize <= 8)
+    if typed and len(shape) == len(sizes) and all(map(_fits, shape, sizes)):
+        return None
+    return f"{name} is {dtype} {shape}, which none of a run is"
+
+
+def _fits(has: int, size: int) -> bool:
+    return has > 0 and size in (0, has)
+
+
+def forms_problem(forms: Mapping[str, Form]) -> str | None:
+    """What is wrong with the datasets of a shard file, taken together, or None."""
+    if missing := _FORMS.keys() - forms.keys():
+        return f"there is no {min(missing)} in it"
+    for name, form in forms.items():
+        if problem := form_problem(name, form):
+            return problem
+    for same in _SAME:
+        first = forms[same[0]][0][0]
+        for name, (shape, _) in forms.items():
+            if _without_layer(name.split("/")) in same and shape[0] != first:
+                return f"{name} has {shape[0]} for each image, {same[0]} {first}"
+    return None
+
+
+def _without_layer(parts: list[str]) -> str:
+    return "/".join((parts[0], *parts[2:])) if parts[0] == "cam" else "/".join(parts)
+
+
+def values_problem(name: str, values: npt.NDArray[Any], deep: bool = False) -> str | None:
+    """What rows of a dataset hold that no row of a run does, or None.
+
+    Parameters
+    ----------
+    values
+        (N, ...), or of some of the numbers of each row.
+    deep
+        Look also at what does no harm when it is shown.
+    """
+    if not values.size:
+        return None
+    if name in ("sample", "label", "target", "top_class", "failure/sample"):
+        least = 0 if name.endswith("sample") else NO_CLASS
+        return None if values.min() >= least else "numbers below that of any class or sample"
+    if name == "image_size":
+        fits = values.min() > 0 and (values.shape[1:] != (2,) or _largest(values) <= _PIXELS)
+        return None if fits else "sizes that no picture has"
+    if name == "crop":
+        fits = bool((abs(values) <= _EDGE).all())  # and no NaN
+        if fits and values.shape[1:] == (4,):
+            fits = bool((values[:, 2:] - values[:, :2] >= _SIDE).all())
+        return None if fits else "views that are no part of a picture"
+    if name in ("score", "top_score"):
+        return "an infinite probability" if np.isinf(values).any() else None
+    return _deep_problem(name, values) if deep else None
+
+
+def _deep_problem(name: str, values: npt.NDArray[Any]) -> str | None:
+    if name == "flags":
+        return "flags that there are not" if np.bitwise_or.reduce(values) > sum(Flag) else None
+    if name.startswith("cam/"):
+        single = values.astype(np.float32)
+        if name.endswith("/scale"):
+            return "negative scales" if (single < 0).any() else None
+        beyond = np.isfinite(single) & (abs(single) > 1)
+        return "maps beyond their scale" if beyond.any() else None
+    if values.dtype.kind == "S":
+        try:
+            b"".join(values.tolist()).decode()
+        except UnicodeDecodeError:
+            return "texts that are not UTF-8"
+    return None
+
+
+def _largest(sizes: npt.NDArray[Any]) -> int:
+    return int(sizes.astype(np.int64).prod(axis=1).max())
 
 
 def layer_path(layer: str) -> str:

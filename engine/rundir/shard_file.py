@@ -13,14 +13,15 @@ import numpy as np
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.io.remote_file import Blocks
 from shardcam.engine.rundir.hdf5_reading import (
-    Unsound,
     blocks_at,
-    datasets,
     reading,
     require_answered,
+    require_file,
     system_problem,
 )
+from shardcam.engine.rundir.own_datasets import Unsound, dataset_of, datasets, require_stored
 from shardcam.engine.rundir.run_dir import ShardFile
+from shardcam.engine.rundir.schema import FAILURES, Form, forms_problem, values_problem
 from shardcam.engine.rundir.user_block import checksum_problem
 from shardcam.engine.types import Failure, flag_counts
 
@@ -55,7 +56,7 @@ def read_shard_summary(path: ShardFile) -> ShardSummary:
 
 
 def read_failures(path: ShardFile) -> list[Failure]:
-    """Read the failures of a shard file, or of a whole run from its index.
+    """Read the failures of a shard file.
 
     Raises
     ------
@@ -65,9 +66,10 @@ def read_failures(path: ShardFile) -> list[Failure]:
         It cannot be read now.
     """
     with reading(path) as file:
-        group = file["failure"]
-        texts = [group[name].asstr()[:] for name in ("key", "stage", "error", "message")]
-        samples = group["sample"][:].tolist()
+        names = ("key", "stage", "error", "message")
+        stored = [dataset_of(file, FAILURES + name) for name in names]
+        texts = [text.asstr(errors="backslashreplace")[:] for text in stored]
+        samples = dataset_of(file, FAILURES + "sample")[:].tolist()
         if any(len(column) != len(samples) for column in texts):
             raise Unsound("columns of different lengths in failure")
         return [Failure(key, i, *rest) for i, key, *rest in zip(samples, *texts, strict=True)]
@@ -99,9 +101,10 @@ def check_shard(path: ShardFile, expected: int, fingerprint: str, deep: bool = F
                 return f"{path}: {problem}"
         with reading(path) as file:
             summary = summarize(file)
-            problem = shard_problem(datasets(file), summary, expected, fingerprint)
+            found = datasets(file)
+            problem = shard_problem(found, summary, expected, fingerprint)
             if problem is None and deep:
-                problem = _content_problem(file)
+                problem = _content_problem(found)
     except RunDirectoryError as error:
         return str(error)
     return f"{path}: {problem}" if problem else None
@@ -113,10 +116,11 @@ def file_problem(path: Path | Blocks) -> str | None:
     Raises
     ------
     RunDirectoryError
-        It is missing.
+        It is missing, or no file.
     StoreError
         It cannot be read now.
     """
+    require_file(path)
     try:
         with nullcontext(path) if isinstance(path, Blocks) else path.open("rb", 0) as stream:
             problem = checksum_problem(stream)
@@ -129,18 +133,23 @@ def file_problem(path: Path | Blocks) -> str | None:
 def summarize(file: h5py.File) -> ShardSummary:
     """Return the summary of a shard file that is open in `reading`."""
     attributes = file.attrs
-    if not attributes["complete"]:
+    complete = attributes["complete"]
+    if not isinstance(complete, np.bool_) or not complete:
         raise Unsound("not complete")
     names = ("shard", "samples_listed", "samples_ok", "samples_failed", "schema")
     found = [attributes[name] for name in names]
-    if not all(isinstance(value, np.integer) for value in found):
+    if not all(isinstance(value, np.integer) and value >= 0 for value in found):
         raise Unsound(f"an attribute that is not a number among {', '.join(names)}")
     shard, listed, ok, failed, schema = map(int, found)
     fingerprint, size = str(attributes["fingerprint"]), file.id.get_filesize()
     checksum = file.userblock_size > 0
-    flagged = tuple(map(int, attributes.get("samples_flagged", ())))
-    if not flagged:  # by an earlier version
-        flagged = flag_counts(file["flags"][:])
+    counts = attributes.get("samples_flagged")
+    if counts is None:  # by an earlier version
+        flagged = flag_counts(dataset_of(file, "flags")[:])
+    elif getattr(counts, "shape", None) == (8,) and counts.dtype.kind in "iu":
+        flagged = tuple(counts.tolist())
+    else:
+        raise Unsound("samples_flagged is not of eight numbers")
     return ShardSummary(shard, listed, ok, failed, fingerprint, schema, size, checksum, flagged)
 
 
@@ -152,10 +161,15 @@ def shard_problem(
     if problem:
         return problem
     for name, dataset in found.items():
-        rows = summary.failed if name.startswith("failure/") else summary.ok
+        rows = summary.failed if name.startswith(FAILURES) else summary.ok
         if len(dataset) != rows:
             return f"{name} has {len(dataset)} rows, not {rows}"
-    return None
+    return forms_problem(forms_of(found))
+
+
+def forms_of(found: dict[str, h5py.Dataset]) -> dict[str, Form]:
+    """The shape of a row of each dataset, and its type."""
+    return {name: (dataset.shape[1:], dataset.dtype) for name, dataset in found.items()}
 
 
 def summary_problem(summary: ShardSummary, expected: int, fingerprint: str) -> str | None:
@@ -170,17 +184,19 @@ def summary_problem(summary: ShardSummary, expected: int, fingerprint: str) -> s
     return None
 
 
-def _content_problem(file: h5py.File) -> str | None:
+def _content_problem(found: dict[str, h5py.Dataset]) -> str | None:
     """Read everything: a damaged chunk raises. A sample may come only once."""
-    for name, dataset in datasets(file).items():
+    for name, dataset in found.items():
+        require_stored(dataset)
         for chunk in dataset.iter_chunks() if len(dataset) else ():
             # The list of chunks has no checksum: a chunk that is lost there reads as zeros,
             # and a wrong mask turns the checksum off. Reading directly does see them.
             mask, _ = dataset.id.read_direct_chunk(tuple(axis.start for axis in chunk))
             if mask:
                 return f"{name} has a chunk without a checksum"
-            dataset[chunk]
-    samples = np.concatenate([file["sample"][:], file["failure/sample"][:]])
+            if problem := values_problem(name, dataset[chunk], deep=True):
+                return f"{name} has {problem}"
+    samples = np.concatenate([found["sample"][:], found["failure/sample"][:]])
     if len(np.unique(samples)) != len(samples):
         return "a sample appears twice"
     return None

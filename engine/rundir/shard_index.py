@@ -19,12 +19,14 @@ import numpy as np
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.account import Account
 from shardcam.engine.rundir.column import hdf5_dtype, parent_group
-from shardcam.engine.rundir.hdf5_reading import datasets, reading
+from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.hdf5_sink import StagedFile
+from shardcam.engine.rundir.own_datasets import datasets
 from shardcam.engine.rundir.run_dir import RunDir, ShardFile
-from shardcam.engine.rundir.schema import FAILURES, DatasetSpec
+from shardcam.engine.rundir.schema import FAILURES, DatasetSpec, Form
 from shardcam.engine.rundir.shard_file import (
     ShardSummary,
+    forms_of,
     read_shard_summary,
     shard_problem,
     summarize,
@@ -32,7 +34,7 @@ from shardcam.engine.rundir.shard_file import (
 from shardcam.engine.rundir.staging import fsync_directory
 from shardcam.engine.types import shard_name
 
-_Forms = dict[str, tuple[tuple[int, ...], "np.dtype[np.generic]"]]  # shape of a row, type
+_Forms = dict[str, Form]
 
 # What a row of a missing shard shows; no good row has it. Texts are empty.
 _SENTINELS = {"i": -9, "u": 255, "f": np.nan}
@@ -70,10 +72,10 @@ def build_index(run_dir: RunDir) -> Path:
     return run_dir.index
 
 
-def index_in_memory(run_dir: RunDir) -> tuple[h5py.File, list[ShardSummary]]:
+def index_in_memory(run_dir: RunDir) -> tuple[h5py.File, list[ShardSummary], _Forms]:
     """The same index, open and in memory only: for readers of a run.
 
-    With what the shards say of themselves, in its order.
+    With what the shards say of themselves, in its order, and the forms of its datasets.
 
     Raises
     ------
@@ -83,7 +85,8 @@ def index_in_memory(run_dir: RunDir) -> tuple[h5py.File, list[ShardSummary]]:
     specs, parts = read_parts(run_dir)
     file = h5py.File(run_dir.shards, "w", driver="core", backing_store=False, track_order=True)
     _fill(file, specs, parts)
-    return file, [part.summary for part in parts]
+    forms = {spec.name: (spec.row_shape, np.dtype(spec.dtype)) for spec in specs}
+    return file, [part.summary for part in parts], forms
 
 
 def read_parts(run_dir: RunDir) -> tuple[tuple[DatasetSpec, ...], list[Part]]:
@@ -146,7 +149,7 @@ def _read_part(number: int, shard: ShardFile, fingerprint: str) -> tuple[Part, _
     with reading(shard) as file:
         summary, found = summarize(file), datasets(file)
         problem = shard_problem(found, summary, number, fingerprint)
-        forms = {name: (data.shape[1:], data.dtype) for name, data in found.items()}
+        forms = forms_of(found)
     if problem:
         raise RunDirectoryError(f"{shard}: {problem}")
     return Part(f"shards/{shard_name(number)}", summary), forms

@@ -54,7 +54,9 @@ def make_batch(samples: tuple[Sample, ...], seed: int = 0) -> ResultBatch:
         return random.integers(0, CLASSES, (count, *shape), np.int32)
 
     pixels = np.zeros((*VIEW, 3), np.uint8)
-    views = tuple(View(pixels, (100 + s.index, 200), (0.5, 1.0, 99.5, s.index)) for s in samples)
+    views = tuple(
+        View(pixels, (100 + s.index, 200), (0.5, 1.0, 99.5, 2.0 + s.index)) for s in samples
+    )
     return ResultBatch(
         samples=samples,
         views=views,
@@ -63,7 +65,7 @@ def make_batch(samples: tuple[Sample, ...], seed: int = 0) -> ResultBatch:
         top_class=classes(CLASSES),
         top_score=floats(CLASSES),
         flags=random.integers(0, 8, count, np.uint8),
-        maps={LAYER.name: LayerMaps(floats(TARGETS, height, width), floats(TARGETS) / 300)},
+        maps={LAYER.name: LayerMaps(floats(TARGETS, height, width), abs(floats(TARGETS)) / 300)},
         activations={LAYER.name: floats(channels, height, width)},
         pooled={LAYER.name: floats(channels)},
         logits=floats(CLASSES),

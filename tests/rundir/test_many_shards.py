@@ -11,8 +11,8 @@ from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.errors import RunDirectoryError, StoreError
 from shardcam.engine.io import remote_file as streams
 from shardcam.engine.io import urls
-from shardcam.engine.rundir.hdf5_reading import datasets
 from shardcam.engine.rundir.merged_index import merge_index
+from shardcam.engine.rundir.own_datasets import datasets
 from shardcam.engine.rundir.run_dir import UrlRunDir
 from shardcam.engine.rundir.shard_file import check_shard, read_failures, read_shard_summary
 from shardcam.engine.rundir.shard_index import build_index
@@ -72,7 +72,7 @@ def test_rows_are_merged_from_there_and_to_there(made, there, s3, tmp_path):
             path = tmp_path / "got.h5"
             fsspec.filesystem("s3").get_file(f"{there.url}/index.h5", str(path))
         with h5py.File(path) as merged, h5py.File(made[0].index) as index:
-            for name, data in datasets(index).items():
+            for name, data in datasets(index, virtual=True).items():
                 np.testing.assert_array_equal(merged[name][:], data[:], err_msg=name)
     with open_run(there.url) as run, open_run(made[0].root) as here:
         assert run["key"][:].tolist() == here["key"][:].tolist()

@@ -11,9 +11,9 @@ import pytest
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir import column
 from shardcam.engine.rundir.codec import CODECS
-from shardcam.engine.rundir.hdf5_reading import datasets
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.merged_index import MERGED, merge_index
+from shardcam.engine.rundir.own_datasets import datasets
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_index import build_index
 from tests.child import printed_by

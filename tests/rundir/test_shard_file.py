@@ -95,7 +95,6 @@ def test_failures_are_read_back(good):
     paths, _ = good
     expected = [failure_of(sample) for sample in make_shard(2).samples[4:]]
     assert read_failures(paths.shard(2)) == expected
-    assert len(read_failures(paths.index)) == 8
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -139,7 +138,7 @@ def with_one_sample_twice(file):
         (with_a_row_less, "score has 3 rows, not 4"),
         (lambda file: file.attrs.pop("samples_ok"), "samples_ok"),
         (with_attribute("shard", "two"), "an attribute that is not a number"),
-        (without_failures, "'sample' doesn't exist"),
+        (without_failures, "there is no failure/sample in it"),
         (with_one_sample_twice, "a sample appears twice"),
     ],
 )
@@ -232,16 +231,6 @@ def test_files_of_before_without_a_checksum_are_still_checked(run):
         assert opened["sample"][6:].tolist() == [12, 13, 14, 15]
 
 
-def no_link_leads_there(path):
-    path.unlink()
-    path.symlink_to(path.name)
-
-
-def no_byte_can_be_read(path):
-    path.unlink()
-    path.symlink_to("/proc/self/mem")
-
-
 def no_more_files_may_be_opened(path):
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
@@ -253,8 +242,6 @@ def no_more_files_may_be_opened(path):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (no_link_leads_there, "Too many levels of symbolic links"),
-        (no_byte_can_be_read, "Input/output error"),
         (no_more_files_may_be_opened, "Too many open files"),
     ],
 )

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from shardcam.engine.errors import DiskFull, RunDirectoryError
-from shardcam.engine.rundir.hdf5_reading import datasets
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.own_datasets import datasets
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import dataset_specs
-from shardcam.engine.rundir.shard_file import read_failures
 from shardcam.engine.rundir.shard_index import build_index
 from tests.rundir.sink_conformance import (
     CLASSES,
@@ -50,8 +49,8 @@ def test_every_dataset_is_that_of_the_shards_in_their_order(paths):
     build_index(paths)
     with h5py.File(paths.index) as index:
         shards = [h5py.File(paths.shard(i)) for i in range(4)]
-        assert list(datasets(index)) == [spec.name for spec in SPECS]
-        for name, dataset in datasets(index).items():
+        assert list(datasets(index, virtual=True)) == [spec.name for spec in SPECS]
+        for name, dataset in datasets(index, virtual=True).items():
             rows = np.concatenate([shard[name][:] for shard in shards])
             np.testing.assert_array_equal(dataset[:], rows, err_msg=name)
             assert dataset.dtype == shards[0][name].dtype
@@ -72,12 +71,18 @@ def test_every_dataset_is_that_of_the_shards_in_their_order(paths):
 def test_failures_of_all_shards_are_in_it(paths):
     publish_shards(paths, failed=(1, 0, 2))
     samples = [make_shard(0).samples[5], *make_shard(2).samples[4:]]
-    assert read_failures(build_index(paths)) == [failure_of(sample) for sample in samples]
+    expected = [failure_of(sample) for sample in samples]
+    with h5py.File(build_index(paths)) as index:
+        for name in ("key", "stage", "error", "message"):
+            texts = [getattr(failure, name) for failure in expected]
+            assert index[f"failure/{name}"].asstr()[:].tolist() == texts
+        assert index["failure/sample"][:].tolist() == [failure.sample for failure in expected]
 
 
 def test_a_run_without_failures_and_one_without_rows(paths, tmp_path):
     publish_shards(paths, failed=(0, 0))
-    assert read_failures(build_index(paths)) == []
+    with h5py.File(build_index(paths)) as index:
+        assert len(index["failure/key"]) == 0
     lost = RunDir(tmp_path / "lost")
     publish_shards(lost, failed=(6, 6))
     with h5py.File(build_index(lost)) as index:
@@ -181,7 +186,7 @@ def test_rows_of_a_vanished_shard_are_sentinels_in_plain_h5py(paths):
     build_index(paths)
     paths.shard(1).unlink()
     with h5py.File(paths.index) as index:
-        rows = {name: dataset[-1] for name, dataset in datasets(index).items()}
+        rows = {name: dataset[-1] for name, dataset in datasets(index, virtual=True).items()}
     assert rows["key"] == rows["failure/message"] == b""
     assert rows["sample"] == rows["label"] == rows["failure/sample"] == -9
     assert (rows["top_class"] == -9).all()
