@@ -41,8 +41,8 @@ class ManifestReader(PartReader):
     path
         The manifest, a path or a URL.
     root
-        The folder that every path must be below, a path or a URL; None: the manifest's own,
-        and a manifest of this machine may name any file of it.
+        The folder that every file must be below, whatever links there are in it, a path or a
+        URL; None: the manifest's own, and a manifest of this machine may name any file of it.
     cache
         See `engine.readers.part_reader.PartReader`.
     endings
@@ -126,6 +126,10 @@ class ManifestReader(PartReader):
         return replace(met, notes=(*notes, *met.notes))
 
     def _part(self, sample: Sample) -> Part:
+        if self._contained and not is_url(sample.location):
+            top = os.path.realpath(self._root).rstrip("/") + "/"
+            if not os.path.realpath(sample.location).startswith(top):
+                raise OSError(f"a link leads out of {self._root} (see --root)")
         return sample.location, 0, None
 
     def _rows(self) -> Iterator[Row]:

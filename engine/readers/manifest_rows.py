@@ -21,7 +21,7 @@ from shardcam.engine.readers.location import listing
 COLUMNS = ("path", "key", "label", "x0", "y0", "x1", "y1")
 _COLUMNS = set(COLUMNS)
 Row = tuple[int, tuple[Any, ...]]
-_LONGEST = 1 << 17  # bytes of a line
+LONGEST = 1 << 17  # bytes of a line
 _BOM = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _SEPARATORS = ",;\t|"
@@ -86,7 +86,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
     """Number and text of each line, without its end; only the last ones may be empty."""
     with listing(path), open_stream(path) as stream:
         number = empty = 0
-        while line := stream.readline(_LONGEST):
+        while line := stream.readline(LONGEST):
             number += 1
             if number == 1:
                 line = line.removeprefix(_BOM)
@@ -94,8 +94,8 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
                     raise SourceError(f"{path}: text in UTF-16; save it as UTF-8")
                 if b"\r" in line.rstrip(b"\r\n"):
                     raise SourceError(f"{path}: lines end in CR alone; save it with LF or CRLF")
-            if len(line) == _LONGEST:
-                raise SourceError(f"{path}, line {number}: longer than {_LONGEST} bytes")
+            if len(line) == LONGEST:
+                raise SourceError(f"{path}, line {number}: longer than {LONGEST} bytes")
             try:
                 text = line.decode()
             except UnicodeDecodeError as error:
