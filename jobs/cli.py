@@ -85,6 +85,9 @@ def main() -> None:
     except (ShardcamError, Interrupted) as error:
         _tell(printable(f"shardcam: {error}"))
         sys.exit(error.exit_code)
+    except MemoryError:
+        click.echo("shardcam: out of memory; more of it, or a smaller --batch-size", err=True)
+        sys.exit(1)
     except Exception as error:
         met, trace = "", traceback.format_exc().rstrip()
         if isinstance(error, InternalError):  # the worker's traceback

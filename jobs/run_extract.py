@@ -17,7 +17,7 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import NO_CLASS, Event, RunReport
 from shardcam.jobs.plan_notes import many_shards, note_rows, speed
 from shardcam.jobs.progress import ProgressDisplay
-from shardcam.jobs.terminal import printable, stop_on_signals
+from shardcam.jobs.terminal import stop_on_signals
 
 SHOWN = 10  # predictions that are printed
 
@@ -91,7 +91,7 @@ def print_predictions(run_dir: RunDir, ok: int, config: RunConfig, console: Cons
     for key, classes, scores in first_rows(run_dir, ("key", "top_class", "top_score"), SHOWN):
         scored = np.isfinite(scores[0])  # 0.1.0 stored class 0 where there is none
         number, score = (int(classes[0]), f"{scores[0]:.2f}") if scored else (NO_CLASS, "")
-        table.add_row(printable(key.decode()), printable(name_of(number)), score)
+        table.add_row(key.decode(errors="backslashreplace"), name_of(number), score)
     if ok > SHOWN:
         table.add_row(f"and {ok - SHOWN} more", "", "")
     console.print(table)

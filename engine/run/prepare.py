@@ -34,7 +34,7 @@ from shardcam.engine.run.calibration import (
     views_of_source,
     write_calibration,
 )
-from shardcam.engine.run.class_names import class_names
+from shardcam.engine.run.class_names import class_names, keep_class_names
 from shardcam.engine.run.class_numbers import class_numbers
 from shardcam.engine.run.cost import Cost, run_cost
 from shardcam.engine.run.disk_space import require_room
@@ -156,6 +156,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         resumed = holds_run(run_dir, manifest)
     if calibration is not None and calibration != read_calibration(run_dir):
         write_calibration(run_dir, calibration)
+    keep_class_names(run_dir, config, classes)
     before = stored.plan["samples"] if stored is not None else plan.listed
     if not resumed or before < plan.listed:
         begin_run(run_dir, manifest)

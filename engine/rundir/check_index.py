@@ -82,10 +82,13 @@ def require_own_rows(run_dir: RunDir) -> None:
     RunDirectoryError
         The message names the first of them.
     """
-    with reading(run_dir.index) as file:
-        for name, dataset in datasets(file, virtual=True).items():
-            if elsewhere := foreign_file(dataset):
-                raise Unsound(f"{name} takes rows from {elsewhere}, which is no shard of the run")
+    try:
+        with reading(run_dir.index) as file:
+            for name, dataset in datasets(file, virtual=True).items():
+                if elsewhere := foreign_file(dataset):
+                    raise Unsound(f"{name} takes rows from {elsewhere}, which is no shard of it")
+    except RunDirectoryError as error:
+        raise RunDirectoryError(f"{error}; shardcam index {run_dir.home} rebuilds it") from error
 
 
 def _merged(digest: str, run_dir: RunDir) -> list[ShardSummary]:

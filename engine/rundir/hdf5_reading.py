@@ -84,14 +84,14 @@ def require_file(path: ShardFile) -> None:
 
     Raises
     ------
-    RunDirectoryError
+    StoreError
         It is one.
     """
     try:
         if isinstance(path, Path):
             require_plain(path)
     except OSError as error:
-        raise RunDirectoryError(f"{path}: {error.strerror}") from None
+        raise read_error(error, path) from None
 
 
 def reading_problem(

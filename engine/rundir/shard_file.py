@@ -116,7 +116,7 @@ def file_problem(path: Path | Blocks) -> str | None:
     Raises
     ------
     RunDirectoryError
-        It is missing, or no file.
+        It is missing.
     StoreError
         It cannot be read now.
     """

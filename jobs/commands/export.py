@@ -10,7 +10,8 @@ from shardcam import open_run
 from shardcam.engine.analysis.export_coco import NO_REGIONS
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.run.class_names import class_names
+from shardcam.engine.run.class_names import kept_class_names, numbered
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import counted
 from shardcam.export import coco, masks, npy
 from shardcam.jobs.completion import complete_path
@@ -86,7 +87,8 @@ def export(
             written = masks(opened, out, chosen, level, target_index)
             done = counted(written, "mask")
         else:
-            names = class_names(stored_config(run, opened.config))
+            config = stored_config(run, opened.config)
+            names = kept_class_names(RunDir.open(run), config) or numbered
             count = coco(opened, out, chosen, level, target_index, names)
             done = f"{counted(count, 'region')} of {counted(len(opened), 'picture')}"
             if without := int((opened["flags"][:] & NO_REGIONS > 0).sum()):

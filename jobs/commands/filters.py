@@ -147,7 +147,7 @@ def _as_in_run(named: RunConfig, run: RunConfig) -> RunConfig:
 
 
 def _require_same_network(run: Path, network: NetworkDefinition) -> None:
-    if read_manifest(RunDir(run)).numbers["model"] != network.digest():
+    if read_manifest(RunDir(run)).numbers.get("model") != network.digest():
         raise ConfigError(
             f"--examples {run}: made with another network than {network.name}, other weights; "
             "give MODEL and --params as they were for that run"

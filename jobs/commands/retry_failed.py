@@ -53,9 +53,9 @@ def retry_failed(run: str, **options: Any) -> None:
 def _retry(run_dir: RunDir, config: RunConfig, shards: int, died: bool) -> None:
     run = str(run_dir.home)
     bring_back(run_dir)
-    if missing := set(range(shards)).difference(run_dir.shard_numbers()):
+    if missing := shards - sum(number < shards for number in run_dir.shard_numbers()):
         raise RunDirectoryError(
-            f"{run}: {len(missing)} of {counted(shards, 'shard')} not done yet; "
+            f"{run}: {missing} of {counted(shards, 'shard')} not done yet; "
             "the same extract command completes it"
         )
     every = run_dir.open_shards(range(shards))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from itertools import filterfalse, islice
 
 import click
 
 from shardcam.engine.analysis.open_run import require_codec
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.account import Account
-from shardcam.engine.rundir.check_index import check_index
+from shardcam.engine.rundir.check_index import check_index, require_own_rows
 from shardcam.engine.rundir.listing import Listing, listing_digest
 from shardcam.engine.rundir.replace_shards import move_to_damaged
 from shardcam.engine.rundir.run_dir import RunDir
@@ -18,6 +19,8 @@ from shardcam.engine.rundir.shard_file import check_shard, read_shard_summary
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
+
+NAMED = 1000  # missing shards that are named one by one
 
 
 @click.command()
@@ -47,29 +50,36 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
     if deep:
         require_codec(run_dir, manifest)
     _require_listing(run_dir, manifest, deep)
+    planned = manifest.plan["shards"]
+    held = [number for number in run_dir.shard_numbers() if number < planned]
     checked = (
         (number, check_shard(shard, number, manifest.fingerprint, deep))
-        for number, shard in run_dir.open_shards(range(manifest.plan["shards"]))
+        for number, shard in run_dir.open_shards(held)
     )
-    problems = {number: problem for number, problem in checked if problem}
-    for problem in problems.values():
+    damaged = {number: problem for number, problem in checked if problem}
+    missing = planned - len(held)
+    gaps = islice(filterfalse(set(held).__contains__, range(planned)), NAMED)
+    problems = damaged | {number: f"{run_dir.shard(number)}: missing" for number in gaps}
+    for _, problem in sorted(problems.items()):
         console.print(problem, soft_wrap=True)
+    if missing > NAMED:
+        console.print(f"and {missing - NAMED} more are missing")
     if problems:
-        of = counted(manifest.plan["shards"], "shard")
-        note = f"{run}: {len(problems)} of {of} missing or damaged"
+        count, of = len(damaged) + missing, counted(planned, "shard")
+        note = f"{run}: {count} of {of} missing or damaged"
         if repair:
-            moved = _move_damaged(run_dir, manifest, set(problems), deep)
+            moved = _move_damaged(run_dir, manifest, set(damaged), deep)
             note += f"; {moved} moved to {run_dir.place(run_dir.damaged)}"
             note += ", the same extract command refills them"
             if moved:
                 run_dir.remove(run_dir.index)  # plain h5py would read invented rows from it
         raise RunDirectoryError(note)
-    every = run_dir.open_shards(range(manifest.plan["shards"]))
-    shards = [read_shard_summary(shard) for _, shard in every]
+    shards = [read_shard_summary(shard) for _, shard in run_dir.open_shards(held)]
     account = Account.of(shards)
     if wrong := account.problem(manifest.plan["samples"]):
         raise RunDirectoryError(f"{run}: {wrong}")
     check_index(run_dir, manifest.fingerprint, deep)
+    require_own_rows(run_dir)
     without = sum(not shard.checksum for shard in shards)
     if deep and without:
         of = counted(len(shards), "shard")

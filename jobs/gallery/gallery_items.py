@@ -102,7 +102,7 @@ def _item(row: int, values: dict[str, Any], name_of: ClassName, pictures: Pictur
     known = label != NO_LABEL
     return Item(
         row=row,
-        key=printable(bytes(values["key"]).decode()),
+        key=printable(bytes(values["key"]).decode(errors="backslashreplace")),
         sample=int(values["sample"]),
         label=label if known else None,
         label_name=name_of(label) if known else None,

@@ -12,9 +12,9 @@ import numpy as np
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.open_run import open_run, open_so_far
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.run.calibration import agreement, read_calibration
-from shardcam.engine.run.class_names import ClassName, class_names
+from shardcam.engine.run.class_names import ClassName, kept_class_names, numbered
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
@@ -92,7 +92,7 @@ def opened_run(run_dir: RunDir, photographs: bool) -> Iterator[OpenedRun]:
     if not account.shards:
         raise RunDirectoryError(f"{run_dir.home}: no shard is done yet; shardcam status shows more")
     config = stored_config(run_dir.home, manifest.config)
-    name_of, notes = _names(config)
+    name_of, notes = _names(run_dir, config)
     pictures = Photographs(run_dir, config) if photographs else None
     note = UNREAD if pictures is None else pictures.missing
     run, account = _opened(run_dir, manifest, account)
@@ -121,9 +121,13 @@ def _precision(run_dir: RunDir, config: RunConfig) -> str | None:
     return None if calibration is None else f"Computed in int8; {agreement(calibration)}."
 
 
-def _names(config: RunConfig) -> tuple[ClassName, tuple[str, ...]]:
-    """Names of the classes; without them where their file is gone."""
+def _names(run_dir: RunDir, config: RunConfig) -> tuple[ClassName, tuple[str, ...]]:
+    """Names of the classes, where the run holds them."""
     try:
-        return class_names(config), ()
-    except ConfigError as error:
-        return "class {}".format, (f"The classes have no names: {error}",)
+        name_of = kept_class_names(run_dir, config)
+    except RunDirectoryError as error:
+        return numbered, (f"The classes have no names: {error}",)
+    if name_of is None and config.labels is not None:
+        why = "the run does not hold those of --labels; the same extract command adds them"
+        return numbered, (f"The classes have no names: {why}.",)
+    return name_of or numbered, ()

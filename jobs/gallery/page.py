@@ -126,16 +126,21 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_finalized,
     )
     environment.filters |= {
         "counted": lambda number, noun: counted(number, noun, ","),
         "count": _count,
         "size": readable,
         "duration": _duration,
-        "printable": printable,
     }
     environment.policies["json.dumps_function"] = lambda value, **_: as_json(value)
     return environment
+
+
+def _finalized(value: Any) -> Any:
+    """What is put into the page: texts of the run without control characters."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _given(value: Any) -> bool:

@@ -354,19 +354,27 @@ def test_a_listing_that_is_gone_is_told(tmp_path):
             opened.photographs.view(opened.run, 0)
 
 
-def test_a_file_of_names_that_is_gone_is_told(tmp_path):
+def test_names_of_classes_are_those_that_the_run_keeps(tmp_path):
+    """And never those of the file that run.json names."""
     made = make_shown_run(tmp_path, shards=(4,))
     names = tmp_path / "names <b>.txt"
-    names.write_text("\n".join(f"</script><i>{i}" for i in range(6)))
+    names.write_text("\n".join(f"secret {i}" for i in range(6)))
     change_options(made.paths, labels=str(names))
+    kept = {str(i): f"</script><i>{i}" for i in range(6)}
+    made.paths.class_names.write_text(json.dumps(kept))
     page = written(made.paths, tmp_path / "page.html")
     assert {p["name"] for item in page.data["items"] for p in item["predictions"]} == {
         f"</script><i>{i}" for i in range(6)
     }
     assert not [tag for tag, _ in page.elements if tag in ("b", "i")]
-    names.unlink()
+    assert "secret" not in (tmp_path / "page.html").read_text()
+    made.paths.class_names.write_text("[" * 5000)
     page = written(made.paths, tmp_path / "page.html")
-    assert f"The classes have no names: --labels {names}" in page.words
+    assert "class_names.json: damaged: it is nested too deep" in page.words
+    made.paths.class_names.unlink()
+    page = written(made.paths, tmp_path / "page.html")
+    assert "The classes have no names: the run does not hold those of --labels" in page.words
+    assert "secret" not in (tmp_path / "page.html").read_text()
     assert page.data["items"][0]["predictions"][0]["name"].startswith("class ")
 
 

@@ -231,6 +231,16 @@ def test_files_of_before_without_a_checksum_are_still_checked(run):
         assert opened["sample"][6:].tolist() == [12, 13, 14, 15]
 
 
+def no_link_is_followed(path):
+    path.unlink()
+    path.symlink_to(path.with_name("shard-000001.h5"))
+
+
+def no_pipe_is_waited_for(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 def no_more_files_may_be_opened(path):
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
@@ -242,6 +252,8 @@ def no_more_files_may_be_opened(path):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
+        (no_link_is_followed, "a link, which is not followed here"),
+        (no_pipe_is_waited_for, "neither a file nor a folder"),
         (no_more_files_may_be_opened, "Too many open files"),
     ],
 )
