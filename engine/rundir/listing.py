@@ -167,7 +167,8 @@ class Listing:
         size = os.fstat(self._stream.fileno()).st_size
         if sum(info.file_size for info in members) > size * _PACKED:
             raise ValueError("its contents are too large for it")
-        if [info.filename for info in blocks] != [block_name(i) for i in range(_blocks(facts))]:
+        names = map(block_name, range(len(blocks)))
+        if len(blocks) != _blocks(facts) or [info.filename for info in blocks] != [*names]:
             raise ValueError("a block is missing")
         if last.filename != FACTS or checksum != facts_checksum(stored, [b.CRC for b in blocks]):
             raise ValueError("edited")
