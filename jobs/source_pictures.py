@@ -13,6 +13,7 @@ import numpy.typing as npt
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import SourceError
+from shardcam.engine.io.urls import is_url
 from shardcam.engine.pictures.decode_image import picture_of
 from shardcam.engine.pictures.image_header import UndecodableImage
 from shardcam.engine.pictures.jpeg import REDUCTIONS
@@ -66,8 +67,13 @@ class SourcePictures:
         number = int(samples["sample"][i])
         image_size = samples["image_size"][i]
         with self._lock:  # memory holds one encoded picture
-            (sample,) = self._listing.read(number, number + 1)
+            found = self._listing.read(number, number + 1)
+            if not found:
+                raise PictureGone(self._config.source, f"the listing has no sample {number}")
+            (sample,) = found
             place = f"{self._config.source}: its picture {sample.key!r}"
+            if not self._may_ask(sample.location):
+                raise PictureGone(place, f"it is at {sample.location}, not at the source")
             try:
                 data = self._reader.read(sample)
                 picture = picture_of(data, self._config.decoding, enough).pixels
@@ -79,6 +85,19 @@ class SourcePictures:
             height, width = image_size.tolist()
             raise PictureGone(place, f"the picture has changed: it was {width}x{height} pixels")
         return picture
+
+    def _may_ask(self, location: str) -> bool:
+        """Whether a picture is on this machine, or on the server that the run's options name.
+
+        A listing can come from anywhere, and would make this machine ask any server.
+        """
+        named = filter(None, (self._config.source, self._config.root))
+        return not is_url(location) or any(_server(one) == _server(location) for one in named)
+
+
+def _server(url: str) -> tuple[str, str]:
+    scheme, _, rest = url.partition("://")
+    return scheme, rest.partition("/")[0]
 
 
 def cut(
