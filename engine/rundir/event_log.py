@@ -23,8 +23,8 @@ from shardcam.engine.types import Event
 
 _MOST, _LONGEST = 1 << 30, 1 << 16  # bytes of a log, of a line
 _LARGEST = 2.0**37  # of a number, such as the seconds since 1970
-_NUMBERS = ("time", "images")
-_TEXTS = ("kind", "worker", "host", "outcome")
+_NUMBERS = ("time", "images", "pid", "shard")
+_TEXTS = ("kind", "worker", "host", "device", "outcome")
 
 
 class EventLog:
