@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def merge_index(
     if out is None:
         target, staged = run_dir.index, StagedFile(run_dir.staging_path("index"), run_dir.shards)
     else:
-        beside = out.with_name(f".{out.name}.{os.getpid()}")
+        beside = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
         target, staged = out, StagedFile(beside, out.parent)
     with staged.guarded():
         columns = {spec.name: _column(staged, spec, parts, codec) for spec in specs}

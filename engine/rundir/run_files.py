@@ -29,8 +29,8 @@ class RunFiles:
         those that were found damaged.
     index, report, failures, events : Path
         All rows; the closed account; every sample that failed; what happened, line by line.
-    overlays : Path
-        Folder of pictures, if asked for.
+    overlays, activations : Path
+        Folders of pictures, if asked for.
     """
 
     def __init__(self, root: Path) -> None:
@@ -49,6 +49,7 @@ class RunFiles:
         self.events = root / "events.jsonl"
         self.lock_file = root / ".lock"
         self.overlays = root / "overlays"
+        self.activations = root / "activations"
 
     def require_plain(self) -> None:
         """Refuse links, pipes and devices in the place of the run's files and folders.

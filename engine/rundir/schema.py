@@ -103,6 +103,8 @@ def forms_problem(forms: Mapping[str, Form]) -> str | None:
     for name, form in forms.items():
         if problem := form_problem(name, form):
             return problem
+    if forms["top_class"][0][0] > TOP:
+        return f"top_class has {forms['top_class'][0][0]} for each image, more than {TOP}"
     for same in _SAME:
         first = forms[same[0]][0][0]
         for name, (shape, _) in forms.items():

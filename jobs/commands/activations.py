@@ -30,7 +30,6 @@ from shardcam.jobs.source_pictures import WHITE, SourcePictures, cut
 from shardcam.jobs.terminal import make_console, printable
 
 RUNS = Path("runs")
-FOLDER = "activations"  # of a run, for the pictures
 _OPTIONS = (
     *("source", "model", "params", "image_size", "resize", "mean", "std"),
     *("background", "depth_range"),
@@ -108,14 +107,15 @@ def draw_activations(
     run: Run, config: RunConfig, top: int, pictures: int, console: Console
 ) -> None:
     """Draw the first images of a run that holds activations, each into a PNG file."""
-    source = SourcePictures(Listing(RunDir(Path(config.out)).listing), config)
+    run_dir = RunDir(Path(config.out))
+    source = SourcePictures(Listing(run_dir.listing), config)
     name_of = class_names(config)
     for i in range(min(pictures, len(run))):
         key, number = run.keys[i], int(run["sample"][i])
         predicted, score = int(run["top_class"][i, 0]), float(run["top_score"][i, 0])
         caption = f"{printable(Path(key).name)}: {name_of(predicted)}, {score:.2f}"
         layers = [LayerValues(name, run.activation(name)[i]) for name in run.activation_layers]
-        path = Path(config.out) / FOLDER / f"{picture_name(number, key)}.png"
+        path = run_dir.activations / f"{picture_name(number, key)}.png"
         seen = cut(source.read(run, i), run["crop"][i], WHITE)
         save_picture(draw_panels(seen, caption, layers, top), path)
         console.print(f"look at {path}", style="bold", soft_wrap=True)

@@ -135,7 +135,7 @@ def given_to_all(run):
 
 FILES = ("run.json", "listing.zip", "calibration.json", "class_names.json", "index.h5",
          "events.jsonl", "report.json", "failures.csv", ".lock")  # fmt: skip
-FOLDERS = ("shards", "shards/.tmp", "shards/.again", "damaged", "overlays")
+FOLDERS = ("shards", "shards/.tmp", "shards/.again", "damaged", "overlays", "activations")
 
 
 def put_link(path, target):
@@ -362,6 +362,7 @@ PLAIN = {  # plain verify says what is wrong
     "texts of any length": (replaced("key", dtype=h5py.string_dtype()), "key is object ()"),
     "a crop of three": (replaced("crop", shape=(3, 3)), "crop is float32 (3,), which none"),
     "crops that are texts": (replaced("crop", dtype="S8"), "crop is |S8 (4,)"),
+    "a prediction too many": (replaced("top_class", shape=(3, 6)), "top_class has 6 for each"),
     "no classes": (replaced("top_class", shape=(3, 0)), "top_class is int32 (0,)"),
     "a score too many": (replaced("score", shape=(3, 9)), "score has 9 for each image, target 2"),
     "a map too many": (replaced(f"cam/{LAST}/map", shape=(3, 7, 3, 3)), "has 7 for each image"),
