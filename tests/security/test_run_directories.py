@@ -54,7 +54,8 @@ def good(tmp_path_factory):
 @pytest.fixture
 def run(good, tmp_path):
     shutil.copytree(good, tmp_path / "strange")
-    change_options(RunDir(tmp_path / "strange" / "run"), source=str(tmp_path / "strange/photos"))
+    options = {"source": str(tmp_path / "strange" / "photos"), "target": "top2"}
+    change_options(RunDir(tmp_path / "strange" / "run"), **options)
     return tmp_path / "strange" / "run"
 
 
