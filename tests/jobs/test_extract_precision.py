@@ -116,5 +116,6 @@ def test_at_a_url_run_json_is_uploaded_last(int8, memory):
     prepare(config.model_copy(update={"out": "memory://bucket/run"}))
     published = [name for name in memory.store if not name.rpartition("/")[2].startswith(".")]
     assert published == [
-        f"/bucket/run/{name}" for name in ("listing.zip", "calibration.json", "run.json")
+        f"/bucket/run/{name}"
+        for name in ("listing.zip", "calibration.json", "class_names.json", "run.json")
     ]

@@ -53,6 +53,7 @@ def test_other_files_are_not_written_among(tmp_path):
         ".shardcam-0a1b",
         "listing.zip",
         "calibration.json",
+        "class_names.json",
     ],
 )
 def test_what_a_run_leaves_that_was_killed_while_it_began_is_in_nobodys_way(tmp_path, left):

@@ -485,7 +485,7 @@ TEXTS = {
     "run.json of numbers": (written("run.json", "1" * 5000), "run.json: damaged: "),
     "an unknown part with escapes": (lambda run, mine: written("run.json", json.dumps(
                                       {"fingerprint": "", ESCAPE: 1}))(run, mine), r"\x1b]0;pwned"),
-    "10^15 shards": (edited(plan={"shards": 10**15, "samples": 10**16}), "shards are missing or"),
+    "10^15 shards": (edited(plan={"shards": 10**15, "samples": 10**16}), "missing or damaged"),
     "shards below none": (edited(plan={"shards": -1}), "its plan has no number of shards"),
     "a shard size of words": (edited(plan={"shard_size": "x"}), "no number of images in a shard"),
     "a limit of words": (edited(config={"limit": "x"}), "its limit is not a number"),
