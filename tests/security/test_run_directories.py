@@ -4,6 +4,7 @@ Each case changes a good run. Every command that takes a run is then given it, a
 itself, with no traceback, having read little and written nothing but inside of the run.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -122,6 +123,7 @@ def given_to_all(run):
         assert "Traceback" not in err, (name, err)
         for line in (out + err).splitlines():
             assert line.isprintable(), (name, line)
+            assert not line.strip().startswith(r"\x202e"), (name, line)  # a line of its own
         assert SECRET not in out + err, name
         told[name] = (code, out + err)
     for path in (run.parent / "out").iterdir():
@@ -532,6 +534,18 @@ def test_texts(run, mine, name):
     told = given_to_all(run)
     assert words in told["verify"][1]
     assert state(mine) == before
+
+
+def test_the_holder_of_a_lock_says_what_it_wants(run):
+    with (run / ".lock").open("w+") as lock:
+        json.dump(dict.fromkeys(("pid", "host", "since"), ESCAPE), lock)
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in ("status", "retry-failed", "index"):
+            _, out, err = shardcam(command, run)
+            (told,) = [line for line in (out + err).splitlines() if "pwned" in line]
+            assert told.isprintable()
+            assert r"process \x1b]0;pwned" in told
 
 
 def test_a_name_that_a_spreadsheet_would_compute_is_a_text(tmp_path):
