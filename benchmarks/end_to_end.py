@@ -30,7 +30,7 @@ from benchmarks.watching import watch
 from shardcam import open_run
 from shardcam.engine.rundir.event_log import read_events, worker_rate
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.jobs.measuring.timed_runs import processor_name
+from shardcam.jobs.measuring.measure import processor_name
 
 EXTRACT = Path(__file__).parent / "peers" / "extract.py"
 PEERS = ("pytorch-grad-cam", "torchcam")

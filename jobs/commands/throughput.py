@@ -15,7 +15,8 @@ from rich.table import Table
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.types import counted
-from shardcam.jobs.measuring.timed_runs import Measured, measure
+from shardcam.jobs.measuring.measure import Measured, measure
+from shardcam.jobs.measuring.timed_runs import Whole
 from shardcam.jobs.options import make_config, run_options_but
 from shardcam.jobs.plan_notes import speed
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
@@ -45,18 +46,29 @@ _measuring_option = partial(click.option, cls=SectionedOption, section="Measurem
     "--sweep", is_flag=True, help="Also try other numbers of workers, batch sizes and precisions."
 )
 @_measuring_option(
+    "--rounds",
+    type=click.IntRange(1),
+    help="Number of runs of each setting, all of them in turn  [default: 1; 3 with --sweep]",
+)
+@_measuring_option(
     "--json", "file", type=click.Path(path_type=Path), help="JSON file to save the results in."
 )
 @_measuring_option(
     "--plot", type=click.Path(path_type=Path), help="PNG, SVG or PDF file to plot the sweep in."
 )
 def throughput(
-    images: int, sweep: bool, file: Path | None, plot: Path | None, **options: Any
+    images: int,
+    sweep: bool,
+    rounds: int | None,
+    file: Path | None,
+    plot: Path | None,
+    **options: Any,
 ) -> None:
     """Measure images per second on this machine, with this network and the images of SOURCE.
 
     Measures each stage by itself, in all workers at once, then a whole run, and names the
-    bottleneck. The maps are discarded.
+    bottleneck. The maps are discarded. --sweep compares settings by the median of their runs, and
+    says where the runs of two settings overlap, so that neither is known to be faster.
 
     \b
     Examples:
@@ -69,7 +81,7 @@ def throughput(
     with tempfile.TemporaryDirectory(prefix="shardcam-", dir=options.pop("out")) as folder:
         limit = options.pop("limit") or images
         config = make_config({**options, "limit": limit, "out": f"{folder}/run"})
-        measured = measure(config, sweep, console)
+        measured = measure(config, rounds or (3 if sweep else 1), sweep, console)
     print_measured(measured, console)
     if file is not None:
         _save(measured, file)
@@ -89,18 +101,38 @@ def print_measured(measured: Measured, console: Console) -> None:
     console.print(table)
     console.print(
         f"the whole run, after start-up: {speed(whole.images_per_second)} with {whole.name}, "
-        f"{measured.reached:.0%} of the {measured.limit:.1f} that the stages alone allow",
-        highlight=False,
+        f"{measured.reached:.0%} of the {measured.limit:.1f} that the stages alone allow"
     )
     if whole.bottleneck:
-        console.print(whole.bottleneck, highlight=False)
+        console.print(whole.bottleneck)
     if measured.sweep:
-        best = max(measured.sweep, key=lambda one: one.images_per_second)
-        gain = best.images_per_second / whole.images_per_second
-        console.print(
-            f"best: {speed(best.images_per_second)} with {best.name}: {gain:.2f}x",
-            highlight=False,
+        print_sweep(measured.sweep, console)
+
+
+def print_sweep(tried: list[Whole], console: Console) -> None:
+    """What was tried beside the first setting, and the best of what is known to be faster."""
+    first = tried[0]
+    table = Table(box=None)
+    for column in ("setting", "images/s", "slowest to fastest run", "beside the first"):
+        table.add_column(column, justify="left" if column == "setting" else "right")
+    for one in tried:
+        gain = f"{one.images_per_second / first.images_per_second:.2f}x"
+        told = one is first or one.faster(first) or first.faster(one)
+        table.add_row(
+            one.name,
+            f"{one.images_per_second:.1f}",
+            f"{min(one.rounds):.1f} to {max(one.rounds):.1f}",
+            gain if told else "no difference",
         )
+    console.print(table)
+    better = [one for one in tried if one.faster(first)]
+    if better:
+        best = max(better, key=lambda one: one.images_per_second)
+        console.print(f"best: {speed(best.images_per_second)} with {best.name}")
+    else:
+        console.print("best: the first; no other setting was faster in every run")
+    if len(first.rounds) == 1:
+        console.print("of one run each, differences may be chance: see --rounds")
 
 
 def _save(measured: Measured, file: Path) -> None:
@@ -111,7 +143,7 @@ def _save(measured: Measured, file: Path) -> None:
 
 
 def _draw(measured: Measured, file: Path) -> None:
-    """Bars: images per second of everything that was tried."""
+    """Bars: images per second of everything that was tried, from its slowest to its fastest run."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -120,7 +152,11 @@ def _draw(measured: Measured, file: Path) -> None:
     figure = Figure(figsize=(8, 1 + 0.4 * len(names)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    bars = axes.barh(names[::-1], rates[::-1], color="#3b6ea5")
+    spread = [
+        [one.images_per_second - min(one.rounds) for one in measured.sweep[::-1]],
+        [max(one.rounds) - one.images_per_second for one in measured.sweep[::-1]],
+    ]
+    bars = axes.barh(names[::-1], rates[::-1], xerr=spread, color="#3b6ea5", ecolor="#222222")
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.set_xlabel("images per second")
     axes.spines[["top", "right"]].set_visible(False)

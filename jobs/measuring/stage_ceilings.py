@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from shardcam.engine.errors import SourceError
 from shardcam.engine.pipeline.bottleneck import BESIDE
-from shardcam.engine.protocols import ForwardPass, Timer
+from shardcam.engine.protocols import ForwardPass, Observer, Timer
 from shardcam.engine.run.build_worker import WorkerSpec, build_parts
 from shardcam.engine.run.prepare import Prepared, make_executor
 from shardcam.engine.rundir.run_dir import RunDir
@@ -27,10 +27,16 @@ ROWS = 512  # of a shard that is written, about
 NETWORK = ("normalise", "forward", "head", "map", "write")
 
 
-def measure_stages(prepared: Prepared, workers: int) -> dict[str, float]:
+def stage_names(gpu: bool) -> list[str]:
+    """The stages that are measured, in this order; a GPU normalises as a part of the pass."""
+    return [name for name in (*BESIDE, *NETWORK) if not (gpu and name == "normalise")]
+
+
+def measure_stages(prepared: Prepared, workers: int, on_event: Observer) -> dict[str, float]:
     """Images per second of a worker by stage, while the others do the same.
 
     So what they share, the memory and the heat of the processor, counts as it does in a run.
+    The images of a `Progress` are the stages that its worker has measured.
 
     Raises
     ------
@@ -40,7 +46,7 @@ def measure_stages(prepared: Prepared, workers: int) -> dict[str, float]:
     first = prepared.plan.shard(0)
     shards = [replace(first, index=number) for number in range(workers)]
     executor = make_executor(prepared, StageMeter)
-    found = [report.seconds for report in executor.run(shards, lambda event: None)]
+    found = [report.seconds for report in executor.run(shards, on_event)]
     return {stage: 1 / mean(seconds[stage] for seconds in found) for stage in found[0]}
 
 
@@ -72,12 +78,11 @@ class StageMeter:
         count = len(batch.samples)
         stages = _Stages(self._loader, self._parts, self._run_dir, batch, shard.index, self._gpu)
         seconds: dict[str, float] = {}
-        for name in (*BESIDE, *NETWORK):
-            if name == "normalise" and self._gpu:
-                continue  # it is a part of the pass
+        for name in stage_names(self._gpu):
             images = len(stages.large.samples) if name == "write" else count
             with timer.stage(name):
                 seconds[name] = _seconds(getattr(stages, name)) / images
+            timer.batch_done(1)
         return ShardReport(shard.index, count, count, 0, False, seconds)
 
 
