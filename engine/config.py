@@ -47,7 +47,7 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
         *("colormap", "alpha", "overlay_format", "overlay_norm"),
     ),
     "Execution": (
-        *("executor", "workers", "cpus_per_worker", "gpus_per_worker", "address"),
+        *("executor", "part", "workers", "cpus_per_worker", "gpus_per_worker", "address"),
         *("batch_size", "shard_size", "hang_timeout", "recycle", "max_failed"),
     ),
 }
@@ -216,6 +216,11 @@ class RunConfig(BaseModel):
     executor: Literal["ray", "local"] = Field(
         "ray", description="ray: worker processes; local: everything in this process."
     )
+    part: str | None = Field(
+        None,
+        description="I/N: do only every N-th shard, from the I-th on, with --executor local. N "
+        "such commands can work on a run at once; the same one without --part then completes it.",
+    )
     workers: int | None = Field(
         None,
         ge=1,
@@ -267,6 +272,15 @@ class RunConfig(BaseModel):
             given = ",".join(value) or "nothing"
             raise ValueError(f"takes aug, eigen or aug,eigen; not {given}")
         return tuple(name for name in SMOOTHINGS if name in value)
+
+    @field_validator("part")
+    @classmethod
+    def _part(cls, value: str | None) -> str | None:
+        from shardcam.engine.types import Part  # NumPy's import takes longer than help may
+
+        if value is not None:
+            Part.parse(value)
+        return value
 
     @field_validator("extensions")
     @classmethod

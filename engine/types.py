@@ -212,6 +212,36 @@ class ResultBatch:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a run's shards, for one of several commands that work on them at once."""
+
+    number: int  # from 1
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """``3/8`` -> the third part of eight.
+
+        Raises
+        ------
+        ValueError
+            It is not of that form.
+        """
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+        part = cls(*map(int, found.groups())) if found else cls(0, 0)
+        if not 1 <= part.number <= part.of:
+            raise ValueError(f"takes I/N such as 3/8, with I from 1 to N; not {text}")
+        return part
+
+    def shards(self, count: int) -> range:
+        """Every `of`-th shard of so many: what is slow in a source is often side by side."""
+        return range(self.number - 1, count, self.of)
+
+    def __str__(self) -> str:
+        return f"{self.number}-of-{self.of}"
+
+
+@dataclass(frozen=True)
 class ShardReport:
     """What a worker reports to the driver about a finished shard."""
 

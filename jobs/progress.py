@@ -12,6 +12,7 @@ from rich.status import Status
 from shardcam.engine.run.extraction import RunPlanned
 from shardcam.engine.rundir.events import (
     Progress,
+    RunAwaited,
     RunOpened,
     SampleGivenUp,
     SearchStarted,
@@ -28,6 +29,7 @@ from shardcam.jobs.plan_notes import duration, print_plan, speed
 from shardcam.jobs.terminal import printable
 
 REPORTED: dict[type[Event], str] = {  # events that a person should know of
+    RunAwaited: "waiting for {holder}, which begins this run",
     WorkerWaiting: "workers that wait for free CPUs or GPUs of the cluster: {workers}",
     WorkerLost: "{worker} is lost and replaced: {reason}",
     SearchStarted: "shard {shard}: searching for the image, of {images}, that crashes its workers",

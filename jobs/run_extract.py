@@ -14,7 +14,7 @@ from shardcam.engine.errors import RunDirectoryError, StoreError, TooManyFailure
 from shardcam.engine.run.class_names import class_names
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import NO_CLASS, Event, RunReport
+from shardcam.engine.types import NO_CLASS, Event, RunReport, counted
 from shardcam.jobs.plan_notes import many_shards, note_rows, speed
 from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.terminal import stop_on_signals
@@ -45,6 +45,9 @@ def run_extract(
             except TooManyFailures as error:  # the run is done all the same
                 failed, report = error, error.report
         run_dir = RunDir.open(config.out)
+        if config.part is not None:
+            print_part(report, config.part, console)
+            return report
         print_report(report, run_dir, "overlays" in config.save, console)
         if report.ok:
             with suppress(RunDirectoryError, StoreError):  # the run is good all the same
@@ -76,6 +79,16 @@ def print_report(report: RunReport, run_dir: RunDir, pictures: bool, console: Co
     for kind, text in note_rows(report.notes):
         table.add_row(kind, text)
     console.print(table)
+
+
+def print_part(report: RunReport, part: str, console: Console) -> None:
+    """The account of a part, and what completes the run."""
+    done = f"{counted(report.shards, 'shard')}, of which {report.shards_done_now} done now"
+    images = f"{counted(report.listed, 'image')} = {report.ok} ok + {report.failed} failed"
+    console.print(f"part {part}: {done}; {images}", soft_wrap=True)
+    for reason, count in sorted(report.failures.items()):
+        console.print(f"  {count} {reason}", soft_wrap=True)
+    console.print("when every part is done, the same command without --part completes the run")
 
 
 def _failures(run_dir: RunDir) -> str:

@@ -122,8 +122,11 @@ def _state(run_dir: RunDir, complete: bool, activity: Activity) -> tuple[str, st
     holder = run_dir.lock_holder()
     if holder:
         return RUNNING, f"running: {holder}"
-    if complete:
+    if complete and run_dir.exists(run_dir.index):
         return COMPLETE, "complete"
+    if complete:
+        what = "the same extract command writes the index and the account"
+        return INCOMPLETE, f"every shard is done; {what}"
     why = ""
     if activity.commands and activity.outcome is None:  # the log has no end of it
         why = " (its last command was killed, or runs on a host whose lock is not seen here)"

@@ -14,6 +14,7 @@ Those that are logged are lines of the run's ``events.jsonl`` too, with the same
 from shardcam.engine.run.extraction import RunPlanned
 from shardcam.engine.rundir.events import (
     Progress,
+    RunAwaited,
     RunEnded,
     RunOpened,
     RunStarted,
@@ -32,6 +33,7 @@ from shardcam.engine.types import Event
 __all__ = [
     "Event",
     "Progress",
+    "RunAwaited",
     "RunEnded",
     "RunOpened",
     "RunPlanned",

@@ -19,13 +19,13 @@ from shardcam.engine.protocols import Executor, Observer
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.account import Account, good_shards
 from shardcam.engine.rundir.check_index import check_index
-from shardcam.engine.rundir.event_log import EventLog
-from shardcam.engine.rundir.events import RunEnded, RunOpened, RunStarted
+from shardcam.engine.rundir.event_log import EventLog, read_events
+from shardcam.engine.rundir.events import RunEnded, RunOpened, RunStarted, ShardDone
 from shardcam.engine.rundir.replace_shards import bring_back, set_aside
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures, read_shard_summary
 from shardcam.engine.rundir.shard_index import build_index
-from shardcam.engine.types import Event, Failure, Note, RunReport, Shard, ShardReport
+from shardcam.engine.types import Event, Failure, Note, Part, RunReport, Shard, ShardReport
 
 FEWEST = 32  # images below which start-up dominates the seconds
 
@@ -57,8 +57,10 @@ class _Todo:
         return map(self._plan.shard, self._numbers)
 
 
-def published_shards(plan: Plan, run_dir: RunDir, fingerprint: str) -> dict[int, ShardSummary]:
-    """Summaries of the shards that exist; resuming runs all others.
+def published_shards(
+    plan: Plan, run_dir: RunDir, fingerprint: str, part: Part | None = None
+) -> dict[int, ShardSummary]:
+    """Summaries of the shards that exist, in a part or in all; resuming runs all others.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def published_shards(plan: Plan, run_dir: RunDir, fingerprint: str) -> dict[int,
             f"{error}; shardcam verify --repair moves it aside, and the same command refills it"
         ) from error
 
-    good = good_shards(run_dir, plan.shards, fingerprint, stop)
+    good = good_shards(run_dir, plan.shards, fingerprint, stop, part)
     return {summary.shard: summary for summary in good}
 
 
@@ -116,23 +118,57 @@ def execute(
         run_dir.clean_staging()  # of workers that died
     seconds = time.perf_counter() - start
     done |= {number: read_shard_summary(shard) for number, shard in run_dir.open_shards(todo)}
-    result = _close(plan, run_dir, done, tally, seconds, notes)
-    if todo or not _index_is_good(run_dir, fingerprint):
+    fresh = bool(todo) or not _index_is_good(run_dir, fingerprint)
+    if fresh and not todo:
+        tally = _tally_of_parts(run_dir)
+    result = _close(plan, run_dir, done, tally, seconds, fresh, notes)
+    if fresh:
         build_index(run_dir)
-    if todo or not run_dir.exists(run_dir.report):
+    if fresh or not run_dir.exists(run_dir.report):
         text = json.dumps(asdict(result), indent=2) + "\n"
         run_dir.write_atomically(run_dir.report, text)
     return result
 
 
+def execute_part(
+    plan: Plan,
+    part: Part,
+    executor: Executor,
+    run_dir: RunDir,
+    fingerprint: str,
+    on_event: Observer,
+) -> RunReport:
+    """Run what is missing of a part, and count its shards; the index and the account are not made.
+
+    Others may do the same with other parts at the same time.
+    """
+    own = part.shards(plan.shards)
+    run_dir.clean_staging()
+    done = published_shards(plan, run_dir, fingerprint, part)
+    todo = [number for number in own if number not in done]
+    images, images_done = (sum(map(plan.samples_in, some)) for some in (own, done))
+    on_event(RunOpened(len(own), len(done), images, images_done))
+    start, tally = time.perf_counter(), Tally()
+    if todo:
+        with logged(run_dir, plan, len(todo), on_event, part) as observe:
+            for report in executor.run(_Todo(plan, todo), observe):
+                tally.add(report)
+    seconds = time.perf_counter() - start
+    done |= {number: read_shard_summary(shard) for number, shard in run_dir.open_shards(todo)}
+    summaries = [done[number] for number in own]
+    failures = _failures(run_dir, summaries)
+    return _report(summaries, fingerprint, tally, seconds, failures)
+
+
 @contextmanager
-def logged(run_dir: RunDir, plan: Plan, todo: int, on_event: Observer) -> Iterator[Observer]:
-    """An observer that writes the run's event log and calls `on_event`; it closes the log.
+def logged(
+    run_dir: RunDir, plan: Plan, todo: int, on_event: Observer, part: Part | None = None
+) -> Iterator[Observer]:
+    """An observer that writes the log of the run, or of a part, and calls `on_event`; it closes it.
 
     `on_event` gets `RunEnded` only where nothing was raised, for it may itself have raised.
     """
-    run_dir.fetch(run_dir.events)
-    log = EventLog(run_dir)
+    log = EventLog(run_dir, part)
 
     def observe(event: Event) -> None:
         log.append(event)
@@ -153,8 +189,18 @@ def logged(run_dir: RunDir, plan: Plan, todo: int, on_event: Observer) -> Iterat
         finally:
             log.close()
         with suppress(ShardcamError):
-            run_dir.put(run_dir.events)
+            run_dir.put(log.path)
     on_event(ended)
+
+
+def _tally_of_parts(run_dir: RunDir) -> Tally:
+    """The stages of what commands for parts did: this command had nothing to do."""
+    tally = Tally()
+    for event in read_events(run_dir):
+        if "part" in event and event["kind"] == ShardDone.kind:
+            tally.images += event["images"]
+            tally.seconds.update(event["seconds"])
+    return tally
 
 
 def _index_is_good(run_dir: RunDir, fingerprint: str) -> bool:
@@ -171,21 +217,34 @@ def _close(
     done: dict[int, ShardSummary],
     tally: Tally,
     seconds: float,
+    fresh: bool,
     notes: Sequence[Note],
 ) -> RunReport:
     """Count from the published files alone, and write failures.csv from them."""
     summaries = [done[number] for number in range(plan.shards)]
-    account = Account.of(summaries)
-    if problem := account.problem(plan.listed):
+    if problem := Account.of(summaries).problem(plan.listed):
         raise AccountingError(f"{run_dir.home}: {problem}")
     failures = _failures(run_dir, summaries)
-    if tally.shards or not run_dir.exists(run_dir.failures):
+    if fresh or not run_dir.exists(run_dir.failures):
         failures = _tabled(failures, run_dir)
+    fingerprint = summaries[0].fingerprint
+    return _report(summaries, fingerprint, tally, seconds, failures, notes)
+
+
+def _report(
+    summaries: list[ShardSummary],
+    fingerprint: str,
+    tally: Tally,
+    seconds: float,
+    failures: Iterable[Failure],
+    notes: Sequence[Note] = (),
+) -> RunReport:
+    account = Account.of(summaries)
     reasons = Counter(failure.error for failure in failures)
     bottleneck = find_bottleneck(tally.seconds) if tally.images >= FEWEST else None
     return RunReport(
-        fingerprint=summaries[0].fingerprint,
-        shards=plan.shards,
+        fingerprint=fingerprint,
+        shards=account.shards,
         shards_done_now=tally.shards,
         listed=account.listed,
         ok=account.ok,

@@ -18,11 +18,11 @@ from shardcam.engine.protocols import Observer
 from shardcam.engine.run.calibration import Calibration
 from shardcam.engine.run.cost import Cost
 from shardcam.engine.run.disk_space import dataset_sizes
-from shardcam.engine.run.driver import execute
+from shardcam.engine.run.driver import execute, execute_part
 from shardcam.engine.run.prepare import Prepared, driver_threads, make_executor, prepare
 from shardcam.engine.rundir.events import ignore
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import Event, Note, RunReport, counted
+from shardcam.engine.types import Event, Note, Part, RunReport, counted
 from shardcam.engine.workers.threads import limit_threads
 
 
@@ -81,7 +81,7 @@ def extract(
     Returns
     -------
     RunReport
-        The account of the whole run: listed = ok + failed.
+        The account of the whole run, or with `part` of that part: listed = ok + failed.
 
     Raises
     ------
@@ -117,15 +117,18 @@ def run_extraction(
     if not callable(on_event):
         raise ConfigError(f"on_event: expected a function of an event, got {on_event!r}")
     run_dir = RunDir.open(config.out)
+    part = Part.parse(config.part) if config.part else None
     if not again:
-        run_dir.require_no_driver()
+        run_dir.require_no_driver(part)
     limit_threads(driver_threads(config))
     prepared = prepare(config, on_event)
     on_event(_planned(prepared))
-    with nullcontext(False) if again else run_dir.lock() as died:
+    with nullcontext(False) if again else run_dir.lock(part) as died:
         executor = make_executor(prepared, may_exit=may_exit, apart=apart or died)
         fingerprint = prepared.manifest.fingerprint
         plan, notes = prepared.plan, prepared.notes
+        if part is not None:
+            return execute_part(plan, part, executor, run_dir, fingerprint, on_event)
         report = execute(plan, executor, run_dir, fingerprint, on_event, again, notes)
     failures = run_dir.place(run_dir.failures)
     if not report.ok:

@@ -41,7 +41,7 @@ def make_manifest(
 ) -> Manifest:
     """The manifest of a run that explains `layers` and saves the activations of `read`."""
     return Manifest(
-        config=config.absolute().model_dump(mode="json"),
+        config=config.absolute().model_dump(mode="json", exclude={"part"}),
         numbers=_numbers(config, plan, definition, layers, read)
         | ({"calibration": calibration.digest} if calibration else {}),
         plan={"samples": plan.listed, "shards": plan.shards, "shard_size": plan.shard_size},

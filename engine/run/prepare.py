@@ -49,7 +49,7 @@ from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.plan import Plan, make_plan
 from shardcam.engine.run.source_listing import listing_of, make_reader
 from shardcam.engine.rundir import codec
-from shardcam.engine.rundir.events import ignore
+from shardcam.engine.rundir.events import RunAwaited, ignore
 from shardcam.engine.rundir.grow_run import grown
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import (
@@ -131,35 +131,37 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     targets = parse_targets(config.target, classes)
     require_explainable(config, layers)
     part_cache(config)  # refuses a folder that cannot be used
-    with listing_of(config, on_event, classes) as listing:
-        listed = listing.path != run_dir.listing
-        if targets.kind == "label":
-            require_labels(listing.facts)
-        stored = read_manifest(run_dir) if run_dir.exists(run_dir.run_json) else None
-        plan = make_plan(listing, config.shard_size or _shard_size(stored))
-        specs = dataset_specs(
-            layers=layers,
-            read=read,
-            classes=classes,
-            targets=targets.count,
-            view=definition.preprocessing.input_shape[1:],
-            key_bytes=listing.facts.key_bytes,
-            save=config.save,
-            activation_dtype=config.activation_dtype,
-        )
-        require_room(config, specs, plan)
-        _require_memory(config, definition, layers, plan)
-        calibration = _calibration(config, definition, layers, read, plan)
-        manifest = make_manifest(config, plan, definition, layers, read, calibration)
-        if stored is not None:
-            manifest = grown(stored, manifest, listing)
-        resumed = holds_run(run_dir, manifest)
-    if calibration is not None and calibration != read_calibration(run_dir):
-        write_calibration(run_dir, calibration)
-    keep_class_names(run_dir, config, classes)
-    before = stored.plan["samples"] if stored is not None else plan.listed
-    if not resumed or before < plan.listed:
-        begin_run(run_dir, manifest)
+    with run_dir.beginning(lambda holder: on_event(RunAwaited(holder))):
+        with listing_of(config, on_event, classes) as listing:
+            listed = listing.path != run_dir.listing
+            if targets.kind == "label":
+                require_labels(listing.facts)
+            stored = read_manifest(run_dir) if run_dir.exists(run_dir.run_json) else None
+            plan = make_plan(listing, config.shard_size or _shard_size(stored))
+            specs = dataset_specs(
+                layers=layers,
+                read=read,
+                classes=classes,
+                targets=targets.count,
+                view=definition.preprocessing.input_shape[1:],
+                key_bytes=listing.facts.key_bytes,
+                save=config.save,
+                activation_dtype=config.activation_dtype,
+            )
+            require_room(config, specs, plan)
+            _require_memory(config, definition, layers, plan)
+            calibration = _calibration(config, definition, layers, read, plan)
+            manifest = make_manifest(config, plan, definition, layers, read, calibration)
+            if stored is not None:
+                manifest = grown(stored, manifest, listing)
+                _require_no_growth(config, stored, manifest)
+            resumed = holds_run(run_dir, manifest)
+        if calibration is not None and calibration != read_calibration(run_dir):
+            write_calibration(run_dir, calibration)
+        keep_class_names(run_dir, config, classes)
+        before = stored.plan["samples"] if stored is not None else plan.listed
+        if not resumed or before < plan.listed:
+            begin_run(run_dir, manifest)
     names = tuple(info.name for info in layers)
     batch_size = config.batch_size or batch_that_fits(definition, names, plan.shard_size)
     worker = WorkerSpec(
@@ -248,6 +250,10 @@ def require_possible(config: RunConfig) -> None:
             "--workers, --cpus-per-worker and --address are for --executor ray; local takes all "
             "cores (taskset restricts them)"
         )
+    if config.part is not None and config.executor != "local":
+        raise ConfigError(
+            "--part is for --executor local: workers of Ray share a run by themselves"
+        )
     if config.address and config.address.startswith("http"):
         raise ConfigError(
             f"--address {config.address} is a dashboard, for shardcam submit; extract takes the "
@@ -303,6 +309,16 @@ def _require_memory(
     rows = batch_size if gpu else min(batch_size, CPU_PASS * worker_threads(config))
     here = config.executor == "local" and not gpu
     require_memory(definition, names, batch_size, rows, free_memory() if here else None)
+
+
+def _require_no_growth(config: RunConfig, stored: Manifest, wanted: Manifest) -> None:
+    """What grows replaces the listing, which other parts may be using."""
+    there, now = stored.plan["samples"], wanted.plan["samples"]
+    if config.part is not None and there < now:
+        raise ConfigError(
+            f"--part {config.part}: the run has {there} images, and would grow to {now}: give "
+            "the same command without --part"
+        )
 
 
 def _shard_size(stored: Manifest | None) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import ShardSummary, read_shard_summary, summary_problem
-from shardcam.engine.types import Flag, Note, counted
+from shardcam.engine.types import Flag, Note, Part, counted
 
 FLAGGED = "flagged"  # the kind of the notes
 _NOT_FINITE = (
@@ -77,6 +77,7 @@ def good_shards(
     shards: int,
     fingerprint: str,
     on_bad: Callable[[RunDirectoryError], None] = refuse,
+    part: Part | None = None,
 ) -> Iterator[ShardSummary]:
     """Summaries of the published shards that are whole and of this run, in order.
 
@@ -88,13 +89,16 @@ def good_shards(
         Of the run.
     on_bad
         Is called with what is wrong with any other shard; if it returns, that is passed over.
+    part
+        Only shards of this part.
 
     Raises
     ------
     StoreError
         A shard cannot be read now, which says nothing of whether it is good.
     """
-    held = [number for number in run_dir.shard_numbers() if number < shards]
+    own = range(shards) if part is None else part.shards(shards)
+    held = [number for number in run_dir.shard_numbers() if number in own]
     for number, shard in run_dir.open_shards(held):
         try:
             summary = read_shard_summary(shard)

@@ -6,20 +6,24 @@ Each has the `time`, in seconds since 1970, its `kind`, which is that of one of
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from shardcam.engine.errors import RunDirectoryError, read_error, storage_error
 from shardcam.engine.io.plain_file import open_plain, parse_json
 from shardcam.engine.rundir.events import ShardDone
 from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.run_files import PART_EVENTS
 from shardcam.engine.rundir.worker_activity import Workers
-from shardcam.engine.types import Event
+from shardcam.engine.types import Event, Part
 
 _MOST, _LONGEST = 1 << 30, 1 << 16  # bytes of a log, of a line
 _LARGEST = 2.0**37  # of a number, such as the seconds since 1970
@@ -28,12 +32,13 @@ _TEXTS = ("kind", "worker", "host", "device", "outcome")
 
 
 class EventLog:
-    """The log of a run; `append` is an observer (`engine.protocols.Observer`)."""
+    """The log of a run, or of a part; `append` is an observer (`engine.protocols.Observer`)."""
 
-    def __init__(self, run_dir: RunDir) -> None:
-        self._path = run_dir.events
+    def __init__(self, run_dir: RunDir, part: Part | None = None) -> None:
+        self.path = run_dir.events if part is None else run_dir.part_events(part)
+        run_dir.fetch(self.path)
         try:
-            self._handle = open_plain(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            self._handle = open_plain(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             size = os.fstat(self._handle).st_size
             if size and os.pread(self._handle, 1, size - 1) != b"\n":
                 os.write(self._handle, b"\n")  # of a driver that was killed while it wrote
@@ -49,7 +54,7 @@ class EventLog:
         try:
             os.write(self._handle, line.encode())
         except OSError as error:
-            raise storage_error(error, self._path.parent) from error
+            raise storage_error(error, self.path.parent) from error
 
     def close(self) -> None:
         os.close(self._handle)
@@ -58,20 +63,31 @@ class EventLog:
 def read_events(run_dir: RunDir) -> Iterator[dict[str, Any]]:
     """The events of a run, oldest first; none if there is no log. Broken lines are left out.
 
+    Those of a command for a part have the name of its log as their `part`.
+
     Raises
     ------
     RunDirectoryError
         It is too large for a log.
     StoreError
-        It cannot be read now.
+        A log cannot be read now.
     """
-    for line in _lines(run_dir):
+    logs: list[Iterable[dict[str, Any]]] = [_read(run_dir, run_dir.events)]
+    for name in sorted(run_dir.names(run_dir.root)):
+        if name.startswith(PART_EVENTS):
+            run_dir.fetch(run_dir.root / name)
+            logs.append([*_read(run_dir, run_dir.root / name, part=name)])
+    return heapq.merge(*logs, key=itemgetter("time"))
+
+
+def _read(run_dir: RunDir, path: Path, **more: str) -> Iterator[dict[str, Any]]:
+    for line in _lines(run_dir, path):
         try:
             event = parse_json(line)
         except ValueError:
             continue
         if isinstance(event, dict) and all(_is_sound(event, name) for name in ("kind", "time")):
-            yield {name: value for name, value in event.items() if _is_sound(event, name)}
+            yield {name: value for name, value in event.items() if _is_sound(event, name)} | more
 
 
 def _is_sound(event: dict[str, Any], name: str) -> bool:
@@ -88,10 +104,10 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < _LARGEST  # and no NaN
 
 
-def _lines(run_dir: RunDir) -> Iterator[bytes]:
-    place = run_dir.place(run_dir.events)
+def _lines(run_dir: RunDir, path: Path) -> Iterator[bytes]:
+    place = run_dir.place(path)
     try:
-        with os.fdopen(open_plain(run_dir.events), "rb") as stream:
+        with os.fdopen(open_plain(path), "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if size > _MOST:
                 raise RunDirectoryError(f"{place}: {size} bytes are no log; move it away")
@@ -120,7 +136,10 @@ class Activity:
         if kind == "run_started":
             self.commands += 1
             self.outcome = None
-            self.workers = Workers(event)
+            if "part" in event:  # others are at work beside it
+                self.workers.join(event)
+            else:
+                self.workers = Workers(event)
         elif kind == "worker_lost":
             self.lost += 1
         elif kind == "shard_done":

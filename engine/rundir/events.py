@@ -24,6 +24,13 @@ class SourceListing(Event):
 
 
 @dataclass(frozen=True)
+class RunAwaited(Event):
+    """Another process writes the listing and ``run.json`` of this run; not logged."""
+
+    holder: str
+
+
+@dataclass(frozen=True)
 class RunOpened(Event):
     """What a run contained when a command opened it; not logged."""
 

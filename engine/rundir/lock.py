@@ -31,6 +31,8 @@ class FileLock:
     ----------
     path
         The file that is locked; it names its holder, and is emptied when it is released.
+    keep
+        False: it is deleted then.
 
     Attributes
     ----------
@@ -38,16 +40,16 @@ class FileLock:
         Whether the last holder died without releasing it; known when it is taken.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, keep: bool = True) -> None:
+        self._path, self._keep = path, keep
         self._handle: int | None = None
         self.abandoned = False
 
     def take(self) -> str | None:
         """Take the lock, or return its holder if there is another one."""
         try:
-            self._handle = open_plain(self._path, os.O_RDWR | os.O_CREAT)
-            _take(self._handle)
+            self._open()
+            assert self._handle is not None
             self.abandoned = os.fstat(self._handle).st_size > 0
             now = datetime.now(timezone.utc)
             since = f"{now:%Y-%m-%d %H:%M}"
@@ -65,11 +67,24 @@ class FileLock:
             raise storage_error(error, self._path.parent) from error
         return None
 
+    def _open(self) -> None:
+        """Open the file and lock it, again if another holder has deleted it in between."""
+        while True:
+            self._handle = open_plain(self._path, os.O_RDWR | os.O_CREAT)
+            _take(self._handle)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self._handle), self._path.stat()):
+                    return
+            os.close(self._handle)
+
     def release(self) -> None:
         """Release the lock, if it was taken."""
         if self._handle is not None:
             with suppress(OSError):
-                os.ftruncate(self._handle, 0)
+                if self._keep:
+                    os.ftruncate(self._handle, 0)
+                else:
+                    self._path.unlink()
             os.close(self._handle)
             self._handle = None
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import unquote, urlsplit
@@ -22,14 +23,15 @@ from shardcam.engine.io.remote_file import Blocks, open_together
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.io.whole_file import nearest_folder
 from shardcam.engine.rundir.lock import FileLock
-from shardcam.engine.rundir.run_files import RunFiles
+from shardcam.engine.rundir.run_files import PART_LOCK, RunFiles
 from shardcam.engine.rundir.scratch import scratch_directory
-from shardcam.engine.rundir.staging import fsync_directory, publish
+from shardcam.engine.rundir.staging import fsync_directory, new_directory, publish
 from shardcam.engine.rundir.url_lock import UrlLock, read_holder
-from shardcam.engine.types import is_shard_name, shard_name
+from shardcam.engine.types import Part, is_shard_name, shard_name
 
 Place = Path | str  # of a published file: a path here, or a URL
 ShardFile = Place | Blocks  # one that is open already
+_PAUSE = 0.5  # seconds between two tries to begin a run
 
 
 class RunDir(RunFiles):
@@ -155,33 +157,72 @@ class RunDir(RunFiles):
         return shutil.disk_usage(nearest_folder(self.root)).free
 
     def lock_holder(self) -> str | None:
-        """Who is working on the run; None if no one is."""
-        return FileLock(self.lock_file).holder()
+        """Who is working on the run, or on parts of it; None if no one is."""
+        return self._holder(self.lock_file) or self._part_holders()
 
-    def _lock(self) -> FileLock | UrlLock:
-        return FileLock(self.lock_file)
+    def _part_holders(self) -> str | None:
+        """Who is working on parts of the run."""
+        locks = sorted(name for name in self.names(self.root) if name.startswith(PART_LOCK))
+        held = {name: holder for name in locks if (holder := self._holder(self.root / name))}
+        if not held:
+            return None
+        (name, holder), others = next(iter(held.items())), len(held) - 1
+        more = f" and {others} other part{'s' * (others > 1)}" if others else ""
+        return f"{holder} for part {name.removeprefix(PART_LOCK)}{more}"
+
+    def _holder(self, path: Path) -> str | None:
+        """Who holds a lock; None if no one does."""
+        return FileLock(path).holder()
+
+    def _lock(self, path: Path) -> FileLock | UrlLock:
+        return FileLock(path, keep=path == self.lock_file)
 
     @contextmanager
-    def lock(self) -> Iterator[bool]:
+    def lock(self, part: Part | None = None) -> Iterator[bool]:
         """Hold the lock of the run, which must exist: one driver works on it at a time.
 
-        Gives whether the last one died: it did not give the lock back.
+        Or the lock of a part: as many drivers as there are parts may work on the run then, and
+        no other. Gives whether the last holder died: it did not give the lock back.
 
         Raises
         ------
         RunDirectoryError
             Another process holds it; the message says which, and since when.
         """
-        lock = self._lock()
+        lock = self._lock(self.lock_file if part is None else self.part_lock(part))
         try:
             holder = lock.take()
+            if holder is None:  # taken first, for others may look at the same moment
+                holder = self._part_holders() if part is None else self._holder(self.lock_file)
             if holder is not None:
                 raise self._refusal(holder)
             yield lock.abandoned
         finally:
             lock.release()
 
-    def require_no_driver(self) -> None:
+    @contextmanager
+    def beginning(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+        """Let one process at a time write what a run begins with.
+
+        Others wait, and then find it. It is called with who is waited for, once. What is made
+        here is removed again if the block raises.
+        """
+        if self.exists(self.run_json):
+            yield
+            return
+        with new_directory(self.root):
+            lock, told = self._lock(self.begin_file), False
+            try:
+                while (holder := lock.take()) is not None:
+                    if not told:
+                        on_wait(str(holder))
+                    told = True
+                    time.sleep(_PAUSE)
+                yield
+            finally:
+                lock.release()
+
+    def require_no_driver(self, part: Part | None = None) -> None:
         """Refuse early, before anything is loaded, what `lock` would refuse later.
 
         Raises
@@ -189,7 +230,10 @@ class RunDir(RunFiles):
         RunDirectoryError
             Another process works on the run.
         """
-        holder = self.lock_holder()
+        if part is None:
+            holder = self.lock_holder()
+        else:
+            holder = self._holder(self.lock_file) or self._holder(self.part_lock(part))
         if holder:
             raise self._refusal(holder)
 
@@ -316,9 +360,9 @@ class UrlRunDir(RunDir):
     def free_bytes(self) -> int | None:
         return None
 
-    def lock_holder(self) -> str | None:
-        found = read_holder(self.place(self.lock_file), self.lock_file)
+    def _holder(self, path: Path) -> str | None:
+        found = read_holder(self.place(path), path)
         return str(found) if found is not None and found.lives() else None
 
-    def _lock(self) -> UrlLock:
-        return UrlLock(self.place(self.lock_file), self.lock_file)
+    def _lock(self, path: Path) -> UrlLock:
+        return UrlLock(self.place(path), path)

@@ -7,7 +7,10 @@ from pathlib import Path
 from shardcam.engine.errors import RunDirectoryError, storage_error
 from shardcam.engine.io.plain_file import require_plain
 from shardcam.engine.rundir.staging import remove_abandoned, writer_name
+from shardcam.engine.types import Part
 
+PART_LOCK = ".lock-part-"  # how the name of a part's lock begins
+PART_EVENTS = "events.part-"  # how the name of a part's log begins
 LISTING_STAGED = ".listing-"  # how the name of a listing that is being written begins
 
 
@@ -29,6 +32,8 @@ class RunFiles:
         those that were found damaged.
     index, report, failures, events : Path
         All rows; the closed account; every sample that failed; what happened, line by line.
+    lock_file, begin_file : Path
+        The locks of the driver, and of who begins the run.
     overlays, activations : Path
         Folders of pictures, if asked for.
     """
@@ -48,6 +53,7 @@ class RunFiles:
         self.failures = root / "failures.csv"
         self.events = root / "events.jsonl"
         self.lock_file = root / ".lock"
+        self.begin_file = root / ".begin.lock"
         self.overlays = root / "overlays"
         self.activations = root / "activations"
 
@@ -71,6 +77,14 @@ class RunFiles:
                     f"{path}: {error.strerror}; put a copy in its place, or keep all of the run "
                     "in another folder and link to that"
                 ) from None
+
+    def part_events(self, part: Part) -> Path:
+        """The log of a part: not every network file system lets two hosts append to one file."""
+        return self.root / f"{PART_EVENTS}{part}.jsonl"
+
+    def part_lock(self, part: Part) -> Path:
+        """The lock of a part."""
+        return self.root / f"{PART_LOCK}{part}"
 
     def staging_path(self, stem: str) -> Path:
         """A name in the staging directory that no other writer has."""

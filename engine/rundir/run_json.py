@@ -11,7 +11,7 @@ from shardcam.engine.errors import RunDirectoryError, read_error, storage_error
 from shardcam.engine.io.plain_file import parse_json, read_plain
 from shardcam.engine.io.store import PROBE
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.run_files import LISTING_STAGED
+from shardcam.engine.rundir.run_files import LISTING_STAGED, PART_LOCK
 from shardcam.engine.types import counted
 
 _NEXT = "restore it, or begin another run"
@@ -142,7 +142,8 @@ def require_usable(run_dir: RunDir) -> None:
     held = run_dir.names(run_dir.root)
     files = (run_dir.run_json, run_dir.listing, run_dir.calibration, run_dir.class_names)
     early = [path.name for path in files]
-    unfinished = (*(f".{name}" for name in early), LISTING_STAGED, PROBE)
+    locks = (run_dir.begin_file.name, PART_LOCK)
+    unfinished = (*(f".{name}" for name in early), *locks, LISTING_STAGED, PROBE)
     left = {name for name in held if name in early or name.startswith(unfinished)}
     if run_dir.run_json.name not in held and left != held:
         raise RunDirectoryError(

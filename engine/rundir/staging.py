@@ -10,11 +10,12 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from shardcam.engine.errors import storage_error
 from shardcam.engine.io.plain_file import open_plain
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -61,6 +62,29 @@ class GuardedStream(io.FileIO):
                 return
             except BaseException as error:
                 self.error = error.with_traceback(None)
+
+
+@contextmanager
+def new_directory(directory: Path) -> Iterator[None]:
+    """Create a directory, with what is above it, and remove them again if the block raises.
+
+    Raises
+    ------
+    RunDirectoryError, DiskFull
+        It cannot be made.
+    """
+    try:
+        made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, directory) from error
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # somebody else's files are in it
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def fsync_directory(directory: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from shardcam.engine.rundir.speed import Speed
 
 LAST = 8  # shards of each worker that its speed is taken from
+_GONE = ("worker_lost", "worker_recycled")
 
 
 @dataclass
@@ -36,9 +37,13 @@ class Workers:
     """
 
     def __init__(self, driver: dict[str, Any]) -> None:
-        self._driver = driver
+        self._drivers = {driver.get("part"): driver}
         self._there: dict[str, WorkerActivity] = {}
         self._speed = Speed(LAST)
+
+    def join(self, driver: dict[str, Any]) -> None:
+        """One more command begins, for a part of the run."""
+        self._drivers[driver["part"]] = driver
 
     def every(self) -> list[WorkerActivity]:
         """In the order in which they came."""
@@ -55,8 +60,8 @@ class Workers:
         if kind == "worker_started":
             self._start(name, event, time)
         elif kind == "shard_started":
-            self._start(name, self._driver, time)
-        elif kind in ("worker_lost", "worker_recycled"):
+            self._start(name, self._drivers.get(event.get("part"), {}), time)
+        elif kind in _GONE or (kind == "run_ended" and "part" in event):
             self._there.pop(name, None)
             self._speed.gone(name)
         worker = self._there.get(name)

@@ -39,7 +39,7 @@ from shardcam.engine.rundir.listing import (
     identity,
 )
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.staging import fsync_directory
+from shardcam.engine.rundir.staging import fsync_directory, new_directory
 from shardcam.engine.types import NO_LABEL, Sample, SourceNotes
 
 NAMES = "labels"  # the option that is of the origin only where names can decide labels
@@ -80,7 +80,7 @@ def run_listing(
             yield saved
             return
     staged, listing = run_dir.listing_staging_path(), None
-    with _new_directory(run_dir.root):
+    with new_directory(run_dir.root):
         try:
             hashes = _write(staged, origin, samples(), notes)
             listing = Listing(staged, shared=run_dir.shared)
@@ -209,21 +209,6 @@ def _require_unique(listing: Listing, hashes: array[int]) -> None:
                     f"({other.location}) and number {sample.index} ({sample.location}); in a "
                     "manifest a column `key` tells them apart"
                 )
-
-
-@contextmanager
-def _new_directory(directory: Path) -> Iterator[None]:
-    """Create a directory, with what is above it, and remove them again if the block raises."""
-    with _storage(directory):
-        made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
-        directory.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):  # somebody else's files are in it
-            for folder in made:
-                folder.rmdir()
-        raise
 
 
 @contextmanager

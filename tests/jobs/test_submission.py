@@ -53,7 +53,7 @@ def test_arguments_say_what_the_configuration_says(config):
 def test_every_option_that_is_a_path_is_known_as_one(tmp_path, monkeypatch):
     """A new option that takes text is one or the other."""
     monkeypatch.chdir(tmp_path)
-    no_paths = {"method", "target", "address", "depth_range"}
+    no_paths = {"method", "target", "address", "depth_range", "part"}
     texts = {n for n, f in RunConfig.model_fields.items() if f.annotation in (str, str | None)}
     assert set(PATH_OPTIONS) == texts - no_paths
     config = RunConfig(**dict.fromkeys(PATH_OPTIONS, "x.onnx"))
