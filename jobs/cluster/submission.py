@@ -131,7 +131,7 @@ def _require_absolute(config: RunConfig) -> None:
     for name, path in config.paths().items():
         if not is_url(path) and not Path(path).is_absolute():
             raise ConfigError(
-                f"{typed_name(name)}: with --paths-on-cluster, give an absolute path: {path}"
+                f"{typed_name(name)}: give its absolute path on the cluster, not {path}"
             )
 
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
-from shardcam.jobs.cluster.batch_files import (
-    Nodes,
-    PodOptions,
-    SlurmOptions,
-    kuberay_job,
-    slurm_script,
-)
+from shardcam.jobs.cluster.batch_files import Nodes, PodOptions, kuberay_job
+from shardcam.jobs.cluster.slurm_script import SlurmOptions, slurm_script
 from shardcam.jobs.cluster.submission import require_submittable
 from shardcam.jobs.options import make_config, run_options
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import as_utf8
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _cluster_option = partial(click.option, cls=SectionedOption, section="Cluster")
 _count = _cluster_option(
@@ -31,6 +30,13 @@ _cpus = _cluster_option(
     "--node-cpus", type=click.IntRange(1), required=True, help="CPU cores of each node."
 )
 _gpus = _cluster_option("--node-gpus", type=click.IntRange(0), default=0, help="GPUs of each node.")
+
+
+def _sbatch(name: str, text: str | None = None) -> Callable[[F], F]:
+    """An option of sbatch's."""
+    known = text or name[2:].replace("-", " ").capitalize().replace("Qos", "Quality of service")
+    decorate: Callable[[F], F] = _cluster_option(name, help=f"{known}, as for sbatch {name}.")
+    return decorate
 
 
 @click.group()
@@ -56,37 +62,65 @@ def render() -> None:
 @_cluster_option(
     "--time", required=True, help="Time limit, as for sbatch --time, such as 12:00:00."
 )
-@_cluster_option("--partition", help="Partition, as for sbatch --partition.")
+@_sbatch("--partition")
+@_sbatch("--account")
+@_sbatch("--qos")
+@_sbatch("--constraint")
+@_sbatch("--output", "File for the log")
+@_sbatch("--mail-type")
+@_sbatch("--mail-user")
 @_cluster_option(
     "--setup",
     multiple=True,
     help="Shell command to run first on each node, repeatable, such as 'source /opt/shardcam/bin/"
     "activate' or 'module load python'.",
 )
+@_cluster_option(
+    "--array",
+    type=click.IntRange(1),
+    help="So many tasks of one node without Ray, each for a part of the shards, and one that "
+    "completes the run.",
+)
+@_cluster_option(
+    "--paths-on-cluster",
+    is_flag=True,
+    help="All paths are absolute and exist on the cluster; do not look for them here.",
+)
 def slurm(
     nodes: int,
     node_cpus: int,
     node_gpus: int,
     node_memory: str | None,
-    time: str,
-    partition: str | None,
-    setup: tuple[str, ...],
+    array: int | None,
+    paths_on_cluster: bool,
     **options: Any,
 ) -> None:
     """Print a script for sbatch.
 
+    With --array it is for bash, and submits the tasks by itself.
+
     \b
-    Example:
+    Examples:
       shardcam render slurm /data/photos --model efficientnet_lite0 --out /data/runs/photos \\
           --nodes 4 --node-cpus 16 --time 12:00:00 > photos.sbatch
+      shardcam render slurm /data/photos --model efficientnet_lite0 --out /data/runs/photos \\
+          --array 50 --node-cpus 4 --time 2:00:00 > photos.sh
     """
-    config = _config(options, elsewhere=False)
+    names = [field.name for field in fields(SlurmOptions)]
+    asked = SlurmOptions(**{name: options.pop(name) for name in names})
+    config = _config(options, paths_on_cluster)
     if config.workers:
         raise ConfigError("--workers: leave it out: every node is used, as soon as it has joined")
+    if array is not None:
+        if nodes > 1 or config.cpus_per_worker > 1:
+            raise ConfigError(
+                "--array: leave out --nodes and --cpus-per-worker: a task is one process, with "
+                "the --node-cpus of one node"
+            )
+        config = config.model_copy(update={"executor": "local"})
     _require_room(config, node_cpus, node_gpus)
     machines = Nodes(nodes, node_cpus, node_gpus, node_memory)
-    script = slurm_script(config, machines, SlurmOptions(time, partition, setup))
-    click.echo(as_utf8(script), nl=False)
+    click.echo(as_utf8(slurm_script(config, machines, asked, array)), nl=False)
 
 
 @render.command(cls=SectionedCommand)

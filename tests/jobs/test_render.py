@@ -1,29 +1,15 @@
-"""Files for Slurm and KubeRay: parsed by what reads them, and the script run with a stand-in."""
+"""Files for KubeRay: parsed by what reads them."""
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.models.system_libraries import PACKAGES
-from shardcam.jobs.cluster.batch_files import (
-    Nodes,
-    PodOptions,
-    SlurmOptions,
-    job_name,
-    kuberay_job,
-    slurm_script,
-)
+from shardcam.jobs.cluster.batch_files import Nodes, PodOptions, job_name, kuberay_job
 from shardcam.jobs.config_file import read_config_file
-from tests.jobs.command import ROOT, contents, shardcam
-from tests.jobs.images import make_folder
+from tests.jobs.command import ROOT, shardcam
 
 RUN = RunConfig(
     source="/data/it's here/*.jpg",
@@ -32,52 +18,7 @@ RUN = RunConfig(
     layer=("$HOME", "b c"),
     workers=None,
 )
-SLURM = SlurmOptions("1:00:00", "long", ("source '/opt/a b/bin/activate'",))
 PODS = PodOptions("registry/shardcam:cu117", "photos", "/data")
-LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64")
-
-
-def check_script(path):
-    """bash's own parser, and shellcheck where it is installed."""
-    subprocess.run(["bash", "-n", path], check=True)
-    if shutil.which("shellcheck"):
-        subprocess.run(["shellcheck", "--severity=warning", "-e", "SC2046", path], check=True)
-
-
-@pytest.mark.process
-def test_a_slurm_script_says_what_was_asked(tmp_path):
-    text = slurm_script(RUN, Nodes(4, 16, 2, "64G"), SLURM)
-    (tmp_path / "run.sbatch").write_text(text)
-    check_script(tmp_path / "run.sbatch")
-    asked = [line.removeprefix("#SBATCH --") for line in text.splitlines() if "#SBATCH" in line]
-    assert asked == [
-        "job-name=shardcam-my-run-1",
-        "nodes=4",
-        "ntasks-per-node=1",
-        "cpus-per-task=16",
-        "gpus-per-node=2",
-        "mem=64G",
-        "time=1:00:00",
-        "partition=long",
-        "signal=B:TERM@60",
-        "requeue",
-    ]
-    first = next(i for i, line in enumerate(text.splitlines()) if not line.startswith("#"))
-    assert text.splitlines()[first + 1] == "source '/opt/a b/bin/activate'"
-
-
-@pytest.mark.process
-def test_words_reach_the_command_as_they_are(tmp_path):
-    text = slurm_script(RUN, Nodes(1, 2, 0, None), SlurmOptions("1:00", None, ()))
-    begun = text[: text.index("# Anyone who")]
-    (tmp_path / "words.sh").write_text(f'{begun}\nprintf "%s\\n" "${{extract[@]}}" "$source"\n')
-    out = subprocess.run(
-        ["bash", tmp_path / "words.sh"], capture_output=True, text=True, check=True
-    )
-    assert out.stdout.splitlines() == [
-        *("shardcam", "extract", "--model=efficientnet_lite0", "--out=/data/runs/My Run_1"),
-        *("--layer=$HOME", "--layer=b c", "/data/it's here/*.jpg"),
-    ]
 
 
 def test_a_ray_job_says_what_was_asked(tmp_path):
@@ -113,14 +54,20 @@ def test_a_ray_job_says_what_was_asked(tmp_path):
 def test_names_that_kubernetes_takes(out):
     name = job_name(RUN.model_copy(update={"out": out}))
     assert name.replace("-", "").isalnum() and name.isascii() and name == name.lower()
-    assert len(name) <= 40 and not name.endswith("-")
+    assert len(name) <= 47 and name[0].isalpha() and not name.endswith("-")
+
+
+def test_runs_of_one_name_have_jobs_of_different_names():
+    names = [job_name(RUN.model_copy(update={"out": out})) for out in ("/a/run", "/b/run")]
+    assert len(set(names)) == 2
+    assert names[0] == job_name(RUN.model_copy(update={"out": "/a/run"}))
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("kuberay", "/data/x", "--out", "/elsewhere/run"), "--out /elsewhere/run: pods only see"),
-        (("kuberay", "x", "--out", "/data/run"), "SOURCE: with --paths-on-cluster, give an"),
+        (("kuberay", "x", "--out", "/data/run"), "SOURCE: give its absolute path on the"),
         (("kuberay", "/data/x", "--out", "/data/r", "--cpus-per-worker", "8"), "--node-cpus 4"),
         (("kuberay", "/data/x", "--out", "/data/r", "--gpus-per-worker", "1"), "--node-gpus 0"),
         (("slurm", "/none", "--out", "run"), "/none: no such file or folder"),
@@ -147,41 +94,3 @@ def test_the_image_is_of_the_pinned_ray_and_has_the_libraries():
     project = (ROOT / "pyproject.toml").read_text()
     assert variants == {"cpu", "cu112", "cu117"}
     assert all(f"\n{name} = [" in project for name in variants)
-
-
-@pytest.mark.slow
-def test_a_slurm_script_runs_and_gives_the_exit_code(tmp_path):
-    """`srun` and `scontrol` are stand-ins that run everything here; Ray is real."""
-    make_folder(tmp_path / "images", 8)
-    stand_ins = {
-        "srun": 'while [ "$1" != ray ]; do shift; done\nexec "$@"\n',
-        "scontrol": "hostname\n",
-    }
-    for name, body in stand_ins.items():
-        (tmp_path / name).write_text(f"#!/bin/bash\n{body}")
-        (tmp_path / name).chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("", 0))
-        job = 10000 + free.getsockname()[1] % 10000
-    environment = {
-        **os.environ,
-        "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "HOME": str(tmp_path),
-        "SLURM_JOB_ID": str(job),
-        "SLURM_JOB_NODELIST": "here",
-        "SLURM_JOB_NUM_NODES": "1",
-    }
-    run = tmp_path / "a run"
-    asked = ("--time", "1:00:00", "--node-cpus", "2", "--out", run)
-    for more, expected in (((), 0), (("--layer", "nowhere"), 2)):
-        code, text, err = shardcam("render", "slurm", tmp_path / "images", *LITE0, *asked, *more)
-        assert code == 0, err
-        (tmp_path / "run.sbatch").write_text(text)
-        done = subprocess.run(
-            ["bash", tmp_path / "run.sbatch"], env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == expected, done.stdout + done.stderr
-        assert not list(tmp_path.glob(".shardcam-token*"))
-        assert not Path(f"/tmp/ray-{job}").exists()
-    assert len(contents(run)["key"]) == 8

@@ -143,7 +143,7 @@ def test_paths_of_the_cluster_are_absolute_and_not_looked_for():
     there = {"source": "/data/photos", "out": "/data/run", "params": "/data/vgg.params"}
     require_submittable(RUN.model_copy(update=there), elsewhere=True)
     for name in PATH_OPTIONS:
-        with pytest.raises(ShardcamError, match=f"{typed_name(name)}: with --paths-on-cluster"):
+        with pytest.raises(ShardcamError, match=f"{typed_name(name)}: give its absolute path"):
             require_submittable(RUN.model_copy(update={**there, name: "x.onnx"}), elsewhere=True)
 
 
