@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import click
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.io.urls import is_url
-from shardcam.jobs.cluster.batch_files import Nodes, PodOptions, kuberay_job
+from shardcam.jobs.cluster.batch_files import Nodes
+from shardcam.jobs.cluster.kuberay_job import PodOptions, kuberay_job
 from shardcam.jobs.cluster.slurm_script import SlurmOptions, slurm_script
 from shardcam.jobs.cluster.submission import require_submittable
 from shardcam.jobs.options import make_config, run_options
@@ -128,37 +127,63 @@ def slurm(
 @_count
 @_cpus
 @_gpus
-@_cluster_option("--node-memory", default="8Gi", show_default=True, help="Memory of each pod.")
+@_cluster_option(
+    "--node-memory",
+    help="Memory of each worker pod  [default: what its workers need with this network; 2 GiB each "
+    "where it cannot be read here]",
+)
 @_cluster_option("--image", required=True, help="Container image, built from the Dockerfile.")
-@_cluster_option("--claim", required=True, help="PersistentVolumeClaim that holds the images.")
+@_cluster_option(
+    "--claim",
+    help="PersistentVolumeClaim that holds the images and takes the run; not needed where both are "
+    "URLs.",
+)
 @_cluster_option(
     "--mount", default="/data", show_default=True, help="Where the pods mount the claim."
 )
+@_cluster_option("--namespace", help="Namespace of the job.")
+@_cluster_option(
+    "--secret",
+    multiple=True,
+    help="Secret whose entries become environment variables, repeatable, such as the credentials "
+    "of s3://.",
+)
+@_cluster_option("--service-account", help="Service account of the pods, such as one for s3://.")
+@_cluster_option("--image-pull-secret", multiple=True, help="Secret of the registry, repeatable.")
+@_cluster_option(
+    "--node-selector", multiple=True, metavar="KEY=VALUE", help="Label of the nodes, repeatable."
+)
+@_cluster_option(
+    "--toleration",
+    multiple=True,
+    metavar="KEY[=VALUE][:EFFECT]",
+    help="Taint of the nodes that is tolerated, repeatable.",
+)
+@_cluster_option("--queue", help="Local queue of Kueue.")
+@_cluster_option(
+    "--deadline", type=click.IntRange(1), help="Seconds after which Kubernetes ends the job."
+)
 def kuberay(
-    nodes: int,
-    node_cpus: int,
-    node_gpus: int,
-    node_memory: str,
-    image: str,
-    claim: str,
-    mount: str,
-    **options: Any,
+    nodes: int, node_cpus: int, node_gpus: int, node_memory: str | None, **options: Any
 ) -> None:
     """Print a RayJob for kubectl.
 
     All paths are as the pods see them.
 
     \b
-    Example:
+    Examples:
       shardcam render kuberay /data/photos --model efficientnet_lite0 --out /data/runs/photos \\
           --nodes 4 --node-cpus 16 --image registry/shardcam:cpu --claim photos > photos.yaml
+      shardcam render kuberay s3://bucket/photos --model efficientnet_lite0 \\
+          --out s3://bucket/runs/photos --node-cpus 16 --image registry/shardcam:cpu \\
+          --secret s3-credentials > photos.yaml
     """
+    names = [field.name for field in fields(PodOptions)]
+    pods = PodOptions(**{name: options.pop(name) for name in names})
     config = _config(options, elsewhere=True)
     _require_room(config, node_cpus, node_gpus)
-    _require_mounted(config, mount)
     machines = Nodes(nodes, node_cpus, node_gpus, node_memory)
-    job = kuberay_job(config, machines, PodOptions(image, claim, mount))
-    click.echo(as_utf8(job), nl=False)
+    click.echo(as_utf8(kuberay_job(config, machines, pods)), nl=False)
 
 
 def _config(options: dict[str, Any], elsewhere: bool) -> RunConfig:
@@ -178,9 +203,3 @@ def _require_room(config: RunConfig, cpus: int, gpus: int) -> None:
         raise ConfigError(
             f"--gpus-per-worker {config.gpus_per_worker:g} is more than --node-gpus {gpus}"
         )
-
-
-def _require_mounted(config: RunConfig, mount: str) -> None:
-    for option, path in (("SOURCE", config.source), ("--out", config.out)):
-        if not is_url(path) and not PurePosixPath(path).is_relative_to(mount):
-            raise ConfigError(f"{option} {path}: pods only see what is below --mount {mount}")

@@ -1,11 +1,9 @@
 """Scripts for Slurm: read by bash and shellcheck, and run with stand-ins for its commands."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
 from shardcam.jobs.cluster.batch_files import Nodes
 from shardcam.jobs.cluster.slurm_script import SlurmOptions, slurm_script
+from tests.jobs.bash import BIN, check_script
 from tests.jobs.command import ROOT, SMALL, assert_same, contents, shardcam
 from tests.jobs.images import make_folder
 
@@ -29,7 +28,6 @@ EVERYTHING = SlurmOptions(
     "1-12:00:00", "long", "lab", "high", "gpu&nvme", "/logs/%j.out", "END,FAIL", "me@lab.org",
     ("source '/opt/a b/bin/activate'",),
 )  # fmt: skip
-BIN = Path(sys.executable).parent
 LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64")
 STAND_INS = {  # each notes how it was called
     "srun": 'while [[ $1 == -* ]]; do shift; done\nexec "$@"\n',
@@ -47,10 +45,7 @@ while :; do sleep 0.05; done
 def script_of(path, *arguments):
     """Write a script, and hold it against bash's own parser and shellcheck."""
     path.write_text(slurm_script(*arguments))
-    subprocess.run(["bash", "-n", path], check=True)
-    shellcheck = shutil.which("shellcheck", path=f"{BIN}:{os.environ['PATH']}")
-    if shellcheck:  # all but: several words of `jobs -p`, text for another shell, `--setup`
-        subprocess.run([shellcheck, "--exclude=SC2046,SC2016,SC1091", path], check=True)
+    check_script(path)
     return path
 
 
