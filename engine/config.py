@@ -28,7 +28,7 @@ MODEL_FILES = (".json", ".onnx")
 PATH_OPTIONS = ("source", "model", "out", "root", "cache", "params", "labels", "label_data")
 PLACE_OPTIONS = (  # where a run is computed and on what: given anew by each command that does
     *("executor", "workers", "cpus_per_worker", "gpus_per_worker", "address"),
-    *("batch_size", "hang_timeout", "recycle", "cache", "cache_size"),
+    *("priority", "batch_size", "hang_timeout", "recycle", "cache", "cache_size"),
 )
 Channels = tuple[float, ...]
 OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each once
@@ -48,7 +48,7 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
     ),
     "Execution": (
         *("executor", "part", "workers", "cpus_per_worker", "gpus_per_worker", "address"),
-        *("batch_size", "shard_size", "hang_timeout", "recycle", "max_failed"),
+        *("priority", "batch_size", "shard_size", "hang_timeout", "recycle", "max_failed"),
     ),
 }
 
@@ -235,6 +235,13 @@ class RunConfig(BaseModel):
         None,
         description="Ray cluster to use  [default: RAY_ADDRESS, else a cluster started "
         "on this machine]",
+    )
+    priority: float = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description="Weight beside other runs on the same Ray cluster: a run of 2 gets twice as "
+        "many workers as a run of 1. They change hands between shards.",
     )
     hang_timeout: float = Field(
         1800.0,

@@ -11,6 +11,7 @@ from rich.status import Status
 
 from shardcam.engine.run.extraction import RunPlanned
 from shardcam.engine.rundir.events import (
+    ClusterShared,
     Progress,
     RunAwaited,
     RunOpened,
@@ -30,7 +31,8 @@ from shardcam.jobs.terminal import printable
 
 REPORTED: dict[type[Event], str] = {  # events that a person should know of
     RunAwaited: "waiting for {holder}, which begins this run",
-    WorkerWaiting: "workers that wait for free CPUs or GPUs of the cluster: {workers}",
+    WorkerWaiting: "workers waiting for {resource}: {workers}",
+    ClusterShared: "other runs on this cluster: {runs}; workers for this one: {workers}",
     WorkerLost: "{worker} is lost and replaced: {reason}",
     SearchStarted: "shard {shard}: searching for the image, of {images}, that crashes its workers",
     SampleGivenUp: "{key}: crashes every worker that reads it, and is recorded as a failure",

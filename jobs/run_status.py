@@ -17,7 +17,7 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
 from shardcam.engine.rundir.worker_activity import WorkerActivity
-from shardcam.engine.types import Note
+from shardcam.engine.types import Note, counted
 
 RUNNING, COMPLETE, INCOMPLETE = "running", "complete", "incomplete"
 
@@ -60,6 +60,7 @@ class RunStatus:
     bottleneck: str | None
     nodes: tuple[NodeStatus, ...]
     workers: tuple[WorkerActivity, ...]  # of the last command
+    workers_waiting: int  # for CPUs or GPUs
     workers_lost: int  # in all commands
     last_event: str | None  # ISO 8601, UTC
     outcome: str | None  # of the last command, if it has ended
@@ -112,6 +113,7 @@ def read_status(run_dir: RunDir) -> RunStatus:
         bottleneck=str(bottleneck) if bottleneck else None,
         nodes=_nodes(workers),
         workers=tuple(workers),
+        workers_waiting=activity.workers.waiting,
         workers_lost=activity.lost,
         last_event=last.isoformat(timespec="seconds") if last else None,
         outcome=activity.outcome,
@@ -121,7 +123,9 @@ def read_status(run_dir: RunDir) -> RunStatus:
 def _state(run_dir: RunDir, complete: bool, activity: Activity) -> tuple[str, str]:
     holder = run_dir.lock_holder()
     if holder:
-        return RUNNING, f"running: {holder}"
+        workers = activity.workers
+        waiting = f"; waiting for {workers.resource}: {counted(workers.waiting, 'worker')}"
+        return RUNNING, f"running: {holder}{waiting if workers.waiting else ''}"
     if complete and run_dir.exists(run_dir.index):
         return COMPLETE, "complete"
     if complete:

@@ -13,6 +13,7 @@ Those that are logged are lines of the run's ``events.jsonl`` too, with the same
 
 from shardcam.engine.run.extraction import RunPlanned
 from shardcam.engine.rundir.events import (
+    ClusterShared,
     Progress,
     RunAwaited,
     RunEnded,
@@ -31,6 +32,7 @@ from shardcam.engine.rundir.events import (
 from shardcam.engine.types import Event
 
 __all__ = [
+    "ClusterShared",
     "Event",
     "Progress",
     "RunAwaited",

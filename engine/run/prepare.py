@@ -226,6 +226,7 @@ def make_executor(
         config.address,
         config.hang_timeout,
         config.recycle,
+        config.priority,
     )
     return RayExecutor(build, options, may_exit)
 

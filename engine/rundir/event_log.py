@@ -63,7 +63,8 @@ class EventLog:
 def read_events(run_dir: RunDir) -> Iterator[dict[str, Any]]:
     """The events of a run, oldest first; none if there is no log. Broken lines are left out.
 
-    Those of a command for a part have the name of its log as their `part`.
+    Those of a command for a part have the name of its log as their `part`, and its worker has a
+    name of its own.
 
     Raises
     ------
@@ -72,22 +73,23 @@ def read_events(run_dir: RunDir) -> Iterator[dict[str, Any]]:
     StoreError
         A log cannot be read now.
     """
-    logs: list[Iterable[dict[str, Any]]] = [_read(run_dir, run_dir.events)]
+    logs: list[Iterable[dict[str, Any]]] = [_read(run_dir, run_dir.events, {})]
     for name in sorted(run_dir.names(run_dir.root)):
         if name.startswith(PART_EVENTS):
             run_dir.fetch(run_dir.root / name)
-            logs.append([*_read(run_dir, run_dir.root / name, part=name)])
+            part = {"part": name, "worker": name.removeprefix("events.").removesuffix(".jsonl")}
+            logs.append([*_read(run_dir, run_dir.root / name, part)])
     return heapq.merge(*logs, key=itemgetter("time"))
 
 
-def _read(run_dir: RunDir, path: Path, **more: str) -> Iterator[dict[str, Any]]:
+def _read(run_dir: RunDir, path: Path, part: dict[str, str]) -> Iterator[dict[str, Any]]:
     for line in _lines(run_dir, path):
         try:
             event = parse_json(line)
         except ValueError:
             continue
         if isinstance(event, dict) and all(_is_sound(event, name) for name in ("kind", "time")):
-            yield {name: value for name, value in event.items() if _is_sound(event, name)} | more
+            yield {name: value for name, value in event.items() if _is_sound(event, name)} | part
 
 
 def _is_sound(event: dict[str, Any], name: str) -> bool:

@@ -72,6 +72,7 @@ class WorkerWaiting(Event):
 
     kind: ClassVar = "worker_waiting"
     workers: int  # so many more
+    resource: str = "CPUs"  # that they wait for
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,20 @@ class WorkerLost(Event):
 
 @dataclass(frozen=True)
 class WorkerRecycled(Event):
-    """A worker is replaced for its age, or because its node is leaving."""
+    """A worker ends for its age, because its node is leaving, or to give way to another run."""
 
     kind: ClassVar = "worker_recycled"
     worker: str
     shards: int  # that it has done
+
+
+@dataclass(frozen=True)
+class ClusterShared(Event):
+    """Other runs use the cluster, or do no more: workers change hands between shards."""
+
+    kind: ClassVar = "cluster_shared"
+    runs: int  # others
+    workers: int  # that this run may have
 
 
 @dataclass(frozen=True)

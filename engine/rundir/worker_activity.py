@@ -34,11 +34,20 @@ class Workers:
     ----------
     driver
         The event with which the command began.
+
+    Attributes
+    ----------
+    waiting : int
+        How many more were asked for and wait for their place.
+    resource : str
+        What they wait for.
     """
 
     def __init__(self, driver: dict[str, Any]) -> None:
         self._drivers = {driver.get("part"): driver}
         self._there: dict[str, WorkerActivity] = {}
+        self.waiting = 0
+        self.resource = "CPUs or GPUs"
         self._speed = Speed(LAST)
 
     def join(self, driver: dict[str, Any]) -> None:
@@ -57,12 +66,17 @@ class Workers:
     def add(self, event: dict[str, Any]) -> None:
         """Take note of one more event."""
         kind, time, name = event["kind"], float(event["time"]), str(event.get("worker"))
-        if kind == "worker_started":
+        if kind == "worker_waiting":
+            self.waiting += int(event.get("workers", 0))
+            self.resource = str(event.get("resource", self.resource))
+        elif kind == "worker_started":
+            self.waiting -= self.waiting > 0
             self._start(name, event, time)
         elif kind == "shard_started":
             self._start(name, self._drivers.get(event.get("part"), {}), time)
         elif kind in _GONE or (kind == "run_ended" and "part" in event):
-            self._there.pop(name, None)
+            if self._there.pop(name, None) is None:  # it had not started
+                self.waiting -= self.waiting > 0
             self._speed.gone(name)
         worker = self._there.get(name)
         if worker is None:

@@ -52,6 +52,7 @@ class RayOptions:
     address: str | None  # None: RAY_ADDRESS, or a Ray started here; LOCAL: that in any case
     hang_timeout: float = 1800.0  # seconds without progress after which a worker is replaced
     recycle: int = 2000  # shards after which a worker is replaced
+    priority: float = 1.0  # beside other runs on the cluster
 
 
 @contextmanager

@@ -52,5 +52,4 @@ class RayExecutor:
             try:
                 yield from pool.run(lambda: signals.pending)
             finally:
-                if shared:
-                    pool.end()
+                pool.end(workers=shared)

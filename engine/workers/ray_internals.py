@@ -11,23 +11,34 @@ import ray
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray._private.grpc_utils import init_grpc_channel
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray.experimental.internal_kv import (
+    _internal_kv_del,
+    _internal_kv_get,
+    _internal_kv_list,
+    _internal_kv_put,
+)
 
 # For ray.init
 LOOPBACK: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
 FOLDER, MEMORY_FOLDER = "_temp_dir", "_plasma_directory"
 _CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 _ANSWER = 10.0  # seconds that a cluster may take
+_OURS = b"shardcam"  # the namespace of the entries that runs make in a cluster's table
 
 __all__ = (
     "FOLDER",
     "LOOPBACK",
     "MEMORY_FOLDER",
     "admits",
+    "delete_entry",
     "draining_nodes",
     "is_client",
     "is_token_auth_enabled",
+    "living_drivers",
+    "read_entries",
     "reread_environment",
     "silent_worker_logs",
+    "write_entry",
 )
 
 
@@ -71,3 +82,26 @@ def is_client() -> bool:
 def draining_nodes() -> frozenset[str]:
     """Ids of the nodes that are being drained: they run on for a while, and will be gone."""
     return frozenset(ray._private.state.state.get_draining_nodes())
+
+
+def write_entry(key: str, value: bytes) -> None:
+    """Write an entry of ours into the cluster's table."""
+    _internal_kv_put(key, value, namespace=_OURS)
+
+
+def read_entries() -> dict[str, bytes]:
+    """All of our entries in the cluster's table."""
+    keys = _internal_kv_list(b"", namespace=_OURS)
+    found = {key.decode(): _internal_kv_get(key, namespace=_OURS) for key in keys}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def delete_entry(key: str) -> None:
+    """Delete an entry of ours."""
+    _internal_kv_del(key, namespace=_OURS)
+
+
+def living_drivers() -> frozenset[str]:
+    """Ray's ids of the drivers of the cluster that have not ended."""
+    jobs = ray._private.state.state.job_table()  # type: ignore[no-untyped-call]
+    return frozenset(job["JobID"] for job in jobs if not job["IsDead"])

@@ -16,6 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from shardcam.engine.errors import InternalError, ShardcamError, WorkerError
 from shardcam.engine.protocols import Observer, ShardRunner
 from shardcam.engine.rundir.events import (
+    ClusterShared,
     ShardDone,
     ShardStarted,
     WorkerLost,
@@ -29,6 +30,7 @@ from shardcam.engine.workers.ray_cluster import RayOptions, worker_capacity
 from shardcam.engine.workers.ray_deaths import death_reason, node_loss, node_lost
 from shardcam.engine.workers.ray_heartbeats import Heartbeats
 from shardcam.engine.workers.ray_internals import draining_nodes
+from shardcam.engine.workers.ray_sharing import Share, Sharing
 from shardcam.engine.workers.ray_worker import WorkerActor
 from shardcam.engine.workers.retry_queue import RetryQueue
 from shardcam.engine.workers.shard_descriptor import pack
@@ -70,7 +72,8 @@ class WorkerPool:
         self._waiting: list[Shard] = []  # for workers that start; the first that is free takes one
         self._started = 0
         self._failed_starts = 0
-        self._capacity = 0
+        self._sharing, self._share = Sharing(options), Share(0, 0, needed=False)
+        self._capacity = 0  # workers that there is room for
         self._capacity_checked = 0.0
         self._draining: frozenset[str] = frozenset()  # nodes that will be gone
         self._workers_checked = 0.0
@@ -103,12 +106,35 @@ class WorkerPool:
             self._capacity_checked = now
             self._capacity = max(worker_capacity(self._options), 1)
             self._draining = draining_nodes()
+            self._refresh_share()
+
+    def _refresh_share(self) -> None:
+        """Find the run's share of the cluster; of what is too much, what still waits goes now."""
+        wanted = min(self._options.workers or self._capacity, self._retries.left)
+        ready = sum(worker.node is not None for worker in self._workers.values())
+        before, self._share = self._share, self._sharing.update(wanted, ready)
+        runs, workers = self._share.runs, self._share.workers
+        if (runs or before.runs) and (runs, workers) != (before.runs, before.workers):
+            self._on_event(ClusterShared(runs, workers))
+        if not runs:
+            return
+        for call, worker in list(self._workers.items()):
+            if worker.progressed is None and len(self._workers) > self._most:
+                del self._workers[call]
+                self._on_event(WorkerRecycled(worker.name, 0))
+                self._stop(worker)
+
+    @property
+    def _most(self) -> int:
+        """Workers that the run may have."""
+        most = self._options.workers or self._capacity
+        return min(most, self._share.workers) if self._share.runs else most
 
     def _scale_up(self) -> None:
         """Keep a shard for each worker that starts; start more while there is room for them."""
         while True:
             starting = sum(worker.shard is None for worker in self._workers.values())
-            more = len(self._workers) < (self._options.workers or self._capacity)
+            more = len(self._workers) < self._most
             while len(self._waiting) < starting + more:
                 shard = self._retries.take()
                 if shard is None:
@@ -170,7 +196,8 @@ class WorkerPool:
 
     def _assign(self, worker: WorkerState) -> None:
         """Give a free worker its next shard, or let it go."""
-        if worker.shards_done >= self._options.recycle or worker.node in self._draining:
+        old = worker.shards_done >= self._options.recycle
+        if old or worker.node in self._draining or self._gives_way():
             if worker.next_shard is not None:
                 self._retries.put_back(worker.next_shard)
             self._on_event(WorkerRecycled(worker.name, worker.shards_done))
@@ -187,6 +214,10 @@ class WorkerPool:
         self._on_event(ShardStarted.of(worker.name, shard))
         ahead = None if worker.next_shard is None else pack(worker.next_shard)
         self._workers[worker.actor.run.remote(None if known else pack(shard), ahead)] = worker
+
+    def _gives_way(self) -> bool:
+        """Whether a worker that is free should make room for another run's."""
+        return self._share.needed and len(self._workers) + 1 > self._most
 
     def _shard_for(self, worker: WorkerState) -> Shard | None:
         """The one it prefetched, one that waits, or one that another worker only prefetched."""
@@ -246,13 +277,16 @@ class WorkerPool:
         for worker in waiting:
             worker.reported_waiting = True
         if waiting:
-            self._on_event(WorkerWaiting(len(waiting)))
+            resource = "GPUs" if self._options.gpus_per_worker else "CPUs"
+            self._on_event(WorkerWaiting(len(waiting), resource))
 
-    def end(self) -> None:
-        """End every worker, whatever it does."""
-        for worker in self._workers.values():
-            self._stop(worker)
-        self._workers.clear()
+    def end(self, workers: bool) -> None:
+        """Tell other runs that this one ends; with `workers`, end them, whatever they do."""
+        if workers:
+            for worker in self._workers.values():
+                self._stop(worker)
+            self._workers.clear()
+        self._sharing.end()
 
     def _stop(self, worker: WorkerState) -> None:
         self._heartbeats.cancel(worker)

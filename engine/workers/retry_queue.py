@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from operator import length_hint
 
 from shardcam.engine.errors import WorkerError
 from shardcam.engine.protocols import Observer
@@ -36,10 +37,16 @@ class _Search:
 
 
 class RetryQueue:
-    """Hands out shards, takes them back, and counts the crashes and losses of each."""
+    """Hands out shards, takes them back, and counts the crashes and losses of each.
+
+    Attributes
+    ----------
+    left : int
+        Shards that are not done.
+    """
 
     def __init__(self, shards: Iterable[Shard], on_event: Observer) -> None:
-        self._fresh = iter(shards)
+        self._fresh, self.left = iter(shards), length_hint(shards)
         self._retries: deque[Shard] = deque()
         self._crashes: Counter[int] = Counter()  # by shard
         self._crashes_alone: Counter[int] = Counter()  # by sample tried alone
@@ -70,6 +77,7 @@ class RetryQueue:
     def on_result(self, shard: Shard, report: ShardReport) -> ShardReport | None:
         """A worker finished `shard`: its report, unless this was a trial."""
         if not shard.trial:
+            self.left -= 1
             return report
         search = self._searches[shard.index]
         search.open -= 1

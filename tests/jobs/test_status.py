@@ -8,6 +8,9 @@ import time
 import h5py
 import pytest
 
+from shardcam.engine.rundir import events
+from shardcam.engine.rundir.event_log import EventLog
+from shardcam.engine.rundir.run_dir import RunDir
 from tests.jobs.command import SMALL, assert_same, contents, shardcam, start
 from tests.jobs.images import make_folder
 
@@ -117,3 +120,20 @@ def test_an_index_that_was_lost_is_made_anew(tmp_path):
     code, _, err = shardcam("index", tmp_path / "images")
     assert code == 1
     assert "not a run directory" in err
+
+
+def test_status_tells_what_workers_wait_for(tmp_path):
+    make_folder(tmp_path / "images", 8)
+    run = tmp_path / "run"
+    assert shardcam("extract", tmp_path / "images", *SMALL, *RUN[2:], "--out", run)[0] == 0
+    log = EventLog(RunDir(run))
+    log.append(events.RunStarted("host", 1, 1, 1, 8))
+    log.append(events.WorkerWaiting(2, "GPUs"))
+    with RunDir(run).lock():
+        out = shardcam("status", run)[1]
+        assert re.search(r"running: process \d+ on .*; waiting for GPUs: 2 workers\b", out)
+        log.append(events.WorkerStarted("worker-1", "node", "host", 2, "", [], 80.0))
+        assert "; waiting for GPUs: 1 worker\n" in shardcam("status", run)[1]
+        log.append(events.WorkerRecycled("worker-2", 0))  # it gave way before it had started
+        assert "waiting" not in shardcam("status", run)[1]
+    log.close()

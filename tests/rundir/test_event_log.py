@@ -18,7 +18,7 @@ LINES = """\
 {"kind": "run_started", "host": "host", "pid": 1, "shards": 4, "todo": 3, "images": 100}
 {"kind": "worker_started", "worker": "w", "node": "node", "host": "host", "pid": 2, "device": "0", \
 "cores": [0, 1], "seconds": 1.5}
-{"kind": "worker_waiting", "workers": 2}
+{"kind": "worker_waiting", "workers": 2, "resource": "CPUs"}
 {"kind": "worker_lost", "worker": "w", "reason": "killed", "shard": null, "node_lost": false}
 {"kind": "worker_recycled", "worker": "w", "shards": 9}
 {"kind": "shard_started", "shard": 1, "worker": "w", "images": 8, "trial": false}
