@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from shardcam.engine.io.urls import is_url
 from shardcam.engine.run.worker_memory import worker_memory
 from shardcam.jobs.cluster.batch_files import OBJECT_STORE, Nodes, job_name
 from shardcam.jobs.cluster.submission import STOP_SECONDS
+from shardcam.jobs.cluster.work import Work
 from shardcam.jobs.config_file import config_yaml
 
 FOLDER = "/etc/shardcam"  # where pods see the ConfigMap
@@ -94,20 +96,20 @@ def _toleration(text: str) -> dict[str, str]:
     return asked | ({} if effect is None else {"effect": effect})
 
 
-def kuberay_job(config: RunConfig, nodes: Nodes, options: PodOptions) -> str:
-    """A RayJob and the ConfigMap of its options, for ``kubectl apply``.
+def kuberay_job(work: Work, nodes: Nodes, options: PodOptions) -> str:
+    """A RayJob and the ConfigMap of what it runs, for ``kubectl apply``.
 
     Raises
     ------
     ConfigError
         The memory is not a quantity, or pods would not see the source or the run.
     """
+    config = work.config.model_copy(update={"address": None})
     _require_seen(config, options)
     if nodes.memory is not None and not _QUANTITY.fullmatch(nodes.memory):
         raise ConfigError(f"--node-memory {nodes.memory!r}: takes a quantity such as 64Gi")
     name = job_name(config)
-    config = config.model_copy(update={"address": None})
-    known = worker_memory(config)
+    known = None if work.retry else worker_memory(config)  # of what is retried only the run knows
     worker, workers = known or UNKNOWN, _workers(config, nodes)
     memory = nodes.memory or _gib(workers * worker + _RAY_BYTES)
     each = f"{workers} x {worker / 2**30:.1f} GiB for workers"
@@ -123,7 +125,7 @@ def kuberay_job(config: RunConfig, nodes: Nodes, options: PodOptions) -> str:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": where,
-        "data": {"run.yaml": config_yaml(config), "run.sh": _RUN},
+        "data": _files(work, config),
     }
     store = {"object-store-memory": str(OBJECT_STORE)}
     head = _pod("ray-head", name, _needs(1, 0, _gib(worker + _DRIVER_BYTES)), options)
@@ -162,17 +164,27 @@ def kuberay_job(config: RunConfig, nodes: Nodes, options: PodOptions) -> str:
     return "".join(f"# {one}\n" for one in comments) + "---\n".join(map(_readable, (files, job)))
 
 
+def _files(work: Work, config: RunConfig) -> dict[str, str]:
+    """What the ConfigMap holds, by name."""
+    if work.retry:
+        return {"run.sh": _script(shlex.join(["shardcam", *work.words()]))}
+    script = _script(f"shardcam extract --config {FOLDER}/run.yaml")
+    return {"run.yaml": config_yaml(config), "run.sh": script}
+
+
+def _script(command: str) -> str:
+    return f"#!/bin/bash\n{command} &\n{_WATCHED}"
+
+
 # KubeRay starts a job that failed again, in a new cluster, but not one that was stopped.
-_RUN = f"""\
-#!/bin/bash
-shardcam extract --config {FOLDER}/run.yaml &
-extract=$!
-trap 'kill -TERM "$extract"' TERM
+_WATCHED = """\
+driver=$!
+trap 'kill -TERM "$driver"' TERM
 status=0
-wait "$extract" || status=$?
+wait "$driver" || status=$?
 if [ "$status" -gt 128 ]; then # a signal ended the wait
     status=0
-    wait "$extract" || status=$?
+    wait "$driver" || status=$?
 fi
 case $status in
 2 | 3)

@@ -6,7 +6,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from shardcam.engine.config import RunConfig, flag
+from shardcam.engine.config import flag
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
 from shardcam.jobs.cluster.batch_files import OBJECT_STORE, Nodes, job_name
@@ -54,9 +54,7 @@ class SlurmOptions:
         return {name: value for name, value in vars(self).items() if name != "setup"}
 
 
-def slurm_script(
-    config: RunConfig, nodes: Nodes, options: SlurmOptions, tasks: int | None = None
-) -> str:
+def slurm_script(work: Work, nodes: Nodes, options: SlurmOptions, tasks: int | None = None) -> str:
     """A script for ``sbatch``, or one that submits an array of `tasks` and what completes it.
 
     Raises
@@ -67,7 +65,7 @@ def slurm_script(
     if nodes.memory is not None and not _MEMORY.fullmatch(nodes.memory):
         raise ConfigError(f"--node-memory {nodes.memory}: takes megabytes, or such as 64G")
     asked: dict[str, object] = {
-        "job-name": job_name(config),
+        "job-name": job_name(work.config),
         "nodes": nodes.count,
         "ntasks-per-node": 1,
         "cpus-per-task": nodes.cpus,
@@ -83,8 +81,8 @@ def slurm_script(
         for name, value in asked.items()
         if value is not None
     ]
-    words = Work(config).words()
-    out = config.absolute().out
+    words = work.words()
+    out = work.config.absolute().out
     shards = "" if is_url(out) else shlex.quote(f"{out}/shards")
     how = "sbatch THIS" if tasks is None else f"bash THIS submits {tasks} tasks"
     return "\n".join(
@@ -97,8 +95,8 @@ def slurm_script(
             *options.setup,
             "",
             *([f"cpus={nodes.cpus} gpus={nodes.gpus}"] if tasks is None else []),
-            f"extract=({shlex.join(['shardcam', *words[:-2]])})",
-            f"source={shlex.quote(words[-1])}",
+            f"command=({shlex.join(['shardcam', *words[:-2]])})",
+            f"operand={shlex.quote(words[-1])}",
             f"shards={shards}",
             (_RAY if tasks is None else _TASK) + _WATCHED,
         ]
@@ -163,7 +161,7 @@ if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
 fi
 
 # Nodes that join later are used too.
-extract+=(--address="$head:$port")
+command+=(--address="$head:$port")
 """
 )
 
@@ -176,7 +174,7 @@ _TASK = r"""
 # A task does a part of the shards. When all have ended, one job does what they left undone, and
 # writes the index and the account.
 finish() { :; }
-if [ "$1" = part ]; then extract+=(--part="$SLURM_ARRAY_TASK_ID/$tasks"); fi
+if [ "$1" = part ]; then command+=(--part="$SLURM_ARRAY_TASK_ID/$tasks"); fi
 """
 
 _WATCHED = r"""
@@ -184,7 +182,7 @@ _WATCHED = r"""
 # order: exit code 4. After USR1 the job is queued again if it has done a shard at least.
 count() { { find "$shards" -name 'shard-*.h5' 2> /dev/null || true; } | wc -l; }
 before=$(count)
-"${extract[@]}" -- "$source" &
+"${command[@]}" -- "$operand" &
 driver=$!
 over=no
 trap 'kill -TERM "$driver"' TERM

@@ -15,7 +15,8 @@ from shardcam.jobs.cluster.batch_files import Nodes
 from shardcam.jobs.cluster.kuberay_job import PodOptions, kuberay_job
 from shardcam.jobs.cluster.slurm_script import SlurmOptions, slurm_script
 from shardcam.jobs.cluster.submission import require_submittable
-from shardcam.jobs.options import make_config, run_options
+from shardcam.jobs.cluster.work import Work, retry_option, work_of
+from shardcam.jobs.options import run_options
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import as_utf8
 
@@ -42,7 +43,7 @@ def _sbatch(name: str, text: str | None = None) -> Callable[[F], F]:
 def render() -> None:
     """Print a job file that starts a cluster for one extraction.
 
-    Takes the options of extract.
+    Takes the options of extract. --retry-failed does as `shardcam retry-failed` instead.
 
     \b
     Examples:
@@ -85,6 +86,7 @@ def render() -> None:
     is_flag=True,
     help="All paths are absolute and exist on the cluster; do not look for them here.",
 )
+@retry_option
 def slurm(
     nodes: int,
     node_cpus: int,
@@ -92,6 +94,7 @@ def slurm(
     node_memory: str | None,
     array: int | None,
     paths_on_cluster: bool,
+    retry_failed: str | None,
     **options: Any,
 ) -> None:
     """Print a script for sbatch.
@@ -107,19 +110,22 @@ def slurm(
     """
     names = [field.name for field in fields(SlurmOptions)]
     asked = SlurmOptions(**{name: options.pop(name) for name in names})
-    config = _config(options, paths_on_cluster)
+    work = _work(options, retry_failed, paths_on_cluster)
+    config = work.config
     if config.workers:
         raise ConfigError("--workers: leave it out: every node is used, as soon as it has joined")
     if array is not None:
+        if work.retry:
+            raise ConfigError("--array: not with --retry-failed, which is one command")
         if nodes > 1 or config.cpus_per_worker > 1:
             raise ConfigError(
                 "--array: leave out --nodes and --cpus-per-worker: a task is one process, with "
                 "the --node-cpus of one node"
             )
-        config = config.model_copy(update={"executor": "local"})
+        work = Work(config.model_copy(update={"executor": "local"}))
     _require_room(config, node_cpus, node_gpus)
     machines = Nodes(nodes, node_cpus, node_gpus, node_memory)
-    click.echo(as_utf8(slurm_script(config, machines, asked, array)), nl=False)
+    click.echo(as_utf8(slurm_script(work, machines, asked, array)), nl=False)
 
 
 @render.command(cls=SectionedCommand)
@@ -163,8 +169,14 @@ def slurm(
 @_cluster_option(
     "--deadline", type=click.IntRange(1), help="Seconds after which Kubernetes ends the job."
 )
+@retry_option
 def kuberay(
-    nodes: int, node_cpus: int, node_gpus: int, node_memory: str | None, **options: Any
+    nodes: int,
+    node_cpus: int,
+    node_gpus: int,
+    node_memory: str | None,
+    retry_failed: str | None,
+    **options: Any,
 ) -> None:
     """Print a RayJob for kubectl.
 
@@ -180,18 +192,18 @@ def kuberay(
     """
     names = [field.name for field in fields(PodOptions)]
     pods = PodOptions(**{name: options.pop(name) for name in names})
-    config = _config(options, elsewhere=True)
-    _require_room(config, node_cpus, node_gpus)
+    work = _work(options, retry_failed, elsewhere=True)
+    _require_room(work.config, node_cpus, node_gpus)
     machines = Nodes(nodes, node_cpus, node_gpus, node_memory)
-    click.echo(as_utf8(kuberay_job(config, machines, pods)), nl=False)
+    click.echo(as_utf8(kuberay_job(work, machines, pods)), nl=False)
 
 
-def _config(options: dict[str, Any], elsewhere: bool) -> RunConfig:
-    config = make_config(options)
-    if config.address:
+def _work(options: dict[str, Any], retry_failed: str | None, elsewhere: bool) -> Work:
+    work = work_of(options, retry_failed, elsewhere)
+    if work.config.address:
         raise ConfigError("--address: leave it out: the file starts a cluster of its own")
-    require_submittable(config, elsewhere)
-    return config
+    require_submittable(work.config, elsewhere)
+    return work
 
 
 def _require_room(config: RunConfig, cpus: int, gpus: int) -> None:

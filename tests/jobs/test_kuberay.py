@@ -20,6 +20,7 @@ from shardcam.engine.run.worker_memory import worker_memory
 from shardcam.jobs.cluster import kuberay_job as kuberay
 from shardcam.jobs.cluster.batch_files import Nodes, job_name
 from shardcam.jobs.cluster.kuberay_job import PodOptions, kuberay_job
+from shardcam.jobs.cluster.work import Work
 from shardcam.jobs.config_file import read_config_file
 from tests.jobs.bash import BIN, check_script
 from tests.jobs.command import CHECKPOINT, ROOT, shardcam
@@ -48,9 +49,9 @@ def real_memory():
     """The network is read."""
 
 
-def made(config, nodes=ONE, options=PODS):
+def made(config, nodes=ONE, options=PODS, retry=False):
     """The ConfigMap and the RayJob, of which nothing is unknown to Kubernetes."""
-    files, job = yaml.safe_load_all(kuberay_job(config, nodes, options))
+    files, job = yaml.safe_load_all(kuberay_job(Work(config, retry), nodes, options))
     schema = json.loads((ROOT / "tests/fixtures/kuberay/files.schema.json").read_text())
     for document in (files, job):
         wrong = [*Draft7Validator(schema).iter_errors(document)]
@@ -95,6 +96,16 @@ def test_a_job_says_what_was_asked(tmp_path):
     limits = worker["containers"][0]["resources"]["limits"]
     assert limits == {"cpu": "16", "memory": "8Gi", "nvidia.com/gpu": "2"}
     assert "nvidia.com/gpu" not in head["containers"][0]["resources"]["limits"]
+
+
+def test_failed_images_are_tried_again_by_a_job():
+    """Its options are of the command line: the run has its own."""
+    run = RunConfig(source="/data/r", model="efficientnet_lite0", out="/data/r", max_failed=0.1)
+    files, job = made(run, Nodes(1, 2, 0, None), retry=True)
+    lines = files["data"]["run.sh"].splitlines()
+    assert files["data"].keys() == {"run.sh"}
+    assert lines[1] == "shardcam retry-failed --max-failed=0.1 -- /data/r &"
+    assert memory_of(pods_of(job)[1]) == "5Gi"  # of a network that only the run knows
 
 
 def test_a_run_at_urls_needs_credentials_and_no_claim():
@@ -147,7 +158,7 @@ def test_memory_is_generous_where_the_network_is_not_known(monkeypatch):
     monkeypatch.setattr(kuberay, "worker_memory", lambda config: None)
     _, job = made(RUN, ONE)
     assert memory_of(pods_of(job)[1]) == "9Gi"
-    assert "network was not read here (see --node-memory)" in kuberay_job(RUN, ONE, PODS)
+    assert "network was not read here (see --node-memory)" in kuberay_job(Work(RUN), ONE, PODS)
 
 
 @pytest.mark.process
@@ -212,7 +223,7 @@ def test_what_cannot_run_is_not_written(tmp_path, arguments, words):
 
 def test_paths_need_a_claim():
     with pytest.raises(ConfigError, match=r"^SOURCE /data/.*: pods see no disk without --claim"):
-        kuberay_job(RUN, ONE, PodOptions("x"))
+        kuberay_job(Work(RUN), ONE, PodOptions("x"))
 
 
 @pytest.mark.parametrize(

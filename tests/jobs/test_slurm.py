@@ -12,6 +12,7 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
 from shardcam.jobs.cluster.batch_files import Nodes
 from shardcam.jobs.cluster.slurm_script import SlurmOptions, slurm_script
+from shardcam.jobs.cluster.work import Work
 from tests.jobs.bash import BIN, check_script
 from tests.jobs.command import ROOT, SMALL, assert_same, contents, shardcam
 from tests.jobs.images import make_folder
@@ -42,9 +43,9 @@ while :; do sleep 0.05; done
 """
 
 
-def script_of(path, *arguments):
+def script_of(path, config, *arguments):
     """Write a script, and hold it against bash's own parser and shellcheck."""
-    path.write_text(slurm_script(*arguments))
+    path.write_text(slurm_script(Work(config), *arguments))
     check_script(path)
     return path
 
@@ -108,8 +109,8 @@ def test_a_script_says_what_was_asked(tmp_path):
 def test_words_reach_the_command_as_they_are(tmp_path, tasks):
     script = script_of(tmp_path / "run", LOCAL, ONE, SlurmOptions("1:00"), tasks)
     text = script.read_text()
-    begun = text[text.index("extract=(") : text.index("shards=")]
-    (tmp_path / "words.sh").write_text(f'{begun}\nprintf "%s\\n" "${{extract[@]}}" "$source"\n')
+    begun = text[text.index("command=(") : text.index("shards=")]
+    (tmp_path / "words.sh").write_text(f'{begun}\nprintf "%s\\n" "${{command[@]}}" "$operand"\n')
     out = subprocess.run(
         ["bash", tmp_path / "words.sh"], capture_output=True, text=True, check=True
     )
@@ -162,7 +163,22 @@ def test_paths_of_the_cluster_are_not_looked_for_here(tmp_path):
     code, _, err = shardcam("render", "slurm", *given, cwd=tmp_path)
     assert code == 1 and "add --paths-on-cluster" in err
     code, out, err = shardcam("render", "slurm", *given, "--paths-on-cluster", cwd=tmp_path)
-    assert code == 0 and "source=/data/x\n" in out, err
+    assert code == 0 and "operand=/data/x\n" in out, err
+
+
+@pytest.mark.process
+def test_failed_images_are_tried_again_by_a_job(tmp_path):
+    given = ("--retry-failed", "/data/r", "--max-failed", "0.1", "--node-cpus", 4)
+    given += ("--time", "1:00", "--paths-on-cluster")
+    code, out, err = shardcam("render", "slurm", *given, cwd=tmp_path)
+    assert code == 0, err
+    (tmp_path / "run").write_text(out)
+    check_script(tmp_path / "run")
+    assert "command=(shardcam retry-failed --max-failed=0.1)\noperand=/data/r\n" in out
+    code, _, err = shardcam("render", "slurm", *given, "--array", 2, cwd=tmp_path)
+    assert code == 2 and "--array: not with --retry-failed" in err
+    code, _, err = shardcam("render", "slurm", *given, "--layer", "x", cwd=tmp_path)
+    assert code == 2 and "--layer: not with --retry-failed" in err
 
 
 @pytest.mark.process
