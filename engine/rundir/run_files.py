@@ -68,7 +68,8 @@ class RunFiles:
         RunDirectoryError
             The message names the first one.
         """
-        for path in [value for value in vars(self).values() if isinstance(value, Path)]:
+        parts = [*self.root.glob(f"{PART_LOCK}*"), *self.root.glob(f"{PART_EVENTS}*")]
+        for path in [*(value for value in vars(self).values() if isinstance(value, Path)), *parts]:
             try:
                 if path != self.root:
                     require_plain(path)

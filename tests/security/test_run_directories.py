@@ -137,7 +137,8 @@ def given_to_all(run):
 # Links.
 
 FILES = ("run.json", "listing.zip", "calibration.json", "class_names.json", "index.h5",
-         "events.jsonl", "report.json", "failures.csv", ".lock")  # fmt: skip
+         "events.jsonl", "report.json", "failures.csv", ".lock", ".begin.lock",
+         ".lock-part-1-of-2", "events.part-1-of-2.jsonl")  # fmt: skip
 FOLDERS = ("shards", "shards/.tmp", "shards/.again", "damaged", "overlays", "activations")
 
 
