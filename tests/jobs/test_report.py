@@ -536,7 +536,7 @@ def test_a_wheel_holds_the_templates(tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     held = set(ZipFile(wheel).namelist())
-    parts = {p.relative_to(ROOT).as_posix() for p in (ROOT / TEMPLATES).iterdir()}
+    parts = {f"shardcam/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / TEMPLATES).iterdir()}
     assert len(parts) > 5
     assert parts <= held
 
