@@ -48,8 +48,10 @@ class FileLock:
     def take(self) -> str | None:
         """Take the lock, or return its holder if there is another one."""
         try:
-            self._open()
-            assert self._handle is not None
+            self._handle = open_plain(self._path, os.O_RDWR | os.O_CREAT)
+            _take(self._handle)
+            if not _is_at(self._path, self._handle):  # its holder deleted it, and has just ended
+                raise BlockingIOError
             self.abandoned = os.fstat(self._handle).st_size > 0
             now = datetime.now(timezone.utc)
             since = f"{now:%Y-%m-%d %H:%M}"
@@ -66,16 +68,6 @@ class FileLock:
         except OSError as error:
             raise storage_error(error, self._path.parent) from error
         return None
-
-    def _open(self) -> None:
-        """Open the file and lock it, again if another holder has deleted it in between."""
-        while True:
-            self._handle = open_plain(self._path, os.O_RDWR | os.O_CREAT)
-            _take(self._handle)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(self._handle), self._path.stat()):
-                    return
-            os.close(self._handle)
 
     def release(self) -> None:
         """Release the lock, if it was taken."""
@@ -119,6 +111,12 @@ def _take(handle: int) -> None:
                 return
             raise
         time.sleep(_PAUSE)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.lstat(), os.fstat(handle))
+    return False
 
 
 def _holder(handle: int) -> str:

@@ -204,23 +204,27 @@ class RunDir(RunFiles):
     def beginning(self, on_wait: Callable[[str], None]) -> Iterator[None]:
         """Let one process at a time write what a run begins with.
 
-        Others wait, and then find it. It is called with who is waited for, once. What is made
-        here is removed again if the block raises.
+        Others wait, and then find it; where it failed, the next one tries. `on_wait` is called
+        with who is waited for, once. What is made here is removed again if the block raises.
         """
         if self.exists(self.run_json):
             yield
             return
-        with new_directory(self.root):
-            lock, told = self._lock(self.begin_file), False
-            try:
-                while (holder := lock.take()) is not None:
-                    if not told:
-                        on_wait(str(holder))
-                    told = True
-                    time.sleep(_PAUSE)
-                yield
-            finally:
-                lock.release()
+        told = False
+        while True:
+            with new_directory(self.root):  # who began before removes it again where that fails
+                lock = self._lock(self.begin_file)
+                try:
+                    holder = lock.take()
+                    if holder is None:
+                        yield
+                        return
+                finally:
+                    lock.release()
+            if not told:
+                on_wait(str(holder))
+            told = True
+            time.sleep(_PAUSE)
 
     def require_no_driver(self, part: Part | None = None) -> None:
         """Refuse early, before anything is loaded, what `lock` would refuse later.

@@ -173,3 +173,23 @@ def test_one_begins_the_run_and_the_others_find_it(run_dirs):
     other.join(30)
     assert found == [True]
     assert not one.names(one.root) - {"run.json"}
+
+
+def test_another_begins_the_run_where_the_first_fails(tmp_path):
+    """Which removes the folder that the others wait in."""
+    one, two = (RunDir.open(tmp_path / "new" / "run") for _ in range(2))
+    told, found = [], []
+
+    def later():
+        with two.beginning(told.append):
+            found.append(two.root.is_dir())
+            two.write_atomically(two.run_json, "{}")
+
+    other = threading.Thread(target=later)
+    with pytest.raises(RunDirectoryError), one.beginning(told.append):
+        other.start()
+        other.join(1.5)
+        raise RunDirectoryError("the source is gone")
+    other.join(30)
+    assert len(told) == 1 and found == [True]
+    assert [path.name for path in two.root.iterdir()] == ["run.json"]
