@@ -11,6 +11,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,10 @@ def keep_class_names(run_dir: RunDir, config: RunConfig, classes: int) -> None:
     names = {str(number): name for number in range(classes) if (name := name_of(number))}
     text = json.dumps(names, indent=1) + "\n"
     path = run_dir.class_names
-    if names and not (run_dir.fetch(path) and path.read_bytes() == text.encode()):
-        run_dir.write_atomically(path, text)
+    with suppress(OSError, ValueError):  # what cannot be read is written anew
+        if not names or (run_dir.fetch(path) and read_plain(path, _MOST) == text.encode()):
+            return
+    run_dir.write_atomically(path, text)
 
 
 def kept_class_names(run_dir: RunDir, config: RunConfig) -> ClassName | None:

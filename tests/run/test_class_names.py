@@ -1,11 +1,13 @@
 import codecs
 import json
+import os
 
 import pytest
 
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import ConfigError
-from shardcam.engine.run.class_names import class_names
+from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.engine.run.class_names import class_names, keep_class_names
+from shardcam.engine.rundir.run_dir import RunDir
 
 
 def names(labels=None, model="net-symbol.json", classes=None):
@@ -90,3 +92,17 @@ def test_refusals(tmp_path, file, text, message):
 def test_a_file_that_is_not_there():
     with pytest.raises(ConfigError, match="No such file"):
         names("gone.txt")
+
+
+def test_names_that_a_run_keeps_are_written_again_where_they_cannot_be_read(tmp_path):
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    config = RunConfig(source="x", model="m.json", out="r", labels=str(tmp_path / "names.txt"))
+    run_dir = RunDir(tmp_path)
+    run_dir.class_names.touch()
+    os.truncate(run_dir.class_names, 1 << 40)
+    keep_class_names(run_dir, config, 2)
+    assert json.loads(run_dir.class_names.read_text()) == {"0": "a", "1": "b"}
+    run_dir.class_names.unlink()
+    run_dir.class_names.mkdir()
+    with pytest.raises(RunDirectoryError, match=r"^.*: cannot be written"):
+        keep_class_names(run_dir, config, 2)
