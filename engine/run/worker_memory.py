@@ -24,12 +24,12 @@ def worker_memory(config: RunConfig) -> int | None:
     """
     if config.model != LITE0 and not config.model.endswith(MODEL_FILES):
         config = config.model_copy(update={"params": RANDOM_PARAMS})  # of the same size
-    ready_libraries()
-    from shardcam.engine.models.layer_names import layer_shapes
-    from shardcam.engine.models.memory import CPU_PASS
-    from shardcam.engine.models.mxnet_network import BATCH
-
     try:
+        ready_libraries()
+        from shardcam.engine.models.layer_names import layer_shapes
+        from shardcam.engine.models.memory import CPU_PASS
+        from shardcam.engine.models.mxnet_network import BATCH
+
         definition = load_definition(config)
         largest = max(map(math.prod, layer_shapes(definition).values()))
     except ShardcamError:

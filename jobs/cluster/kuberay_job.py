@@ -105,7 +105,7 @@ def kuberay_job(work: Work, nodes: Nodes, options: PodOptions) -> str:
         The memory is not a quantity, or pods would not see the source or the run.
     """
     config = work.config.model_copy(update={"address": None})
-    _require_seen(config, options)
+    _require_seen(work, options)
     if nodes.memory is not None and not _QUANTITY.fullmatch(nodes.memory):
         raise ConfigError(f"--node-memory {nodes.memory!r}: takes a quantity such as 64Gi")
     name = job_name(config)
@@ -279,15 +279,16 @@ def _gib(size: int) -> str:
     return f"{-(-size >> 30)}Gi"
 
 
-def _require_seen(config: RunConfig, options: PodOptions) -> None:
-    for name, path in config.paths().items():
+def _require_seen(work: Work, options: PodOptions) -> None:
+    for name, path in work.config.paths().items():
         if name not in _DATA or is_url(path):
             continue
+        typed = "--retry-failed" if work.retry else typed_name(name)
         if options.claim is None:
             raise ConfigError(
-                f"{typed_name(name)} {path}: pods see no disk without --claim; give one, or a URL"
+                f"{typed} {path}: pods see no disk without --claim; give one, or a URL"
             )
         if not PurePosixPath(path).is_relative_to(options.mount):
             raise ConfigError(
-                f"{typed_name(name)} {path}: pods only see what is below --mount {options.mount}"
+                f"{typed} {path}: pods only see what is below --mount {options.mount}"
             )

@@ -110,6 +110,8 @@ def slurm(
     """
     names = [field.name for field in fields(SlurmOptions)]
     asked = SlurmOptions(**{name: options.pop(name) for name in names})
+    if array is not None:
+        options["executor"] = "ray"  # for the checks: each task has its own
     work = _work(options, retry_failed, paths_on_cluster)
     config = work.config
     if config.workers:

@@ -14,8 +14,9 @@ from jsonschema import Draft7Validator
 from ray.job_submission import JobSubmissionClient
 
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import ConfigError
+from shardcam.engine.errors import ConfigError, ShardcamError
 from shardcam.engine.models.system_libraries import PACKAGES
+from shardcam.engine.run import worker_memory as reckoned
 from shardcam.engine.run.worker_memory import worker_memory
 from shardcam.jobs.cluster import kuberay_job as kuberay
 from shardcam.jobs.cluster.batch_files import Nodes, job_name
@@ -189,6 +190,16 @@ def test_memory_follows_the_network(real_memory):
     assert worker_memory(RUN.model_copy(update={"model": "/data/other.onnx"})) is None
 
 
+def test_a_file_is_written_where_no_network_can_be_read(real_memory, monkeypatch):
+    """As on a laptop that lacks a library of MXNet's."""
+
+    def missing():
+        raise ShardcamError("MXNet needs libquadmath.so.0")
+
+    monkeypatch.setattr(reckoned, "ready_libraries", missing)
+    assert reckoned.worker_memory(RUN) is None
+
+
 @pytest.mark.parametrize("out", ["/r/Ärger!", "/r/..-x" + "y" * 60, "/r/---"])
 def test_names_that_kubernetes_takes(out):
     name = job_name(RUN.model_copy(update={"out": out}))
@@ -224,6 +235,9 @@ def test_what_cannot_run_is_not_written(tmp_path, arguments, words):
 def test_paths_need_a_claim():
     with pytest.raises(ConfigError, match=r"^SOURCE /data/.*: pods see no disk without --claim"):
         kuberay_job(Work(RUN), ONE, PodOptions("x"))
+    run = RUN.model_copy(update={"source": "/data/r", "out": "/data/r"})
+    with pytest.raises(ConfigError, match=r"^--retry-failed /data/r: pods see no disk"):
+        kuberay_job(Work(run, retry=True), ONE, PodOptions("x"))
 
 
 @pytest.mark.parametrize(

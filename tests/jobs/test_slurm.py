@@ -166,6 +166,14 @@ def test_paths_of_the_cluster_are_not_looked_for_here(tmp_path):
     assert code == 0 and "operand=/data/x\n" in out, err
 
 
+def test_an_array_is_of_local_tasks_whatever_was_typed(tmp_path):
+    given = ("/data/x", *LITE0, "--out", "/data/r", "--node-cpus", 4, "--time", "1:00")
+    given += ("--paths-on-cluster", "--array", 3)
+    code, out, err = shardcam("render", "slurm", *given, cwd=tmp_path)
+    assert code == 0 and "--executor=local" in out, err
+    assert shardcam("render", "slurm", *given, "--executor", "local", cwd=tmp_path)[1] == out
+
+
 @pytest.mark.process
 def test_failed_images_are_tried_again_by_a_job(tmp_path):
     given = ("--retry-failed", "/data/r", "--max-failed", "0.1", "--node-cpus", 4)
