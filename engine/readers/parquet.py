@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from os import SEEK_END
 from typing import Any
 
 from shardcam.engine.errors import SourceError
@@ -12,7 +13,8 @@ from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.readers.location import listing
 from shardcam.engine.readers.manifest_rows import LONGEST, Row, require_columns
 
-_BATCH = 10_000  # rows
+_BATCH, _SMALL = 10_000, 500  # rows; where texts may be stored by what differs between them
+_UNPACKED, _PACKED = 1 << 28, 100  # bytes of a column of a row group; or so many times the file's
 
 
 def require_pyarrow(path: str) -> None:
@@ -43,17 +45,23 @@ def parquet_rows(
     number = 0
     try:
         with listing(path), open_stream(path) as stream:
-            schema = parquet.read_schema(stream)
+            metadata = parquet.read_metadata(stream)
+            schema = metadata.schema.to_arrow_schema()
             names = list(schema.names)
             held = [None if i is None else names[i] for i in require_columns(path, names)]
             on_columns(names)
             wanted = [name for name in held if name is not None]
             texts = [name for name in wanted if _is_text(name, schema.field(name).type)]
-            stream.seek(0)
+            delta = _unpackable(metadata, wanted, stream.seek(0, SEEK_END))
             # A text that comes often is stored once, and stays so: a few kilobytes could hold
-            # gigabytes of the same.
-            table = parquet.ParquetFile(stream, read_dictionary=texts)
-            for batch in _batches(table, wanted):
+            # gigabytes of the same. pyarrow cannot do that with texts stored as differences.
+            table = parquet.ParquetFile(
+                stream,
+                metadata=metadata,
+                read_dictionary=[name for name in texts if name not in delta],
+            )
+            rows = _SMALL if delta.intersection(texts) else _BATCH
+            for batch in _batches(table, wanted, texts, rows):
                 nothing = [None] * len(batch)
                 columns = [
                     nothing if name is None else batch.column(name).to_pylist() for name in held
@@ -75,19 +83,40 @@ def _is_text(name: str, kind: Any) -> bool:
     kind = kind.value_type if types.is_dictionary(kind) else kind
     if types.is_nested(kind) or types.is_fixed_size_binary(kind):
         raise ValueError(f"the column {name!r} is {kind}, neither numbers nor texts")
-    return str(kind).removeprefix("large_") in ("string", "binary")
+    return str(kind).removeprefix("large_").removesuffix("_view") in ("string", "binary")
 
 
-def _batches(table: Any, wanted: list[str]) -> Iterator[Any]:
+def _unpackable(metadata: Any, wanted: list[str], size: int) -> set[str]:
+    """The columns that are stored as differences; ValueError if one is too large for the file."""
+    delta: set[str] = set()
+    for group in range(metadata.num_row_groups):
+        row_group = metadata.row_group(group)
+        for column in map(row_group.column, range(row_group.num_columns)):
+            if column.path_in_schema not in wanted:
+                continue
+            unpacked = column.total_uncompressed_size
+            if unpacked > max(_UNPACKED, _PACKED * size):
+                raise ValueError(
+                    f"the column {column.path_in_schema!r} would unpack to {unpacked} bytes, from "
+                    f"a file of {size}"
+                )
+            if any(name.startswith("DELTA") for name in column.encodings):
+                delta.add(column.path_in_schema)
+    return delta
+
+
+def _batches(table: Any, wanted: list[str], texts: list[str], rows: int) -> Iterator[Any]:
     """Rows of all groups; no text in them is longer than a line of other manifests may be."""
     for group in range(table.num_row_groups):
-        looked = dict.fromkeys(wanted, 0)  # how many of the texts that come were looked at
-        for batch in table.iter_batches(_BATCH, [group], wanted):
-            for name in wanted:
-                texts = getattr(batch.column(name), "dictionary", None)
-                if texts is not None:
-                    _require_short(name, texts[looked[name] :])
-                    looked[name] = len(texts)
+        looked = dict.fromkeys(texts, 0)  # how many of the texts that come were looked at
+        for batch in table.iter_batches(rows, [group], wanted):
+            for name in texts:
+                held = getattr(batch.column(name), "dictionary", None)
+                if held is None:
+                    _require_short(name, batch.column(name))
+                else:
+                    _require_short(name, held[looked[name] :])
+                    looked[name] = len(held)
             yield batch
 
 

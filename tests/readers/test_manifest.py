@@ -232,6 +232,17 @@ def test_parquet(tmp_path):
         list(ManifestReader(str(tmp_path / "bad.parquet")).samples())
 
 
+@pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_parquet_of_other_writers(tmp_path, encoding):
+    """Which store texts as such, or by what differs between them."""
+    names = [f"{number:05}.png" for number in range(1200)]
+    table = pa.table({"path": names, "label": range(1200)})
+    how = {"use_dictionary": False, "column_encoding": {"path": encoding}}
+    parquet.write_table(table, tmp_path / "list.parquet", **how)
+    samples = list(ManifestReader(str(tmp_path / "list.parquet")).samples())
+    assert [(one.key, one.label) for one in samples] == list(zip(names, range(1200), strict=True))
+
+
 def test_parquet_without_pyarrow_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("shardcam.engine.readers.parquet.find_spec", lambda name: None)
     with pytest.raises(SourceError, match="needs pyarrow: pip install pyarrow=="):
