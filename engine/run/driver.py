@@ -198,8 +198,8 @@ def _tally_of_parts(run_dir: RunDir) -> Tally:
     tally = Tally()
     for event in read_events(run_dir):
         if "part" in event and event["kind"] == ShardDone.kind:
-            tally.images += event["images"]
-            tally.seconds.update(event["seconds"])
+            tally.images += int(event.get("images", 0))
+            tally.seconds.update(event.get("seconds", {}))
     return tally
 
 

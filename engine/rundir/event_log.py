@@ -27,8 +27,8 @@ from shardcam.engine.types import Event, Part
 
 _MOST, _LONGEST = 1 << 30, 1 << 16  # bytes of a log, of a line
 _LARGEST = 2.0**37  # of a number, such as the seconds since 1970
-_NUMBERS = ("time", "images", "pid", "shard")
-_TEXTS = ("kind", "worker", "host", "device", "outcome")
+_NUMBERS = ("time", "images", "pid", "shard", "workers")
+_TEXTS = ("kind", "worker", "host", "device", "outcome", "resource")
 
 
 class EventLog:
@@ -95,6 +95,8 @@ def _read(run_dir: RunDir, path: Path, part: dict[str, str]) -> Iterator[dict[st
 def _is_sound(event: dict[str, Any], name: str) -> bool:
     """Whether a field is there and of its kind; `summarize` and others take it for that."""
     value = event.get(name)
+    if name == "part":  # only the name of a log says this
+        return False
     if name == "seconds" and event.get("kind") == ShardDone.kind:
         return isinstance(value, dict) and all(map(_is_number, value.values()))
     if name in _NUMBERS:
