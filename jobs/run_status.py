@@ -113,7 +113,7 @@ def read_status(run_dir: RunDir) -> RunStatus:
         bottleneck=str(bottleneck) if bottleneck else None,
         nodes=_nodes(workers),
         workers=tuple(workers),
-        workers_waiting=activity.workers.waiting,
+        workers_waiting=activity.workers.waiting if state == RUNNING else 0,
         workers_lost=activity.lost,
         last_event=last.isoformat(timespec="seconds") if last else None,
         outcome=activity.outcome,

@@ -136,4 +136,7 @@ def test_status_tells_what_workers_wait_for(tmp_path):
         assert "; waiting for GPUs: 1 worker\n" in shardcam("status", run)[1]
         log.append(events.WorkerRecycled("worker-2", 0))  # it gave way before it had started
         assert "waiting" not in shardcam("status", run)[1]
+        log.append(events.WorkerWaiting(3))
+        assert json.loads(shardcam("status", run, "--json")[1])["workers_waiting"] == 3
+    assert json.loads(shardcam("status", run, "--json")[1])["workers_waiting"] == 0
     log.close()
