@@ -514,6 +514,8 @@ TEXTS = {
         event(images="x", seconds={}), event(images=[1], seconds={}), event(time=True),
         event(kind="worker_started", worker=[1], host={}), event(kind="worker_started"),
         event(kind="worker_started", worker=ESCAPE, host=ESCAPE),
+        *(event(kind=kind, part=[1], worker="w") for kind in ("run_started", "shard_started")),
+        *(event(kind="worker_waiting", workers=n, resource=[1]) for n in ("x", [1], 1e999)),
         event(kind="run_ended", outcome=ESCAPE), "\n", DEEP_JSON, "\n", "\xff\0\n", "[1]\n"))), ""),
     "a lock of escapes": (written(".lock", json.dumps(dict.fromkeys(("pid", "host", "since"),
                           ESCAPE))), ""),
@@ -696,13 +698,17 @@ def test_a_parquet_file_of_few_bytes_and_much_text(tmp_path):
 
     path = tmp_path / "a.parquet"
     long = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), ["a" * 170_000])
-    for column, words in (
-        (long, "a value of 170000 bytes in the column 'path'"),
-        (pa.array([["a"] * 100] * 10), "the column 'path' is list<"),
-        (pa.array([b"a" * 1000] * 10, pa.binary(1000)), "the column 'path' is fixed_size_binary"),
+    plain = {"use_dictionary": False, "compression": "zstd"}
+    delta = plain | {"column_encoding": {"path": "DELTA_BYTE_ARRAY"}}
+    for column, how, words in (
+        (long, {}, "a value of 170000 bytes in the column 'path'"),
+        (pa.array(["a" * 170_000] * 600), delta, "a value of 170000 bytes in the column 'path'"),
+        (pa.array(["a" * 120_000] * 2500), plain, "the column 'path' would unpack to 300"),
+        (pa.array([["a"] * 100] * 10), {}, "the column 'path' is list<"),
+        (pa.array([b"a" * 1000] * 10, pa.binary(1000)), {}, "'path' is fixed_size_binary"),
     ):
-        parquet.write_table(pa.table({"path": column}), path)
-        assert path.stat().st_size < 9000
+        parquet.write_table(pa.table({"path": column}), path, **how)
+        assert path.stat().st_size < 40_000
         with pytest.raises(SourceError, match=words):
             list(parquet_rows(str(path)))
 
