@@ -119,7 +119,8 @@ class WorkerPool:
         if not runs:
             return
         for call, worker in list(self._workers.items()):
-            if worker.progressed is None and len(self._workers) > self._most:
+            starts = worker.shard is None and worker.progressed is None
+            if starts and len(self._workers) > self._most:
                 del self._workers[call]
                 self._on_event(WorkerRecycled(worker.name, 0))
                 self._stop(worker)
