@@ -86,7 +86,7 @@ def main() -> None:
         _tell(printable(f"shardcam: {error}"))
         sys.exit(error.exit_code)
     except MemoryError:
-        click.echo("shardcam: out of memory; more of it, or a smaller --batch-size", err=True)
+        _tell("shardcam: out of memory: give it more, or a smaller --batch-size")
         sys.exit(1)
     except Exception as error:
         met, trace = "", traceback.format_exc().rstrip()

@@ -81,6 +81,8 @@ def throughput(
     with tempfile.TemporaryDirectory(prefix="shardcam-", dir=options.pop("out")) as folder:
         limit = options.pop("limit") or images
         config = make_config({**options, "limit": limit, "out": f"{folder}/run"})
+        if config.part is not None:
+            raise ConfigError("--part: leave it out: whole runs are measured")
         measured = measure(config, rounds or (3 if sweep else 1), sweep, console)
     print_measured(measured, console)
     if file is not None:
@@ -110,10 +112,10 @@ def print_measured(measured: Measured, console: Console) -> None:
 
 
 def print_sweep(tried: list[Whole], console: Console) -> None:
-    """What was tried beside the first setting, and the best of what is known to be faster."""
+    """Each setting, its speed-up over the first, and the best of what is known to be faster."""
     first = tried[0]
     table = Table(box=None)
-    for column in ("setting", "images/s", "slowest to fastest run", "beside the first"):
+    for column in ("setting", "images/s", "slowest to fastest run", "speed-up"):
         table.add_column(column, justify="left" if column == "setting" else "right")
     for one in tried:
         gain = f"{one.images_per_second / first.images_per_second:.2f}x"

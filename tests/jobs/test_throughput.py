@@ -146,6 +146,9 @@ def test_bad_input_is_one_line(images, tmp_path):
     code, _, err = shardcam("throughput", images, *SMALL, "--plot", tmp_path / "a.png")
     assert code == 2
     assert err == "shardcam: --plot: add --sweep, which it draws\n"
+    code, _, err = shardcam("throughput", images, *SMALL, "--executor", "local", "--part", "1/2")
+    assert code == 2
+    assert err == "shardcam: --part: leave it out: whole runs are measured\n"
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
     code, _, err = shardcam("throughput", tmp_path / "broken", *SMALL)
