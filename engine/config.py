@@ -240,7 +240,7 @@ class RunConfig(BaseModel):
         1.0,
         gt=0,
         le=1000,
-        description="Weight beside other runs on the same Ray cluster: a run of 2 gets twice as "
+        description="Weight against other runs on the same Ray cluster: a run of 2 gets twice as "
         "many workers as a run of 1. They change hands between shards.",
     )
     hang_timeout: float = Field(
