@@ -29,6 +29,7 @@ _RAY_BYTES = 1 << 30  # of a pod, for Ray's own processes
 _DRIVER_BYTES = 3 << 30  # of the head's pod, beside the network
 _DATA = ("source", "out", "root", "label_data")  # paths that no container image has
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_MOUNT = re.compile(r"/[^:\n]*")
 _LABEL = re.compile(r"([A-Za-z0-9][-\w./]*)=([-\w.]*)", re.ASCII)
 _TAINT = re.compile(
     r"([A-Za-z0-9][-\w./]*)(?:=([-\w.]*))?(?::(NoSchedule|PreferNoSchedule|NoExecute))?", re.ASCII
@@ -64,6 +65,7 @@ class PodOptions:
             _require(name, () if value is None else (value,), _NAME, "takes a name of Kubernetes")
         for name in ("secret", "image_pull_secret"):
             _require(name, getattr(self, name), _NAME, "takes a name of Kubernetes")
+        _require("mount", (self.mount,), _MOUNT, "takes an absolute path without ':'")
         _require("node_selector", self.node_selector, _LABEL, "takes KEY=VALUE")
         _require(
             "toleration", self.toleration, _TAINT, "takes KEY[=VALUE][:EFFECT], as gpu:NoSchedule"

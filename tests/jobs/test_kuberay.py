@@ -248,6 +248,7 @@ def test_paths_need_a_claim():
         {"queue": "q\n"},
         {"node_selector": ("pool",)},
         {"toleration": ("gpu:Never",)},
+        {"mount": "data"},
     ],
 )
 def test_what_kubernetes_would_not_take_is_refused(options):
