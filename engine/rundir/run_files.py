@@ -68,8 +68,8 @@ class RunFiles:
         RunDirectoryError
             The message names the first one.
         """
-        parts = [*self.root.glob(f"{PART_LOCK}*"), *self.root.glob(f"{PART_EVENTS}*")]
-        for path in [*(value for value in vars(self).values() if isinstance(value, Path)), *parts]:
+        fixed = [value for value in vars(self).values() if isinstance(value, Path)]
+        for path in [*fixed, *self._of_parts()]:
             try:
                 if path != self.root:
                     require_plain(path)
@@ -78,6 +78,13 @@ class RunFiles:
                     f"{path}: {error.strerror}; put a copy in its place, or keep all of the run "
                     "in another folder and link to that"
                 ) from None
+
+    def _of_parts(self) -> list[Path]:
+        try:
+            found = [*self.root.iterdir()]
+        except OSError:  # who reads the folder will see why
+            return []
+        return [path for path in found if path.name.startswith((PART_LOCK, PART_EVENTS))]
 
     def part_events(self, part: Part) -> Path:
         """The log of a part: not every network file system lets two hosts append to one file."""
