@@ -77,8 +77,13 @@ def planar(image: U1, mean: F4, std: F4, out: F4) -> F4:
     return out
 
 
-def resize(image: U1, box: tuple[int, int, int, int], size: tuple[int, int]) -> U1:
-    """(H0,W0,3), (4), (2) -> (H,W,3), uint8, C order."""
+def resize(
+    image: U1,
+    box: tuple[int, int, int, int],
+    size: tuple[int, int],
+    window: tuple[int, int, int, int] | None = None,
+) -> U1:
+    """(H0,W0,3), (4), (2), (4) -> (H,W,3), uint8, C order."""
     top, left, bottom, right = box
     part = image[top:bottom, left:right].astype(np.float64)
     (h, w, _), (height, width) = part.shape, size
@@ -90,7 +95,9 @@ def resize(image: U1, box: tuple[int, int, int, int], size: tuple[int, int]) -> 
         weights = _area_hat_weights
     across = np.tensordot(part, weights(w, width), axes=(1, 1))  # (h, 3, W)
     resized = np.tensordot(weights(h, height), across, axes=(1, 0)).transpose(0, 2, 1)
-    return np.ascontiguousarray(np.floor(resized + 0.5).astype(np.uint8))
+    first, start, last, stop = window or (0, 0, height, width)
+    seen = np.floor(resized[first:last, start:stop] + 0.5)
+    return np.ascontiguousarray(seen.astype(np.uint8))
 
 
 def _area_weights(source: int, target: int) -> NDArray[np.float64]:

@@ -138,6 +138,9 @@ def test_refuses_values_outside_their_range() -> None:
             kernels.resize(image, box, (2, 2))
     with pytest.raises(TypeError):
         kernels.resize(image, (0, 0, 4, 3.5), (2, 2))  # type: ignore[arg-type]
+    for window in ((0, 0, 3, 2), (-1, 0, 2, 2), (1, 0, 1, 2)):
+        with pytest.raises(ValueError, match=r"^window: expected a part of 2x2 pixels, got"):
+            kernels.resize(image, (0, 0, 4, 4), (2, 2), window)
     for size in ((0, 4), (4, 0), (-1, 4)):
         with pytest.raises(ValueError, match=r"^size: "):
             kernels.resize(image, (0, 0, 4, 4), size)

@@ -54,6 +54,24 @@ def test_is_opencv_resize(h: int, w: int, height: int, width: int, seed: int) ->
     assert found.size < 100 or np.mean(found == twin) >= 0.75
 
 
+@few
+@given(
+    sizes=st.tuples(sides, sides, sides, sides),
+    cuts=st.tuples(*4 * [st.floats(0, 1)]),
+    seed=st.integers(0, 99),
+)
+def test_a_window_is_a_part_of_the_whole(sizes: Any, cuts: Any, seed: int) -> None:
+    h, w, height, width = sizes
+    image = np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)
+    top, left = int(cuts[0] * (height - 1)), int(cuts[1] * (width - 1))
+    bottom = top + 1 + int(cuts[2] * (height - top - 1))
+    right = left + 1 + int(cuts[3] * (width - left - 1))
+    box, size = (0, 0, h, w), (height, width)
+    found = kernels.resize(image, box, size, (top, left, bottom, right))
+    expected = kernels.resize(image, box, size)[top:bottom, left:right]
+    np.testing.assert_array_equal(found, expected)
+
+
 @only_compiled
 @pytest.mark.parametrize("size", [(224, 224), (300, 450)])
 def test_a_picture_of_six_million_pixels(size: tuple[int, int], rng: np.random.Generator) -> None:
