@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +25,8 @@ SAVEABLE = ("maps", "activations", "pooled", "logits", "heatmaps", "overlays")
 LITE0 = "efficientnet_lite0"  # the network that needs no file
 RANDOM_PARAMS = "random"
 ANY = "any"
+RESIZES = ("crop", "squash", "pad")
+SHORTER = r"shorter:(\d{1,9}),crop"
 MODEL_FILES = (".json", ".onnx")
 PATH_OPTIONS = ("source", "model", "out", "root", "cache", "params", "labels", "label_data")
 PLACE_OPTIONS = (  # where a run is computed and on what: given anew by each command that does
@@ -31,6 +34,8 @@ PLACE_OPTIONS = (  # where a run is computed and on what: given anew by each com
     *("priority", "batch_size", "hang_timeout", "recycle", "cache", "cache_size"),
 )
 Channels = tuple[float, ...]
+ImageSize = int | tuple[int, int]  # of a square, or height and width
+SMALLEST, LARGEST = 8, 4096  # sides of the network's input
 OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each once
     "Source": (
         *("source", "extensions", "follow_links", "limit"),
@@ -39,7 +44,7 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
     ),
     "Network and its input": (
         *("model", "params", "labels", "precision"),
-        *("image_size", "resize", "interpolation", "mean", "std"),
+        *("image_size", "resize", "interpolation", "channels", "mean", "std"),
     ),
     "Explanation": ("method", "target", "layer", "fuse", "smooth"),
     "What is saved": (
@@ -140,22 +145,27 @@ class RunConfig(BaseModel):
     labels: str | None = Field(
         None, description="Names of the classes: text with one per line, numbered or not, or JSON."
     )
-    image_size: int | None = Field(
+    image_size: ImageSize | None = Field(
         None,
-        ge=8,
-        le=4096,
-        description="Height and width of the network's input  [default: the network's own]",
+        description="Size of the network's input in pixels: SIDE of a square, or HEIGHT,WIDTH  "
+        "[default: the network's own]",
     )
-    resize: Literal["crop", "squash", "pad"] = Field(
+    resize: str = Field(
         "crop",
-        description="How an image is fitted to the network's input: centre crop, squash "
-        "to its shape, or pad.",
+        description="How an image is fitted to the network's input: the largest centre crop; "
+        "squash to its shape; pad; or shorter:N,crop: resize the shorter side to N, then crop the "
+        "centre, as most networks are tested (shorter:256,crop for an input of 224).",
     )
     interpolation: Literal["area", "nearest", "bilinear", "bicubic", "lanczos"] = Field(
         "area",
         description="Interpolation when resizing, by OpenCV's names. area averages when "
         "it shrinks an image and is bilinear when it enlarges one; the others never "
         "average.",
+    )
+    channels: Literal["rgb", "bgr"] = Field(
+        "rgb",
+        description="Order in which the network takes the colours: bgr for networks from Caffe. "
+        "--mean and --std are R,G,B all the same.",
     )
     mean: Channels | None = Field(
         None, description="R,G,B to subtract, on the 0-255 scale  [default: the network's own]"
@@ -299,6 +309,33 @@ class RunConfig(BaseModel):
             raise ValueError(f"takes endings such as jpg,png, or {ANY}; not {','.join(value)}")
         return tuple(f".{name}" for name in dict.fromkeys(names))
 
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _sides(cls, value: Any) -> Any:
+        """A number, two, or texts of them; two equal ones are one."""
+        if value is None:
+            return None
+        given = str(value).split(",") if isinstance(value, int | float | str) else [*value]
+        sides = [*map(_whole, given)]
+        if len(sides) not in (1, 2) or not all(SMALLEST <= side <= LARGEST for side in sides):
+            text = ",".join(map(str, given))
+            raise ValueError(
+                f"takes SIDE or HEIGHT,WIDTH, such as 224 or 48,192, each {SMALLEST} to {LARGEST}; "
+                f"not {text}"
+            )
+        return sides[0] if len({*sides}) == 1 else tuple(sides)
+
+    @field_validator("resize")
+    @classmethod
+    def _fit(cls, value: str) -> str:
+        shorter = re.fullmatch(SHORTER, value)
+        if value not in RESIZES and not (shorter and 1 <= int(shorter[1]) <= LARGEST):
+            raise ValueError(
+                f"takes {', '.join(RESIZES)} or shorter:N,crop, such as shorter:256,crop; not "
+                f"{value}"
+            )
+        return value
+
     @field_validator("std")
     @classmethod
     def _nonzero(cls, value: Channels | None) -> Channels | None:
@@ -404,6 +441,22 @@ def _two_numbers(text: str) -> tuple[float, float]:
     except ValueError:
         return math.nan, math.nan
     return low, high
+
+
+def _whole(value: Any) -> int:
+    """A number of pixels, or the text of one; 0 where it is not."""
+    text = str(value).strip()
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
+
+
+def sides_of(image_size: ImageSize) -> tuple[int, int]:
+    """Height and width."""
+    return (image_size, image_size) if isinstance(image_size, int) else image_size
+
+
+def size_text(height: int, width: int) -> str:
+    """A size as `--image-size` takes it."""
+    return f"{height}" if height == width else f"{height},{width}"
 
 
 def flag(name: str) -> str:

@@ -143,19 +143,30 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a decoded picture to the network's input: ``(RGB - mean) / std`` on the 0-255 scale."""
+    """From a decoded picture to the network's input: ``(pixel - mean) / std``, 0-255 scale."""
 
     height: int
     width: int
-    mean: tuple[float, ...]  # one number for each input channel
+    mean: tuple[float, ...]  # one number for each input channel, in the order of `channels`
     std: tuple[float, ...]
-    resize: str = "crop"  # crop, squash or pad
+    resize: str = "crop"  # crop, squash, pad or shorter:N,crop
     interpolation: str = "area"  # a key of engine.pictures.imaging.INTERPOLATIONS
+    channels: str = "rgb"  # or bgr: the order in which the network takes three
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         return len(self.mean), self.height, self.width
+
+    @property
+    def shorter(self) -> int | None:
+        """What the shorter side becomes before the centre is cut out; None: nothing fixed."""
+        side = self.resize.removesuffix(",crop").partition("shorter:")[2]
+        return int(side) if side else None
+
+    def in_rgb(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """A value for each channel, from the network's order to RGB, or from RGB to that."""
+        return values[::-1] if self.channels == "bgr" else values
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from shardcam.engine.config import (
     OPTION_GROUPS,
     PATH_OPTIONS,
     PLACE_OPTIONS,
+    RESIZES,
     SAVEABLE,
     SMOOTHINGS,
     RunConfig,
@@ -40,6 +41,7 @@ _COMMA = {  # given as one word, A,B,C
     "extensions": "ENDING[,ENDING...]",
     "mean": "R,G,B",
     "std": "R,G,B",
+    "image_size": "SIDE|HEIGHT,WIDTH",
     "background": "R,G,B",
 }
 _METAVARS = _COMMA | {
@@ -50,6 +52,7 @@ _METAVARS = _COMMA | {
     "model": "NAME|FILE",
     "target": "CLASSES",
     "address": "HOST:PORT",
+    "resize": "crop|squash|pad|shorter:N,crop",
     "depth_range": "auto|full|LOW,HIGH",
 }
 _COMPLETE = {
@@ -57,6 +60,7 @@ _COMPLETE = {
     "model": complete_model,
     "method": complete_method,
     "save": complete_list(SAVEABLE),
+    "resize": complete_list(RESIZES),
     "smooth": complete_list(SMOOTHINGS),
 }
 _GROUP_OF = {name: group for group, names in OPTION_GROUPS.items() for name in names}
@@ -197,10 +201,9 @@ def _parameter(name: str, info: FieldInfo, required: bool) -> Callable[[F], F]:
         return click.option(f"{flag(name)}/--no-{flag(name)[2:]}", name, default=None, **settings)
     if typing.get_origin(kind) is typing.Literal:
         settings["type"] = click.Choice(typing.get_args(kind))
-    elif typing.get_origin(kind) is not tuple:
-        settings["type"] = kind
     elif name not in _COMMA:
-        settings["multiple"] = True
+        several = typing.get_origin(kind) is tuple
+        settings |= {"multiple": True} if several else {"type": kind}
     return click.option(flag(name), name, **settings)
 
 

@@ -80,11 +80,15 @@ def maximise_activation(
         spectrum += _RATE * first / (1 - _MOMENTUM**step) / size
     colours = canvas.colours(spectrum)
     end = gradient_of(canvas.images(colours), units)[0]
-    return MaximisedUnits(_stretched(colours), start, end)
+    shown = colours[:, ::-1] if preprocessing.channels == "bgr" else colours
+    return MaximisedUnits(_stretched(shown), start, end)
 
 
 class _Canvas:
-    """From Fourier coefficients to colours between 0 and 1, to the network's input, and back."""
+    """From Fourier coefficients to colours between 0 and 1, to the network's input, and back.
+
+    Colours are in the order in which the network takes them.
+    """
 
     def __init__(self, preprocessing: Preprocessing, field: float) -> None:
         channels, *self._size = preprocessing.input_shape
@@ -97,6 +101,8 @@ class _Canvas:
         self._mix = np.eye(channels, dtype=np.float32)
         if channels == 3:
             self._mix = _SPREAD * (_AXES / np.linalg.norm(_AXES, axis=1, keepdims=True)).T
+        if preprocessing.channels == "bgr":
+            self._mix = self._mix[::-1]
         self._mean = np.array(preprocessing.mean, np.float32)[:, None, None]
         self._std = np.array(preprocessing.std, np.float32)[:, None, None]
 

@@ -1,8 +1,8 @@
 """MXNet checkpoints: ``NAME-symbol.json`` with ``NAME-NNNN.params`` beside it, or other weights.
 
 Module and Gluon exports, with or without a softmax at the end, any input name.  A checkpoint
-may say what its input is: its variable's attributes ``__shape__`` (0,C,H,W), which MXNet knows,
-and ``__mean__`` and ``__std__`` on the 0-255 scale, which are ours.
+may say what its input is: its variable's attributes ``__shape__`` (0,C,H,W) and ``__dtype__``,
+which MXNet knows, and ``__mean__`` and ``__std__`` on the 0-255 scale, R,G,B, which are ours.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from shardcam.engine.config import RANDOM_PARAMS
+from shardcam.engine.config import RANDOM_PARAMS, ImageSize, sides_of
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.definition import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
+    MAX_CHANNELS,
     NetworkDefinition,
     open_size,
+    usual_scale,
 )
 from shardcam.engine.models.graph import (
     MAX_TEXT,
@@ -34,6 +34,7 @@ from shardcam.engine.models.graph import (
     parse,
     to_json,
 )
+from shardcam.engine.models.input_scaling import plain_pixels, with_inner_scaling
 from shardcam.engine.models.model_files import read_model_file
 from shardcam.engine.models.mxnet_errors import reason
 from shardcam.engine.models.symbol_shapes import require_runnable
@@ -42,11 +43,12 @@ from shardcam.engine.types import F4, Preprocessing
 
 SUFFIX = "-symbol.json"
 SHAPE, MEAN, STD = "__shape__", "__mean__", "__std__"
+DTYPE, UINT8 = "__dtype__", "3"
 USUAL_SIZE = 224  # of inputs that say nothing
 
 
 def checkpoint_network(
-    symbol: Path, params: str | None, image_size: int | None
+    symbol: Path, params: str | None, image_size: ImageSize | None
 ) -> NetworkDefinition:
     """Load a checkpoint.
 
@@ -58,7 +60,7 @@ def checkpoint_network(
         A weight file with the symbol's names, or ``random``; by default the ``-NNNN.params``
         of the latest epoch beside the symbol.
     image_size
-        Height and width of the input; by default what the checkpoint says, else 224.
+        Side of the input, or height and width; by default what the checkpoint says, else 224.
 
     Raises
     ------
@@ -89,19 +91,26 @@ def checkpoint_network(
     given = graph.nodes[graph.number(inputs[0])]
     channels = _input_channels(symbol, graph, given.name, shapes)
     preprocessing = _preprocessing(symbol, given, channels, image_size)
+    takes_bytes = given.attrs.get(DTYPE) == UINT8
+    if takes_bytes:
+        mean, std = plain_pixels(channels)
+        preprocessing = replace(preprocessing, mean=mean, std=std)
     if image_size is None and not _declared_size(given.attrs, channels):
-        remarks = (*remarks, open_size(USUAL_SIZE))
+        remarks = (*remarks, open_size(USUAL_SIZE, USUAL_SIZE))
     final = inference_form(_without_attributes(graph, given.name))
     _shapes(symbol, final, given.name, preprocessing.input_shape, shapes)
-    return NetworkDefinition(
+    network = NetworkDefinition(
         name=symbol.name.removesuffix(SUFFIX),
         graph=final,
         parameters=parameters,
         preprocessing=preprocessing,
         input_name=given.name,
-        assumed=not {MEAN, STD} <= given.attrs.keys(),
+        assumed=not takes_bytes and not {MEAN, STD} <= given.attrs.keys(),
+        takes_bytes=takes_bytes,
         remarks=remarks,
     )
+    declared = takes_bytes or {MEAN, STD} & given.attrs.keys()
+    return network if declared else with_inner_scaling(network)
 
 
 def _read_graph(path: Path) -> Graph:
@@ -145,7 +154,7 @@ def _params_beside(symbol: Path) -> tuple[Path, tuple[str, ...]]:
     return latest, (f"of {len(found)} epochs the latest was taken: --params {latest}",)
 
 
-def _random_parameters(symbol: Path, graph: Graph, image_size: int | None) -> dict[str, F4]:
+def _random_parameters(symbol: Path, graph: Graph, image_size: ImageSize | None) -> dict[str, F4]:
     """Parameters of the shapes that follow from that of the first variable, the input.
 
     It has the channels that the first convolution's weight declares, else its own, else three.
@@ -154,18 +163,16 @@ def _random_parameters(symbol: Path, graph: Graph, image_size: int | None) -> di
     given = variables[0]
     shapes = {node.name: _declared_shape(node) for node in variables}
     own = shapes[given.name][1:2] if len(shapes[given.name]) == 4 else ()
-    channels = _input_channels(
-        symbol, graph, given.name, shapes, own[0] if own in ((1,), (3,)) else 3
-    )
+    channels = _input_channels(symbol, graph, given.name, shapes, own[0] if any(own) else 3)
     image = _preprocessing(symbol, given, channels, image_size).input_shape
     declared = {name: shape for name, shape in shapes.items() if shape and min(shape) > 0}
     return random_weights(_shapes(symbol, inference_form(graph), given.name, image, declared))
 
 
 def _preprocessing(
-    symbol: Path, given: Node, channels: int, image_size: int | None
+    symbol: Path, given: Node, channels: int, image_size: ImageSize | None
 ) -> Preprocessing:
-    """As the input's attributes declare; else ImageNet's for colour, the 0-1 scale for one channel.
+    """As the input's attributes declare; else what is usual for so many channels.
 
     Raises
     ------
@@ -173,15 +180,14 @@ def _preprocessing(
         An attribute cannot be meant.
     """
     declared = given.attrs
-    usual = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.0,), (255.0,))
     try:
         mean, std = (
             _numbers(declared, name, channels) or values
-            for name, values in zip((MEAN, STD), usual, strict=True)
+            for name, values in zip((MEAN, STD), usual_scale(channels), strict=True)
         )
         if min(std) <= 0:
             raise ValueError(f"{STD}={declared[STD]!r}, which must be positive")
-        sides = (image_size, image_size) if image_size else _declared_size(declared, channels)
+        sides = sides_of(image_size) if image_size else _declared_size(declared, channels)
         height, width = sides or (USUAL_SIZE, USUAL_SIZE)
     except ValueError as error:
         raise ModelError(f"{symbol}: its input {given.name!r} declares {error}") from None
@@ -229,9 +235,9 @@ def _input_channels(
             weight = shapes.get(graph.nodes[node.inputs[1][0]].name, ())
             groups = int(node.attrs.get("num_group", "1"))
             channels = (weight[1] * groups if len(weight) == 4 else 0) or otherwise
-            if channels not in (1, 3):
+            if not 0 < channels <= MAX_CHANNELS:
                 raise ModelError(
-                    f"{symbol}: {node.name!r} takes {channels} channels; 1 or 3 are supported"
+                    f"{symbol}: {node.name!r} takes {channels} channels, not 1 to {MAX_CHANNELS}"
                 )
             return channels
     raise ModelError(f"{symbol}: no convolution takes its input {name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from shardcam.engine.config import size_text
 from shardcam.engine.models.graph import Graph, to_json
 from shardcam.engine.types import F4, Preprocessing
 
@@ -13,16 +14,27 @@ IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 
-def open_size(side: int) -> str:
+MAX_CHANNELS = 1024  # of an input
+
+
+def usual_scale(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation that are assumed: ImageNet's for colour, else the 0-1 scale."""
+    if channels == 3:
+        return IMAGENET_MEAN, IMAGENET_STD
+    return (0.0,) * channels, (255.0,) * channels
+
+
+def open_size(height: int, width: int) -> str:
     """The remark that a file leaves the input's size open."""
-    return f"the model file leaves the input's size open: --image-size {side} was taken"
+    size = size_text(height, width)
+    return f"the model file leaves the input's size open: --image-size {size} was taken"
 
 
 @dataclass(frozen=True)
 class NetworkDefinition:
     """What a model file says.
 
-    `graph` ends at the logits; `input_name` is the variable that takes (N,3,H,W)
+    `graph` ends at the logits; `input_name` is the variable that takes (N,C,H,W)
     float32 images; `parameters` holds every other variable.
     """
 
@@ -32,6 +44,7 @@ class NetworkDefinition:
     preprocessing: Preprocessing
     input_name: str = "data"
     assumed: bool = False  # the file says nothing of preprocessing; this one was assumed
+    takes_bytes: bool = False  # the file's input is of whole numbers: pixels as they are
     remarks: tuple[str, ...] = ()  # what else was chosen because the file leaves it open
 
     def digest(self) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from shardcam.engine.config import LITE0
+from shardcam.engine.config import LITE0, ImageSize
 from shardcam.engine.errors import ConfigError, ModelError
 from shardcam.engine.models.definition import NetworkDefinition
 
 
 def load_network(
-    model: str, params: str | None = None, image_size: int | None = None
+    model: str, params: str | None = None, image_size: ImageSize | None = None
 ) -> NetworkDefinition:
     """Load `model`: ``efficientnet_lite0``, a zoo name with `params`, or a file.
 
@@ -37,7 +37,7 @@ def load_network(
 
 
 def _load(
-    model: str, params: str | None = None, image_size: int | None = None
+    model: str, params: str | None = None, image_size: ImageSize | None = None
 ) -> NetworkDefinition:
     from shardcam.engine.models.checkpoint import SUFFIX, checkpoint_network
     from shardcam.engine.models.efficientnet_lite import efficientnet_lite0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from shardcam.engine.config import size_text
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.free_memory import gigabytes
@@ -54,7 +55,8 @@ def require_memory(
     crossing = [each[i] for c in cuts for i, _ in c.backbone]
     heads = [sizes.get(node.name, 0) for c in cuts for node in c.head.nodes]
     largest = max(max(each[i] for i in below) * rows, max([*crossing, *heads]) * batch_size)
-    option = f"--batch-size {batch_size}" if batch_size > 1 else f"--image-size {image[-1]}"
+    size = size_text(*image[1:])
+    option = f"--batch-size {batch_size}" if batch_size > 1 else f"--image-size {size}"
     if largest > LARGEST:
         raise ConfigError(
             f"{option}: a tensor of {definition.name} would hold {largest} numbers, and MXNet's "

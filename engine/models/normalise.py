@@ -25,8 +25,8 @@ def normalised(pixels: U1, preprocessing: Preprocessing, out: F4 | None = None) 
     if out is None:
         out = np.empty((len(pixels), *preprocessing.input_shape), np.float32)
     for image, picture in zip(out, pixels, strict=True):
-        if len(mean) == 1:
-            image[0] = (picture[..., 0] - mean) / std
-        else:
+        if len(mean) == 3:
             planar(picture, mean, std, image)
+        else:
+            image[:] = ((picture - mean) / std).transpose(2, 0, 1)
     return out

@@ -14,6 +14,7 @@ from shardcam.engine.types import NO_FLAG, U1, Box, Decoding, Flag, Preprocessin
 from shardcam.kernels import resize
 
 SMALL_RANGE = 32  # of 256 values: a picture that has fewer is flagged
+MOST_RESIZED = 2**26  # pixels: what OpenCV resizes before the centre is cut out
 INTERPOLATIONS = {
     "area": None,  # area averages when shrinking, else bilinear: our own kernel
     "nearest": cv2.INTER_NEAREST_EXACT,
@@ -39,12 +40,12 @@ def view_of(
     """
     enough = None
     if decoding.fast and box is None:
-        enough = max(preprocessing.height, preprocessing.width)
+        enough = preprocessing.shorter or max(preprocessing.height, preprocessing.width)
     picture = picture_of(data, decoding, enough)
     part, top, left = picture.pixels, 0, 0
     if box is not None:
         part, top, left = _part(picture.pixels, box)
-    seen = view(part, preprocessing)
+    seen = view(part, preprocessing, picture.image_size if box is None else None)
     height, width = picture.image_size
     y0, x0, y1, x1 = seen.crop
     down, across = height / picture.pixels.shape[0], width / picture.pixels.shape[1]
@@ -73,14 +74,28 @@ def _range_flag(pixels: U1) -> Flag:
     return Flag.SMALL_RANGE
 
 
-def view(pixels: U1, preprocessing: Preprocessing) -> View:
+def view(
+    pixels: U1, preprocessing: Preprocessing, image_size: tuple[int, int] | None = None
+) -> View:
     """Fit a picture to the network's input.
 
     ``crop`` takes the largest centred part of the input's shape; ``squash`` takes all
     of it and ignores its shape; ``pad`` keeps the shape and fills up with the mean
-    colour.  With the interpolation ``area``, shrinking averages areas, as OpenCV's INTER_AREA,
-    and enlarging is bilinear.
+    colour; ``shorter:N,crop`` makes the shorter side N and takes the centre, as torchvision's
+    Resize and CenterCrop do, and what lies outside of the picture is black.  With the
+    interpolation ``area``, shrinking averages areas, as OpenCV's INTER_AREA, and enlarging is
+    bilinear.
+
+    `image_size` is the height and width of the picture that `pixels` are a reduced form of.
+
+    Raises
+    ------
+    UndecodableImage
+        The resized picture would be too large; ``area`` needs no more than what is seen.
     """
+    if preprocessing.shorter is not None:
+        shown = image_size or pixels.shape[:2]
+        return _shorter(pixels, preprocessing, preprocessing.shorter, shown)
     if preprocessing.resize == "squash":
         return _whole(pixels, preprocessing)
     fit = _crop if preprocessing.resize == "crop" else _pad
@@ -112,7 +127,7 @@ def _pad(pixels: U1, preprocessing: Preprocessing) -> View:
     scale = min(rows / height, columns / width)
     inner = max(round(height * scale), 1), max(round(width * scale), 1)
     top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
-    colour = np.rint(preprocessing.mean).clip(0, 255).astype(np.uint8)
+    colour = np.rint(preprocessing.in_rgb(preprocessing.mean)).clip(0, 255).astype(np.uint8)
     padded = np.full((rows, columns, 3), colour, np.uint8)  # of one channel: gray
     resized = _resize(pixels, (0, 0, height, width), inner, preprocessing.interpolation)
     padded[top : top + inner[0], left : left + inner[1]] = resized
@@ -122,12 +137,42 @@ def _pad(pixels: U1, preprocessing: Preprocessing) -> View:
     )
 
 
+def _shorter(
+    pixels: U1, preprocessing: Preprocessing, shorter: int, image_size: tuple[int, ...]
+) -> View:
+    """The sizes and places of torchvision, to the pixel."""
+    height, width = pixels.shape[:2]
+    sides = preprocessing.height, preprocessing.width
+    inner = [shorter * side // min(image_size) for side in image_size]
+    top, left = (
+        round((n - side) / 2) if n > side else -((side - n) // 2)
+        for n, side in zip(inner, sides, strict=True)
+    )
+    bottom, right = top + sides[0], left + sides[1]
+    window = max(top, 0), max(left, 0), min(bottom, inner[0]), min(right, inner[1])
+    whole, interpolation = (0, 0, height, width), preprocessing.interpolation
+    resized = _resize(pixels, whole, (inner[0], inner[1]), interpolation, window)
+    if resized.shape[:2] != sides:
+        around = np.zeros((*sides, 3), np.uint8)
+        rows = slice(window[0] - top, window[2] - top)
+        around[rows, window[1] - left : window[3] - left] = resized
+        resized = around
+    y, x = height / inner[0], width / inner[1]  # picture pixels per pixel of the resized one
+    return View(resized, (height, width), (top * y, left * x, bottom * y, right * x))
+
+
 def stacked(pictures: Sequence[U1], preprocessing: Preprocessing) -> U1:
-    """Views (H,W,3) -> (N,H,W,channels); a single channel is the luminance."""
+    """Views (H,W,3) RGB -> (N,H,W,channels), as the network takes them: see `channels`.
+
+    A single channel is the luminance.
+    """
     channels, height, width = preprocessing.input_shape
     pixels = np.empty((len(pictures), height, width, channels), np.uint8)
     for place, picture in zip(pixels, pictures, strict=True):
-        place[...] = luminance(picture)[..., None] if channels == 1 else picture
+        if channels == 1:
+            place[..., 0] = luminance(picture)
+        else:
+            place[...] = picture[..., ::-1] if preprocessing.channels == "bgr" else picture
     return pixels
 
 
@@ -138,14 +183,28 @@ def luminance(pixels: U1) -> U1:
 
 
 def _resize(
-    pixels: U1, box: tuple[int, int, int, int], size: tuple[int, int], interpolation: str
+    pixels: U1,
+    box: tuple[int, int, int, int],
+    size: tuple[int, int],
+    interpolation: str,
+    window: tuple[int, int, int, int] | None = None,
 ) -> U1:
-    """The part in the box (top, left, bottom, right), in another size (rows, columns)."""
+    """The part in the box (top, left, bottom, right), in another size (rows, columns).
+
+    Of the result only the window, if there is one.
+    """
     method = INTERPOLATIONS[interpolation]
     if method is None:
-        return resize(np.ascontiguousarray(pixels), box, size)
+        return resize(np.ascontiguousarray(pixels), box, size, window)
+    if size[0] * size[1] > MOST_RESIZED:
+        raise UndecodableImage(
+            "oversized",
+            f"{size[1]}x{size[0]} pixels once it is resized; --interpolation area does not need "
+            "all of them",
+        )
     top, left, bottom, right = box
     resized: U1 = cv2.resize(
         pixels[top:bottom, left:right], size[::-1], interpolation=method
     ).astype(np.uint8, copy=False)
-    return resized
+    first, start, last, stop = window or (0, 0, *size)
+    return np.ascontiguousarray(resized[first:last, start:stop])

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
 
 LEAST_STD = 0.01  # on the 0-1 scale
+CAFFE, CAFFE_NEAR = (103.9, 116.8, 123.7), 2.5  # B,G,R
 LARGE_HEAD = 0.15  # of a network's multiply-adds; with gradients it takes as long as the rest
 
 
@@ -29,16 +30,14 @@ def assumptions(
     """
     warnings = (
         *_scale(config),
+        *_colours(config),
         *_one_alone(config, definition),
         *_scaled_twice(config, definition),
     )
     warnings += (*_layers(config, definition, layers),)
     told = [Note("warning", text) for text in warnings]
     if definition.assumed and config.mean is None and config.std is None:
-        given = f"--mean {_text(definition.preprocessing.mean)}"
-        given += f" --std {_text(definition.preprocessing.std)}"
-        text = f"the model file has no preprocessing: {given} were taken"
-        told.append(Note("assumed", text))
+        told.append(Note("assumed", _taken(definition)))
     told += (Note("assumed", text) for text in _large_heads(config, definition, layers))
     return [*told, *(Note("assumed", text) for text in definition.remarks)]
 
@@ -59,30 +58,56 @@ def _scale(config: RunConfig) -> Iterator[str]:
         yield f"{given} looks like the 0-1 scale; pixels are 0 to 255 here: {meant}"
 
 
+def _taken(definition: NetworkDefinition) -> str:
+    """The preprocessing that was taken, and why."""
+    from shardcam.engine.models.input_scaling import inner_scaling
+
+    own = definition.preprocessing
+    why, scaling = "the model file has no preprocessing", inner_scaling(definition)
+    if scaling is not None and scaling.preprocessing(len(own.mean)) == (own.mean, own.std):
+        why = f"the network scales its input itself ({scaling.node}), from 0 to {scaling.white}"
+    order = f"--channels {own.channels} " if len(own.mean) == 3 else ""
+    return f"{why}: {order}{_given(own.in_rgb(own.mean), own.in_rgb(own.std))} were taken"
+
+
+def _colours(config: RunConfig) -> Iterator[str]:
+    """Means of Caffe's networks in the order in which they are published."""
+    mean = config.mean or ()
+    if len(mean) == 3 and all(abs(m - c) < CAFFE_NEAR for m, c in zip(mean, CAFFE, strict=True)):
+        yield (
+            f"--mean {_text(mean)} looks like B,G,R; it takes R,G,B: --channels bgr --mean "
+            f"{_text(mean[::-1])}"
+        )
+
+
 def _one_alone(config: RunConfig, definition: NetworkDefinition) -> Iterator[str]:
     if (config.mean is None) == (config.std is None):
         return
     given, other = ("--mean", "--std") if config.std is None else ("--std", "--mean")
     own = definition.preprocessing
-    values = _text(own.std if other == "--std" else own.mean)
+    values = _text(own.in_rgb(own.std if other == "--std" else own.mean))
     whose = "ImageNet's" if definition.assumed else "the network's own"
     yield f"{given} without {other}: {other} {values} was taken, {whose}"
 
 
 def _scaled_twice(config: RunConfig, definition: NetworkDefinition) -> Iterator[str]:
-    from shardcam.engine.models.input_scaling import scaling_node
+    from shardcam.engine.models.input_scaling import inner_scaling, plain_pixels
 
     own = definition.preprocessing
-    zeros, ones = ((value,) * len(own.mean) for value in (0.0, 1.0))
     given = config.mean is not None or config.std is not None
-    if not (given or definition.assumed) or (own.mean, own.std) == (zeros, ones):
+    channels = len(own.mean)
+    if not (given or definition.assumed) or (own.mean, own.std) == plain_pixels(channels):
         return
-    if node := scaling_node(definition):
-        how = f"--mean {_text(own.mean)} --std {_text(own.std)}" if given else "those assumed"
-        yield (
-            f"the network scales its input itself ({node.name}), after {how}; if it takes pixels "
-            f"as they are: --mean {_text(zeros)} --std {_text(ones)}"
-        )
+    scaling = inner_scaling(definition)
+    if scaling is None or (own.mean, own.std) == scaling.preprocessing(channels):
+        return
+    how = _given(own.in_rgb(own.mean), own.in_rgb(own.std)) if given else "those assumed"
+    expected = "pixels as they are" if scaling.white != 1 else "pixels from 0 to 1"
+    mean, std = scaling.preprocessing(channels) or plain_pixels(channels)
+    yield (
+        f"the network scales its input itself ({scaling.node}), after {how}; if it takes "
+        f"{expected}: {_given(mean, std)}"
+    )
 
 
 def _layers(
@@ -121,6 +146,10 @@ def _large_heads(
                 f"this --image-size; the {head:.0%} of the network above it run in float32{own}, "
                 "forward and back"
             )
+
+
+def _given(mean: Sequence[float], std: Sequence[float]) -> str:
+    return f"--mean {_text(mean)} --std {_text(std)}"
 
 
 def _text(values: Sequence[float], times: float = 1) -> str:

@@ -61,7 +61,7 @@ def _numbers(
     return {
         "schema": SCHEMA_VERSION,
         "model": definition.digest(),
-        "preprocessing": asdict(definition.preprocessing),
+        "preprocessing": _preprocessing(definition),
         "layer": [info.name for info in layers],
         "activation_layer": [info.name for info in read],
         "activation_dtype": config.activation_dtype,
@@ -81,6 +81,14 @@ def _numbers(
         for name in ADDED
         if getattr(config, name) != RunConfig.model_fields[name].default
     }
+
+
+def _preprocessing(definition: NetworkDefinition) -> dict[str, Any]:
+    """Without the order of the channels where it is the one that runs of before had."""
+    stored = asdict(definition.preprocessing)
+    if stored["channels"] == "rgb":
+        del stored["channels"]
+    return stored
 
 
 def _overlays(config: RunConfig) -> str:

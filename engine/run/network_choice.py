@@ -19,21 +19,42 @@ def load_definition(config: RunConfig) -> NetworkDefinition:
     Raises
     ------
     ConfigError, ModelError
-        It cannot be loaded, or takes another number of channels.
+        It cannot be loaded, or the options do not fit the channels or the type of its input.
     """
     from shardcam.engine.models.load_network import load_network
 
     definition = load_network(config.model, config.params, config.image_size)
     own = definition.preprocessing
+    _require_pictures(config, definition)
     for name, values in (("--mean", config.mean), ("--std", config.std)):
         if values is not None and len(values) != len(own.mean):
             takes = f"{name}: {definition.name} takes {counted(len(own.mean), 'number')}"
             raise ConfigError(takes + ": give R,G,B" * (len(own.mean) == 3))
     changed = replace(
         own,
-        mean=config.mean or own.mean,
-        std=config.std or own.std,
         resize=config.resize,
         interpolation=config.interpolation,
+        channels=config.channels,
     )
-    return replace(definition, preprocessing=changed)
+    mean, std = (
+        changed.in_rgb(values) for values in (config.mean or own.mean, config.std or own.std)
+    )
+    return replace(definition, preprocessing=replace(changed, mean=mean, std=std))
+
+
+def _require_pictures(config: RunConfig, definition: NetworkDefinition) -> None:
+    """Refuse an input that pictures do not give."""
+    channels = len(definition.preprocessing.mean)
+    if channels not in (1, 3):
+        raise ConfigError(
+            f"--model: {definition.name} takes {channels} channels; pictures have three, of which "
+            "their luminance makes one"
+        )
+    if config.channels != "rgb" and channels == 1:
+        raise ConfigError(f"--channels {config.channels}: {definition.name} takes one channel")
+    if definition.takes_bytes and (config.mean or config.std):
+        option = "--mean" if config.mean else "--std"
+        raise ConfigError(
+            f"{option}: {definition.name} takes pixels as whole numbers, and so as they are: leave "
+            "--mean and --std out"
+        )

@@ -46,6 +46,11 @@ _drawing_option = partial(click.option, cls=SectionedOption, section="What is dr
 @click.command(cls=SectionedCommand)
 @click.argument("model", shell_complete=complete_model)
 @chosen_options("params", "image_size", "mean", "std", "labels")
+@click.option(
+    "--input-channels", type=click.Choice(["rgb", "bgr"]), cls=SectionedOption,
+    section="Network and its input",
+    help="Order in which MODEL takes the colours, which extract calls --channels.",
+)  # fmt: skip
 @_drawing_option(
     "--layer", "layers", multiple=True,
     help="Layer, repeatable; `shardcam layers --all` lists them  [default: the first convolution; "
@@ -83,6 +88,7 @@ def filters(
     steps: int,
     seed: int,
     out: Path,
+    input_channels: str | None,
     **network_options: Any,
 ) -> None:
     """Draw the filters of MODEL's convolutions, or what its channels respond to.
@@ -99,7 +105,8 @@ def filters(
     ready_libraries()
     wanted = Wanted(layers, _numbers(channels), count)
     console = make_console()
-    named = make_config({**network_options, "source": ".", "out": "."})
+    fixed = {"channels": input_channels, "source": ".", "out": "."}
+    named = make_config({**network_options, **fixed})
     with ExitStack() as stack:
         if run is None:
             network, names = _load(named)
@@ -137,12 +144,11 @@ def _load(config: RunConfig) -> tuple[NetworkDefinition, ClassName]:
 
 def _as_in_run(named: RunConfig, run: RunConfig) -> RunConfig:
     """The network with the input that it had in a run."""
-    own = {name: getattr(run, name) for name in ("image_size", "mean", "std")}
+    own = {name: getattr(run, name) for name in ("image_size", "channels", "mean", "std")}
     for name, value in own.items():
-        if getattr(named, name) not in (None, value):
-            raise ConfigError(
-                f"{flag(name)}: differs from that of the --examples run; leave it out"
-            )
+        if getattr(named, name) not in (RunConfig.model_fields[name].default, value):
+            option = flag("input_channels" if name == "channels" else name)
+            raise ConfigError(f"{option}: differs from that of the --examples run; leave it out")
     return named.model_copy(update=own)
 
 
@@ -168,6 +174,8 @@ def _draw_weights(network: NetworkDefinition, wanted: Wanted, out: Path) -> Iter
         on_colours = name == first and inputs in (1, 3)
         units = wanted.units(name, number, FILTERS if on_colours or inputs == 1 else DEEP_FILTERS)
         path = out / f"{layer_path(name)}-filters.png"
+        if on_colours and network.preprocessing.channels == "bgr":
+            weights = weights[:, ::-1]
         draw = colour_filters if on_colours else signed_filters
         save_picture(draw(weights, units), path)
         size = f"{height}x{width} on {inputs} channel{'s' if inputs > 1 else ''}"

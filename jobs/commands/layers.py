@@ -2,60 +2,85 @@
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING, Any
+
 import click
 from rich.table import Table
 
 from shardcam.engine.models.system_libraries import ready_libraries
-from shardcam.engine.types import counted
 from shardcam.engine.workers.threads import limit_threads
-from shardcam.jobs.completion import complete_model, complete_path
-from shardcam.jobs.terminal import make_console
+from shardcam.jobs.completion import complete_model
+from shardcam.jobs.options import chosen_options, make_config
+from shardcam.jobs.sections import SectionedCommand
+from shardcam.jobs.terminal import make_console, printable
+
+if TYPE_CHECKING:
+    from shardcam.engine.models.definition import NetworkDefinition
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("model", shell_complete=complete_model)
-@click.option(
-    "--params", shell_complete=complete_path, help="Weights of a zoo network or symbol file."
-)
-@click.option("--image-size", type=int, help="Height and width of the network's input.")
+@chosen_options("params", "image_size")
 @click.option(
     "--all",
     "everything",
     is_flag=True,
     help="List every operator, including those without a map, which activations can show.",
 )
-def layers(model: str, params: str | None, image_size: int | None, everything: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def layers(model: str, everything: bool, as_json: bool, **options: Any) -> None:
     """List the layers of MODEL that a class activation map can be taken at.
 
     `below` is the share of the network's multiply-adds up to the layer. `gradient` says how
     the gradient is obtained: in closed form, or by a backward pass through the part above the
-    layer only; dense layers have values, but no map.
+    layer only; dense layers have values, but no map. A second table has what was found out about
+    the network's input and output.
 
     \b
     Examples:
       shardcam layers efficientnet_lite0
       shardcam layers model.onnx --all
+      shardcam layers model.onnx --json
     """
     limit_threads(1)
     ready_libraries()
-    from shardcam.engine.models.input_scaling import scaling_node
-    from shardcam.engine.models.layer_names import (
-        FEATURES,
-        auto_layer,
-        class_count,
-        layer_info,
-        layer_shapes,
-    )
+    from shardcam.engine.models.detected import detected
     from shardcam.engine.models.load_network import load_network
-    from shardcam.engine.models.multiply_adds import shares_below
 
-    network = load_network(model, params, image_size)
-    shapes = layer_shapes(network)
-    below = shares_below(network, shapes)
-    auto = auto_layer(network)
+    config = make_config({**options, "model": model, "source": ".", "out": "."})
+    network = load_network(config.model, config.params, config.image_size)
+    rows, facts = layer_rows(network, everything), detected(network)
+    if as_json:
+        values = {name.replace(" ", "_"): fact.value for name, fact in facts.items()}
+        found = {"model": model, "layers": rows, "detected": values, "remarks": network.remarks}
+        click.echo(json.dumps(found, indent=2))
+        return
     table = Table(box=None)
     for column in ("layer", "operator", "shape", "below", "gradient"):
         table.add_column(column, justify="right" if column in ("shape", "below") else "left")
+    for row in rows:
+        size, share = "x".join(map(str, row["shape"])), f"{row['below']:.1%}"
+        mark = "  <- auto" if row["auto"] else ""
+        table.add_row(row["name"], row["operator"], size, share, row["gradient"] + mark)
+    console = make_console()
+    console.print(table)
+    console.print()
+    width = max(map(len, facts))
+    for name, fact in facts.items():
+        console.print(f"{name:{width}}  {printable(fact.text)}", soft_wrap=True, highlight=False)
+    for remark in network.remarks:
+        console.print(printable(remark), soft_wrap=True)
+
+
+def layer_rows(network: NetworkDefinition, everything: bool) -> list[dict[str, Any]]:
+    """The layers to list: those whose maps people look at, or every operator."""
+    from shardcam.engine.models.layer_names import FEATURES, auto_layer, layer_info, layer_shapes
+    from shardcam.engine.models.multiply_adds import shares_below
+
+    shapes = layer_shapes(network)
+    below, auto = shares_below(network, shapes), auto_layer(network)
+    rows = []
     for node in network.graph.nodes:
         shape = shapes.get(node.name, ())
         spatial = len(shape) == 3
@@ -64,19 +89,6 @@ def layers(model: str, params: str | None, image_size: int | None, everything: b
             continue
         closed_form = spatial and layer_info(network, node.name, shape).closed_form
         gradient = "closed form" if closed_form else "head backward" if spatial else "no map"
-        mark = "  <- auto" if node.name == auto else ""
-        size = "x".join(map(str, shape))
-        table.add_row(node.name, node.op, size, f"{below[node.name]:.1%}", gradient + mark)
-    console = make_console()
-    console.print(table)
-    seen = network.preprocessing
-    channels, height, width = seen.input_shape
-    source = "assumed, set --mean and --std if wrong" if network.assumed else "the model's own"
-    mean, std = (", ".join(f"{v:.4g}" for v in values) for values in (seen.mean, seen.std))
-    console.print(f"input {channels}x{height}x{width}, {counted(class_count(network), 'class')}")
-    text = f"preprocessing (RGB - [{mean}]) / [{std}], 0-255 scale: {source}"
-    console.print(text, soft_wrap=True)
-    scaling = scaling_node(network)
-    remarks = [f"it scales its input itself: {scaling.name}"] if scaling else []
-    for remark in (*remarks, *network.remarks):
-        console.print(remark, soft_wrap=True)
+        row = {"name": node.name, "operator": node.op, "shape": shape, "below": below[node.name]}
+        rows.append(row | {"gradient": gradient, "auto": node.name == auto})
+    return rows

@@ -32,7 +32,7 @@ _OPTIONS: tuple[str, ...] = (
     "target",
     "precision",
 )
-_OPTIONS += ("image_size", "resize", "label_from_folder", "limit", "save", "codec")
+_OPTIONS += ("image_size", "resize", "channels", "label_from_folder", "limit", "save", "codec")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import cv2
+import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
@@ -195,6 +196,28 @@ def test_pictures_are_made_for_the_input_that_the_run_gave(tmp_path):
     assert rises[0].count(" -> ") == 6
 
 
+def test_filters_on_bgr_are_drawn_in_their_colours(tmp_path):
+    """Against the same weights in the order of RGB."""
+    files = {}
+    for order in ("rgb", "bgr"):
+        (tmp_path / order).mkdir()
+        model = write_checkpoint(tmp_path / order, 32)
+        params = tmp_path / order / "small-0000.params"
+        weights = mx.nd.load(str(params))
+        if order == "bgr":
+            weights["arg:one_weight"] = mx.nd.flip(weights["arg:one_weight"], axis=1)
+            mx.nd.save(str(params), weights)
+        out = tmp_path / order / "out"
+        for what in ((), ("--maximise", "--layer", "one_relu", "--steps", 4)):
+            code, _, err = shardcam("filters", model, *what, "--input-channels", order,
+                                    "--image-size", 32, "--out", out)  # fmt: skip
+            assert code == 0, err
+        files[order] = [cv2.imread(str(path)).astype(int) for path in sorted(out.iterdir())]
+    assert len(files["rgb"]) == 2
+    for one, other in zip(files["rgb"], files["bgr"], strict=True):
+        assert abs(one - other).max() <= 8
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -208,6 +231,10 @@ def test_pictures_are_made_for_the_input_that_the_run_gave(tmp_path):
         (
             ("--examples", "RUN", "--image-size", "96"),
             "--image-size: differs from that of the --examples run",
+        ),
+        (
+            ("--examples", "RUN", "--input-channels", "bgr"),
+            "--input-channels: differs from that of the --examples run",
         ),
         (
             ("--examples", "RUN", "--mean", "1,2,3"),

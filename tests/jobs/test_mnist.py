@@ -129,7 +129,7 @@ def test_all_layers_that_have_values_are_listed(trained):
     symbol, _ = files_of(name)
     code, out, err = shardcam("layers", symbol, "--all")
     assert (code, err) == (0, "")
-    rows = {line.split()[0]: line for line in out.splitlines()}
+    rows = {line.split()[0]: line for line in out.splitlines() if line}
     for dense in ("dense1", f"{activation}3", "dense2"):
         assert "no map" in rows[dense]
     assert "500" in rows["dense1"]

@@ -231,9 +231,9 @@ def test_an_input_size_it_cannot_take(tmp_path):
         load_network(str(path), image_size=2)
 
 
-def declare(path, **attributes):
+def declare(path, variable="pixels", **attributes):
     def change(graph):
-        (node,) = (n for n in graph["nodes"] if n["name"] == "pixels")
+        (node,) = (n for n in graph["nodes"] if n["name"] == variable)
         node["attrs"] = {f"__{name}__": text for name, text in attributes.items()}
 
     damage(path, change)
@@ -278,3 +278,59 @@ def test_an_input_that_says_nonsense(tmp_path, attributes, message):
     with pytest.raises(ModelError, match=message) as caught:
         load_network(str(path))
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_any_number_of_channels(tmp_path, channels):
+    x = mx.sym.Convolution(mx.sym.var("data"), mx.sym.var("w"), num_filter=4, kernel=(3, 3),
+                           no_bias=True, name="conv")  # fmt: skip
+    x = mx.sym.FullyConnected(mx.sym.Flatten(x), num_hidden=3, no_bias=True, name="dense")
+    path = tmp_path / "net-symbol.json"
+    x.save(str(path))
+    weights = {"arg:w": mx.nd.ones((4, channels, 3, 3)), "arg:dense_weight": mx.nd.ones((3, 144))}
+    mx.nd.save(str(tmp_path / "net-0000.params"), weights)
+    definition = load_network(str(path), image_size=8)
+    usual = Preprocessing(8, 8, (0.0,) * channels, (255.0,) * channels)
+    assert definition.preprocessing == usual
+    pixels = np.random.RandomState(0).randint(0, 256, (1, 8, 8, channels), np.uint8)
+    logits = MxnetNetwork(definition, ("conv",), 1).forward(pixels).logits
+    windows = np.lib.stride_tricks.sliding_window_view(pixels[0] / 255, (3, 3), axis=(0, 1))
+    np.testing.assert_allclose(logits[0], [4 * windows.sum()] * 3, rtol=1e-5)
+
+
+def scaled(path, first, statistics=None, **declared):
+    """A network that does something to its input before its convolution."""
+    x = mx.sym.Convolution(first(mx.sym.var("data")), name="conv", num_filter=4, kernel=(3, 3))
+    x = mx.sym.FullyConnected(mx.sym.Flatten(x), num_hidden=3, name="dense")
+    x.save(str(path))
+    shapes = zip(x.list_arguments(), x.infer_shape(data=(1, 3, 8, 8))[0], strict=True)
+    weights = {f"arg:{n}": mx.nd.ones(shape) for n, shape in shapes if n != "data"}
+    for n in x.list_auxiliary_states():
+        weights[f"aux:{n}"] = mx.nd.full((3,), statistics[n.rpartition("_")[2]])
+    mx.nd.save(str(path).replace("-symbol.json", "-0000.params"), weights)
+    declare(path, "data", **declared)
+    return load_network(str(path), image_size=8)
+
+
+def test_a_network_that_normalises_is_given_pixels(tmp_path):
+    """As MXNet's own ResNets, whose first layer has the statistics of pixels."""
+
+    def first(data):
+        return mx.sym.BatchNorm(data, name="bn")
+
+    path = tmp_path / "net-symbol.json"
+    definition = scaled(path, first, {"mean": 118.0, "var": 3600.0})
+    assert definition.assumed
+    assert definition.preprocessing == Preprocessing(8, 8, (0.0,) * 3, (1.0,) * 3)
+    definition = scaled(path, first, {"mean": 118.0, "var": 3600.0}, mean="1,2,3", std="4,5,6")
+    assert definition.preprocessing == Preprocessing(8, 8, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+
+
+def test_a_network_that_takes_bytes_is_given_pixels(tmp_path):
+    def first(data):
+        return mx.sym.Cast(data, dtype="float32")
+
+    definition = scaled(tmp_path / "net-symbol.json", first, dtype="3")
+    assert definition.takes_bytes
+    assert not definition.assumed
+    assert definition.preprocessing == Preprocessing(8, 8, (0.0,) * 3, (1.0,) * 3)

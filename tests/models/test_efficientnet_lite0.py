@@ -121,18 +121,17 @@ def test_two_targets_together_equal_each_alone(definition, images):
         np.testing.assert_allclose(together[:, k], alone[:, 0], rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("size", [224, 225, 160])
+@pytest.mark.parametrize("size", [224, 225, (160, 225), (225, 96)])
 def test_same_padding_at_every_size(size):
     """The grown kernels equal TensorFlow's "same" padding, written out with cv2."""
     definition = load_network("efficientnet_lite0", image_size=size)
-    image = np.random.RandomState(0).standard_normal((3, size, size)).astype(np.float32)
+    sides = definition.preprocessing.input_shape[1:]
+    image = np.random.RandomState(0).standard_normal((3, *sides)).astype(np.float32)
     network = MxnetNetwork(definition, ("stem_conv",), 1)
     ours = network.forward(image[None]).layer("stem_conv").activation[0]
-    out = -(-size // 2)
-    total = max((out - 1) * 2 + 3 - size, 0)
-    padded = np.pad(
-        image, ((0, 0), (total // 2, total - total // 2), (total // 2, total - total // 2))
-    )
+    out = [-(-side // 2) for side in sides]
+    totals = [max((n - 1) * 2 + 3 - side, 0) for n, side in zip(out, sides)]
+    padded = np.pad(image, ((0, 0), *((total // 2, total - total // 2) for total in totals)))
     weight = definition.parameters["stem_conv_weight"][0][:, -3:, -3:]
     expected = sum(cv2.filter2D(padded[c], -1, weight[c])[1:-1:2, 1:-1:2] for c in range(3))
-    np.testing.assert_allclose(ours[0], expected[:out, :out], atol=1e-4)
+    np.testing.assert_allclose(ours[0], expected[: out[0], : out[1]], atol=1e-4)

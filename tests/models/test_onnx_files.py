@@ -138,9 +138,10 @@ HOSTILE = {
     ),
     "one-channel": (make([CONV], WEIGHTS, shape=("N", 1, 9, 3, 3)), "does not take images"),
     "four-channels": (edited(lambda m: setattr(
-        m.graph.input[0].type.tensor_type.shape.dim[1], "dim_value", 4)), "not have 3 channels"),
+        m.graph.input[0].type.tensor_type.shape.dim[1], "dim_value", 4)),
+        "in 1 groups does not fit 4 channels"),
     "bytes-as-input": (edited(lambda m: setattr(
-        m.graph.input[0].type.tensor_type, "elem_type", 2)), "floating-point"),
+        m.graph.input[0].type.tensor_type, "elem_type", 2)), "computes in whole numbers"),
     "no-logits": (make([CONV], WEIGHTS, flatten=False, rank=4), "not a vector of logits"),
     "training-dropout": (
         make([node("Dropout", "x r t", "y")], {"r": np.float32(0.5), "t": np.array(True)}),

@@ -122,6 +122,51 @@ def test_geometry(shape, mode):
             assert abs(seen.pixels[row, column, :2] - expected).max() < tolerance
 
 
+# Of torchvision 0.29: a picture's size, Resize, CenterCrop; the resized size, and where the crop
+# begins in it. What lies before the picture, or behind it, CenterCrop fills with 0.
+TORCHVISION = [
+    ((330, 331), 256, (224, 224), (256, 256), (16, 16)),
+    ((375, 500), 256, (224, 224), (256, 341), (16, 58)),
+    ((500, 375), 232, (224, 224), (309, 232), (42, 4)),
+    ((480, 641), 57, (40, 56), (57, 76), (8, 10)),
+    ((641, 427), 200, (224, 224), (300, 200), (38, -12)),
+    ((257, 1000), 256, (224, 224), (256, 996), (16, 386)),
+    ((331, 330), 64, (48, 192), (64, 64), (8, -64)),
+    ((375, 500), 64, (48, 192), (64, 85), (8, -53)),
+    ((40, 90), 57, (40, 56), (57, 128), (8, 36)),
+    ((1000, 33), 256, (224, 224), (7757, 256), (3766, 16)),
+]
+
+
+@pytest.mark.parametrize("interpolation", ["area", "nearest"])
+@pytest.mark.parametrize(("size", "shorter", "sides", "resized", "begin"), TORCHVISION)
+def test_shorter_is_torchvisions_resize_and_crop(
+    size, shorter, sides, resized, begin, interpolation
+):
+    rows, columns = np.meshgrid(*map(np.arange, size), indexing="ij")
+    pixels = np.dstack([rows % 256, columns % 256, rows * 0 + 9]).astype(np.uint8)
+    resize = f"shorter:{shorter},crop"
+    seen = view(pixels, Preprocessing(*sides, (0.0,) * 3, (1.0,) * 3, resize, interpolation))
+    y, x = size[0] / resized[0], size[1] / resized[1]
+    end = begin[0] + sides[0], begin[1] + sides[1]
+    crop = (begin[0] * y, begin[1] * x, end[0] * y, end[1] * x)
+    np.testing.assert_allclose(seen.crop, crop, rtol=1e-12)
+    whole = view(pixels, Preprocessing(*resized, (0.0,) * 3, (1.0,) * 3, "squash", interpolation))
+    beyond = [(max(-b, 0), max(e - n, 0)) for b, e, n in zip(begin, end, resized)]
+    padded = np.pad(whole.pixels, (*beyond, (0, 0)))
+    top, left = max(begin[0], 0), max(begin[1], 0)
+    expected = padded[top : top + sides[0], left : left + sides[1]]
+    np.testing.assert_array_equal(seen.pixels, expected)
+
+
+def test_shorter_needs_no_more_of_a_long_picture_than_is_seen():
+    sizes = (32, 32, (0.0,) * 3, (1.0,) * 3, "shorter:40,crop")
+    line = np.full((1, 10**6, 3), 7, np.uint8)
+    assert (view(line, Preprocessing(*sizes)).pixels == 7).all()
+    with pytest.raises(UndecodableImage, match="40000000x40 pixels once it is resized"):
+        view(line, Preprocessing(*sizes, "bicubic"))
+
+
 def test_crop_takes_the_centre():
     seen = view(PICTURE, Preprocessing(37, 37, (0.0,) * 3, (1.0,) * 3))
     np.testing.assert_array_equal(seen.pixels, PICTURE[:, 8:45])
@@ -170,7 +215,7 @@ def large_jpeg(height, width, orientation=None):
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
+@pytest.mark.parametrize("resize", ["crop", "squash", "pad", "shorter:62,crop"])
 @pytest.mark.parametrize(
     ("size", "orientation"), [((500, 901), None), ((901, 500), None), ((500, 901), 6)]
 )
@@ -180,7 +225,8 @@ def test_fast_decoding_sees_the_same_part_of_the_picture(size, orientation, resi
     whole = view_of(data, None, preprocessing, HOW)
     fast = view_of(data, None, preprocessing, FAST)
     assert fast.image_size == whole.image_size
-    np.testing.assert_allclose(fast.crop, whole.crop, atol=8)
+    exact = resize.startswith("shorter")  # sizes and places are those of the whole picture
+    np.testing.assert_allclose(fast.crop, whole.crop, atol=1e-9 if exact else 8)
     assert abs(fast.pixels.astype(int) - whole.pixels).max() < 12
 
 

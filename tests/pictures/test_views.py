@@ -13,8 +13,8 @@ from shardcam.engine.types import Decoding, Preprocessing
 ROWS, COLUMNS = 40, 56  # of the network's input
 BOX = (30.5, 60.0, 250.0, 400.0)  # touches 220 rows; reaches beyond the right edge
 REDUCTION = 4  # with --fast-decode: at 1/8 the shorter side has fewer than 56 pixels
-MEANS = {1: (33.4,), 3: (123.7, 116.3, 103.5)}
-STDS = {1: (78.6,), 3: (58.4, 57.1, 57.4)}
+MEANS = {"gray": (33.4,), "rgb": (123.7, 116.3, 103.5), "bgr": (103.5, 116.3, 123.7)}
+STDS = {"gray": (78.6,), "rgb": (58.4, 57.1, 57.4), "bgr": (57.4, 57.1, 58.4)}
 
 
 def photograph():
@@ -35,6 +35,9 @@ def seen_by_pillow(picture, channels, resize, box):
         top, left, bottom, right = 30, 60, 250, 330
     height, width = bottom - top, right - left
     inner = ROWS, COLUMNS
+    if resize.startswith("shorter"):
+        pixels, crop = seen_by_torchvision(picture, (top, left, bottom, right))
+        return in_channels(pixels, channels), crop
     if resize == "crop":  # as wide as can be: the input is wider than the picture
         assert height * COLUMNS > width * ROWS
         seen = round(width * ROWS / COLUMNS)
@@ -42,31 +45,53 @@ def seen_by_pillow(picture, channels, resize, box):
         bottom, height = top + seen, seen
     if resize == "pad":
         inner = ROWS, round(width * ROWS / height)
-    colours = np.rint(np.broadcast_to(MEANS[channels], 3)).astype(int)
-    view = Image.new("RGB", (COLUMNS, ROWS), tuple(colours.tolist()))
+    colours = np.rint(np.broadcast_to(MEANS["rgb" if channels == "bgr" else channels], 3))
+    view = Image.new("RGB", (COLUMNS, ROWS), tuple(colours.astype(int).tolist()))
     margin = (COLUMNS - inner[1]) // 2
     part = picture.resize(inner[::-1], Image.Resampling.BOX, (left, top, right, bottom))
     view.paste(part, (margin, 0))
     beyond = margin * width / inner[1], (COLUMNS - margin) * width / inner[1]
     crop = top, left - beyond[0], bottom, left + beyond[1]
-    pixels = np.asarray(view if channels == 3 else view.convert("L"))
-    return pixels.reshape(ROWS, COLUMNS, channels), crop
+    return in_channels(view, channels), crop
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
+def in_channels(view, channels):
+    if channels == "gray":
+        return np.asarray(view.convert("L"))[..., None]
+    return np.asarray(view)[..., :: -1 if channels == "bgr" else 1]
+
+
+def seen_by_torchvision(picture, box):
+    """Resize(57) and CenterCrop((40, 56)) of torchvision 0.29, by Pillow."""
+    top, left, bottom, right = box
+    height, width = bottom - top, right - left
+    short = min(height, width)
+    inner = int(57 * height / short), int(57 * width / short)
+    y, x = round((inner[0] - ROWS) / 2), round((inner[1] - COLUMNS) / 2)
+    resized = picture.resize(inner[::-1], Image.Resampling.BOX, (left, top, right, bottom))
+    down, across = height / inner[0], width / inner[1]
+    crop = top + y * down, left + x * across, top + (y + ROWS) * down, left + (x + COLUMNS) * across
+    return resized.crop((x, y, x + COLUMNS, y + ROWS)), crop
+
+
+@pytest.mark.parametrize("channels", ["gray", "rgb", "bgr"])
+@pytest.mark.parametrize("resize", ["crop", "squash", "pad", "shorter:57,crop"])
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("box", [None, BOX])
 def test_views(channels, resize, fast, box):
     data = photograph()
-    preprocessing = Preprocessing(ROWS, COLUMNS, MEANS[channels], STDS[channels], resize)
+    order = "bgr" if channels == "bgr" else "rgb"
+    preprocessing = Preprocessing(
+        ROWS, COLUMNS, MEANS[channels], STDS[channels], resize, channels=order
+    )
+    depth = len(MEANS[channels])
     view = view_of(data, box, preprocessing, Decoding(10**6, fast))
     pixels = stacked([view.pixels], preprocessing)
     images = normalised(pixels, preprocessing)
 
     assert (view.pixels.shape, view.pixels.dtype) == ((ROWS, COLUMNS, 3), np.uint8)
-    assert (pixels.shape, pixels.dtype) == ((1, ROWS, COLUMNS, channels), np.uint8)
-    assert (images.shape, images.dtype) == ((1, channels, ROWS, COLUMNS), np.float32)
+    assert (pixels.shape, pixels.dtype) == ((1, ROWS, COLUMNS, depth), np.uint8)
+    assert (images.shape, images.dtype) == ((1, depth, ROWS, COLUMNS), np.float32)
     assert view.image_size == (331, 330)
 
     picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))

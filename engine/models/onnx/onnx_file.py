@@ -2,7 +2,8 @@
 
 The file is data and is not trusted: every array is checked against the bytes there
 are, every shape is inferred before it is used, and what is not understood is refused
-by name.  Nothing is guessed, except the preprocessing, of which ONNX says nothing.
+by name.  Nothing is guessed, except the preprocessing, of which ONNX says nothing but
+whether the input is of whole numbers.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from typing import Any
 import numpy as np
 import onnx
 
+from shardcam.engine.config import ImageSize, sides_of
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.definition import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
+    MAX_CHANNELS,
     NetworkDefinition,
     open_size,
+    usual_scale,
 )
 from shardcam.engine.models.graph import VARIABLE, Entry, Graph, inference_form
+from shardcam.engine.models.input_scaling import plain_pixels, with_inner_scaling
 from shardcam.engine.models.model_files import read_model_file
 from shardcam.engine.models.onnx.call import Attribute, Call
 from shardcam.engine.models.onnx.onnx_graph import Builder, Known, Tensor, Value
@@ -34,23 +37,30 @@ MAX_SIDE = 2**14
 OLDEST_OPSET = 9
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+_WHOLE = (onnx.TensorProto.UINT8, onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+_MOVING = (  # what may be done to whole numbers before they are made floats
+    *("Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "Squeeze", "Transpose"),
+    "Unsqueeze",
+)
+_CHANNELS_FIRST = ("Conv", "BatchNormalization", "InstanceNormalization")
 # What arithmetic on a damaged file's own numbers can raise.
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 _SAME_ORDER = ("Reshape", "Flatten")
 
 
-def load_onnx(path: Path, image_size: int | None = None) -> NetworkDefinition:
+def load_onnx(path: Path, image_size: ImageSize | None = None) -> NetworkDefinition:
     """Read a network from an ONNX file.
 
-    Its input becomes (N,3,H,W), whatever the layout in the file; a Softmax at its end
-    is left out.  The preprocessing is the ImageNet convention: an assumption.
+    Its input becomes (N,C,H,W), whatever the layout in the file; a Softmax at its end
+    is left out.  The preprocessing is the ImageNet convention, or what fits the arithmetic that
+    the file begins with: an assumption.
 
     Parameters
     ----------
     path
         The file. Weights may lie in further files of the same directory.
     image_size
-        Height and width where the file leaves them open; 224 by default.
+        A side, or height and width, where the file leaves them open; 224 by default.
 
     Raises
     ------
@@ -88,9 +98,10 @@ class _Import:
         self._build = Builder()
         self._values: dict[str, Value] = {}
         self._batch: int | None = None
+        self._bytes = False  # the input is of whole numbers
         self._remarks: tuple[str, ...] = ()
 
-    def network(self, image_size: int | None) -> NetworkDefinition:
+    def network(self, image_size: ImageSize | None) -> NetworkDefinition:
         for proto in self._graph.initializer:
             self._define(proto.name, Known.of(self._reader.read(proto), proto.name))
         image = self._input(image_size)
@@ -98,37 +109,80 @@ class _Import:
             self._add(node, number)
         logits = self._logits()
         graph = inference_form(Graph(tuple(self._build.nodes), (logits,)))
-        _, height, width = image.sizes
+        channels, height, width = image.sizes
+        mean, std = plain_pixels(channels) if self._bytes else usual_scale(channels)
         used = {node.name for node in graph.nodes if node.op == VARIABLE}
-        return NetworkDefinition(
+        network = NetworkDefinition(
             name=self._path.stem,
             graph=graph,
             parameters={k: v for k, v in self._build.parameters.items() if k in used},
-            preprocessing=Preprocessing(height, width, IMAGENET_MEAN, IMAGENET_STD),
+            preprocessing=Preprocessing(height, width, mean, std),
             input_name=self._build.nodes[image.entry[0]].name,
-            assumed=True,
+            assumed=not self._bytes,
+            takes_bytes=self._bytes,
             remarks=self._remarks,
         )
+        return network if self._bytes else with_inner_scaling(network)
 
-    def _input(self, image_size: int | None) -> Tensor:
+    def _input(self, image_size: ImageSize | None) -> Tensor:
         """The one input that takes images; the file may have the channels last."""
         inputs = [i for i in self._graph.input if i.name not in self._values]
         if len(inputs) != 1:
             names = ", ".join(repr(i.name) for i in inputs[:5])
             raise ModelError(f"it has {len(inputs)} inputs without weights ({names}), not one")
         shape = _declared_shape(inputs[0])
-        last = shape[1] != 3 and shape[3] == 3
-        if not last and shape[1] != 3:
-            raise ModelError(f"input {inputs[0].name!r} of {_text(shape)} does not have 3 channels")
+        self._bytes = self._whole_numbers(inputs[0])
+        reader = self._reader_of(inputs[0].name)
+        last = _is_channels_last(shape, reader)
+        channels = (shape[3] if last else shape[1]) or self._channels_read(reader)
+        if not 0 < channels <= MAX_CHANNELS:
+            text = f"input {inputs[0].name!r} of {_text(shape)}: its channels are not"
+            raise ModelError(f"{text} known" if not channels else f"{text} 1 to {MAX_CHANNELS}")
         sides = shape[1:3] if last else shape[2:4]
-        height, width = (_side(side, image_size) for side in sides)
+        given = (None, None) if image_size is None else sides_of(image_size)
+        height, width = (_side(side, one) for side, one in zip(sides, given, strict=True))
         if image_size is None and None in sides:
-            self._remarks = (open_size(DEFAULT_SIZE),)
-        image = self._build.input(inputs[0].name, (3, height, width))
+            self._remarks = (open_size(height, width),)
+        image = self._build.input(inputs[0].name, (channels, height, width))
         self._batch = shape[0]
         call = Call("Transpose", f"{inputs[0].name}/channels_last", 0, (), 1, {}, self._build)
         self._define(inputs[0].name, transpose(call, image, (0, 2, 3, 1)) if last else image)
         return image
+
+    def _reader_of(self, name: str) -> Any:
+        """The first node that reads a value; None if there is none."""
+        return next((node for node in self._graph.node if name in node.input), None)
+
+    def _channels_read(self, reader: Any) -> int:
+        """Channels that a convolution takes, by its weights; 0 of other nodes."""
+        if reader is None or reader.op_type != "Conv" or len(reader.input) < 2:
+            return 0
+        weight = self._values.get(reader.input[1])
+        shape = weight.constant.shape if isinstance(weight, Known) else ()
+        groups = next((a.i for a in reader.attribute if a.name == "group"), 1)
+        return shape[1] * groups if len(shape) > 1 else 0
+
+    def _whole_numbers(self, value: Any) -> bool:
+        """Whether the input is of whole numbers, which the file must make floats of.
+
+        All is computed in floats here: what it computes before would be another thing.
+        """
+        if value.type.tensor_type.elem_type in _FLOATS:
+            return False
+        todo = [value.name]
+        while todo:
+            name = todo.pop()
+            for node in self._graph.node:
+                if name not in node.input or node.op_type in ("Shape", "Size"):
+                    continue
+                if node.op_type in _MOVING:
+                    todo += node.output
+                elif node.op_type not in ("Cast", "CastLike"):
+                    raise ModelError(
+                        f"{node.op_type} node {node.name!r} computes in whole numbers; Cast the "
+                        f"input {value.name!r} to float first"
+                    )
+        return True
 
     def _add(self, node: Any, number: int) -> None:
         name = node.name or (node.output[0] if node.output else "") or f"{node.op_type}_{number}"
@@ -221,18 +275,31 @@ def _opset_of(model: Any) -> int:
 def _declared_shape(value: Any) -> tuple[int | None, ...]:
     """The input's shape; None for an axis that the file leaves open."""
     tensor = value.type.tensor_type
-    if tensor.elem_type not in _FLOATS:
-        raise ModelError(f"input {value.name!r} does not take floating-point numbers")
+    if tensor.elem_type not in (*_FLOATS, *_WHOLE):
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        raise ModelError(f"input {value.name!r} takes {kind}; float, uint8, int32 or int64 can be")
     shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
     if len(shape) != 4:
         raise ModelError(f"input {value.name!r} of {_text(shape)} does not take images")
     return shape
 
 
-def _side(declared: int | None, image_size: int | None) -> int:
-    if declared is not None and image_size is not None and declared != image_size:
-        raise ModelError(f"it takes images of {declared} pixels, not {image_size}")
-    side = declared or image_size or DEFAULT_SIZE
+def _is_channels_last(shape: tuple[int | None, ...], reader: Any) -> bool:
+    """Whether the last axis is the channels': by the first node, 3, square images, or size."""
+    _, first, side, last = shape
+    if last is None or (reader is not None and reader.op_type in _CHANNELS_FIRST):
+        return False
+    if 3 in (first, last) or first is None:
+        return first != 3 and last <= 4
+    if first != last and side in (first, last):
+        return side == first
+    return last < first
+
+
+def _side(declared: int | None, given: int | None) -> int:
+    if declared is not None and given is not None and declared != given:
+        raise ModelError(f"it takes images of {declared} pixels, not {given}")
+    side = declared or given or DEFAULT_SIZE
     if not 0 < side <= MAX_SIDE:
         raise ModelError(f"images of {side} pixels are too large")
     return side

@@ -1,0 +1,62 @@
+"""What was found out about a network from its file, one fact for each line of a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.input_scaling import InnerScaling, inner_scaling
+from shardcam.engine.models.layer_names import class_count
+from shardcam.engine.types import counted
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that was found out."""
+
+    text: str  # for people
+    value: Any  # the same for programs, as JSON has it
+
+
+def detected(network: NetworkDefinition) -> dict[str, Fact]:
+    """What a network takes and gives, by what each fact is called."""
+    shape, classes = network.preprocessing.input_shape, class_count(network)
+    size = "x".join(map(str, shape))
+    return {
+        "input": Fact(
+            f"{network.input_name}, {size}", {"name": network.input_name, "shape": shape}
+        ),
+        "channels": _channels(shape[0]),
+        "preprocessing": _preprocessing(network),
+        "scaling inside": _scaling(inner_scaling(network)),
+        "output": Fact(counted(classes, "class"), classes),
+    }
+
+
+def _channels(count: int) -> Fact:
+    if count == 3:
+        return Fact("R, G, B: set --channels if it takes B, G, R", "rgb")
+    if count == 1:
+        return Fact("the luminance", "luminance")
+    return Fact(f"{count}, which pictures do not give", count)
+
+
+def _preprocessing(network: NetworkDefinition) -> Fact:
+    own = network.preprocessing
+    mean, std = (", ".join(f"{v:.4g}" for v in values) for values in (own.mean, own.std))
+    source = "assumed, set --mean and --std if wrong" if network.assumed else "the model's own"
+    pixel = {1: "luminance", 3: "RGB"}.get(len(own.mean), "pixel")
+    return Fact(
+        f"({pixel} - [{mean}]) / [{std}], 0-255 scale: {source}",
+        {"mean": own.mean, "std": own.std, "assumed": network.assumed},
+    )
+
+
+def _scaling(found: InnerScaling | None) -> Fact:
+    if found is None:
+        return Fact("none", None)
+    pixels = (
+        "of what does not show" if found.white is None else f"of pixels from 0 to {found.white}"
+    )
+    return Fact(f"{found.node}, {pixels}", {"node": found.node, "white": found.white})
