@@ -11,7 +11,7 @@ from rich.table import Table
 from shardcam.engine.analysis.open_run import first_rows
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import RunDirectoryError, StoreError, TooManyFailures
-from shardcam.engine.run.class_names import class_names
+from shardcam.engine.run.class_names import kept_class_names, numbered
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import NO_CLASS, Event, RunReport, counted
@@ -97,7 +97,7 @@ def _failures(run_dir: RunDir) -> str:
 
 def print_predictions(run_dir: RunDir, ok: int, config: RunConfig, console: Console) -> None:
     """The first images of a run, each with its first class."""
-    name_of = class_names(config)
+    name_of = kept_class_names(run_dir, config) or numbered
     table = Table(box=None)
     for column in ("image", "predicted", "score"):
         table.add_column(column, justify="right" if column == "score" else "left")

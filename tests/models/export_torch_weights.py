@@ -22,6 +22,7 @@ LAYERS = {  # Gluon's name: torchvision's, and the module that `auto` finds
     "vgg16": ("vgg16", "features.29"),
     "vgg11_bn": ("vgg11_bn", "features.27"),
 }
+FINE_TUNED = 5  # classes of the checkpoint of a training script
 
 
 def export(gluon, directory):
@@ -40,7 +41,24 @@ def export(gluon, directory):
     save_file(network.state_dict(), directory / f"{gluon}.safetensors")
 
 
+def export_fine_tuned(directory):
+    """ResNet-18 with another last layer, and the optimiser's state beside it."""
+    torch.manual_seed(3)
+    network = build("resnet18")
+    network.fc = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Linear(512, FINE_TUNED))
+    network = torch.nn.DataParallel(network.eval())
+    optimizer = torch.optim.Adam(network.parameters())
+    sum(p.sum() for p in network.parameters()).backward()
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        logits = network.module(images).numpy()
+    np.savez(directory / "fine_tuned.npz", images=images.numpy(), logits=logits)
+    states = {"state_dict": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}
+    torch.save(states, directory / "fine_tuned.pth")
+
+
 if __name__ == "__main__":
     for network_name in LAYERS:
         export(network_name, Path(sys.argv[1]))
         print(network_name, flush=True)
+    export_fine_tuned(Path(sys.argv[1]))

@@ -36,3 +36,13 @@ def test_logits_and_maps_equal_pytorch(exports, name, form):
     targets = np.tile(expected["targets"], (2, 1))
     maps = METHODS["gradcam"](forward.layer(network.layers[0].name), targets)
     assert abs(maps - expected["maps"]).max() < 1e-3 * abs(expected["maps"]).max()
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_checkpoint_equals_pytorch(exports):
+    definition = load_network("resnet18_v1", str(exports / "fine_tuned.pth"))
+    with np.load(exports / "fine_tuned.npz") as stored:
+        images, expected = stored["images"], stored["logits"]
+    logits = MxnetNetwork(definition, ("auto",), 2).forward(images).logits
+    assert logits.shape == (2, 5)
+    assert abs(logits - expected).max() < 1e-4 * abs(expected).max()

@@ -3,15 +3,17 @@
 import mxnet as mx
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.methods.class_gradients import mean_gradient
-from shardcam.engine.models.layer_names import resolve_layer
+from shardcam.engine.models.layer_names import class_count, resolve_layer
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from tests.models.finite_differences import crossing_values, mean_slope
 
 SIZE = 64
+PARTS = ("weight", "bias")
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,63 @@ def test_params_files_of_every_kind(how, tmp_path):
         path = tmp_path / "resnet18-0000.params"
     network = MxnetNetwork(load_network("resnet18_v1", str(path), SIZE), ("auto",), 1)
     np.testing.assert_allclose(network.forward(images).logits, expected, rtol=1e-4, atol=1e-6)
+
+
+FINE_TUNED = {"resnet18_v1": 5, "squeezenet1.1": 3, "mobilenetv2_0.25": 7, "mobilenet0.25": 1}
+
+
+def fine_tuned(name, classes):
+    """A network of Gluon's, and its logits for images."""
+    with mx.name.NameManager():
+        net = mx.gluon.model_zoo.vision.get_model(name, classes=classes)
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    side = 224 if name == "squeezenet1.1" else SIZE
+    images = np.random.RandomState(4).standard_normal((2, 3, side, side)).astype(np.float32)
+    return net, images, net(mx.nd.array(images)).asnumpy()
+
+
+@pytest.mark.parametrize("name", FINE_TUNED)
+def test_another_number_of_classes_is_read_from_the_weights(name, tmp_path):
+    classes = FINE_TUNED[name]
+    net, images, expected = fine_tuned(name, classes)
+    path = tmp_path / "net.params"
+    net.save_parameters(str(path))
+    definition = load_network(name, str(path), images.shape[2])
+    assert class_count(definition) == classes
+    network = MxnetNetwork(definition, ("auto",), 2)
+    logits = network.forward(images).logits
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+def test_fine_tuned_weights_with_torchvisions_names(prefix, tmp_path):
+    """DataParallel and Lightning put something in front of each name, Dropout a number behind."""
+    net, images, expected = fine_tuned("squeezenet1.1", 3)
+    modules = ["features.0"]
+    for number in (3, 4, 6, 7, 9, 10, 11, 12):
+        modules += (f"features.{number}.{part}" for part in ("squeeze", "expand1x1", "expand3x3"))
+    names = [f"{prefix}{m}.{part}" for m in (*modules, "classifier.1") for part in PARTS]
+    values = [p.data().asnumpy() for p in net.collect_params().values()]
+    save_file(dict(zip(names, values, strict=True)), tmp_path / "net.safetensors")
+    definition = load_network("squeezenet1.1", str(tmp_path / "net.safetensors"))
+    logits = MxnetNetwork(definition, ("auto",), 2).forward(images).logits
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_last_layer_that_does_not_fit_is_refused(vgg16, tmp_path):
+    names = {k: mx.nd.array(v) for k, v in vgg16.parameters.items()}
+    for weight, bias in (((5, 7), 5), ((5, 4096), 4)):
+        names["dense2_weight"], names["dense2_bias"] = mx.nd.zeros(weight), mx.nd.zeros(bias)
+        mx.nd.save(str(tmp_path / "other.params"), names)
+        with pytest.raises(ModelError, match=r"dense2_weight is .*, not \(1000, 4096\)"):
+            load_network("vgg16", str(tmp_path / "other.params"), SIZE)
+
+
+def test_sizes_that_are_not_square():
+    definition = load_network("mobilenetv2_0.25", "random", (64, 96))
+    assert definition.preprocessing.input_shape == (3, 64, 96)
+    assert resolve_layer(definition, "auto").shape[1:] == (2, 3)
 
 
 def test_random_parameters_are_the_same_everywhere(vgg16):

