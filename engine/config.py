@@ -162,10 +162,10 @@ class RunConfig(BaseModel):
         "it shrinks an image and is bilinear when it enlarges one; the others never "
         "average.",
     )
-    channels: Literal["rgb", "bgr"] = Field(
-        "rgb",
+    channels: Literal["rgb", "bgr"] | None = Field(
+        None,
         description="Order in which the network takes the colours: bgr for networks from Caffe. "
-        "--mean and --std are R,G,B all the same.",
+        "--mean and --std are R,G,B all the same.  [default: what an ONNX file states, else rgb]",
     )
     mean: Channels | None = Field(
         None, description="R,G,B to subtract, on the 0-255 scale  [default: the network's own]"

@@ -27,16 +27,17 @@ def detected(network: NetworkDefinition) -> dict[str, Fact]:
         "input": Fact(
             f"{network.input_name}, {size}", {"name": network.input_name, "shape": shape}
         ),
-        "channels": _channels(shape[0]),
+        "channels": _channels(shape[0], network.preprocessing.channels),
         "preprocessing": _preprocessing(network),
         "scaling inside": _scaling(inner_scaling(network)),
         "output": Fact(counted(classes, "class"), classes),
     }
 
 
-def _channels(count: int) -> Fact:
+def _channels(count: int, order: str) -> Fact:
     if count == 3:
-        return Fact("R, G, B: set --channels if it takes B, G, R", "rgb")
+        letters = ", ".join(order.upper())
+        return Fact(f"{letters}: set --channels if it takes them in another order", order)
     if count == 1:
         return Fact("the luminance", "luminance")
     return Fact(f"{count}, which pictures do not give", count)
@@ -44,12 +45,19 @@ def _channels(count: int) -> Fact:
 
 def _preprocessing(network: NetworkDefinition) -> Fact:
     own = network.preprocessing
-    mean, std = (", ".join(f"{v:.4g}" for v in values) for values in (own.mean, own.std))
+    given = own.in_rgb(own.mean), own.in_rgb(own.std)
+    mean, std = (", ".join(f"{v:.4g}" for v in values) for values in given)
     source = "assumed, set --mean and --std if wrong" if network.assumed else "the model's own"
+    source = "its input is of whole numbers" if network.takes_bytes else source
     pixel = {1: "luminance", 3: "RGB"}.get(len(own.mean), "pixel")
     return Fact(
         f"({pixel} - [{mean}]) / [{std}], 0-255 scale: {source}",
-        {"mean": own.mean, "std": own.std, "assumed": network.assumed},
+        {
+            "mean": given[0],
+            "std": given[1],
+            "assumed": network.assumed,
+            "whole_numbers": network.takes_bytes,
+        },
     )
 
 

@@ -23,8 +23,11 @@ _BY: dict[
 }
 _KINDS = {"add": "plus", "sub": "minus"} | {name: name for name in _BY}
 _NORM = "BatchNorm"
-_PASSING = frozenset(
-    {"Cast", "Pad", "Reshape", "_copy", "identity", "reverse", "slice", "take", "transpose"}
+_CUTTING = ("SliceChannel", "slice", "slice_axis", "take")
+_PASSING = (
+    *_CUTTING,
+    *("Cast", "Pad", "Reshape", "UpSampling", "_contrib_BilinearResize2D", "_copy", "expand_dims"),
+    *("identity", "reverse", "transpose"),
 )
 _LARGE = 16  # a mean or deviation that only pixels up to 255 have
 _SMALL = 0.02  # a deviation that is made one only of pixels up to 1
@@ -52,10 +55,10 @@ def inner_scaling(network: NetworkDefinition) -> InnerScaling | None:
 
     The pixels it expects are those whose mean becomes 0 and whose deviation becomes 1: by
     arithmetic with constants, or by the statistics of a batch normalisation. The first operator
-    after which they can only be of one range decides. A batch normalisation of what is
-    standardised already is no scaling.
+    after which they can only be of one range decides. What takes standardised pixels is no
+    scaling.
     """
-    first, a, b = "", 1.0, 0.0
+    first, a, b, middle, spread = "", 1.0, 0.0, 0.0, 1.0
     for node in _scaling_nodes(network):
         first = first or node.name
         mean, deviation = 0.0, 1.0
@@ -66,9 +69,11 @@ def inner_scaling(network: NetworkDefinition) -> InnerScaling | None:
         middle, spread = ((mean - b) / a, deviation / abs(a)) if a else (math.nan, math.nan)
         if white := _white(middle, spread, 0.5 if node.op == _NORM else 1.0):
             return InnerScaling(first, white)
-        if node.op == _NORM and abs(middle) < 0.5 and 0.3 < spread < 3:
-            return None
-    return InnerScaling(first, None) if first else None
+        if node.op == _NORM:
+            break
+    if not first or (abs(middle) < 0.5 and 0.3 < spread < 3):
+        return None
+    return InnerScaling(first, None)
 
 
 def with_inner_scaling(network: NetworkDefinition) -> NetworkDefinition:
@@ -88,12 +93,18 @@ def _white(mean: float, deviation: float, most: float) -> int | None:
 
 
 def _scaling_nodes(network: NetworkDefinition) -> Iterator[Node]:
-    """The operators that only scale the input, up to the first that does more."""
+    """The operators that only scale the input, up to the first that does more.
+
+    Where the channels are taken apart, those of the first part.
+    """
     graph = network.graph
     number = graph.number(network.input_name)
     while True:
         readers = [i for i, n in enumerate(graph.nodes) if any(s == number for s, _ in n.inputs)]
-        if len(readers) != 1:
+        apart = graph.nodes[number].op in _CUTTING or all(
+            graph.nodes[i].op in _CUTTING for i in readers
+        )
+        if not readers or not (len(readers) == 1 or apart):
             return
         node = graph.nodes[readers[0]]
         others = [graph.nodes[source] for source, _ in node.inputs if source != number]

@@ -34,12 +34,11 @@ def load_definition(config: RunConfig) -> NetworkDefinition:
         own,
         resize=config.resize,
         interpolation=config.interpolation,
-        channels=config.channels,
+        channels=config.channels or own.channels,
     )
-    mean, std = (
-        changed.in_rgb(values) for values in (config.mean or own.mean, config.std or own.std)
-    )
-    return replace(definition, preprocessing=replace(changed, mean=mean, std=std))
+    mean, std = config.mean or own.in_rgb(own.mean), config.std or own.in_rgb(own.std)
+    changed = replace(changed, mean=changed.in_rgb(mean), std=changed.in_rgb(std))
+    return replace(definition, preprocessing=changed)
 
 
 def _require_pictures(config: RunConfig, definition: NetworkDefinition) -> None:
@@ -50,7 +49,7 @@ def _require_pictures(config: RunConfig, definition: NetworkDefinition) -> None:
             f"--model: {definition.name} takes {channels} channels; pictures have three, of which "
             "their luminance makes one"
         )
-    if config.channels != "rgb" and channels == 1:
+    if config.channels == "bgr" and channels == 1:
         raise ConfigError(f"--channels {config.channels}: {definition.name} takes one channel")
     if definition.takes_bytes and (config.mean or config.std):
         option = "--mean" if config.mean else "--std"

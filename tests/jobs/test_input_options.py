@@ -192,7 +192,8 @@ def test_layers_as_json(tmp_path):
     facts = found["detected"]
     assert facts["input"] == {"name": "x", "shape": [4, SIZE, SIZE]}
     assert facts["channels"] == 4
-    assert facts["preprocessing"] == {"mean": [0] * 4, "std": [255] * 4, "assumed": True}
+    assert facts["preprocessing"] == {"mean": [0] * 4, "std": [255] * 4, "assumed": True,
+                                      "whole_numbers": False}  # fmt: skip
     assert (facts["scaling_inside"], facts["output"]) == (None, 4)
 
 

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.definition import IMAGENET_MEAN
+from shardcam.engine.models.definition import IMAGENET_MEAN, IMAGENET_STD
 from tests.models.onnx_models import IR_VERSION, load, node, reference, run, weight
 
 RNG = np.random.RandomState(5)
@@ -140,3 +140,39 @@ def test_sizes_that_are_not_square(tmp_path):
     assert "--image-size 48,224 was taken" in definition.remarks[0]
     with pytest.raises(ModelError, match="it takes images of 48 pixels, not 64"):
         load(made, tmp_path, (64, 192))
+
+
+def test_a_mean_for_each_channel_taken_apart(tmp_path):
+    """As VGG's of TensorFlow turn RGB into BGR."""
+    apart = node("Split", "images", "red green blue", axis=1)
+    means = {"blue": 103.939, "green": 116.779, "red": 123.68}
+    subs = [node("Sub", f"{c} mean_{c}", f"{c}_less") for c in means]
+    first = (apart, *subs, node("Concat", "blue_less green_less red_less", "x", axis=1))
+    weights = {f"mean_{name}": np.float32(value) for name, value in means.items()}
+    made = model(*first, shape=("N", 3, 9, 11), channels=3, **weights)
+    own = load(made, tmp_path).preprocessing
+    assert (own.mean, own.std) == ((0.0,) * 3, (1.0,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("stated", "mean", "std"),
+    [
+        ("NominalRange_0_255", 0.0, 1.0),
+        ("Normalized_0_1", 0.0, 255.0),
+        ("Normalized_1_1", 127.5, 127.5),
+    ],
+)
+def test_onnx_metadata_for_images(stated, mean, std, tmp_path):
+    """As Azure's Custom Vision writes it."""
+    made = model(shape=("N", 3, 9, 11), channels=3)
+    entries = {"Image.BitmapPixelFormat": "Bgr8", "Image.NominalPixelRange": stated}
+    helper.set_model_props(made, entries)
+    definition = load(made, tmp_path)
+    own = definition.preprocessing
+    assert (own.channels, own.mean, own.std) == ("bgr", (mean,) * 3, (std,) * 3)
+    assert not definition.assumed
+    helper.set_model_props(made, {"Image.BitmapPixelFormat": "Bgr8"})
+    definition = load(made, tmp_path)
+    own = definition.preprocessing
+    assert (own.mean, own.std) == (IMAGENET_MEAN[::-1], IMAGENET_STD[::-1])
+    assert definition.assumed

@@ -133,7 +133,7 @@ NORM = [1.0, 0.0]  # gamma, beta
         ([("BatchNorm", [*NORM, 118.0, 3900.0])], "BatchNorm5", 255),
         ([("BatchNorm", [*NORM, 0.44, 0.07])], "BatchNorm5", 1),
         ([("_div_scalar", 2), ("BatchNorm", [*NORM, 60.0, 900.0])], "_div_scalar1", 255),
-        ([("_mul_scalar", 0.458), ("_plus_scalar", -0.03)], "_mul_scalar1", None),
+        ([("_plus_scalar", 1), ("_div_scalar", 2)], "_plus_scalar1", None),
         ([("_rdiv_scalar", 255)], "_rdiv_scalar1", None),
         ([("_div_scalar", 0)], "_div_scalar1", None),
         ([("BatchNorm", [1.0])], "BatchNorm2", None),
@@ -164,6 +164,7 @@ def test_a_network_that_scales_its_input(first, node, white):
         [("Pad", None)],
         [("Activation", None), ("_mul_scalar", 1 / 255)],
         [("BatchNorm", [*NORM, 0.02, 1.1])],  # of what is standardised, as in Gluon's ResNet v2
+        [("_mul_scalar", 0.458), ("_plus_scalar", -0.03)],  # of ImageNet's, as in Inception v3
     ],
 )
 def test_a_network_that_does_not_scale_its_input(first):

@@ -2,12 +2,13 @@
 
 The file is data and is not trusted: every array is checked against the bytes there
 are, every shape is inferred before it is used, and what is not understood is refused
-by name.  Nothing is guessed, except the preprocessing, of which ONNX says nothing but
+by name.  Nothing is guessed, except the preprocessing, of which few files say more than
 whether the input is of whole numbers.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ _MOVING = (  # what may be done to whole numbers before they are made floats
     *("Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "Squeeze", "Transpose"),
     "Unsqueeze",
 )
+_RANGES = {  # of ONNX's metadata for images: mean and deviation that make such pixels
+    "NominalRange_0_255": (0.0, 1.0),
+    "Normalized_0_1": (0.0, 255.0),
+    "Normalized_1_1": (127.5, 127.5),
+}
 _CHANNELS_FIRST = ("Conv", "BatchNormalization", "InstanceNormalization")
 # What arithmetic on a damaged file's own numbers can raise.
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
@@ -99,6 +105,7 @@ class _Import:
         self._values: dict[str, Value] = {}
         self._batch: int | None = None
         self._bytes = False  # the input is of whole numbers
+        self._metadata = {entry.key: entry.value for entry in model.metadata_props}
         self._remarks: tuple[str, ...] = ()
 
     def network(self, image_size: ImageSize | None) -> NetworkDefinition:
@@ -110,19 +117,34 @@ class _Import:
         logits = self._logits()
         graph = inference_form(Graph(tuple(self._build.nodes), (logits,)))
         channels, height, width = image.sizes
-        mean, std = plain_pixels(channels) if self._bytes else usual_scale(channels)
+        preprocessing, known = self._preprocessing(channels, height, width)
         used = {node.name for node in graph.nodes if node.op == VARIABLE}
         network = NetworkDefinition(
             name=self._path.stem,
             graph=graph,
             parameters={k: v for k, v in self._build.parameters.items() if k in used},
-            preprocessing=Preprocessing(height, width, mean, std),
+            preprocessing=preprocessing,
             input_name=self._build.nodes[image.entry[0]].name,
-            assumed=not self._bytes,
+            assumed=not known,
             takes_bytes=self._bytes,
             remarks=self._remarks,
         )
-        return network if self._bytes else with_inner_scaling(network)
+        return network if known else with_inner_scaling(network)
+
+    def _preprocessing(self, channels: int, height: int, width: int) -> tuple[Preprocessing, bool]:
+        """As the type of the input or ONNX's metadata for images state it; and whether they do."""
+        stated = _RANGES.get(self._metadata.get("Image.NominalPixelRange", ""))
+        if self._bytes:
+            mean, std = plain_pixels(channels)
+        elif stated:
+            mean, std = ((value,) * channels for value in stated)
+        else:
+            mean, std = usual_scale(channels)
+        form = self._metadata.get("Image.BitmapPixelFormat", "").lower()
+        order = "bgr" if channels == 3 and form.startswith("bgr") else "rgb"
+        made = Preprocessing(height, width, mean, std, channels=order)
+        made = replace(made, mean=made.in_rgb(mean), std=made.in_rgb(std))
+        return made, self._bytes or bool(stated)
 
     def _input(self, image_size: ImageSize | None) -> Tensor:
         """The one input that takes images; the file may have the channels last."""
