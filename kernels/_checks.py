@@ -43,9 +43,7 @@ def require(name: str, array: NDArray[Any], dtype: DTypeLike, *axes: int | str) 
     if array.dtype is not _NATIVE.get(dtype) and array.dtype != dtype:
         raise TypeError(f"{name}: expected dtype {np.dtype(dtype)}, got {array.dtype}")
     shape = array.shape
-    if not _fit(shape, axes):
-        expected = ", ".join(map(str, axes))
-        raise ValueError(f"{name}: expected shape ({expected}), got {shape}")
+    require_shape(name, shape, axes)
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned):
         raise ValueError(f"{name}: expected a C-contiguous, aligned array; copy it first")
@@ -63,6 +61,13 @@ def require_out(name: str, array: NDArray[Any], dtype: DTypeLike, *axes: int | s
     require(name, array, dtype, *axes)
     if not array.flags.writeable:
         raise ValueError(f"{name}: expected a writable array")
+
+
+def require_shape(name: str, shape: tuple[int, ...], axes: tuple[int | str, ...]) -> None:
+    """Raise a ValueError unless the shape is of these axes; see `require`."""
+    if not _fit(shape, axes):
+        expected = ", ".join(map(str, axes))
+        raise ValueError(f"{name}: expected shape ({expected}), got {shape}")
 
 
 @functools.lru_cache(maxsize=1024)
