@@ -1,6 +1,6 @@
 """CAM methods: from activations and gradients to maps, and from maps to heatmaps.
 
-May import: kernels, protocols, types.
+May import: errors, kernels, protocols, types.
 """
 
 from __future__ import annotations

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
+from array_api_compat import array_namespace
 
+from shardcam.engine.methods.arrays import stacked
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 
@@ -29,7 +32,7 @@ def gradients(layer: LayerView, targets: I4) -> Iterator[F4]:
 
 def mean_gradient(layer: LayerView, targets: I4) -> F4:
     """(N,K) classes -> (N,K,C) spatial means of the gradients."""
-    return stacked(gradient.mean(axis=(2, 3)) for gradient in gradients(layer, targets))
+    return stacked(map(spatial_mean, gradients(layer, targets)))
 
 
 def one_hot(classes: I4, count: int) -> F4:
@@ -39,13 +42,14 @@ def one_hot(classes: I4, count: int) -> F4:
     return directions
 
 
+def spatial_mean(values: F4) -> F4:
+    """(N,C,h,w) -> (N,C)."""
+    mean: F4 = array_namespace(values).mean(values, axis=(2, 3))
+    return mean
+
+
 def spatial_sum(values: F4, layer: LayerView) -> F4:
     """(N,C,h,w) -> (N,C); what is given once for all positions, (N,C,1,1), counts for each."""
-    repeats = np.prod(layer.activation.shape[2:]) / np.prod(values.shape[2:])
-    total: F4 = values.sum(axis=(2, 3)) * np.float32(repeats)
+    repeats = math.prod(layer.activation.shape[2:]) / math.prod(values.shape[2:])
+    total: F4 = array_namespace(values).sum(values, axis=(2, 3)) * repeats
     return total
-
-
-def stacked(weights: Iterator[F4]) -> F4:
-    """K times (N,C) -> (N,K,C), C order."""
-    return np.ascontiguousarray(np.stack(list(weights), axis=1))

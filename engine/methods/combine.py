@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-import numpy as np
+from array_api_compat import array_namespace
 
+from shardcam.engine.methods.arrays import (
+    contiguous,
+    like,
+    positive,
+    product_sum,
+    stacked,
+    weighted_sum,
+)
 from shardcam.engine.methods.components import first_component
 from shardcam.engine.types import F4
-from shardcam.kernels import product_sum, weighted_sum
 
 
 class Combine(Protocol):
@@ -33,20 +40,19 @@ class Sum:
 
     def channels(self, activation: F4, weights: F4) -> F4:
         """See `Combine`."""
-        return weighted_sum(activation, weights)
+        return weighted_sum(activation, like(weights, activation))
 
     def elements(self, activation: F4, factors: Iterable[F4], relu: str = "none") -> F4:
         """See `Combine`."""
-        maps = [self._elements(activation, factor, relu) for factor in factors]
-        return np.ascontiguousarray(np.stack(maps, axis=1))
+        return stacked(self._elements(activation, factor, relu) for factor in factors)
 
     def _elements(self, activation: F4, factor: F4, relu: str) -> F4:
         if factor.shape[2:] == (1, 1) and relu != "product":
             weights = factor[:, None, :, 0, 0]
-            kept = np.maximum(weights, 0) if relu == "factor" else weights
-            return weighted_sum(activation, np.ascontiguousarray(kept))[:, 0]
-        everywhere = np.ascontiguousarray(np.broadcast_to(factor, activation.shape))
-        return product_sum(activation, everywhere, relu)
+            kept = positive(weights) if relu == "factor" else weights
+            return weighted_sum(activation, contiguous(kept))[:, 0]
+        everywhere = array_namespace(factor).broadcast_to(factor, activation.shape)
+        return product_sum(activation, contiguous(everywhere), relu)
 
 
 class FirstComponent:
@@ -54,15 +60,15 @@ class FirstComponent:
 
     def channels(self, activation: F4, weights: F4) -> F4:
         """See `Combine`."""
+        weights = like(weights, activation)
         factors = (weights[:, k, :, None, None] for k in range(weights.shape[1]))
         return self.elements(activation, factors)
 
     def elements(self, activation: F4, factors: Iterable[F4], relu: str = "none") -> F4:
         """See `Combine`."""
-        maps = [first_component(_terms(activation, factor, relu)) for factor in factors]
-        return np.ascontiguousarray(np.stack(maps, axis=1))
+        return stacked(first_component(_terms(activation, factor, relu)) for factor in factors)
 
 
 def _terms(activation: F4, factor: F4, relu: str) -> F4:
-    terms: F4 = activation * (np.maximum(factor, 0) if relu == "factor" else factor)
-    return np.maximum(terms, 0) if relu == "product" else terms
+    terms: F4 = activation * (positive(factor) if relu == "factor" else factor)
+    return positive(terms) if relu == "product" else terms

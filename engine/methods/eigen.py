@@ -6,15 +6,15 @@ each channel, so that there is nothing for ``--smooth eigen`` to project.
 
 from __future__ import annotations
 
-import numpy as np
+from array_api_compat import array_namespace
 
-from shardcam.engine.methods.class_gradients import gradients
+from shardcam.engine.methods.arrays import stacked, weighted_sum
+from shardcam.engine.methods.class_gradients import gradients, spatial_mean
 from shardcam.engine.methods.combine import FirstComponent
 from shardcam.engine.methods.components import first_component, first_kernel_component
 from shardcam.engine.methods.registry import FORWARD, GRADIENT, cam_method
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
-from shardcam.kernels import weighted_sum
 
 FEM_DEVIATIONS = 2
 
@@ -46,12 +46,14 @@ def kpcacam(layer: LayerView, targets: I4) -> F4:
 def fem(layer: LayerView, targets: I4) -> F4:
     """Channels weighted by the share of values above mean + 2 deviations, as pytorch-grad-cam."""
     activation = layer.activation
-    mean = activation.mean(axis=(2, 3), keepdims=True)
-    deviation = activation.std(axis=(2, 3), keepdims=True)
-    weights = (activation > mean + FEM_DEVIATIONS * deviation).mean(axis=(2, 3), dtype=np.float32)
+    xp = array_namespace(activation)
+    mean = xp.mean(activation, axis=(2, 3), keepdims=True)
+    deviation = xp.std(activation, axis=(2, 3), keepdims=True)
+    above = activation > mean + FEM_DEVIATIONS * deviation
+    weights = spatial_mean(xp.astype(above, xp.float32))
     return _for_each_target(weighted_sum(activation, weights[:, None])[:, 0], targets)
 
 
 def _for_each_target(maps: F4, targets: I4) -> F4:
     """(N,h,w), (N,K) -> (N,K,h,w): the same map for every class."""
-    return np.repeat(maps[:, None], targets.shape[1], axis=1)
+    return stacked([maps] * targets.shape[1])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from array_api_compat import array_namespace, device
 
+from shardcam.engine.methods.arrays import contiguous, normalize, stacked, upsample
 from shardcam.engine.methods.class_gradients import one_hot
 from shardcam.engine.methods.registry import cam_method
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
-from shardcam.kernels import normalize, upsample
 
 
 @cam_method(
@@ -24,13 +24,15 @@ def fullgrad(layer: LayerView, targets: I4) -> F4:
     The terms, input times gradient and each bias times its gradient, sum to the logit where
     the network is piecewise linear (proposition 1).
     """
-    maps = []
+    like, maps = layer.activation, []
+    xp = array_namespace(like)
     for column in targets.T:
-        total = np.zeros((len(targets), *layer.images.shape[2:]), np.float32)
+        size = len(targets), *layer.images.shape[2:]
+        total = xp.zeros(size, dtype=xp.float32, device=device(like))
         for images, term in layer.bias_terms(one_hot(column, layer.classes)):
             total[images] += _saliency(term, layer)
         maps.append(total)
-    return np.ascontiguousarray(np.stack(maps, axis=1))
+    return stacked(maps)
 
 
 def _saliency(term: F4, layer: LayerView) -> F4:
@@ -39,6 +41,7 @@ def _saliency(term: F4, layer: LayerView) -> F4:
     Enlarging is linear, so that the channels need not be enlarged one by one.
     """
     count, channels, h, w = term.shape
-    normalized = normalize(np.abs(term).reshape(-1, h, w)).reshape(count, channels, h, w)
+    xp = array_namespace(term)
+    normalized = normalize(xp.abs(term).reshape(-1, h, w)).reshape(count, channels, h, w)
     height, width = layer.images.shape[2:]
-    return upsample(np.ascontiguousarray(normalized.sum(axis=1)), (height, width))
+    return upsample(contiguous(xp.sum(normalized, axis=1)), (height, width))

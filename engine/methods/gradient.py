@@ -7,16 +7,19 @@ average pooling and one dense layer, the dense layer's weights are its gradient.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 
 import numpy as np
+from array_api_compat import array_namespace, device
 
+from shardcam.engine.methods.arrays import positive, stacked
 from shardcam.engine.methods.class_gradients import (
     gradients,
     mean_gradient,
     one_hot,
+    spatial_mean,
     spatial_sum,
-    stacked,
 )
 from shardcam.engine.methods.combine import Combine
 from shardcam.engine.methods.registry import FORWARD, GRADIENT, cam_method
@@ -24,8 +27,8 @@ from shardcam.engine.methods.scores import softmax
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 
-ALPHA_EPSILON = np.float32(1e-6)  # Grad-CAM++
-TOTAL_EPSILON = np.float32(1e-7)  # XGrad-CAM
+ALPHA_EPSILON = 1e-6  # Grad-CAM++
+TOTAL_EPSILON = 1e-7  # XGrad-CAM
 NOISY_COPIES = 4  # Smooth Grad-CAM++
 NOISE_DEVIATION = 0.3  # in the unit of the network's input
 SIMILAR_CLASSES = 3  # Finer-CAM
@@ -58,9 +61,9 @@ def gradcam_plusplus(layer: LayerView, targets: I4, combine: Combine) -> F4:
     RefineCAM is the product of the heatmaps that this gives for several layers.
     """
     activation = layer.activation
-    total = activation.sum(axis=(2, 3), keepdims=True)
+    total = array_namespace(activation).sum(activation, axis=(2, 3), keepdims=True)
     weights = (
-        spatial_sum(alpha(g**2, g**3, total) * np.maximum(g, 0), layer)
+        spatial_sum(alpha(g**2, g**3, total) * positive(g), layer)
         for g in gradients(layer, targets)
     )
     return combine.channels(activation, stacked(weights))
@@ -73,15 +76,17 @@ def alpha(second: F4, third: F4, total: F4) -> F4:
     """
     with np.errstate(divide="ignore", invalid="ignore"):  # the map is flagged
         coefficient: F4 = second / (2 * second + total * third + ALPHA_EPSILON)
-    return np.where(second != 0, coefficient, np.float32(0))
+    kept: F4 = array_namespace(second).where(second != 0, coefficient, 0.0)
+    return kept
 
 
 @cam_method("xgradcam", paper="Fu et al., BMVC 2020", needs=GRADIENT)
 def xgradcam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     """``sum_c (sum(G_c A_c) / (sum(A_c) + 1e-7)) A_c`` (equation 8)."""
     activation = layer.activation
-    total = activation.sum(axis=(2, 3)) + TOTAL_EPSILON
-    weights = ((g * activation).sum(axis=(2, 3)) / total for g in gradients(layer, targets))
+    xp = array_namespace(activation)
+    total = xp.sum(activation, axis=(2, 3)) + TOTAL_EPSILON
+    weights = (xp.sum(g * activation, axis=(2, 3)) / total for g in gradients(layer, targets))
     return combine.channels(activation, stacked(weights))
 
 
@@ -116,18 +121,17 @@ def smoothgradcam_plusplus(layer: LayerView, targets: I4, combine: Combine) -> F
     As many copies as torchcam's; the noise is the same for every image and every run.
     """
     activation = layer.activation
-    total = activation.sum(axis=(2, 3), keepdims=True)
+    total = array_namespace(activation).sum(activation, axis=(2, 3), keepdims=True)
     classes = layer.classes
-    powers = [[np.zeros((), np.float32)] * 3 for _ in targets.T]
+    powers: list[list[F4]] = [[]] * targets.shape[1]
     for noise in _noise(layer.images.shape[1:]):
         noisy = layer.of(layer.images + noise)
         for k, column in enumerate(targets.T):
             gradient = noisy.gradient(one_hot(column, classes))
-            powers[k] = [
-                mean + gradient**p / NOISY_COPIES for p, mean in enumerate(powers[k], start=1)
-            ]
+            parts = [gradient**p / NOISY_COPIES for p in (1, 2, 3)]
+            powers[k] = list(map(operator.add, powers[k], parts)) or parts
     weights = (
-        spatial_sum(alpha(second, third, total) * np.maximum(first, 0), layer)
+        spatial_sum(alpha(second, third, total) * positive(first), layer)
         for first, second, third in powers
     )
     return combine.channels(activation, stacked(weights))
@@ -142,7 +146,7 @@ def _noise(shape: tuple[int, ...]) -> F4:
 @cam_method("finercam", paper="Zhang et al., CVPR 2025, arXiv:2501.11309", needs=GRADIENT)
 def finercam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     """Grad-CAM of the logit less the weighted logits of the nearest classes (equation 4)."""
-    weights = (layer.gradient(d).mean(axis=(2, 3)) for d in _directions(layer.logits, targets))
+    weights = (spatial_mean(layer.gradient(d)) for d in _directions(layer.logits, targets))
     return combine.channels(layer.activation, stacked(weights))
 
 
@@ -190,15 +194,15 @@ def _curvature(layer: LayerView, targets: I4) -> F4:
     """(N,K,C) spatial means of the Hessian times A."""
     activation, classes = layer.activation, layer.classes
     images, targets_each = targets.shape
-    curvature = np.empty((images, targets_each, activation.shape[1]), np.float32)
+    xp, shape = array_namespace(activation), (images, targets_each, activation.shape[1])
+    curvature: F4 = xp.empty(shape, dtype=xp.float32, device=device(activation))
     for start in range(0, images, layer.head_rows):
         part = np.arange(start, min(start + layer.head_rows, images), dtype=np.int32)
         for k in range(targets_each):
             direction = one_hot(targets[part, k], classes)
             up, down = (
-                layer.at(activation[part] * np.float32(1 + step), part, True).gradient(direction)
+                layer.at(activation[part] * (1 + step), part, True).gradient(direction)
                 for step in (HESSIAN_STEP, -HESSIAN_STEP)
             )
-            slope = (up - down).mean(axis=(2, 3)) / np.float32(2 * HESSIAN_STEP)
-            curvature[part, k] = slope
+            curvature[part, k] = spatial_mean(up - down) / (2 * HESSIAN_STEP)
     return curvature

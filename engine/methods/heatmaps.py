@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping
 
-import numpy as np
+from array_api_compat import array_namespace
 
+from shardcam.engine.methods.arrays import heatmap_u8, normalize, upsample
 from shardcam.engine.types import F4, U1, LayerMaps
-from shardcam.kernels import heatmap_u8, normalize, upsample
 
 
 def heatmaps(maps: Mapping[str, LayerMaps], size: tuple[int, int], fuse: str = "mean") -> U1:
@@ -29,18 +31,17 @@ def heatmaps(maps: Mapping[str, LayerMaps], size: tuple[int, int], fuse: str = "
     if len(flat) == 1:
         levels = heatmap_u8(flat[0], size)
     else:
-        levels = (normalize(_fused(flat, size, fuse)) * np.float32(255)).astype(np.uint8)
+        fused = normalize(_fused(flat, size, fuse))
+        xp = array_namespace(fused)
+        levels = xp.astype(fused * 255, xp.uint8)
     return levels.reshape(count, targets, *size)
 
 
 def _fused(flat: list[F4], size: tuple[int, int], fuse: str) -> F4:
-    fused = np.zeros((len(flat[0]), *size), np.float32)
-    for number, maps in enumerate(flat):
-        enlarged = upsample(normalize(maps), size)
-        if fuse == "mean":
-            fused += enlarged / np.float32(len(flat))
-        elif fuse == "max":
-            fused = np.maximum(fused, normalize(enlarged))
-        else:
-            fused = normalize(enlarged) * (fused if number else np.float32(1))
-    return fused
+    enlarged = (upsample(normalize(maps), size) for maps in flat)
+    if fuse == "mean":
+        return functools.reduce(operator.add, (maps / len(flat) for maps in enlarged))
+    each = map(normalize, enlarged)
+    if fuse == "max":
+        return functools.reduce(array_namespace(*flat).maximum, each)
+    return functools.reduce(operator.mul, each)

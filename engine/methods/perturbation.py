@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from array_api_compat import array_namespace, device
 
+from shardcam.engine.methods.arrays import contiguous, like
+from shardcam.engine.methods.class_gradients import spatial_mean
 from shardcam.engine.methods.combine import Combine
 from shardcam.engine.methods.registry import cam_method
 from shardcam.engine.methods.scores import softmax
 from shardcam.engine.protocols import LayerView
 from shardcam.engine.types import F4, I4
 
-MASK_EPSILON = np.float32(1e-8)
+MASK_EPSILON = 1e-8
 
 
 @cam_method(
@@ -25,10 +28,11 @@ def scorecam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     activation = layer.activation
     images, channels = activation.shape[:2]
     scores = np.empty((images, targets.shape[1], channels), np.float32)
+    pictures = like(layer.images, activation)
     for n in range(images):
         for start in range(0, channels, layer.network_rows):
             part = slice(start, start + layer.network_rows)
-            masked = _masks(activation[n, part], layer.images.shape[2:])[:, None] * layer.images[n]
+            masked = _masks(activation[n, part], pictures.shape[2:])[:, None] * pictures[n]
             scores[n, :, part] = layer.of(masked).logits[:, targets[n]].T
     weights = softmax(scores.reshape(-1, channels)).reshape(scores.shape)
     return combine.channels(activation, weights)
@@ -36,10 +40,12 @@ def scorecam(layer: LayerView, targets: I4, combine: Combine) -> F4:
 
 def _masks(channels: F4, size: tuple[int, ...]) -> F4:
     """(M,h,w) -> (M,H,W): enlarged, each stretched to [0, 1]."""
-    down, across = (_bilinear(*axis) for axis in zip(channels.shape[1:], size, strict=True))
+    xp = array_namespace(channels)
+    axes = zip(channels.shape[1:], size, strict=True)
+    down, across = (like(_bilinear(*axis), channels) for axis in axes)
     enlarged = down @ channels @ across.T
-    low = enlarged.min(axis=(1, 2), keepdims=True)
-    high = enlarged.max(axis=(1, 2), keepdims=True)
+    low = xp.min(enlarged, axis=(1, 2), keepdims=True)
+    high = xp.max(enlarged, axis=(1, 2), keepdims=True)
     stretched: F4 = (enlarged - low) / (high - low + MASK_EPSILON)
     return stretched
 
@@ -65,27 +71,27 @@ def ablationcam(layer: LayerView, targets: I4, combine: Combine) -> F4:
     score = np.take_along_axis(layer.logits, targets, axis=1)[..., None]
     lost = _closed_form(layer, targets) if layer.closed_form else score - _ablated(layer, targets)
     with np.errstate(divide="ignore", invalid="ignore"):  # a score of 0: the map is flagged
-        weights: F4 = lost / score
-    return combine.channels(layer.activation, np.ascontiguousarray(weights))
+        weights: F4 = lost / like(score, lost)
+    return combine.channels(layer.activation, contiguous(weights))
 
 
 def _closed_form(layer: LayerView, targets: I4) -> F4:
     """(N,K,C): behind global average pooling a channel adds weight * mean to the score."""
-    means = layer.activation.mean(axis=(2, 3))
-    lost: F4 = layer.class_weights(targets) * means[:, None]
+    lost: F4 = layer.class_weights(targets) * spatial_mean(layer.activation)[:, None]
     return lost
 
 
 def _ablated(layer: LayerView, targets: I4) -> F4:
     """(N,K,C) scores with one channel zeroed, through the head only."""
     activation = layer.activation
+    xp = array_namespace(activation)
     images, channels = activation.shape[:2]
     scores = np.empty((images, targets.shape[1], channels), np.float32)
     for n in range(images):
         for start in range(0, channels, layer.head_rows):
             stop = min(start + layer.head_rows, channels)
-            variants = np.repeat(activation[n : n + 1], stop - start, axis=0)
-            variants[np.arange(stop - start), np.arange(start, stop)] = 0
+            each = xp.eye(stop - start, channels, k=start, dtype=xp.bool, device=device(activation))
+            variants = xp.where(each[..., None, None], 0.0, activation[n])
             head = layer.at(variants, np.full(stop - start, n, np.int32))
             scores[n, :, start:stop] = head.logits[:, targets[n]].T
     return scores

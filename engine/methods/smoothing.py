@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from array_api_compat import array_namespace
 
+from shardcam.engine.methods.arrays import contiguous, normalize, positive, upsample
 from shardcam.engine.protocols import ForwardPass, Method, Network
 from shardcam.engine.types import F4, I4
-from shardcam.kernels import normalize, upsample
 
 FACTORS = (0.9, 1.0, 1.1)  # on the normalised input
 COPIES = tuple((factor, mirrored) for mirrored in (False, True) for factor in FACTORS)
@@ -30,26 +31,28 @@ def smoothed_maps(network: Network, method: Method, images: F4, target: I4) -> d
         copies = images * np.float32(factor)
         forward = network.forward(_mirror(copies) if mirrored else copies)
         for name, raw in plain_maps(forward, network, method, target).items():
-            part = _stretched(raw, images.shape[2:]) / np.float32(len(COPIES))
-            mean[name] = mean.get(name, np.float32(0)) + (_mirror(part) if mirrored else part)
+            part = _stretched(raw, images.shape[2:]) / len(COPIES)
+            mean[name] = (_mirror(part) if mirrored else part) + mean.get(name, 0.0)
     return {name: _raised(maps) for name, maps in mean.items()}
 
 
 def _raised(maps: F4) -> F4:
-    raised: F4 = maps - maps.min(axis=(2, 3), keepdims=True).clip(max=0)
-    return raised
+    lowest = array_namespace(maps).min(maps, axis=(2, 3), keepdims=True)
+    return maps + positive(-lowest)
 
 
 def _mirror(pictures: F4) -> F4:
-    return np.ascontiguousarray(pictures[..., ::-1])
+    return contiguous(array_namespace(pictures).flip(pictures, axis=-1))
 
 
 def _stretched(raw: F4, size: tuple[int, ...]) -> F4:
     """(N,K,h,w): to [0, 1], so that the enlarged map reaches 0 and 1 (see `kernels.heatmap_u8`)."""
+    xp = array_namespace(raw)
     normalized = normalize(raw.reshape(-1, *raw.shape[2:]))
     enlarged = upsample(normalized, (size[0], size[1]))
-    low = enlarged.min(axis=(1, 2), keepdims=True)
-    high = enlarged.max(axis=(1, 2), keepdims=True)
-    stretched: F4 = (normalized - low) / (high - low + np.float32(1e-7))
-    finite = np.isfinite(raw).all(axis=(2, 3), keepdims=True)  # else the mean is flagged
-    return np.where(finite, stretched.reshape(raw.shape), np.float32(np.nan))
+    low = xp.min(enlarged, axis=(1, 2), keepdims=True)
+    high = xp.max(enlarged, axis=(1, 2), keepdims=True)
+    stretched = (normalized - low) / (high - low + 1e-7)
+    finite = xp.all(xp.isfinite(raw), axis=(2, 3), keepdims=True)  # else the mean is flagged
+    part: F4 = xp.where(finite, stretched.reshape(raw.shape), np.nan)
+    return part

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from array_api_compat import array_namespace
 
 from shardcam.engine.errors import bugs_named
+from shardcam.engine.methods.arrays import halved, like, scale_maps, to_host
 from shardcam.engine.methods.heatmaps import heatmaps
 from shardcam.engine.methods.scores import softmax
 from shardcam.engine.methods.smoothing import plain_maps, smoothed_maps
@@ -31,7 +32,6 @@ from shardcam.engine.types import (
     Shard,
     ShardReport,
 )
-from shardcam.kernels import scale_maps
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,28 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
     top = top_classes(logits, min(TOP, logits.shape[1]))
     save = parts.save
     activations = {name: forward.activation(name) for name in parts.activation_layers}
-    maps, flags = _scaled(_maps(forward, target, parts))
-    flags |= np.array([view.flags for view in views], np.uint8)
-    flags[~np.isfinite(logits).all(axis=1)] |= Flag.NON_FINITE
-    if parts.half_precision and "activations" in save:
-        flags[_too_large(activations)] |= Flag.TOO_LARGE
+    maps, raised = _scaled(_maps(forward, target, parts))
     drawn = "heatmaps" in save or ("overlays" in save and len(maps) > 1)
     size = (parts.preprocessing.height, parts.preprocessing.width)
+    half = parts.half_precision and "activations" in save
+    # What is on a GPU stays there until here.
+    found = to_host(
+        {
+            "normalized": {name: layer.normalized for name, layer in maps.items()},
+            "scale": {name: layer.scale for name, layer in maps.items()},
+            "raised": raised,
+            "activations": _stored(activations, half) if "activations" in save else {},
+            "pooled": _pooled(activations) if "pooled" in save else {},
+            "largest": _largest(activations) if half else {},
+            "heatmap": {"": heatmaps(maps, size, parts.fuse)} if drawn else {},
+        }
+    )
+    flags = np.array([view.flags for view in views], np.uint8)
+    for bits in found["raised"].values():
+        flags |= np.bitwise_or.reduce(bits, axis=1)
+    flags[~np.isfinite(logits).all(axis=1)] |= Flag.NON_FINITE
+    for values in found["largest"].values():
+        flags[values > np.finfo(np.float16).max] |= Flag.TOO_LARGE
     return ResultBatch(
         samples=samples,
         views=views,
@@ -118,11 +133,11 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
         top_class=top,
         top_score=np.take_along_axis(probability, top, axis=1),
         flags=flags,
-        maps=maps,
-        activations=activations if "activations" in save else {},
-        pooled=_pooled(activations) if "pooled" in save else {},
+        maps={n: LayerMaps(found["normalized"][n], found["scale"][n]) for n in maps},
+        activations=found["activations"],
+        pooled=found["pooled"],
         logits=logits if "logits" in save else None,
-        heatmap=heatmaps(maps, size, parts.fuse) if drawn else None,
+        heatmap=found["heatmap"].get(""),
     )
 
 
@@ -139,27 +154,35 @@ def _maps(forward: ForwardPass, target: I4, parts: Parts) -> dict[str, F4]:
     if not without.any():
         return maps
     nothing = without[..., None, None]
-    return {name: np.where(nothing, np.float32(np.nan), raw) for name, raw in maps.items()}
+    return {
+        name: array_namespace(raw).where(like(nothing, raw), np.nan, raw)
+        for name, raw in maps.items()
+    }
 
 
-def _scaled(raw: dict[str, F4]) -> tuple[dict[str, LayerMaps], U1]:
-    """Maps of every layer as they are stored, and each image's flags."""
-    maps: dict[str, LayerMaps] = {}
-    flags = np.zeros(len(next(iter(raw.values()))), np.uint8)
-    for name, values in raw.items():
-        normalized, scale, raised = scale_maps(values)
-        maps[name] = LayerMaps(normalized, scale)
-        flags |= np.bitwise_or.reduce(raised, axis=1)
-    return maps, flags
+def _scaled(raw: dict[str, F4]) -> tuple[dict[str, LayerMaps], dict[str, U1]]:
+    """Maps of every layer as they are stored, and the flags (N,K) of each."""
+    scaled = {name: scale_maps(values) for name, values in raw.items()}
+    maps = {name: LayerMaps(unit, scale) for name, (unit, scale, _) in scaled.items()}
+    return maps, {name: flags for name, (_, _, flags) in scaled.items()}
+
+
+def _stored(activations: dict[str, F4], half: bool) -> dict[str, F4]:
+    """As they are saved; what is not on a GPU is halved by whoever writes."""
+    return {n: halved(v) if half else v for n, v in activations.items()}
 
 
 def _pooled(activations: dict[str, F4]) -> dict[str, F4]:
     """Spatial means; a dense layer's values are their own."""
-    return {n: v.reshape(*v.shape[:2], -1).mean(axis=2) for n, v in activations.items()}
+    return {
+        n: array_namespace(v).mean(v.reshape(*v.shape[:2], -1), axis=2)
+        for n, v in activations.items()
+    }
 
 
-def _too_large(activations: dict[str, F4]) -> npt.NDArray[np.bool_]:
-    """(N,) images with a value that half precision cannot hold."""
-    largest = [np.abs(v).reshape(len(v), -1).max(axis=1) for v in activations.values()]
-    too_large: npt.NDArray[np.bool_] = np.max(largest, axis=0) > np.finfo(np.float16).max
-    return too_large
+def _largest(activations: dict[str, F4]) -> dict[str, F4]:
+    """(N,) the largest magnitude of each image's values."""
+    return {
+        n: array_namespace(v).max(abs(v).reshape(len(v), -1), axis=1)
+        for n, v in activations.items()
+    }

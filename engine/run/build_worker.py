@@ -48,6 +48,7 @@ def build_runner(spec: WorkerSpec) -> ShardRunner:
     """
     import numpy as np
 
+    from shardcam.engine.methods.arrays import warm_up
     from shardcam.engine.pipeline.forward_ahead import ForwardAhead
     from shardcam.engine.pipeline.prefetch import Prefetcher
     from shardcam.engine.pipeline.run_shard import ShardPipeline
@@ -57,7 +58,9 @@ def build_runner(spec: WorkerSpec) -> ShardRunner:
     channels, height, width = parts.preprocessing.input_shape
     blank = np.zeros((1, height, width, channels), np.uint8)
     for _ in range(network.buffers):
-        _ = network.forward(blank).logits  # waits for it
+        forward = network.forward(blank)
+        _ = forward.logits  # waits for it
+    warm_up(forward.layer(network.layers[0].name).activation)
     return ShardPipeline(parts, ForwardAhead(Prefetcher(loader.batches), network))
 
 
