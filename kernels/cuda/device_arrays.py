@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,12 @@ from numba import cuda
 from numpy.typing import DTypeLike
 
 from shardcam.kernels._checks import require_shape
+
+if not hasattr(np, "row_stack"):  # gone in NumPy 2.5; numba-cuda 0.30 asks for it once
+    np.row_stack = np.vstack
+    with suppress(ImportError):  # the numba.cuda of Numba itself needs no help
+        import_module("numba.cuda.np.arrayobj")
+    del np.row_stack
 
 
 def require(name: str, array: Any, dtype: DTypeLike, *axes: int | str) -> tuple[int, ...]:
