@@ -43,7 +43,7 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
         *("max_pixels", "fast_decode", "background", "depth_range"),
     ),
     "Network and its input": (
-        *("model", "params", "labels", "precision"),
+        *("model", "params", "labels", "runtime", "precision"),
         *("image_size", "resize", "interpolation", "channels", "mean", "std"),
     ),
     "Explanation": ("method", "target", "layer", "fuse", "smooth"),
@@ -137,10 +137,16 @@ class RunConfig(BaseModel):
         "next run. If files at the URLs are replaced, use another folder.",
     )
     cache_size: float = Field(10.0, gt=0, description="Size limit of --cache in GB.")
-    precision: Literal["fp32", "bf16", "int8", "fp16"] = Field(
+    runtime: Literal["auto", "mxnet", "torch"] = Field(
+        "auto",
+        description="Library that computes the network: mxnet; torch, which must be installed; "
+        "auto: mxnet, but torch on GPUs that MXNet has no code for.",
+    )
+    precision: Literal["fp32", "bf16", "int8", "fp16", "tf32"] = Field(
         "fp32",
         description="Precision of the network up to the explained layer: bf16 and int8 "
-        "on CPUs, fp16 on GPUs. int8 is calibrated on images of SOURCE.",
+        "on CPUs, fp16 on GPUs; with --runtime torch bf16 and tf32 on GPUs too, and no int8. "
+        "int8 is calibrated on images of SOURCE.",
     )
     labels: str | None = Field(
         None, description="Names of the classes: text with one per line, numbered or not, or JSON."

@@ -16,7 +16,7 @@ from shardcam.engine.run.extraction import RunPlanned
 from shardcam.engine.types import Note, counted
 from shardcam.jobs.terminal import printable
 
-AT_ONCE = ("int8", "warning")  # kinds of notes that are told before the work too
+AT_ONCE = ("int8", "runtime", "warning")  # kinds of notes that are told before the work too
 LONG = 10  # seconds of a run whose length is guessed
 LARGE = 100_000_000  # bytes of a dataset that is named
 

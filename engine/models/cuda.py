@@ -9,13 +9,13 @@ from __future__ import annotations
 import ctypes
 import sysconfig
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shardcam.engine.errors import WorkerError
-
 OLDEST, NEWEST = (5, 0), (8, 9)
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, cuda.h
+_NCCL = "libnccl.so.2"
 # In the order in which they need each other.
 LIBRARIES = (
     "libcudart.so.11.0",
@@ -28,7 +28,7 @@ LIBRARIES = (
     "libcusparse.so.11",
     "libcusolver.so.11",
     "libcudnn.so.8",
-    "libnccl.so.2",
+    _NCCL,
 )
 Loader = Callable[[str], Any]
 
@@ -42,45 +42,65 @@ def preload_libraries(packages: Path | None = None) -> list[str]:
         What was loaded; a library that is not there is left to the system's loader.
     """
     root = (packages or Path(sysconfig.get_paths()["purelib"])) / "nvidia"
-    loaded = []
+    loaded: list[str] = []
     for name in LIBRARIES:
+        if name == _NCCL and not loaded:
+            break  # PyTorch's, of another CUDA
         for path in sorted(root.glob(f"*/lib/{name}")):
             ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
             loaded.append(name)
     return loaded
 
 
-def visible_gpus(load: Loader = ctypes.CDLL) -> int:
-    """How many GPUs this process may see."""
+@dataclass(frozen=True)
+class Gpu:
+    """What the driver says of a GPU, or of a part of one."""
+
+    name: str
+    capability: tuple[int, int]  # of computing: 9.0 is Hopper
+
+
+def gpus(load: Loader = ctypes.CDLL) -> tuple[Gpu, ...]:
+    """Those that this process may see, in the order of their numbers."""
     try:
         cuda = load("libcuda.so.1")
     except OSError:
-        return 0
+        return ()
     count = ctypes.c_int()
-    failed = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
-    return 0 if failed else count.value
+    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)):
+        return ()
+    return tuple(_gpu(cuda, number) for number in range(count.value))
 
 
-def compute_capability(load: Loader = ctypes.CDLL) -> tuple[int, int] | None:
-    """Compute capability of the first visible GPU; None if there is none."""
-    if not visible_gpus(load):
-        return None
-    cuda, device = load("libcuda.so.1"), ctypes.c_int()
-    cuda.cuDeviceGet(ctypes.byref(device), 0)
+def _gpu(cuda: Any, number: int) -> Gpu:
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    cuda.cuDeviceGet(ctypes.byref(device), number)
+    cuda.cuDeviceGetName(name, len(name), device)
     values = []
     for attribute in (_MAJOR, _MINOR):
         value = ctypes.c_int()
         cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
         values.append(value.value)
-    return values[0], values[1]
+    return Gpu(name.value.decode(errors="replace"), (values[0], values[1]))
+
+
+def visible_gpus(load: Loader = ctypes.CDLL) -> int:
+    """How many GPUs this process may see."""
+    return len(gpus(load))
+
+
+def compute_capability(load: Loader = ctypes.CDLL) -> tuple[int, int] | None:
+    """Compute capability of the first visible GPU; None if there is none."""
+    found = gpus(load)
+    return found[0].capability if found else None
 
 
 def gpu_refusal(built_with_cuda: bool, capability: tuple[int, int] | None) -> str | None:
     """Why this process cannot compute on a GPU, and what to do; None if it can."""
     if not built_with_cuda:
         return (
-            "this MXNet was built without CUDA; install shardcam with its extra cu117 or cu112 "
-            "in place of cpu"
+            "this MXNet was built without CUDA; install shardcam with its extra torch, or with "
+            "cu117 or cu112 in place of cpu"
         )
     if capability is None:
         return "no GPU is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES"
@@ -88,8 +108,8 @@ def gpu_refusal(built_with_cuda: bool, capability: tuple[int, int] | None) -> st
     if capability > NEWEST:
         return (
             f"the GPU has compute capability {found}; MXNet 1.9.1 has code for at most "
-            "8.6, which runs up to 8.9 (Ada). Hopper and later need an MXNet built from source, "
-            "as in NVIDIA's MXNet containers; else leave --gpus-per-worker out"
+            "8.6, which runs up to 8.9 (Ada). For Hopper and later install shardcam with its "
+            "extra torch; else leave --gpus-per-worker out"
         )
     if capability < OLDEST:
         return f"the GPU has compute capability {found}; MXNet 1.9.1 needs at least 5.0"
@@ -101,16 +121,3 @@ def mxnet_has_cuda() -> bool:
     import mxnet as mx
 
     return bool(mx.runtime.Features().is_enabled("CUDA"))
-
-
-def require_gpu() -> None:
-    """Never fall back to the CPU in silence.
-
-    Raises
-    ------
-    WorkerError
-        This process cannot compute on a GPU.
-    """
-    reason = gpu_refusal(mxnet_has_cuda(), compute_capability())
-    if reason is not None:
-        raise WorkerError(f"--gpus-per-worker: {reason}")

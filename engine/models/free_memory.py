@@ -7,6 +7,7 @@ import resource
 from contextlib import suppress
 from pathlib import Path
 
+HEAD_BYTES = 256 << 20  # for the tensors of a head that runs on activations of our making
 _CGROUP = Path("/sys/fs/cgroup")
 
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 import mxnet as mx
 import numpy as np
 
+from shardcam.engine.models.biases import added_bias
 from shardcam.engine.models.bound_program import program_of
 from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.free_memory import HEAD_BYTES
 from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, to_json
-from shardcam.engine.models.head import HEAD_BYTES
 from shardcam.engine.models.layer_names import layer_shapes
 from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.types import F4
@@ -29,7 +30,9 @@ class BiasGradients:
     def __init__(self, definition: NetworkDefinition, batch_size: int, device: mx.Context) -> None:
         shapes = layer_shapes(definition)
         nodes = definition.graph.nodes
-        biases = {n.name: _bias(n, definition) for n in nodes if len(shapes.get(n.name, ())) == 3}
+        biases = {
+            n.name: added_bias(n, definition) for n in nodes if len(shapes.get(n.name, ())) == 3
+        }
         self._biases = {name: bias for name, bias in biases.items() if bias is not None}
         per_row = 8 * sum(math.prod(shapes[name]) for name in self._biases) + 1
         self._rows = max(1, min(batch_size, HEAD_BYTES // per_row))
@@ -71,22 +74,6 @@ class BiasGradients:
     def _gradient(self, name: str, part: slice) -> F4:
         gradient: F4 = self._gradients[name].asnumpy()[: part.stop - part.start]
         return gradient
-
-
-def _bias(node: Node, definition: NetworkDefinition) -> F4 | None:
-    """(C,) what a node adds to its channels."""
-    names = [definition.graph.nodes[number].name for number, _ in node.inputs]
-    value = definition.parameters
-    if node.op == "Convolution" and len(names) == 3:
-        return value[names[2]]
-    if node.op != "BatchNorm":
-        return None
-    gamma, beta, mean, variance = (value[name] for name in names[1:])
-    if node.attrs.get("fix_gamma", "True") in ("True", "1"):
-        gamma = np.ones_like(gamma)
-    deviation = np.sqrt(variance + float(node.attrs.get("eps", 1e-3)))
-    added: F4 = (beta - gamma * mean / deviation).astype(np.float32)
-    return added
 
 
 def _zero(name: str) -> str:

@@ -10,11 +10,10 @@ import mxnet as mx
 import numpy as np
 
 from shardcam.engine.models.bound_program import Program
+from shardcam.engine.models.free_memory import HEAD_BYTES
 from shardcam.engine.models.graph import Entry
 from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.types import F4, I4
-
-HEAD_BYTES = 256 << 20  # for the tensors of a head that runs on activations of our making
 
 
 @dataclass(frozen=True)

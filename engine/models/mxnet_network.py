@@ -14,10 +14,10 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.bound_program import backbone, program_of
 from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.free_memory import free_memory
+from shardcam.engine.models.free_memory import HEAD_BYTES, free_memory
 from shardcam.engine.models.fullgrad_terms import BiasGradients
 from shardcam.engine.models.graph import Cut, cut, to_json
-from shardcam.engine.models.head import HEAD_BYTES, Head, HeadProgram
+from shardcam.engine.models.head import Head, HeadProgram
 from shardcam.engine.models.input_buffer import InputBuffer
 from shardcam.engine.models.layer_names import layer_shapes, resolve_layer
 from shardcam.engine.models.memory import CPU_PASS, LARGEST, require_memory
@@ -33,8 +33,8 @@ def batch_that_fits(definition: NetworkDefinition, layers: tuple[str, ...], most
     """Images per batch: 32, but no more than `most`, nor than a head has room for.
 
     The head of a batch reads its weights once, which are most of VGG's. Its tensors keep within
-    `engine.models.head.HEAD_BYTES`, unless those of one pass do not. MXNet counts the numbers of
-    a tensor by 31 bits.
+    `engine.models.free_memory.HEAD_BYTES`, unless those of one pass do not. MXNet counts the
+    numbers of a tensor by 31 bits.
     """
     shapes = layer_shapes(definition)
     heads = (cut(definition.graph, name, definition.parameters).head for name in layers)

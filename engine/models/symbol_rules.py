@@ -164,19 +164,35 @@ def _along(name: str, default: int | None = None, more: int = 0) -> Callable[[Us
 
 
 def _reshape(use: Use) -> None:
-    codes = use.get("shape", ())
-    if codes:
-        reversing = use.get("reverse", False)
-        require(not reversing or -4 not in codes, "shape=-4 with reverse is not supported")
-        made = _reshaped(codes[::-1] if reversing else codes, use.x[::-1] if reversing else use.x)
-    else:
-        made = list(use.get("target_shape", ()))
-        require(made, "it needs a shape")
-        if use.get("keep_highest", False):
-            made[0] = use.x[0]
-        known = prod(n for n in made if n)
-        made = [n or prod(use.x) // known for n in made]
+    names = ("shape", "reverse", "target_shape", "keep_highest")
+    made = reshaped(use.x, **{name: use.get(name) for name in names if name in use.node.attrs})
     require(prod(made) == prod(use.x), f"{use.x} does not fit its shape; {MIXES}")
+
+
+def reshaped(
+    x: Shape,
+    shape: Sequence[int] = (),
+    reverse: bool = False,
+    target_shape: Sequence[int] = (),
+    keep_highest: bool = False,
+) -> Shape:
+    """What Reshape's attributes make of a shape.
+
+    Raises
+    ------
+    ModelError
+        They do not fit it.
+    """
+    if shape:
+        require(not reverse or -4 not in shape, "shape=-4 with reverse is not supported")
+        made = _reshaped(shape[::-1] if reverse else shape, x[::-1] if reverse else x)
+        return tuple(made[::-1] if reverse else made)
+    made = list(target_shape)
+    require(made, "it needs a shape")
+    if keep_highest:
+        made[0] = x[0]
+    known = prod(n for n in made if n)
+    return tuple(n or prod(x) // known for n in made)
 
 
 def _reshaped(codes: Sequence[int], shape: Shape) -> list[int]:

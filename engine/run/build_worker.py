@@ -13,9 +13,10 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ModelError
 from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.models.system_libraries import ready_libraries
-from shardcam.engine.protocols import ShardRunner, Sink
+from shardcam.engine.protocols import Network, ShardRunner, Sink
 from shardcam.engine.run.method_choice import bound_method, fuse_of
 from shardcam.engine.run.network_choice import load_definition
+from shardcam.engine.run.runtime_choice import TORCH, require_gpu
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import DatasetSpec
@@ -23,6 +24,7 @@ from shardcam.engine.types import LayerInfo, Quantization
 from shardcam.engine.workers.cores import usable_cores
 
 if TYPE_CHECKING:
+    from shardcam.engine.models.definition import NetworkDefinition
     from shardcam.engine.pipeline.prefetch import BatchLoader
     from shardcam.engine.pipeline.run_shard import Parts
 
@@ -67,9 +69,7 @@ def build_runner(spec: WorkerSpec) -> ShardRunner:
 def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     """Load the model: what makes batches of a shard, and what makes results of batches."""
     ready_libraries()
-    from shardcam.engine.models.cuda import require_gpu
     from shardcam.engine.models.layer_names import class_count
-    from shardcam.engine.models.mxnet_network import MxnetNetwork
     from shardcam.engine.pipeline.decoder_threads import decoders
     from shardcam.engine.pipeline.prefetch import BatchLoader
     from shardcam.engine.pipeline.run_shard import Parts
@@ -78,26 +78,14 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
 
     config = spec.config
     cache = part_cache(config)
-    gpu = config.gpus_per_worker > 0
-    if gpu:
-        require_gpu()
+    if config.gpus_per_worker:
+        require_gpu(config.runtime)
     definition = load_definition(config)
     if definition.digest() != spec.model:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
     warm_up()
     threads = worker_threads(config)
-    smooth = "aug" in config.smooth
-    network = MxnetNetwork(
-        definition,
-        spec.layers,
-        spec.batch_size,
-        config.precision,
-        spec.quantization,
-        gpu,
-        only_read(spec.layers, spec.read),
-        threads,
-        buffers=2 if gpu and not smooth else 1,  # averaging over copies runs passes in between
-    )
+    network = _network(spec, definition, threads)
     targets = parse_targets(config.target, class_count(definition))
     loader = BatchLoader(
         make_reader(config, cache),
@@ -116,10 +104,37 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
         save=frozenset(config.save),
         activation_layers=tuple(info.name for info in spec.read),
         half_precision=config.activation_dtype == "f2",
-        smooth=smooth,
+        smooth="aug" in config.smooth,
         fuse=fuse_of(config),
     )
     return loader, parts
+
+
+def _network(spec: WorkerSpec, definition: NetworkDefinition, threads: int) -> Network:
+    """Bound to the worker's device, by the runtime that the driver chose."""
+    config = spec.config
+    gpu, smooth = config.gpus_per_worker > 0, "aug" in config.smooth
+    buffers = 2 if gpu and not smooth else 1  # averaging over copies runs passes in between
+    read = only_read(spec.layers, spec.read)
+    if config.runtime == TORCH:
+        from shardcam.engine.models.torch.torch_network import TorchNetwork
+
+        return TorchNetwork(
+            definition, spec.layers, spec.batch_size, config.precision, gpu, read, buffers
+        )
+    from shardcam.engine.models.mxnet_network import MxnetNetwork
+
+    return MxnetNetwork(
+        definition,
+        spec.layers,
+        spec.batch_size,
+        config.precision,
+        spec.quantization,
+        gpu,
+        read,
+        threads,
+        buffers,
+    )
 
 
 def worker_threads(config: RunConfig) -> int:

@@ -10,6 +10,7 @@ from shardcam.engine.run.calibration import Calibration
 from shardcam.engine.run.library_versions import version_of
 from shardcam.engine.run.method_choice import fuse_of
 from shardcam.engine.run.plan import Plan
+from shardcam.engine.run.runtime_choice import TORCH
 from shardcam.engine.rundir.run_json import Manifest
 from shardcam.engine.rundir.schema import SCHEMA_VERSION
 from shardcam.engine.types import LayerInfo
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 ADDED = ("background", "depth_range")  # since runs that must resume: left out at the default
 LIBRARIES = (
     "mxnet",
+    "torch",
     "numpy",
     "numba",
     "opencv-python-headless",
@@ -58,29 +60,33 @@ def _numbers(
     read: tuple[LayerInfo, ...],
 ) -> dict[str, Any]:
     """All that changes the numbers in the output files; its hash is the fingerprint."""
-    return {
-        "schema": SCHEMA_VERSION,
-        "model": definition.digest(),
-        "preprocessing": _preprocessing(definition),
-        "layer": [info.name for info in layers],
-        "activation_layer": [info.name for info in read],
-        "activation_dtype": config.activation_dtype,
-        "method": config.method,
-        "smooth": list(config.smooth),
-        "fuse": fuse_of(config),
-        "target": config.target,
-        "precision": config.precision,
-        "max_pixels": config.max_pixels,
-        "fast_decode": config.fast_decode,
-        "save": list(config.save),
-        "overlays": _overlays(config) if "overlays" in config.save else None,
-        "source": plan.listing.facts.digest,
-        "shard_size": plan.shard_size,
-    } | {
-        name: getattr(config, name)
-        for name in ADDED
-        if getattr(config, name) != RunConfig.model_fields[name].default
-    }
+    return (
+        {
+            "schema": SCHEMA_VERSION,
+            "model": definition.digest(),
+            "preprocessing": _preprocessing(definition),
+            "layer": [info.name for info in layers],
+            "activation_layer": [info.name for info in read],
+            "activation_dtype": config.activation_dtype,
+            "method": config.method,
+            "smooth": list(config.smooth),
+            "fuse": fuse_of(config),
+            "target": config.target,
+            "precision": config.precision,
+            "max_pixels": config.max_pixels,
+            "fast_decode": config.fast_decode,
+            "save": list(config.save),
+            "overlays": _overlays(config) if "overlays" in config.save else None,
+            "source": plan.listing.facts.digest,
+            "shard_size": plan.shard_size,
+        }
+        | {
+            name: getattr(config, name)
+            for name in ADDED
+            if getattr(config, name) != RunConfig.model_fields[name].default
+        }
+        | ({"runtime": TORCH} if config.runtime == TORCH else {})
+    )  # MXNet's is as it was before
 
 
 def _preprocessing(definition: NetworkDefinition) -> dict[str, Any]:

@@ -47,6 +47,7 @@ from shardcam.engine.run.method_choice import (
 )
 from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.plan import Plan, make_plan
+from shardcam.engine.run.runtime_choice import TORCH, require_gpu, with_runtime
 from shardcam.engine.run.source_listing import listing_of, make_reader
 from shardcam.engine.rundir import codec
 from shardcam.engine.rundir.events import RunAwaited, ignore
@@ -105,6 +106,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     require_usable(run_dir)
     run_dir.require_writable()
     ready_libraries()
+    config, told = with_runtime(config)
     _require_gpu_here(config)
     _require_cluster(config, run_dir)
     from shardcam.engine.models.layer_names import class_count, resolve_layer
@@ -113,6 +115,10 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
 
     method_of(config)
     definition = load_definition(config)
+    if config.runtime == TORCH:
+        from shardcam.engine.models.torch.torch_operators import require_operators
+
+        require_operators(definition.graph, definition.name)
     wanted = (definition.input_name,) if method_of(config).explains_input else config.layer
     layers = tuple(dict.fromkeys(resolve_layer(definition, name) for name in wanted))
     read = tuple(
@@ -175,6 +181,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         batch_size=batch_size,
     )
     notes = (
+        *told,
         *assumptions(config, definition, layers),
         *(calibration_notes(calibration) if calibration else ()),
         *plan.listing.notes,
@@ -262,13 +269,6 @@ def require_possible(config: RunConfig) -> None:
         )
     if config.cache is not None and is_url(config.cache):
         raise ConfigError(f"--cache {config.cache}: takes a folder of each machine, not a URL")
-    gpu = config.gpus_per_worker > 0
-    if config.precision == "fp16" and not gpu:
-        raise ConfigError(
-            "--precision fp16 needs a GPU (--gpus-per-worker); CPUs take bf16 or int8"
-        )
-    if config.precision in ("bf16", "int8") and gpu:
-        raise ConfigError(f"--precision {config.precision} is for CPUs; GPUs take fp16 or fp32")
 
 
 def _require_cluster(config: RunConfig, run_dir: RunDir) -> None:
@@ -289,11 +289,12 @@ def _require_gpu_here(config: RunConfig) -> None:
     """Before there is a run: where workers are of this machine, it needs a GPU that can be used."""
     if not config.gpus_per_worker:
         return
-    from shardcam.engine.models.cuda import require_gpu
-    from shardcam.engine.workers.ray_cluster import on_this_machine
+    if config.executor != "local":
+        from shardcam.engine.workers.ray_cluster import on_this_machine
 
-    if config.executor == "local" or on_this_machine(config.address):
-        require_gpu()
+        if not on_this_machine(config.address):
+            return
+    require_gpu(config.runtime)
 
 
 def _require_memory(

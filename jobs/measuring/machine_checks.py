@@ -77,10 +77,31 @@ def _threads(_: Path) -> Iterator[Finding]:
 
 
 def _gpu(_: Path) -> Iterator[Finding]:
-    from shardcam.engine.models.cuda import compute_capability, gpu_refusal, mxnet_has_cuda
+    from shardcam.engine.models.cuda import gpus
 
-    reason = gpu_refusal(mxnet_has_cuda(), compute_capability())
-    yield Finding("ok", "usable") if reason is None else Finding("note", f"not used: {reason}")
+    found = gpus()
+    if not found:
+        yield Finding("note", "none is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES")
+    for number, gpu in enumerate(found):
+        capability = ".".join(map(str, gpu.capability))
+        state, runtime = _runtime_of(gpu.capability)
+        yield Finding(state, f"{number}: {gpu.name}, compute capability {capability}: {runtime}")
+
+
+def _runtime_of(capability: tuple[int, int]) -> tuple[str, str]:
+    """Whether a GPU can be used, by which runtime, and why by that."""
+    from shardcam.engine.models.cuda import gpu_refusal, mxnet_has_cuda
+    from shardcam.engine.run.runtime_choice import TORCH, has_torch, refusal_of
+
+    reason = gpu_refusal(mxnet_has_cuda(), capability)
+    if reason is None:
+        return "ok", "MXNet"
+    if not has_torch():
+        return "note", f"not used: {reason}"
+    refused = refusal_of(TORCH)
+    if refused is not None:
+        return "note", f"not used: {refused}"
+    return "ok", f"PyTorch, for {reason.partition(';')[0]}"
 
 
 def _ray(_: Path) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ def test_a_working_machine(tmp_path, monkeypatch):
     for line in ("CPU build", "cached in", "an actor answered", "GiB free", "hard links"):
         assert line in out
     assert "RAY_ADDRESS=127.0.0.1:1: runs will join it" in out
-    assert "not used: this MXNet was built without CUDA" in out
+    assert "none is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES" in out
 
 
 @pytest.mark.ray

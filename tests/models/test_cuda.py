@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from shardcam.engine.errors import WorkerError
 from shardcam.engine.models import cuda
 
 
@@ -45,6 +44,10 @@ class FakeDriver:
         device._obj.value = number
         return 0
 
+    def cuDeviceGetName(self, name, length, device):
+        name.value = f"GPU {device.value}".encode()
+        return 0
+
     def cuDeviceGetAttribute(self, value, attribute, device):
         value._obj.value = self._capabilities[device.value][attribute - 75]
         return 0
@@ -57,17 +60,16 @@ def test_compute_capability_is_that_of_the_first_visible_gpu():
     assert cuda.visible_gpus(lambda _: FakeDriver()) == 0
 
 
+def test_gpus_have_names():
+    found = cuda.gpus(lambda _: FakeDriver((8, 6), (9, 0)))
+    assert found == (cuda.Gpu("GPU 0", (8, 6)), cuda.Gpu("GPU 1", (9, 0)))
+
+
 def test_no_driver_is_no_gpu():
     def missing(name):
         raise OSError(name)
 
     assert cuda.compute_capability(missing) is None
-
-
-def test_this_machine_refuses_rather_than_falls_back():
-    """The tests' MXNet is the CPU build: asking it for a GPU is an error."""
-    with pytest.raises(WorkerError, match="--gpus-per-worker: this MXNet was built without CUDA"):
-        cuda.require_gpu()
 
 
 def test_libraries_are_loaded_from_their_packages_in_order(tmp_path, monkeypatch):
@@ -78,3 +80,10 @@ def test_libraries_are_loaded_from_their_packages_in_order(tmp_path, monkeypatch
     monkeypatch.setattr(ctypes, "CDLL", lambda path, mode: opened.append((path, mode)))
     assert cuda.preload_libraries(tmp_path) == ["libcudart.so.11.0", "libcudnn.so.8"]
     assert [mode for _, mode in opened] == [ctypes.RTLD_GLOBAL] * 2
+
+
+def test_libraries_that_pytorch_brings_are_left_alone(tmp_path, monkeypatch):
+    (tmp_path / "nvidia/nccl/lib").mkdir(parents=True)
+    (tmp_path / "nvidia/nccl/lib/libnccl.so.2").touch()
+    monkeypatch.setattr(ctypes, "CDLL", lambda path, mode: pytest.fail(path))
+    assert cuda.preload_libraries(tmp_path) == []

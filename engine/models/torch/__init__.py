@@ -1,0 +1,1 @@
+"""The second runtime: the same graphs in PyTorch. Nothing here imports MXNet."""

@@ -1,0 +1,336 @@
+"""A network in PyTorch: backbone with the channels last, at any precision; exact heads."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
+from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.graph import Cut, Entry, cut
+from shardcam.engine.models.normalise import normalised
+from shardcam.engine.models.torch.fold_batchnorm import folded
+from shardcam.engine.models.torch.pixel_buffer import PixelBuffer
+from shardcam.engine.models.torch.torch_biases import TorchBiases
+from shardcam.engine.models.torch.torch_device import (
+    HostCopy,
+    forbid_tf32,
+    in_one_line,
+    on_device,
+    tf32,
+)
+from shardcam.engine.models.torch.torch_head import TorchHead, TorchHeadProgram
+from shardcam.engine.models.torch.torch_operators import require_operators
+from shardcam.engine.models.torch.torch_program import Program, Weights, shapes_of
+from shardcam.engine.types import F4, I4, U1, LayerInfo
+
+FP32, TF32 = "fp32", "tf32"
+DTYPES = {
+    FP32: torch.float32,
+    TF32: torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+class TorchNetwork:
+    """Forward passes of a fixed batch shape, and gradients at the layers it was cut at.
+
+    Layers give tensors on the network's device: float32, contiguous. Logits and images are arrays.
+
+    Parameters
+    ----------
+    definition
+        The network to run.
+    layers
+        Names of the layers to explain.
+    batch_size
+        Images per batch. Smaller ones are filled up, so that shapes stay as they are.
+    precision
+        Of the backbone: fp32, tf32, bf16 or fp16. The heads are float32 always.
+    gpu
+        Compute on the first GPU that this process sees; it must be usable.
+    extra_layers
+        Names of layers that are not explained, but whose activations are wanted.
+    buffers
+        Passes whose results are held at a time. On a GPU each has a stream of its own, so that
+        one is computed while the results of another are used.
+
+    Raises
+    ------
+    ConfigError
+        The table of operators lacks one of the network's.
+    """
+
+    @in_one_line
+    def __init__(
+        self,
+        definition: NetworkDefinition,
+        layers: tuple[str, ...],
+        batch_size: int,
+        precision: str = FP32,
+        gpu: bool = False,
+        extra_layers: tuple[str, ...] = (),
+        buffers: int = 1,
+    ) -> None:
+        require_operators(definition.graph, definition.name)
+        forbid_tf32()
+        graph, parameters = definition.graph, definition.parameters
+        self.buffers = buffers
+        self.on_pass: Callable[[], None] = lambda: None
+        self.definition, self.batch_size = definition, batch_size
+        self.device = torch.device("cuda", 0) if gpu else torch.device("cpu")
+        self.dtype, self.tf32 = DTYPES[precision], precision == TF32
+        image = {definition.input_name: (1, *definition.preprocessing.input_shape)}
+        self._shapes = shapes_of(graph, graph.heads, parameters, image)
+        self.classes = self._shapes[graph.heads[0][0]][1]
+        self._single = Weights(parameters, self.device)
+        cuts = [cut(graph, name, parameters) for name in layers]
+        self.heads = {c.layer: self._head(c) for c in cuts}
+        self.layers = tuple(
+            LayerInfo(c.layer, self._shape(c), self.heads[c.layer].dense is not None) for c in cuts
+        )
+        self.extra = {name: (graph.number(name), 0) for name in extra_layers}
+        crossing = [entry for c in cuts for entry in c.backbone]
+        self.entries: list[Entry] = list(dict.fromkeys([*crossing, *self.extra.values()]))
+        self.backbone = self._backbone()
+        shortest = min(cuts, key=lambda c: len(c.head.nodes))
+        self.deepest = shortest.layer  # the logits come from its head, in whatever order
+        self._turns = itertools.cycle([_Bound(self) for _ in range(buffers)])
+
+    @in_one_line
+    def forward(self, images: F4 | U1) -> _Pass:
+        """See `engine.protocols.Network`."""
+        return next(self._turns).forward(images, self.deepest)
+
+    @functools.cached_property
+    def spare(self) -> _Bound:
+        """Room for one more pass, made when a method asks for it."""
+        return _Bound(self)
+
+    @functools.cached_property
+    def biases(self) -> TorchBiases:
+        """The whole network in float32 once more, made when a method asks for it."""
+        return TorchBiases(self.definition, self._shapes, self.batch_size, self._single)
+
+    def _backbone(self) -> Program:
+        definition = self.definition
+        graph, parameters = folded(definition.graph, definition.parameters, self.entries)
+        exact = [n for n in graph.nodes if n.op in ("BatchNorm", "take")]  # statistics, indices
+        single = {graph.nodes[source].name for n in exact for source, _ in n.inputs[1:]}
+        weights = Weights(parameters, self.device, self.dtype, single, channels_last=True)
+        return Program(graph, self.entries, weights, self.dtype)
+
+    def _shape(self, c: Cut) -> tuple[int, ...]:
+        return self._shapes[c.backbone[0][0]][1:]
+
+    def _head(self, c: Cut) -> TorchHeadProgram:
+        parameters = self.definition.parameters
+        crossing = dict(zip(c.crossing, c.backbone, strict=True))
+        inputs = {name: self._shapes[number] for name, (number, _) in crossing.items()}
+        made = shapes_of(c.head, c.head.heads, parameters, inputs)
+        weight = pooled_dense_weight(c, self._shape(c))
+        return TorchHeadProgram(
+            program=Program(c.head, c.head.heads, self._single),
+            crossing=c.crossing,
+            entries=c.backbone,
+            dense=self._single[weight].flatten(1) if weight is not None else None,
+            piecewise_linear=is_piecewise_linear(c),
+            bytes_per_row=4 * sum(map(math.prod, made.values())),
+        )
+
+
+class _Bound:
+    """Room for the results of one pass at a time, and on a GPU a stream that makes them."""
+
+    def __init__(self, network: TorchNetwork) -> None:
+        self.network = network
+        definition = network.definition
+        self._input = PixelBuffer(network.batch_size, definition.preprocessing, network.device)
+        self._input_entry = definition.graph.number(definition.input_name), 0
+        gpu = network.device.type == "cuda"
+        self._stream = torch.cuda.Stream(network.device) if gpu else None
+        self._done: torch.cuda.Event | None = None
+        self.current: _Pass | None = None  # the one whose results these are
+
+    def forward(self, images: F4 | U1 | Tensor, wanted: str) -> _Pass:
+        """Begin a pass; the logits of the head `wanted` are computed at once."""
+        network = self.network
+        if len(images) > network.batch_size:
+            raise ValueError(f"{len(images)} images, but a batch has {network.batch_size}")
+        network.on_pass()
+        self.current = None  # its memory goes first
+        with torch.no_grad(), self._own_stream():
+            given = self._input.put(images)
+            with tf32(network.tf32):
+                made = network.backbone({network.definition.input_name: given.to(network.dtype)})
+            taps = {
+                entry: given if entry == self._input_entry else value
+                for entry, value in zip(network.entries, made, strict=True)
+            }
+            taps = {entry: value.float().contiguous() for entry, value in taps.items()}
+            self.current = _Pass(self, images, given, taps)
+            self.current.heads[wanted].begin()
+            if self._stream is not None:
+                self._done = torch.cuda.Event()
+                self._done.record()
+        return self.current
+
+    def wait(self) -> None:
+        """Until the results are there."""
+        if self._done is not None:
+            self._done.synchronize()
+
+    def join(self) -> None:
+        """What is asked of the device from now on begins when the results are there."""
+        if self._done is not None:
+            torch.cuda.current_stream(self.network.device).wait_event(self._done)
+
+    def _own_stream(self) -> AbstractContextManager[object]:
+        """After what is asked of the device already: that may still read earlier results."""
+        if self._stream is None:
+            return nullcontext()
+        self._stream.wait_stream(torch.cuda.current_stream(self.network.device))
+        own: AbstractContextManager[object] = torch.cuda.stream(self._stream)
+        return own
+
+
+class _Pass:
+    """One forward pass; see `engine.protocols.ForwardPass`."""
+
+    def __init__(
+        self, bound: _Bound, images: F4 | U1 | Tensor, given: Tensor, taps: dict[Entry, Tensor]
+    ) -> None:
+        self._bound, self._images, self._given, self._taps = bound, images, given, taps
+        self.network, self.count = bound.network, len(images)
+        self.heads = {
+            name: TorchHead(program, [taps[e] for e in program.entries], self.count)
+            for name, program in self.network.heads.items()
+        }
+
+    @functools.cached_property
+    def images(self) -> F4:
+        """See `engine.protocols.ForwardPass`."""
+        if isinstance(self._images, Tensor):
+            return HostCopy(self._images).wait()
+        if self._images.dtype != np.uint8:
+            return self._images.astype(np.float32, copy=False)
+        pixels = self._images.astype(np.uint8, copy=False)
+        return normalised(pixels, self.network.definition.preprocessing)
+
+    @functools.cached_property
+    def images_there(self) -> Tensor:
+        """The same on the device."""
+        self._join()
+        return self._given[: self.count].contiguous()
+
+    def wait(self) -> None:
+        """See `engine.protocols.ForwardPass`."""
+        self._require_current()
+        self._bound.wait()
+
+    @property
+    def logits(self) -> F4:
+        """See `engine.protocols.ForwardPass`."""
+        return self.head(self.network.deepest).logits
+
+    def layer(self, name: str) -> _LayerView:
+        """See `engine.protocols.ForwardPass`."""
+        self.network.on_pass()
+        return _LayerView(self, name)
+
+    def activation(self, name: str) -> Tensor:
+        """See `engine.protocols.ForwardPass`; a tensor on the device."""
+        self._join()
+        network = self.network
+        entry = network.extra.get(name) or network.heads[name].entries[0]
+        return self._taps[entry][: self.count]
+
+    def head(self, name: str) -> TorchHead:
+        """The head of a layer."""
+        self._join()
+        return self.heads[name]
+
+    def _join(self) -> None:
+        self._require_current()
+        self._bound.join()
+
+    def _require_current(self) -> None:
+        if self._bound.current is not self:
+            raise RuntimeError("the results of this pass are gone: another one has begun")
+
+
+class _LayerView:
+    """One layer of one pass; see `engine.protocols.LayerView`."""
+
+    def __init__(self, run: _Pass, name: str) -> None:
+        self._pass, self._name = run, name
+
+    @property
+    def _head(self) -> TorchHead:
+        return self._pass.head(self._name)
+
+    @property
+    def activation(self) -> Tensor:
+        return self._head.activation
+
+    @property
+    def logits(self) -> F4:
+        return self._head.logits
+
+    @property
+    def classes(self) -> int:
+        return self._pass.network.classes
+
+    @property
+    def images(self) -> F4:
+        return self._pass.images
+
+    @property
+    def closed_form(self) -> bool:
+        return self._head.program.dense is not None
+
+    @property
+    def piecewise_linear(self) -> bool:
+        return self._head.program.piecewise_linear
+
+    def gradient(self, direction: F4 | Tensor) -> Tensor:
+        self._pass.network.on_pass()
+        return self._head.gradient(direction)
+
+    def bias_terms(self, direction: F4 | Tensor) -> Iterator[tuple[slice, Tensor]]:
+        network = self._pass.network
+        for term in network.biases.terms(self._pass.images_there, direction):
+            network.on_pass()
+            yield term
+
+    def class_weights(self, targets: I4 | Tensor) -> Tensor:
+        dense = self._head.program.dense
+        if dense is None:
+            raise ConfigError(f"{self._name}: no global average pooling and dense layer follow it")
+        return dense[on_device(targets, dense).long()]
+
+    def at(
+        self, activation: F4 | Tensor, image: I4 | Tensor, differentiable: bool = False
+    ) -> TorchHead:
+        self._pass.network.on_pass()
+        return self._head.at(activation, image, differentiable)
+
+    @property
+    def head_rows(self) -> int:
+        return self._head.rows
+
+    def of(self, images: F4 | Tensor) -> _LayerView:
+        return self._pass.network.spare.forward(images, self._name).layer(self._name)
+
+    @property
+    def network_rows(self) -> int:
+        return self._pass.network.batch_size

@@ -1,0 +1,86 @@
+"""Which library computes the network: MXNet wherever it can, PyTorch where it has no code."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError, WorkerError
+from shardcam.engine.types import Note
+
+MXNET, TORCH, AUTO = "mxnet", "torch", "auto"
+INSTALL = "pip install 'shardcam[torch]'"
+
+
+def with_runtime(config: RunConfig) -> tuple[RunConfig, tuple[Note, ...]]:
+    """The options with the runtime that `auto` stands for, and what to tell of the choice.
+
+    It is made once, by the driver, so that all workers of a run compute alike. For workers on
+    other machines, if no GPU is visible here, what is installed here decides.
+
+    Raises
+    ------
+    ConfigError
+        PyTorch is asked for and not installed, or cannot compute at the precision.
+    """
+    reason = None
+    chosen: str = config.runtime
+    if chosen == AUTO:
+        reason = _without_mxnet() if config.gpus_per_worker else None
+        chosen = TORCH if reason is not None and has_torch() else MXNET
+    if chosen == TORCH and not has_torch():
+        raise ConfigError(f"--runtime torch: PyTorch is not installed; {INSTALL}")
+    _require_precision(config, chosen)
+    notes = (Note("runtime", f"PyTorch: {reason}"),) if reason and chosen == TORCH else ()
+    return config.model_copy(update={"runtime": chosen}), notes
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed."""
+    return find_spec("torch") is not None
+
+
+def require_gpu(runtime: str) -> None:
+    """Never fall back to the CPU in silence.
+
+    Raises
+    ------
+    WorkerError
+        The runtime cannot compute on a GPU of this process.
+    """
+    reason = refusal_of(runtime)
+    if reason is not None:
+        raise WorkerError(f"--gpus-per-worker: {reason}")
+
+
+def refusal_of(runtime: str) -> str | None:
+    """Why a runtime cannot compute on a GPU of this process, and what to do; None if it can."""
+    if runtime == TORCH:
+        from shardcam.engine.models.torch import torch_device
+
+        return torch_device.gpu_refusal()
+    from shardcam.engine.models.cuda import compute_capability, gpu_refusal, mxnet_has_cuda
+
+    return gpu_refusal(mxnet_has_cuda(), compute_capability())
+
+
+def _without_mxnet() -> str | None:
+    """Why MXNet cannot compute on GPUs; None if it can, or if no GPU is visible to say so."""
+    from shardcam.engine.models.cuda import compute_capability, gpu_refusal, mxnet_has_cuda
+
+    capability, built = compute_capability(), mxnet_has_cuda()
+    return None if capability is None and built else gpu_refusal(built, capability)
+
+
+def _require_precision(config: RunConfig, runtime: str) -> None:
+    precision, gpu = config.precision, config.gpus_per_worker > 0
+    if precision in ("fp16", "tf32") and not gpu:
+        raise ConfigError(
+            f"--precision {precision} needs a GPU (--gpus-per-worker); CPUs take bf16 or int8"
+        )
+    if runtime == TORCH and precision == "int8":
+        raise ConfigError("--precision int8 is for MXNet on CPUs; --runtime torch takes bf16")
+    if runtime == MXNET and precision == "tf32":
+        raise ConfigError("--precision tf32 is for --runtime torch; MXNet takes fp16 or fp32")
+    if runtime == MXNET and precision in ("bf16", "int8") and gpu:
+        raise ConfigError(f"--precision {precision} is for CPUs; GPUs take fp16 or fp32")
