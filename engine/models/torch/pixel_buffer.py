@@ -12,51 +12,54 @@ from shardcam.engine.types import F4, U1, Preprocessing
 
 
 class PixelBuffer:
-    """The network's input in float32; images that a pass lacks are filled up.
+    """The network's input in float32, in one place for all passes.
 
     To a GPU pixels go as they are, a quarter of the bytes, from pinned memory, and are
     normalised there.
+
+    Parameters
+    ----------
+    rows
+        Images of a pass; fewer are filled up with zeros.
+    preprocessing
+        Of the network.
+    device
+        Where it computes.
     """
 
     def __init__(self, rows: int, preprocessing: Preprocessing, device: torch.device) -> None:
-        self._rows, self._preprocessing = rows, preprocessing
-        self._like = torch.zeros((), device=device)
+        channels, height, width = preprocessing.input_shape
+        places = torch.zeros((rows, height, width, channels), device=device)
+        self.data = places.permute(0, 3, 1, 2)  # (rows,channels,H,W), the channels last in memory
+        self._places, self._preprocessing = places, preprocessing
         self._pinned: Tensor | None = None
         self._taken: torch.cuda.Event | None = None  # the pinned pixels are on the device
         if device.type == "cuda":
-            channels, height, width = preprocessing.input_shape
-            shape = rows, height, width, channels
-            self._pinned = torch.zeros(shape, dtype=torch.uint8, pin_memory=True)
+            self._pinned = torch.zeros(places.shape, dtype=torch.uint8, pin_memory=True)
             self._mean, self._std = (
-                on_device(np.array(values, np.float32), self._like)
+                on_device(np.array(values, np.float32), places)
                 for values in (preprocessing.mean, preprocessing.std)
             )
 
-    def put(self, images: F4 | U1 | Tensor) -> Tensor:
-        """Up to `rows` images -> (rows,channels,H,W), its values in the order N,H,W,C."""
-        if isinstance(images, Tensor):
-            return self._filled(on_device(images, self._like))
-        if images.dtype != np.uint8:
-            return self._filled(on_device(images.astype(np.float32, copy=False), self._like))
-        pixels = images.astype(np.uint8, copy=False)
-        if self._pinned is None:
-            return self._filled(torch.from_numpy(normalised(pixels, self._preprocessing)))
-        return self._normalised_there(pixels, self._pinned)
+    def put(self, images: F4 | U1 | Tensor) -> None:
+        """Up to `rows` images, as `engine.protocols.Network` takes them, or a tensor of floats."""
+        count = len(images)
+        if isinstance(images, np.ndarray) and images.dtype == np.uint8:
+            pixels = images.astype(np.uint8, copy=False)
+            if self._pinned is not None:
+                self._put_pixels(pixels, self._pinned)
+                return
+            images = normalised(pixels, self._preprocessing)
+        self.data[:count] = on_device(images, self.data)
+        self.data[count:] = 0
 
-    def _normalised_there(self, pixels: U1, pinned: Tensor) -> Tensor:
+    def _put_pixels(self, pixels: U1, pinned: Tensor) -> None:
         if self._taken is not None:
             self._taken.synchronize()
         staged = pinned.numpy()
         staged[: len(pixels)] = pixels
         staged[len(pixels) :] = 0
-        there = pinned.to(self._like.device, non_blocking=True)
+        there = pinned.to(self.data.device, non_blocking=True)
         self._taken = torch.cuda.Event()
         self._taken.record()
-        return ((there.float() - self._mean) / self._std).permute(0, 3, 1, 2)
-
-    def _filled(self, images: Tensor) -> Tensor:
-        shape = self._rows, *images.shape[1:]
-        filled = torch.empty(shape, device=images.device, memory_format=torch.channels_last)
-        filled[: len(images)] = images
-        filled[len(images) :] = 0
-        return filled
+        torch.div(there.float().sub_(self._mean), self._std, out=self._places)

@@ -18,7 +18,9 @@ from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import Cut, Entry, cut
 from shardcam.engine.models.normalise import normalised
 from shardcam.engine.models.torch.fold_batchnorm import folded
+from shardcam.engine.models.torch.fused_steps import with_fused_relus
 from shardcam.engine.models.torch.pixel_buffer import PixelBuffer
+from shardcam.engine.models.torch.recorded_backbone import RecordedBackbone
 from shardcam.engine.models.torch.torch_biases import TorchBiases
 from shardcam.engine.models.torch.torch_device import (
     HostCopy,
@@ -127,6 +129,8 @@ class TorchNetwork:
         exact = [n for n in graph.nodes if n.op in ("BatchNorm", "take")]  # statistics, indices
         single = {graph.nodes[source].name for n in exact for source, _ in n.inputs[1:]}
         weights = Weights(parameters, self.device, self.dtype, single, channels_last=True)
+        if self.device.type == "cuda" and (self.tf32 or self.dtype != torch.float32):
+            graph = with_fused_relus(graph, self.entries)
         return Program(graph, self.entries, weights, self.dtype)
 
     def _shape(self, c: Cut) -> tuple[int, ...]:
@@ -158,6 +162,7 @@ class _Bound:
         self._input_entry = definition.graph.number(definition.input_name), 0
         gpu = network.device.type == "cuda"
         self._stream = torch.cuda.Stream(network.device) if gpu else None
+        self._backbone = RecordedBackbone(self._taps, self._stream)
         self._done: torch.cuda.Event | None = None
         self.current: _Pass | None = None  # the one whose results these are
 
@@ -169,20 +174,25 @@ class _Bound:
         network.on_pass()
         self.current = None  # its memory goes first
         with torch.no_grad(), self._own_stream():
-            given = self._input.put(images)
-            with tf32(network.tf32):
-                made = network.backbone({network.definition.input_name: given.to(network.dtype)})
-            taps = {
-                entry: given if entry == self._input_entry else value
-                for entry, value in zip(network.entries, made, strict=True)
-            }
-            taps = {entry: value.float().contiguous() for entry, value in taps.items()}
-            self.current = _Pass(self, images, given, taps)
+            self._input.put(images)
+            taps = dict(zip(network.entries, self._backbone(), strict=True))
+            self.current = _Pass(self, images, self._input.data, taps)
             self.current.heads[wanted].begin()
             if self._stream is not None:
                 self._done = torch.cuda.Event()
                 self._done.record()
         return self.current
+
+    def _taps(self) -> list[Tensor]:
+        """What is wanted of the backbone, in float32, from the input buffer."""
+        network, given = self.network, self._input.data
+        with tf32(network.tf32):
+            made = network.backbone({network.definition.input_name: given.to(network.dtype)})
+        wanted = (
+            given if entry == self._input_entry else value
+            for entry, value in zip(network.entries, made, strict=True)
+        )
+        return [value.float().contiguous() for value in wanted]
 
     def wait(self) -> None:
         """Until the results are there."""

@@ -20,6 +20,7 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.graph import VARIABLE, Graph, Node
 from shardcam.engine.models.symbol_operators import OPERATORS as KNOWN
 from shardcam.engine.models.symbol_operators import value
+from shardcam.engine.models.torch.fused_steps import FUSED
 from shardcam.engine.models.torch.torch_shapes import SHAPES
 from shardcam.engine.models.torch.torch_windows import WINDOWS, root3
 
@@ -256,8 +257,9 @@ _UNUSED = frozenset(  # what changes no number here, or follows from the inputs
 
 def attributes_of(node: Node) -> dict[str, Any]:
     """The attributes of a node that its function takes, as Python holds them."""
-    names = (node.attrs.keys() & KNOWN[node.op].keys()) - _UNUSED
-    return {name: value(node.op, node.attrs, name, None) for name in names}
+    op = "Convolution" if node.op in FUSED else node.op
+    names = (node.attrs.keys() & KNOWN[op].keys()) - _UNUSED
+    return {name: value(op, node.attrs, name, None) for name in names}
 
 
 def require_operators(graph: Graph, name: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from shardcam.engine.models.graph import VARIABLE, Entry, Graph, ancestors
+from shardcam.engine.models.torch.fused_steps import FUSED, Fused
 from shardcam.engine.models.torch.torch_operators import OPERATORS, attributes_of
 from shardcam.engine.types import F4
 
@@ -71,7 +72,7 @@ class Program:
         for number in sorted(needed):
             node = graph.nodes[number]
             if node.op != VARIABLE:
-                function = partial(OPERATORS[node.op], **attributes_of(node))
+                function = partial(_function(node.op), **attributes_of(node))
                 if node.op in _WIDE and dtype != torch.float32:
                     function = partial(_in_float32, function)
                 done = {e for e in node.inputs if last[e] == number and e not in self._entries}
@@ -104,6 +105,10 @@ class Program:
             if on_value is not None:
                 on_value(step.number, outputs[0])
         return [values[entry] for entry in self._entries]
+
+
+def _function(op: str) -> Callable[..., Any]:
+    return Fused(op) if op in FUSED else OPERATORS[op]
 
 
 class Weights:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from shardcam.engine.models.symbol_rules import reshaped
+from shardcam.engine.models.torch.torch_windows import constant
 
 Axes = tuple[int, ...]
 Places = tuple[int | None, ...]
@@ -48,7 +49,7 @@ def slice_(x: Tensor, *, begin: Places, end: Places, step: Places = ()) -> Tenso
     for axis, part in enumerate(map(slice, begin, end, steps)):
         places = range(x.shape[axis])[part]
         if places.step < 0:
-            x = x.index_select(axis, torch.tensor([*places], device=x.device))
+            x = x.index_select(axis, constant((*places,), x.device))
         elif places != range(x.shape[axis]):
             x = x[(slice(None),) * axis + (part,)]
     return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -112,8 +113,14 @@ def pooling(
     pixels = torch.ones((), device=x.device)
     for n, k, s, p, count in zip(sizes, kernel, stride, pad, counts, strict=True):
         covered = _covered(n, k, s, p, count, count_include_pad is not False)
-        pixels = pixels[..., None] * torch.tensor(covered, device=x.device)
+        pixels = pixels[..., None] * constant((*covered,), x.device)
     return total / pixels.clamp(min=1).to(x.dtype)
+
+
+@functools.lru_cache(maxsize=1000)
+def constant(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    """Numbers on a device, kept: while a CUDA graph is recorded nothing may be copied there."""
+    return torch.tensor(numbers, device=device)
 
 
 def _covered(
