@@ -1,6 +1,7 @@
 # shardcam on Ray's image of the pinned version; Ray's own Python makes the environment.
 #   docker build -t shardcam:cpu .
 #   docker build -t shardcam:cu117 --build-arg VARIANT=cu117 .
+#   docker build -t shardcam:torch --build-arg VARIANT=torch .
 # NVIDIA's libraries come from PyPI; the driver's libcuda.so.1 comes from the container runtime.
 ARG RAY=2.60.0
 ARG VARIANT=cpu
@@ -13,6 +14,9 @@ ENV EXTRA=cu112 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,ut
 
 FROM rayproject/ray:${RAY}-py311-cpu AS cu117
 ENV EXTRA=cu117 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+FROM rayproject/ray:${RAY}-py311-cpu AS torch
+ENV EXTRA=cpu,torch NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 FROM ${VARIANT}
 USER root

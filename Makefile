@@ -8,7 +8,7 @@ MNIST := runs/mnist
 PYTEST = $(BIN)/python -m pytest -q --durations=10 -p no:benchmark -n 2 --dist loadfile
 BENCH := --benchmark-columns=median,iqr,rounds --benchmark-group-by=group
 
-.PHONY: demo mnist quick test test-all bench bench-scale bench-peers lint docs docs-pages wheel clean
+.PHONY: demo mnist quick test test-all test-torch bench bench-scale bench-peers lint docs docs-pages wheel clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/shardcam demo $(if $(SOURCE),"$(SOURCE)") $(if $(OUT),--out "$(OUT)")
@@ -30,6 +30,13 @@ test: quick
 
 test-all: $(VENV)/.ready-dev build/torch-exports/.ready
 	SHARDCAM_TORCH_EXPORTS=build/torch-exports $(BIN)/python -m pytest -q -m "slow or not slow"
+	$(MAKE) test-torch
+
+# The second runtime beside the first: this environment's packages, and behind them PyTorch's.
+test-torch: $(VENV)/.ready-dev build/torch-exports/.ready
+	SHARDCAM_TORCH_EXPORTS=build/torch-exports \
+	SHARDCAM_TORCH_PACKAGES=$$(.venv-torch/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+		$(BIN)/python -m pytest -q -o addopts="--import-mode=importlib --strict-markers" tests/torch
 
 # What the slow tests compare with, written by a PyTorch in an environment of its own (5 GB).
 build/torch-exports/.ready: tests/models/export_torchvision.py tests/models/export_torch_weights.py

@@ -226,8 +226,8 @@ class RunConfig(BaseModel):
     batch_size: int | None = Field(
         None,
         ge=1,
-        description="Images per batch  [default: 32, or what a shard has, or fewer where the head "
-        "needs much memory]",
+        description="Images per batch  [default: 32, or 128 with torch on a GPU, or what a shard "
+        "has, or fewer where the head needs much memory]",
     )
     executor: Literal["ray", "local"] = Field(
         "ray", description="ray: worker processes; local: everything in this process."

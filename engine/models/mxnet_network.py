@@ -29,8 +29,10 @@ from shardcam.engine.types import F4, I4, U1, LayerInfo, Quantization
 BATCH = 32
 
 
-def batch_that_fits(definition: NetworkDefinition, layers: tuple[str, ...], most: int) -> int:
-    """Images per batch: 32, but no more than `most`, nor than a head has room for.
+def batch_that_fits(
+    definition: NetworkDefinition, layers: tuple[str, ...], most: int, usual: int = BATCH
+) -> int:
+    """Images per batch: the `usual`, but no more than `most`, nor than a head has room for.
 
     The head of a batch reads its weights once, which are most of VGG's. Its tensors keep within
     `engine.models.free_memory.HEAD_BYTES`, unless those of one pass do not. MXNet counts the
@@ -40,7 +42,7 @@ def batch_that_fits(definition: NetworkDefinition, layers: tuple[str, ...], most
     heads = (cut(definition.graph, name, definition.parameters).head for name in layers)
     # values and their gradients, in float32
     rows = [8 * sum(math.prod(shapes.get(node.name, ())) for node in h.nodes) for h in heads]
-    fits = min(BATCH, HEAD_BYTES // max(rows))
+    fits = min(usual, HEAD_BYTES // max(rows))
     index = LARGEST // max(map(math.prod, shapes.values()))
     return min(max(min(fits, most) // CPU_PASS, 1) * CPU_PASS, max(index, 1))
 

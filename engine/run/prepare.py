@@ -67,6 +67,8 @@ from shardcam.engine.workers.cores import usable_cores
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
 
+GPU_BATCH = 128  # of PyTorch: a modern GPU is not full with fewer images
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -110,7 +112,6 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     _require_gpu_here(config)
     _require_cluster(config, run_dir)
     from shardcam.engine.models.layer_names import class_count, resolve_layer
-    from shardcam.engine.models.mxnet_network import batch_that_fits
     from shardcam.engine.pipeline.targets import parse_targets
 
     method_of(config)
@@ -169,7 +170,6 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         if not resumed or before < plan.listed:
             begin_run(run_dir, manifest)
     names = tuple(info.name for info in layers)
-    batch_size = config.batch_size or batch_that_fits(definition, names, plan.shard_size)
     worker = WorkerSpec(
         config=config.absolute(),
         fingerprint=manifest.fingerprint,
@@ -178,7 +178,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         read=read,
         quantization=calibration.quantization if calibration else None,
         specs=specs,
-        batch_size=batch_size,
+        batch_size=_batch_size(config, definition, names, plan),
     )
     notes = (
         *told,
@@ -269,6 +269,11 @@ def require_possible(config: RunConfig) -> None:
         )
     if config.cache is not None and is_url(config.cache):
         raise ConfigError(f"--cache {config.cache}: takes a folder of each machine, not a URL")
+    if config.precision in ("fp16", "tf32") and not config.gpus_per_worker:
+        raise ConfigError(
+            f"--precision {config.precision} needs a GPU (--gpus-per-worker); CPUs take bf16 or "
+            "int8"
+        )
 
 
 def _require_cluster(config: RunConfig, run_dir: RunDir) -> None:
@@ -304,10 +309,9 @@ def _require_memory(
     where they are."""
     from shardcam.engine.models.free_memory import free_memory
     from shardcam.engine.models.memory import CPU_PASS, require_memory
-    from shardcam.engine.models.mxnet_network import batch_that_fits
 
     names, gpu = tuple(info.name for info in layers), config.gpus_per_worker > 0
-    batch_size = config.batch_size or batch_that_fits(definition, names, plan.shard_size)
+    batch_size = _batch_size(config, definition, names, plan)
     rows = batch_size if gpu else min(batch_size, CPU_PASS * worker_threads(config))
     here = config.executor == "local" and not gpu
     require_memory(definition, names, batch_size, rows, free_memory() if here else None)
@@ -321,6 +325,17 @@ def _require_no_growth(config: RunConfig, stored: Manifest, wanted: Manifest) ->
             f"--part {config.part}: the run has {there} images, and would grow to {now}: give "
             "the same command without --part"
         )
+
+
+def _batch_size(
+    config: RunConfig, definition: NetworkDefinition, layers: tuple[str, ...], plan: Plan
+) -> int:
+    from shardcam.engine.models.mxnet_network import BATCH, batch_that_fits
+
+    if config.batch_size:
+        return config.batch_size
+    large = config.runtime == TORCH and config.gpus_per_worker > 0
+    return batch_that_fits(definition, layers, plan.shard_size, GPU_BATCH if large else BATCH)
 
 
 def _shard_size(stored: Manifest | None) -> int | None:

@@ -9,7 +9,6 @@ from shardcam.engine.errors import ConfigError, WorkerError
 from shardcam.engine.types import Note
 
 MXNET, TORCH, AUTO = "mxnet", "torch", "auto"
-INSTALL = "pip install 'shardcam[torch]'"
 
 
 def with_runtime(config: RunConfig) -> tuple[RunConfig, tuple[Note, ...]]:
@@ -29,7 +28,7 @@ def with_runtime(config: RunConfig) -> tuple[RunConfig, tuple[Note, ...]]:
         reason = _without_mxnet() if config.gpus_per_worker else None
         chosen = TORCH if reason is not None and has_torch() else MXNET
     if chosen == TORCH and not has_torch():
-        raise ConfigError(f"--runtime torch: PyTorch is not installed; {INSTALL}")
+        raise ConfigError("--runtime torch: install shardcam with its extra torch")
     _require_precision(config, chosen)
     notes = (Note("runtime", f"PyTorch: {reason}"),) if reason and chosen == TORCH else ()
     return config.model_copy(update={"runtime": chosen}), notes
@@ -74,10 +73,6 @@ def _without_mxnet() -> str | None:
 
 def _require_precision(config: RunConfig, runtime: str) -> None:
     precision, gpu = config.precision, config.gpus_per_worker > 0
-    if precision in ("fp16", "tf32") and not gpu:
-        raise ConfigError(
-            f"--precision {precision} needs a GPU (--gpus-per-worker); CPUs take bf16 or int8"
-        )
     if runtime == TORCH and precision == "int8":
         raise ConfigError("--precision int8 is for MXNet on CPUs; --runtime torch takes bf16")
     if runtime == MXNET and precision == "tf32":

@@ -54,7 +54,7 @@ def test_without_torch_the_refusal_says_what_to_install(machine):
     assert chosen(gpus_per_worker=1) == ("mxnet", [])
     with pytest.raises(WorkerError, match=r"--gpus-per-worker: .* 9.0.* its extra torch"):
         require_gpu("mxnet")
-    with pytest.raises(ConfigError, match=r"--runtime torch: .*pip install 'shardcam\[torch\]'"):
+    with pytest.raises(ConfigError, match="--runtime torch: install shardcam with its extra"):
         chosen(runtime="torch")
 
 
@@ -68,8 +68,6 @@ def test_a_driver_without_a_gpu_goes_by_what_is_installed(machine):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "fp16"}, "--precision fp16 needs a GPU"),
-        ({"precision": "tf32", "runtime": "torch"}, "--precision tf32 needs a GPU"),
         ({"precision": "tf32", "gpus_per_worker": 1}, "tf32 is for --runtime torch"),
         ({"precision": "int8", "runtime": "torch"}, "int8 is for MXNet on CPUs"),
         ({"precision": "bf16", "gpus_per_worker": 1}, "bf16 is for CPUs"),

@@ -270,7 +270,8 @@ def require_operators(graph: Graph, name: str) -> None:
     ConfigError
         It names the operators.
     """
-    missing = {n.op: n.name for n in graph.nodes if n.op != VARIABLE and n.op not in OPERATORS}
+    operators = [n for n in graph.nodes[::-1] if n.op != VARIABLE]
+    missing = {n.op: n.name for n in operators if n.op not in OPERATORS}  # the first of each
     if missing:
         found = ", ".join(f"{op} {node!r}" for op, node in missing.items())
         raise ConfigError(
