@@ -174,6 +174,8 @@ class _Bound:
         network.on_pass()
         self.current = None  # its memory goes first
         with torch.no_grad(), self._own_stream():
+            if self._stream is not None and isinstance(images, Tensor) and images.is_cuda:
+                images.record_stream(self._stream)  # it is read there, whoever lets go of it
             self._input.put(images)
             taps = dict(zip(network.entries, self._backbone(), strict=True))
             self.current = _Pass(self, images, self._input.data, taps)
@@ -192,7 +194,8 @@ class _Bound:
             given if entry == self._input_entry else value
             for entry, value in zip(network.entries, made, strict=True)
         )
-        return [value.float().contiguous() for value in wanted]
+        dense = torch.contiguous_format
+        return [value.to(torch.float32, memory_format=dense) for value in wanted]
 
     def wait(self) -> None:
         """Until the results are there."""
