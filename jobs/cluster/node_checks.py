@@ -16,7 +16,7 @@ from shardcam.jobs.measuring.machine_checks import CHECKS, Finding, examine
 
 SECONDS = 300.0  # a node that compiles the kernels for the first time takes its time
 AUTO = "auto"
-COMPARED = ("shardcam", "mxnet", "numpy", "numba", "h5py", "opencv-python-headless", "ray")
+COMPARED = ("shardcam", "mxnet", "torch", "numpy", "numba", "h5py", "opencv-python-headless", "ray")
 ELSEWHERE = {"ray", "disk"}  # Ray runs already; the disk is checked where it was named
 
 Findings = list[tuple[str, Finding]]

@@ -58,6 +58,16 @@ def _mxnet(_: Path) -> Iterator[Finding]:
     yield Finding("ok", f"{kind} build")
 
 
+def _torch(_: Path) -> Iterator[Finding]:
+    """Nothing where it is not installed: it is needed for some GPUs only."""
+    from shardcam.engine.run.runtime_choice import has_torch
+
+    if has_torch():
+        from shardcam.engine.models.torch.torch_device import version
+
+        yield Finding("ok", version())
+
+
 def _kernels(_: Path) -> Iterator[Finding]:
     from shardcam.kernels import cache_directory, warm_up
 
@@ -147,6 +157,7 @@ def _locks(file: Path) -> Finding:
 CHECKS: dict[str, Check] = {
     "python": _python,
     "mxnet": _mxnet,
+    "torch": _torch,
     "kernels": _kernels,
     "threads": _threads,
     "gpu": _gpu,

@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from shardcam.engine.models.torch.torch_operators import OPERATORS
+from shardcam.jobs.measuring.machine_checks import CHECKS
 from tests.jobs.command import SMALL, assert_same, contents, shardcam
 from tests.jobs.images import make_folder
 
@@ -70,6 +72,12 @@ def test_a_gpu_that_is_not_there_is_refused(images, tmp_path):
     code, _, err = shardcam("extract", images, *SMALL, "--out", tmp_path / "run", *options)
     assert code == 1
     assert "--gpus-per-worker: PyTorch" in err and "nvidia-smi" in err
+
+
+def test_doctor_tells_the_build():
+    (found,) = CHECKS["torch"](None)
+    assert found.state == "ok"
+    assert found.text.startswith(torch.__version__) and found.text.endswith("build")
 
 
 def test_bf16(images, tmp_path):

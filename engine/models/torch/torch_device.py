@@ -21,6 +21,12 @@ _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
 
 
+def version() -> str:
+    """Of PyTorch, and of the CUDA that it was built for."""
+    kind = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU"
+    return f"{torch.__version__}, {kind} build"
+
+
 def gpu_refusal() -> str | None:
     """Why PyTorch cannot compute on a GPU of this process, and what to do; None if it can."""
     if torch.version.cuda is None:
