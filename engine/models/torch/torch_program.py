@@ -124,8 +124,8 @@ class Weights:
         Of all but `single`.
     single
         Names of those that stay in float32.
-    channels_last
-        Kernels are laid out so.
+    layout
+        Of kernels in memory.
     """
 
     def __init__(
@@ -134,10 +134,10 @@ class Weights:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         single: Collection[str] = (),
-        channels_last: bool = False,
+        layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
         self._parameters, self.device = parameters, device
-        self._dtype, self._single, self._channels_last = dtype, single, channels_last
+        self._dtype, self._single, self._layout = dtype, single, layout
         self._there: dict[str, Tensor] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -147,9 +147,9 @@ class Weights:
         if name not in self._there:
             value = torch.from_numpy(np.require(self._parameters[name], np.float32, ["C", "W"]))
             value = value.to(self.device, torch.float32 if name in self._single else self._dtype)
-            if self._channels_last and value.ndim == 4:
-                value = value.contiguous(memory_format=torch.channels_last)
-            self._there[name] = value
+            self._there[name] = (
+                value.contiguous(memory_format=self._layout) if value.ndim == 4 else value
+            )
         return self._there[name]
 
 
