@@ -59,7 +59,8 @@ def _ways(config: RunConfig, first: Whole) -> Iterator[Way]:
     for size in BATCHES:
         if size != first.batch_size and size * first.workers <= first.images:
             yield {"batch_size": size}
-    other = "fp16" if config.gpus_per_worker else "int8"
+    on_cpus = "bf16" if config.runtime == "torch" else "int8"
+    other = "fp16" if config.gpus_per_worker else on_cpus
     yield {"precision": other if config.precision == "fp32" else "fp32"}
 
 

@@ -1,5 +1,7 @@
 """Which runtime `auto` stands for, decided without a GPU and without PyTorch."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from shardcam.engine.config import RunConfig
@@ -8,6 +10,7 @@ from shardcam.engine.models import cuda
 from shardcam.engine.run import runtime_choice
 from shardcam.engine.run.runtime_choice import require_gpu, with_runtime
 from shardcam.jobs.measuring import machine_checks
+from shardcam.jobs.measuring.sweep import _ways
 
 
 @pytest.fixture
@@ -83,6 +86,13 @@ def test_precisions_that_a_runtime_lacks(machine, options, message):
 def test_precisions_of_torch_on_a_gpu(machine, precision):
     machine((9, 0))
     assert chosen(precision=precision, gpus_per_worker=1)[0] == "torch"
+
+
+@pytest.mark.parametrize(("runtime", "other"), [("torch", "bf16"), ("auto", "int8")])
+def test_a_sweep_tries_a_precision_that_the_runtime_has(runtime, other):
+    first = SimpleNamespace(workers=1, cpus_per_worker=1, batch_size=32, images=1)
+    ways = _ways(config(runtime=runtime, executor="local"), first)
+    assert [way["precision"] for way in ways if "precision" in way] == [other]
 
 
 def test_doctor_names_each_gpu_and_what_serves_it(machine, monkeypatch):
