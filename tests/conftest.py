@@ -1,4 +1,4 @@
-"""Set the threads before any test module imports MXNet; marks that hold; stores tests share."""
+"""Before any test module imports MXNet: threads, imports; marks that hold; stores tests share."""
 
 import itertools
 import os
@@ -7,8 +7,10 @@ import sys
 import fsspec
 import pytest
 
+from shardcam.engine.models.import_mxnet import adapt_imports
 from shardcam.engine.workers.threads import limit_threads
 
+adapt_imports()
 limit_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 _BUCKETS = itertools.count()
 _MAY_START = {"process", "ray", "slow", "browser"}  # marks of tests that start processes

@@ -1,20 +1,118 @@
-"""MXNet, imported without what it does not need."""
+"""MXNet 1.9.1 on the NumPy and the Python of today.
+
+Its modules see a NumPy of their own, which has the names that NumPy dropped since, a
+``distutils`` where Python has none, and no scikit-learn. NumPy itself, and what everything else
+imports, stay as they are.
+"""
 
 from __future__ import annotations
 
+import builtins
+import re
 import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import CodeType, ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+
+def _gone(*args: Any, **options: Any) -> None:
+    raise RuntimeError("NumPy has no financial functions since 1.20")
+
+
+# What mxnet.* looks up, at its import or in a function, and a later NumPy lacks or means
+# otherwise.
+_NUMPY: dict[str, Any] = {
+    **{"bool": bool, "int": int, "float": float, "object": object},  # Python's own
+    **dict.fromkeys(("Inf", "PINF"), np.inf),
+    **dict.fromkeys(("NaN", "NAN"), np.nan),
+    **{"NINF": -np.inf, "PZERO": 0.0, "NZERO": -0.0},
+    **dict.fromkeys(("mirr", "npv", "pmt", "ppmt", "pv", "rate"), _gone),
+    "compat": SimpleNamespace(basestring=str),
+    "in1d": lambda values, *args, **options: np.isin(np.ravel(values), *args, **options),
+    "msort": lambda values: np.sort(values, axis=0),
+}
+_RENAMED = {
+    "alltrue": "all",
+    "product": "prod",
+    "round_": "round",
+    "row_stack": "vstack",
+    "sometrue": "any",
+    "trapz": "trapezoid",
+}
 
 
 def import_mxnet() -> None:
-    """Import MXNet, but not scikit-learn, with SciPy and pandas, for a base class of a class.
+    """Import MXNet as it is to be imported; before that, no module may do so."""
+    adapt_imports()
+    import mxnet  # noqa: F401
 
-    Where scikit-learn is installed that is a quarter of the time, in every worker and command.
-    """
-    hidden = "sklearn" not in sys.modules
-    if hidden:
-        sys.modules["sklearn"] = None  # type: ignore[assignment]
-    try:
-        import mxnet  # noqa: F401
-    finally:
-        if hidden:
-            del sys.modules["sklearn"]
+
+def adapt_imports() -> None:
+    """Have MXNet's modules import what they expect, now and whenever one is loaded later."""
+    if _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)
+
+
+class _Finder(MetaPathFinder):
+    """Finds MXNet's modules where they are, and has `_Loader` load them."""
+
+    @classmethod
+    def find_spec(
+        cls, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name.partition(".")[0] != "mxnet":
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    """Gives a module another ``import``, which its functions keep."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
+        super().exec_module(module)
+
+    def source_to_code(self, *args: Any, **options: Any) -> CodeType:
+        with warnings.catch_warnings():  # invalid escapes in its docstrings
+            warnings.simplefilter("ignore")
+            return super().source_to_code(*args, **options)
+
+
+def _import(
+    name: str,
+    globals: Any = None,
+    locals: Any = None,
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> Any:
+    top = name.partition(".")[0] if level == 0 else ""
+    if top == "distutils":  # gone in Python 3.12; MXNet takes two classes of distutils.version
+        return _DISTUTILS
+    if top == "sklearn":  # for a base class of a class: a quarter of the time, where installed
+        raise ImportError(f"{name} is hidden from MXNet")
+    found = builtins.__import__(name, globals, locals, fromlist, level)
+    return _OLD_NUMPY if found is np else found
+
+
+class _OldNumpy(ModuleType):
+    """NumPy, and the names it had up to 1.23."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name if hasattr(np, name) else _RENAMED.get(name, name))
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", text)))
+
+
+_OLD_NUMPY = _OldNumpy("numpy", np.__doc__)
+vars(_OLD_NUMPY).update(_NUMPY)
+_DISTUTILS = SimpleNamespace(LooseVersion=_version, StrictVersion=_version)

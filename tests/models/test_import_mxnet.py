@@ -1,35 +1,76 @@
-"""A new process imports MXNet without scikit-learn, and scikit-learn afterwards if it wants."""
+"""MXNet as it is imported: with the names that NumPy and Python dropped, and no scikit-learn."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import mxnet as mx
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 CODE = """
+import sys
+import numpy
+
+before = {name: id(value) for name, value in vars(numpy).items()}
+modules = {"distutils", "sklearn"} & set(sys.modules)
 from shardcam.engine.models.import_mxnet import import_mxnet
 import_mxnet()
 import mxnet
+from mxnet.contrib import amp  # which mxnet does not import itself
 print(mxnet.nd.ones(3).sum().asscalar())
+assert {"distutils", "sklearn"} & set(sys.modules) == modules
+added = [name for name in vars(numpy) if name not in before]
+assert all(f"numpy.{name}" in sys.modules for name in added), added  # its submodules alone
+assert all(id(vars(numpy)[name]) == found for name, found in before.items())
 import sklearn
 print(sklearn.where)
 """
 
 
 @pytest.mark.process
-def test_mxnet_does_without_scikit_learn(tmp_path):
+def test_nobody_elses_imports_change(tmp_path):
+    """And MXNet does without scikit-learn, which others can import afterwards."""
     other = tmp_path / "sklearn"
     other.mkdir()
     (other / "__init__.py").write_text("where = 'imported afterwards'")
     (other / "base.py").write_text("raise RuntimeError('imported by MXNet')")
     path = os.pathsep.join((str(tmp_path), str(ROOT)))
     done = subprocess.run(
-        [sys.executable, "-c", CODE],
-        env={**os.environ, "PYTHONPATH": path},
+        [sys.executable, "-W", "error::SyntaxWarning", "-c", CODE],
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:2] == ["3.0", "imported afterwards"]
+
+
+def test_it_finds_what_numpy_had_when_it_was_written():
+    """What its functions look up when they are called."""
+    from mxnet import test_utils
+    from mxnet.gluon.contrib.estimator import EarlyStoppingHandler
+
+    seen = test_utils.np
+    assert [seen.bool, seen.int, seen.object] == [bool, int, object]
+    assert seen.ndarray is np.ndarray and seen.random is np.random
+    handler = EarlyStoppingHandler(mx.metric.Loss(), mode="min")
+    handler.train_begin(None)
+    assert handler.best == np.inf
+    assert seen.in1d([[1, 2], [3, 4]], [4]).tolist() == [False, False, False, True]
+    assert seen.msort(np.array([[2, 0], [1, 3]])).tolist() == [[1, 0], [2, 3]]
+    assert seen.trapz([1, 3]) == 2 and seen.product([2, 3]) == 6 and seen.sometrue([0, 1])
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = seen.nothing
+    with pytest.raises(RuntimeError, match="no financial functions"):
+        seen.mirr([1], 2, 3)
+
+
+def test_numpys_functions_reach_its_arrays():
+    values = mx.np.array([[2.0, 1.0], [0.0, 3.0]])
+    assert isinstance(np.sum(values), mx.np.ndarray)
+    assert np.sort(values, axis=0).asnumpy().tolist() == [[0, 1], [2, 3]]
+    assert np.exp(values).asnumpy() == pytest.approx(np.exp(values.asnumpy()), rel=1e-6)
+    assert mx.np.empty_like(values).dtype == np.float32  # compares versions with distutils
