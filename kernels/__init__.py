@@ -11,6 +11,7 @@ import numpy as np
 
 from shardcam.kernels._jit import cache_directory
 from shardcam.kernels.checksum import fletcher32
+from shardcam.kernels.half_precision import to_half
 from shardcam.kernels.heatmap import heatmap_u8, normalize, upsample
 from shardcam.kernels.overlay import overlay
 from shardcam.kernels.packing import lzw_length, packbits_length
@@ -42,6 +43,7 @@ __all__ = [
     "resize",
     "run_lengths",
     "scale_maps",
+    "to_half",
     "upsample",
     "warm_up",
     "weighted_sum",
@@ -64,6 +66,7 @@ def warm_up() -> None:
     heatmap_u8(maps[0], (1, 1))
     overlay(maps[0, 0], image, np.zeros((256, 3), np.uint8), peak_normalize=True)
     fletcher32(image.reshape(-1))
+    to_half(ones, out=np.empty(3, np.float16))
     lzw_length(image.reshape(-1))
     packbits_length(image.reshape(-1))
     planar(image, ones, ones, out=np.empty((3, 1, 1), np.float32))

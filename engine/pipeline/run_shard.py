@@ -122,9 +122,9 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
     flags = np.array([view.flags for view in views], np.uint8)
     for bits in found["raised"].values():
         flags |= np.bitwise_or.reduce(bits, axis=1)
-    flags[~np.isfinite(logits).all(axis=1)] |= Flag.NON_FINITE
+    flags[~np.isfinite(logits).all(axis=1)] |= Flag.NON_FINITE.value
     for values in found["largest"].values():
-        flags[values > np.finfo(np.float16).max] |= Flag.TOO_LARGE
+        flags[values > np.finfo(np.float16).max] |= Flag.TOO_LARGE.value
     return ResultBatch(
         samples=samples,
         views=views,

@@ -67,8 +67,10 @@ def test_half_precision_is_that_of_numpy(tmp_path):
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
     between = (halves.view(np.uint32)[:, None] + np.array([0, 0xFFF, 0x1000, 0x1001], np.uint32)).T
     rows = np.ascontiguousarray(between).view(np.float32).reshape(-1, 64)
+    with np.errstate(over="ignore"):
+        expected = rows.astype(np.float16)
     with h5py.File(store(tmp_path / "x.h5", rows, "none", "f2")) as file:
-        np.testing.assert_array_equal(file["x"][:], rows.astype(np.float16))
+        np.testing.assert_array_equal(file["x"][:], expected)
 
 
 def test_a_missing_library_is_named_with_its_remedy(monkeypatch):
