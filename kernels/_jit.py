@@ -3,6 +3,9 @@
 Importing this module compiles nothing and touches no file. A kernel is compiled, or loaded
 from the cache, when it is first called. The cache is the directory that NUMBA_CACHE_DIR
 names, else one of this user and this node under XDG_CACHE_HOME or ~/.cache.
+
+Without Numba the kernels are interpreted, which is a thousand times as slow: enough to look at
+the runs of others, and not for runs of one's own.
 """
 
 from __future__ import annotations
@@ -16,9 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+try:
+    import numba
+except ModuleNotFoundError:
+    numba = None  # type: ignore[assignment]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -30,7 +37,7 @@ _FLAGS: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": {"reassoc", "contract", "nsz"},
 }
-_config: Any = numba.config
+_config: Any = numba and numba.config
 _lock = threading.Lock()
 
 
@@ -80,6 +87,8 @@ def inlined(function: _Function) -> _Function:
     Numba renews a cached kernel when the kernel's own file changes, so such a function must
     not be called from a kernel in another file.
     """
+    if numba is None:
+        return function
     compiled: _Function = numba.njit(**_FLAGS)(function)
     return compiled
 
@@ -105,7 +114,7 @@ def _read_only(value: object) -> object:
 
 
 def _compile(function: Callable[..., None]) -> Callable[..., None]:
-    if _config.DISABLE_JIT:
+    if numba is None or _config.DISABLE_JIT:
         return function
     # Numba picks the cache's place while it decorates, from this one process-wide setting.
     with _lock:
@@ -122,7 +131,7 @@ def _compile(function: Callable[..., None]) -> Callable[..., None]:
 def cache_directory() -> Path | None:
     """Where compiled kernels are kept; None if there is no safe, writable place."""
     try:
-        if chosen := _config.CACHE_DIR:
+        if chosen := _config and _config.CACHE_DIR:
             directory = Path(chosen)
             directory.mkdir(parents=True, exist_ok=True)
         else:

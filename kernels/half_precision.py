@@ -35,14 +35,15 @@ def to_half(values: F4, *, out: NDArray[np.float16]) -> NDArray[np.float16]:
 @Kernel
 def _to_half(values: F4, bits: NDArray[np.uint32], half: NDArray[np.uint16]) -> None:
     # Every number takes both ways, which LLVM vectorises: 8 GB/s where NumPy makes 1.6.
+    normal, infinity = np.uint32(113 << 23), np.uint32(0x7F800000)  # 2^-14 and above
     for i in range(len(values)):
         word = bits[i] & np.uint32(0x7FFFFFFF)
-        # Below 2^-14, steps of 2^-24 are whole numbers here, and conversion is exact.
-        steps = min(abs(values[i]), np.float32(2**-14)) * np.float32(2**24)
-        small = np.uint32(np.int32(np.rint(steps)))
-        # Above, the rest of the mantissa is added to its half, less one where that is even.
+        # Below, half precision has steps of 2^-24.
+        small = abs(values[i]) if word < normal else np.float32(0)
+        steps = np.uint32(np.int32(np.rint(small * np.float32(2**24))))
+        # Above, nearly half a step is added to the mantissa, and all of it where that is odd.
         odd = (word >> np.uint32(13)) & np.uint32(1)
-        large = (word + odd + np.uint32(0xFFF) - np.uint32(112 << 23)) >> np.uint32(13)
-        found = small if word < np.uint32(113 << 23) else min(large, np.uint32(0x7C00))
-        found = np.uint32(0x7E00) if word > np.uint32(0x7F800000) else found
+        rounded = max(word, normal) - np.uint32(112 << 23) + odd + np.uint32(0xFFF)
+        found = steps if word < normal else min(rounded >> np.uint32(13), np.uint32(0x7C00))
+        found = np.uint32(0x7E00) if word > infinity else found
         half[i] = np.uint16(found | (bits[i] >> np.uint32(16)) & np.uint32(0x8000))

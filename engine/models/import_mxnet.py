@@ -80,10 +80,12 @@ class _Loader(SourceFileLoader):
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
         super().exec_module(module)
 
-    def source_to_code(self, *args: Any, **options: Any) -> CodeType:
+    def source_to_code(  # type: ignore[override]
+        self, data: Any, path: Any, *, _optimize: int = -1
+    ) -> CodeType:
         with warnings.catch_warnings():  # invalid escapes in its docstrings
             warnings.simplefilter("ignore")
-            return super().source_to_code(*args, **options)
+            return super().source_to_code(data, path, _optimize=_optimize)
 
 
 def _import(

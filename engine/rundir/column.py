@@ -87,7 +87,7 @@ class Column:
 def _convert(values: npt.NDArray[np.generic], out: npt.NDArray[np.generic]) -> None:
     """Copy, in the type of `out`."""
     if values.dtype == np.float32 and out.dtype == np.float16:
-        to_half(np.ascontiguousarray(values, np.float32).reshape(-1), out=out.reshape(-1))
+        to_half(np.ascontiguousarray(values, np.float32).ravel(), out=out.reshape(-1).view("f2"))
     else:
         out[...] = values
 
