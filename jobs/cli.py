@@ -43,6 +43,8 @@ SECTIONS = {  # a command's name is that of its file in commands/
     },
 }
 
+EXTRACTION = ("mxnet", "numba", "onnx", "ray")  # of extras: looking at runs needs none
+
 
 @click.group(
     cls=SectionedGroup,
@@ -89,6 +91,12 @@ def main() -> None:
         _tell("shardcam: out of memory: give it more, or a smaller --batch-size")
         sys.exit(1)
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in EXTRACTION:
+            _tell(
+                f"shardcam: this needs {error.name}, which is not installed: install shardcam with "
+                "its extra cpu, cu117 or cu112"
+            )
+            sys.exit(1)
         met, trace = "", traceback.format_exc().rstrip()
         if isinstance(error, InternalError):  # the worker's traceback
             met, trace = f", met {error.where}", error.trace

@@ -20,4 +20,4 @@ def require(name: str, what: str) -> Any:
         return import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name
-    raise ConfigError(f"{what} needs {missing}: pip install pandas==2.2.3 xarray==2024.7.0")
+    raise ConfigError(f"{what} needs {missing}: pip install pandas xarray")

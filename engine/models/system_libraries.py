@@ -34,10 +34,12 @@ def ready_libraries() -> None:
             f"ulimit -v {limit >> 10} (kB) is too little: MXNet and Numba take "
             f"{ADDRESS_SPACE >> 10} before there is a network; raise it"
         )
+    if find_spec("numba") is None:
+        raise ShardcamError("Numba is not installed: pip install numba")
     if find_spec("mxnet") is None:
         raise ShardcamError(
-            "MXNet is not installed: pip install mxnet==1.9.1, or for GPUs install shardcam with "
-            "its extra cu117 or cu112"
+            "MXNet is not installed: pip install --no-deps mxnet==1.9.1, or for GPUs install "
+            "shardcam with its extra cu117 or cu112"
         )
     if preload_libraries() and not _loads(DRIVER):
         raise ShardcamError(

@@ -26,7 +26,7 @@ def require_pyarrow(path: str) -> None:
         pyarrow is not installed.
     """
     if find_spec("pyarrow") is None:
-        raise SourceError(f"{path}: .parquet needs pyarrow: pip install pyarrow==24.0.0")
+        raise SourceError(f"{path}: .parquet needs pyarrow: pip install pyarrow")
 
 
 def parquet_rows(

