@@ -7,10 +7,9 @@ import sys
 import fsspec
 import pytest
 
-from shardcam.engine.models.import_mxnet import adapt_imports
+import shardcam.engine.models  # noqa: F401  (MXNet is then imported as it has to be)
 from shardcam.engine.workers.threads import limit_threads
 
-adapt_imports()
 limit_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 _BUCKETS = itertools.count()
 _MAY_START = {"process", "ray", "slow", "browser"}  # marks of tests that start processes

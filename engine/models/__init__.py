@@ -2,3 +2,7 @@
 
 May import: config, errors, kernels, types.
 """
+
+from shardcam.engine.models.import_mxnet import adapt_imports
+
+adapt_imports()

@@ -15,7 +15,6 @@ from typing import Any
 
 OLDEST, NEWEST = (5, 0), (8, 9)
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, cuda.h
-_NCCL = "libnccl.so.2"
 # In the order in which they need each other.
 LIBRARIES = (
     "libcudart.so.11.0",
@@ -28,7 +27,7 @@ LIBRARIES = (
     "libcusparse.so.11",
     "libcusolver.so.11",
     "libcudnn.so.8",
-    _NCCL,
+    "libnccl.so.2",
 )
 Loader = Callable[[str], Any]
 
@@ -43,9 +42,9 @@ def preload_libraries(packages: Path | None = None) -> list[str]:
     """
     root = (packages or Path(sysconfig.get_paths()["purelib"])) / "nvidia"
     loaded: list[str] = []
+    if not any(root.glob(f"*/lib/{LIBRARIES[0]}")):  # PyTorch brings some of the others
+        return loaded
     for name in LIBRARIES:
-        if name == _NCCL and not loaded:
-            break  # PyTorch's, of another CUDA
         for path in sorted(root.glob(f"*/lib/{name}")):
             ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
             loaded.append(name)

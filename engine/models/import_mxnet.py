@@ -8,47 +8,17 @@ imports, stay as they are.
 from __future__ import annotations
 
 import builtins
-import re
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from types import CodeType, ModuleType, SimpleNamespace
+from types import CodeType, ModuleType
 from typing import Any
-
-import numpy as np
-
-
-def _gone(*args: Any, **options: Any) -> None:
-    raise RuntimeError("NumPy has no financial functions since 1.20")
-
-
-# What mxnet.* looks up, at its import or in a function, and a later NumPy lacks or means
-# otherwise.
-_NUMPY: dict[str, Any] = {
-    **{"bool": bool, "int": int, "float": float, "object": object},  # Python's own
-    **dict.fromkeys(("Inf", "PINF"), np.inf),
-    **dict.fromkeys(("NaN", "NAN"), np.nan),
-    **{"NINF": -np.inf, "PZERO": 0.0, "NZERO": -0.0},
-    **dict.fromkeys(("mirr", "npv", "pmt", "ppmt", "pv", "rate"), _gone),
-    "compat": SimpleNamespace(basestring=str),
-    "in1d": lambda values, *args, **options: np.isin(np.ravel(values), *args, **options),
-    "msort": lambda values: np.sort(values, axis=0),
-}
-_RENAMED = {
-    "alltrue": "all",
-    "product": "prod",
-    "round_": "round",
-    "row_stack": "vstack",
-    "sometrue": "any",
-    "trapz": "trapezoid",
-}
 
 
 def import_mxnet() -> None:
-    """Import MXNet as it is to be imported; before that, no module may do so."""
-    adapt_imports()
+    """Import MXNet, which takes a second."""
     import mxnet  # noqa: F401
 
 
@@ -97,24 +67,14 @@ def _import(
 ) -> Any:
     top = name.partition(".")[0] if level == 0 else ""
     if top == "distutils":  # gone in Python 3.12; MXNet takes two classes of distutils.version
-        return _DISTUTILS
+        from shardcam.engine.models.old_numpy import DISTUTILS
+
+        return DISTUTILS
     if top == "sklearn":  # for a base class of a class: a quarter of the time, where installed
         raise ImportError(f"{name} is hidden from MXNet")
     found = builtins.__import__(name, globals, locals, fromlist, level)
-    return _OLD_NUMPY if found is np else found
+    if top == "numpy" and found is sys.modules["numpy"]:
+        from shardcam.engine.models.old_numpy import OLD_NUMPY
 
-
-class _OldNumpy(ModuleType):
-    """NumPy, and the names it had up to 1.23."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name if hasattr(np, name) else _RENAMED.get(name, name))
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", text)))
-
-
-_OLD_NUMPY = _OldNumpy("numpy", np.__doc__)
-vars(_OLD_NUMPY).update(_NUMPY)
-_DISTUTILS = SimpleNamespace(LooseVersion=_version, StrictVersion=_version)
+        return OLD_NUMPY
+    return found

@@ -82,8 +82,9 @@ def test_libraries_are_loaded_from_their_packages_in_order(tmp_path, monkeypatch
     assert [mode for _, mode in opened] == [ctypes.RTLD_GLOBAL] * 2
 
 
-def test_libraries_that_pytorch_brings_are_left_alone(tmp_path, monkeypatch):
-    (tmp_path / "nvidia/nccl/lib").mkdir(parents=True)
-    (tmp_path / "nvidia/nccl/lib/libnccl.so.2").touch()
-    monkeypatch.setattr(ctypes, "CDLL", lambda path, mode: pytest.fail(path))
+def test_libraries_of_pytorch_are_not_taken_for_those_of_mxnet(tmp_path):
+    for name in ("cu13/lib/libcurand.so.10", "nccl/lib/libnccl.so.2"):
+        file = tmp_path / "nvidia" / name
+        file.parent.mkdir(parents=True)
+        file.touch()
     assert cuda.preload_libraries(tmp_path) == []
