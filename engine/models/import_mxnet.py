@@ -46,6 +46,10 @@ class _Finder(MetaPathFinder):
 class _Loader(SourceFileLoader):
     """Gives a module another ``import``, which its functions keep."""
 
+    def get_code(self, fullname: str) -> CodeType | None:
+        code: CodeType | None = _with_tobytes(super().get_code(fullname))
+        return code
+
     def exec_module(self, module: ModuleType) -> None:
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
         super().exec_module(module)
@@ -56,6 +60,16 @@ class _Loader(SourceFileLoader):
         with warnings.catch_warnings():  # invalid escapes in its docstrings
             warnings.simplefilter("ignore")
             return super().source_to_code(data, path, _optimize=_optimize)
+
+
+def _with_tobytes(value: Any) -> Any:
+    """Code that calls ``tobytes``, where it says ``tostring``: arrays have that no more."""
+    if not isinstance(value, CodeType):
+        return value
+    return value.replace(
+        co_names=tuple("tobytes" if name == "tostring" else name for name in value.co_names),
+        co_consts=tuple(map(_with_tobytes, value.co_consts)),
+    )
 
 
 def _import(

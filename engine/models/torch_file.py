@@ -122,7 +122,7 @@ def _read_storage(stream: BytesIO, storage: Storage) -> npt.NDArray[np.generic]:
     (count,) = struct.unpack("<q", stream.read(8))
     if count != storage.count:
         raise ModelError(f"storage {storage.key!r} is cut short")
-    left = stream.getbuffer()[stream.tell() :]
+    left = memoryview(stream.getvalue())[stream.tell() :]
     stream.seek(count * storage.dtype.itemsize, SEEK_CUR)
     return _numbers(left, storage)
 

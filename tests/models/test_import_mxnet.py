@@ -68,6 +68,15 @@ def test_it_finds_what_numpy_had_when_it_was_written():
         seen.mirr([1], 2, 3)
 
 
+def test_it_packs_records():
+    """By arrays' tostring, which is gone in NumPy 2.3."""
+    header = mx.recordio.IRHeader(0, [7.0, 8.0], 1, 0)
+    found, content = mx.recordio.unpack(mx.recordio.pack(header, b"image"))
+    assert found.label.tolist() == [7, 8] and content == b"image"
+    image = np.zeros((4, 5, 3), np.uint8)
+    assert mx.recordio.unpack_img(mx.recordio.pack_img(header, image))[1].shape == image.shape
+
+
 def test_numpys_functions_reach_its_arrays():
     values = mx.np.array([[2.0, 1.0], [0.0, 3.0]])
     assert isinstance(np.sum(values), mx.np.ndarray)
