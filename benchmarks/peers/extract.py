@@ -5,13 +5,16 @@ Run by a Python that has torch, torchvision, grad-cam, torchcam, opencv and h5py
 
     python benchmarks/peers/extract.py export NETWORK FILE.onnx
     python benchmarks/peers/extract.py pytorch-grad-cam|torchcam NETWORK FOLDER IMAGES BATCH OUT.h5
+        [DEVICE PROCESSES]
     python benchmarks/peers/extract.py versions
 
 The second prints images per second after a first batch. A DataLoader reads and decodes; with no
-process of its own it was the fastest on two cores. The view is the centred square, shrunk by
+process of its own it was the fastest on two cores. FOLDER memory: the same batch again and again,
+on the device already. The view is the centred square, shrunk by
 averaging, as shardcam's.
 """
 
+import itertools
 import json
 import sys
 import time
@@ -26,8 +29,7 @@ import torch
 import torchvision
 from torch.utils.data import DataLoader, Dataset
 
-LOADERS = 0
-LAYERS = {"resnet50": "layer4", "vgg16": "features.29"}
+LAYERS = {"resnet18": "layer4", "resnet50": "layer4", "vgg16": "features.29"}
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -80,23 +82,29 @@ def by_torchcam(network, layer):
 
     def maps(images):
         scores = network(images)
-        return cam(scores.argmax(1).tolist(), scores)[0].numpy()  # (N,h,w)
+        return cam(scores.argmax(1).tolist(), scores)[0].cpu().numpy()  # (N,h,w)
 
     return maps
 
 
-def extract(tool, name, folder, count, batch, out):
-    network = build(name)
+def extract(tool, name, folder, count, batch, out, device="cpu", processes=0):
+    network = build(name).to(device)
     maps = {"pytorch-grad-cam": by_pytorch_grad_cam, "torchcam": by_torchcam}[tool](
         network, LAYERS[name]
     )
-    photographs = Photographs(folder, count)
-    loader = DataLoader(photographs, batch_size=batch, num_workers=LOADERS)
-    maps(next(iter(loader)))  # a first batch: threads, memory
+    if folder == "memory":
+        loader = [torch.randn(batch, 3, 224, 224, device=device)] * -(-count // batch)
+    else:
+        options = {"num_workers": processes, "pin_memory": device != "cpu"}
+        loader = DataLoader(Photographs(folder, count), batch_size=batch, **options)
+    maps(torch.randn(batch, 3, 224, 224, device=device))  # a first batch: threads, memory
+    count = len(loader) * batch
+    batches = iter(loader)
+    first = next(batches)  # its processes have begun
     start, done, stored = time.perf_counter(), 0, None
     with h5py.File(out, "w") as file:
-        for images in loader:
-            values = maps(images)
+        for images in itertools.chain([first], batches):
+            values = maps(images.to(device, non_blocking=True))
             if stored is None:
                 shape = (count, *values.shape[1:])
                 stored = file.create_dataset("cam", shape, "f4", chunks=(1, *shape[1:]))
@@ -121,5 +129,6 @@ if __name__ == "__main__":
     if what == "export":
         export(name, rest[0])
     else:
-        folder, count, batch, out = rest
-        extract(what, name, folder, int(count), int(batch), out)
+        folder, count, batch, out, *where = rest
+        device, processes = where or ("cpu", 0)
+        extract(what, name, folder, int(count), int(batch), out, device, int(processes))

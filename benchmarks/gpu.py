@@ -1,0 +1,795 @@
+"""What a machine with one GPU shows in eight minutes: the same maps, and how fast they come.
+
+    python -m benchmarks.gpu [--smoke] [--device cpu] [--json FILE] [--part NAME]...
+
+Needs the extra torch beside cpu, torchvision and onnx; pytorch-grad-cam and torchcam where they are
+installed; no Ray. Weights are random, which changes no time. Each part is a process of its own with
+a limit on its seconds, and every result is saved as it comes: what fails or takes too long costs
+only itself. `--device cpu` runs all of it in small, to try the script; its times mean nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+EXTRACT = Path(__file__).parent / "peers" / "extract.py"
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("torch", "torchvision", "mxnet", "numpy", "numba", "numba-cuda", "cupy-cuda13x",
+            "opencv-python-headless", "h5py", "grad-cam", "torchcam")  # fmt: skip
+# Largest difference of two maps as a share of the largest value of the CPU's; maps are stored in
+# half precision, which is 5e-4 of it.
+TOLERANCES = {"fp32": 2e-3, "tf32": 2e-2, "fp16": 2e-2, "bf16": 1e-1}
+KERNEL_TOLERANCE = 1e-5  # of the largest value; levels may differ by 1, colours by 4
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done."""
+
+    device: str
+    networks: tuple[str, ...]
+    precisions: tuple[str, ...]
+    batch: int
+    photographs: int  # different ones
+    images: int  # of a timed run
+    compared: int  # whose maps are compared
+    seconds: float  # that a loop is timed for
+    methods: tuple[str, ...] | None  # None: all
+    total: float  # seconds for everything
+
+
+FULL = Sizes("cuda", ("resnet50", "vgg16"), ("fp32", "tf32", "bf16", "fp16"), 128, 4096, 16_384, 4,
+             1.0, None, 440)  # fmt: skip
+SMOKE = Sizes("cuda", ("resnet50",), ("fp32", "fp16"), 32, 256, 512, 2, 0.2,
+              ("gradcam", "layercam"), 60)  # fmt: skip
+DRY = Sizes("cpu", ("resnet18",), ("fp32",), 4, 8, 8, 2, 0.01, ("gradcam", "layercam"), 2000)
+SHARES = {  # of all seconds, at most
+    "inputs": 0.2, "kernels": 0.15, "methods": 0.25, "ceilings": 0.2, "pixels": 0.25, "jpeg": 0.25,
+    "peers": 0.3, "tests": 0.3,
+}  # fmt: skip
+
+LEAST = 45  # seconds: to import and compile
+
+
+def say(**figures: Any) -> None:
+    """One result: a line that the parent process reads."""
+    print("RESULT " + json.dumps(figures), flush=True)
+
+
+def tried(name: Figures, work: Callable[[], Figures]) -> None:
+    """Say what `work` finds, or how it fails."""
+    begun = time.perf_counter()
+    try:
+        found = work()
+    except Exception as error:
+        found = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    say(**name, **found, took=round(time.perf_counter() - begun, 2))
+
+
+class Part:
+    """What is measured, in a process of its own."""
+
+    def __init__(self, sizes: Sizes, work: Path) -> None:
+        self.sizes, self.work = sizes, work
+        self.gpu = sizes.device == "cuda"
+        self._runs = 0
+
+    def model(self, network: str) -> Path:
+        return self.work / f"{network}.onnx"
+
+    @property
+    def photographs(self) -> Path:
+        return self.work / "photographs"
+
+    @property
+    def pixels(self) -> Path:
+        return self.work / "pixels.npy"
+
+    # -- what the others need ------------------------------------------------------------------
+
+    def inputs(self) -> None:
+        """Photographs of 500x375, the same as arrays of 224x224, and networks."""
+        with ThreadPoolExecutor() as pool:
+            for network in self.sizes.networks:
+                command = (sys.executable, EXTRACT, "export", network, self.model(network))
+                pool.submit(tried, {"what": network}, partial(_ran, *command))
+            tried({"what": "photographs"}, self._write_photographs)
+
+    def _write_photographs(self) -> Figures:
+        from benchmarks.photographs import write_photographs
+
+        count = self.sizes.photographs
+        cores = min(len(os.sched_getaffinity(0)), count // 4)
+        each = count // cores
+        self.photographs.mkdir()
+        with ThreadPoolExecutor(cores) as pool:
+            folders = [self.work / f"photographs-{i}" for i in range(cores)]
+            list(pool.map(lambda i: write_photographs(folders[i], each, i), range(cores)))
+        files = [file for folder in folders for file in sorted(folder.iterdir())]
+        for i in range(self.sizes.images):  # links: the same file is decoded as often
+            (self.photographs / f"{i:07d}.jpg").symlink_to(files[i % len(files)])
+        views = np.lib.format.open_memmap(
+            self.pixels, "w+", np.uint8, (self.sizes.images, 224, 224, 3)
+        )
+        different = min(len(files), 512)
+        with ThreadPoolExecutor(cores) as pool:
+            for i, view in enumerate(pool.map(_view, files[:different])):
+                views[i] = view
+        for first in range(different, len(views), different):
+            part = views[first : first + different]
+            part[:] = views[: len(part)]
+        size = np.mean([file.stat().st_size for file in files])
+        return {"files": len(files), "kilobytes": round(size / 1000, 1)}
+
+    # -- correctness ---------------------------------------------------------------------------
+
+    def kernels(self) -> None:
+        """Each kernel beside its twin, its time, and the tests of all of them."""
+        from shardcam.kernels import warm_up
+
+        warm_up()
+        for name, work in self._kernels():
+            tried({"kernel": name}, work)
+
+    def tests(self) -> None:
+        """The tests of the CUDA kernels and of maps on the GPU."""
+        if not self.gpu:
+            return
+        options = ("-q", "-p", "no:cacheprovider", "-W", "ignore", "--noconftest", "-m", "")
+        for file in ("tests/kernels/test_cuda.py", "tests/torch/test_tensor_maps.py"):
+            command = (sys.executable, "-m", "pytest", *options, file)
+            tried({"tests": file}, lambda command=command: _ran(*command))
+
+    def _kernels(self) -> Iterator[tuple[str, Callable[[], Figures]]]:
+        import torch
+
+        from shardcam import kernels
+        from shardcam.engine.methods import arrays
+
+        rng = np.random.default_rng(0)
+
+        def normal(*shape: int) -> Any:
+            return rng.standard_normal(shape, dtype=np.float32)
+
+        n = self.sizes.batch
+        activation, factor, weight = (
+            normal(n, 2048, 7, 7),
+            normal(n, 2048, 7, 7),
+            normal(n, 1, 2048),
+        )
+        large, maps = normal(2, 64, 112, 112), normal(n, 7, 7)
+        for name, *given in (
+            ("weighted_sum", activation, weight),
+            ("weighted_sum", large, normal(2, 5, 64)),
+            ("product_sum", activation, factor, "none"),
+            ("product_sum", activation, factor, "factor"),
+            ("product_sum", activation, factor, "product"),
+            ("scale_maps", maps[:, None]),
+            ("normalize", maps),
+            ("upsample", maps, (224, 224)),
+            ("heatmap_u8", maps, (224, 224)),
+        ):
+            there = [_sent(value, self.sizes.device) for value in given]
+            twin, kernel = getattr(kernels, name), getattr(arrays, name)
+            shapes = "x".join(map(str, given[0].shape))
+            options = [v for v in given[1:] if isinstance(v, str)]
+            yield (
+                " ".join((name, shapes, *options)),
+                lambda twin=twin, kernel=kernel, given=given, there=there: self._beside(
+                    lambda: twin(*given), lambda: kernel(*there)
+                ),
+            )
+        if not self.gpu:
+            return
+        from shardcam.engine.rundir.colormaps import colour_table
+        from shardcam.kernels import cuda
+
+        device = self.sizes.device
+        pictures = rng.integers(0, 256, (n, 224, 224, 3), np.uint8)
+        mean, std = np.float32([123.7, 116.3, 103.5]), np.float32([58.4, 57.1, 57.4])
+        jet = colour_table("jet")
+        shown = kernels.normalize(maps)
+        planes = np.empty((n, 3, 224, 224), np.float32)
+        there = {
+            name: _sent(value, device)
+            for name, value in {"pictures": pictures, "jet": jet, "shown": shown}.items()
+        }
+        stream = torch.cuda.current_stream().cuda_stream
+
+        def planar() -> Any:
+            out = torch.empty(planes.shape, device=device)
+            cuda.planar(there["pictures"], mean, std, out, stream)
+            return out
+
+        def overlay() -> Any:
+            out = torch.empty_like(there["pictures"])
+            cuda.overlay(there["shown"], there["pictures"], there["jet"], out, 0.5, False, stream)
+            return out
+
+        def planar_here() -> Any:
+            for picture, plane in zip(pictures, planes, strict=True):
+                kernels.planar(picture, mean, std, out=plane)
+            return planes
+
+        def overlay_here() -> Any:
+            pairs = zip(shown, pictures, strict=True)
+            return np.stack([kernels.overlay(m, p, jet, 0.5, False) for m, p in pairs])
+
+        yield f"planar {n}x224x224x3", lambda: self._beside(planar_here, planar)
+        yield f"overlay {n}x224x224x3", lambda: self._beside(overlay_here, overlay, 4)
+        height, width, side = 375, 500, 375
+        files = rng.integers(0, 256, (n, height, width, 3), np.uint8)
+        places = np.array(
+            [(i * height * width * 3, height, width, 0, 62, 375, 437) for i in range(n)], np.int64
+        )
+        flat = _sent(files.reshape(-1), device)
+
+        def resize() -> Any:
+            out = torch.empty((n, 224, 224, 3), dtype=torch.uint8, device=device)
+            cuda.resize(flat, places, out, stream)
+            return out
+
+        def resize_here() -> Any:
+            box = (0, 62, side, 62 + side)
+            return np.stack([kernels.resize(file, box, (224, 224)) for file in files])
+
+        yield f"resize {n} of 375x375 to 224", lambda: self._beside(resize_here, resize)
+
+    def _beside(self, here: Callable[[], Any], there: Callable[[], Any], most: int = 1) -> Figures:
+        """The largest difference, as a share of the largest value; levels as they are."""
+        expected, found = _arrays(here()), _arrays(there())
+        differences = []
+        for a, b in zip(expected, found, strict=True):
+            gap = float(np.abs(a.astype(np.float64) - b).max())
+            levels = a.dtype == np.uint8
+            differences.append(gap if levels else gap / max(float(np.abs(a).max()), 1e-30))
+            if gap > most if levels else differences[-1] > KERNEL_TOLERANCE:
+                return {"differences": differences, "error": "too large a difference"}
+        return {"differences": differences, "microseconds": self._microseconds(there)}
+
+    def _microseconds(self, work: Callable[[], Any]) -> float:
+        """Of the GPU, and where that is shorter of the host that asks for it."""
+        import torch
+
+        if not self.gpu:
+            return _per_second(work, self.sizes.seconds) ** -1 * 1e6
+        for _ in range(5):
+            work()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        for _ in range(50):
+            work()
+        end.record()
+        torch.cuda.synchronize()
+        return round(start.elapsed_time(end) * 1000 / 50, 1)
+
+    def methods(self) -> None:
+        """Maps and logits of every method beside those of MXNet on the CPU."""
+        reference = subprocess.Popen(
+            _child("references", self.sizes, self.work), stdout=subprocess.PIPE, text=True
+        )
+        assert reference.stdout is not None
+        for case in self._cases(with_precisions=True):
+            tried({"made": case}, lambda case=case: self._maps("there", **case) and {})
+        for line in reference.stdout:
+            if not line.startswith("RESULT "):
+                continue
+            result = json.loads(line.removeprefix("RESULT "))
+            case = result["made"]
+            if "error" in result:
+                say(**case, error=result["error"], device="cpu")
+                continue
+            for precision in self._precisions_of(**case):
+                whole = case | {"precision": precision}
+                tried(whole, lambda whole=whole: self._compared(**whole))
+
+    def references(self) -> None:
+        """The maps of MXNet on the CPU; beside `methods`, in a process of its own."""
+        for case in self._cases(with_precisions=False):
+            tried({"made": case}, lambda case=case: self._maps("here", **case) and {})
+
+    def _cases(self, with_precisions: bool) -> Iterator[dict[str, str]]:
+        from shardcam.engine.methods import METHODS
+
+        names = self.sizes.methods or tuple(METHODS)
+        slow = [name for name in names if METHODS[name].multi_pass]
+        for name in [*(n for n in names if n not in slow), *slow]:
+            for network in self.sizes.networks:
+                case = {"network": network, "method": name}
+                if not with_precisions:
+                    yield case
+                    continue
+                for precision in self._precisions_of(**case):
+                    yield case | {"precision": precision}
+
+    def _precisions_of(self, network: str, method: str) -> tuple[str, ...]:
+        return self.sizes.precisions if method == "gradcam" else ("fp32",)
+
+    def _maps(self, where: str, network: str, method: str, precision: str = "fp32") -> Path:
+        from shardcam.engine.methods import METHODS
+
+        out = self.work / f"{where}-{network}-{method}-{precision}"
+        slow = METHODS[method].multi_pass
+        self._extract(
+            network, precision if where == "there" else "fp32", out,
+            source=self.photographs, method=method, save=("maps", "logits"),
+            images=1 if slow else self.sizes.compared, batch=self.sizes.compared,
+            here=where == "here",
+        )  # fmt: skip
+        return out
+
+    def _compared(self, network: str, method: str, precision: str) -> Figures:
+        from shardcam import open_run
+
+        found = {}
+        for where in ("here", "there"):
+            used = precision if where == "there" else "fp32"
+            with open_run(self.work / f"{where}-{network}-{method}-{used}") as run:
+                found[where] = (
+                    run.cam(run.layers[0])[:], run["logits"][:], run["target"][:], run["flags"][:]
+                )  # fmt: skip
+        differences = {}
+        for i, name in enumerate(("maps", "logits")):
+            expected, made = found["here"][i], found["there"][i]
+            axes = tuple(range(1, expected.ndim)) if name == "maps" else (1,)
+            largest = np.abs(expected).max(axis=axes)
+            gap = np.abs(expected - made).max(axis=axes)
+            differences[name] = float((gap / np.maximum(largest, 1e-30)).max())
+        same = bool((found["here"][2] == found["there"][2]).all())
+        figures = {**differences, "same_classes": same, "tolerance": TOLERANCES[precision]}
+        if not differences["maps"] <= TOLERANCES[precision]:
+            flags = [found[where][3].tolist() for where in ("here", "there")]
+            return figures | {"error": f"beyond the tolerance; flags {flags}"}
+        return figures
+
+    # -- speed ---------------------------------------------------------------------------------
+
+    def ceilings(self) -> None:
+        """Passes of the network alone: torchvision's by PyTorch, and shardcam's own."""
+        for network in self.sizes.networks:
+            for precision in self.sizes.precisions:
+                name = {"network": network, "precision": precision}
+                tried(
+                    name | {"forward": "torchvision"},
+                    lambda n=network, p=precision: self._torchvision(n, p),
+                )
+                tried(
+                    name | {"forward": "shardcam"}, lambda n=network, p=precision: self._own(n, p)
+                )
+
+    def _torchvision(self, network: str, precision: str) -> Figures:
+        """Channels last, recorded as a CUDA graph: inputs stay in the GPU's memory."""
+        import torch
+
+        from benchmarks.peers.extract import build
+
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = (
+            precision == "tf32"
+        )
+        torch.backends.cudnn.benchmark = True
+        net = build(network).to(self.sizes.device, dtype, memory_format=torch.channels_last)
+        images = torch.randn(self.sizes.batch, 3, 224, 224, device=self.sizes.device, dtype=dtype)
+        images = images.to(memory_format=torch.channels_last)
+        figures = {}
+        with torch.no_grad():
+            plain = _per_second(lambda: net(images), self.sizes.seconds, self._wait)
+            figures["plain"] = plain * self.sizes.batch
+            if self.gpu:
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    net(images)
+                rate = _per_second(graph.replay, self.sizes.seconds, self._wait)
+                figures["recorded"] = rate * self.sizes.batch
+        return figures | {"images_per_second": max(figures.values())} | self._memory()
+
+    def _own(self, network: str, precision: str) -> Figures:
+        """Bytes in, logits out, the next pass begun before those of this one are read."""
+        from shardcam.engine.models.load_network import load_network
+        from shardcam.engine.models.torch.torch_network import TorchNetwork
+
+        batch = self.sizes.batch
+        definition = load_network(str(self.model(network)), None)
+        net = TorchNetwork(
+            definition, (_layer(definition),), batch, precision, self.gpu,
+            buffers=2,
+        )  # fmt: skip
+        pixels = np.load(self.pixels, mmap_mode="r")[:batch]
+        pixels = np.resize(np.array(pixels), (batch, 224, 224, 3))
+        ahead = [net.forward(pixels)]
+
+        def step() -> None:
+            now = ahead.pop()
+            ahead.append(net.forward(pixels))
+            _ = now.logits
+
+        rate = _per_second(step, self.sizes.seconds, self._wait) * batch
+        return {"images_per_second": rate} | self._memory()
+
+    def pixels_alone(self) -> None:
+        """Grad-CAM of arrays of the network's own size, to published HDF5 maps."""
+        self._runs_of(self.work / "pixels.npy", "pixels", {})
+
+    def jpeg(self) -> None:
+        """Grad-CAM of JPEG files of 500x375, to published HDF5 maps."""
+        precisions = tuple(p for p in self.sizes.precisions if p != "tf32")
+        self._runs_of(self.photographs, "jpeg", {}, precisions)
+        fast = {"fast_decode": True}
+        self._runs_of(self.photographs, "jpeg, --fast-decode", fast, precisions[-1:])
+
+    def _runs_of(
+        self,
+        source: Path,
+        name: str,
+        options: Figures,
+        precisions: tuple[str, ...] | None = None,
+    ) -> None:
+        for precision in reversed(precisions or self.sizes.precisions):
+            for network in self.sizes.networks:
+                tried(
+                    {"network": network, "precision": precision, "from": name},
+                    lambda n=network, p=precision: self._timed(n, p, source, options),
+                )
+
+    def _timed(self, network: str, precision: str, source: Path, options: Figures) -> Figures:
+        """After a short run, in which kernels are compiled and the GPU wakes up."""
+        from shardcam.engine.rundir.event_log import read_events, worker_rate
+        from shardcam.engine.rundir.run_dir import RunDir
+
+        batch, images = self.sizes.batch, self.sizes.images
+        for some in (min(4 * batch, images), images):
+            self._runs += 1
+            out = self.work / f"timed-{os.getpid()}-{self._runs}"
+            report = self._extract(
+                network, precision, out, source=source, images=some, batch=batch, **options
+            )
+            rate = worker_rate(read_events(RunDir(out)))[1]
+            if rate * 4 < images:  # slow: fewer are enough, or the budget is gone
+                images = min(images, max(4 * batch, int(rate * 4) // batch * batch))
+        return {
+            "images_per_second": rate,
+            "images": report.listed,
+            "failed": report.failed,
+            "stage_seconds": {k: round(v, 3) for k, v in report.stage_seconds.items()},
+            "bottleneck": report.bottleneck,
+        } | self._memory()
+
+    def _extract(
+        self,
+        network: str,
+        precision: str,
+        out: Path,
+        images: int,
+        batch: int,
+        here: bool = False,
+        **options: Any,
+    ) -> Any:
+        """By the local executor; `here`: with MXNet, on the CPU."""
+        from shardcam import extract
+
+        runtime = "mxnet" if here else "torch"
+        return extract(
+            model=self.model(network), out=out, limit=images, batch_size=batch,
+            shard_size=max(batch, images // 8 // batch * batch), precision=precision,
+            runtime=runtime, gpus_per_worker=float(self.gpu and not here), executor="local",
+            **options,
+        )  # fmt: skip
+
+    def peers(self) -> None:
+        """pytorch-grad-cam and torchcam, on the same GPU, of files and of what is on the GPU."""
+        cores = len(os.sched_getaffinity(0)) if self.gpu else 0
+        batch = self.sizes.batch
+        cases: list[tuple[str, object, int]] = [
+            ("jpeg", self.photographs, batch), ("pixels", "memory", batch),
+        ]  # fmt: skip
+        if batch > 32:
+            cases.insert(1, ("jpeg", self.photographs, 32))
+        for kind, source, size in cases:
+            for network in self.sizes.networks:
+                for tool in ("torchcam", "pytorch-grad-cam"):
+                    command = (
+                        sys.executable, EXTRACT, tool, network, source,
+                        min(self.sizes.images, 12 * batch), size, self.work / "peer.h5",
+                        self.sizes.device, cores,
+                    )  # fmt: skip
+                    tried(
+                        {"network": network, "tool": tool, "batch": size, "from": kind},
+                        lambda c=command: {
+                            "images_per_second": float(_ran(*c)["output"].split()[-1])
+                        },
+                    )
+
+    # -- ---------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        import torch
+
+        if self.gpu:
+            torch.cuda.synchronize()
+
+    def _memory(self) -> Figures:
+        """GB that PyTorch held at most since the last call."""
+        import torch
+
+        if not self.gpu:
+            return {}
+        held = torch.cuda.max_memory_reserved() / 1e9
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return {"gigabytes": round(held, 2)}
+
+
+def _layer(definition: Any) -> str:
+    from shardcam.engine.models.layer_names import resolve_layer
+
+    return resolve_layer(definition, "auto").name
+
+
+def _view(file: Path) -> Any:
+    import cv2
+
+    pixels = cv2.imread(str(file))[:, 62:437, ::-1]
+    return cv2.resize(np.ascontiguousarray(pixels), (224, 224), interpolation=cv2.INTER_AREA)
+
+
+def _sent(value: Any, device: str) -> Any:
+    import torch
+
+    return torch.from_numpy(value).to(device) if isinstance(value, np.ndarray) else value
+
+
+def _arrays(values: Any) -> list[Any]:
+    several = values if isinstance(values, tuple) else (values,)
+    return [v if isinstance(v, np.ndarray) else v.cpu().numpy() for v in several]
+
+
+def _per_second(
+    work: Callable[[], Any], seconds: float, wait: Callable[[], None] = lambda: None
+) -> float:
+    """Calls per second, after some that do not count, in groups between which it waits."""
+    group = 5 if seconds > 0.1 else 1
+    begun, done = time.perf_counter(), -group
+    while done < group or time.perf_counter() - begun < seconds:
+        for _ in range(group):
+            work()
+        wait()
+        done += group
+        if done == 0:
+            begun = time.perf_counter()
+    return done / (time.perf_counter() - begun)
+
+
+def _place() -> str | None:
+    """Memory, where there is enough: the files are written just before they are read."""
+    memory = Path("/dev/shm")
+    enough = memory.is_dir() and shutil.disk_usage(memory).free > 16e9
+    return str(memory) if enough else None
+
+
+def _ran(*command: object, limit: float = 120) -> Figures:
+    """The end of what a command printed; it must succeed."""
+    done = subprocess.run(
+        [*map(str, command)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=limit,
+    )
+    if done.returncode:
+        raise RuntimeError(f"exit code {done.returncode}: {done.stdout[-3000:]}")
+    return {"output": done.stdout.strip()[-500:]}
+
+
+def _child(part: str, sizes: Sizes, work: Path) -> list[str]:
+    options = ["--child", part, "--work", str(work), "--sizes", json.dumps(asdict(sizes))]
+    return [sys.executable, "-m", "benchmarks.gpu", *options]
+
+
+METHODS_OF = {"pixels": "pixels_alone"}  # of Part, where a part has another name
+
+
+class Results:
+    """The file, written anew with every result."""
+
+    def __init__(self, file: Path, sizes: Sizes) -> None:
+        self._file = file
+        self.found: Figures = {"machine": machine(), "sizes": asdict(sizes), "parts": {}}
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+    def save(self) -> None:
+        self.found["table"] = table(self.found["parts"])
+        self._file.write_text(json.dumps(self.found, indent=1) + "\n")
+
+    def run(self, part: str, sizes: Sizes, work: Path, limit: float) -> None:
+        """One part: its results as they come; it is ended when its seconds are over."""
+        begun = time.perf_counter()
+        entry: Figures = {"results": []}
+        self.found["parts"][part] = entry
+        click.echo(f"== {part}, {limit:.0f} s at most")
+        child = subprocess.Popen(
+            _child(part, sizes, work),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+        timer = threading.Timer(limit, _end, [child])
+        timer.start()
+        assert child.stdout is not None
+        last: list[str] = []
+        for line in child.stdout:
+            if line.startswith("RESULT "):
+                result = json.loads(line.removeprefix("RESULT "))
+                entry["results"].append(result)
+                shown = {k: _short(v) for k, v in result.items() if k not in ("traceback",)}
+                click.echo(" ".join(f"{k}={v}" for k, v in shown.items()))
+                if "traceback" in result:
+                    click.echo(result["traceback"])
+                self.save()
+            else:
+                last = [*last[-40:], line.rstrip()]
+        code = child.wait()
+        timer.cancel()
+        entry["seconds"] = round(time.perf_counter() - begun, 1)
+        if code:
+            entry["error"] = f"exit code {code} after {entry['seconds']} s"
+            entry["output"] = last
+            click.echo("\n".join([entry["error"], *last]))
+        self.save()
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, 9)
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return [_short(v) for v in value]
+    return value
+
+
+def machine() -> Figures:
+    """What the figures depend on."""
+    from shardcam.jobs.measuring.measure import processor_name
+
+    versions = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    gpu = ""
+    with suppress(OSError):
+        fields = "name,memory.total,driver_version,clocks.max.sm,power.limit"
+        command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
+        gpu = subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.strip()
+    return {
+        "gpu": gpu,
+        "processor": processor_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def table(parts: Figures) -> str:
+    """Images per second as rows for the documentation: one for each network and precision."""
+
+    def of(part: str) -> list[Figures]:
+        results = parts.get(part, {}).get("results", [])
+        return [r for r in results if "images_per_second" in r]
+
+    def best(part: str, **wanted: Any) -> float | None:
+        rates = [
+            r["images_per_second"]
+            for r in of(part)
+            if all(r.get(key) == value for key, value in wanted.items())
+        ]
+        return max(rates, default=None)
+
+    rows = [
+        "| network | precision | forward alone | from pixels | of it | from JPEG | --fast-decode "
+        "| memory |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for network, precision in dict.fromkeys((r["network"], r["precision"]) for r in of("ceilings")):
+        same = {"network": network, "precision": precision}
+        ceiling, pixels = best("ceilings", **same), best("pixels", **same)
+        held = max((r.get("gigabytes", 0) for r in of("pixels") if same.items() <= r.items()),
+                   default=0)  # fmt: skip
+        share = f"{pixels / ceiling:.2f}" if pixels and ceiling else ""
+        cells = [
+            ceiling, pixels, share, best("jpeg", **same, **{"from": "jpeg"}),
+            best("jpeg", **same, **{"from": "jpeg, --fast-decode"}), f"{held:.1f} GB",
+        ]  # fmt: skip
+        rows.append(_row(network, precision, *cells))
+    rows += ["", "| network | tool | from pixels | from JPEG |", "|---|---|---|---|"]
+    for network, tool in dict.fromkeys((r["network"], r["tool"]) for r in of("peers")):
+        same = {"network": network, "tool": tool}
+        cells = [best("peers", **same, **{"from": kind}) for kind in ("pixels", "jpeg")]
+        rows.append(_row(network, tool, *cells))
+    return "\n".join(rows)
+
+
+def _row(*cells: object) -> str:
+    shown = ("" if c is None else f"{c:.0f}" if isinstance(c, float) else str(c) for c in cells)
+    return f"| {' | '.join(shown)} |"
+
+
+@click.command()
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda")
+@click.option("--smoke", is_flag=True, help="A minute, to see that everything runs.")
+@click.option("--seconds", type=float, help="For everything  [default: 440]")
+@click.option("--part", "parts", multiple=True, type=click.Choice([*SHARES]), default=[*SHARES])
+@click.option("--json", "file", type=click.Path(path_type=Path), default="build/gpu.json")
+@click.option("--child", hidden=True)
+@click.option("--work", type=click.Path(path_type=Path), hidden=True)
+@click.option("--sizes", "given", hidden=True)
+def main(
+    device: str,
+    smoke: bool,
+    seconds: float | None,
+    parts: tuple[str, ...],
+    file: Path,
+    child: str | None,
+    work: Path | None,
+    given: str | None,
+) -> None:
+    """Measure, and save each result as soon as it is there."""
+    if child is not None:
+        values = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(given or "").items()
+        }
+        assert work is not None
+        getattr(Part(Sizes(**values), work), METHODS_OF.get(child, child))()
+        return
+    sizes = DRY if device == "cpu" else SMOKE if smoke else FULL
+    total = seconds or sizes.total
+    end = time.perf_counter() + total
+    results = Results(file, sizes)
+    click.echo(json.dumps(results.found["machine"], indent=1))
+    with tempfile.TemporaryDirectory(dir=_place()) as folder:
+        for part in dict.fromkeys(("inputs", *parts)):
+            left = end - time.perf_counter()
+            if left < 5:
+                click.echo(f"no time is left for {part}")
+                continue
+            limit = min(left, max(total * SHARES[part], LEAST))
+            results.run(part, sizes, Path(folder).resolve(), limit)
+    click.echo(results.found["table"])
+    wrong = [
+        r
+        for part in results.found["parts"].values()
+        for r in [*part["results"], part]
+        if "error" in r
+    ]
+    click.echo(f"{len(wrong)} of the results are errors; all are in {file}")
+
+
+if __name__ == "__main__":
+    main()
