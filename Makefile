@@ -1,5 +1,7 @@
 # `make demo` and `make test` are all the set-up there is.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v python3)
+OLDEST ?= $(shell command -v python3.10 || command -v python3.11)
+NEWEST ?= $(shell command -v python3.13 || command -v python3.12)
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?=
@@ -8,7 +10,7 @@ MNIST := runs/mnist
 PYTEST = $(BIN)/python -m pytest -q --durations=10 -p no:benchmark -n 2 --dist loadfile
 BENCH := --benchmark-columns=median,iqr,rounds --benchmark-group-by=group
 
-.PHONY: demo mnist quick test test-all test-torch bench bench-scale bench-peers lint docs docs-pages wheel clean
+.PHONY: demo mnist quick test test-all test-torch test-versions bench bench-scale bench-peers lint docs docs-pages wheel clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/shardcam demo $(if $(SOURCE),"$(SOURCE)") $(if $(OUT),--out "$(OUT)")
@@ -37,6 +39,27 @@ test-torch: $(VENV)/.ready-dev build/torch-exports/.ready
 	SHARDCAM_TORCH_EXPORTS=build/torch-exports \
 	SHARDCAM_TORCH_PACKAGES=$$(.venv-torch/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 		$(BIN)/python -m pytest -q -o addopts="--import-mode=importlib --strict-markers" tests/torch
+
+# The quick tests with the oldest and the newest Python and libraries, and runs of both compared.
+test-versions: .venv-oldest/.ready .venv-newest/.ready
+	$(foreach kind,oldest newest,.venv-$(kind)/bin/python -m pytest -q -p no:benchmark -n 2 \
+		--dist loadfile -m "not process and not ray and not slow and not browser" && )true
+	SHARDCAM_OTHER_PYTHON=.venv-newest/bin/python .venv-oldest/bin/python -m pytest -q \
+		-p no:benchmark tests/test_versions.py
+
+.venv-oldest/.ready: pyproject.toml constraints.txt
+	@test -x $(@D)/bin/python || $(OLDEST) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt \
+		-e ".[cpu,demo,analysis,mnist,dev]"
+	@touch $@
+
+# MXNet asks for an older NumPy than it needs.
+.venv-newest/.ready: pyproject.toml constraints-newest.txt
+	@test -x $(@D)/bin/python || $(NEWEST) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check -c constraints-newest.txt \
+		-e ".[extraction,demo,analysis,mnist,dev]"
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check --no-deps mxnet==1.9.1
+	@touch $@
 
 # What the slow tests compare with, written by a PyTorch in an environment of its own (5 GB).
 build/torch-exports/.ready: tests/models/export_torchvision.py tests/models/export_torch_weights.py
@@ -95,12 +118,12 @@ wheel:
 	@rm -rf dist && build/venv/bin/python -m build
 
 clean:
-	rm -rf $(VENV) .venv-torch .venv-docs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-torch .venv-docs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 # demo: what make demo needs. mnist: that, and the digits. dev: that, and what the tests need.
 $(VENV)/.ready-demo: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
-		(3, 10) <= v <= (3, 11) or sys.exit("shardcam needs Python 3.10 or 3.11, not %d.%d: make PYTHON=python3.11" % v)'
+		(3, 10) <= v <= (3, 11) or sys.exit("constraints.txt is for Python 3.10 or 3.11, not %d.%d: make PYTHON=python3.11" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[cpu,demo,analysis]"
