@@ -10,6 +10,7 @@ only itself. `--device cpu` runs all of it in small, to try the script; its time
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import platform
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -60,17 +61,20 @@ class Sizes:
     total: float  # seconds for everything
 
 
-FULL = Sizes("cuda", ("resnet50", "vgg16"), ("fp32", "tf32", "bf16", "fp16"), 128, 4096, 16_384, 4,
-             1.0, None, 440)  # fmt: skip
+FULL = Sizes("cuda", ("resnet50", "vgg16"), ("fp32", "tf32", "bf16", "fp16"), 128, 4096, 32_768, 4,
+             0.6, None, 420)  # fmt: skip
 SMOKE = Sizes("cuda", ("resnet50",), ("fp32", "fp16"), 32, 256, 512, 2, 0.2,
-              ("gradcam", "layercam"), 60)  # fmt: skip
+              ("gradcam", "layercam"), 120)  # fmt: skip
 DRY = Sizes("cpu", ("resnet18",), ("fp32",), 4, 8, 8, 2, 0.01, ("gradcam", "layercam"), 2000)
 SHARES = {  # of all seconds, at most
-    "inputs": 0.2, "kernels": 0.15, "methods": 0.25, "ceilings": 0.2, "pixels": 0.25, "jpeg": 0.25,
-    "peers": 0.3, "tests": 0.3,
+    "inputs": 0.2, "ceilings": 0.16, "pixels": 0.2, "jpeg": 0.2, "peers": 0.25, "kernels": 0.1,
+    "methods": 0.3, "tests": 0.3,
 }  # fmt: skip
-
-LEAST = 45  # seconds: to import and compile
+# In one process each, for PyTorch and MXNet take seconds to begin.
+TOGETHER = (("inputs",), ("ceilings", "pixels", "jpeg"), ("peers",), ("kernels", "methods"),
+            ("tests",))  # fmt: skip
+LEAST = 30  # seconds: to import and compile
+_until = float("inf")  # when the part's seconds are over
 
 
 def say(**figures: Any) -> None:
@@ -80,6 +84,9 @@ def say(**figures: Any) -> None:
 
 def tried(name: Figures, work: Callable[[], Figures]) -> None:
     """Say what `work` finds, or how it fails."""
+    if time.monotonic() > _until:
+        say(**name, skipped="no time is left")
+        return
     begun = time.perf_counter()
     try:
         found = work()
@@ -115,6 +122,8 @@ class Part:
             for network in self.sizes.networks:
                 command = (sys.executable, EXTRACT, "export", network, self.model(network))
                 pool.submit(tried, {"what": network}, partial(_ran, *command))
+            warm_up = "from shardcam.kernels import warm_up; warm_up()"
+            pool.submit(tried, {"what": "kernels"}, partial(_ran, sys.executable, "-c", warm_up))
             tried({"what": "photographs"}, self._write_photographs)
 
     def _write_photographs(self) -> Figures:
@@ -288,7 +297,9 @@ class Part:
     def methods(self) -> None:
         """Maps and logits of every method beside those of MXNet on the CPU."""
         reference = subprocess.Popen(
-            _child("references", self.sizes, self.work), stdout=subprocess.PIPE, text=True
+            _child("references", self.sizes, self.work, [_until - time.monotonic()]),
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert reference.stdout is not None
         for case in self._cases(with_precisions=True):
@@ -297,9 +308,11 @@ class Part:
             if not line.startswith("RESULT "):
                 continue
             result = json.loads(line.removeprefix("RESULT "))
-            case = result["made"]
-            if "error" in result:
-                say(**case, error=result["error"], device="cpu")
+            case = result.get("made")
+            if case is None:
+                continue
+            if "took" not in result or "error" in result:
+                say(**case, error=result.get("error", "no time was left"), device="cpu")
                 continue
             for precision in self._precisions_of(**case):
                 whole = case | {"precision": precision}
@@ -390,7 +403,8 @@ class Part:
             precision == "tf32"
         )
         torch.backends.cudnn.benchmark = True
-        net = build(network).to(self.sizes.device, dtype, memory_format=torch.channels_last)
+        net = copy.deepcopy(build(network))
+        net = net.to(self.sizes.device, dtype, memory_format=torch.channels_last)
         images = torch.randn(self.sizes.batch, 3, 224, 224, device=self.sizes.device, dtype=dtype)
         images = images.to(memory_format=torch.channels_last)
         figures = {}
@@ -407,11 +421,10 @@ class Part:
 
     def _own(self, network: str, precision: str) -> Figures:
         """Bytes in, logits out, the next pass begun before those of this one are read."""
-        from shardcam.engine.models.load_network import load_network
         from shardcam.engine.models.torch.torch_network import TorchNetwork
 
         batch = self.sizes.batch
-        definition = load_network(str(self.model(network)), None)
+        definition = self._definition(network)
         net = TorchNetwork(
             definition, (_layer(definition),), batch, precision, self.gpu,
             buffers=2,
@@ -427,6 +440,12 @@ class Part:
 
         rate = _per_second(step, self.sizes.seconds, self._wait) * batch
         return {"images_per_second": rate} | self._memory()
+
+    @cache  # noqa: B019  (there is one Part in a process)
+    def _definition(self, network: str) -> Any:
+        from shardcam.engine.models.load_network import load_network
+
+        return load_network(str(self.model(network)), None)
 
     def pixels_alone(self) -> None:
         """Grad-CAM of arrays of the network's own size, to published HDF5 maps."""
@@ -459,6 +478,8 @@ class Part:
         from shardcam.engine.rundir.run_dir import RunDir
 
         batch, images = self.sizes.batch, self.sizes.images
+        if source == self.photographs:
+            images = min(images, 16_384)
         for some in (min(4 * batch, images), images):
             self._runs += 1
             out = self.work / f"timed-{os.getpid()}-{self._runs}"
@@ -499,26 +520,29 @@ class Part:
 
     def peers(self) -> None:
         """pytorch-grad-cam and torchcam, on the same GPU, of files and of what is on the GPU."""
+        from benchmarks.peers.extract import extract
+
         cores = len(os.sched_getaffinity(0)) if self.gpu else 0
         batch = self.sizes.batch
         cases: list[tuple[str, object, int]] = [
-            ("jpeg", self.photographs, batch), ("pixels", "memory", batch),
+            ("jpeg", self.photographs, min(32, batch)), ("pixels", "memory", batch),
         ]  # fmt: skip
         if batch > 32:
-            cases.insert(1, ("jpeg", self.photographs, 32))
+            cases.append(("jpeg", self.photographs, batch))
         for kind, source, size in cases:
             for network in self.sizes.networks:
                 for tool in ("torchcam", "pytorch-grad-cam"):
-                    command = (
-                        sys.executable, EXTRACT, tool, network, source,
-                        min(self.sizes.images, 12 * batch), size, self.work / "peer.h5",
-                        self.sizes.device, cores,
-                    )  # fmt: skip
+                    count = min(self.sizes.images, 12 * batch)
                     tried(
                         {"network": network, "tool": tool, "batch": size, "from": kind},
-                        lambda c=command: {
-                            "images_per_second": float(_ran(*c)["output"].split()[-1])
-                        },
+                        lambda t=tool, n=network, s=source, c=count, z=size: (
+                            {
+                                "images_per_second": extract(
+                                    t, n, s, c, z, self.work / "peer.h5", self.sizes.device, cores
+                                )
+                            }
+                            | self._memory()
+                        ),
                     )
 
     # -- ---------------------------------------------------------------------------------------
@@ -603,12 +627,23 @@ def _ran(*command: object, limit: float = 120) -> Figures:
     return {"output": done.stdout.strip()[-500:]}
 
 
-def _child(part: str, sizes: Sizes, work: Path) -> list[str]:
-    options = ["--child", part, "--work", str(work), "--sizes", json.dumps(asdict(sizes))]
+def _child(parts: str, sizes: Sizes, work: Path, limits: list[float]) -> list[str]:
+    options = ["--child", parts, "--work", str(work), "--sizes", json.dumps(asdict(sizes))]
+    options += ["--limits", json.dumps(limits)]
     return [sys.executable, "-m", "benchmarks.gpu", *options]
 
 
 METHODS_OF = {"pixels": "pixels_alone"}  # of Part, where a part has another name
+
+
+def _work(part: Part, names: list[str], limits: list[float]) -> None:
+    """In a child process: one part after the other; what one leaves over is the next one's."""
+    global _until
+    _until = time.monotonic()
+    for name, limit in zip(names, limits, strict=True):
+        _until += limit
+        say(begins=name)
+        getattr(part, METHODS_OF.get(name, name))()
 
 
 class Results:
@@ -623,35 +658,41 @@ class Results:
         self.found["table"] = table(self.found["parts"])
         self._file.write_text(json.dumps(self.found, indent=1) + "\n")
 
-    def run(self, part: str, sizes: Sizes, work: Path, limit: float) -> None:
-        """One part: its results as they come; it is ended when its seconds are over."""
+    def run(self, parts: tuple[str, ...], sizes: Sizes, work: Path, limits: list[float]) -> str:
+        """Parts in one process: results as they come. It is ended when the seconds are over.
+
+        Returns the part that was the last one to begin.
+        """
         begun = time.perf_counter()
-        entry: Figures = {"results": []}
-        self.found["parts"][part] = entry
-        click.echo(f"== {part}, {limit:.0f} s at most")
         child = subprocess.Popen(
-            _child(part, sizes, work),
+            _child(",".join(parts), sizes, work, limits),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=ROOT,
             start_new_session=True,
         )
-        timer = threading.Timer(limit, _end, [child])
+        timer = threading.Timer(sum(limits) + 10, _end, [child])
         timer.start()
         assert child.stdout is not None
-        last: list[str] = []
+        part, last = parts[0], [""]
+        entry = self.found["parts"].setdefault(part, {"results": []})
         for line in child.stdout:
-            if line.startswith("RESULT "):
-                result = json.loads(line.removeprefix("RESULT "))
-                entry["results"].append(result)
-                shown = {k: _short(v) for k, v in result.items() if k not in ("traceback",)}
-                click.echo(" ".join(f"{k}={v}" for k, v in shown.items()))
-                if "traceback" in result:
-                    click.echo(result["traceback"])
-                self.save()
-            else:
+            if not line.startswith("RESULT "):
                 last = [*last[-40:], line.rstrip()]
+                continue
+            result = json.loads(line.removeprefix("RESULT "))
+            if "begins" in result:
+                part = result["begins"]
+                entry = self.found["parts"].setdefault(part, {"results": []})
+                click.echo(f"== {part}, after {time.perf_counter() - begun:.0f} s of its process")
+                continue
+            entry["results"].append(result)
+            shown = {k: _short(v) for k, v in result.items() if k != "traceback"}
+            click.echo(" ".join(f"{k}={v}" for k, v in shown.items()))
+            if "traceback" in result:
+                click.echo(result["traceback"])
+            self.save()
         code = child.wait()
         timer.cancel()
         entry["seconds"] = round(time.perf_counter() - begun, 1)
@@ -660,6 +701,7 @@ class Results:
             entry["output"] = last
             click.echo("\n".join([entry["error"], *last]))
         self.save()
+        return part
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -744,12 +786,13 @@ def _row(*cells: object) -> str:
 @click.command()
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda")
 @click.option("--smoke", is_flag=True, help="A minute, to see that everything runs.")
-@click.option("--seconds", type=float, help="For everything  [default: 440]")
+@click.option("--seconds", type=float, help="For everything  [default: 420]")
 @click.option("--part", "parts", multiple=True, type=click.Choice([*SHARES]), default=[*SHARES])
 @click.option("--json", "file", type=click.Path(path_type=Path), default="build/gpu.json")
 @click.option("--child", hidden=True)
 @click.option("--work", type=click.Path(path_type=Path), hidden=True)
 @click.option("--sizes", "given", hidden=True)
+@click.option("--limits", hidden=True)
 def main(
     device: str,
     smoke: bool,
@@ -759,6 +802,7 @@ def main(
     child: str | None,
     work: Path | None,
     given: str | None,
+    limits: str | None,
 ) -> None:
     """Measure, and save each result as soon as it is there."""
     if child is not None:
@@ -766,7 +810,7 @@ def main(
             k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(given or "").items()
         }
         assert work is not None
-        getattr(Part(Sizes(**values), work), METHODS_OF.get(child, child))()
+        _work(Part(Sizes(**values), work), child.split(","), json.loads(limits or ""))
         return
     sizes = DRY if device == "cpu" else SMOKE if smoke else FULL
     total = seconds or sizes.total
@@ -774,13 +818,14 @@ def main(
     results = Results(file, sizes)
     click.echo(json.dumps(results.found["machine"], indent=1))
     with tempfile.TemporaryDirectory(dir=_place()) as folder:
-        for part in dict.fromkeys(("inputs", *parts)):
-            left = end - time.perf_counter()
-            if left < 5:
-                click.echo(f"no time is left for {part}")
-                continue
-            limit = min(left, max(total * SHARES[part], LEAST))
-            results.run(part, sizes, Path(folder).resolve(), limit)
+        place = Path(folder).resolve()
+        for group in TOGETHER:
+            wanted = [part for part in group if part in (*parts, "inputs")]
+            while wanted and (left := end - time.perf_counter()) > 5:
+                seconds = [max(total * SHARES[part], LEAST) for part in wanted]
+                fitting = min(1.0, left / sum(seconds))
+                last = results.run(tuple(wanted), sizes, place, [one * fitting for one in seconds])
+                wanted = wanted[wanted.index(last) + 1 :]  # another process, if this one died
     click.echo(results.found["table"])
     wrong = [
         r

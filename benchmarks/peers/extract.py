@@ -14,7 +14,8 @@ on the device already. The view is the centred square, shrunk by
 averaging, as shardcam's.
 """
 
-import itertools
+import copy
+import functools
 import json
 import sys
 import time
@@ -34,6 +35,7 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
+@functools.cache
 def build(name):
     """Random weights, the same each time, under which classes differ between pictures."""
     torch.manual_seed(0)
@@ -88,7 +90,8 @@ def by_torchcam(network, layer):
 
 
 def extract(tool, name, folder, count, batch, out, device="cpu", processes=0):
-    network = build(name).to(device)
+    """Images per second after a first batch."""
+    network = copy.deepcopy(build(name)).to(device)
     maps = {"pytorch-grad-cam": by_pytorch_grad_cam, "torchcam": by_torchcam}[tool](
         network, LAYERS[name]
     )
@@ -97,20 +100,17 @@ def extract(tool, name, folder, count, batch, out, device="cpu", processes=0):
     else:
         options = {"num_workers": processes, "pin_memory": device != "cpu"}
         loader = DataLoader(Photographs(folder, count), batch_size=batch, **options)
-    maps(torch.randn(batch, 3, 224, 224, device=device))  # a first batch: threads, memory
-    count = len(loader) * batch
-    batches = iter(loader)
-    first = next(batches)  # its processes have begun
-    start, done, stored = time.perf_counter(), 0, None
+    start, done, stored = 0.0, 0, None
     with h5py.File(out, "w") as file:
-        for images in itertools.chain([first], batches):
+        for images in loader:
             values = maps(images.to(device, non_blocking=True))
             if stored is None:
-                shape = (count, *values.shape[1:])
+                shape = (len(loader) * batch, *values.shape[1:])
                 stored = file.create_dataset("cam", shape, "f4", chunks=(1, *shape[1:]))
             stored[done : done + len(values)] = values
             done += len(values)
-    print(f"{done / (time.perf_counter() - start):.4f}")
+            start = start or time.perf_counter()  # after a first batch: processes, threads, memory
+    return (done - batch) / (time.perf_counter() - start)
 
 
 def export(name, file):
@@ -131,4 +131,5 @@ if __name__ == "__main__":
     else:
         folder, count, batch, out, *where = rest
         device, processes = where or ("cpu", 0)
-        extract(what, name, folder, int(count), int(batch), out, device, int(processes))
+        where = device, int(processes)
+        print(f"{extract(what, name, folder, int(count), int(batch), out, *where):.4f}")
