@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -19,6 +20,8 @@ if not hasattr(np, "row_stack"):  # gone in NumPy 2.5; numba-cuda 0.30 asks for 
     with suppress(ImportError):  # the numba.cuda of Numba itself needs no help
         import_module("numba.cuda.np.arrayobj")
     del np.row_stack
+# A batch has few maps, and the device other work beside them.
+warnings.filterwarnings("ignore", ".*Grid size .* low occupancy")
 
 
 def require(name: str, array: Any, dtype: DTypeLike, *axes: int | str) -> tuple[int, ...]:
