@@ -11,7 +11,7 @@ photographs and textures.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import mxnet as mx
@@ -97,7 +97,21 @@ def _to_int8(program: Program, quantization: Quantization) -> Program:
     symbol, arguments, states = mxnet_quantization.calib_graph(
         symbol, fused.arguments, fused.states, collector, **_SETTINGS
     )
+    arguments |= _by_other_names(symbol, arguments, fused.arguments)
     return Program(symbol.get_backend_symbol(_BACKEND), arguments, states, program.device)
+
+
+def _by_other_names(
+    symbol: mx.sym.Symbol, done: Collection[str], weights: dict[str, mx.nd.NDArray]
+) -> dict[str, mx.nd.NDArray]:
+    """int8 weights that MXNet leaves out, since their names end in neither weight nor bias."""
+    made: dict[str, mx.nd.NDArray] = {}
+    for name in symbol.list_arguments():
+        value = weights.get(name.removesuffix("_quantize"))
+        if value is not None and name not in done:
+            parts = mx.nd.contrib.quantize(value, value.min(), value.max(), out_type="int8")
+            made |= dict(zip((name, f"{name}_min", f"{name}_max"), parts, strict=True))
+    return made
 
 
 def _fused(program: Program) -> Program:
