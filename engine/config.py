@@ -43,7 +43,7 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
         *("max_pixels", "fast_decode", "background", "depth_range"),
     ),
     "Network and its input": (
-        *("model", "params", "labels", "runtime", "precision"),
+        *("model", "params", "labels", "link", "runtime", "precision"),
         *("image_size", "resize", "interpolation", "channels", "mean", "std"),
     ),
     "Explanation": ("method", "target", "layer", "fuse", "smooth"),
@@ -99,7 +99,9 @@ class RunConfig(BaseModel):
     )
     target: str = Field(
         "top1",
-        description="Classes to explain: top1, topK (such as top5), label, or class:ID[,ID...].",
+        description="What to explain: classes by top1, topK (such as top5), label or "
+        "class:ID[,ID...]; above:SCORE[,K], at most K (10) with a higher score; similar:PICTURE or "
+        "similar:VECTOR.npy, the cosine of the network's embedding and that one.",
     )
     activation_layer: tuple[str, ...] = Field(
         (),
@@ -150,6 +152,12 @@ class RunConfig(BaseModel):
     )
     labels: str | None = Field(
         None, description="Names of the classes: text with one per line, numbered or not, or JSON."
+    )
+    link: Literal["softmax", "sigmoid", "none"] | None = Field(
+        None,
+        description="From the network's logits to scores: softmax of one class, sigmoid of one "
+        "output or of several labels, none for numbers and embeddings, of which no class is "
+        "claimed  [default: what the model file ends in]",
     )
     image_size: ImageSize | None = Field(
         None,
@@ -408,6 +416,9 @@ class RunConfig(BaseModel):
             for name, path in self.paths().items()
             if not is_url(path)
         }
+        if self.target.startswith("similar:"):
+            compared = Path(self.target.removeprefix("similar:")).absolute()
+            absolute["target"] = f"similar:{compared}"
         return self.model_copy(update=absolute)
 
     @property

@@ -17,12 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 F4 = npt.NDArray[np.float32]
+I2 = npt.NDArray[np.int16]
 I4 = npt.NDArray[np.int32]
 U1 = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]  # y0, x0, y1, x1 in pixels of the picture
 
 NO_LABEL = -1
-NO_CLASS = -1  # predicted where the highest logit is not a finite number
+NO_CLASS = -1  # predicted where the highest logit is not finite, or the network claims none
+LINKS = SOFTMAX, SIGMOID, NO_LINK = "softmax", "sigmoid", "none"  # from logits to scores
+SIMILAR = "similar:"  # how a target begins that is a picture or a vector
 AUTO = "auto"  # the name of the layer that is chosen for the user
 TOP = 5  # classes kept as the prediction
 
@@ -210,14 +213,15 @@ class ResultBatch:
 
     samples: tuple[Sample, ...]
     views: tuple[View, ...]
-    target: I4  # (N,K), NO_CLASS where top classes are explained and there is none
-    score: F4  # (N,K) softmax probability of each target
+    target: I4  # (N,K), NO_CLASS where there is none
+    score: F4  # (N,K) of each target: its logit through the network's link, NaN without one
     top_class: I4  # (N,T), T = min(5, classes), NO_CLASS where there is none
     top_score: F4  # (N,T), NaN where there is no class
     flags: U1  # (N,) of Flag
     maps: dict[str, LayerMaps] = field(default_factory=dict)
     activations: dict[str, F4] = field(default_factory=dict)  # (N,C,h,w) or (N,D)
     pooled: dict[str, F4] = field(default_factory=dict)  # (N,C)
+    prediction: I2 | None = None  # (N,h,w) class of each pixel, of segmentation networks
     logits: F4 | None = None  # (N,classes)
     heatmap: U1 | None = None  # (N,K,H,W)
 

@@ -14,10 +14,11 @@ from shardcam.engine.errors import RunDirectoryError, StoreError, TooManyFailure
 from shardcam.engine.run.class_names import kept_class_names, numbered
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import NO_CLASS, Event, RunReport, counted
+from shardcam.engine.rundir.run_json import read_manifest
+from shardcam.engine.types import NO_CLASS, NO_LINK, Event, RunReport, counted
 from shardcam.jobs.plan_notes import many_shards, note_rows, speed
 from shardcam.jobs.progress import ProgressDisplay
-from shardcam.jobs.terminal import stop_on_signals
+from shardcam.jobs.terminal import score_text, stop_on_signals
 
 SHOWN = 10  # predictions that are printed
 
@@ -96,14 +97,17 @@ def _failures(run_dir: RunDir) -> str:
 
 
 def print_predictions(run_dir: RunDir, ok: int, config: RunConfig, console: Console) -> None:
-    """The first images of a run, each with its first class."""
-    name_of = kept_class_names(run_dir, config) or numbered
+    """The first images of a run, each with its first class, or the first output explained."""
+    link = read_manifest(run_dir).config.get("link")
+    name_of = kept_class_names(run_dir, config.model_copy(update={"link": link})) or numbered
     table = Table(box=None)
-    for column in ("image", "predicted", "score"):
+    claims = link != NO_LINK
+    for column in ("image", "predicted" if claims else "explained", "score"):
         table.add_column(column, justify="right" if column == "score" else "left")
-    for key, classes, scores in first_rows(run_dir, ("key", "top_class", "top_score"), SHOWN):
+    shown = ("top_class", "top_score") if claims else ("target", "score")
+    for key, classes, scores in first_rows(run_dir, ("key", *shown), SHOWN):
         scored = np.isfinite(scores[0])  # 0.1.0 stored class 0 where there is none
-        number, score = (int(classes[0]), f"{scores[0]:.2f}") if scored else (NO_CLASS, "")
+        number, score = (int(classes[0]), score_text(scores[0])) if scored else (NO_CLASS, "")
         table.add_row(key.decode(errors="backslashreplace"), name_of(number), score)
     if ok > SHOWN:
         table.add_row(f"and {ok - SHOWN} more", "", "")

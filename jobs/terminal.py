@@ -30,6 +30,11 @@ _LOOK = 0.05  # seconds between two looks at whether a signal still has its effe
 _GONE = (errno.EIO, errno.EPIPE)  # a terminal that was closed, a pipe that nobody reads
 
 
+def score_text(score: float) -> str:
+    """A probability by its hundredths, and other outputs of a network by four digits."""
+    return f"{score:.2f}" if 0 <= score <= 1 else f"{score:.4g}"
+
+
 def as_utf8(text: str) -> bytes:
     """What is printed to become a file, whatever the terminal's encoding."""
     return text.encode("utf-8", "surrogateescape")

@@ -35,7 +35,7 @@ def class_means(samples: Samples, layer: str, by: str = "predicted", target: int
     target
         Which of the explained classes of each sample.
 
-    Samples without a predicted class, and maps that are not finite, are left out. A map that
+    Samples without that class, and maps that are not finite, are left out. A map that
     is flagged as zero counts as one of zeros; ``select(flags=0)`` leaves it out.
 
     Raises
@@ -56,7 +56,8 @@ def class_means(samples: Samples, layer: str, by: str = "predicted", target: int
         classes = shard["label"][:] if by == "label" else predicted
         maps = shard.cam(layer).normalized()[:, target]
         lost = (flags & Flag.NON_FINITE != 0) & ~maps.any(axis=(1, 2))
-        keep = (predicted != NO_CLASS) & (classes != NO_LABEL) & ~lost
+        lost |= (flags & Flag.NON_FINITE != 0) & (predicted == NO_CLASS)
+        keep = (classes != NO_LABEL) & (shard["target"][:, target] != NO_CLASS) & ~lost
         classes, maps = classes[keep], maps[keep]
         order = np.argsort(classes, kind="stable")
         found, starts = np.unique(classes[order], return_index=True)

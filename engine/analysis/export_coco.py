@@ -14,7 +14,7 @@ import numpy as np
 from shardcam.engine.analysis.placement import level_of
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.io.whole_file import whole_file
-from shardcam.engine.types import Flag
+from shardcam.engine.types import NO_CLASS, Flag
 from shardcam.kernels import run_lengths
 
 NO_REGIONS = Flag.NON_FINITE | Flag.ALL_ZERO | Flag.CONSTANT  # of maps that show no place
@@ -33,7 +33,7 @@ def coco(
 
     An annotation is a connected region (8 neighbours) of the original picture where the
     heatmap is high: ``bbox`` is x, y, width, height in pixels, ``area`` its pixels,
-    ``segmentation`` its run lengths, column by column, ``score`` the softmax probability of
+    ``segmentation`` its run lengths, column by column, ``score`` that of
     its class (null if not finite). Ids of images are the samples' indices in the source, those
     of categories the numbers of the classes; ``file_name`` is the key. Samples whose flags say that
     a map is not finite, all zero or constant have no annotation. Written as it is
@@ -104,7 +104,7 @@ def _annotations(samples: Samples, layer: str, level: int, target: int) -> Itera
     for shard in samples.shards():
         maps, images = shard.cam(layer), shard["sample"][:].tolist()
         classes, scores = shard["target"][:, target].tolist(), shard["score"][:, target].tolist()
-        unusable = shard["flags"][:] & NO_REGIONS > 0
+        unusable = (shard["flags"][:] & NO_REGIONS > 0) | (np.array(classes) == NO_CLASS)
         for i, heatmap in enumerate(maps.each_on_original(target)):
             if unusable[i]:
                 continue

@@ -12,7 +12,7 @@ from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.io.whole_file import make_folder, whole_file
 from shardcam.engine.rundir.overlays import layer_names, picture_stem
 from shardcam.engine.rundir.schema import layer_path
-from shardcam.engine.types import NO_LABEL, Sample
+from shardcam.engine.types import NO_CLASS, NO_LABEL, Flag, Sample
 
 
 def masks(
@@ -52,7 +52,10 @@ def masks(
     make_folder(folder)
     for shard in samples.shards():
         maps, numbers, classes = shard.cam(layer), shard["sample"][:], shard["target"][:, target]
+        flags = shard["flags"][:]
         for i, heatmap in enumerate(maps.each_on_original(target)):
+            if classes[i] == NO_CLASS and not flags[i] & Flag.NON_FINITE:  # none is above a score
+                continue
             sample = Sample(shard.keys[i], int(numbers[i]), NO_LABEL, "", 0)
             name = f"{picture_stem(sample, called, int(classes[i]))}.png"
             mask = (heatmap >= level).astype(np.uint8) * 255

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.types import NO_LABEL
+from shardcam.engine.types import NO_CLASS, NO_LABEL, Flag
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -29,12 +29,12 @@ class RowColumns(Protocol):
 
     @property
     def predicted(self) -> Array:
-        """(N,) int32, the class with the highest probability, NO_CLASS where there is none."""
+        """(N,) int32, the class with the highest score, NO_CLASS where there is none."""
         ...
 
     @property
     def score(self) -> Array:
-        """(N,) float32, the probability of that class."""
+        """(N,) float32, the score of that class."""
         ...
 
     @property
@@ -53,7 +53,7 @@ class RowFilter:
     max_score: float | None = None
     flags: int | None = None  # the very value
     flag: int | None = None  # a bit that is set
-    correct: bool | None = None  # rows without a label are neither
+    correct: bool | None = None  # rows of which `judged` says no are neither
 
     def matching(self, columns: RowColumns) -> Mask:
         """(N,) whether a row meets every condition.
@@ -78,8 +78,19 @@ class RowFilter:
             keep &= columns.flags & self.flag != 0
         if self.correct is not None:
             right = columns.label == columns.predicted
-            keep &= (columns.label != NO_LABEL) & (right == self.correct)
+            known = judged(columns.label, columns.predicted, columns.flags)
+            keep &= known & (right == self.correct)
         return keep
+
+
+def judged(label: Array, predicted: Array, flags: Array) -> Mask:
+    """(N,) whether a prediction is right or wrong.
+
+    There is a label, and the network claims classes: all rows have one but for those whose
+    logits are not finite.
+    """
+    known: Mask = (label != NO_LABEL) & ((predicted != NO_CLASS) | (flags & Flag.NON_FINITE != 0))
+    return known
 
 
 def _is_one_of(name: str, found: Array, wanted: int | Collection[int]) -> Mask:

@@ -102,7 +102,7 @@ class Samples:
         return self._without_invented(found) if name == "top_class" else found
 
     def _without_invented(self, classes: Rows) -> Rows:
-        """NO_CLASS where a class has no probability: version 0.1.0 stored the first classes."""
+        """NO_CLASS where a class has no score: version 0.1.0 stored the first classes."""
         scores = self["top_score"]
 
         def read(rows: Positions, part: Part) -> Array:
@@ -211,12 +211,13 @@ class Samples:
             The predicted or the given class, or several of which it is one; -1 where there is
             none.
         min_score
-            Probability of the predicted class, at least.
+            Score of the predicted class, at least.
         flags
             The very value: 0 for maps without remark.
         correct
-            Whether prediction and label agree; samples without a label are neither, those
-            with a label and no predicted class are not.
+            Whether prediction and label agree; samples without a label are neither, nor are those
+            of a network that claims no class; those with a label and logits that are not finite
+            are not.
 
         Raises
         ------

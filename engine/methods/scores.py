@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from shardcam.engine.types import F4
+from shardcam.engine.types import F4, I2, NO_CLASS, SIGMOID, SOFTMAX
+
+
+def linked(logits: F4, link: str) -> F4:
+    """(N,classes) logits -> (N,classes) scores, by the network's link; none changes nothing."""
+    if link == SOFTMAX:
+        return softmax(logits)
+    return sigmoid(logits) if link == SIGMOID else logits
 
 
 def softmax(logits: F4) -> F4:
@@ -16,3 +23,24 @@ def softmax(logits: F4) -> F4:
         exponential = np.exp(logits - logits.max(axis=1, keepdims=True))
         probability: F4 = exponential / exponential.sum(axis=1, keepdims=True)
     return probability
+
+
+def sigmoid(logits: F4) -> F4:
+    """``1 / (1 + exp(-z))`` of each, without overflow."""
+    small = np.exp(-np.abs(logits))
+    probability: F4 = np.where(logits < 0, small, np.float32(1)) / (1 + small)
+    return probability
+
+
+def won_pixels(logits: F4, link: str) -> tuple[I2, F4]:
+    """(N,classes,h,w) -> (N,h,w) class of each pixel, (N,classes) share of the pixels it wins.
+
+    By a sigmoid a class wins where its logit is above 0, be it the highest there or not; a pixel
+    where none does has no class. Shares are NaN in rows with a logit that is not finite.
+    """
+    best = logits.max(axis=1, keepdims=True)
+    won = logits > 0 if link == SIGMOID else logits == best
+    share = won.mean(axis=(2, 3), dtype=np.float32)
+    share[~np.isfinite(logits).all(axis=(1, 2, 3))] = np.nan
+    classes = logits.argmax(axis=1).astype(np.int16)
+    return np.where(won.any(axis=1), classes, np.int16(NO_CLASS)), share

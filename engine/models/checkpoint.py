@@ -1,6 +1,6 @@
 """MXNet checkpoints: ``NAME-symbol.json`` with ``NAME-NNNN.params`` beside it, or other weights.
 
-Module and Gluon exports, with or without a softmax at the end, any input name.  A checkpoint
+Module and Gluon exports, with or without a loss at the end, any input name.  A checkpoint
 may say what its input is: its variable's attributes ``__shape__`` (0,C,H,W) and ``__dtype__``,
 which MXNet knows, and ``__mean__`` and ``__std__`` on the 0-255 scale, R,G,B, which are ours.
 """
@@ -29,10 +29,10 @@ from shardcam.engine.models.graph import (
     VARIABLE,
     Graph,
     Node,
-    ending_at_logits,
     inference_form,
     parse,
     to_json,
+    without_loss,
 )
 from shardcam.engine.models.input_scaling import plain_pixels, with_inner_scaling
 from shardcam.engine.models.model_files import read_model_file
@@ -67,7 +67,7 @@ def checkpoint_network(
     ModelError
         A file is missing, damaged, or does not fit the other one.
     """
-    graph = _read_graph(symbol)
+    graph, loss = without_loss(_read_graph(symbol))
     variables = [node.name for node in graph.nodes if node.op == VARIABLE]
     if len(set(variables)) < len(variables):
         raise ModelError(f"{symbol}: several of its variables have one name")
@@ -108,6 +108,7 @@ def checkpoint_network(
         assumed=not takes_bytes and not {MEAN, STD} <= given.attrs.keys(),
         takes_bytes=takes_bytes,
         remarks=remarks,
+        loss=loss,
     )
     declared = takes_bytes or {MEAN, STD} & given.attrs.keys()
     return network if declared else with_inner_scaling(network)
@@ -126,7 +127,7 @@ def _read_graph(path: Path) -> Graph:
         raise ModelError(f"{path}: MXNet cannot read it: {reason(error)}") from error
     if len(graph.heads) != 1:
         raise ModelError(f"{path}: has {len(graph.heads)} outputs; one vector of logits is needed")
-    return ending_at_logits(graph)
+    return graph
 
 
 def _shapes(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shardcam.engine.config import size_text
 from shardcam.engine.models.graph import Graph, to_json
-from shardcam.engine.types import F4, Preprocessing
+from shardcam.engine.types import F4, SOFTMAX, LayerInfo, Preprocessing
 
 # What networks for ImageNet are usually trained with, moved from the 0-1 to the 0-255 scale.
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -46,6 +46,10 @@ class NetworkDefinition:
     assumed: bool = False  # the file says nothing of preprocessing; this one was assumed
     takes_bytes: bool = False  # the file's input is of whole numbers: pixels as they are
     remarks: tuple[str, ...] = ()  # what else was chosen because the file leaves it open
+    link: str = SOFTMAX  # from logits to scores: softmax, sigmoid or none
+    binary: bool = False  # one output z, here the logits -z and z of classes 0 and 1
+    loss: str = ""  # of MXNet, for numbers, which the file ended in
+    prediction: LayerInfo | None = None  # (classes,h,w) logits of pixels, of a segmentation network
 
     def digest(self) -> str:
         """SHA-256 of the graph and of every parameter's name, shape and bytes."""

@@ -8,7 +8,7 @@ from typing import Any
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.input_scaling import InnerScaling, inner_scaling
 from shardcam.engine.models.layer_names import class_count
-from shardcam.engine.types import counted
+from shardcam.engine.types import NO_LINK, counted
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Fact:
 
 def detected(network: NetworkDefinition) -> dict[str, Fact]:
     """What a network takes and gives, by what each fact is called."""
-    shape, classes = network.preprocessing.input_shape, class_count(network)
+    shape = network.preprocessing.input_shape
     size = "x".join(map(str, shape))
     return {
         "input": Fact(
@@ -30,8 +30,15 @@ def detected(network: NetworkDefinition) -> dict[str, Fact]:
         "channels": _channels(shape[0], network.preprocessing.channels),
         "preprocessing": _preprocessing(network),
         "scaling inside": _scaling(inner_scaling(network)),
-        "output": Fact(counted(classes, "class"), classes),
+        "output": _output(network),
+        "link": Fact(network.link, network.link),
     }
+
+
+def _output(network: NetworkDefinition) -> Fact:
+    classes = class_count(network)
+    of = " of one output" if network.binary else " of pixels" if network.prediction else ""
+    return Fact(counted(classes, "output" if network.link == NO_LINK else "class") + of, classes)
 
 
 def _channels(count: int, order: str) -> Fact:

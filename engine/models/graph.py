@@ -316,15 +316,30 @@ def with_shared_dense(graph: Graph) -> Graph:
 _CHAINED = ("BatchNorm", "Activation", "LeakyReLU", "clip", "relu", "sigmoid", "hard_sigmoid")
 
 
-def ending_at_logits(graph: Graph) -> Graph:
-    """Drop a softmax at the end: SoftmaxOutput ignores the gradient it is given.
+def without_loss(graph: Graph) -> tuple[Graph, str]:
+    """The graph with what a loss at its end computes, and that loss, "" where it means classes.
 
-    Labels and whatever else only the softmax needed go with it.
+    Losses ignore the gradient they are given. The labels go with them.
     """
     number, _ = graph.heads[0]
-    while graph.nodes[number].op in _SOFTMAXES:
-        number = graph.nodes[number].inputs[0][0]
-    return prune(replace(graph, heads=((number, 0), *graph.heads[1:])))
+    loss = graph.nodes[number]
+    if loss.op not in LOSSES:
+        return prune(graph), ""
+    op, attrs = LOSSES[loss.op], {}
+    if loss.op == "SoftmaxOutput":
+        given = {key for key, text in loss.attrs.items() if text in ("True", "1")}
+        if "multi_output" in given:
+            attrs = {"mode": "channel"}
+        elif "preserve_shape" in given:
+            op = "softmax"
+    nodes = [*graph.nodes]
+    nodes[number] = Node(op, loss.name, attrs, loss.inputs[:1])
+    plain = prune(replace(graph, nodes=tuple(nodes), heads=((number, 0), *graph.heads[1:])))
+    return plain, loss.op if op == "_copy" else ""
 
 
-_SOFTMAXES = ("SoftmaxOutput", "Softmax", "softmax", "SoftmaxActivation", "log_softmax")
+LOSSES = {
+    "SoftmaxOutput": "SoftmaxActivation",
+    "LogisticRegressionOutput": "sigmoid",
+    **dict.fromkeys(("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput"), "_copy"),
+}

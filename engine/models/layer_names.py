@@ -9,7 +9,7 @@ import mxnet as mx
 from shardcam.engine.errors import ConfigError, ModelError
 from shardcam.engine.models.closed_form import pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import VARIABLE, Cut, cut, to_json
+from shardcam.engine.models.graph import VARIABLE, Cut, Node, cut, to_json
 from shardcam.engine.models.mxnet_errors import reason
 from shardcam.engine.types import AUTO, LayerInfo
 
@@ -40,8 +40,8 @@ def layer_shapes(network: NetworkDefinition) -> dict[str, tuple[int, ...]]:
     """
     internals = mx.sym.load_json(to_json(network.graph)).get_internals()
     by_output = dict(zip(internals.list_outputs(), _output_shapes(network, internals), strict=True))
-    operators = [n.name for n in network.graph.nodes if n.op != VARIABLE]
-    outputs = {name: _output_of(name, by_output) for name in operators}
+    operators = [n for n in network.graph.nodes if n.op != VARIABLE]
+    outputs = {n.name: _output_of(n, by_output) for n in operators}
     return {name: shape[1:] for name, shape in outputs.items() if shape is not None}
 
 
@@ -61,10 +61,10 @@ def _output_shapes(network: NetworkDefinition, symbol: mx.sym.Symbol) -> list[tu
     return [tuple(s) for s in shapes]
 
 
-def _output_of(name: str, outputs: dict[str, tuple[int, ...]]) -> tuple[int, ...] | None:
-    for suffix in ("_output", "_output0"):
-        if name + suffix in outputs:
-            return tuple(outputs[name + suffix])
+def _output_of(node: Node, outputs: dict[str, tuple[int, ...]]) -> tuple[int, ...] | None:
+    for suffix in ("_out",) if node.op.startswith("_np") else ("_output", "_output0"):
+        if node.name + suffix in outputs:
+            return tuple(outputs[node.name + suffix])
     return None
 
 
@@ -114,6 +114,8 @@ def _before_weights(network: NetworkDefinition) -> set[int]:
     for number, node in reversed([*enumerate(nodes)]):
         sources = {source for source, _ in node.inputs}
         weighted = any(nodes[source].name in network.parameters for source in sources)
+        if network.prediction:  # not those that enlarge the scores
+            weighted = weighted and node.op in ("Convolution", "Deconvolution")
         if weighted or number in before:
             before |= sources
     return {number for number in before if nodes[number].op != VARIABLE}

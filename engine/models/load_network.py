@@ -13,14 +13,19 @@ from shardcam.engine.models.definition import NetworkDefinition
 
 
 def load_network(
-    model: str, params: str | None = None, image_size: ImageSize | None = None
+    model: str,
+    params: str | None = None,
+    image_size: ImageSize | None = None,
+    link: str | None = None,
 ) -> NetworkDefinition:
     """Load `model`: ``efficientnet_lite0``, a zoo name with `params`, or a file.
+
+    `link` is from its logits to scores, see `engine.models.links`; by default as the file says.
 
     Raises
     ------
     ConfigError
-        No such model.
+        No such model, or the link is none of its.
     ModelError
         Its weights are missing, damaged, not finite, or of another network.
     """
@@ -33,12 +38,16 @@ def load_network(
     for name, value in definition.parameters.items():
         if not np.isfinite(value.sum(dtype=np.float64)):  # MXNet's ReLU would turn NaN into 0
             raise ModelError(f"{model}: its weight {name!r} holds a NaN or an infinity")
-    return definition
+    from shardcam.engine.models.links import at_logits
+    from shardcam.engine.models.segmentation import is_segmenter, segmenter
+    from shardcam.engine.models.zoo import NAMES
+
+    if is_segmenter(definition):
+        return segmenter(definition, link)
+    return at_logits(definition, link, classifies=model in (LITE0, *NAMES))
 
 
-def _load(
-    model: str, params: str | None = None, image_size: ImageSize | None = None
-) -> NetworkDefinition:
+def _load(model: str, params: str | None, image_size: ImageSize | None) -> NetworkDefinition:
     from shardcam.engine.models.checkpoint import SUFFIX, checkpoint_network
     from shardcam.engine.models.efficientnet_lite import efficientnet_lite0
     from shardcam.engine.models.onnx.onnx_file import load_onnx

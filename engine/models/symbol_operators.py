@@ -124,6 +124,7 @@ _REDUCTION = {"axis": _or_none(_AXES), "keepdims": _FLAG, "exclude": _FLAG}
 _PRODUCT = {"transpose_a": _FLAG, "transpose_b": _FLAG, "forward_stype": _choice("None", "default")}
 _COUNT = {"num_args": _whole(1, MAX_INPUTS)}
 _SCALAR = {"scalar": _NUMBER, "is_int": _FLAG}
+_REGRESSIONS = ("LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput")
 
 _UNARY = (
     *("BlockGrad", "Flatten", "_contrib_div_sqrt_dim", "_copy", "abs", "arccos", "arccosh"),
@@ -213,6 +214,11 @@ OPERATORS: dict[str, dict[str, _Kind]] = {
         **dict.fromkeys(("multi_output", "use_ignore", "preserve_shape", "out_grad"), _FLAG),
         "normalization": _choice("null", "batch", "valid"),
     },
+    **{op: {"grad_scale": _NUMBER} for op in _REGRESSIONS},
+    "SVMOutput": {
+        **dict.fromkeys(("margin", "regularization_coefficient"), _NUMBER),
+        "use_linear": _FLAG,
+    },
     "SwapAxis": {"dim1": _AXIS, "dim2": _AXIS},
     "UpSampling": {
         "scale": _whole(1, MAX_SIDE),
@@ -291,7 +297,8 @@ _NOTES = {
 }
 _WINDOW = ("kernel", "stride", "dilate", "pad", "adj")
 _LISTED = ("Concat", "UpSampling", "_npi_concatenate", "add_n", "stack")  # any number of inputs
-_PAIRS = (*_BINARY, "SoftmaxOutput", "batch_dot", "broadcast_like", "dot", "slice_like", "take")
+_LOSSES = (*_REGRESSIONS, "SVMOutput", "SoftmaxOutput")
+_PAIRS = (*_BINARY, *_LOSSES, "batch_dot", "broadcast_like", "dot", "slice_like", "take")
 _INPUTS = {
     "null": 0,
     **dict.fromkeys(_PAIRS, 2),

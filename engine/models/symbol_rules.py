@@ -12,7 +12,7 @@ from math import prod
 from typing import Any
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.graph import Node
+from shardcam.engine.models.graph import LOSSES, Node
 from shardcam.engine.models.symbol_operators import value
 
 Shape = tuple[int, ...]
@@ -130,6 +130,11 @@ def _image(use: Use) -> None:
 
 def _channels(use: Use) -> None:
     require(len(use.x) > 2, f"{use.x} has no pixels")
+
+
+def _length(use: Use) -> None:
+    least = 2 if use.get("mode", "instance") == "instance" else 3
+    require(len(use.x) >= least, f"{use.x} has no pixels")
 
 
 def _response_norm(use: Use) -> None:
@@ -352,8 +357,10 @@ RULES: dict[str, Callable[[Use], None]] = {
     **dict.fromkeys(("sum", "mean", "max", "min", "prod", "nansum", "norm"), _reduction),
     **dict.fromkeys(("softmax", "log_softmax", "softmin", "LayerNorm"), _along("axis", -1)),
     **dict.fromkeys(("UpSampling", "_contrib_BilinearResize2D"), _image),
-    **dict.fromkeys(("InstanceNorm", "L2Normalization"), _channels),
+    "InstanceNorm": _channels,
+    "L2Normalization": _length,
     **dict.fromkeys(("repeat", "reverse"), _along("axis")),
+    **dict.fromkeys(LOSSES, _loss),
     "BatchNorm": _along("axis", 1),
     "Concat": _concatenation("dim", 1),
     "Convolution": _convolution,
@@ -367,7 +374,6 @@ RULES: dict[str, Callable[[Use], None]] = {
     "Reshape": _reshape,
     "SliceChannel": _split,
     "SoftmaxActivation": _dense,
-    "SoftmaxOutput": _loss,
     "SwapAxis": _swap,
     "_contrib_AdaptiveAvgPooling2D": _image,
     "_npi_concatenate": _concatenation("axis", 0),

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from shardcam.engine.errors import bugs_named
 from shardcam.engine.methods.arrays import halved, like, scale_maps, to_host
 from shardcam.engine.methods.heatmaps import heatmaps
-from shardcam.engine.methods.scores import softmax
+from shardcam.engine.methods.scores import linked, won_pixels
 from shardcam.engine.methods.smoothing import plain_maps, smoothed_maps
 from shardcam.engine.pipeline.forward_ahead import ForwardAhead
 from shardcam.engine.pipeline.prefetch import Batch
@@ -23,6 +24,8 @@ from shardcam.engine.types import (
     F4,
     I4,
     NO_CLASS,
+    NO_LINK,
+    SOFTMAX,
     TOP,
     U1,
     Flag,
@@ -48,6 +51,9 @@ class Parts:
     half_precision: bool  # of saved activations
     smooth: bool = False  # average the maps over changed copies of the images
     fuse: str = "mean"  # how the maps of several layers become one heatmap
+    link: str = SOFTMAX  # from logits to scores
+    binary: bool = False  # of the logits -z and z only z is saved
+    prediction: str | None = None  # layer of the logits of pixels, of a segmentation network
 
 
 @dataclass(frozen=True)
@@ -98,10 +104,18 @@ class ShardPipeline:
 def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> ResultBatch:
     """Everything that is asked for about one batch: its maps, and what else is saved."""
     samples, views = batch.samples, batch.views
-    target = parts.targets.choose(logits, samples)
-    probability = softmax(logits)
-    top = top_classes(logits, min(TOP, logits.shape[1]))
-    save = parts.save
+    save, prediction, order = parts.save, None, logits
+    if parts.prediction is None:
+        scores = linked(logits, parts.link)
+    else:
+        prediction, scores = won_pixels(forward.activation(parts.prediction), parts.link)
+        order = scores
+    target = parts.targets.choose(order, scores, samples)
+    top = top_classes(order, min(TOP, logits.shape[1]))
+    if parts.link == NO_LINK:
+        top[:] = NO_CLASS
+    elif prediction is not None:
+        top[_scores_of(scores, top) == 0] = NO_CLASS
     activations = {name: forward.activation(name) for name in parts.activation_layers}
     maps, raised = _scaled(_maps(forward, target, parts))
     drawn = "heatmaps" in save or ("overlays" in save and len(maps) > 1)
@@ -121,7 +135,7 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
     )
     flags = np.array([view.flags for view in views], np.uint8)
     for bits in found["raised"].values():
-        flags |= np.bitwise_or.reduce(bits, axis=1)
+        flags |= np.bitwise_or.reduce(bits * (target != NO_CLASS), axis=1)
     flags[~np.isfinite(logits).all(axis=1)] |= Flag.NON_FINITE.value
     for values in found["largest"].values():
         flags[values > np.finfo(np.float16).max] |= Flag.TOO_LARGE.value
@@ -129,35 +143,50 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
         samples=samples,
         views=views,
         target=target,
-        score=np.take_along_axis(probability, target, axis=1),
+        score=_scores_of(scores, target),
         top_class=top,
-        top_score=np.take_along_axis(probability, top, axis=1),
+        top_score=_scores_of(scores, top),
         flags=flags,
         maps={n: LayerMaps(found["normalized"][n], found["scale"][n]) for n in maps},
         activations=found["activations"],
         pooled=found["pooled"],
-        logits=logits if "logits" in save else None,
+        prediction=prediction,
+        logits=logits[:, int(parts.binary) :] if "logits" in save else None,
         heatmap=found["heatmap"].get(""),
     )
+
+
+def _scores_of(scores: F4, classes: I4) -> F4:
+    """(N,classes), (N,K) -> (N,K), NaN where there is no class, or no finite score of it."""
+    found = np.take_along_axis(scores, classes, axis=1)
+    return np.where((classes != NO_CLASS) & np.isfinite(found), found, np.float32(np.nan))
 
 
 def _maps(forward: ForwardPass, target: I4, parts: Parts) -> dict[str, F4]:
     """Raw maps of every layer, NaN where there is no class to explain.
 
-    What else is wanted of the pass must be read before.
+    What else is wanted of the pass must be read before. Columns without any class, which are
+    the last, cost nothing.
     """
-    without, some = target == NO_CLASS, np.maximum(target, 0)
+    without = target == NO_CLASS
+    used = max(1, np.count_nonzero(~without.all(axis=0)))
+    some = np.ascontiguousarray(np.maximum(target[:, :used], 0))
     if parts.smooth:
         maps = smoothed_maps(parts.network, parts.method, forward.images, some)
     else:
         maps = plain_maps(forward, parts.network, parts.method, some)
     if not without.any():
         return maps
-    nothing = without[..., None, None]
-    return {
-        name: array_namespace(raw).where(like(nothing, raw), np.nan, raw)
-        for name, raw in maps.items()
-    }
+    return {name: _filled(raw, without) for name, raw in maps.items()}
+
+
+def _filled(raw: F4, without: npt.NDArray[np.bool_]) -> F4:
+    """(N,k,h,w) maps of the first columns -> (N,K,h,w), NaN `without` a class."""
+    names = array_namespace(raw)
+    missing = without.shape[1] - raw.shape[1]
+    whole = names.concat([raw, *[names.zeros_like(raw[:, :1])] * missing], axis=1)
+    filled: F4 = names.where(like(without[..., None, None], raw), np.float32(np.nan), whole)
+    return filled
 
 
 def _scaled(raw: dict[str, F4]) -> tuple[dict[str, LayerMaps], dict[str, U1]]:

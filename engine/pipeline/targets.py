@@ -1,31 +1,44 @@
-"""Which classes of an image are explained: ``top1``, ``topK``, ``label``, ``class:ID[,ID...]``."""
+"""Which classes of an image are explained.
+
+``top1``, ``topK``, ``label``, ``class:ID[,ID...]``, ``above:SCORE[,K]``, ``similar:FILE``.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.types import F4, I4, NO_CLASS, NO_LABEL, Sample
+from shardcam.engine.types import F4, I4, NO_CLASS, NO_LABEL, NO_LINK, SIMILAR, SOFTMAX, Sample
 
-_USAGE = "--target takes top1, topK, label or class:ID[,ID...]"
+MOST_ABOVE = 10  # classes of an image, of those above a score, if no other number is given
+_USAGE = "--target takes top1, topK, label, class:ID[,ID...], above:SCORE[,K] or similar:FILE"
 
 
 @dataclass(frozen=True)
 class Targets:
-    """A parsed ``--target``: `kind` is top, label or class."""
+    """A parsed ``--target``: `kind` is top, label, class or above."""
 
     kind: str
     count: int  # K, classes explained per image
     available: int  # classes the network has
     classes: tuple[int, ...] = ()
+    above: float = 0.0
 
-    def choose(self, logits: F4, samples: Sequence[Sample]) -> I4:
-        """(N,classes) logits -> (N,K) class numbers."""
+    def choose(self, logits: F4, scores: F4, samples: Sequence[Sample]) -> I4:
+        """(N,classes) logits and their scores -> (N,K) class numbers, the highest logit first.
+
+        NO_CLASS in the last columns where fewer than K have a score above `above`.
+        """
         if self.kind == "top":
             return top_classes(logits, self.count)
+        if self.kind == "above":
+            chosen = top_classes(logits, self.count)
+            high = np.take_along_axis(scores, chosen, axis=1) > self.above
+            return np.where(high, chosen, np.int32(NO_CLASS))
         if self.kind == "label":
             return np.array([[s.label] for s in samples], np.int32)
         return np.tile(np.array(self.classes, np.int32), (len(samples), 1))
@@ -39,15 +52,19 @@ class Targets:
         return f"label {sample.label}, but the network has classes 0 to {self.available - 1}"
 
 
-def parse_targets(text: str, classes: int) -> Targets:
-    """Parse ``--target`` for a network with that many classes.
+def parse_targets(text: str, classes: int, link: str = SOFTMAX) -> Targets:
+    """Parse ``--target`` for a network with that many classes and that link.
 
     Raises
     ------
     ConfigError
         It is not understood, or names a class the network does not have.
     """
+    if text.startswith(SIMILAR):  # outputs of the network are similarities to what it names
+        return Targets("class", classes, classes, tuple(range(classes)))
     if text == "label":
+        if link == NO_LINK:
+            raise ConfigError("--target label: the network claims no class (--link none)")
         return Targets("label", 1, classes)
     try:
         if text.startswith("top"):
@@ -55,12 +72,18 @@ def parse_targets(text: str, classes: int) -> Targets:
         elif text.startswith("class:"):
             ids = tuple(int(part) for part in text[6:].split(","))
             targets = Targets("class", len(ids), classes, ids)
+        elif text.startswith("above:"):
+            score, _, most = text[6:].partition(",")
+            count = int(most) if most else min(MOST_ABOVE, classes)
+            targets = Targets("above", count, classes, above=float(score))
         else:
             raise ValueError(text)
     except ValueError:
         raise ConfigError(f"{_USAGE}, not {text!r}") from None
     if not 1 <= targets.count <= classes:
         raise ConfigError(f"--target {text}: explains 1 to {classes} classes, as the network has")
+    if not math.isfinite(targets.above) or (link != NO_LINK and not 0 <= targets.above < 1):
+        raise ConfigError(f"--target {text}: scores are from 0 to 1 here, such as above:0.5")
     wrong = [c for c in targets.classes if not 0 <= c < classes]
     if wrong or len(set(targets.classes)) < len(targets.classes):
         what = f"no class {wrong[0]}" if wrong else "a class is named twice"

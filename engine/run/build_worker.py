@@ -20,7 +20,7 @@ from shardcam.engine.run.runtime_choice import TORCH, require_gpu
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import DatasetSpec
-from shardcam.engine.types import LayerInfo, Quantization
+from shardcam.engine.types import F4, LayerInfo, Quantization
 from shardcam.engine.workers.cores import usable_cores
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class WorkerSpec:
     layers: tuple[str, ...]
     read: tuple[LayerInfo, ...]  # whose activations are saved
     quantization: Quantization | None  # of an int8 run
+    similar: F4 | None  # (K,D) embeddings that images are compared with
     specs: tuple[DatasetSpec, ...]  # of a shard file
     batch_size: int  # images
 
@@ -70,6 +71,7 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     """Load the model: what makes batches of a shard, and what makes results of batches."""
     ready_libraries()
     from shardcam.engine.models.layer_names import class_count
+    from shardcam.engine.models.similarity import similar_to
     from shardcam.engine.pipeline.decoder_threads import decoders
     from shardcam.engine.pipeline.prefetch import BatchLoader
     from shardcam.engine.pipeline.run_shard import Parts
@@ -83,10 +85,12 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     definition = load_definition(config)
     if definition.digest() != spec.model:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
+    if spec.similar is not None:
+        definition = similar_to(definition, spec.similar)
     warm_up()
     threads = worker_threads(config)
     network = _network(spec, definition, threads)
-    targets = parse_targets(config.target, class_count(definition))
+    targets = parse_targets(config.target, class_count(definition), definition.link)
     loader = BatchLoader(
         make_reader(config, cache),
         targets,
@@ -106,6 +110,9 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
         half_precision=config.activation_dtype == "f2",
         smooth="aug" in config.smooth,
         fuse=fuse_of(config),
+        link=definition.link,
+        binary=definition.binary,
+        prediction=definition.prediction.name if definition.prediction else None,
     )
     return loader, parts
 
@@ -115,7 +122,7 @@ def _network(spec: WorkerSpec, definition: NetworkDefinition, threads: int) -> N
     config = spec.config
     gpu, smooth = config.gpus_per_worker > 0, "aug" in config.smooth
     buffers = 2 if gpu and not smooth else 1  # averaging over copies runs passes in between
-    read = only_read(spec.layers, spec.read)
+    read = only_read(spec.layers, spec.read, definition.prediction)
     if config.runtime == TORCH:
         from shardcam.engine.models.torch.torch_network import TorchNetwork
 
@@ -149,9 +156,12 @@ def part_cache(config: RunConfig) -> PartCache | None:
     return PartCache(Path(config.cache), int(config.cache_size * 1e9))
 
 
-def only_read(layers: tuple[str, ...], read: tuple[LayerInfo, ...]) -> tuple[str, ...]:
+def only_read(
+    layers: tuple[str, ...], read: tuple[LayerInfo, ...], prediction: LayerInfo | None
+) -> tuple[str, ...]:
     """Layers whose activations are wanted and that are not explained."""
-    return tuple(info.name for info in read if info.name not in layers)
+    wanted = (*read, prediction) if prediction else read
+    return tuple(dict.fromkeys(info.name for info in wanted if info.name not in layers))
 
 
 def _sink(spec: WorkerSpec) -> Sink:

@@ -20,7 +20,7 @@ from shardcam.engine.errors import ConfigError, RunDirectoryError, read_error
 from shardcam.engine.io.plain_file import parse_json, read_plain
 from shardcam.engine.io.plain_text import printable
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import counted
+from shardcam.engine.types import NO_LINK, SIMILAR, counted
 
 ClassName = Callable[[int], str]
 
@@ -35,7 +35,7 @@ def class_names(config: RunConfig, classes: int | None = None) -> ClassName:
 
     Without ``--labels``, networks that are known by name and have its 1000 classes, as far as is
     known, get ImageNet's names, if the package with them is installed, and other networks
-    numbers. NO_CLASS is called so.
+    numbers. NO_CLASS is called so; outputs of a network that claims no class are called output.
 
     Raises
     ------
@@ -82,7 +82,8 @@ def kept_class_names(run_dir: RunDir, config: RunConfig) -> ClassName | None:
     place = run_dir.place(run_dir.class_names)
     try:
         if not run_dir.fetch(run_dir.class_names):
-            return class_names(config) if _is_known_by_name(config) else None
+            named = _is_known_by_name(config) or config.link == NO_LINK
+            return class_names(config) if named else None
         stored = parse_json(read_plain(run_dir.class_names, _MOST))
         names = {int(number): printable(name) for number, name in stored.items()}
     except OSError as error:
@@ -110,11 +111,16 @@ def _or_number(name_of: Callable[[int], str | None]) -> ClassName:
 
 
 def _name_of(config: RunConfig, classes: int | None) -> Callable[[int], str | None]:
+    if config.target.startswith(SIMILAR):
+        file = Path(config.target.removeprefix(SIMILAR)).name
+        return lambda number: f"like {file}" + f", row {number}" * (number > 0)
     if config.labels is not None:
         names = read_names(Path(config.labels))
         if classes is not None and (problem := _misfit(names, classes)):
             raise ConfigError(f"--labels {config.labels}: {problem}")
         return names.get
+    if config.link == NO_LINK:
+        return "output {}".format
     if not _is_known_by_name(config) or classes not in (None, IMAGENET):
         return lambda number: None
     return _imagenet_name

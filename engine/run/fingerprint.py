@@ -13,7 +13,7 @@ from shardcam.engine.run.plan import Plan
 from shardcam.engine.run.runtime_choice import TORCH
 from shardcam.engine.rundir.run_json import Manifest
 from shardcam.engine.rundir.schema import SCHEMA_VERSION
-from shardcam.engine.types import LayerInfo
+from shardcam.engine.types import SIMILAR, SOFTMAX, LayerInfo
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
@@ -40,12 +40,17 @@ def make_manifest(
     layers: tuple[LayerInfo, ...],
     read: tuple[LayerInfo, ...],
     calibration: Calibration | None,
+    similar: str | None = None,
 ) -> Manifest:
-    """The manifest of a run that explains `layers` and saves the activations of `read`."""
+    """The manifest of a run that explains `layers` and saves the activations of `read`.
+
+    `similar` is the digest of the file that images are compared with, wherever it is.
+    """
     return Manifest(
         config=config.absolute().model_dump(mode="json", exclude={"part"}),
         numbers=_numbers(config, plan, definition, layers, read)
-        | ({"calibration": calibration.digest} if calibration else {}),
+        | ({"calibration": calibration.digest} if calibration else {})
+        | ({"target": SIMILAR + similar} if similar else {}),
         plan={"samples": plan.listed, "shards": plan.shards, "shard_size": plan.shard_size},
         versions={name: version_of(name) for name in LIBRARIES},
         classes=plan.listing.facts.classes,
@@ -85,8 +90,9 @@ def _numbers(
             for name in ADDED
             if getattr(config, name) != RunConfig.model_fields[name].default
         }
-        | ({"runtime": TORCH} if config.runtime == TORCH else {})
-    )  # MXNet's is as it was before
+        | ({"runtime": TORCH} if config.runtime == TORCH else {})  # MXNet's is as it was before
+        | ({"link": definition.link} if definition.link != SOFTMAX else {})
+    )
 
 
 def _preprocessing(definition: NetworkDefinition) -> dict[str, Any]:

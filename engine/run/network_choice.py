@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.types import counted
+from shardcam.engine.types import NO_LINK, SIMILAR, counted
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
@@ -23,7 +23,8 @@ def load_definition(config: RunConfig) -> NetworkDefinition:
     """
     from shardcam.engine.models.load_network import load_network
 
-    definition = load_network(config.model, config.params, config.image_size)
+    link = NO_LINK if config.target.startswith(SIMILAR) else config.link  # as the file gives it
+    definition = load_network(config.model, config.params, config.image_size, link)
     own = definition.preprocessing
     _require_pictures(config, definition)
     for name, values in (("--mean", config.mean), ("--std", config.std)):

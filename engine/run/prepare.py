@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -49,6 +49,7 @@ from shardcam.engine.run.method_choice import (
 from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.plan import Plan, make_plan
 from shardcam.engine.run.runtime_choice import TORCH, require_gpu, with_runtime
+from shardcam.engine.run.similar_target import concept_of
 from shardcam.engine.run.source_listing import listing_of, make_reader
 from shardcam.engine.rundir import codec
 from shardcam.engine.rundir.events import RunAwaited, ignore
@@ -62,7 +63,7 @@ from shardcam.engine.rundir.run_json import (
     require_usable,
 )
 from shardcam.engine.rundir.schema import dataset_specs
-from shardcam.engine.types import LayerInfo, Note
+from shardcam.engine.types import NO_LINK, SOFTMAX, LayerInfo, Note
 from shardcam.engine.workers.cores import usable_cores
 
 if TYPE_CHECKING:
@@ -113,10 +114,15 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     _require_gpu_here(config)
     _require_cluster(config, run_dir)
     from shardcam.engine.models.layer_names import class_count, resolve_layer
+    from shardcam.engine.models.similarity import similar_to
     from shardcam.engine.pipeline.targets import parse_targets
 
     method_of(config)
-    definition = load_definition(config)
+    own = definition = load_definition(config)
+    if concept := concept_of(config, own):
+        definition = similar_to(own, concept.vectors)
+    if definition.link != SOFTMAX:  # what the file says is known from now on
+        config = config.model_copy(update={"link": definition.link})
     if config.runtime == TORCH:
         from shardcam.engine.models.torch.torch_operators import require_operators
 
@@ -136,7 +142,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     read = (read or layers) if {"activations", "pooled"} & set(config.save) else ()
     classes = class_count(definition)
     class_names(config, classes)  # refuses a bad file now, not after the work
-    targets = parse_targets(config.target, classes)
+    targets = parse_targets(config.target, classes, definition.link)
     require_explainable(config, layers)
     part_cache(config)  # refuses a folder that cannot be used
     with run_dir.beginning(lambda holder: on_event(RunAwaited(holder))):
@@ -151,6 +157,9 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
                 read=read,
                 classes=classes,
                 targets=targets.count,
+                link=definition.link,
+                binary=definition.binary,
+                prediction=definition.prediction,
                 view=definition.preprocessing.input_shape[1:],
                 key_bytes=listing.facts.key_bytes,
                 save=config.save,
@@ -159,7 +168,8 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
             require_room(config, specs, plan)
             _require_memory(config, definition, layers, plan)
             calibration = _calibration(config, definition, layers, read, plan)
-            manifest = make_manifest(config, plan, definition, layers, read, calibration)
+            compared = concept.digest if concept else None
+            manifest = make_manifest(config, plan, own, layers, read, calibration, compared)
             if stored is not None:
                 manifest = grown(stored, manifest, listing)
                 _require_no_growth(config, stored, manifest)
@@ -178,6 +188,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         layers=names,
         read=read,
         quantization=calibration.quantization if calibration else None,
+        similar=concept.vectors if concept else None,
         specs=specs,
         batch_size=_batch_size(config, definition, names, plan),
     )
@@ -186,7 +197,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         *assumptions(config, definition, layers),
         *(calibration_notes(calibration) if calibration else ()),
         *plan.listing.notes,
-        *label_notes(plan.listing.facts, classes, class_numbers(config, classes)),
+        *_label_notes(config, definition, plan, classes),
     )
     return Prepared(
         config=config,
@@ -200,6 +211,13 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         before=before,
         cost=run_cost(config, definition, layers),
     )
+
+
+def _label_notes(
+    config: RunConfig, definition: NetworkDefinition, plan: Plan, classes: int
+) -> Iterator[Note]:
+    if definition.link != NO_LINK:  # else no label is right or wrong
+        yield from label_notes(plan.listing.facts, classes, class_numbers(config, classes))
 
 
 def make_executor(
@@ -365,5 +383,9 @@ def _calibration(
     views = views_of_source(plan, make_reader(config), definition.preprocessing, config.decoding)
     names = tuple(info.name for info in layers)
     return calibrate_on_source(
-        definition, names, comparing_method(config), views, read=only_read(names, read)
+        definition,
+        names,
+        comparing_method(config),
+        views,
+        read=only_read(names, read, definition.prediction),
     )

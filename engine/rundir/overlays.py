@@ -89,7 +89,9 @@ class _OverlayWriter:
     def _draw_layer(self, batch: ResultBatch, layer: str, maps: F4) -> None:
         rows = zip(batch.samples, batch.views, maps, batch.target, strict=True)
         for sample, seen, of_targets, classes in rows:
-            for normalized, target in zip(of_targets, classes, strict=True):
+            for k, (normalized, target) in enumerate(zip(of_targets, classes, strict=True)):
+                if k and target == NO_CLASS:  # one picture says so
+                    continue
                 name = f"{picture_stem(sample, layer, int(target))}.{self._style.format}"
                 self._draw(name, seen, normalized)
 

@@ -15,7 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.types import NO_CLASS, TOP, Failure, Flag, LayerInfo, ResultBatch
+from shardcam.engine.types import (
+    NO_CLASS,
+    NO_LINK,
+    SOFTMAX,
+    TOP,
+    Failure,
+    Flag,
+    LayerInfo,
+    ResultBatch,
+)
 
 SCHEMA_VERSION = 1
 FAILURES = "failure/"  # datasets with a row per failure; all others have a row per good sample
@@ -63,6 +72,7 @@ _FORMS: dict[str, tuple[str, tuple[int, ...]]] = {
 _OPTIONAL: dict[str, tuple[str, tuple[int, ...]]] = {
     "cam/map": ("f", (0, 0, 0)),
     "cam/scale": ("f", (0,)),
+    "prediction": ("i", (0, 0)),
     "logits": ("f", (0,)),
     "heatmap": ("u1", (0, 0, 0)),
 }
@@ -185,6 +195,9 @@ def dataset_specs(
     key_bytes: int,
     save: Collection[str],
     activation_dtype: str = "f4",
+    link: str = SOFTMAX,
+    binary: bool = False,
+    prediction: LayerInfo | None = None,
 ) -> tuple[DatasetSpec, ...]:
     """Return every dataset of a shard file, failures last.
 
@@ -204,6 +217,12 @@ def dataset_specs(
         Any of maps, activations, pooled, logits, heatmaps; others are not for this file.
     activation_dtype
         f4 or f2.
+    link
+        From the network's logits to scores.
+    binary
+        The network has one output, and two classes.
+    prediction
+        The layer of the logits of pixels, of a segmentation network.
 
     Raises
     ------
@@ -211,13 +230,19 @@ def dataset_specs(
         Two layers would share a name.
     """
     _require_distinct([*layers, *read])
-    specs = _sample_specs(max(1, key_bytes), targets, min(TOP, classes))
+    score = "share of pixels" if prediction else "probability"
+    score = "output" if link == NO_LINK else score
+    specs = _sample_specs(max(1, key_bytes), targets, min(TOP, classes), score)
     if "maps" in save:
         specs += [spec for layer in layers for spec in _map_specs(layer, targets)]
     for layer in read:
         specs += _activation_specs(layer, activation_dtype, save)
+    if prediction:
+        specs.append(DatasetSpec("prediction", prediction.shape[1:], "i2", "N,y,x", "class"))
     if "logits" in save:
-        specs.append(DatasetSpec("logits", (classes,), "f4", "N,classes", "logit"))
+        outputs, axes = (1, "N,1") if binary else (classes, "N,classes")
+        unit = "output" if link == NO_LINK else "logit"
+        specs.append(DatasetSpec("logits", (outputs,), "f4", axes, unit))
     if "heatmaps" in save:
         specs.append(DatasetSpec("heatmap", (targets, *view), "u1", "N,K,H,W", "1/255"))
     specs += _failure_specs(max(1, key_bytes))
@@ -235,7 +260,7 @@ def _require_distinct(layers: Sequence[LayerInfo]) -> None:
             )
 
 
-def _sample_specs(key_bytes: int, targets: int, top: int) -> list[DatasetSpec]:
+def _sample_specs(key_bytes: int, targets: int, top: int, score: str) -> list[DatasetSpec]:
     return [
         DatasetSpec("key", (), f"S{key_bytes}", "N", "text"),
         DatasetSpec("sample", (), "i8", "N", "index in the source"),
@@ -243,9 +268,9 @@ def _sample_specs(key_bytes: int, targets: int, top: int) -> list[DatasetSpec]:
         DatasetSpec("image_size", (2,), "i4", "N,(height,width)", "pixel"),
         DatasetSpec("crop", (4,), "f4", "N,(y0,x0,y1,x1)", "pixel"),
         DatasetSpec("target", (targets,), "i4", "N,K", "class"),
-        DatasetSpec("score", (targets,), "f4", "N,K", "probability"),
+        DatasetSpec("score", (targets,), "f4", "N,K", score),
         DatasetSpec("top_class", (top,), "i4", "N,T", "class"),
-        DatasetSpec("top_score", (top,), "f4", "N,T", "probability"),
+        DatasetSpec("top_score", (top,), "f4", "N,T", score),
         DatasetSpec("flags", (), "u1", "N", _FLAGS),
     ]
 
@@ -300,7 +325,7 @@ def sample_columns(batch: ResultBatch) -> dict[str, npt.NDArray[np.generic]]:
         columns[f"cam/{layer_path(layer)}/scale"] = maps.scale
     for kind, values in (("activation", batch.activations), ("pooled", batch.pooled)):
         columns |= {f"{kind}/{layer_path(layer)}": array for layer, array in values.items()}
-    optional = {"logits": batch.logits, "heatmap": batch.heatmap}
+    optional = {"prediction": batch.prediction, "logits": batch.logits, "heatmap": batch.heatmap}
     return columns | {name: array for name, array in optional.items() if array is not None}
 
 

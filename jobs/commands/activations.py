@@ -19,7 +19,7 @@ from shardcam.engine.run.class_names import kept_class_names, numbered
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.overlays import picture_name
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import AUTO
+from shardcam.engine.types import AUTO, NO_LINK
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.panels import LayerValues, draw_panels
 from shardcam.jobs.looking.tiles import save_picture
@@ -27,11 +27,12 @@ from shardcam.jobs.options import chosen_options, make_config
 from shardcam.jobs.run_extract import run_extract
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.source_pictures import WHITE, SourcePictures, cut
-from shardcam.jobs.terminal import make_console, printable
+from shardcam.jobs.terminal import make_console, printable, score_text
 
 RUNS = Path("runs")
 _OPTIONS = (
-    *("source", "model", "params", "image_size", "resize", "channels", "mean", "std"),
+    *("source", "model", "params", "link"),
+    *("image_size", "resize", "channels", "mean", "std"),
     *("background", "depth_range"),
     *("labels", "label_from_folder", "label_data", "root", "limit"),
 )
@@ -109,11 +110,14 @@ def draw_activations(
     """Draw the first images of a run that holds activations, each into a PNG file."""
     run_dir = RunDir(Path(config.out))
     source = SourcePictures(Listing(run_dir.listing), config)
-    name_of = kept_class_names(run_dir, config) or numbered
+    config = config.model_copy(update={"link": run.config.get("link")})
+    name_of, claims = kept_class_names(run_dir, config) or numbered, config.link != NO_LINK
     for i in range(min(pictures, len(run))):
         key, number = run.keys[i], int(run["sample"][i])
-        predicted, score = int(run["top_class"][i, 0]), float(run["top_score"][i, 0])
-        caption = f"{printable(Path(key).name)}: {name_of(predicted)}, {score:.2f}"
+        shown = ("top_class", "top_score") if claims else ("target", "score")
+        number_of_class, score = (run[name][i, 0] for name in shown)
+        what = f"{name_of(int(number_of_class))}, {score_text(float(score))}"
+        caption = f"{printable(Path(key).name)}: {what}"
         layers = [LayerValues(name, run.activation(name)[i]) for name in run.activation_layers]
         path = run_dir.activations / f"{picture_name(number, key)}.png"
         seen = cut(source.read(run, i), run["crop"][i], WHITE)

@@ -144,7 +144,8 @@ def _load(config: RunConfig) -> tuple[NetworkDefinition, ClassName]:
 
 def _as_in_run(named: RunConfig, run: RunConfig) -> RunConfig:
     """The network with the input that it had in a run."""
-    own = {name: getattr(run, name) for name in ("image_size", "channels", "mean", "std")}
+    names = ("link", "image_size", "channels", "mean", "std")
+    own = {name: getattr(run, name) for name in names}
     for name, value in own.items():
         if getattr(named, name) not in (RunConfig.model_fields[name].default, value):
             option = flag("input_channels" if name == "channels" else name)

@@ -14,7 +14,7 @@ from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.row_filter import RowFilter
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.run.class_names import ClassName
-from shardcam.engine.types import NO_CLASS, NO_LABEL, U1
+from shardcam.engine.types import NO_CLASS, NO_LABEL, U1, Flag
 from shardcam.jobs.gallery.heatmap_pictures import data_uri, draw_mean
 from shardcam.jobs.gallery.row_columns import Columns, Positions
 from shardcam.jobs.gallery.run_statistics import FREQUENT, flag_words
@@ -26,7 +26,7 @@ _COLUMNS += ("target", "score", "top_class", "top_score")
 
 @dataclass(frozen=True)
 class Scored:
-    """A class and its probability."""
+    """A class and its score."""
 
     number: int
     name: str
@@ -96,9 +96,12 @@ def make_items(
 
 def _item(row: int, values: dict[str, Any], name_of: ClassName, pictures: Pictures) -> Item:
     label, flags = int(values["label"]), int(values["flags"])
+    targets = _scored(values["target"], values["score"], name_of)
     predictions = _scored(values["top_class"], values["top_score"], name_of)
+    claims = True  # a class, of each image whose logits are finite
     if predictions[0].number == NO_CLASS:  # so are all
-        predictions = predictions[:1]
+        claims = bool(flags & Flag.NON_FINITE)
+        predictions = predictions[:1] if claims else targets
     known = label != NO_LABEL
     return Item(
         row=row,
@@ -106,13 +109,13 @@ def _item(row: int, values: dict[str, Any], name_of: ClassName, pictures: Pictur
         sample=int(values["sample"]),
         label=label if known else None,
         label_name=name_of(label) if known else None,
-        correct=label == predictions[0].number if known else None,
+        correct=label == predictions[0].number if known and claims else None,
         flags=flags,
         flag_words=flag_words(flags),
         height=int(values["image_size"][0]),
         width=int(values["image_size"][1]),
         predictions=predictions,
-        targets=_scored(values["target"], values["score"], name_of),
+        targets=targets,
         pictures=pictures,
     )
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.analysis.finished_run import Run
-from shardcam.engine.types import F4, I4, NO_LABEL, U1
+from shardcam.engine.analysis.row_filter import judged
+from shardcam.engine.types import F4, I4, U1
 
 Positions = npt.NDArray[np.intp]
 
@@ -31,9 +32,8 @@ class Columns:
 
     @property
     def labelled(self) -> npt.NDArray[np.bool_]:
-        """(N,) whether there is a label."""
-        known: npt.NDArray[np.bool_] = self.label != NO_LABEL
-        return known
+        """(N,) whether there is a label that the prediction is right or wrong by."""
+        return judged(self.label, self.predicted, self.flags)
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:

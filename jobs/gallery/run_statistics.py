@@ -47,6 +47,7 @@ class Statistics:
     """Of all rows."""
 
     rows: int
+    claims: bool  # the network claims classes
     labelled: int
     correct: int
     bins: tuple[Bin, ...]
@@ -73,6 +74,7 @@ def measure(columns: Columns, name_of: ClassName) -> Statistics:
     flags = {words: int((columns.flags & bit != 0).sum()) for bit, words in FLAGS.items()}
     return Statistics(
         rows=len(columns),
+        claims=bool(len(found) or (columns.flags & Flag.NON_FINITE).any() or not len(columns)),
         labelled=int(columns.labelled.sum()),
         correct=int(columns.correct.sum()),
         bins=_bins(columns),

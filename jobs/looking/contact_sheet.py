@@ -20,6 +20,7 @@ from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import U1
 from shardcam.jobs.options import stored_config
 from shardcam.jobs.source_pictures import WHITE, SourcePictures, cut
+from shardcam.jobs.terminal import score_text
 from shardcam.kernels import overlay
 
 COLUMNS = 3  # pairs of pictures in a row
@@ -66,4 +67,4 @@ def _caption(picture: Axes, heat: Axes, run: Run, i: int, name_of: ClassName) ->
     name = Path(bytes(run["key"][i]).decode()).name
     picture.set_title(name if len(name) <= 24 else name[:23] + "…", fontsize=8)
     target, score = int(run["target"][i, 0]), float(run["score"][i, 0])
-    heat.set_title(f"{name_of(target)} {score:.2f}", fontsize=8)
+    heat.set_title(f"{name_of(target)} {score_text(score)}", fontsize=8)

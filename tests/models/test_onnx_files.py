@@ -142,7 +142,11 @@ HOSTILE = {
         "in 1 groups does not fit 4 channels"),
     "bytes-as-input": (edited(lambda m: setattr(
         m.graph.input[0].type.tensor_type, "elem_type", 2)), "computes in whole numbers"),
-    "no-logits": (make([CONV], WEIGHTS, flatten=False, rank=4), "not a vector of logits"),
+    "no-logits": (
+        make([CONV, node("Reshape", "y rows", "z")], WEIGHTS | {"rows": np.array([0, 4, -1])},
+             flatten=False, output="z", rank=3),
+        "(4, 63) for each image is not a vector of logits, nor maps",
+    ),
     "training-dropout": (
         make([node("Dropout", "x r t", "y")], {"r": np.float32(0.5), "t": np.array(True)}),
         "training mode",

@@ -7,6 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 from shardcam.engine.errors import ModelError
 from shardcam.engine.methods.class_gradients import mean_gradient
 from shardcam.engine.models.layer_names import resolve_layer
+from shardcam.engine.models.links import at_logits
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from tests.models.onnx_models import (
     assert_same,
@@ -83,7 +84,7 @@ def test_ends_at_the_logits(tail, opset, tmp_path):
     nodes = [*POOLED, DENSE]
     logits = make(nodes, WEIGHTS, flatten=False, opset=opset)
     model = make([*nodes, *tail], WEIGHTS, flatten=False, opset=opset, output=tail[-1].output[0])
-    definition = load(model, tmp_path)
+    definition = at_logits(load(model, tmp_path))
     images = images_for(model)
     np.testing.assert_allclose(run(definition, images), reference(logits, images), rtol=1e-5)
 
@@ -94,7 +95,7 @@ def test_spatial_softmax_end(tmp_path):
     logits = make(POOLED[:-1], WEIGHTS, output="p")
     images = images_for(model)
     np.testing.assert_allclose(
-        run(load(model, tmp_path), images), reference(logits, images), rtol=1e-5
+        run(at_logits(load(model, tmp_path)), images), reference(logits, images), rtol=1e-5
     )
 
 
@@ -147,7 +148,7 @@ def channels_last():
 
 def test_channels_last_input(tmp_path):
     model = channels_last()
-    definition = load(model, tmp_path)
+    definition = at_logits(load(model, tmp_path))
     assert definition.preprocessing.input_shape == (3, 20, 24)
     images = images_for(model)
     logits = run(definition, images.transpose(0, 3, 1, 2))

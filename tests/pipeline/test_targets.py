@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.methods.scores import softmax
-from shardcam.engine.pipeline.targets import parse_targets, top_classes
+from shardcam.engine.methods.scores import linked, softmax
+from shardcam.engine.pipeline.targets import MOST_ABOVE, parse_targets, top_classes
 from shardcam.engine.types import NO_CLASS, Sample
 
 LOGITS = np.array([[1, 5, 3, 5], [9, 0, 0, -1]], np.float32)
@@ -17,10 +17,12 @@ SAMPLES = [Sample("a", 0, 2, "", 0), Sample("b", 1, 0, "", 0)]
         ("top3", [[1, 3, 2], [0, 1, 2]]),
         ("label", [[2], [0]]),
         ("class:3,0", [[3, 0], [3, 0]]),
+        ("above:0.4", [[1, 3, -1, -1], [0, -1, -1, -1]]),
+        ("above:0.9,2", [[-1, -1], [0, -1]]),
     ],
 )
 def test_classes_chosen(text, expected):
-    chosen = parse_targets(text, 4).choose(LOGITS, SAMPLES)
+    chosen = parse_targets(text, 4).choose(LOGITS, softmax(LOGITS), SAMPLES)
     assert chosen.dtype == np.int32
     assert chosen.tolist() == expected
 
@@ -28,13 +30,17 @@ def test_classes_chosen(text, expected):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("best", "takes top1, topK, label or class"),
+        ("best", "takes top1, topK, label, class"),
         ("top0", "1 to 4 classes"),
         ("top5", "1 to 4 classes"),
         ("class:4", "no class 4; the network has classes 0 to 3"),
         ("class:1,1", "named twice"),
         ("class:", "takes top1"),
         ("class:-1", "no class -1"),
+        ("above:1", "from 0 to 1"),
+        ("above:nan", "from 0 to 1"),
+        ("above:0.5,9", "1 to 4 classes"),
+        ("above:half", "takes top1"),
     ],
 )
 def test_bad_target_is_refused(text, message):
@@ -46,6 +52,31 @@ def test_bad_target_is_refused(text, message):
 def test_label_without_class(label, refused):
     reason = parse_targets("label", 4).refusal(Sample("k", 0, label, "", 0))
     assert (reason is None) if refused is None else (refused in reason)
+
+
+def test_classes_above_a_score_by_each_link():
+    z = np.array([[-3, 2, 0, 1], [-1, -2, -3, -4]], np.float32)
+    assert parse_targets("above:0.5", 4, "sigmoid").choose(
+        z, linked(z, "sigmoid"), SAMPLES
+    ).tolist() == [
+        [1, 3, -1, -1],
+        [-1, -1, -1, -1],
+    ]
+    assert parse_targets("above:1.5", 4, "none").choose(z, z, SAMPLES)[0].tolist() == [
+        1,
+        -1,
+        -1,
+        -1,
+    ]
+    assert parse_targets("above:0", 80, "sigmoid").count == MOST_ABOVE
+    with pytest.raises(ConfigError, match="claims no class"):
+        parse_targets("label", 4, "none")
+
+
+def test_a_sigmoid_does_not_overflow():
+    z = np.array([-1e4, -np.log(3), 0, np.log(3), 1e4, np.nan], np.float32)
+    expected = [0, 0.25, 0.5, 0.75, 1, np.nan]
+    np.testing.assert_allclose(linked(z, "sigmoid"), expected, rtol=1e-6)
 
 
 def test_softmax_does_not_overflow():

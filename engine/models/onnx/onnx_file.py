@@ -51,15 +51,13 @@ _RANGES = {  # of ONNX's metadata for images: mean and deviation that make such 
 _CHANNELS_FIRST = ("Conv", "BatchNormalization", "InstanceNormalization")
 # What arithmetic on a damaged file's own numbers can raise.
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
-_SAME_ORDER = ("Reshape", "Flatten")
 
 
 def load_onnx(path: Path, image_size: ImageSize | None = None) -> NetworkDefinition:
     """Read a network from an ONNX file.
 
-    Its input becomes (N,C,H,W), whatever the layout in the file; a Softmax at its end
-    is left out.  The preprocessing is the ImageNet convention, or what fits the arithmetic that
-    the file begins with: an assumption.
+    Its input becomes (N,C,H,W), whatever the layout in the file.  The preprocessing is the
+    ImageNet convention, or what fits the arithmetic that the file begins with: an assumption.
 
     Parameters
     ----------
@@ -254,36 +252,25 @@ class _Import:
         self._values[name] = value
 
     def _logits(self) -> Entry:
-        """The one output as (N,classes), before a softmax at its end."""
+        """The one output as (N,classes), or of a segmentation network (N,classes,h,w)."""
         names = [o.name for o in self._graph.output]
         if len(names) != 1:
             raise ModelError(f"it has {len(names)} outputs {names[:5]}, not one")
         value = self._values.get(names[0])
         if not isinstance(value, Tensor):
             raise ModelError(f"output {names[0]!r} does not depend on the images")
-        before = self._before_softmax(value)
         classes = [n for n in value.sizes if n != 1] or [1]
-        if len(classes) != 1 or value.multiple != 1 or value.rank < 2:
+        if len(value.sizes) == 3 and len(classes) > 1 and value.multiple == 1:
+            return value.entry
+        if len(classes) != 1 or value.multiple != 1:
             raise ModelError(
-                f"output {names[0]!r} of {value.sizes} for each image is not a vector of logits"
+                f"output {names[0]!r} of {value.sizes} for each image is not a vector of logits, "
+                "nor maps of classes. Of a detector, or of sequences, cut the file at a tensor "
+                "(N,classes) or (N,classes,h,w): onnx.utils.extract_model(FILE, NEW, "
+                f"[{self._build.nodes[0].name!r}], [TENSOR])"
             )
         call = Call("Output", "logits", self._opset, (), 1, {}, self._build)
-        return reshape(call, before, 1, (classes[0],)).entry
-
-    def _before_softmax(self, output: Tensor) -> Tensor:
-        """`output`, or what its last softmax reads, if nothing but a reshape comes between."""
-        tensor = output
-        while (node := self._build.nodes[tensor.entry[0]]).op in _SAME_ORDER:
-            source = self._build.source(tensor, node.op)
-            if source is None:
-                return output
-            tensor = source[1]
-        if node.op not in ("softmax", "log_softmax"):
-            return output
-        source = self._build.source(tensor, node.op)
-        axis = int(node.attrs["axis"])
-        others = [n for i, n in enumerate(tensor.sizes, 1) if i != axis]
-        return source[1] if source and all(n == 1 for n in others) else output
+        return reshape(call, value, 1, (classes[0],)).entry
 
 
 def _opset_of(model: Any) -> int:

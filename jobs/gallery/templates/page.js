@@ -208,7 +208,7 @@ function prediction({ name, score }) {
   const row = $("#prediction").content.cloneNode(true).firstElementChild;
   $("bdi", row).textContent = name;
   $(".number", row).textContent = percent(score);
-  $("rect", row).setAttribute("width", 100 * (score ?? 0));
+  $("rect", row).setAttribute("width", 100 * Math.min(Math.max(score ?? 0, 0), 1));
   return row;
 }
 
@@ -225,7 +225,8 @@ function showDetail() {
   $(".facts", dialog).replaceChildren(
     pair("number", item.sample.toLocaleString("en")),
     pair("size", `${item.width} × ${item.height} pixels`),
-    ...(item.label === null ? [] : [pair("label", item.label_name), pair("prediction", words(item))]),
+    ...(item.label === null ? [] : [pair("label", item.label_name)]),
+    ...(item.correct === null ? [] : [pair("prediction", words(item))]),
     ...(item.flags ? [pair("flags", item.flag_words.join(", "))] : []),
   );
   const at = shown.page * data.perPage + shown.open;
