@@ -72,3 +72,16 @@ def test_the_same_ranges_give_the_same_numbers(definition, images, ranges):
 def test_int8_without_ranges_is_a_bug(definition):
     with pytest.raises(ValueError, match="needs calibrated ranges"):
         MxnetNetwork(definition, LAYERS, 5, "int8")
+
+
+def test_dense_weights_by_any_name():
+    """What enlarges the maps of a segmentation network is a dense layer without a weight's name."""
+    ends = Path(__file__).parent.parent / "fixtures" / "ends"
+    definition = load_network(str(ends / "pixels.onnx"))
+    with np.load(ends / "expected.npz") as stored:
+        images, best = stored["images"], stored["pixels__best"]
+    layer, seen = "/0/features/features.1/Relu", definition.prediction.name
+    ranges = calibrate(definition, (layer,), [images], True, (seen,))
+    network = MxnetNetwork(definition, (layer,), 3, "int8", ranges, extra_layers=(seen,))
+    found = network.forward(images).activation(seen).argmax(axis=1)
+    assert (found == best).mean() > 0.95
