@@ -15,12 +15,13 @@ from shardcam.jobs.cluster.work import Work
 WARNING = 120  # seconds before the time is over
 _TIME = re.compile(r"\d+(:\d\d?){0,2}|\d+-\d\d?(:\d\d?){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
 _MEMORY = re.compile(r"\d+[KMGT]?", re.IGNORECASE)
+_SBATCH = {"log": "output"}  # options that have another name there
 _WORD = re.compile(r"[^\s\"'\\]+")
 
 
 @dataclass(frozen=True)
 class SlurmOptions:
-    """Options of sbatch, by its names, and what comes before the work.
+    """Options of sbatch, by its names but for `log`, and what comes before the work.
 
     Raises
     ------
@@ -33,7 +34,7 @@ class SlurmOptions:
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
-    output: str | None = None
+    log: str | None = None  # sbatch's output
     mail_type: str | None = None
     mail_user: str | None = None
     setup: tuple[str, ...] = ()  # shell lines that make `shardcam` and `ray` known
@@ -71,7 +72,7 @@ def slurm_script(work: Work, nodes: Nodes, options: SlurmOptions, tasks: int | N
         "cpus-per-task": nodes.cpus,
         "gpus-per-node": nodes.gpus or None,
         "mem": nodes.memory,
-        **{name.replace("_", "-"): value for name, value in options.named.items()},
+        **{_SBATCH.get(n, n.replace("_", "-")): value for n, value in options.named.items()},
         "signal": f"B:USR1@{WARNING}",
         "requeue": "",
         "open-mode": "append",

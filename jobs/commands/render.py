@@ -32,9 +32,9 @@ _cpus = _cluster_option(
 _gpus = _cluster_option("--node-gpus", type=click.IntRange(0), default=0, help="GPUs of each node.")
 
 
-def _sbatch(name: str, text: str | None = None) -> Callable[[F], F]:
+def _sbatch(name: str) -> Callable[[F], F]:
     """An option of sbatch's."""
-    known = text or name[2:].replace("-", " ").capitalize().replace("Qos", "Quality of service")
+    known = name[2:].replace("-", " ").capitalize().replace("Qos", "Quality of service")
     decorate: Callable[[F], F] = _cluster_option(name, help=f"{known}, as for sbatch {name}.")
     return decorate
 
@@ -66,7 +66,7 @@ def render() -> None:
 @_sbatch("--account")
 @_sbatch("--qos")
 @_sbatch("--constraint")
-@_sbatch("--output", "File for the log")
+@_cluster_option("--log", help="File for the log, as for sbatch --output.")
 @_sbatch("--mail-type")
 @_sbatch("--mail-user")
 @_cluster_option(

@@ -132,11 +132,11 @@ def test_times_that_sbatch_takes(time):
     [
         *({"time": time} for time in ("bad", "", "1h", "1:2:3:4", "-5", "1-", "1:00\n#SBATCH -x")),
         {"time": "1:00", "account": "two words"},
-        {"time": "1:00", "output": "a\n#SBATCH --uid=0"},
+        {"time": "1:00", "log": "a\n#SBATCH --uid=0"},
     ],
 )
 def test_what_sbatch_would_not_take_is_refused(options):
-    with pytest.raises(ConfigError, match=r"^--(time|account|output) .*takes "):
+    with pytest.raises(ConfigError, match=r"^--(time|account|log) .*takes "):
         SlurmOptions(**options)
 
 
