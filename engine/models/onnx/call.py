@@ -6,9 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.onnx.onnx_graph import Array, Builder, Known, Tensor, Value, Weight
+from shardcam.engine.models.onnx.onnx_graph import (
+    Array,
+    Builder,
+    Known,
+    Quantised,
+    Tensor,
+    Value,
+    Weight,
+)
 
-Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | Array
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Array
 
 
 @dataclass
@@ -28,12 +36,15 @@ class Call:
     build: Builder
     fixed_batch: int | None = None  # the batch size that the file was written for
     read: set[str] = field(default_factory=set)
+    domain: str = ""
 
     def tensor(self, index: int = 0) -> Tensor:
         """An input that depends on the images."""
         value = self.value(index)
         if isinstance(value, Known):
             raise ModelError(f"input {index} is a constant, which is not supported here")
+        if isinstance(value, Quantised):
+            raise ModelError(f"input {index} is quantised, which is not supported here")
         return value
 
     def image(self) -> Tensor:
@@ -50,10 +61,15 @@ class Call:
             raise ModelError(f"input {index} is missing")
         return value
 
+    def plain(self, index: int) -> Known | Tensor:
+        """An input of real numbers, which may depend on the images."""
+        value = self.value(index)
+        return value if isinstance(value, Known) else self.tensor(index)
+
     def known(self, index: int) -> Known:
         """An input that does not depend on the images."""
         value = self.value(index)
-        if isinstance(value, Tensor):
+        if not isinstance(value, Known):
             raise ModelError(f"input {index} depends on the images, which is not supported")
         return value
 

@@ -27,8 +27,8 @@ def gemm(call: Call) -> Tensor:
     matrix = weight if transposed else weight.T
     bias = _gemm_bias(call, beta, len(matrix))
     if transposed and alpha == 1:
-        return _dense(call, x, call.known(1), bias)
-    return _dense(call, x, Known.of(alpha * matrix), bias)
+        return dense_layer(call, x, call.known(1), bias)
+    return dense_layer(call, x, Known.of(alpha * matrix), bias)
 
 
 def _gemm_bias(call: Call, beta: float, units: int) -> Known | None:
@@ -42,7 +42,7 @@ def _gemm_bias(call: Call, beta: float, units: int) -> Known | None:
     return Known.of(np.broadcast_to(beta * bias.reshape(-1), (units,)))
 
 
-def _dense(call: Call, x: Tensor, weight: Known, bias: Known | None) -> Tensor:
+def dense_layer(call: Call, x: Tensor, weight: Known, bias: Known | None, name: str = "") -> Tensor:
     """(units,inputs) weight on the last axis of `x`."""
     units, width = weight.constant.shape
     if x.sizes[-1] != width:
@@ -53,27 +53,10 @@ def _dense(call: Call, x: Tensor, weight: Known, bias: Known | None) -> Tensor:
     ]  # fmt: skip
     row = vector(call, x, "row")
     y = call.emit(
-        "FullyConnected", [row, *inputs], num_hidden=units, no_bias=bias is None,
+        "FullyConnected", [row, *inputs], name, num_hidden=units, no_bias=bias is None,
         flatten=row.rank == 2,
     )  # fmt: skip
     return reshape(call, y, x.multiple, (*x.sizes[:-1], units), "back")
-
-
-def matmul(call: Call) -> Tensor:
-    """MatMul by a constant matrix, or of two tensors, image by image."""
-    a, b = call.value(0), call.value(1)
-    if isinstance(a, Known):
-        raise ModelError("a constant on the left is not supported")
-    if isinstance(b, Known):
-        if b.constant.ndim != 2 or a.rank < 2:
-            raise ModelError(f"a constant of {b.constant.shape} does not fit {a.sizes}")
-        return _dense(call, a, Known.of(b.constant.T), None)
-    if a.rank != b.rank or a.rank < 3 or a.multiple != b.multiple or a.sizes[:-2] != b.sizes[:-2]:
-        raise ModelError(f"{a.sizes} and {b.sizes} for each image are not supported")
-    batch = a.multiple * prod(a.sizes[:-2])
-    flat = [reshape(call, x, batch, x.sizes[-2:], part) for x, part in ((a, "left"), (b, "right"))]
-    y = call.emit("batch_dot", flat, "" if flat[0] is a else "product")
-    return reshape(call, y, a.multiple, (*a.sizes[:-1], b.sizes[-1]))
 
 
 def softmax(call: Call) -> Tensor:
@@ -92,6 +75,7 @@ def softmax(call: Call) -> Tensor:
 
 
 _REDUCTIONS = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max", "ReduceMin": "min"}
+_REDUCTIONS |= {"ReduceProd": "prod"}
 
 
 def reduce(call: Call) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx.call import Call
 from shardcam.engine.models.onnx.gelu import gelu_input
-from shardcam.engine.models.onnx.onnx_graph import Array, Tensor, Value, Weight
+from shardcam.engine.models.onnx.onnx_graph import Array, Known, Tensor, Weight
 
 Rule = Callable[[Call], Tensor]
 
@@ -139,7 +139,7 @@ _POWERS = {2.0: "square", 0.5: "sqrt", -0.5: "rsqrt"}
 def arithmetic(call: Call, op: str = "") -> Tensor:
     """Element-wise operators of two or more inputs."""
     op = op or call.op
-    values = [call.value(i) for i in range(len(call.inputs))]
+    values: list[Known | Tensor] = [call.plain(i) for i in range(len(call.inputs))]
     result = values[0]
     for i, value in enumerate(values[1:], 1):
         last = i == len(values) - 1
@@ -149,7 +149,7 @@ def arithmetic(call: Call, op: str = "") -> Tensor:
     return result
 
 
-def _pair(call: Call, op: str, a: Value, b: Value, part: str) -> Tensor:
+def _pair(call: Call, op: str, a: Known | Tensor, b: Known | Tensor, part: str) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a.rank != b.rank:
             raise ModelError(f"{a.sizes} and {b.sizes} for each image do not have one rank")

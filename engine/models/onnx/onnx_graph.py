@@ -31,6 +31,9 @@ BATCHES = (7, 11)
 # One GiB of float32 for one image: far beyond any real layer, near enough to stop a hostile file.
 MAX_ELEMENTS = 2**28
 
+# Numbers read and made in constants: some for any file, more for one with weights.
+ALLOWANCE, FOR_EACH_WEIGHT = 2**29, 128
+
 
 @dataclass(frozen=True)
 class Known:
@@ -95,7 +98,16 @@ class Weight:
         return self.sizes
 
 
-Value = Known | Tensor
+@dataclass(frozen=True)
+class Quantised:
+    """Whole numbers q of a quantised file, kept as what they stand for: (q - zero) * scale."""
+
+    tensor: Tensor
+    scale: Array
+    zero: Array
+
+
+Value = Known | Tensor | Quantised
 _Made = TypeVar("_Made", Tensor, Weight)
 
 
@@ -106,6 +118,8 @@ class Builder:
     nodes: list[Node] = field(default_factory=list)
     tensors: list[Tensor | Weight] = field(default_factory=list)  # first output of each node
     parameters: dict[str, F4] = field(default_factory=dict)
+    allowance: int = ALLOWANCE
+    quantised: bool = False  # the file is, in part at least
     _names: set[str] = field(default_factory=set)
     _shared: dict[tuple[str, str], Weight] = field(default_factory=dict)
 
@@ -134,6 +148,15 @@ class Builder:
             raise ModelError(f"a tensor of {first[1:]} for each image is too large")
         return self._append(node, Tensor((len(self.nodes), 0), multiple, first[1:]))
 
+    def pay(self, cost: int) -> None:
+        """Take `cost` from the numbers that this file may have computed or stored."""
+        self.allowance -= cost
+        if self.allowance < 0:
+            raise ModelError(
+                "computing its constants asks for too much; onnxruntime can do it once: "
+                "SessionOptions.optimized_model_filepath with ORT_ENABLE_BASIC"
+            )
+
     def weight(self, known: Known, role: str = "") -> Weight:
         """The variable of an initializer; the same one for each use in the same role.
 
@@ -147,6 +170,7 @@ class Builder:
     def parameter(self, name: str, value: Array) -> Weight:
         if not value.size:
             raise ModelError(f"its weight {name!r} is empty")
+        self.pay(value.size)
         node = Node(VARIABLE, self._unique(name))
         with np.errstate(over="ignore"):
             self.parameters[node.name] = np.array(value, np.float32, order="C")

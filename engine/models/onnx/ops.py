@@ -5,22 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.onnx import conv, dense, elementwise, norm, pad, pool, resize, shapes
+from shardcam.engine.models.onnx import (
+    conv,
+    conv_axes,
+    dense,
+    elementwise,
+    norm,
+    pad,
+    pool,
+    products,
+    reductions,
+    resize,
+    shapes,
+)
 from shardcam.engine.models.onnx.call import Call
 from shardcam.engine.models.onnx.fold import FOLDS, fold
-from shardcam.engine.models.onnx.onnx_graph import Tensor, Value
+from shardcam.engine.models.onnx.onnx_graph import Value
 
-RULES: dict[str, Callable[[Call], Tensor | tuple[Tensor, ...]]] = {
-    "Conv": conv.conv, "ConvTranspose": conv.conv_transpose,
+RULES: dict[str, Callable[[Call], Value | tuple[Value, ...]]] = {
+    "Conv": conv_axes.conv_of_any_rank, "ConvTranspose": conv.conv_transpose,
     "MaxPool": pool.max_pool, "AveragePool": pool.average_pool,
     "GlobalAveragePool": pool.global_op, "GlobalMaxPool": pool.global_op,
     "BatchNormalization": norm.batch_norm, "LayerNormalization": norm.layer_norm,
     "InstanceNormalization": norm.instance_norm,
     "GroupNormalization": norm.group_norm, "LRN": norm.lrn,
-    "Gemm": dense.gemm, "MatMul": dense.matmul,
+    "Gemm": dense.gemm, "MatMul": products.matmul,
     "Softmax": dense.softmax, "LogSoftmax": dense.softmax,
     "ReduceMean": dense.reduce, "ReduceSum": dense.reduce,
-    "ReduceMax": dense.reduce, "ReduceMin": dense.reduce,
+    "ReduceMax": dense.reduce, "ReduceMin": dense.reduce, "ReduceProd": dense.reduce,
+    **reductions.RULES,
     "Identity": shapes.same, "Dropout": shapes.same,
     "Cast": shapes.cast, "CastLike": shapes.cast_like,
     "Reshape": shapes.reshape_op, "Flatten": shapes.flatten,

@@ -1,18 +1,24 @@
-"""Padding. MXNet pads the last two of four axes only."""
+"""Padding. MXNet pads the last two of four axes only; others are turned or merged into these."""
 
 from __future__ import annotations
+
+from math import prod
+
+import numpy as np
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx.axes import axes_of
 from shardcam.engine.models.onnx.call import Call
 from shardcam.engine.models.onnx.onnx_graph import Tensor
-from shardcam.engine.models.onnx.shapes import transpose
+from shardcam.engine.models.onnx.shapes import reshape, take, transpose
+
+MAX_WRAPPED = 2**20
 
 
 def pad_op(call: Call) -> Tensor:
-    """Pad with a constant, the edge, or a reflection."""
+    """Pad with a constant, the edge, a reflection, or the other end."""
     x, mode = call.tensor(), call.text("mode", "constant")
-    if mode not in ("constant", "edge", "reflect"):
+    if mode not in ("constant", "edge", "reflect", "wrap"):
         raise ModelError(f"mode {mode!r} is not supported")
     pads, value = _amounts(call)
     axes = axes_of(call, call.optional_array(3), x.rank) or tuple(range(x.rank))
@@ -36,14 +42,19 @@ def _amounts(call: Call) -> tuple[tuple[int, ...], float]:
 def pad(
     call: Call, x: Tensor, widths: list[tuple[int, int]], mode: str, value: float, part: str = ""
 ) -> Tensor:
-    """Pad up to two axes of an image, but never the batch."""
+    """Pad any axes but the batch; negative widths cut off."""
+    if widths[0] != (0, 0):
+        raise ModelError("it pads the batch")
+    x, widths = _cropped(call, x, widths)
     used = [i for i, pair in enumerate(widths) if pair != (0, 0)]
     if not used:
         return x
-    if x.rank != 4 or used[0] == 0 or len(used) > 2 or min(min(pair) for pair in widths) < 0:
-        raise ModelError(f"padding {widths} is not supported")
     if mode == "reflect" and any(max(widths[i]) >= x.sizes[i - 1] for i in used):
         raise ModelError(f"reflection by {widths} is wider than {x.sizes}")
+    if x.rank != 4 or len(used) > 2 or mode == "wrap":
+        for i in used:
+            x = _along(call, x, i, widths[i], mode, value, "" if i == used[-1] else f"axis{i}")
+        return x
     attrs = {"mode": mode} | ({"constant_value": repr(value)} if mode == "constant" else {})
     if 1 not in used:
         flat = tuple(n for pair in widths for n in pair)
@@ -53,3 +64,33 @@ def pad(
     moved = transpose(call, x, order, "to_end")
     padded = call.build.emit("Pad", f"{call.name}/pad", [moved], {**attrs, "pad_width": flat})
     return transpose(call, padded, tuple(order.index(i) for i in range(4)), part)
+
+
+def _cropped(
+    call: Call, x: Tensor, widths: list[tuple[int, int]]
+) -> tuple[Tensor, list[tuple[int, int]]]:
+    for i, (before, after) in enumerate(widths):
+        if min(before, after) < 0:
+            begin, end = max(-before, 0), x.sizes[i - 1] + min(after, 0)
+            if begin >= end:
+                raise ModelError("nothing is left of it")
+            x = call.emit("slice_axis", [x], f"cut{i}", axis=i, begin=begin, end=end)
+    return x, [(max(before, 0), max(after, 0)) for before, after in widths]
+
+
+def _along(
+    call: Call, x: Tensor, axis: int, widths: tuple[int, int], mode: str, value: float, part: str
+) -> Tensor:
+    """Pad one axis of a tensor of any rank."""
+    before, after = widths
+    length = x.sizes[axis - 1]
+    if mode == "wrap":
+        if length + before + after > MAX_WRAPPED:
+            raise ModelError(f"padding of {widths} is too large")
+        return take(call, x, axis, np.arange(-before, length + after) % length, part)
+    outer, inner = x.sizes[: axis - 1], x.sizes[axis:]
+    merged = reshape(call, x, x.multiple, (prod(outer), length, prod(inner)), f"merge{axis}")
+    attrs = {"mode": mode} | ({"constant_value": repr(value)} if mode == "constant" else {})
+    padded = call.emit("Pad", [merged], part, pad_width=(0, 0, 0, 0, before, after, 0, 0), **attrs)
+    sizes = (*outer, length + before + after, *inner)
+    return reshape(call, padded, x.multiple, sizes, f"split{axis}")
