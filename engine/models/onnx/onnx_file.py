@@ -28,7 +28,7 @@ from shardcam.engine.models.input_scaling import plain_pixels, with_inner_scalin
 from shardcam.engine.models.model_files import read_model_file
 from shardcam.engine.models.onnx.call import Attribute, Call
 from shardcam.engine.models.onnx.onnx_graph import Builder, Known, Tensor, Value
-from shardcam.engine.models.onnx.ops import KNOWN, translate
+from shardcam.engine.models.onnx.ops import translate
 from shardcam.engine.models.onnx.shapes import reshape, transpose
 from shardcam.engine.models.onnx.weights import TensorReader
 from shardcam.engine.types import Preprocessing
@@ -207,8 +207,6 @@ class _Import:
     def _add(self, node: Any, number: int) -> None:
         name = node.name or (node.output[0] if node.output else "") or f"{node.op_type}_{number}"
         try:
-            if node.domain not in ("", "ai.onnx"):
-                raise ModelError(f"operators of {node.domain!r} are not supported")
             outputs = self._outputs(node, name)
             for output, value in zip(node.output, outputs, strict=False):
                 self._define(output, value)
@@ -218,8 +216,6 @@ class _Import:
             raise ModelError(f"{where}: {reason}") from error
 
     def _outputs(self, node: Any, name: str) -> tuple[Value, ...]:
-        if node.op_type not in KNOWN:
-            raise ModelError("this operator is not supported")
         missing = [i for i in node.input if i and i not in self._values]
         if missing:
             raise ModelError(f"its input {missing[0]!r} is not defined before it")
@@ -229,6 +225,7 @@ class _Import:
         inputs = tuple(self._values[i] if i else None for i in node.input)
         wanted = max((i for i, o in enumerate(node.output, 1) if o), default=0)
         call = Call(node.op_type, name, self._opset, inputs, wanted, attributes, self._build)
+        call.domain = "" if node.domain == "ai.onnx" else node.domain
         call.fixed_batch = self._batch
         outputs = translate(call)
         if len(outputs) < wanted and node.op_type != "Dropout":

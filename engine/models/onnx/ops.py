@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx import (
@@ -19,10 +19,12 @@ from shardcam.engine.models.onnx import (
     shapes,
 )
 from shardcam.engine.models.onnx.call import Call
-from shardcam.engine.models.onnx.fold import FOLDS, fold
+from shardcam.engine.models.onnx.fold import fold
 from shardcam.engine.models.onnx.onnx_graph import Value
 
-RULES: dict[str, Callable[[Call], Value | tuple[Value, ...]]] = {
+Rules = Mapping[str, Callable[[Call], Value | tuple[Value, ...]]]
+
+RULES: Rules = {
     "Conv": conv_axes.conv_of_any_rank, "ConvTranspose": conv.conv_transpose,
     "MaxPool": pool.max_pool, "AveragePool": pool.average_pool,
     "GlobalAveragePool": pool.global_op, "GlobalMaxPool": pool.global_op,
@@ -44,8 +46,10 @@ RULES: dict[str, Callable[[Call], Value | tuple[Value, ...]]] = {
     "Resize": resize.resize, "Upsample": resize.resize,
     **elementwise.RULES,
 }  # fmt: skip
-
-KNOWN = frozenset({*RULES, *FOLDS, "Constant"})
+DOMAINS: Mapping[str, Rules] = {
+    "": RULES,
+}
+ADVICE = "--output NAME takes a value before it"
 
 
 def translate(call: Call) -> tuple[Value, ...]:
@@ -58,9 +62,15 @@ def translate(call: Call) -> tuple[Value, ...]:
     """
     outputs: tuple[Value, ...] | None = fold(call)
     if outputs is None:
-        if call.op not in RULES:
-            raise ModelError("this operator is only supported on constants")
-        made = RULES[call.op](call)
+        if call.domain == "com.microsoft.nchwc":
+            raise ModelError("its layout is for one processor; optimise less: ORT_ENABLE_EXTENDED")
+        if call.domain not in DOMAINS:
+            raise ModelError(f"operators of {call.domain!r} are not supported; {ADVICE}")
+        rules = DOMAINS[call.domain]
+        if call.op not in rules:
+            raise ModelError(f"this operator is not supported; {ADVICE}")
+        rule = rules[call.op]
+        made = rule(call)
         outputs = made if isinstance(made, tuple) else (made,)
     unread = sorted(set(call.attributes) - call.read)
     if unread:
