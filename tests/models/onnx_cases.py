@@ -376,3 +376,100 @@ for rounding in ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil"):
 axes = node("Resize", "x roi s n", "y", mode="linear", axes=[2, 3])
 axes.input[1] = axes.input[2] = ""
 case("Resize-18-axes", axes, {"n": ints(5, 20)}, opset=18)
+
+for op in ("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp", "ReduceProd"):
+    for keep in (0, 1):
+        for axes in ([2, 3], [1], [-1]):
+            listed = "".join(map(str, axes))
+            case(f"{op}-{listed}-{keep}", node(op, "x", "y", axes=axes, keepdims=keep), opset=13)
+    case(f"{op}-input", node(op, "x a", "y"), {"a": ints(2, 1)}, opset=18)
+case("ReduceLogSum", [node("Exp", "x", "e"), node("ReduceLogSum", "e", "y", axes=[1])])
+case("ReduceLogSumExp-large", [node("Mul", "x c", "m"),
+                              node("ReduceLogSumExp", "m", "y", axes=[3])],
+     {"c": np.float32(200)})  # fmt: skip
+case(
+    "GlobalResponseNormalization",
+    [node("ReduceL2", "x", "g", axes=[2, 3], keepdims=1), node("ReduceMean", "g", "m", axes=[1]),
+     node("Add", "m e", "p"), node("Div", "g p", "n"), node("Mul", "x n", "y")],
+    {"e": np.float32(1e-6)},
+)  # fmt: skip
+
+KEYS = node("Transpose", "x", "t", perm=[0, 1, 3, 2])  # (3,11,9)
+case("MatMul-one-for-all-rows", [KEYS, node("ReduceMean", "t", "r", axes=[1]),
+                                 node("MatMul", "x r", "y")])  # fmt: skip
+case("MatMul-one-on-the-left", [KEYS, node("ReduceMean", "x", "l", axes=[1]),
+                                node("MatMul", "l t", "y")])  # fmt: skip
+case("MatMul-constant-of-four-axes", node("MatMul", "x c", "y"), {"c": weight(1, 3, 11, 4)})
+case("MatMul-constant-of-three-axes", node("MatMul", "x c", "y"), {"c": weight(3, 11, 4)})
+case("MatMul-constant-for-all", node("MatMul", "x c", "y"), {"c": weight(1, 1, 11, 4)})
+case("MatMul-constant-vector", node("MatMul", "x c", "y"), {"c": weight(11)})
+case("MatMul-constant-left", node("MatMul", "c x", "y"), {"c": weight(4, 9)})
+case("MatMul-constants-left", node("MatMul", "c x", "y"), {"c": weight(3, 4, 9)})
+case("MatMul-constant-vector-left", node("MatMul", "c x", "y"), {"c": weight(9)})
+
+LINES = [node("Reshape", "x s", "r")]  # (N,27,11)
+for mode in ("constant", "edge", "reflect", "wrap"):
+    opset = 19 if mode == "wrap" else 17
+    case(f"Pad-{mode}-rank-3", [*LINES, node("Pad", "r p", "y", mode=mode)],
+         {"s": ints(0, -1, 11), "p": ints(0, 2, 0, 0, 1, 3)}, opset=opset)  # fmt: skip
+    case(f"Pad-{mode}-three-axes", node("Pad", "x p", "y", mode=mode),
+         {"p": ints(0, 1, 0, 2, 0, 2, 1, 0)}, opset=opset)  # fmt: skip
+case("Pad-rank-5", [node("Reshape", "x s", "r"), node("Pad", "r p", "y")],
+     {"s": ints(0, 3, 3, 3, 11), "p": ints(0, 0, 1, 0, 1, 0, 2, 0, 0, 0)})  # fmt: skip
+case("Pad-rank-2", [node("Flatten", "x", "f"), node("Pad", "f p", "y")], {"p": ints(0, 2, 0, 1)})
+case("Pad-cuts-off", node("Pad", "x p", "y"), {"p": ints(0, 0, -2, 1, 0, -1, 0, -3)})
+
+
+def fused(name, op, inputs, weights=None, before=(), **attributes):
+    """An operator of com.microsoft."""
+    nodes = [*before, node(op, inputs, "y", domain="com.microsoft", **attributes)]
+    case(f"{op}-{name}", nodes, weights)
+
+
+FUSED = {"w": weight(4, 3, 3, 3), "b": weight(4), "g": weight(11), "o": weight(11, seed=1)}
+fused("plain", "FusedConv", "x w b", FUSED, activation="Relu", pads=[1, 1, 1, 1])
+for activation, numbers in {
+    "Tanh": [], "Sigmoid": [], "LeakyRelu": [0.2], "Clip": [-0.4, 0.9], "HardSigmoid": [0.3, 0.4],
+}.items():  # fmt: skip
+    given = {"activation_params": [float(n) for n in numbers]} if numbers else {}
+    fused(activation, "FusedConv", "x w b", FUSED, activation=activation, **given)
+fused("sum", "FusedConv", "x w b z", FUSED, activation="Relu",
+      before=[node("Conv", "x w", "z")])  # fmt: skip
+ROW = [node("Flatten", "x", "f"), node("Slice", "f from to one", "v")]  # (N,11)
+ROWS = {"from": ints(0), "to": ints(11), "one": ints(1), "m": weight(11, 4), "b": weight(4)}
+fused("relu", "FusedGemm", "v m b", ROWS, before=ROW, activation="Relu", alpha=0.5)
+fused("leaky", "FusedGemm", "v m b", ROWS, before=ROW, activation="LeakyRelu", activation_alpha=0.3)
+fused("scaled", "FusedMatMul", "x m", ROWS, alpha=0.25)
+fused("turned", "FusedMatMul", "x x", alpha=0.5, transB=1)
+fused("turned-constant", "FusedMatMul", "x t", {"t": weight(4, 11)}, transB=1)
+fused("turned-left", "FusedMatMul", "x x", transA=1)
+fused("plain", "Gelu", "x")
+fused("plain", "BiasGelu", "x g", FUSED)
+fused("plain", "FastGelu", "x")
+fused("bias", "FastGelu", "x g", FUSED)
+fused("plain", "QuickGelu", "x", alpha=1.3)
+LINE = [node("Reshape", "x s", "r"), node("Neg", "r", "n")]
+LINED = FUSED | {"s": ints(0, -1, 11), "k": weight(11, seed=2)}
+fused("plain", "SkipLayerNormalization", "r n g o", LINED, before=LINE, epsilon=1e-4)
+fused("bias", "SkipLayerNormalization", "r r g o k", LINED, before=LINE)
+fused("no-shift", "SkipLayerNormalization", "r r g", LINED, before=LINE)
+
+LINE_CONV = {"s": ints(0, -1, 11), "w": weight(6, 9, 3), "b": weight(6)}
+case(
+    "Conv-one-axis",
+    [
+        node("Reshape", "x s", "r"),
+        node("Conv", "r w b", "y", group=3, strides=[2], pads=[2, 1], kernel_shape=[3]),
+    ],
+    LINE_CONV,
+)
+VOLUME = node("Reshape", "x s", "r")
+for axis, (kernel, pads) in enumerate(
+    [
+        ((1, 3, 2), [0, 1, 0, 0, 1, 1]),
+        ((2, 1, 3), [0, 0, 1, 1, 0, 1]),
+        ((3, 2, 1), [1, 0, 0, 1, 1, 0]),
+    ]
+):
+    case(f"Conv-three-axes-{axis}", [VOLUME, node("Conv", "r w", "y", pads=pads)],
+         {"s": ints(0, 3, 3, 3, 11), "w": weight(4, 3, *kernel)})  # fmt: skip

@@ -50,7 +50,7 @@ def make(nodes, weights=None, shape=("N", 3, 9, 11), opset=17, output="y", flatt
             for name, value in weights.items()
         ],
     )
-    ids = [helper.make_opsetid("", opset)]
+    ids = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=ids, ir_version=IR_VERSION)
 
 

@@ -26,7 +26,10 @@ DIFFERENTIATED = [
     "Gelu-exported", "HardSwish", "Swish-exported", "PRelu-channel", "Pad-edge", "Pad-reflect",
     "Pad-reflect-channels", "Slice-steps-17", "Gather", "Expand", "Resize-sizes-half_pixel",
     "Resize-11-nearest-half_pixel-uneven", "MatMul-tensors", "Softmax-13-1", "DepthToSpace-CRD",
-    "ReduceMax-23-0", "Pow-full", "Reshape-shuffle",
+    "ReduceMax-23-0", "Pow-full", "Reshape-shuffle", "ReduceL1-23-1", "ReduceL2-23-1",
+    "ReduceLogSumExp-1-0", "ReduceProd-1-1", "GlobalResponseNormalization", "Pad-wrap-three-axes",
+    "Pad-reflect-rank-3", "Pad-cuts-off", "MatMul-one-on-the-left", "MatMul-constants-left",
+    "FusedConv-sum", "SkipLayerNormalization-bias",
 ]  # fmt: skip
 
 

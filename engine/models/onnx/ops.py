@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx import (
+    contrib,
     conv,
     conv_axes,
     dense,
@@ -14,13 +16,14 @@ from shardcam.engine.models.onnx import (
     pad,
     pool,
     products,
+    quantised,
     reductions,
     resize,
     shapes,
 )
 from shardcam.engine.models.onnx.call import Call
 from shardcam.engine.models.onnx.fold import fold
-from shardcam.engine.models.onnx.onnx_graph import Value
+from shardcam.engine.models.onnx.onnx_graph import Quantised, Value
 
 Rules = Mapping[str, Callable[[Call], Value | tuple[Value, ...]]]
 
@@ -35,7 +38,7 @@ RULES: Rules = {
     "Softmax": dense.softmax, "LogSoftmax": dense.softmax,
     "ReduceMean": dense.reduce, "ReduceSum": dense.reduce,
     "ReduceMax": dense.reduce, "ReduceMin": dense.reduce, "ReduceProd": dense.reduce,
-    **reductions.RULES,
+    **reductions.RULES, **quantised.RULES,
     "Identity": shapes.same, "Dropout": shapes.same,
     "Cast": shapes.cast, "CastLike": shapes.cast_like,
     "Reshape": shapes.reshape_op, "Flatten": shapes.flatten,
@@ -48,8 +51,11 @@ RULES: Rules = {
 }  # fmt: skip
 DOMAINS: Mapping[str, Rules] = {
     "": RULES,
+    "com.microsoft": {**contrib.MICROSOFT, **quantised.MICROSOFT},
+    "ai.onnx.ml": contrib.CLASSICAL,
 }
 ADVICE = "--output NAME takes a value before it"
+QUANTISED = frozenset({*quantised.RULES, *quantised.MICROSOFT})
 
 
 def translate(call: Call) -> tuple[Value, ...]:
@@ -70,6 +76,8 @@ def translate(call: Call) -> tuple[Value, ...]:
         if call.op not in rules:
             raise ModelError(f"this operator is not supported; {ADVICE}")
         rule = rules[call.op]
+        if call.op not in QUANTISED and any(isinstance(v, Quantised) for v in call.inputs):
+            rule = partial(quantised.moved, rule=rule)
         made = rule(call)
         outputs = made if isinstance(made, tuple) else (made,)
     unread = sorted(set(call.attributes) - call.read)

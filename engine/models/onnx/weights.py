@@ -20,6 +20,7 @@ _DTYPES = {
     1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8",
     _BOOL: "u1", _HALF: "<f2", 11: "<f8", 12: "<u4", 13: "<u8", _BFLOAT: "<u2",
 }  # fmt: skip
+_FOUR_BITS = {21: 0, 22: 8}  # unsigned and signed, two numbers in a byte; and the sign's bit
 _FIELDS = {1: "float_data", 7: "int64_data", 11: "double_data", 12: "uint64_data"}
 _FIELDS |= {13: "uint64_data"}
 _EXTERNAL = 1
@@ -50,6 +51,8 @@ class TensorReader:
         shape = tuple(int(n) for n in proto.dims)
         if len(shape) > _MAX_RANK or any(n < 0 for n in shape):
             raise ModelError(f"its shape {shape} is impossible")
+        if proto.data_type in _FOUR_BITS:
+            return self._four_bits(proto, shape)
         if proto.data_type not in _DTYPES:
             raise ModelError(f"its data type {proto.data_type} is not supported")
         dtype = np.dtype(_DTYPES[proto.data_type])
@@ -61,6 +64,17 @@ class TensorReader:
                 raise ModelError(f"its shape {shape} does not fit its {len(data)} bytes")
             flat = np.frombuffer(data, dtype)
         return _decoded(flat, proto.data_type).reshape(shape)
+
+    def _four_bits(self, proto: Any, shape: tuple[int, ...]) -> Array:
+        count = -(-prod(shape) // 2)
+        data = self._bytes(proto, count)
+        pairs = _typed(proto, np.dtype("u1"), count) if data is None else np.frombuffer(data, "u1")
+        if len(pairs) != count:
+            raise ModelError(f"its shape {shape} does not fit its {len(pairs)} bytes")
+        flat = np.stack((pairs & 15, pairs >> 4), -1).reshape(-1)[: prod(shape)]
+        sign = _FOUR_BITS[proto.data_type]
+        numbers: Array = (flat ^ sign).astype(np.int8) - np.int8(sign) if sign else flat
+        return numbers.reshape(shape)
 
     def _bytes(self, proto: Any, size: int) -> bytes | None:
         """The raw bytes, from this file or another; None where the numbers are listed."""
