@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.defs import onnx_opset_version
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.methods.class_gradients import mean_gradient
@@ -21,6 +22,7 @@ from tests.models.onnx_models import (
     weight,
 )
 
+NEWEST = min(onnx_opset_version(), 24)  # that onnxruntime is sure of
 CONV = [node("Conv", "x w", "c"), node("Relu", "c", "r")]
 WEIGHTS = {
     "w": weight(16, 3, 3, 3),
@@ -163,7 +165,7 @@ def test_leading_transpose_is_cancelled(tmp_path):
     assert operators(definition) == ["Convolution", "Flatten"]
 
 
-@pytest.mark.parametrize("opset", range(9, 24))
+@pytest.mark.parametrize("opset", range(7, NEWEST + 1))
 def test_every_opset(opset, tmp_path):
     """A small network whose operators are spelled alike in all of them."""
     nodes = [
@@ -200,15 +202,12 @@ def test_file_written_for_one_batch_size_takes_any(batch, shape, tmp_path):
 @pytest.mark.parametrize(
     "nodes",
     [
-        [node("Reshape", "x one_row", "y")],
         [node("Concat", "x x", "y", axis=0)],
         [node("ReduceMean", "x", "y", axes=[0, 2])],
         [node("Transpose", "x", "y", perm=[1, 0, 2, 3])],
         [node("Softmax", "x", "y", axis=0)],
         [node("Slice", "x zero one", "y")],
-        [node("Gather", "x zero", "y", axis=0)],
         [node("Split", "x", "y z", axis=0)],
-        [node("Flatten", "x", "y", axis=0)],
         [node("Slice", "x minus low none minus", "y")],
         [node("Gemm", "x x", "y", transA=1)],
     ],
@@ -216,7 +215,7 @@ def test_file_written_for_one_batch_size_takes_any(batch, shape, tmp_path):
 )
 def test_images_of_a_batch_stay_apart(nodes, tmp_path):
     weights = {
-        "one_row": ints(1, -1), "zero": ints(0), "one": ints(1), "none": ints(0),
+        "zero": ints(0), "one": ints(1), "none": ints(0),
         "minus": ints(-1), "low": ints(-(2**62)),
     }  # fmt: skip
     with pytest.raises(ModelError) as refused:

@@ -1,4 +1,4 @@
-"""ONNX files, opset 9 and later, as MXNet graphs.
+"""ONNX files, opset 7 and later, as MXNet graphs.
 
 The file is data and is not trusted: every array is checked against the bytes there
 are, every shape is inferred before it is used, and what is not understood is refused
@@ -8,6 +8,8 @@ whether the input is of whole numbers.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,15 +29,27 @@ from shardcam.engine.models.graph import VARIABLE, Entry, Graph, inference_form
 from shardcam.engine.models.input_scaling import plain_pixels, with_inner_scaling
 from shardcam.engine.models.model_files import read_model_file
 from shardcam.engine.models.onnx.call import Attribute, Call
-from shardcam.engine.models.onnx.onnx_graph import Builder, Known, Tensor, Value
+from shardcam.engine.models.onnx.ends import CUT, chosen_output, shape_text, split_inputs
+from shardcam.engine.models.onnx.local_functions import without_functions
+from shardcam.engine.models.onnx.node_order import ordered, read_by
+from shardcam.engine.models.onnx.one_image import BAKED
+from shardcam.engine.models.onnx.onnx_graph import (
+    FOR_EACH_WEIGHT,
+    Builder,
+    Known,
+    Quantised,
+    Tensor,
+    Value,
+)
 from shardcam.engine.models.onnx.ops import translate
+from shardcam.engine.models.onnx.quantised import REMARK as QUANTISED_REMARK
 from shardcam.engine.models.onnx.shapes import reshape, transpose
 from shardcam.engine.models.onnx.weights import TensorReader
 from shardcam.engine.types import Preprocessing
 
 DEFAULT_SIZE = 224
 MAX_SIDE = 2**14
-OLDEST_OPSET = 9
+OLDEST_OPSET = 7
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 _WHOLE = (onnx.TensorProto.UINT8, onnx.TensorProto.INT32, onnx.TensorProto.INT64)
@@ -49,11 +63,17 @@ _RANGES = {  # of ONNX's metadata for images: mean and deviation that make such 
     "Normalized_1_1": (127.5, 127.5),
 }
 _CHANNELS_FIRST = ("Conv", "BatchNormalization", "InstanceNormalization")
+ONE_BY_ONE = "the file only fits one image, whatever batch it declares: each is computed alone"
 # What arithmetic on a damaged file's own numbers can raise.
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 
 
-def load_onnx(path: Path, image_size: ImageSize | None = None) -> NetworkDefinition:
+def load_onnx(
+    path: Path,
+    image_size: ImageSize | None = None,
+    output: str | None = None,
+    inputs: Mapping[str, str] | None = None,
+) -> NetworkDefinition:
     """Read a network from an ONNX file.
 
     Its input becomes (N,C,H,W), whatever the layout in the file.  The preprocessing is the
@@ -65,6 +85,11 @@ def load_onnx(path: Path, image_size: ImageSize | None = None) -> NetworkDefinit
         The file. Weights may lie in further files of the same directory.
     image_size
         A side, or height and width, where the file leaves them open; 224 by default.
+    output
+        Name of the value that holds the logits; by default the file's one output, or its one
+        output of floating-point numbers.
+    inputs
+        Numbers for the inputs that take no images, by name; see `ends.split_inputs`.
 
     Raises
     ------
@@ -74,9 +99,32 @@ def load_onnx(path: Path, image_size: ImageSize | None = None) -> NetworkDefinit
     """
     data = read_model_file(path)
     try:
-        return _Import(path, _parse(data)).network(image_size)
+        return _network(path, _parse(data), output, image_size, inputs or {})
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def _network(
+    path: Path,
+    model: Any,
+    output: str | None,
+    image_size: ImageSize | None,
+    inputs: Mapping[str, str],
+) -> NetworkDefinition:
+    """What the file computes of a batch, or, where it only fits one image, of each image."""
+    read = _Import(path, model, output)
+    try:
+        return read.network(image_size, inputs)
+    except ModelError:
+        if not read.baked:
+            raise
+        alone = _Import(path, model, output)
+        alone.one_by_one()
+        try:
+            return alone.network(image_size, inputs)
+        except ModelError:
+            pass
+        raise
 
 
 def _parse(data: bytes) -> Any:
@@ -87,13 +135,13 @@ def _parse(data: bytes) -> Any:
         raise ModelError(f"not an ONNX file: {error}") from error
     if not model.ir_version or not model.graph.node:
         raise ModelError("not an ONNX file: it contains no network")
-    return model
+    return without_functions(model)
 
 
 class _Import:
     """One file on its way to a network definition."""
 
-    def __init__(self, path: Path, model: Any) -> None:
+    def __init__(self, path: Path, model: Any, output: str | None) -> None:
         if len(model.graph.sparse_initializer):
             raise ModelError("sparse weights are not supported")
         self._path, self._graph = path, model.graph
@@ -104,14 +152,23 @@ class _Import:
         self._batch: int | None = None
         self._bytes = False  # the input is of whole numbers
         self._metadata = {entry.key: entry.value for entry in model.metadata_props}
-        self._remarks: tuple[str, ...] = ()
+        self.baked = False  # it leaves the batch open and fails where a batch of one would not
+        self._output, remark = chosen_output(self._graph, output)
+        self._remarks: tuple[str, ...] = (remark,) if remark else ()
 
-    def network(self, image_size: ImageSize | None) -> NetworkDefinition:
+    def one_by_one(self) -> None:
+        """Take the file to be written for one image, though it leaves the batch open."""
+        self._batch = 1
+        self._remarks += (ONE_BY_ONE,)
+
+    def network(
+        self, image_size: ImageSize | None, inputs: Mapping[str, str]
+    ) -> NetworkDefinition:
         for proto in self._graph.initializer:
-            self._define(proto.name, Known.of(self._reader.read(proto), proto.name))
-        image = self._input(image_size)
-        for number, node in enumerate(self._graph.node):
-            self._add(node, number)
+            self._define(proto.name, Known.of(weight := self._reader.read(proto), proto.name))
+            self._build.allowance += FOR_EACH_WEIGHT * weight.size
+        image = self._input(image_size, inputs)
+        self._translate(self._graph.node, [self._output])
         logits = self._logits()
         graph = inference_form(Graph(tuple(self._build.nodes), (logits,)))
         channels, height, width = image.sizes
@@ -125,7 +182,7 @@ class _Import:
             input_name=self._build.nodes[image.entry[0]].name,
             assumed=not known,
             takes_bytes=self._bytes,
-            remarks=self._remarks,
+            remarks=self._remarks + ((QUANTISED_REMARK,) if self._build.quantised else ()),
         )
         return network if known else with_inner_scaling(network)
 
@@ -144,29 +201,29 @@ class _Import:
         made = replace(made, mean=made.in_rgb(mean), std=made.in_rgb(std))
         return made, self._bytes or bool(stated)
 
-    def _input(self, image_size: ImageSize | None) -> Tensor:
+    def _input(self, image_size: ImageSize | None, given: Mapping[str, str]) -> Tensor:
         """The one input that takes images; the file may have the channels last."""
-        inputs = [i for i in self._graph.input if i.name not in self._values]
-        if len(inputs) != 1:
-            names = ", ".join(repr(i.name) for i in inputs[:5])
-            raise ModelError(f"it has {len(inputs)} inputs without weights ({names}), not one")
-        shape = _declared_shape(inputs[0])
-        self._bytes = self._whole_numbers(inputs[0])
-        reader = self._reader_of(inputs[0].name)
+        free = [i for i in self._graph.input if i.name not in self._values]
+        taken, constants = split_inputs(free, given)
+        for name, value in constants.items():
+            self._define(name, Known.of(value))
+        shape = _declared_shape(taken)
+        self._bytes = self._whole_numbers(taken)
+        reader = self._reader_of(taken.name)
         last = _is_channels_last(shape, reader)
         channels = (shape[3] if last else shape[1]) or self._channels_read(reader)
         if not 0 < channels <= MAX_CHANNELS:
-            text = f"input {inputs[0].name!r} of {_text(shape)}: its channels are not"
+            text = f"input {taken.name!r} of {shape_text(shape)}: its channels are not"
             raise ModelError(f"{text} known" if not channels else f"{text} 1 to {MAX_CHANNELS}")
         sides = shape[1:3] if last else shape[2:4]
-        given = (None, None) if image_size is None else sides_of(image_size)
-        height, width = (_side(side, one) for side, one in zip(sides, given, strict=True))
+        asked = (None, None) if image_size is None else sides_of(image_size)
+        height, width = (_side(side, one) for side, one in zip(sides, asked, strict=True))
         if image_size is None and None in sides:
-            self._remarks = (open_size(height, width),)
-        image = self._build.input(inputs[0].name, (channels, height, width))
-        self._batch = shape[0]
-        call = Call("Transpose", f"{inputs[0].name}/channels_last", 0, (), 1, {}, self._build)
-        self._define(inputs[0].name, transpose(call, image, (0, 2, 3, 1)) if last else image)
+            self._remarks += (open_size(height, width),)
+        image = self._build.input(taken.name, (channels, height, width))
+        self._batch = self._batch or shape[0]
+        call = Call("Transpose", f"{taken.name}/channels_last", 0, (), 1, {}, self._build)
+        self._define(taken.name, transpose(call, image, (0, 2, 3, 1)) if last else image)
         return image
 
     def _reader_of(self, name: str) -> Any:
@@ -204,6 +261,18 @@ class _Import:
                     )
         return True
 
+    def _translate(self, nodes: Sequence[Any], wanted: Sequence[str]) -> None:
+        """Translate the nodes that the values in `wanted` need."""
+        order = ordered(nodes, wanted, self._values)
+        readers = Counter([*wanted, *(name for i in order for name in read_by(nodes[i]))])
+        made = {name for i in order for name in nodes[i].output}
+        for number in order:
+            self._add(nodes[number], number)
+            for name in read_by(nodes[number]):
+                readers[name] -= 1
+                if not readers[name] and name in made and isinstance(self._values[name], Known):
+                    del self._values[name]  # standardised weights would fill the memory
+
     def _add(self, node: Any, number: int) -> None:
         name = node.name or (node.output[0] if node.output else "") or f"{node.op_type}_{number}"
         try:
@@ -212,13 +281,20 @@ class _Import:
                 self._define(output, value)
         except (ModelError, *_MALFORMED) as error:
             reason = error if isinstance(error, ModelError) else f"it is malformed: {error!r}"
+            self.baked = self._batch is None and node.op_type in BAKED
             where = f"{node.op_type} node {name!r} (opset {self._opset})"
             raise ModelError(f"{where}: {reason}") from error
 
     def _outputs(self, node: Any, name: str) -> tuple[Value, ...]:
         missing = [i for i in node.input if i and i not in self._values]
         if missing:
-            raise ModelError(f"its input {missing[0]!r} is not defined before it")
+            raise ModelError(
+                f"its input {missing[0]!r} comes from nowhere: no weight, input or node is it"
+            )
+        if node.op_type in ("Loop", "Scan"):
+            raise ModelError(f"loops are not supported; {CUT} before or behind it")
+        if node.op_type == "If" and node.domain in ("", "ai.onnx"):
+            return self._branch(node)
         attributes = {a.name: self._attribute(a) for a in node.attribute}
         if node.op_type == "Constant":
             return (_constant(attributes),)
@@ -232,15 +308,40 @@ class _Import:
             raise ModelError(f"only {len(outputs)} of its {wanted} outputs are supported")
         return outputs
 
+    def _branch(self, node: Any) -> tuple[Value, ...]:
+        """What the branch of an If computes that is always taken."""
+        condition = self._values[node.input[0]]
+        if not isinstance(condition, Known):
+            raise ModelError("its condition depends on the images")
+        if condition.constant.size != 1:
+            raise ModelError("its condition is not one truth value")
+        taken = "then_branch" if condition.constant.item() else "else_branch"
+        graph = next((a.g for a in node.attribute if a.name == taken), None)
+        if graph is None:
+            raise ModelError(f"its {taken} is missing")
+        if len(graph.output) != len(node.output):
+            raise ModelError(f"its {taken} has {len(graph.output)} outputs, not {len(node.output)}")
+        around = self._values
+        self._values = dict(around)
+        for proto in graph.initializer:
+            self._define(proto.name, Known.of(self._reader.read(proto), proto.name))
+        names = [output.name for output in graph.output]
+        self._translate(graph.node, names)
+        inside, self._values = self._values, around
+        return tuple(inside[name] for name in names)
+
     def _attribute(self, proto: Any) -> Attribute:
         kinds = onnx.AttributeProto
         if proto.type == kinds.TENSOR:
             return self._reader.read(proto.t)
-        if proto.type not in (kinds.FLOAT, kinds.INT, kinds.STRING, kinds.FLOATS, kinds.INTS):
+        plain = (kinds.FLOAT, kinds.INT, kinds.STRING, kinds.FLOATS, kinds.INTS, kinds.STRINGS)
+        if proto.type not in plain:
             raise ModelError(f"attribute {proto.name} is of a kind that is not supported")
         value = onnx.helper.get_attribute_value(proto)
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")
+        if proto.type == kinds.STRINGS:
+            return tuple(text.decode("utf-8", "replace") for text in value)
         return value if isinstance(value, int | float) else tuple(value)
 
     def _define(self, name: str, value: Value) -> None:
@@ -250,20 +351,20 @@ class _Import:
 
     def _logits(self) -> Entry:
         """The one output as (N,classes), or of a segmentation network (N,classes,h,w)."""
-        names = [o.name for o in self._graph.output]
-        if len(names) != 1:
-            raise ModelError(f"it has {len(names)} outputs {names[:5]}, not one")
-        value = self._values.get(names[0])
+        value = self._values.get(self._output)
+        value = value.tensor if isinstance(value, Quantised) else value
         if not isinstance(value, Tensor):
-            raise ModelError(f"output {names[0]!r} does not depend on the images")
-        classes = [n for n in value.sizes if n != 1] or [1]
+            raise ModelError(f"output {self._output!r} does not depend on the images")
+        alone = self._batch == 1  # then the first axis may be the classes'
+        classes = [n for n in (value.shape(1) if alone else value.sizes) if n != 1] or [1]
         if len(value.sizes) == 3 and len(classes) > 1 and value.multiple == 1:
             return value.entry
-        if len(classes) != 1 or value.multiple != 1:
+        if len(classes) != 1 or (not alone and value.multiple != 1):
             raise ModelError(
-                f"output {names[0]!r} of {value.sizes} for each image is not a vector of logits, "
-                "nor maps of classes. Of a detector, or of sequences, cut the file at a tensor "
-                "(N,classes) or (N,classes,h,w): onnx.utils.extract_model(FILE, NEW, "
+                f"output {self._output!r} of {value.sizes} for each image is not a vector of "
+                "logits, nor maps of classes; --output NAME takes any other value of the file. Of "
+                "a detector, or of sequences, cut the file at a tensor (N,classes) or "
+                "(N,classes,h,w): onnx.utils.extract_model(FILE, NEW, "
                 f"[{self._build.nodes[0].name!r}], [TENSOR])"
             )
         call = Call("Output", "logits", self._opset, (), 1, {}, self._build)
@@ -286,7 +387,7 @@ def _declared_shape(value: Any) -> tuple[int | None, ...]:
         raise ModelError(f"input {value.name!r} takes {kind}; float, uint8, int32 or int64 can be")
     shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
     if len(shape) != 4:
-        raise ModelError(f"input {value.name!r} of {_text(shape)} does not take images")
+        raise ModelError(f"input {value.name!r} of {shape_text(shape)} does not take images")
     return shape
 
 
@@ -309,10 +410,6 @@ def _side(declared: int | None, given: int | None) -> int:
     if not 0 < side <= MAX_SIDE:
         raise ModelError(f"images of {side} pixels are too large")
     return side
-
-
-def _text(shape: tuple[int | None, ...]) -> str:
-    return "(" + ",".join("?" if n is None else str(n) for n in shape) + ")"
 
 
 def _constant(attributes: dict[str, Attribute]) -> Known:

@@ -13,6 +13,7 @@ from shardcam.engine.models.onnx import (
     dense,
     elementwise,
     norm,
+    one_image,
     pad,
     pool,
     products,
@@ -76,6 +77,8 @@ def translate(call: Call) -> tuple[Value, ...]:
         if call.op not in rules:
             raise ModelError(f"this operator is not supported; {ADVICE}")
         rule = rules[call.op]
+        if call.fixed_batch == 1:
+            rule = partial(one_image.translated, rule=rule)
         if call.op not in QUANTISED and any(isinstance(v, Quantised) for v in call.inputs):
             rule = partial(quantised.moved, rule=rule)
         made = rule(call)
