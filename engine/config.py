@@ -43,7 +43,7 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
         *("max_pixels", "fast_decode", "background", "depth_range"),
     ),
     "Network and its input": (
-        *("model", "params", "labels", "link", "runtime", "precision"),
+        *("model", "params", "labels", "output", "input", "link", "runtime", "precision"),
         *("image_size", "resize", "interpolation", "channels", "mean", "std"),
     ),
     "Explanation": ("method", "target", "layer", "fuse", "smooth"),
@@ -152,6 +152,16 @@ class RunConfig(BaseModel):
     )
     labels: str | None = Field(
         None, description="Names of the classes: text with one per line, numbered or not, or JSON."
+    )
+    output: str | None = Field(
+        None,
+        description="Value that holds the logits, where a model file has several outputs: one of "
+        "these, or anything else that the file computes, by its name.",
+    )
+    input: tuple[str, ...] = Field(
+        (),
+        description="Numbers for an input of an ONNX file that takes no images, repeatable: one "
+        "for all places, or one for each with commas between.",
     )
     link: Literal["softmax", "sigmoid", "none"] | None = Field(
         None,
@@ -350,6 +360,14 @@ class RunConfig(BaseModel):
             )
         return value
 
+    @field_validator("input")
+    @classmethod
+    def _assignments(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = next((text for text in value if not all(text.partition("="))), None)
+        if wrong is not None:
+            raise ValueError(f"takes NAME=NUMBER[,NUMBER...], such as keep_prob=1; not {wrong}")
+        return value
+
     @field_validator("std")
     @classmethod
     def _nonzero(cls, value: Channels | None) -> Channels | None:
@@ -390,7 +408,7 @@ class RunConfig(BaseModel):
         ConfigError
             One line for the first option that is wrong, called as on the command line.
         """
-        for name in ("layer", "activation_layer", "save", "smooth", "extensions"):
+        for name in ("layer", "activation_layer", "save", "smooth", "extensions", "input"):
             value = values.get(name)
             if isinstance(value, str):
                 commas = name in ("save", "smooth", "extensions")  # as on the command line
@@ -429,6 +447,12 @@ class RunConfig(BaseModel):
         named = self.depth_range in ("auto", "full")
         depth_range = self.depth_range if named else _two_numbers(self.depth_range)
         return Decoding(self.max_pixels, self.fast_decode, self.background, depth_range)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What `input` gives: the numbers of each name, as text."""
+        split = (text.partition("=") for text in self.input)
+        return {name: numbers for name, _, numbers in split}
 
     def paths(self) -> dict[str, str]:
         """The options of `PATH_OPTIONS` that are paths or URLs here, not names."""

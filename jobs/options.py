@@ -54,6 +54,8 @@ _METAVARS = _COMMA | {
     "address": "HOST:PORT",
     "resize": "crop|squash|pad|shorter:N,crop",
     "depth_range": "auto|full|LOW,HIGH",
+    "output": "NAME",
+    "input": "NAME=NUMBERS",
 }
 _COMPLETE = {
     **dict.fromkeys(PATH_OPTIONS, complete_path),

@@ -48,7 +48,10 @@ USUAL_SIZE = 224  # of inputs that say nothing
 
 
 def checkpoint_network(
-    symbol: Path, params: str | None, image_size: ImageSize | None
+    symbol: Path,
+    params: str | None,
+    image_size: ImageSize | None,
+    output: str | None = None,
 ) -> NetworkDefinition:
     """Load a checkpoint.
 
@@ -61,13 +64,15 @@ def checkpoint_network(
         of the latest epoch beside the symbol.
     image_size
         Side of the input, or height and width; by default what the checkpoint says, else 224.
+    output
+        Name of the node that computes the logits; by default the symbol's one output.
 
     Raises
     ------
     ModelError
         A file is missing, damaged, or does not fit the other one.
     """
-    graph, loss = without_loss(_read_graph(symbol))
+    graph, loss = without_loss(_read_graph(symbol, output))
     variables = [node.name for node in graph.nodes if node.op == VARIABLE]
     if len(set(variables)) < len(variables):
         raise ModelError(f"{symbol}: several of its variables have one name")
@@ -114,7 +119,7 @@ def checkpoint_network(
     return network if declared else with_inner_scaling(network)
 
 
-def _read_graph(path: Path) -> Graph:
+def _read_graph(path: Path, output: str | None) -> Graph:
     data = read_model_file(path, MAX_TEXT)
     try:
         # MXNet brings old files up to date; it sees nothing that we have not written.
@@ -125,8 +130,17 @@ def _read_graph(path: Path) -> Graph:
         raise ModelError(f"{path}: {error}") from error
     except mx.base.MXNetError as error:
         raise ModelError(f"{path}: MXNet cannot read it: {reason(error)}") from error
-    if len(graph.heads) != 1:
-        raise ModelError(f"{path}: has {len(graph.heads)} outputs; one vector of logits is needed")
+    names = [graph.nodes[number].name for number, _ in graph.heads]
+    if output is not None:
+        try:
+            graph = replace(graph, heads=((graph.number(output.removesuffix("_output")), 0),))
+        except KeyError:
+            listed = ", ".join(names[:8])
+            raise ModelError(f"{path}: --output {output}: no such node; it has {listed}") from None
+    elif len(names) != 1:
+        raise ModelError(
+            f"{path}: has {len(names)} outputs, {', '.join(names[:8])}; choose one by --output NAME"
+        )
     return graph
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from shardcam.engine.config import LITE0, ImageSize
+from shardcam.engine.config import LITE0, MODEL_FILES, ImageSize
 from shardcam.engine.errors import ConfigError, ModelError
 from shardcam.engine.models.definition import NetworkDefinition
 
@@ -17,10 +18,15 @@ def load_network(
     params: str | None = None,
     image_size: ImageSize | None = None,
     link: str | None = None,
+    *,
+    output: str | None = None,
+    inputs: Mapping[str, str] | None = None,
 ) -> NetworkDefinition:
     """Load `model`: ``efficientnet_lite0``, a zoo name with `params`, or a file.
 
     `link` is from its logits to scores, see `engine.models.links`; by default as the file says.
+    Of a file `output` names the value that holds the logits, and `inputs` has numbers for the
+    inputs that take no images.
 
     Raises
     ------
@@ -30,7 +36,7 @@ def load_network(
         Its weights are missing, damaged, not finite, or of another network.
     """
     try:
-        definition = _load(model, params, image_size)
+        definition = _load(model, params, image_size, output, inputs or {})
     except MemoryError as error:
         raise ModelError(
             f"{model}: there is too little memory for its weights: {str(error)[:200]}"
@@ -47,12 +53,22 @@ def load_network(
     return at_logits(definition, link, classifies=model in (LITE0, *NAMES))
 
 
-def _load(model: str, params: str | None, image_size: ImageSize | None) -> NetworkDefinition:
+def _load(
+    model: str,
+    params: str | None,
+    image_size: ImageSize | None,
+    output: str | None,
+    inputs: Mapping[str, str],
+) -> NetworkDefinition:
     from shardcam.engine.models.checkpoint import SUFFIX, checkpoint_network
     from shardcam.engine.models.efficientnet_lite import efficientnet_lite0
     from shardcam.engine.models.onnx.onnx_file import load_onnx
     from shardcam.engine.models.zoo import NAMES, zoo_network
 
+    if inputs and not model.endswith(".onnx"):
+        raise ConfigError(f"--input: {model} has no further inputs; only ONNX files may")
+    if output is not None and not model.endswith(MODEL_FILES):
+        raise ConfigError(f"--output: {model} has one output; only model files may have several")
     if model == LITE0:
         if params is not None:
             raise ModelError(f"{LITE0} brings its own weights; leave --params out")
@@ -60,11 +76,11 @@ def _load(model: str, params: str | None, image_size: ImageSize | None) -> Netwo
     if model in NAMES:
         return zoo_network(model, params, image_size)
     if model.endswith(SUFFIX):
-        return checkpoint_network(Path(model), params, image_size)
+        return checkpoint_network(Path(model), params, image_size, output)
     if model.endswith(".onnx"):
         if params is not None:
             raise ModelError(f"{model}: contains its weights; leave --params out")
-        return load_onnx(Path(model), image_size)
+        return load_onnx(Path(model), image_size, output, inputs)
     near = difflib.get_close_matches(model, (LITE0, *NAMES), n=3, cutoff=0.5)
     offer = f"nearest: {', '.join(near)}" if near else f"known: {', '.join((LITE0, *NAMES))}"
     raise ConfigError(

@@ -18,7 +18,12 @@ from shardcam.engine.types import SIMILAR, SOFTMAX, LayerInfo
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
 
-ADDED = ("background", "depth_range")  # since runs that must resume: left out at the default
+ADDED = (
+    "background",
+    "depth_range",
+    "input",
+    "output",
+)  # since runs that must resume: left out at the default
 LIBRARIES = (
     "mxnet",
     "torch",

@@ -24,7 +24,14 @@ def load_definition(config: RunConfig) -> NetworkDefinition:
     from shardcam.engine.models.load_network import load_network
 
     link = NO_LINK if config.target.startswith(SIMILAR) else config.link  # as the file gives it
-    definition = load_network(config.model, config.params, config.image_size, link)
+    definition = load_network(
+        config.model,
+        config.params,
+        config.image_size,
+        link,
+        output=config.output,
+        inputs=config.inputs,
+    )
     own = definition.preprocessing
     _require_pictures(config, definition)
     for name, values in (("--mean", config.mean), ("--std", config.std)):

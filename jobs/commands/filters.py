@@ -45,7 +45,7 @@ _drawing_option = partial(click.option, cls=SectionedOption, section="What is dr
 
 @click.command(cls=SectionedCommand)
 @click.argument("model", shell_complete=complete_model)
-@chosen_options("params", "image_size", "mean", "std", "labels")
+@chosen_options("params", "output", "input", "image_size", "mean", "std", "labels")
 @click.option(
     "--input-channels", type=click.Choice(["rgb", "bgr"]), cls=SectionedOption,
     section="Network and its input",
@@ -142,10 +142,12 @@ def _load(config: RunConfig) -> tuple[NetworkDefinition, ClassName]:
     return network, class_names(config, class_count(network))
 
 
+_AS_IN_RUN = ("output", "input", "link", "image_size", "channels", "mean", "std")
+
+
 def _as_in_run(named: RunConfig, run: RunConfig) -> RunConfig:
     """The network with the input that it had in a run."""
-    names = ("link", "image_size", "channels", "mean", "std")
-    own = {name: getattr(run, name) for name in names}
+    own = {name: getattr(run, name) for name in _AS_IN_RUN}
     for name, value in own.items():
         if getattr(named, name) not in (RunConfig.model_fields[name].default, value):
             option = flag("input_channels" if name == "channels" else name)

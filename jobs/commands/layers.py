@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=SectionedCommand)
 @click.argument("model", shell_complete=complete_model)
-@chosen_options("params", "link", "image_size")
+@chosen_options("params", "output", "input", "link", "image_size")
 @click.option(
     "--all",
     "everything",
@@ -49,7 +49,14 @@ def layers(model: str, everything: bool, as_json: bool, **options: Any) -> None:
     from shardcam.engine.models.load_network import load_network
 
     config = make_config({**options, "model": model, "source": ".", "out": "."})
-    network = load_network(config.model, config.params, config.image_size, config.link)
+    network = load_network(
+        config.model,
+        config.params,
+        config.image_size,
+        config.link,
+        output=config.output,
+        inputs=config.inputs,
+    )
     rows, facts = layer_rows(network, everything), detected(network)
     if as_json:
         values = {name.replace(" ", "_"): fact.value for name, fact in facts.items()}

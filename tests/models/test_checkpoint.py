@@ -334,3 +334,18 @@ def test_a_network_that_takes_bytes_is_given_pixels(tmp_path):
     assert definition.takes_bytes
     assert not definition.assumed
     assert definition.preprocessing == Preprocessing(8, 8, (0.0,) * 3, (1.0,) * 3)
+
+
+def test_one_of_several_outputs(tmp_path):
+    path, _ = module(tmp_path, "logits")
+    alone = load_network(str(path), image_size=16)
+    symbol = mx.sym.load(str(path))
+    group = mx.sym.Group([symbol, mx.sym.sum(symbol, name="total")])
+    group.save(str(path))
+    name = symbol.list_outputs()[0]
+    with pytest.raises(ModelError, match=r"has 2 outputs, .*, total; choose one by --output NAME"):
+        load_network(str(path), image_size=16)
+    with pytest.raises(ModelError, match="--output other: no such node"):
+        load_network(str(path), image_size=16, output="other")
+    for given in (name, name.removesuffix("_output")):
+        assert load_network(str(path), image_size=16, output=given).digest() == alone.digest()

@@ -161,9 +161,7 @@ class _Import:
         self._batch = 1
         self._remarks += (ONE_BY_ONE,)
 
-    def network(
-        self, image_size: ImageSize | None, inputs: Mapping[str, str]
-    ) -> NetworkDefinition:
+    def network(self, image_size: ImageSize | None, inputs: Mapping[str, str]) -> NetworkDefinition:
         for proto in self._graph.initializer:
             self._define(proto.name, Known.of(weight := self._reader.read(proto), proto.name))
             self._build.allowance += FOR_EACH_WEIGHT * weight.size
