@@ -473,3 +473,59 @@ for axis, (kernel, pads) in enumerate(
 ):
     case(f"Conv-three-axes-{axis}", [VOLUME, node("Conv", "r w", "y", pads=pads)],
          {"s": ints(0, 3, 3, 3, 11), "w": weight(4, 3, *kernel)})  # fmt: skip
+
+# A batch that is not the first axis: t is (3,N,99).
+TOKENS = {
+    "s": ints(0, 3, 99), "w": weight(99, 99), "b": weight(99), "g": weight(99), "one": ints(1),
+    "two": ints(2), "zero": ints(0), "pick": np.array(1), "part": ints(1, 2),
+    "back": ints(3, -1, 99), "rows": ints(-1, 99), "heads": ints(3, -1, 33), "k": weight(1, 1, 99),
+}  # fmt: skip
+TURNED = [node("Reshape", "x s", "r"), node("Transpose", "r", "t", perm=[1, 0, 2])]
+
+
+def moved_case(name, nodes, **options):
+    weights = {key: value for key, value in TOKENS.items() if f" {key}" in _read(nodes)}
+    case(f"moved-{name}", [*TURNED, *nodes], weights | {"s": TOKENS["s"]}, **options)
+
+
+def _read(nodes):
+    return "".join(f" {name}" for n in nodes for name in n.input)
+
+
+moved_case("gather", [node("Gather", "t pick", "y", axis=0)])
+moved_case("gather-some", [
+    node("Gather", "t part", "g1", axis=0), node("Transpose", "g1", "y", perm=[1, 2, 0]),
+])  # fmt: skip
+moved_case("split", [
+    node("Split", "t", "a b c", axis=0), node("Squeeze", "a zero", "d"),
+    node("Squeeze", "c zero", "e"), node("Sub", "d e", "y"),
+])  # fmt: skip
+moved_case("slice", [
+    node("Slice", "t one two zero", "a"), node("Squeeze", "a zero", "y"),
+])  # fmt: skip
+moved_case("along", [
+    node("MatMul", "t w", "m"), node("Add", "b m", "a"), node("LayerNormalization", "a g b", "l"),
+    node("Softmax", "l", "p", axis=-1), node("Mul", "p t", "q"), node("Sigmoid", "q", "o"),
+    node("Add", "o k", "u"), node("Concat", "u t", "v", axis=2),
+    node("Transpose", "v", "y", perm=[1, 0, 2]),
+])  # fmt: skip
+moved_case("dense", [
+    node("Reshape", "t rows", "f"), node("Gemm", "f w b", "h"), node("Reshape", "h back", "v"),
+    node("Transpose", "v", "y", perm=[1, 0, 2]),
+])  # fmt: skip
+moved_case("heads", [
+    node("Reshape", "t heads", "f"), node("Transpose", "f", "q", perm=[1, 0, 2]),
+    node("Transpose", "f", "u", perm=[1, 2, 0]), node("MatMul", "q u", "a"),
+    node("Softmax", "a", "p", axis=-1), node("MatMul", "p q", "o"),
+    node("Transpose", "o", "v", perm=[1, 0, 2]), node("Reshape", "v back", "c"),
+    node("Transpose", "c", "y", perm=[1, 0, 2]),
+])  # fmt: skip
+moved_case("unsqueeze", [
+    node("Unsqueeze", "t two", "a"), node("Transpose", "a", "y", perm=[1, 2, 3, 0]),
+])  # fmt: skip
+case("Concat-token", [
+    node("Reshape", "x s", "r"), node("Shape", "x", "n"), node("Slice", "n zero one", "m"),
+    node("Concat", "m minus minus", "e", axis=0), node("Expand", "k e", "token"),
+    node("Concat", "token r", "c", axis=1), node("Add", "c p", "y"),
+], {"s": ints(0, 3, 99), "zero": ints(0), "one": ints(1), "minus": ints(1), "k": weight(1, 1, 99),
+    "p": weight(1, 4, 99)})  # fmt: skip

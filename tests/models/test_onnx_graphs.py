@@ -204,7 +204,7 @@ def test_file_written_for_one_batch_size_takes_any(batch, shape, tmp_path):
     [
         [node("Concat", "x x", "y", axis=0)],
         [node("ReduceMean", "x", "y", axes=[0, 2])],
-        [node("Transpose", "x", "y", perm=[1, 0, 2, 3])],
+        [node("Transpose", "x", "t", perm=[1, 0, 2, 3]), node("Flatten", "t", "y")],
         [node("Softmax", "x", "y", axis=0)],
         [node("Slice", "x zero one", "y")],
         [node("Split", "x", "y z", axis=0)],
@@ -220,7 +220,7 @@ def test_images_of_a_batch_stay_apart(nodes, tmp_path):
     }  # fmt: skip
     with pytest.raises(ModelError) as refused:
         load(make(nodes, weights), tmp_path)
-    assert f"{nodes[0].op_type} node 'y' (opset 17)" in str(refused.value)
+    assert f"{nodes[-1].op_type} node 'y' (opset 17)" in str(refused.value)
 
 
 def test_image_size(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx.onnx_graph import (
     Array,
@@ -13,6 +15,7 @@ from shardcam.engine.models.onnx.onnx_graph import (
     Quantised,
     Tensor,
     Value,
+    View,
     Weight,
 )
 
@@ -43,9 +46,27 @@ class Call:
         value = self.value(index)
         if isinstance(value, Known):
             raise ModelError(f"input {index} is a constant, which is not supported here")
+        if isinstance(value, View):
+            raise ModelError("the batch is not the first axis of what it reads")
         if isinstance(value, Quantised):
             raise ModelError(f"input {index} is quantised, which is not supported here")
         return value
+
+    def rows(self, known: Known) -> Array:
+        """A constant that has the same row for each image, with one of them."""
+        value, batch = known.values[0], self.fixed_batch
+        if known.varies or batch is None or value.shape[:1] != (batch,):
+            return known.row
+        return value[:1] if all(np.array_equal(row, value[0]) for row in value) else value
+
+    def spread(self, row: Array, like: Tensor) -> Tensor:
+        """The same (1,...) for every image, of which there are as many as in `like`."""
+        first = (None, *(0 for _ in like.sizes))
+        one = self.emit("slice", [like], "one", begin=first, end=(None, *(1 for _ in like.sizes)))
+        if like.rank != row.ndim:
+            one = self.emit("Reshape", [one], "ones", shape=(0, *(1 for _ in row.shape[1:])))
+        zero = self.emit("_mul_scalar", [one], "zero", scalar=0.0)
+        return self.emit("broadcast_add", [zero, self.parameter("row", row)], "rows")
 
     def image(self) -> Tensor:
         """The first input, which must be (N,C,H,W)."""

@@ -157,10 +157,14 @@ def _pair(call: Call, op: str, a: Known | Tensor, b: Known | Tensor, part: str) 
         same = (a.multiple, a.sizes) == (b.multiple, b.sizes)
         return call.emit(alike if same else broadcast, [a, b], part)
     if isinstance(a, Tensor) and not isinstance(b, Tensor):
-        return _with_constant(call, op, a, b.constant, constant_first=False, part=part)
+        return _with_constant(call, op, a, _rows(call, b, a), constant_first=False, part=part)
     if isinstance(b, Tensor) and not isinstance(a, Tensor):
-        return _with_constant(call, op, b, a.constant, constant_first=True, part=part)
+        return _with_constant(call, op, b, _rows(call, a, b), constant_first=True, part=part)
     raise ModelError("two of its inputs are constants")
+
+
+def _rows(call: Call, known: Known, x: Tensor) -> Array:
+    return call.rows(known) if known.values[0].ndim == x.rank else known.constant
 
 
 def _with_constant(

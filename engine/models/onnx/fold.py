@@ -28,7 +28,7 @@ from shardcam.engine.models.onnx.fold_bounds import (
     pay_product,
     spatial,
 )
-from shardcam.engine.models.onnx.onnx_graph import BATCHES, Array, Known, Tensor
+from shardcam.engine.models.onnx.onnx_graph import BATCHES, Array, Known, Tensor, View
 
 _BFLOAT = 16
 DTYPES = {
@@ -48,7 +48,7 @@ def fold(call: Call) -> tuple[Known, ...] | None:
         The operands do not fit the operator, or the result would be too large.
     """
     if call.op in ("Shape", "Size") and not isinstance(value := call.value(0), Known):
-        return _shape_of(call, value if isinstance(value, Tensor) else value.tensor)
+        return _shape_of(call, value if isinstance(value, Tensor | View) else value.tensor)
     if not all(value is None or isinstance(value, Known) for value in call.inputs):
         return None
     operands = [value.values if isinstance(value, Known) else None for value in call.inputs]
@@ -60,7 +60,7 @@ def fold(call: Call) -> tuple[Known, ...] | None:
     return tuple(Known(pair) for pair in zip(points[0], points[-1], strict=True))
 
 
-def _shape_of(call: Call, x: Tensor) -> tuple[Known]:
+def _shape_of(call: Call, x: Tensor | View) -> tuple[Known]:
     batches = (1, 1) if call.fixed_batch == 1 else BATCHES
     first, second = (np.array(x.shape(batch), np.int64) for batch in batches)
     if call.op == "Size":

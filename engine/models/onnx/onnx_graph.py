@@ -61,6 +61,21 @@ class Known:
         return self.values[0]
 
     @property
+    def row(self) -> Array:
+        """The same rows for every image, of which one is left: ``token.expand(N, -1, -1)``.
+
+        Raises
+        ------
+        ModelError
+            It depends on the batch size in another way.
+        """
+        first, second = self.values
+        rows = (*first, *second) if [len(v) for v in self.values if v.ndim] == [*BATCHES] else ()
+        if not rows or any(not np.array_equal(row, rows[0]) for row in rows):
+            return self.constant
+        return first[:1]
+
+    @property
     def varies(self) -> bool:
         """It depends on the batch size."""
         first, second = self.values
@@ -87,6 +102,29 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class View:
+    """A tensor whose batch comes later: each axis is a row of axes of one that begins with it.
+
+    Axes of length one may be in none of them. See `engine.models.onnx.moved`.
+    """
+
+    tensor: Tensor  # of one row for each image
+    axes: tuple[tuple[int, ...], ...]
+
+    def length(self, axis: int) -> int:
+        """Of an axis of the tensor, which is not the batch."""
+        return self.tensor.sizes[axis - 1]
+
+    def shape(self, batch: int) -> Shape:
+        """The whole shape at one batch size."""
+        return tuple(prod(self.length(i) if i else batch for i in axis) for axis in self.axes)
+
+    @property
+    def rank(self) -> int:
+        return len(self.axes)
+
+
+@dataclass(frozen=True)
 class Weight:
     """A parameter's variable."""
 
@@ -107,7 +145,7 @@ class Quantised:
     zero: Array
 
 
-Value = Known | Tensor | Quantised
+Value = Known | Tensor | View | Quantised
 _Made = TypeVar("_Made", Tensor, Weight)
 
 

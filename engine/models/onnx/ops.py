@@ -24,6 +24,7 @@ from shardcam.engine.models.onnx import (
 )
 from shardcam.engine.models.onnx.call import Call
 from shardcam.engine.models.onnx.fold import fold
+from shardcam.engine.models.onnx.moved import with_moved_batch
 from shardcam.engine.models.onnx.onnx_graph import Quantised, Value
 
 Rules = Mapping[str, Callable[[Call], Value | tuple[Value, ...]]]
@@ -81,7 +82,8 @@ def translate(call: Call) -> tuple[Value, ...]:
             rule = partial(one_image.translated, rule=rule)
         if call.op not in QUANTISED and any(isinstance(v, Quantised) for v in call.inputs):
             rule = partial(quantised.moved, rule=rule)
-        made = rule(call)
+        moved = None if call.fixed_batch == 1 else with_moved_batch(call, rule)
+        made = rule(call) if moved is None else moved
         outputs = made if isinstance(made, tuple) else (made,)
     unread = sorted(set(call.attributes) - call.read)
     if unread:

@@ -24,7 +24,7 @@ def product(call: Call, a: Known | Tensor, b: Known | Tensor) -> Tensor:
         assert isinstance(a, Tensor)  # of two constants folding makes one
         return _by_constant(call, a, b.constant)
     if isinstance(a, Known):
-        matrix = a.constant
+        matrix = call.rows(a) if a.values[0].ndim == b.rank else a.constant
         turned = transpose(call, b, _swap(b), "right_turned")
         order = (*range(matrix.ndim - 2), matrix.ndim - 1, matrix.ndim - 2)
         if matrix.ndim < 2:

@@ -73,7 +73,8 @@ def _real(call: Call, index: int, axis: int = 0) -> Known | Tensor:
         call.build.quantised = True
         call.build.pay(2 * value.constant.size)
         return Known.of(dequantized(value.constant, scale, zero, axis))
-    return _scaled(call, value, scale, np.zeros(1) if zero is None else zero, f"real{index}")
+    whole = value if isinstance(value, Quantised) else call.tensor(index)
+    return _scaled(call, whole, scale, np.zeros(1) if zero is None else zero, f"real{index}")
 
 
 def _scaled(call: Call, value: Quantised | Tensor, scale: Array, zero: Array, part: str) -> Tensor:
@@ -141,7 +142,8 @@ def _steps(call: Call, index: int, zero_index: int, axis: int) -> Known | Tensor
     if isinstance(value, Known):
         call.build.quantised = True
         return Known.of(dequantized(value.constant, one, zero, axis))
-    return _scaled(call, value, one, np.zeros(1) if zero is None else zero, f"steps{index}")
+    whole = value if isinstance(value, Quantised) else call.tensor(index)
+    return _scaled(call, whole, one, np.zeros(1) if zero is None else zero, f"steps{index}")
 
 
 def dynamic_quantize(call: Call) -> tuple[Value, ...]:

@@ -143,8 +143,13 @@ def transpose_op(call: Call) -> Tensor:
 
 def concat(call: Call) -> Tensor:
     """Concatenate along any axis but the batch."""
-    inputs = [call.tensor(i) for i in range(len(call.inputs))]
-    axis = _not_batch(axis_of(call.integer("axis"), inputs[0].rank))
+    values = [call.value(i) for i in range(len(call.inputs))]
+    like = next(value for value in values if isinstance(value, Tensor))
+    axis = _not_batch(axis_of(call.integer("axis"), like.rank))
+    inputs = [
+        call.spread(call.rows(value), like) if isinstance(value, Known) else call.tensor(i)
+        for i, value in enumerate(values)
+    ]
     if len(inputs) == 1:
         return inputs[0]
     if axis != 1 or all(x.sizes[0] % BLOCK == 0 for x in inputs):
@@ -167,7 +172,7 @@ def slice_op(call: Call) -> Tensor:
     if any(len(range(x.sizes[i - 1])[first[i]]) == 0 for i in cut):
         raise ModelError("nothing is left of it")
     if len(cut) == 1 and first[cut[0]].step == 1:
-        return _take_range(call, x, cut[0], first[cut[0]].start, first[cut[0]].stop)
+        return take_range(call, x, cut[0], first[cut[0]].start, first[cut[0]].stop)
     parts = [slice(None, None, 1) if i not in cut else s for i, s in enumerate(first)]
     begin, end = (tuple(getattr(s, key) for s in parts) for key in ("start", "stop"))
     return call.emit("slice", [x], begin=begin, end=end, step=tuple(s.step for s in parts))
@@ -181,12 +186,12 @@ def split(call: Call) -> tuple[Tensor, ...]:
     ends = np.cumsum(pieces_of(call, operands, x.sizes[axis - 1])).tolist()
     begins = [0, *ends[:-1]]
     return tuple(
-        _take_range(call, x, axis, begin, end, part=str(i) if i else "")
+        take_range(call, x, axis, begin, end, part=str(i) if i else "")
         for i, (begin, end) in enumerate(zip(begins, ends, strict=True))
     )
 
 
-def _take_range(call: Call, x: Tensor, axis: int, begin: int, end: int, part: str = "") -> Tensor:
+def take_range(call: Call, x: Tensor, axis: int, begin: int, end: int, part: str = "") -> Tensor:
     return call.emit("slice_axis", [x], part, axis=axis, begin=begin, end=end)
 
 
