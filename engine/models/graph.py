@@ -8,6 +8,7 @@ two: the *backbone* computes the layer and every other tensor the rest needs; th
 from __future__ import annotations
 
 import json
+from ast import literal_eval
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -313,6 +314,62 @@ def with_shared_dense(graph: Graph) -> Graph:
     return Graph(tuple(nodes), tuple((moved[at], out) for at, out in graph.heads))
 
 
+def differentiable(graph: Graph) -> Graph:
+    """Spell transposes by ``SwapAxis`` where MXNet's backward pass would fail on oneDNN's.
+
+    A convolution's gradient comes in blocks of channels. Where it reaches a transpose of up to
+    four axes through a reshape, MXNet 1.9.1 cannot reorder it ("could not create a primitive
+    descriptor for a reorder primitive"). ``SwapAxis`` is exact, and several times as slow.
+    """
+    blocked = _blocked_gradients(graph)
+    nodes: list[Node] = []
+    moved: list[int] = []
+    for number, node in enumerate(graph.nodes):
+        node = replace(node, inputs=tuple((moved[at], out) for at, out in node.inputs))
+        order = literal_eval(node.attrs["axes"]) if node.attrs.get("axes") else ()
+        if node.op == "transpose" and 2 < len(order) < 5 and blocked[number] == _RESHAPED:
+            swaps = _swaps(order)
+            for i, (first, second) in enumerate(swaps, 1):
+                name = node.name if i == len(swaps) else f"{node.name}/swap{i}"
+                attrs = {"dim1": str(first), "dim2": str(second)}
+                source = ((len(nodes) - 1, 0),) if i > 1 else node.inputs
+                nodes.append(Node("SwapAxis", name, attrs, source))
+        else:
+            nodes.append(node)
+        moved.append(len(nodes) - 1)
+    heads = tuple((moved[at], out) for at, out in graph.heads)
+    return replace(graph, nodes=tuple(nodes), heads=heads)
+
+
+def _blocked_gradients(graph: Graph) -> list[int]:
+    """Of each node's output: whether its gradient is in blocks, and reshaped since."""
+    states = [0] * len(graph.nodes)
+    for number, node in reversed([*enumerate(graph.nodes)]):
+        state = states[number]
+        if node.op in ("Convolution", "Deconvolution"):
+            state = _BLOCKED
+        elif node.op in _UNBLOCKED:
+            state = 0
+        elif node.op in ("Reshape", "Flatten", "expand_dims", "squeeze") and state:
+            state = _RESHAPED
+        for source, _ in node.inputs:
+            states[source] = max(states[source], state)
+    return states
+
+
+def _swaps(order: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Pairs of axes whose exchange, one after the other, makes a transpose."""
+    axes, swaps = [*range(len(order))], []
+    for i, wanted in enumerate(order):
+        at = axes.index(wanted)
+        if at != i:
+            swaps.append((i, at))
+            axes[i], axes[at] = axes[at], axes[i]
+    return swaps
+
+
+_BLOCKED, _RESHAPED = 1, 2
+_UNBLOCKED = ("FullyConnected", "LayerNorm", "batch_dot", "softmax", "transpose")
 _CHAINED = ("BatchNorm", "Activation", "LeakyReLU", "clip", "relu", "sigmoid", "hard_sigmoid")
 
 

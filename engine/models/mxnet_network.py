@@ -16,7 +16,7 @@ from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.free_memory import HEAD_BYTES, free_memory
 from shardcam.engine.models.fullgrad_terms import BiasGradients
-from shardcam.engine.models.graph import Cut, cut, to_json
+from shardcam.engine.models.graph import Cut, cut, differentiable, to_json
 from shardcam.engine.models.head import Head, HeadProgram
 from shardcam.engine.models.input_buffer import InputBuffer
 from shardcam.engine.models.layer_names import layer_shapes, resolve_layer
@@ -133,7 +133,7 @@ class MxnetNetwork:
         return BiasGradients(self._definition, self._batch_size, self._device)
 
     def _head(self, definition: NetworkDefinition, c: Cut, info: LayerInfo) -> HeadProgram:
-        program = program_of(mx.sym.load_json(to_json(c.head)), definition, self._device)
+        program = program_of(mx.sym.load_json(to_json(differentiable(c.head))), definition, self._device)
         weight = pooled_dense_weight(c, info.shape)
         dense = None
         if weight is not None:
