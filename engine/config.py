@@ -46,7 +46,7 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
         *("model", "params", "labels", "output", "input", "link", "runtime", "precision"),
         *("image_size", "resize", "interpolation", "channels", "mean", "std"),
     ),
-    "Explanation": ("method", "target", "layer", "fuse", "smooth"),
+    "Explanation": ("method", "target", "layer", "tokens", "fuse", "smooth"),
     "What is saved": (
         *("out", "save", "activation_layer", "activation_dtype", "codec"),
         *("colormap", "alpha", "overlay_format", "overlay_norm"),
@@ -102,6 +102,12 @@ class RunConfig(BaseModel):
         description="What to explain: classes by top1, topK (such as top5), label or "
         "class:ID[,ID...]; above:SCORE[,K], at most K (10) with a higher score; similar:PICTURE or "
         "similar:VECTOR.npy, the cosine of the network's embedding and that one.",
+    )
+    tokens: int | None = Field(
+        None,
+        ge=0,
+        description="Tokens before those of the picture (1: a class token), where the network does "
+        "not show which tokens make a map; shardcam layers lists those that it knows.",
     )
     activation_layer: tuple[str, ...] = Field(
         (),

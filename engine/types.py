@@ -184,11 +184,18 @@ class View:
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """A layer that can be explained."""
+    """A layer that can be explained, or whose values can be saved."""
 
     name: str
     shape: tuple[int, ...]  # of one image: (C,h,w), or (D,) for a dense layer
     closed_form: bool  # global average pooling and one dense layer follow: no backward pass
+    has_map: bool = True  # if it has three axes, they are channels, rows and columns
+    lies_as: str = ""  # in the network, if that is no (C,h,w): 7x7x512, 1+196 tokens
+
+    @property
+    def spatial(self) -> bool:
+        """It is (C,h,w), and not a row of numbers or a table of another kind."""
+        return len(self.shape) == 3 and self.has_map
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class NetworkDefinition:
     binary: bool = False  # one output z, here the logits -z and z of classes 0 and 1
     loss: str = ""  # of MXNet, for numbers, which the file ended in
     prediction: LayerInfo | None = None  # (classes,h,w) logits of pixels, of a segmentation network
+    tokens: int | None = None  # before those of the picture, where the graph does not say
 
     def digest(self) -> str:
         """SHA-256 of the graph and of every parameter's name, shape and bytes."""

@@ -13,8 +13,8 @@ from shardcam.engine.models.biases import added_bias
 from shardcam.engine.models.bound_program import program_of
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.free_memory import HEAD_BYTES
-from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, to_json
-from shardcam.engine.models.layer_names import layer_shapes
+from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, differentiable, to_json
+from shardcam.engine.models.layer_names import map_layouts
 from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.types import F4
 
@@ -28,16 +28,17 @@ class BiasGradients:
     """
 
     def __init__(self, definition: NetworkDefinition, batch_size: int, device: mx.Context) -> None:
-        shapes = layer_shapes(definition)
+        layouts = map_layouts(definition)
+        shapes = {name: layout.shape for name, layout in layouts.items() if layout.is_map}
         nodes = definition.graph.nodes
-        biases = {
-            n.name: added_bias(n, definition) for n in nodes if len(shapes.get(n.name, ())) == 3
-        }
+        biases = {n.name: added_bias(n, definition) for n in nodes if n.name in shapes}
         self._biases = {name: bias for name, bias in biases.items() if bias is not None}
         per_row = 8 * sum(math.prod(shapes[name]) for name in self._biases) + 1
         self._rows = max(1, min(batch_size, HEAD_BYTES // per_row))
         program = program_of(
-            mx.sym.load_json(to_json(_with_zeros(definition.graph, set(self._biases)))),
+            mx.sym.load_json(
+                to_json(differentiable(_with_zeros(definition.graph, set(self._biases))))
+            ),
             definition,
             device,
         )

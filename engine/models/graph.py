@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from ast import literal_eval
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from shardcam.engine.models.symbol_operators import (
 Entry = tuple[int, int]  # node number, output number
 
 VARIABLE = "null"
+TO_ROWS, TO_PIECES = "(-4, -1, {}, -2)", "(-3, -2)"  # shapes of `with_rows`
 VERSION = 10901
 MAX_TEXT, MAX_NODES = 2**24, 10_000  # ten times what the largest networks have
 _WITH_STATES = 900  # since then BatchNorm's moving mean and variance are inputs of it
@@ -218,11 +219,32 @@ def cut(graph: Graph, layer: str, parameters: Iterable[str]) -> Cut:
     for number in sorted(inside):
         for entry in graph.nodes[number].inputs:
             node = graph.nodes[entry[0]]
+            if node.attrs.get("shape") == TO_PIECES and entry[0] not in inside:
+                entry = node.inputs[0]  # one row for each image
+                node = graph.nodes[entry[0]]
             is_parameter = node.op == VARIABLE and node.name in known
             if entry[0] not in inside and not is_parameter and entry not in crossing:
                 crossing.append(entry)
     names = tuple(f"{graph.nodes[number].name}_crossing{out}" for number, out in crossing)
     return Cut(layer, tuple(crossing), _head(graph, crossing, names), names)
+
+
+def with_rows(graph: Graph, pieces: Mapping[str, int]) -> Graph:
+    """The same graph, in which named tensors with so many rows for each image have one.
+
+    The batch is multiplied by windows or heads in between; what crosses a cut must not be.
+    """
+    nodes: list[Node] = []
+    moved: list[int] = []
+    for node in graph.nodes:
+        nodes.append(replace(node, inputs=tuple((moved[at], out) for at, out in node.inputs)))
+        if node.name in pieces and node.op != VARIABLE:
+            for part, shape in (("rows", TO_ROWS.format(pieces[node.name])), ("pieces", TO_PIECES)):
+                source = ((len(nodes) - 1, 0),)
+                nodes.append(Node("Reshape", f"{node.name}/{part}", {"shape": shape}, source))
+        moved.append(len(nodes) - 1)
+    heads = tuple((moved[at], out) for at, out in graph.heads)
+    return replace(graph, nodes=tuple(nodes), heads=heads)
 
 
 def _head(graph: Graph, crossing: list[Entry], names: tuple[str, ...]) -> Graph:

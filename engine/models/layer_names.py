@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from math import prod
 
 import mxnet as mx
 
 from shardcam.engine.errors import ConfigError, ModelError
+from shardcam.engine.models.axis_parts import Axes, follow_axes
 from shardcam.engine.models.closed_form import pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import VARIABLE, Cut, Node, cut, to_json
+from shardcam.engine.models.graph import VARIABLE, Cut, Node, cut, to_json, with_rows
+from shardcam.engine.models.last_block import first_of_last_block
+from shardcam.engine.models.layouts import Layout, as_maps, layout_of, layout_of_tokens
 from shardcam.engine.models.mxnet_errors import reason
 from shardcam.engine.types import AUTO, LayerInfo
 
@@ -19,6 +25,7 @@ FEATURES = frozenset(
         "Activation",
         "Concat",
         "Convolution",
+        "LayerNorm",
         "LeakyReLU",
         "_npi_concatenate",
         "broadcast_add",
@@ -27,22 +34,74 @@ FEATURES = frozenset(
         "elemwise_mul",
     }
 )
-_NOT_FEATURES = frozenset({"Pooling", "Flatten", "Reshape", "Pad", "transpose"})
+_MIXED = FEATURES - {"Convolution"}  # a convolution there projects queries and keys
+_NOT_FEATURES = frozenset(
+    {"FullyConnected", "Flatten", "Pad", "Pooling", "Reshape", "take", "transpose"}
+)
 
 
 def layer_shapes(network: NetworkDefinition) -> dict[str, tuple[int, ...]]:
-    """Shape of the first output of every operator node, for one image, in graph order.
+    """Shape of every operator's first output for one image, in graph order; a map is (C,h,w).
 
     Raises
     ------
     ModelError
         The network cannot run on an input of this size.
     """
+    whole = _whole_shapes(network)
+    return _as_maps(whole, _layouts(network, whole, _axes(network, whole)))
+
+
+def map_layouts(network: NetworkDefinition) -> dict[str, Layout]:
+    """How each layer that has a map lies in its tensor."""
+    whole = _whole_shapes(network)
+    return _layouts(network, whole, _axes(network, whole))
+
+
+def with_maps(network: NetworkDefinition, layers: Iterable[str]) -> NetworkDefinition:
+    """The network whose `layers` are (N,C,h,w), however they lie in it: the one to cut and run."""
+    wanted = {*layers}
+    laid = replace(network, graph=as_maps(network.graph, map_layouts(network), wanted))
+    shapes = _whole_shapes(laid)
+    nodes, parameters = laid.graph.nodes, laid.parameters
+    cuts = [cut(laid.graph, name, parameters) for name in wanted & shapes.keys()]
+    crossing = {nodes[number].name for at in cuts for number, _ in at.backbone[1:]}
+    pieces = {name: shapes[name][0] for name in crossing & shapes.keys() if shapes[name][0] > 1}
+    return replace(laid, graph=with_rows(laid.graph, pieces)) if pieces else laid
+
+
+def _as_maps(
+    shapes: Mapping[str, tuple[int, ...]], layouts: Mapping[str, Layout]
+) -> dict[str, tuple[int, ...]]:
+    return {n: layouts[n].shape if n in layouts else s[1:] for n, s in shapes.items()}
+
+
+def _axes(network: NetworkDefinition, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Axes]:
+    sizes = network.preprocessing.input_shape
+    return follow_axes(network.graph, network.input_name, sizes, shapes, network.parameters)
+
+
+def _layouts(
+    network: NetworkDefinition, shapes: Mapping[str, tuple[int, ...]], axes: Mapping[str, Axes]
+) -> dict[str, Layout]:
+    picture = network.preprocessing.input_shape[1:]
+    found = {}
+    for name, of_layer in axes.items():
+        layout = layout_of(of_layer)
+        if layout is None and network.tokens is not None:
+            layout = layout_of_tokens(shapes.get(name, ()), network.tokens, picture)
+        if layout is not None:
+            found[name] = layout
+    return found
+
+
+def _whole_shapes(network: NetworkDefinition) -> dict[str, tuple[int, ...]]:
+    """Of the first output of every operator, for a batch of one image."""
     internals = mx.sym.load_json(to_json(network.graph)).get_internals()
     by_output = dict(zip(internals.list_outputs(), _output_shapes(network, internals), strict=True))
     operators = [n for n in network.graph.nodes if n.op != VARIABLE]
     outputs = {n.name: _output_of(n, by_output) for n in operators}
-    return {name: shape[1:] for name, shape in outputs.items() if shape is not None}
+    return {name: shape for name, shape in outputs.items() if shape is not None}
 
 
 def _output_shapes(network: NetworkDefinition, symbol: mx.sym.Symbol) -> list[tuple[int, ...]]:
@@ -69,29 +128,43 @@ def _output_of(node: Node, outputs: dict[str, tuple[int, ...]]) -> tuple[int, ..
 
 
 def auto_layer(network: NetworkDefinition) -> str:
-    """The last spatial feature layer: Grad-CAM's usual choice (Selvaraju et al. 2017).
+    """The layer that Grad-CAM is usually taken at.
 
-    The last node that every path to the logits goes through, that still has spatial
-    extent, that is not pooling, and that has weights above it.
+    The last node that every path to the logits goes through, that still has spatial extent,
+    that is not pooling, and that has weights above it (Selvaraju et al. 2017). If that is no
+    (C,h,w), and positions are mixed by attention or dense layers: the first normalisation of the
+    last block that does.
 
     Raises
     ------
     ConfigError
         The network has no such layer at this image size.
     """
-    shapes = layer_shapes(network)
+    graph = network.graph
+    whole = _whole_shapes(network)
+    axes = _axes(network, whole)
+    layouts = _layouts(network, whole, axes)
+    maps = {name for name, layout in layouts.items() if prod(layout.shape[1:]) > 1}
+    found = _last_passage(network, maps)
+    if found is None or not layouts[found].is_map:
+        features = {n.name for n in graph.nodes if n.op in _MIXED and n.name in maps}
+        found = first_of_last_block(graph, axes, features, network.parameters) or found
+    if found is None:
+        raise ConfigError(
+            f"{network.name} has no spatial layer at this --image-size; name one by --layer"
+        )
+    return found
+
+
+def _last_passage(network: NetworkDefinition, maps: set[str]) -> str | None:
     candidates = _before_weights(network) - _bypassed(network)
     for number, node in reversed([*enumerate(network.graph.nodes)]):
-        shape = shapes.get(node.name, ())
-        spatial = len(shape) == 3 and shape[1] * shape[2] > 1
-        if number not in candidates or node.op in _NOT_FEATURES or not spatial:
+        if number not in candidates or node.op in _NOT_FEATURES or node.name not in maps:
             continue
         at = cut(network.graph, node.name, network.parameters)
         if len(at.crossing) == 1 and _has_weights(at):
             return node.name
-    raise ConfigError(
-        f"{network.name} has no spatial layer at this --image-size; name one by --layer"
-    )
+    return None
 
 
 def _bypassed(network: NetworkDefinition) -> set[int]:
@@ -134,7 +207,9 @@ def resolve_layer(network: NetworkDefinition, wanted: str, option: str = "--laye
     ConfigError
         No such layer; the message offers the nearest names.
     """
-    shapes = {network.input_name: network.preprocessing.input_shape, **layer_shapes(network)}
+    whole = _whole_shapes(network)
+    layouts = _layouts(network, whole, _axes(network, whole))
+    shapes = {network.input_name: network.preprocessing.input_shape, **_as_maps(whole, layouts)}
     name = auto_layer(network) if wanted == AUTO else wanted
     if name not in shapes and name.removesuffix("_output") in shapes:
         name = name.removesuffix("_output")
@@ -148,13 +223,24 @@ def resolve_layer(network: NetworkDefinition, wanted: str, option: str = "--laye
         near = [by_lower[lower] for lower in found]
         offer = f"; nearest: {', '.join(near)}" if near else "; shardcam layers lists them"
         raise ConfigError(f"{option}: {network.name} has no layer {wanted!r}{offer}")
-    return layer_info(network, name, shapes[name])
+    if name not in layouts and whole.get(name, (1,))[0] != 1:
+        raise ConfigError(
+            f"{option} {name}: it holds pieces of images, which cannot be put together"
+        )
+    return layer_info(network, layouts, name, shapes[name])
 
 
-def layer_info(network: NetworkDefinition, name: str, shape: tuple[int, ...]) -> LayerInfo:
+def layer_info(
+    network: NetworkDefinition, layouts: Mapping[str, Layout], name: str, shape: tuple[int, ...]
+) -> LayerInfo:
     """A layer's shape and head, without running it."""
-    weight = pooled_dense_weight(cut(network.graph, name, network.parameters), shape)
-    return LayerInfo(name, shape, closed_form=weight is not None)
+    if name not in layouts and name != network.input_name:
+        return LayerInfo(name, shape, closed_form=False, has_map=False)
+    graph = as_maps(network.graph, layouts, [name])
+    weight = pooled_dense_weight(cut(graph, name, network.parameters), shape)
+    layout = layouts.get(name)
+    lies_as = layout.words if layout and not layout.is_map else ""
+    return LayerInfo(name, shape, closed_form=weight is not None, lies_as=lies_as)
 
 
 def class_count(network: NetworkDefinition) -> int:

@@ -43,8 +43,8 @@ def _multiply_adds(
     weight = network.parameters.get(network.graph.nodes[node.inputs[1][0]].name)
     if weight is None or node.name not in shapes:
         return 0
-    if node.op == "FullyConnected":
-        return int(weight.size)
+    if node.op == "FullyConnected":  # on each token, where it does not flatten
+        return int(weight.size) * max(prod(shapes[node.name]) // len(weight), 1)
     pixels = prod(shapes[node.name][1:])
     if node.op == "Deconvolution":
         pixels //= prod(literal_eval(node.attrs.get("stride", "(1, 1)")))

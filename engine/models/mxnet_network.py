@@ -19,7 +19,7 @@ from shardcam.engine.models.fullgrad_terms import BiasGradients
 from shardcam.engine.models.graph import Cut, cut, differentiable, to_json
 from shardcam.engine.models.head import Head, HeadProgram
 from shardcam.engine.models.input_buffer import InputBuffer
-from shardcam.engine.models.layer_names import layer_shapes, resolve_layer
+from shardcam.engine.models.layer_names import layer_shapes, resolve_layer, with_maps
 from shardcam.engine.models.memory import CPU_PASS, LARGEST, require_memory
 from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.models.normalise import normalised
@@ -38,6 +38,7 @@ def batch_that_fits(
     `engine.models.free_memory.HEAD_BYTES`, unless those of one pass do not. MXNet counts the
     numbers of a tensor by 31 bits.
     """
+    definition = with_maps(definition, layers)
     shapes = layer_shapes(definition)
     heads = (cut(definition.graph, name, definition.parameters).head for name in layers)
     # values and their gradients, in float32
@@ -94,10 +95,11 @@ class MxnetNetwork:
         self.buffers = buffers
         self.on_pass: Callable[[], None] = lambda: None
         self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
+        names = [info.name for info in self.layers]
+        definition = with_maps(definition, [*names, *extra_layers])
         self._extra = {name: (definition.graph.number(name), 0) for name in extra_layers}
         self._batch_size = batch_size
         self._pass = batch_size if gpu else min(batch_size, CPU_PASS * threads)
-        names = [info.name for info in self.layers]
         free = None if gpu else free_memory()
         require_memory(definition, names, batch_size, self._pass, free)
         self._device = mx.gpu(0) if gpu else mx.cpu()
@@ -133,7 +135,9 @@ class MxnetNetwork:
         return BiasGradients(self._definition, self._batch_size, self._device)
 
     def _head(self, definition: NetworkDefinition, c: Cut, info: LayerInfo) -> HeadProgram:
-        program = program_of(mx.sym.load_json(to_json(differentiable(c.head))), definition, self._device)
+        program = program_of(
+            mx.sym.load_json(to_json(differentiable(c.head))), definition, self._device
+        )
         weight = pooled_dense_weight(c, info.shape)
         dense = None
         if weight is not None:

@@ -22,6 +22,7 @@ from mxnet.contrib import quantization as mxnet_quantization
 from shardcam.engine.models.bound_program import Program, backbone
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import cut
+from shardcam.engine.models.layer_names import with_maps
 from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.types import F4, Quantization
 
@@ -74,6 +75,8 @@ def calibrate(
     read
         Further layers that will be read.
     """
+    layers = tuple(layers)
+    definition = with_maps(definition, [*layers, *read])
     entries = tuple((definition.graph.number(name), 0) for name in read)
     cuts = [cut(definition.graph, name, definition.parameters) for name in layers]
     fused = _fused(backbone(definition, cuts, entries, mx.cpu())[1])

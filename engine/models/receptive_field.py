@@ -10,7 +10,7 @@ from shardcam.engine.models.graph import VARIABLE, Node
 from shardcam.engine.models.layer_names import FEATURES
 from shardcam.engine.types import Box
 
-_POINTWISE = FEATURES - {"Convolution"} | {
+_POINTWISE = FEATURES - {"Convolution", "LayerNorm"} | {
     "BatchNorm", "BlockGrad", "Dropout", "_copy", "_div_scalar", "_maximum_scalar",
     "_minimum_scalar", "_minus_scalar", "_mul_scalar", "_plus_scalar", "broadcast_div",
     "broadcast_mul", "broadcast_sub", "elemwise_sub", "hard_sigmoid", "identity", "relu", "sigmoid",

@@ -10,7 +10,8 @@ import numpy as np
 
 from shardcam.engine.models.bound_program import program_of
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import Entry, Graph, prune, to_json
+from shardcam.engine.models.graph import Entry, Graph, differentiable, prune, to_json
+from shardcam.engine.models.layer_names import with_maps
 from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.types import F4, I4
 
@@ -35,9 +36,9 @@ class UnitGradients:
     """
 
     def __init__(self, definition: NetworkDefinition, layer: str, batch_size: int) -> None:
-        graph = definition.graph
+        graph = with_maps(definition, [layer]).graph
         heads = ((graph.number(layer), 0), _differentiated(graph, layer))
-        symbol = mx.sym.load_json(to_json(prune(replace(graph, heads=heads))))
+        symbol = mx.sym.load_json(to_json(differentiable(prune(replace(graph, heads=heads)))))
         self._padded = np.zeros((batch_size, *definition.preprocessing.input_shape), np.float32)
         self._data = mx.nd.array(self._padded)
         self._gradient = mx.nd.zeros_like(self._data)

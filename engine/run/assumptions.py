@@ -134,8 +134,8 @@ def _large_heads(
     from shardcam.engine.models.multiply_adds import shares_below
 
     for info in layers if AUTO in config.layer else ():
-        if info.closed_form or info.name == definition.input_name:
-            continue  # a gradient costs nothing, or the method takes no layer
+        if info.closed_form or info.lies_as or info.name == definition.input_name:
+            continue  # a gradient costs nothing, it is no smaller input, or there is no layer
         if info.name != auto_layer(definition):
             continue
         head = 1 - shares_below(definition, layer_shapes(definition))[info.name]

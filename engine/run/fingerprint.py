@@ -97,6 +97,7 @@ def _numbers(
         }
         | ({"runtime": TORCH} if config.runtime == TORCH else {})  # MXNet's is as it was before
         | ({"link": definition.link} if definition.link != SOFTMAX else {})
+        | ({"lies_as": lies_as} if (lies_as := _lies_as(layers, read)) else {})
     )
 
 
@@ -106,6 +107,11 @@ def _preprocessing(definition: NetworkDefinition) -> dict[str, Any]:
     if stored["channels"] == "rgb":
         del stored["channels"]
     return stored
+
+
+def _lies_as(*layers: tuple[LayerInfo, ...]) -> dict[str, str]:
+    """Of what is laid out as a map: such layers were read as they lie before."""
+    return {info.name: info.lies_as for infos in layers for info in infos if info.lies_as}
 
 
 def _overlays(config: RunConfig) -> str:

@@ -83,8 +83,13 @@ def require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> Non
 
 
 def _require_layer(config: RunConfig, info: LayerInfo) -> None:
-    if len(info.shape) != 3:
-        raise ConfigError(f"--layer {info.name}: its output {info.shape} has no height and width")
+    if not info.spatial:
+        tokens = (
+            "; if its rows are tokens of a picture, give --tokens" if len(info.shape) == 2 else ""
+        )
+        raise ConfigError(
+            f"--layer {info.name}: its output {info.shape} has no height and width{tokens}"
+        )
     if config.method == "cam" and not info.closed_form:
         raise ConfigError(
             f"--method cam needs global average pooling and one dense layer after "

@@ -46,7 +46,7 @@ def load_definition(config: RunConfig) -> NetworkDefinition:
     )
     mean, std = config.mean or own.in_rgb(own.mean), config.std or own.in_rgb(own.std)
     changed = replace(changed, mean=changed.in_rgb(mean), std=changed.in_rgb(std))
-    return replace(definition, preprocessing=changed)
+    return replace(definition, preprocessing=changed, tokens=config.tokens)
 
 
 def _require_pictures(config: RunConfig, definition: NetworkDefinition) -> None:

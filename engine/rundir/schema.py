@@ -284,10 +284,10 @@ def _map_specs(layer: LayerInfo, targets: int) -> list[DatasetSpec]:
 
 
 def _activation_specs(layer: LayerInfo, dtype: str, save: Collection[str]) -> list[DatasetSpec]:
-    name, spatial = layer_path(layer.name), len(layer.shape) == 3
+    name, spatial = layer_path(layer.name), layer.spatial
     specs = []
     if "activations" in save:
-        axes = "N,C,h,w" if spatial else "N,D"
+        axes = "N,C,h,w" if spatial else ",".join("NDEFGH"[: len(layer.shape) + 1])
         specs.append(DatasetSpec(f"activation/{name}", layer.shape, dtype, axes, "activation"))
     if "pooled" in save:
         axes = "N,C" if spatial else "N,D"

@@ -33,7 +33,7 @@ RUNS = Path("runs")
 _OPTIONS = (
     *("source", "model", "params", "output", "input", "link"),
     *("image_size", "resize", "channels", "mean", "std"),
-    *("background", "depth_range"),
+    *("background", "depth_range", "tokens"),
     *("labels", "label_from_folder", "label_data", "root", "limit"),
 )
 

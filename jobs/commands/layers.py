@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=SectionedCommand)
 @click.argument("model", shell_complete=complete_model)
-@chosen_options("params", "output", "input", "link", "image_size")
+@chosen_options("params", "output", "input", "link", "image_size", "tokens")
 @click.option(
     "--all",
     "everything",
@@ -49,7 +50,7 @@ def layers(model: str, everything: bool, as_json: bool, **options: Any) -> None:
     from shardcam.engine.models.load_network import load_network
 
     config = make_config({**options, "model": model, "source": ".", "out": "."})
-    network = load_network(
+    loaded = load_network(
         config.model,
         config.params,
         config.image_size,
@@ -57,6 +58,7 @@ def layers(model: str, everything: bool, as_json: bool, **options: Any) -> None:
         output=config.output,
         inputs=config.inputs,
     )
+    network = replace(loaded, tokens=config.tokens)
     rows, facts = layer_rows(network, everything), detected(network)
     if as_json:
         values = {name.replace(" ", "_"): fact.value for name, fact in facts.items()}
@@ -64,12 +66,14 @@ def layers(model: str, everything: bool, as_json: bool, **options: Any) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     table = Table(box=None)
-    for column in ("layer", "operator", "shape", "below", "gradient"):
+    elsewhere = ["lies as"] * any(row["lies_as"] for row in rows)
+    for column in ("layer", "operator", "shape", "below", "gradient", *elsewhere):
         table.add_column(column, justify="right" if column in ("shape", "below") else "left")
     for row in rows:
         size, share = "x".join(map(str, row["shape"])), f"{row['below']:.1%}"
         mark = "  <- auto" if row["auto"] else ""
-        table.add_row(row["name"], row["operator"], size, share, row["gradient"] + mark)
+        cells = (row["name"], row["operator"], size, share, row["gradient"] + mark)
+        table.add_row(*cells, *[row["lies_as"] or ""] * len(elsewhere))
     console = make_console()
     console.print(table)
     console.print()
@@ -82,20 +86,27 @@ def layers(model: str, everything: bool, as_json: bool, **options: Any) -> None:
 
 def layer_rows(network: NetworkDefinition, everything: bool) -> list[dict[str, Any]]:
     """The layers to list: those whose maps people look at, or every operator."""
-    from shardcam.engine.models.layer_names import FEATURES, auto_layer, layer_info, layer_shapes
+    from shardcam.engine.models.layer_names import (
+        FEATURES,
+        auto_layer,
+        layer_info,
+        layer_shapes,
+        map_layouts,
+    )
     from shardcam.engine.models.multiply_adds import shares_below
 
     shapes = layer_shapes(network)
-    below, auto = shares_below(network, shapes), auto_layer(network)
+    below, auto, layouts = shares_below(network, shapes), auto_layer(network), map_layouts(network)
     rows = []
     for node in network.graph.nodes:
         shape = shapes.get(node.name, ())
-        spatial = len(shape) == 3
+        spatial = node.name in layouts
         offered = spatial and (node.op in FEATURES or node.name == auto)
         if node.name not in below or not (everything or offered):
             continue
-        closed_form = spatial and layer_info(network, node.name, shape).closed_form
+        closed_form = spatial and layer_info(network, layouts, node.name, shape).closed_form
         gradient = "closed form" if closed_form else "head backward" if spatial else "no map"
         row = {"name": node.name, "operator": node.op, "shape": shape, "below": below[node.name]}
-        rows.append(row | {"gradient": gradient, "auto": node.name == auto})
+        lies_as = layouts[node.name].words if spatial and not layouts[node.name].is_map else None
+        rows.append(row | {"gradient": gradient, "auto": node.name == auto, "lies_as": lies_as})
     return rows

@@ -5,7 +5,7 @@ import numpy as np
 
 from shardcam.engine.methods import METHODS
 from shardcam.engine.models.graph import Graph, to_json
-from shardcam.engine.models.layer_names import auto_layer, layer_shapes
+from shardcam.engine.models.layer_names import auto_layer, map_layouts
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from tests.models.onnx_models import bind
 
@@ -23,7 +23,8 @@ def same_layer(definition, expected, layer):
     """Our name of a PyTorch layer: the last node with the same value."""
     wanted = expected[f"activation:{layer}"]
     shape = (wanted.shape[1], *expected[f"map:{layer}"].shape[2:])
-    names = [name for name, s in layer_shapes(definition).items() if s == shape]
+    maps = map_layouts(definition).items()
+    names = [name for name, layout in maps if layout.is_map and layout.shape == shape]
     means = channel_means(definition, names, expected["images"])
     errors = {name: relative_error(means[name], wanted) for name in names}
     least = min(errors.values())

@@ -1,0 +1,159 @@
+"""Layers that are no (N,C,h,w) in their network, against PyTorch and pytorch-grad-cam.
+
+`fixtures/tokens` was written by export_tokens.py, by both of PyTorch's exporters.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.methods import METHODS
+from shardcam.engine.models.layer_names import auto_layer, map_layouts, resolve_layer
+from shardcam.engine.models.layouts import layout_of_tokens
+from shardcam.engine.models.load_network import load_network
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.kernels import normalize, upsample
+from tests.models.onnx_gradcam import relative_error
+from tests.models.onnx_models import ints, load, make, node, weight
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "tokens"
+NETWORKS = {  # how the layer that is explained lies
+    "vit": "1+24 tokens",
+    "registers": "2+24 tokens",
+    "swin": "8x12x16",
+    "last": "4x6x8",
+    "mixer": "24 tokens",
+    "hybrid": "24 tokens",
+}
+METHODS_OF_BOTH = (
+    *("gradcam", "gradcam++", "xgradcam", "hirescam", "gradcamelementwise", "layercam"),
+    *("eigencam", "eigengradcam", "kpcacam", "scorecam", "fem"),
+)
+
+
+def definition_of(name, exporter="script"):
+    return load_network(str(FIXTURES / f"{name}.{exporter}.onnx"))
+
+
+def expected_of(name):
+    with np.load(FIXTURES / f"{name}.npz") as stored:
+        return dict(stored)
+
+
+def all_targets(expected):
+    return np.tile(expected["targets"], (len(expected["images"]), 1))
+
+
+@pytest.mark.parametrize("exporter", ["script", "dynamo"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_map_of_a_layer(name, exporter):
+    definition, expected = definition_of(name, exporter), expected_of(name)
+    layer = "auto"
+    if name == "hybrid":  # its last layer is a convolution; this one's gradient comes through it
+        (layer,) = [n.name for n in definition.graph.nodes if n.op == "LayerNorm"]
+    network = MxnetNetwork(definition, (layer,), batch_size=2)
+    (info,) = network.layers
+    assert info.lies_as == NETWORKS[name]
+    assert info.shape == expected["activation"].shape[1:]
+    forward = network.forward(expected["images"])
+    assert relative_error(forward.logits, expected["logits"]) < 1e-4
+    layer = forward.layer(info.name)
+    assert relative_error(layer.activation, expected["activation"]) < 1e-4
+    assert relative_error(METHODS["gradcam"](layer, all_targets(expected)), expected["maps"]) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["vit", "swin"])
+@pytest.mark.parametrize("method", METHODS_OF_BOTH)
+def test_method(name, method, request):
+    """Heatmaps, of the better of the two signs that an eigenvector may have."""
+    expected, forward = request.getfixturevalue(name)
+    targets = expected["targets"][:, None]
+    raw = METHODS[method](forward.layer(forward.network.layers[0].name), targets)[:, 0]
+    size = expected["images"].shape[2:]
+    maps = [normalize(upsample(normalize(np.ascontiguousarray(m)), size)) for m in (raw, -raw)]
+    found = maps if method in ("eigencam", "eigengradcam", "kpcacam") else maps[:1]
+    worst = np.min([abs(m - expected[f"cam__{method}"]).max(axis=(1, 2)) for m in found], axis=0)
+    assert worst.max() < 1e-3
+
+
+def forward_of(name):
+    expected = expected_of(name)
+    network = MxnetNetwork(definition_of(name), ("auto",), batch_size=2)
+    return expected, network.forward(expected["images"])
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return forward_of("vit")
+
+
+@pytest.fixture(scope="module")
+def swin():
+    return forward_of("swin")
+
+
+@pytest.mark.parametrize("method", ["ablationcam", "shapleycam", "finercam"])
+def test_other_methods_run(vit, method):
+    expected, forward = vit
+    raw = METHODS[method](forward.layer(forward.network.layers[0].name), all_targets(expected))
+    assert raw.shape == (2, 2, 4, 6)
+    assert np.isfinite(raw).all()
+
+
+def test_several_layers_and_saved_activations():
+    """Cut at several layers at once each gives what it gives alone."""
+    definition, expected = definition_of("vit"), expected_of("vit")
+    auto = auto_layer(definition)
+    others = [name for name, layout in map_layouts(definition).items() if layout.axis][::9]
+    together = MxnetNetwork(
+        definition, (auto, *others), 2, extra_layers=("/patch_embed/Transpose",)
+    )
+    forward = together.forward(expected["images"])
+    assert forward.activation("/patch_embed/Transpose").shape == (2, 16, 4, 6)
+    for name in others:
+        alone = MxnetNetwork(definition, (name,), 2).forward(expected["images"])
+        maps = [
+            METHODS["gradcam"](run.layer(name), all_targets(expected)) for run in (forward, alone)
+        ]
+        np.testing.assert_allclose(*maps, rtol=1e-4, atol=1e-6)
+
+
+def test_closed_form_of_channels_last():
+    """Global average pooling and a dense layer behind (N,h,w,C) need no backward pass."""
+    assert resolve_layer(definition_of("last"), "auto").closed_form
+
+
+def test_tokens_that_an_option_counts():
+    """Where the graph does not say which they are: the picture's proportions do."""
+    layout = layout_of_tokens((1, 25, 16), 1, (16, 24))
+    assert (layout.shape, layout.words) == ((16, 4, 6), "1+24 tokens")
+    assert layout_of_tokens((1, 25, 16), 0, (16, 24)) is None
+    assert layout_of_tokens((1, 49, 8), 0, (224, 224)).shape == (8, 7, 7)
+
+
+def test_tokens_option(tmp_path):
+    """A dense layer over positions leaves no order that the graph shows."""
+    nodes = [
+        node("Conv", "x k", "c"), node("Reshape", "c s", "r"), node("MatMul", "r w", "m"),
+        node("Transpose", "m", "t", perm=[0, 2, 1]), node("Sigmoid", "t", "f"),
+        node("MatMul", "f d", "e"), node("ReduceMean", "e", "y", axes=[1], keepdims=0),
+    ]  # fmt: skip
+    weights = {"k": weight(8, 3, 1, 1), "s": ints(0, 8, -1), "w": weight(24, 24), "d": weight(8, 5)}
+    definition = load(make(nodes, weights, shape=("N", 3, 4, 6), flatten=False), tmp_path)
+    assert not resolve_layer(definition, "f").spatial
+    info = resolve_layer(replace(definition, tokens=0), "f")
+    assert (info.shape, info.lies_as) == ((8, 4, 6), "24 tokens")
+
+
+def test_layers_without_a_map():
+    """The attention of tokens to tokens has three axes and no height and width."""
+    definition = definition_of("vit")
+    (name,) = [n.name for n in definition.graph.nodes if n.op == "softmax"][-1:]
+    info = resolve_layer(definition, name)
+    assert (info.shape, info.spatial) == ((2, 25, 25), False)
+    with pytest.raises(ConfigError, match="pieces of images"):
+        softmax = [n.name for n in definition_of("swin").graph.nodes if n.op == "softmax"]
+        resolve_layer(definition_of("swin"), softmax[0])
