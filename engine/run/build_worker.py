@@ -124,10 +124,12 @@ def _network(spec: WorkerSpec, definition: NetworkDefinition, threads: int) -> N
     buffers = 2 if gpu and not smooth else 1  # averaging over copies runs passes in between
     read = only_read(spec.layers, spec.read, definition.prediction)
     if config.runtime == TORCH:
+        from shardcam.engine.models.layer_names import with_maps
         from shardcam.engine.models.torch.torch_network import TorchNetwork
 
+        laid = with_maps(definition, [*spec.layers, *read])
         return TorchNetwork(
-            definition, spec.layers, spec.batch_size, config.precision, gpu, read, buffers
+            laid, spec.layers, spec.batch_size, config.precision, gpu, read, buffers
         )
     from shardcam.engine.models.mxnet_network import MxnetNetwork
 
