@@ -82,7 +82,8 @@ def test_interrupted_and_resumed_it_equals_the_run_on_disk(here, s3, scratch, tm
     assert len([path for path in put if path.endswith(".h5")]) == 10, "no shard is uploaded twice"
     names = held(run)
     assert {name for name in names if not name.startswith(("shards/", "overlays/"))} == {
-        "run.json", "listing.zip", "index.h5", "report.json", "failures.csv", "events.jsonl"
+        "run.json", "listing.zip", "class_names.json", "index.h5", "report.json", "failures.csv",
+        "events.jsonl",
     }  # fmt: skip
     assert len([name for name in names if name.startswith("overlays/")]) == 76
     copy = downloaded(run, tmp_path / "copy")
