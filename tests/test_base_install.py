@@ -86,7 +86,7 @@ def test_what_needs_more_says_so_in_a_line(tmp_path):
         (*extract, "--out", tmp_path): "--executor ray needs Ray: pip install 'ray",
         (*extract, "--out", tmp_path, "--executor", "local"): "Numba is not installed: pip install",
         ("layers", "resnet18_v1"): "Numba is not installed: pip install numba",
-        ("jobs",): "this needs ray, which is not installed: install shardcam with its extra cpu",
+        ("doctor", "--address", "127.0.0.1:1"): "this needs ray, which is not installed: install",
     }.items():
         done = python(COMMAND, *command)
         assert done.returncode in (1, 2)
