@@ -79,7 +79,7 @@ def test_a_file_need_not_say_all(tmp_path):
         ("save: maps", "save: must be a list, such as [A, B]"),
         ("save: [mops]", "save: takes maps, activations"),
         ("mean: [1, a, 3]", "mean: Input should be a valid number"),
-        ("precision: fp64", "precision: Input should be 'fp32', 'bf16', 'int8' or 'fp16'"),
+        ("precision: fp64", "precision: Input should be 'fp32', 'bf16', 'int8', 'fp16' or 'tf32'"),
         ("model: vgg16\nsave: [", "line 2: not YAML: "),
         ("out: !!python/object/apply:os.system [id]", "line 1: not YAML: could not determine"),
         ("just words", "must hold lines of the form `batch_size: 8`"),

@@ -207,6 +207,6 @@ def test_layers_tells_what_was_found_out(tmp_path):
     assert (code, err) == (0, "")
     facts = dict(line.split("  ", 1) for line in out.splitlines() if "  " in line)
     assert facts["input"].strip() == "data, 3x24x32"
-    assert facts["scaling inside"].strip() == "_mulscalar0, of pixels from 0 to 255"
+    assert facts["scaling inside"].strip().endswith(", of pixels from 0 to 255")
     assert "(RGB - [0, 0, 0]) / [1, 1, 1], 0-255 scale: assumed" in facts["preprocessing"]
     assert facts["output"].strip() == "5 classes"

@@ -287,5 +287,5 @@ def test_the_image_is_of_the_pinned_ray_and_has_the_libraries():
     assert all(debian in text for debian, _ in PACKAGES.values())
     variants = set(re.findall(r"^FROM .* AS (.+)$", text, re.MULTILINE))
     project = (ROOT / "pyproject.toml").read_text()
-    assert variants == {"cpu", "cu112", "cu117"}
+    assert variants == {"cpu", "cu112", "cu117", "torch"}
     assert all(f"\n{name} = [" in project for name in variants)

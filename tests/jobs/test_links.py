@@ -112,5 +112,9 @@ def test_what_is_guessed_is_told_once(pictures, tmp_path):
     assert code == 0, err
     assert out.count("one output and no sigmoid after it") == 1
     code, out, err = shardcam("layers", tmp_path / "net.onnx")
-    assert "2 classes of one output, link sigmoid" in out
+    facts = dict(line.split("  ", 1) for line in out.splitlines() if "  " in line)
+    assert (facts["output"].strip(), facts["link"].strip()) == (
+        "2 classes of one output",
+        "sigmoid",
+    )
     assert "one output and no sigmoid after it" in out

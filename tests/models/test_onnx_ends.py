@@ -93,11 +93,6 @@ def test_output_inside_of_the_network(tmp_path):
     np.testing.assert_allclose(run(load_onnx(path, output="logits"), images), expected, 1e-4)
 
 
-def test_output_that_is_no_vector(tmp_path):
-    with pytest.raises(ModelError, match=r"'r' of \(8, 7, 9\).*--output NAME takes any other"):
-        load_onnx(written(with_outputs("logits"), tmp_path), output="r")
-
-
 SCALED = [node("Mul", "x keep", "k"), node("Add", "k shift", "s"), node("Conv", "s w", "y")]
 
 

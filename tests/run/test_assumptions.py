@@ -47,7 +47,7 @@ def chosen(definition, config):
     """The network with the preprocessing that is asked for."""
     with pytest.MonkeyPatch.context() as patch:
         module = "shardcam.engine.models.load_network.load_network"
-        patch.setattr(module, lambda *_: definition)
+        patch.setattr(module, lambda *_, **__: definition)
         return load_definition(config)
 
 
