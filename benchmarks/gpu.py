@@ -331,6 +331,8 @@ class Part:
         for name in [*(n for n in names if n not in slow), *slow]:
             for network in self.sizes.networks:
                 case = {"network": network, "method": name}
+                if name == "refinecam" or (name == "cam" and network.startswith("vgg")):
+                    continue  # of several layers; of networks with global average pooling
                 if not with_precisions:
                     yield case
                     continue
