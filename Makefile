@@ -45,7 +45,7 @@ test-versions: .venv-oldest/.ready .venv-newest/.ready
 	$(foreach kind,oldest newest,.venv-$(kind)/bin/python -m pytest -q -p no:benchmark -n 2 \
 		--dist loadfile -m "not process and not ray and not slow and not browser" && )true
 	SHARDCAM_OTHER_PYTHON=.venv-newest/bin/python .venv-oldest/bin/python -m pytest -q \
-		-p no:benchmark tests/test_versions.py
+		-p no:benchmark tests/versions.py
 
 .venv-oldest/.ready: pyproject.toml constraints.txt
 	@test -x $(@D)/bin/python || $(OLDEST) -m venv $(@D)

@@ -167,7 +167,7 @@ class Part:
         if not self.gpu:
             return
         options = ("-q", "-p", "no:cacheprovider", "-W", "ignore", "--noconftest", "-m", "")
-        for file in ("tests/kernels/test_cuda.py", "tests/torch/test_tensor_maps.py"):
+        for file in ("tests/kernels/cuda_kernels.py", "tests/torch/test_tensor_maps.py"):
             command = (sys.executable, "-m", "pytest", *options, file)
             tried({"tests": file}, lambda command=command: _ran(*command))
 
