@@ -9,11 +9,10 @@ import pytest
 from tests.jobs.command import ROOT, assert_same, contents
 from tests.test_stored_run import OPTIONS, STORED
 
-OTHER = os.environ.get("SHARDCAM_OTHER_PYTHON")
+OTHER = os.environ["SHARDCAM_OTHER_PYTHON"]
 
 
 @pytest.mark.process
-@pytest.mark.skipif(OTHER is None, reason="SHARDCAM_OTHER_PYTHON names no other Python")
 @pytest.mark.parametrize(
     "options",
     [

@@ -1,14 +1,11 @@
 """Every CUDA kernel against its twin for the CPU: on a GPU, or in Numba's simulator of one.
 
-The simulator takes Numba's place when it is imported, so that a child process runs these tests.
+Run by path: ``pytest tests/kernels/cuda_kernels.py`` where there is a GPU; see `test_cuda`.
 """
 
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -24,27 +21,12 @@ from tests.kernels.table import JET
 
 _config: Any = config
 SIMULATED = bool(_config.ENABLE_CUDASIM)
-on_a_gpu = pytest.mark.skipif(not (SIMULATED or cuda.is_available()), reason="no GPU")
 # Maps: not square, one number, one row; channels: one, fewer than a block's rows, more.
 SHAPES = [(2, 5, 3, 5), (1, 1, 1, 1), (3, 1, 1, 2), (1, 2047, 1, 1), (1, 70, 1, 7)]
 each_shape = pytest.mark.parametrize(
     ("shape", "bad"),
     [(shape, None) for shape in SHAPES] + [(SHAPES[0], bad) for bad in (np.nan, np.inf, -np.inf)],
 )
-
-
-@pytest.mark.process
-@pytest.mark.skipif(SIMULATED or cuda.is_available(), reason="they run in this process")
-def test_in_the_simulator() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore"]
-    child = subprocess.run(
-        [*command, "-m", "", __file__],
-        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert child.returncode == 0, child.stdout[-3000:]
-    assert " passed" in child.stdout
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +79,6 @@ def assert_levels(found: NDArray[Any], expected: NDArray[Any], levels: int) -> N
     assert (gap > 0).sum() <= 1 + 0.01 * gap.size
 
 
-@on_a_gpu
 @each_shape
 @pytest.mark.parametrize("targets", [1, 3])
 def test_weighted_sum(shape: tuple[int, ...], bad: float | None, targets: int) -> None:
@@ -109,7 +90,6 @@ def test_weighted_sum(shape: tuple[int, ...], bad: float | None, targets: int) -
     np.testing.assert_allclose(back(out), expected, rtol=1e-5, atol=1e-4)
 
 
-@on_a_gpu
 @each_shape
 @pytest.mark.parametrize("relu", ["none", "factor", "product"])
 def test_product_sum(shape: tuple[int, ...], bad: float | None, relu: str) -> None:
@@ -120,7 +100,6 @@ def test_product_sum(shape: tuple[int, ...], bad: float | None, relu: str) -> No
     np.testing.assert_allclose(back(out), expected, rtol=1e-5, atol=1e-4)
 
 
-@on_a_gpu
 def test_a_map_depends_neither_on_the_others_nor_on_the_call() -> None:
     activation, weight = normal(0, 3, 70, 3, 5), normal(1, 3, 2, 70)
     found = []
@@ -132,7 +111,6 @@ def test_a_map_depends_neither_on_the_others_nor_on_the_call() -> None:
     np.testing.assert_array_equal(*found)
 
 
-@on_a_gpu
 @pytest.mark.parametrize("size", [(3, 5), (1, 1), (1, 9)])
 def test_scale_maps(size: tuple[int, int]) -> None:
     raw = normal(0, 4, 3, *size)
@@ -152,7 +130,6 @@ def odd_maps(*size: int) -> NDArray[Any]:
     return maps
 
 
-@on_a_gpu
 @pytest.mark.parametrize("size", [(3, 5), (1, 1), (1, 9)])
 def test_normalize(size: tuple[int, int]) -> None:
     maps = odd_maps(*size)
@@ -171,7 +148,6 @@ SIZES = [
 ]
 
 
-@on_a_gpu
 @pytest.mark.parametrize(("size", "target"), SIZES)
 def test_upsample(size: tuple[int, int], target: tuple[int, int]) -> None:
     maps = odd_maps(*size)
@@ -185,7 +161,6 @@ def test_upsample(size: tuple[int, int], target: tuple[int, int]) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@on_a_gpu
 @pytest.mark.parametrize(("size", "target"), SIZES)
 def test_heatmap_u8(size: tuple[int, int], target: tuple[int, int]) -> None:
     maps = odd_maps(*size)
@@ -194,7 +169,6 @@ def test_heatmap_u8(size: tuple[int, int], target: tuple[int, int]) -> None:
     assert_levels(back(out), kernels.heatmap_u8(maps, target), 1)
 
 
-@on_a_gpu
 @pytest.mark.parametrize("peak", [False, True])
 @pytest.mark.parametrize("alpha", [0.5, 0.3])
 def test_overlay(alpha: float, peak: bool) -> None:
@@ -209,7 +183,6 @@ def test_overlay(alpha: float, peak: bool) -> None:
     assert_levels(back(out), np.stack(expected), 5 if peak else 3)
 
 
-@on_a_gpu
 @pytest.mark.parametrize("channels", [1, 3])
 def test_planar(channels: int) -> None:
     images = picture(0, 2, 5, 7, channels)
@@ -223,7 +196,6 @@ def test_planar(channels: int) -> None:
         np.testing.assert_array_equal(back(out)[1], kernels.planar(images[1], mean, std, once))
 
 
-@on_a_gpu
 @pytest.mark.parametrize("target", [(4, 3), (9, 9), (1, 1), (13, 2), (5, 7)])
 def test_resize(target: tuple[int, int]) -> None:
     shapes = [(5, 7), (8, 8), (3, 11), (1, 1)]
@@ -265,7 +237,6 @@ BYTES = {("scale_maps", "flags"), ("heatmap_u8", "out")} | {
 }
 
 
-@on_a_gpu
 @pytest.mark.parametrize("name", CALLS)
 def test_refuses_and_names_the_argument(name: str) -> None:
     call, shapes = CALLS[name]
@@ -287,7 +258,6 @@ def test_refuses_and_names_the_argument(name: str) -> None:
                 call(**others, **{key: wrong})
 
 
-@on_a_gpu
 def test_refuses_values_outside_their_range() -> None:
     maps, image = sent(np.zeros((1, 2, 2), np.float32)), empty(1, 4, 4, 3, dtype=np.uint8)
     three, planes = np.ones(3, np.float32), empty(1, 3, 4, 4)
@@ -304,7 +274,6 @@ def test_refuses_values_outside_their_range() -> None:
             gpu.resize(data, np.array([place], np.int64), image)
 
 
-@on_a_gpu
 def test_an_empty_batch_launches_nothing() -> None:
     none = empty(0, 4, 2, 2)
     gpu.weighted_sum(none, empty(0, 3, 4), empty(0, 3, 2, 2))
