@@ -368,7 +368,7 @@ def test_names_of_classes_are_those_that_the_run_keeps(tmp_path):
     }
     assert not [tag for tag, _ in page.elements if tag in ("b", "i")]
     assert "secret" not in (tmp_path / "page.html").read_text()
-    made.paths.class_names.write_text("[" * 5000)
+    made.paths.class_names.write_text("[" * 100_000)
     page = written(made.paths, tmp_path / "page.html")
     assert "class_names.json: damaged: it is nested too deep" in page.words
     made.paths.class_names.unlink()

@@ -294,7 +294,7 @@ add(
     saved("TIFF", save_all=True, append_images=_MORE * 9),
     OK,
 )
-add("bits-16.tif", saved("TIFF", (_PIXELS[..., 0] * 257).astype(np.uint16)), OK)
+add("bits-16.tif", saved("TIFF", _PIXELS[..., 0] * np.uint16(257)), OK)
 add("cmyk.tif", saved("TIFF", mode="CMYK"), OK)
 add("float.tif", saved("TIFF", _PIXELS[..., 0].astype(np.float32)), OK)
 add("not-a-number.tif", saved("TIFF", np.full((8, 8), np.nan, np.float32)), DAMAGED)

@@ -1,6 +1,7 @@
 """A run directory here and one at a URL do the same."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -86,8 +87,7 @@ def test_files_that_are_handed_over_are_published(run_dirs):
 
 
 def test_a_folder_that_cannot_be_listed_is_not_called_unwritable(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "listdir", lambda *_: os.read(-1, 1))
-    monkeypatch.setattr(os, "scandir", lambda *_: os.read(-1, 1))
+    monkeypatch.setattr(Path, "iterdir", lambda _: os.read(-1, 1))
     with pytest.raises(StoreError, match="cannot be read now: Bad file descriptor"):
         RunDir(tmp_path).names(tmp_path)
 
