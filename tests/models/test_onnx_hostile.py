@@ -100,6 +100,44 @@ def in_itself():
     return with_functions([helper.make_function("f", "F", ["a"], ["b"], again, opset)])
 
 
+def large_when_written_out(attribute):
+    """A small file that copies a megabyte into each of a thousand nodes."""
+    opset = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+    long = "n" * 2**20
+    names = ["a", *(f"v{i}" for i in range(999)), "b"]
+    steps = [node("Gelu", p, q) for p, q in pairwise(names)]
+    if attribute:
+        for step in steps:
+            step.attribute.append(
+                onnx.AttributeProto(name="approximate", ref_attr_name="how", type=3)
+            )
+        given, last = {"how": long}, node("Neg", "b", "y")
+    else:
+        steps += [node("Neg", "b", "b2")] * 999
+        given, last = {}, node("Neg", long, "y")
+    function = helper.make_function("f", "F", ["a"], ["b"], steps, opset, list(given))
+    model = make([node("F", "x", "b" if attribute else long, domain="f", **given), last])
+    model.opset_import.append(helper.make_opsetid("f", 1))
+    model.functions.append(function)
+    return model
+
+
+def of_whole_numbers(*nodes):
+    """A file whose input is of bytes."""
+    model = make([*nodes, node("Cast", "m", "y", to=TensorProto.FLOAT)])
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    return model
+
+
+def doubly(times):
+    """Each value is moved twice, and both ways meet: as many ways as two to that power."""
+    nodes, last = [], "x"
+    for i in range(times):
+        nodes += [node("Identity", last, f"a{i}"), node("Identity", last, f"b{i}")]
+        nodes.append(node("Gather", f"a{i} b{i}", last := f"g{i}" if i < times - 1 else "m"))
+    return of_whole_numbers(*nodes)
+
+
 def typed(kind, **fields):
     proto = TensorProto(name="q", dims=[2**33], data_type=kind, **fields)
     nodes = [node("DequantizeLinear", "q s", "f"), node("Add", "x f", "y")]
@@ -163,6 +201,19 @@ HOSTILE = {
     "functions-of-functions": (laughing(20), "at most 50000 are read"),
     "function-in-itself": (in_itself(), "its function 'F' uses itself"),
     "too-many-nodes": (ring(60_000), "it has 60002 nodes; at most 50000 are read"),
+    "names-of-functions": (large_when_written_out(False), "written out, have more than"),
+    "attributes-of-functions": (large_when_written_out(True), "written out, have more than"),
+    "whole-numbers-in-a-ring": (
+        of_whole_numbers(node("Pad", "x m", "n"), node("Identity", "n", "m")), "it has a cycle"
+    ),
+    "whole-numbers-doubly": (doubly(60), "Gather node 'g0'"),
+    "places-of-many-axes": (
+        grown("NonZero", np.ones((2**23, *[1] * 31), np.int8)), "numbers is too large"
+    ),
+    "constants-of-strangers": (
+        make([node("Identity", "w", "k", domain="stranger"), node("Conv", "x k", "y")], W),
+        "this operator is not supported on constants",
+    ),
     "ring": (ring(3000), "it has a cycle"),
     "nested-cycle": (
         make([node("If", "c", "y", then_branch=branch("b", node("Neg", "y", "n"), outputs=["n"]))],

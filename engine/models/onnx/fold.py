@@ -47,7 +47,11 @@ def fold(call: Call) -> tuple[Known, ...] | None:
     ModelError
         The operands do not fit the operator, or the result would be too large.
     """
-    if call.op in ("Shape", "Size") and not isinstance(value := call.value(0), Known):
+    if (
+        call.op in ("Shape", "Size")
+        and not call.domain
+        and not isinstance(value := call.value(0), Known)
+    ):
         return _shape_of(call, value if isinstance(value, Tensor | View) else value.tensor)
     if not all(value is None or isinstance(value, Known) for value in call.inputs):
         return None
@@ -56,8 +60,15 @@ def fold(call: Call) -> tuple[Known, ...] | None:
     points = []
     for i in range(1 if same else len(BATCHES)):
         arrays = [None if pair is None else pair[i] for pair in operands]
-        points.append(_OWN.get(call.op, evaluated)(call, arrays))
+        with np.errstate(all="ignore"):
+            points.append(_rule(call)(call, arrays))
     return tuple(Known(pair) for pair in zip(points[0], points[-1], strict=True))
+
+
+def _rule(call: Call) -> Callable[[Call, Arrays], list[Array]]:
+    """Another domain's operator of the same name is another one, but for onnxruntime's."""
+    ours = not call.domain or (call.domain, call.op) == ("com.microsoft", "DequantizeLinear")
+    return _OWN.get(call.op, evaluated) if ours else evaluated
 
 
 def _shape_of(call: Call, x: Tensor | View) -> tuple[Known]:
@@ -113,8 +124,7 @@ def _run(call: Call, node: onnx.NodeProto, arrays: Arrays) -> list[Array]:
     ids = [helper.make_opsetid("", call.opset)]
     model = helper.make_model(graph, opset_imports=ids, ir_version=_IR_VERSION)
     try:
-        with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(model).run(None, named)
+        results = ReferenceEvaluator(model).run(None, named)
     except Exception as error:  # whatever its hundreds of operators make of damaged operands
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise ModelError(f"its constant inputs are not valid: {reason[:200]}") from error

@@ -29,10 +29,10 @@ _ELEMENTWISE = frozenset({
 })  # fmt: skip
 _WITHIN = frozenset({
     "ArgMax", "ArgMin", "BatchNormalization", "Compress", "Concat", "CumProd", "CumSum",
-    "DepthToSpace",
-    "DynamicQuantizeLinear", "EyeLike", "Flatten", "GatherElements", "GlobalAveragePool",
+    "DepthToSpace", "DynamicQuantizeLinear", "EyeLike", "Flatten", "GatherElements",
+    "GlobalAveragePool",
     "GlobalMaxPool", "Hardmax", "InstanceNormalization", "LRN", "LayerNormalization",
-    "LogSoftmax", "LpNormalization", "NonZero", "QuantizeLinear", "ReduceL1", "ReduceL2",
+    "LogSoftmax", "LpNormalization", "QuantizeLinear", "ReduceL1", "ReduceL2",
     "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
     "ReduceSum", "ReduceSumSquare", "Reshape", "ReverseSequence", "ScatterElements",
     "ScatterND", "Shape", "Size", "Slice", "Softmax", "SpaceToDepth", "Split", "Squeeze",
@@ -147,6 +147,11 @@ def _one_hot(call: Call, arrays: Arrays) -> Size:
     return _twice(given(arrays, 0).size * int(given(arrays, 1).item()))
 
 
+def _non_zero(call: Call, arrays: Arrays) -> Size:
+    x = given(arrays, 0)
+    return _twice(x.size * x.ndim)
+
+
 def _gather(call: Call, arrays: Arrays) -> Size:
     data, index = given(arrays, 0), given(arrays, 1)
     axis = axis_of(call.integer("axis", 0), data.ndim)
@@ -213,7 +218,8 @@ def _whole(array: Array, least: int = 0) -> tuple[int, ...]:
 
 _GROWING: dict[str, Callable[[Call, Arrays], Size]] = {
     "ConstantOfShape": _shape_of_first, "Range": _range, "Expand": _expand, "Tile": _tile,
-    "Pad": _pad, "OneHot": _one_hot, "Gather": _gather, "GatherND": _gather_nd,
+    "Pad": _pad, "OneHot": _one_hot, "NonZero": _non_zero,
+    "Gather": _gather, "GatherND": _gather_nd,
     "MatMul": _product, "Gemm": _product, "MatMulInteger": _product, "Einsum": _einsum,
     "Resize": _resize, "Upsample": _resize,
     **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), _pool),

@@ -13,6 +13,8 @@ import onnx
 from shardcam.engine.errors import ModelError
 
 MAX_NODES = 50_000  # ten times what the largest networks have
+MAX_BYTES = 2**28  # of the nodes that are made of functions, without the weights that they read
+LONGEST_NAME = 100  # of what is put before the names inside of a function
 
 _Key = tuple[str, str]
 
@@ -23,7 +25,7 @@ def without_functions(model: Any) -> Any:
     Raises
     ------
     ModelError
-        It would have too many nodes, or a function that uses itself.
+        It would have too many nodes, or too large ones, or a function that uses itself.
     """
     functions = {(f.domain, f.name): f for f in model.functions}
     counts: dict[_Key, int] = {}
@@ -33,71 +35,86 @@ def without_functions(model: Any) -> Any:
     if total > MAX_NODES:
         raise ModelError(f"it has {total} nodes; at most {MAX_NODES} are read")
     if functions:
-        written = _written_out(model.graph.node, functions, "")
+        written = _Writing(functions).nodes(model.graph.node, "")
         del model.graph.node[:]
         model.graph.node.extend(written)
     return model
 
 
-def _written_out(nodes: Iterable[Any], functions: dict[_Key, Any], prefix: str) -> list[Any]:
-    """The nodes, with those of each function in place of the node that uses it."""
-    written = []
-    for number, node in enumerate(nodes):
-        function = functions.get((node.domain, node.op_type))
+class _Writing:
+    """Functions on their way into the places where they are used."""
+
+    def __init__(self, functions: dict[_Key, Any]) -> None:
+        self._functions = functions
+        self._left = MAX_BYTES
+
+    def nodes(self, nodes: Iterable[Any], prefix: str) -> list[Any]:
+        """The nodes, with those of each function in place of the node that uses it."""
+        written = []
+        for number, node in enumerate(nodes):
+            function = self._functions.get((node.domain, node.op_type))
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    inside = self.nodes(attribute.g.node, f"{prefix}{number}/")
+                    del attribute.g.node[:]
+                    attribute.g.node.extend(inside)
+            if function is None:
+                written.append(node)
+            else:
+                name = (node.name or node.op_type)[:LONGEST_NAME]
+                place = f"{prefix}{name}_{number}/"
+                written += self.nodes(self._body(node, function, place), place)
+        return written
+
+    def _body(self, node: Any, function: Any, prefix: str) -> list[Any]:
+        """The nodes of a function, reading and writing what the node that uses it does."""
+        if len(node.input) > len(function.input) or len(node.output) > len(function.output):
+            raise ModelError(
+                f"function {function.name!r} has fewer inputs or outputs than its node"
+            )
+        names = dict(zip(function.input, [*node.input, *[""] * len(function.input)], strict=False))
+        names |= dict(zip(function.output, node.output, strict=False))
+        given = {a.name: a for a in (*function.attribute_proto, *node.attribute)}
+        made = []
+        for part in function.node:
+            self._pay(part.ByteSize())
+            copy = onnx.NodeProto()
+            copy.CopyFrom(part)
+            copy.name = f"{prefix}{part.name}" if part.name else ""
+            self._rename(copy, names, prefix)
+            self._set_attributes(copy, given)
+            made.append(copy)
+        return made
+
+    def _rename(self, node: Any, names: dict[str, str], prefix: str) -> None:
+        for listed in (node.input, node.output):
+            renamed = [names.get(n, f"{prefix}{n}") if n else "" for n in listed]
+            self._pay(sum(map(len, renamed)))
+            del listed[:]
+            listed.extend(renamed)
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                inside = _written_out(attribute.g.node, functions, f"{prefix}{number}/")
-                del attribute.g.node[:]
-                attribute.g.node.extend(inside)
-        if function is None:
-            written.append(node)
-        else:
-            place = f"{prefix}{node.name or node.op_type}_{number}/"
-            written += _written_out(_body(node, function, place), functions, place)
-    return written
+                raise ModelError("branches inside of functions are not supported")
 
+    def _set_attributes(self, node: Any, given: dict[str, Any]) -> None:
+        """Give a node what its function was given; what is left out there is left out here."""
+        kept = []
+        for attribute in node.attribute:
+            if not attribute.ref_attr_name:
+                kept.append(attribute)
+            elif attribute.ref_attr_name in given:
+                self._pay(given[attribute.ref_attr_name].ByteSize())
+                value = onnx.AttributeProto()
+                value.CopyFrom(given[attribute.ref_attr_name])
+                value.name = attribute.name
+                kept.append(value)
+        del node.attribute[:]
+        node.attribute.extend(kept)
 
-def _body(node: Any, function: Any, prefix: str) -> list[Any]:
-    """The nodes of a function, reading and writing what the node that uses it does."""
-    if len(node.input) > len(function.input) or len(node.output) > len(function.output):
-        raise ModelError(f"function {function.name!r} has fewer inputs or outputs than its node")
-    names = dict(zip(function.input, [*node.input, *[""] * len(function.input)], strict=False))
-    names |= dict(zip(function.output, node.output, strict=False))
-    given = {a.name: a for a in (*function.attribute_proto, *node.attribute)}
-    made = []
-    for part in function.node:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(part)
-        copy.name = f"{prefix}{part.name}" if part.name else ""
-        _rename(copy, names, prefix)
-        _set_attributes(copy, given)
-        made.append(copy)
-    return made
-
-
-def _rename(node: Any, names: dict[str, str], prefix: str) -> None:
-    for listed in (node.input, node.output):
-        renamed = [names.get(n, f"{prefix}{n}") if n else "" for n in listed]
-        del listed[:]
-        listed.extend(renamed)
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            raise ModelError("branches inside of functions are not supported")
-
-
-def _set_attributes(node: Any, given: dict[str, Any]) -> None:
-    """Give a node what its function was given; what is left out there is left out here."""
-    kept = []
-    for attribute in node.attribute:
-        if not attribute.ref_attr_name:
-            kept.append(attribute)
-        elif attribute.ref_attr_name in given:
-            value = onnx.AttributeProto()
-            value.CopyFrom(given[attribute.ref_attr_name])
-            value.name = attribute.name
-            kept.append(value)
-    del node.attribute[:]
-    node.attribute.extend(kept)
+    def _pay(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ModelError(f"its functions, written out, have more than {MAX_BYTES} bytes")
 
 
 def _count_function(

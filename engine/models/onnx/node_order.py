@@ -37,7 +37,7 @@ def ordered(nodes: Sequence[Any], wanted: Iterable[str], given: Collection[str])
             following = next((n for n in waiting[at] if n not in order), None)
             if following is None:
                 order[at] = None
-                del waiting[at]
+                waiting.popitem()
             elif following in waiting:
                 a, b = (nodes[i].output[0] for i in (following, at))
                 raise ModelError(f"it has a cycle: {a!r} and {b!r} need each other")
