@@ -529,3 +529,57 @@ case("Concat-token", [
     node("Concat", "token r", "c", axis=1), node("Add", "c p", "y"),
 ], {"s": ints(0, 3, 99), "zero": ints(0), "one": ints(1), "minus": ints(1), "k": weight(1, 1, 99),
     "p": weight(1, 4, 99)})  # fmt: skip
+
+HEADS = ("N", 3, 4, 6)  # of what the other operand is made of, too
+for equation, turned in {
+    "nhqd,nhkd->nhqk": (0, 1, 2, 3), "nhqk,nhkd->nhqd": (0, 1, 3, 2),
+    "nabc,nacb->nab": (0, 1, 3, 2), "nhqd,nhkd->nqkh": (0, 1, 2, 3),
+    "nabc,nbcd->nad": (0, 2, 3, 1), "nabc,nabc->nab": (0, 1, 2, 3),
+    "nabc,ndbc->nabdc": (0, 1, 2, 3),
+}.items():  # fmt: skip
+    other = node("Transpose", "x", "t", perm=list(turned))
+    case(f"Einsum-{equation}", [other, node("Einsum", "x t", "y", equation=equation)], shape=HEADS)
+for equation, shape in {
+    "nchw,cd->ndhw": (3, 5), "nchw,cwd->ncdh": (3, 6, 5), "n c h w, h -> n c w": (4,),
+    "nchw,w->nchw": (6,), "nchw,chd->ncdw": (3, 4, 5),
+}.items():  # fmt: skip
+    case(f"Einsum-constant-{equation}", node("Einsum", "x w", "y", equation=equation),
+         {"w": weight(*shape)}, shape=HEADS)  # fmt: skip
+case("Einsum-constant-first", node("Einsum", "w x", "y", equation="dc,nchw->ndhw"),
+     {"w": weight(5, 3)}, shape=HEADS)  # fmt: skip
+
+
+def attention_case(name, inputs="q k v", shape=("N", 3, 5, 8), weights=None, **attributes):
+    """Queries, keys and values that differ."""
+    made = [node("Neg", "x", "q"), node("Tanh", "x", "k"), node("Abs", "x", "v")]
+    case(f"Attention-{name}", [*made, node("Attention", inputs, "y", **attributes)],
+         weights, shape=shape, opset=23)  # fmt: skip
+
+
+attention_case("plain")
+attention_case("scale", scale=0.3)
+attention_case("mask", "q k v m", weights={"m": weight(5, 5)})
+attention_case("kept", "q k v m", weights={"m": np.tri(5, dtype=bool)})
+case("Attention-rank-3", [
+    node("Reshape", "x s", "r"), node("Tanh", "r", "k"),
+    node("Attention", "r k r", "y", q_num_heads=3, kv_num_heads=3),
+], {"s": ints(0, 9, -1)}, opset=23)  # fmt: skip
+for axis, shape in ((-1, (11,)), (2, (9, 11))):
+    case(f"RMSNormalization{axis}", node("RMSNormalization", "x g", "y", axis=axis, epsilon=1e-2),
+         {"g": weight(*shape)}, opset=23)  # fmt: skip
+LINE = {"s": ints(0, 3, -1)}
+for op in ("MaxPool", "AveragePool"):
+    pooled = node(op, "r", "y", kernel_shape=[3], strides=[2], pads=[1, 1])
+    case(f"{op}-one-axis", [node("Reshape", "x s", "r"), pooled], LINE)
+case("Tile", node("Tile", "x r", "y"), {"r": ints(1, 1, 2, 3)})
+case("Tile-of-one", [node("ReduceMax", "x", "m", axes=[2]), node("Tile", "m r", "y")],
+     {"r": ints(1, 1, 5, 1)})  # fmt: skip
+for where in ("half_pixel", "align_corners", "asymmetric"):
+    for size in (ints(1, 3, 14, 7), ints(1, 3, 4, 22)):
+        resized = node("Resize", "x none none z", "y", mode="cubic",
+                       coordinate_transformation_mode=where)  # fmt: skip
+        resized.input[1] = resized.input[2] = ""
+        case(f"Resize-cubic-{where}-{size[3]}",
+             [node("Shape", "x", "n"), node("Slice", "n zero two", "m"),
+              node("Concat", "m wanted", "z", axis=0), resized],
+             {"zero": ints(0), "two": ints(2), "wanted": size[2:]})  # fmt: skip

@@ -1,13 +1,14 @@
-"""Convolution along one axis or three, as one along two."""
+"""Convolution along one axis or three, and pooling along one, as along two."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx.call import Attribute, Call
 from shardcam.engine.models.onnx.conv import conv
-from shardcam.engine.models.onnx.onnx_graph import Known, Tensor
+from shardcam.engine.models.onnx.onnx_graph import Known, Tensor, Value
 from shardcam.engine.models.onnx.shapes import reshape, transpose
 
 
@@ -15,17 +16,29 @@ def conv_of_any_rank(call: Call) -> Tensor:
     """Conv along one, two or three axes; of three, one must have a kernel of length one."""
     x = call.tensor()
     if x.rank == 3:
-        return _along_one(call, x)
+        weight = call.array(1)
+        if weight.ndim != 3:
+            raise ModelError(f"a weight of {weight.shape} does not fit {x.sizes} for each image")
+        return _along_one(call, x, conv, (Known.of(weight[:, :, None]), *call.inputs[2:]))
     return _along_three(call, x) if x.rank == 5 else conv(call)
 
 
-def _along_one(call: Call, x: Tensor) -> Tensor:
-    """(N,C,L) is (N,C,1,L)."""
-    weight = call.array(1)
-    if weight.ndim != 3:
-        raise ModelError(f"a weight of {weight.shape} does not fit {x.sizes} for each image")
+def pool_of_any_rank(rule: Callable[[Call], Tensor]) -> Callable[[Call], Tensor]:
+    """Pooling along one axis or two."""
+
+    def made(call: Call) -> Tensor:
+        x = call.tensor()
+        return _along_one(call, x, rule, ()) if x.rank == 3 else rule(call)
+
+    return made
+
+
+def _along_one(
+    call: Call, x: Tensor, rule: Callable[[Call], Tensor], others: tuple[Value | None, ...]
+) -> Tensor:
+    """(N,C,L) is (N,C,1,L); `others` are the inputs behind it."""
     image = reshape(call, x, x.multiple, (x.sizes[0], 1, x.sizes[1]), "image")
-    inputs = (image, Known.of(weight[:, :, None]), *call.inputs[2:])
+    inputs = (image, *others)
     attributes: dict[str, Attribute] = dict(call.attributes)
     for key, other in (("kernel_shape", 1), ("strides", 1), ("dilations", 1)):
         if key in attributes:
@@ -33,7 +46,7 @@ def _along_one(call: Call, x: Tensor) -> Tensor:
     if "pads" in attributes:
         before, after = call.integers("pads")
         attributes["pads"] = (0, before, 0, after)
-    y = conv(replace(call, inputs=inputs, attributes=attributes))
+    y = rule(replace(call, inputs=inputs, attributes=attributes))
     return reshape(call, y, x.multiple, (y.sizes[0], y.sizes[2]), "line")
 
 

@@ -83,6 +83,21 @@ def layer_norm(call: Call) -> Tensor:
     return reshape(call, y, x.multiple, x.sizes, "back")
 
 
+def rms_norm(call: Call) -> Tensor:
+    """RMSNormalization over the last axes: as LayerNormalization, without a mean."""
+    call.ignore("stash_type")
+    x, scale = call.tensor(), call.array(1)
+    axis = axis_of(call.integer("axis", -1), x.rank)
+    if axis == 0:
+        raise ModelError("it would mix the images of a batch")
+    squares = call.emit("square", [x], "square")
+    mean = call.emit("mean", [squares], "mean", axis=tuple(range(axis, x.rank)), keepdims=True)
+    mean = call.emit("_plus_scalar", [mean], "above", scalar=call.number("epsilon", 1e-5))
+    normal = call.emit("broadcast_mul", [x, call.emit("rsqrt", [mean], "rsqrt")], "normal")
+    weight = np.broadcast_to(scale, x.sizes[axis - 1 :])[(None,) * axis]
+    return call.emit("broadcast_mul", [normal, call.parameter("scale", weight)])
+
+
 def lrn(call: Call) -> Tensor:
     """LRN across channels."""
     x, size = call.image(), call.integer("size")

@@ -7,10 +7,12 @@ from functools import partial
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx import (
+    attention_op,
     contrib,
     conv,
     conv_axes,
     dense,
+    einsum,
     elementwise,
     norm,
     one_image,
@@ -31,12 +33,15 @@ Rules = Mapping[str, Callable[[Call], Value | tuple[Value, ...]]]
 
 RULES: Rules = {
     "Conv": conv_axes.conv_of_any_rank, "ConvTranspose": conv.conv_transpose,
-    "MaxPool": pool.max_pool, "AveragePool": pool.average_pool,
+    "MaxPool": conv_axes.pool_of_any_rank(pool.max_pool),
+    "AveragePool": conv_axes.pool_of_any_rank(pool.average_pool),
     "GlobalAveragePool": pool.global_op, "GlobalMaxPool": pool.global_op,
     "BatchNormalization": norm.batch_norm, "LayerNormalization": norm.layer_norm,
     "InstanceNormalization": norm.instance_norm,
     "GroupNormalization": norm.group_norm, "LRN": norm.lrn,
     "Gemm": dense.gemm, "MatMul": products.matmul,
+    "Einsum": einsum.einsum, "Attention": attention_op.attention,
+    "RMSNormalization": norm.rms_norm,
     "Softmax": dense.softmax, "LogSoftmax": dense.softmax,
     "ReduceMean": dense.reduce, "ReduceSum": dense.reduce,
     "ReduceMax": dense.reduce, "ReduceMin": dense.reduce, "ReduceProd": dense.reduce,
@@ -47,6 +52,7 @@ RULES: Rules = {
     "Squeeze": shapes.squeeze, "Unsqueeze": shapes.unsqueeze,
     "Transpose": shapes.transpose_op, "Concat": shapes.concat, "Slice": shapes.slice_op,
     "Split": shapes.split, "Gather": shapes.gather, "Expand": shapes.expand,
+    "Tile": shapes.tile,
     "Pad": pad.pad_op, "DepthToSpace": shapes.depth_to_space,
     "Resize": resize.resize, "Upsample": resize.resize,
     **elementwise.RULES,
@@ -56,7 +62,10 @@ DOMAINS: Mapping[str, Rules] = {
     "com.microsoft": {**contrib.MICROSOFT, **quantised.MICROSOFT},
     "ai.onnx.ml": contrib.CLASSICAL,
 }
-ADVICE = "--output NAME takes a value before it"
+ADVICE = (
+    "if it comes after the scores, --output NAME takes a value before it; else another exporter "
+    "or opset may do without it"
+)
 QUANTISED = frozenset({*quantised.RULES, *quantised.MICROSOFT})
 
 
@@ -73,10 +82,10 @@ def translate(call: Call) -> tuple[Value, ...]:
         if call.domain == "com.microsoft.nchwc":
             raise ModelError("its layout is for one processor; optimise less: ORT_ENABLE_EXTENDED")
         if call.domain not in DOMAINS:
-            raise ModelError(f"operators of {call.domain!r} are not supported; {ADVICE}")
+            raise ModelError(f"operators of {call.domain!r} are not supported")
         rules = DOMAINS[call.domain]
         if call.op not in rules:
-            raise ModelError(f"this operator is not supported; {ADVICE}")
+            raise ModelError("this operator is not supported")
         rule = rules[call.op]
         if call.fixed_batch == 1:
             rule = partial(one_image.translated, rule=rule)

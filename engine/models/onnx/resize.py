@@ -1,7 +1,7 @@
 """Resize and Upsample.
 
-Along one axis, resizing is a fixed matrix: nearest takes rows by number, linear
-multiplies by a matrix with two numbers in each row.  Both are exact for every
+Along one axis, resizing is a fixed matrix: nearest takes rows by number, linear and
+cubic multiply by a matrix with two or four numbers in each row.  All are exact for every
 convention of where a pixel lies.
 """
 
@@ -20,13 +20,14 @@ from shardcam.engine.types import F4
 
 
 def resize(call: Call) -> Tensor:
-    """Resize by nearest pixels or linear interpolation."""
+    """Resize by nearest pixels, linear or cubic interpolation."""
     x = call.image()
     mode = call.text("mode", "nearest")
     where = "asymmetric" if call.opset < 11 else _convention(call)
-    if mode not in ("nearest", "linear"):
+    if mode not in ("nearest", "linear", "cubic"):
         raise ModelError(f"mode {mode!r} is not supported")
     rounding = call.text("nearest_mode", "round_prefer_floor" if call.opset > 10 else "simple")
+    bend = call.number("cubic_coeff_a", -0.75)
     scales, sizes = _scales(call, x)
     changed = [a for a in (2, 3) if sizes[a] != x.sizes[a - 1] or scales[a] != 1]
     for axis in changed:
@@ -36,7 +37,9 @@ def resize(call: Call) -> Tensor:
             index = _nearest(points, rounding, x.sizes[axis - 1], scales[axis])
             x = take(call, x, axis, index, part)
         else:
-            x = _multiplied(call, x, axis, _linear(points, x.sizes[axis - 1]), part)
+            old = x.sizes[axis - 1]
+            matrix = _linear(points, old) if mode == "linear" else _cubic(points, old, bend)
+            x = _multiplied(call, x, axis, matrix, part)
     return x
 
 
@@ -44,7 +47,7 @@ def _convention(call: Call) -> str:
     call.must_be("antialias", 0)
     call.must_be("keep_aspect_ratio_policy", "stretch")
     call.must_be("exclude_outside", 0)
-    call.ignore("cubic_coeff_a", "extrapolation_value")
+    call.ignore("extrapolation_value")
     where = call.text("coordinate_transformation_mode", "half_pixel")
     if where not in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"):
         raise ModelError(f"coordinate_transformation_mode {where!r} is not supported")
@@ -116,6 +119,20 @@ def _linear(points: Array, old: int) -> F4:
     rows = np.arange(len(points))
     matrix[rows, low] = 1 - share
     matrix[rows, np.minimum(low + 1, old - 1)] += share.astype(np.float32)
+    return matrix
+
+
+def _cubic(points: Array, old: int, bend: float) -> F4:
+    """(new,old) matrix of the four neighbours' shares (Keys 1981); beyond the edge it counts."""
+    low = np.floor(points).astype(np.int64)
+    matrix = np.zeros((len(points), old), np.float32)
+    for step in (-1, 0, 1, 2):
+        far = abs(points - low - step)
+        near = ((bend + 2) * far - (bend + 3)) * far**2 + 1
+        outer = bend * (((far - 5) * far + 8) * far - 4)
+        neighbour = np.clip(low + step, 0, old - 1)
+        shares = np.where(far <= 1, near, outer).astype(np.float32)
+        np.add.at(matrix, (np.arange(len(points)), neighbour), shares)
     return matrix
 
 

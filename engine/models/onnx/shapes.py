@@ -239,6 +239,18 @@ def expand(call: Call) -> Tensor:
     return call.emit("broadcast_to", [x], shape=(0, *sizes))
 
 
+def tile(call: Call) -> Tensor:
+    """Repeat along any axes but the batch."""
+    x, repeats = call.tensor(), [int(n) for n in call.array(1).reshape(-1)]
+    if len(repeats) != x.rank or repeats[0] != 1 or min(repeats) < 1:
+        raise ModelError(f"{repeats} repetitions of {x.sizes} for each image are not supported")
+    pairs = [*zip(x.sizes, repeats[1:], strict=True)]
+    if all(1 in pair for pair in pairs):
+        sizes = (0 if count == 1 else count for _, count in pairs)
+        return call.emit("broadcast_to", [x], shape=(0, *sizes))
+    return call.emit("tile", [x], reps=tuple(repeats))
+
+
 def depth_to_space(call: Call) -> Tensor:
     """Move channels into blocks of pixels."""
     x, block = call.image(), call.integer("blocksize")
