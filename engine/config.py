@@ -43,7 +43,8 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
         *("max_pixels", "fast_decode", "background", "depth_range"),
     ),
     "Network and its input": (
-        *("model", "params", "labels", "output", "input", "link", "runtime", "precision"),
+        *("model", "params", "labels", "output", "input", "rounding", "link"),
+        *("runtime", "precision"),
         *("image_size", "resize", "interpolation", "channels", "mean", "std"),
     ),
     "Explanation": ("method", "target", "layer", "tokens", "fuse", "smooth"),
@@ -168,6 +169,11 @@ class RunConfig(BaseModel):
         (),
         description="Numbers for an input of an ONNX file that takes no images, repeatable: one "
         "for all places, or one for each with commas between.",
+    )
+    rounding: Literal["drop", "keep"] = Field(
+        "drop",
+        description="Of the activations of a quantised ONNX file: drop computes them in floating "
+        "point; keep rounds them as the file does, and gradients pass as if it did not.",
     )
     link: Literal["softmax", "sigmoid", "none"] | None = Field(
         None,

@@ -80,7 +80,7 @@ def checkpoint_network(
     if params == RANDOM_PARAMS:
         path, stored = symbol, _random_parameters(symbol, graph, image_size)
     else:
-        path, remarks = (Path(params), remarks) if params else _params_beside(symbol)
+        path, remarks = (Path(params), ()) if params else _params_beside(symbol)
         stored = {
             name.removeprefix("arg:").removeprefix("aux:"): np.ascontiguousarray(value, np.float32)
             for name, value in read_weights(path).items()

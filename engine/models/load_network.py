@@ -21,12 +21,13 @@ def load_network(
     *,
     output: str | None = None,
     inputs: Mapping[str, str] | None = None,
+    keep_rounding: bool = False,
 ) -> NetworkDefinition:
     """Load `model`: ``efficientnet_lite0``, a zoo name with `params`, or a file.
 
     `link` is from its logits to scores, see `engine.models.links`; by default as the file says.
     Of a file `output` names the value that holds the logits, and `inputs` has numbers for the
-    inputs that take no images.
+    inputs that take no images; `keep_rounding` rounds activations as a quantised one does.
 
     Raises
     ------
@@ -36,7 +37,7 @@ def load_network(
         Its weights are missing, damaged, not finite, or of another network.
     """
     try:
-        definition = _load(model, params, image_size, output, inputs or {})
+        definition = _load(model, params, image_size, output, inputs or {}, keep_rounding)
     except MemoryError as error:
         raise ModelError(
             f"{model}: there is too little memory for its weights: {str(error)[:200]}"
@@ -59,6 +60,7 @@ def _load(
     image_size: ImageSize | None,
     output: str | None,
     inputs: Mapping[str, str],
+    keep_rounding: bool,
 ) -> NetworkDefinition:
     from shardcam.engine.models.checkpoint import SUFFIX, checkpoint_network
     from shardcam.engine.models.efficientnet_lite import efficientnet_lite0
@@ -67,6 +69,8 @@ def _load(
 
     if inputs and not model.endswith(".onnx"):
         raise ConfigError(f"--input: {model} has no further inputs; only ONNX files may")
+    if keep_rounding and not model.endswith(".onnx"):
+        raise ConfigError(f"--rounding: {model} is not quantised; only ONNX files may be")
     if output is not None and not model.endswith(MODEL_FILES):
         raise ConfigError(f"--output: {model} has one output; only model files may have several")
     if model == LITE0:
@@ -80,7 +84,7 @@ def _load(
     if model.endswith(".onnx"):
         if params is not None:
             raise ModelError(f"{model}: contains its weights; leave --params out")
-        return load_onnx(Path(model), image_size, output, inputs)
+        return load_onnx(Path(model), image_size, output, inputs, keep_rounding)
     near = difflib.get_close_matches(model, (LITE0, *NAMES), n=3, cutoff=0.5)
     offer = f"nearest: {', '.join(near)}" if near else f"known: {', '.join((LITE0, *NAMES))}"
     raise ConfigError(

@@ -23,6 +23,7 @@ ADDED = (
     "depth_range",
     "input",
     "output",
+    "rounding",
 )  # since runs that must resume: left out at the default
 LIBRARIES = (
     "mxnet",

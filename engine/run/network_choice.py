@@ -31,6 +31,7 @@ def load_definition(config: RunConfig) -> NetworkDefinition:
         link,
         output=config.output,
         inputs=config.inputs,
+        keep_rounding=config.rounding == "keep",
     )
     own = definition.preprocessing
     _require_pictures(config, definition)

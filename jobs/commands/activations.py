@@ -31,7 +31,7 @@ from shardcam.jobs.terminal import make_console, printable, score_text
 
 RUNS = Path("runs")
 _OPTIONS = (
-    *("source", "model", "params", "output", "input", "link"),
+    *("source", "model", "params", "output", "input", "rounding", "link"),
     *("image_size", "resize", "channels", "mean", "std"),
     *("background", "depth_range", "tokens"),
     *("labels", "label_from_folder", "label_data", "root", "limit"),

@@ -45,7 +45,7 @@ _drawing_option = partial(click.option, cls=SectionedOption, section="What is dr
 
 @click.command(cls=SectionedCommand)
 @click.argument("model", shell_complete=complete_model)
-@chosen_options("params", "output", "input", "image_size", "mean", "std", "labels")
+@chosen_options("params", "output", "input", "rounding", "image_size", "mean", "std", "labels")
 @click.option(
     "--input-channels", type=click.Choice(["rgb", "bgr"]), cls=SectionedOption,
     section="Network and its input",
@@ -142,7 +142,7 @@ def _load(config: RunConfig) -> tuple[NetworkDefinition, ClassName]:
     return network, class_names(config, class_count(network))
 
 
-_AS_IN_RUN = ("output", "input", "link", "image_size", "channels", "mean", "std")
+_AS_IN_RUN = ("output", "input", "rounding", "link", "image_size", "channels", "mean", "std")
 
 
 def _as_in_run(named: RunConfig, run: RunConfig) -> RunConfig:

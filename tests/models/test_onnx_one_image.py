@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx.onnx_file import ONE_BY_ONE
@@ -86,6 +87,30 @@ def test_batch_declared_open_that_only_fits_one(name, tmp_path):
     model = make(TAILS[name], WEIGHTS, flatten=False, opset=13, rank=1)
     model.graph.output[0].type.tensor_type.ClearField("shape")
     assert assert_each_alone(model, tmp_path).remarks == (ONE_BY_ONE,)
+
+
+def test_branch_that_only_fits_one(tmp_path):
+    """What fails inside of an If is what counts."""
+    graphs = {
+        key: helper.make_graph([node("Reshape", "p one_row", "f")], key, [], [
+            helper.make_tensor_value_info("f", TensorProto.FLOAT, None)])
+        for key in ("then_branch", "else_branch")
+    }  # fmt: skip
+    nodes = [*POOL, node("If", "yes", "flat", **graphs), node("Gemm", "flat d", "y")]
+    model = make(nodes, WEIGHTS | {"yes": np.array(True)}, flatten=False, opset=13)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    assert assert_each_alone(model, tmp_path).remarks == (ONE_BY_ONE,)
+
+
+@pytest.mark.parametrize("tail", [[], [node("Squeeze", "r first", "y")]], ids=["image", "classes"])
+def test_segmentation_of_one_image(tail, tmp_path):
+    nodes = [*CONV, *tail]
+    output = "y" if tail else "r"
+    model = make(nodes, WEIGHTS, (1, 3, 9, 11), 13, output, flatten=False)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    images = images_for(model, batch=2)
+    expected = np.stack([reference(model, image[None]).reshape(4, 7, 9) for image in images])
+    np.testing.assert_allclose(run(load(model, tmp_path), images), expected, 1e-4, 1e-5)
 
 
 def test_open_batch_that_is_really_mixed(tmp_path):

@@ -34,9 +34,8 @@ def chosen_output(graph: Any, output: str | None) -> tuple[str, str]:
         return graph.output[0].name, ""
     scores = [o.name for o in graph.output if not _is_label(o)]
     if len(scores) == 1:
-        return scores[
-            0
-        ], f"of {len(graph.output)} outputs {scores[0]!r} was taken: --output {scores[0]}"
+        (one,) = scores
+        return one, f"of {len(graph.output)} outputs {one!r} was taken: --output {one}"
     raise ModelError(
         f"it has {len(graph.output)} outputs: {_listed(graph.output)}; choose one by --output NAME"
     )

@@ -9,8 +9,9 @@ whether the input is of whole numbers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,10 @@ from shardcam.engine.models.onnx.onnx_graph import (
     Quantised,
     Tensor,
     Value,
+    View,
 )
-from shardcam.engine.models.onnx.ops import translate
-from shardcam.engine.models.onnx.quantised import REMARK as QUANTISED_REMARK
+from shardcam.engine.models.onnx.ops import ADVICE, translate
+from shardcam.engine.models.onnx.quantised import REMARK, ROUNDED
 from shardcam.engine.models.onnx.shapes import reshape, transpose
 from shardcam.engine.models.onnx.weights import TensorReader
 from shardcam.engine.types import Preprocessing
@@ -73,6 +75,7 @@ def load_onnx(
     image_size: ImageSize | None = None,
     output: str | None = None,
     inputs: Mapping[str, str] | None = None,
+    keep_rounding: bool = False,
 ) -> NetworkDefinition:
     """Read a network from an ONNX file.
 
@@ -90,6 +93,8 @@ def load_onnx(
         output of floating-point numbers.
     inputs
         Numbers for the inputs that take no images, by name; see `ends.split_inputs`.
+    keep_rounding
+        Round activations as a quantised file does.
 
     Raises
     ------
@@ -99,26 +104,23 @@ def load_onnx(
     """
     data = read_model_file(path)
     try:
-        return _network(path, _parse(data), output, image_size, inputs or {})
+        read = partial(_Import, path, _parse(data), output, keep_rounding)
+        return _network(read, image_size, inputs or {})
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
 
 
 def _network(
-    path: Path,
-    model: Any,
-    output: str | None,
-    image_size: ImageSize | None,
-    inputs: Mapping[str, str],
+    begun: Callable[[], _Import], image_size: ImageSize | None, inputs: Mapping[str, str]
 ) -> NetworkDefinition:
     """What the file computes of a batch, or, where it only fits one image, of each image."""
-    read = _Import(path, model, output)
+    read = begun()
     try:
         return read.network(image_size, inputs)
     except ModelError:
         if not read.baked:
             raise
-        alone = _Import(path, model, output)
+        alone = begun()
         alone.one_by_one()
         try:
             return alone.network(image_size, inputs)
@@ -141,13 +143,13 @@ def _parse(data: bytes) -> Any:
 class _Import:
     """One file on its way to a network definition."""
 
-    def __init__(self, path: Path, model: Any, output: str | None) -> None:
+    def __init__(self, path: Path, model: Any, output: str | None, keep_rounding: bool) -> None:
         if len(model.graph.sparse_initializer):
-            raise ModelError("sparse weights are not supported")
+            raise ModelError("sparse weights are not supported: save them as dense ones")
         self._path, self._graph = path, model.graph
         self._opset = _opset_of(model)
         self._reader = TensorReader(path.parent)
-        self._build = Builder()
+        self._build = Builder(rounds=keep_rounding)
         self._values: dict[str, Value] = {}
         self._batch: int | None = None
         self._bytes = False  # the input is of whole numbers
@@ -171,6 +173,8 @@ class _Import:
         graph = inference_form(Graph(tuple(self._build.nodes), (logits,)))
         channels, height, width = image.sizes
         preprocessing, known = self._preprocessing(channels, height, width)
+        if self._build.quantised:
+            self._remarks += (ROUNDED if self._build.rounds else REMARK,)
         used = {node.name for node in graph.nodes if node.op == VARIABLE}
         network = NetworkDefinition(
             name=self._path.stem,
@@ -180,7 +184,7 @@ class _Import:
             input_name=self._build.nodes[image.entry[0]].name,
             assumed=not known,
             takes_bytes=self._bytes,
-            remarks=self._remarks + ((QUANTISED_REMARK,) if self._build.quantised else ()),
+            remarks=self._remarks,
         )
         return network if known else with_inner_scaling(network)
 
@@ -212,7 +216,11 @@ class _Import:
         channels = (shape[3] if last else shape[1]) or self._channels_read(reader)
         if not 0 < channels <= MAX_CHANNELS:
             text = f"input {taken.name!r} of {shape_text(shape)}: its channels are not"
-            raise ModelError(f"{text} known" if not channels else f"{text} 1 to {MAX_CHANNELS}")
+            raise ModelError(
+                f"{text} 1 to {MAX_CHANNELS}"
+                if channels
+                else f"{text} known: state them in the file, or leave no axis open but the batch"
+            )
         sides = shape[1:3] if last else shape[2:4]
         asked = (None, None) if image_size is None else sides_of(image_size)
         height, width = (_side(side, one) for side, one in zip(sides, asked, strict=True))
@@ -244,15 +252,18 @@ class _Import:
         """
         if value.type.tensor_type.elem_type in _FLOATS:
             return False
+        readers: dict[str, list[Any]] = {}
+        for node in self._graph.node:
+            for name in {*node.input}:
+                readers.setdefault(name, []).append(node)
         todo = [value.name]
         while todo:
-            name = todo.pop()
-            for node in self._graph.node:
-                if name not in node.input or node.op_type in ("Shape", "Size"):
-                    continue
+            reading = [node for name in todo for node in readers.pop(name, ())]
+            todo = []
+            for node in reading:
                 if node.op_type in _MOVING:
                     todo += node.output
-                elif node.op_type not in ("Cast", "CastLike"):
+                elif node.op_type not in ("Cast", "CastLike", "Shape", "Size"):
                     raise ModelError(
                         f"{node.op_type} node {node.name!r} computes in whole numbers; Cast the "
                         f"input {value.name!r} to float first"
@@ -278,8 +289,11 @@ class _Import:
             for output, value in zip(node.output, outputs, strict=False):
                 self._define(output, value)
         except (ModelError, *_MALFORMED) as error:
-            reason = error if isinstance(error, ModelError) else f"it is malformed: {error!r}"
-            self.baked = self._batch is None and node.op_type in BAKED
+            known = isinstance(error, ModelError)
+            reason = str(error) if known else f"it is malformed: {repr(error)[:200]}"
+            if known and not any(way in reason for way in ("--output", "ORT_ENABLE", CUT)):
+                reason += f"; {ADVICE}"
+            self.baked |= self._batch is None and node.op_type in BAKED
             where = f"{node.op_type} node {name!r} (opset {self._opset})"
             raise ModelError(f"{where}: {reason}") from error
 
@@ -351,29 +365,37 @@ class _Import:
         """The one output as (N,classes), or of a segmentation network (N,classes,h,w)."""
         value = self._values.get(self._output)
         value = value.tensor if isinstance(value, Quantised) else value
-        if not isinstance(value, Tensor):
-            raise ModelError(f"output {self._output!r} does not depend on the images")
-        alone = self._batch == 1  # then the first axis may be the classes'
-        classes = [n for n in (value.shape(1) if alone else value.sizes) if n != 1] or [1]
-        if len(value.sizes) == 3 and len(classes) > 1 and value.multiple == 1:
-            return value.entry
-        if len(classes) != 1 or (not alone and value.multiple != 1):
+        if value is None or isinstance(value, Known):
             raise ModelError(
-                f"output {self._output!r} of {value.sizes} for each image is not a vector of "
+                f"output {self._output!r} does not depend on the images; --output NAME takes "
+                "another value of the file"
+            )
+        whole = value.shape(1)
+        alone = self._batch == 1  # then the first axis may be the classes'
+        sizes = whole if alone and whole[0] != 1 else whole[1:]
+        classes = [n for n in sizes if n != 1] or [1]
+        maps = len(sizes) == 3 and len(classes) > 1
+        known = maps or len(classes) == 1
+        if isinstance(value, View) or not known or (value.multiple != 1 and not alone):
+            raise ModelError(
+                f"output {self._output!r} of {sizes} for each image is not a vector of "
                 "logits, nor maps of classes; --output NAME takes any other value of the file. Of "
                 "a detector, or of sequences, cut the file at a tensor (N,classes) or "
                 "(N,classes,h,w): onnx.utils.extract_model(FILE, NEW, "
                 f"[{self._build.nodes[0].name!r}], [TENSOR])"
             )
         call = Call("Output", "logits", self._opset, (), 1, {}, self._build)
-        return reshape(call, value, 1, (classes[0],)).entry
+        return reshape(call, value, 1, sizes if maps else (classes[0],)).entry
 
 
 def _opset_of(model: Any) -> int:
     newest = onnx.defs.onnx_opset_version()
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if not OLDEST_OPSET <= opset <= newest:
-        raise ModelError(f"opset {opset} is not supported; {OLDEST_OPSET} to {newest} are")
+        raise ModelError(
+            f"opset {opset} is not supported; {OLDEST_OPSET} to {newest} are, which "
+            "onnx.version_converter.convert_version(model, opset) can make"
+        )
     return int(opset)
 
 
@@ -385,7 +407,10 @@ def _declared_shape(value: Any) -> tuple[int | None, ...]:
         raise ModelError(f"input {value.name!r} takes {kind}; float, uint8, int32 or int64 can be")
     shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
     if len(shape) != 4:
-        raise ModelError(f"input {value.name!r} of {shape_text(shape)} does not take images")
+        raise ModelError(
+            f"input {value.name!r} of {shape_text(shape)} does not take images, which are "
+            f"(N,C,H,W) or (N,H,W,C); {CUT} where the images come"
+        )
     return shape
 
 
@@ -403,7 +428,9 @@ def _is_channels_last(shape: tuple[int | None, ...], reader: Any) -> bool:
 
 def _side(declared: int | None, given: int | None) -> int:
     if declared is not None and given is not None and declared != given:
-        raise ModelError(f"it takes images of {declared} pixels, not {given}")
+        raise ModelError(
+            f"it takes images of {declared} pixels, not {given}: leave --image-size out"
+        )
     side = declared or given or DEFAULT_SIZE
     if not 0 < side <= MAX_SIDE:
         raise ModelError(f"images of {side} pixels are too large")

@@ -158,6 +158,7 @@ class Builder:
     parameters: dict[str, F4] = field(default_factory=dict)
     allowance: int = ALLOWANCE
     quantised: bool = False  # the file is, in part at least
+    rounds: bool = False  # activations, where it is
     _names: set[str] = field(default_factory=set)
     _shared: dict[tuple[str, str], Weight] = field(default_factory=dict)
 

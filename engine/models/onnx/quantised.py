@@ -1,8 +1,9 @@
 """Quantised files: QuantizeLinear and DequantizeLinear, QLinear operators, dynamic quantisation.
 
 Weights are dequantised and activations are not rounded, so the network is computed, and has
-a gradient, in floating point.  Quantisers leave out a ReLU or ReLU6 where the range of the whole
-numbers does the same: there that range is kept, as a clip.
+a gradient, in floating point; or they are rounded, and gradients pass as if they were not.
+Quantisers leave out a ReLU or ReLU6 where the range of the whole numbers does the same: there
+that range is kept, as a clip.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from shardcam.engine.models.onnx.products import product
 REMARK = (
     "a quantised file: its weights are dequantised and its activations not rounded, so its "
     "logits differ a little from onnxruntime's"
+)
+ROUNDED = (
+    "a quantised file: its weights are dequantised and its activations rounded, but for dynamic "
+    "quantisation; gradients pass as if they were not"
 )
 _NEVER_NEGATIVE = ("softmax", "hard_sigmoid", "square", "sqrt", "exp", "abs", "relu")
 # Operators that only move or select numbers, and so commute with scale and zero point.
@@ -46,11 +51,26 @@ def _quantised(call: Call, x: Tensor, scale: Array, zero: Array, part: str = "")
         raise ModelError("its scale is no positive number, or its zero point no whole number")
     call.build.quantised = True
     limits = np.iinfo(zero.dtype)
+    if call.build.rounds and scale.size == zero.size == 1:
+        return Quantised(_rounded(call, x, float(scale.item()), zero, part), scale, zero)
     rectifies = scale.size == 1 and (zero == limits.min).all()
     if rectifies and not _never_negative(call, x):
         high = float(scale.item()) * (limits.max - limits.min)
         x = call.emit("clip", [x], part, a_min=0.0, a_max=high)
     return Quantised(x, scale, zero)
+
+
+def _rounded(call: Call, x: Tensor, scale: float, zero: Array, part: str) -> Tensor:
+    """What is left of x as whole numbers; its gradient is that of the clip alone."""
+    limits, middle = np.iinfo(zero.dtype), int(zero.item())
+    low, high = (scale * (limit - middle) for limit in (limits.min, limits.max))
+    x = call.emit("clip", [x], "clipped", a_min=low, a_max=high)
+    steps = call.emit("_div_scalar", [x], "steps", scalar=scale)
+    whole = call.emit("rint", [steps], "whole")
+    real = call.emit("_mul_scalar", [whole], "rounded", scalar=scale)
+    change = call.emit("elemwise_sub", [real, x], "change")
+    held = call.emit("BlockGrad", [change], "held")
+    return call.emit("broadcast_add", [x, held], part)
 
 
 def _never_negative(call: Call, x: Tensor) -> bool:
