@@ -6,10 +6,13 @@ its attention nothing but the class token may matter, and gradients at other tok
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections.abc import Collection, Mapping
+from math import prod
 
-from shardcam.engine.models.axis_parts import Axes, has_grid, is_grid
-from shardcam.engine.models.graph import VARIABLE, Graph, cut, prune
+from shardcam.engine.models.axis_parts import TOKENS, Axes, has_grid, is_grid
+from shardcam.engine.models.graph import VARIABLE, Graph, Node, cut, prune
+from shardcam.engine.types import F4
 
 
 def first_of_last_block(
@@ -42,6 +45,52 @@ def first_of_last_block(
                 if wanted and len(cut(before, name, parameters).crossing) == 1:
                     return name
     return None
+
+
+def counts(graph: Graph, name: str, axes: Mapping[str, Axes], parameters: Mapping[str, F4]) -> bool:
+    """Whether the picture's tokens of a layer can change the logits.
+
+    They cannot if nothing follows that mixes tokens, and only others are taken then.
+    """
+    mixed = {graph.number(name): False}  # of what depends on the layer
+    for number, node in enumerate(graph.nodes):
+        read = [source for source, _ in node.inputs if source in mixed]
+        if not read or number in mixed:
+            continue
+        if any(mixed[source] for source in read) or _mixes_tokens(graph, number, axes):
+            mixed[number] = True
+        elif not _takes_others(graph, node, axes, parameters):
+            mixed[number] = False
+    return any(number in mixed for number, _ in graph.heads)
+
+
+def _mixes_tokens(graph: Graph, number: int, axes: Mapping[str, Axes]) -> bool:
+    node = graph.nodes[number]
+    read = axes.get(graph.nodes[node.inputs[0][0]].name, ())
+    along = read[-1:] if node.op in ("LayerNorm", "softmax", "log_softmax") else ()
+    return node.op == "batch_dot" or any(map(has_grid, along)) or _mixes(graph, number, axes)
+
+
+def _takes_others(
+    graph: Graph, node: Node, axes: Mapping[str, Axes], parameters: Mapping[str, F4]
+) -> bool:
+    """It takes tokens, and none of them is the picture's."""
+    if node.op not in ("slice_axis", "take"):
+        return False
+    sources = [graph.nodes[source].name for source, _ in node.inputs]
+    read = axes.get(sources[0], ())
+    along = int(node.attrs.get("axis", "0"))
+    part = read[along][0] if len(read) > along and read[along] else None
+    if part is None or part.kind != TOKENS:
+        return False
+    if node.op == "take":
+        index = parameters.get(sources[1])
+        taken = range(part.size) if index is None else index.reshape(-1).astype(int).tolist()
+    else:
+        begin, end = (literal_eval(node.attrs[key]) for key in ("begin", "end"))
+        taken = range(part.size)[begin:end]
+    stop = part.before + prod(p.size for p in part.inside)
+    return not any(part.before <= i < stop for i in taken)
 
 
 def _mixes(graph: Graph, number: int, axes: Mapping[str, Axes]) -> bool:

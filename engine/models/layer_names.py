@@ -14,7 +14,7 @@ from shardcam.engine.models.axis_parts import Axes, follow_axes
 from shardcam.engine.models.closed_form import pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import VARIABLE, Cut, Node, cut, to_json, with_rows
-from shardcam.engine.models.last_block import first_of_last_block
+from shardcam.engine.models.last_block import counts, first_of_last_block
 from shardcam.engine.models.layouts import Layout, as_maps, layout_of, layout_of_tokens
 from shardcam.engine.models.mxnet_errors import reason
 from shardcam.engine.types import AUTO, LayerInfo
@@ -58,14 +58,22 @@ def map_layouts(network: NetworkDefinition) -> dict[str, Layout]:
     return _layouts(network, whole, _axes(network, whole))
 
 
+def followed_axes(network: NetworkDefinition) -> dict[str, Axes]:
+    """What each axis of each operator's first output stands for."""
+    return _axes(network, _whole_shapes(network))
+
+
 def with_maps(network: NetworkDefinition, layers: Iterable[str]) -> NetworkDefinition:
-    """The network whose `layers` are (N,C,h,w), however they lie in it: the one to cut and run."""
+    """The network whose `layers` are (N,C,h,w), however they lie in it: the one to cut and run.
+
+    Of those that are no maps the batch is an axis of its own: see `engine.models.graph.with_rows`.
+    """
     wanted = {*layers}
     laid = replace(network, graph=as_maps(network.graph, map_layouts(network), wanted))
     shapes = _whole_shapes(laid)
     nodes, parameters = laid.graph.nodes, laid.parameters
     cuts = [cut(laid.graph, name, parameters) for name in wanted & shapes.keys()]
-    crossing = {nodes[number].name for at in cuts for number, _ in at.backbone[1:]}
+    crossing = wanted | {nodes[number].name for at in cuts for number, _ in at.backbone[1:]}
     pieces = {name: shapes[name][0] for name in crossing & shapes.keys() if shapes[name][0] > 1}
     return replace(laid, graph=with_rows(laid.graph, pieces)) if pieces else laid
 
@@ -241,6 +249,17 @@ def layer_info(
     layout = layouts.get(name)
     lies_as = layout.words if layout and not layout.is_map else ""
     return LayerInfo(name, shape, closed_form=weight is not None, lies_as=lies_as)
+
+
+def idle_layers(network: NetworkDefinition) -> set[str]:
+    """Layers of tokens with a map that is zero: of what follows, only class tokens are read."""
+    whole = _whole_shapes(network)
+    axes = _axes(network, whole)
+    return {
+        name
+        for name, layout in _layouts(network, whole, axes).items()
+        if layout.axis and not counts(network.graph, name, axes, network.parameters)
+    }
 
 
 def class_count(network: NetworkDefinition) -> int:

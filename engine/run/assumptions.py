@@ -113,8 +113,17 @@ def _scaled_twice(config: RunConfig, definition: NetworkDefinition) -> Iterator[
 def _layers(
     config: RunConfig, definition: NetworkDefinition, layers: Sequence[LayerInfo]
 ) -> Iterator[str]:
+    from shardcam.engine.models.layer_names import idle_layers
+
+    idle = idle_layers(definition) if any(info.lies_as for info in layers) else ()
     for info in layers:
-        if info.shape[1:] == (1, 1):
+        if info.name in idle:
+            yield (
+                f"--layer {info.name}: only class tokens are read of what follows, so maps made "
+                "of gradients are zero everywhere; take a layer before the last attention, as "
+                "auto does"
+            )
+        elif info.shape[1:] == (1, 1):
             yield (
                 f"--layer {info.name}: its map is 1x1, and so the same everywhere; take a layer "
                 "before the pooling (shardcam layers lists them)"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=SectionedCommand)
 @click.argument("model", shell_complete=complete_model)
-@chosen_options("params", "output", "input", "link", "image_size", "tokens")
+@chosen_options("params", "output", "input", "rounding", "link", "image_size", "tokens")
 @click.option(
     "--all",
     "everything",
@@ -35,8 +35,8 @@ def layers(model: str, everything: bool, as_json: bool, **options: Any) -> None:
 
     `below` is the share of the network's multiply-adds up to the layer. `gradient` says how
     the gradient is obtained: in closed form, or by a backward pass through the part above the
-    layer only; dense layers have values, but no map. A second table has what was found out about
-    the network's input and output.
+    layer only; it is zero where only class tokens are read of what follows. Dense layers have
+    values, but no map. A second table has what was found out about the network's input and output.
 
     \b
     Examples:
@@ -57,6 +57,7 @@ def layers(model: str, everything: bool, as_json: bool, **options: Any) -> None:
         config.link,
         output=config.output,
         inputs=config.inputs,
+        keep_rounding=config.rounding == "keep",
     )
     network = replace(loaded, tokens=config.tokens)
     rows, facts = layer_rows(network, everything), detected(network)
@@ -89,6 +90,7 @@ def layer_rows(network: NetworkDefinition, everything: bool) -> list[dict[str, A
     from shardcam.engine.models.layer_names import (
         FEATURES,
         auto_layer,
+        idle_layers,
         layer_info,
         layer_shapes,
         map_layouts,
@@ -97,7 +99,7 @@ def layer_rows(network: NetworkDefinition, everything: bool) -> list[dict[str, A
 
     shapes = layer_shapes(network)
     below, auto, layouts = shares_below(network, shapes), auto_layer(network), map_layouts(network)
-    rows = []
+    rows, idle = [], idle_layers(network)
     for node in network.graph.nodes:
         shape = shapes.get(node.name, ())
         spatial = node.name in layouts
@@ -106,6 +108,7 @@ def layer_rows(network: NetworkDefinition, everything: bool) -> list[dict[str, A
             continue
         closed_form = spatial and layer_info(network, layouts, node.name, shape).closed_form
         gradient = "closed form" if closed_form else "head backward" if spatial else "no map"
+        gradient = "zero" if node.name in idle else gradient
         row = {"name": node.name, "operator": node.op, "shape": shape, "below": below[node.name]}
         lies_as = layouts[node.name].words if spatial and not layouts[node.name].is_map else None
         rows.append(row | {"gradient": gradient, "auto": node.name == auto, "lies_as": lies_as})
