@@ -300,8 +300,9 @@ class Part:
         """The maps of every method beside those of MXNet on the CPU."""
         from shardcam.engine.methods import METHODS
 
+        convolutional = [n for n, method in METHODS.items() if not method.reads_attention]
         for network in self.sizes.networks:
-            names = self.sizes.methods or tuple(METHODS)
+            names = self.sizes.methods or tuple(convolutional)
             slow = [name for name in names if METHODS[name].multi_pass]
             for name in [*(n for n in names if n not in slow), *slow]:
                 for precision in self.sizes.precisions if name == "gradcam" else ("fp32",):

@@ -124,6 +124,13 @@ class LayerView(Protocol):
         are left out.
         """
 
+    @property
+    def attention(self) -> Iterator[F4]:
+        """(N,heads,Q,T) of blocks that the network was told to read, in order.
+
+        How much each query attends to each token, of which the last h*w are the picture's.
+        """
+
     def class_weights(self, targets: I4) -> F4:
         """(N,K) classes -> (N,K,C) rows of the dense layer behind global average pooling.
 

@@ -26,6 +26,8 @@ from shardcam.engine.types import F4, I4, LayerInfo
 FORWARD = "the forward pass alone"
 GRADIENT = "a gradient"  # in closed form, or by one backward pass through the head
 
+LAST_BLOCK, EACH_BLOCK = "last", "each"  # whose attention is read
+
 Passes = Callable[[LayerInfo], tuple[int, int]]
 """Passes for one image and layer besides the first: of the network, of the part above the layer."""
 
@@ -45,6 +47,7 @@ class CamMethod:
     multi_pass: bool  # it runs the network, or the head, many times for an image
     passes: Passes  # how many times, where that is known
     explains_input: bool  # it explains the network's input, not a layer
+    reads_attention: str  # of a transformer: LAST_BLOCK, EACH_BLOCK, or "" for none
     fuse: str  # how the maps of several layers become one heatmap: mean, max or product
 
     def __call__(self, layer: LayerView, targets: I4, combine: Combine | None = None) -> F4:
@@ -67,6 +70,7 @@ def cam_method(
     multi_pass: bool = False,
     passes: Passes = lambda layer: (0, 0),
     explains_input: bool = False,
+    reads_attention: str = "",
     fuse: str = "mean",
 ) -> Callable[[_Formula], _Formula]:
     """Register a formula under a name; the keywords are the fields of `CamMethod`."""
@@ -83,6 +87,7 @@ def cam_method(
             multi_pass=multi_pass,
             passes=passes,
             explains_input=explains_input,
+            reads_attention=reads_attention,
             fuse=fuse,
         )
         return formula

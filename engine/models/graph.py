@@ -26,6 +26,7 @@ Entry = tuple[int, int]  # node number, output number
 
 VARIABLE = "null"
 TO_ROWS, TO_PIECES = "(-4, -1, {}, -2)", "(-3, -2)"  # shapes of `with_rows`
+ROWS = "/rows"  # how its names end
 VERSION = 10901
 MAX_TEXT, MAX_NODES = 2**24, 10_000  # ten times what the largest networks have
 _WITH_STATES = 900  # since then BatchNorm's moving mean and variance are inputs of it
@@ -239,12 +240,20 @@ def with_rows(graph: Graph, pieces: Mapping[str, int]) -> Graph:
     for node in graph.nodes:
         nodes.append(replace(node, inputs=tuple((moved[at], out) for at, out in node.inputs)))
         if node.name in pieces and node.op != VARIABLE:
-            for part, shape in (("rows", TO_ROWS.format(pieces[node.name])), ("pieces", TO_PIECES)):
+            for part, shape in ((ROWS, TO_ROWS.format(pieces[node.name])), ("/pieces", TO_PIECES)):
                 source = ((len(nodes) - 1, 0),)
-                nodes.append(Node("Reshape", f"{node.name}/{part}", {"shape": shape}, source))
+                nodes.append(Node("Reshape", f"{node.name}{part}", {"shape": shape}, source))
         moved.append(len(nodes) - 1)
     heads = tuple((moved[at], out) for at, out in graph.heads)
     return replace(graph, nodes=tuple(nodes), heads=heads)
+
+
+def entry_of(graph: Graph, name: str) -> Entry:
+    """The first output of an operator, one row for each image where `with_rows` made that."""
+    try:
+        return graph.number(f"{name}{ROWS}"), 0
+    except KeyError:
+        return graph.number(name), 0
 
 
 def _head(graph: Graph, crossing: list[Entry], names: tuple[str, ...]) -> Graph:

@@ -16,7 +16,7 @@ from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.free_memory import HEAD_BYTES, free_memory
 from shardcam.engine.models.fullgrad_terms import BiasGradients
-from shardcam.engine.models.graph import Cut, cut, differentiable, to_json
+from shardcam.engine.models.graph import Cut, cut, differentiable, entry_of, to_json
 from shardcam.engine.models.head import Head, HeadProgram
 from shardcam.engine.models.input_buffer import InputBuffer
 from shardcam.engine.models.layer_names import layer_shapes, resolve_layer, with_maps
@@ -67,6 +67,9 @@ class MxnetNetwork:
         What int8 needs, as `engine.models.precision.calibrate` found it.
     extra_layers
         Names of layers that are not explained, but whose activations are wanted.
+    attention
+        Names of the layers that `engine.models.attention.attention_layers` finds, if methods
+        read them.
     threads
         Of the CPU. Four images for each go through the backbone at once, and the batch
         through the heads; on a GPU all goes together.
@@ -91,13 +94,15 @@ class MxnetNetwork:
         extra_layers: tuple[str, ...] = (),
         threads: int = 1,
         buffers: int = 1,
+        attention: tuple[str, ...] = (),
     ) -> None:
-        self.buffers = buffers
+        self.buffers, self.attention = buffers, attention
         self.on_pass: Callable[[], None] = lambda: None
         self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
         names = [info.name for info in self.layers]
+        extra_layers = (*extra_layers, *attention)
         definition = with_maps(definition, [*names, *extra_layers])
-        self._extra = {name: (definition.graph.number(name), 0) for name in extra_layers}
+        self._extra = {name: entry_of(definition.graph, name) for name in extra_layers}
         self._batch_size = batch_size
         self._pass = batch_size if gpu else min(batch_size, CPU_PASS * threads)
         free = None if gpu else free_memory()
@@ -288,6 +293,10 @@ class _LayerView:
         for term in network.biases.terms(self.images, direction):
             network.on_pass()
             yield term
+
+    @property
+    def attention(self) -> Iterator[F4]:
+        return map(self._pass.activation, self._pass.network.attention)
 
     def class_weights(self, targets: I4) -> F4:
         dense = self._head.program.dense

@@ -14,7 +14,7 @@ from shardcam.engine.errors import ModelError
 from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.protocols import Network, ShardRunner, Sink
-from shardcam.engine.run.method_choice import bound_method, fuse_of
+from shardcam.engine.run.method_choice import attention_of, bound_method, fuse_of, method_of
 from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.runtime_choice import TORCH, require_gpu
 from shardcam.engine.run.source_listing import make_reader
@@ -123,13 +123,14 @@ def _network(spec: WorkerSpec, definition: NetworkDefinition, threads: int) -> N
     gpu, smooth = config.gpus_per_worker > 0, "aug" in config.smooth
     buffers = 2 if gpu and not smooth else 1  # averaging over copies runs passes in between
     read = only_read(spec.layers, spec.read, definition.prediction)
+    attention = _attention(spec, definition)
     if config.runtime == TORCH:
         from shardcam.engine.models.layer_names import with_maps
         from shardcam.engine.models.torch.torch_network import TorchNetwork
 
-        laid = with_maps(definition, [*spec.layers, *read])
+        laid = with_maps(definition, [*spec.layers, *read, *attention])
         return TorchNetwork(
-            laid, spec.layers, spec.batch_size, config.precision, gpu, read, buffers
+            laid, spec.layers, spec.batch_size, config.precision, gpu, read, buffers, attention
         )
     from shardcam.engine.models.mxnet_network import MxnetNetwork
 
@@ -143,7 +144,17 @@ def _network(spec: WorkerSpec, definition: NetworkDefinition, threads: int) -> N
         read,
         threads,
         buffers,
+        attention,
     )
+
+
+def _attention(spec: WorkerSpec, definition: NetworkDefinition) -> tuple[str, ...]:
+    """Layers that the method reads besides the explained ones."""
+    from shardcam.engine.models.layer_names import resolve_layer
+
+    if not method_of(spec.config).reads_attention:
+        return ()
+    return attention_of(spec.config, definition, resolve_layer(definition, spec.layers[0]))
 
 
 def worker_threads(config: RunConfig) -> int:

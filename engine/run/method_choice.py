@@ -13,6 +13,7 @@ from shardcam.engine.types import AUTO, LayerInfo
 
 if TYPE_CHECKING:
     from shardcam.engine.methods.registry import CamMethod
+    from shardcam.engine.models.definition import NetworkDefinition
 
 KERNEL_POSITIONS = 1024  # h*w that kpcacam takes: its matrix is that number squared
 
@@ -42,16 +43,37 @@ def bound_method(config: RunConfig) -> Method:
     return partial(method_of(config), combine=combine)
 
 
+def attention_of(
+    config: RunConfig, definition: NetworkDefinition, layer: LayerInfo
+) -> tuple[str, ...]:
+    """Layers whose attention the method reads for a map of `layer`.
+
+    Raises
+    ------
+    ConfigError
+        The network has none there.
+    """
+    from shardcam.engine.methods.registry import EACH_BLOCK
+    from shardcam.engine.models.attention import attention_layers
+
+    return attention_layers(definition, layer, method_of(config).reads_attention == EACH_BLOCK)
+
+
 def fuse_of(config: RunConfig) -> str:
     """How the maps of several layers become one heatmap."""
     return config.fuse or method_of(config).fuse
 
 
 def comparing_method(config: RunConfig) -> Method:
-    """The method that compares int8 with float32: the run's, or Grad-CAM if that one is slow."""
+    """The method that compares int8 with float32: the run's, or Grad-CAM for it.
+
+    That is where the run's is slow, or reads more than a layer.
+    """
     from shardcam.engine.methods import METHODS
 
-    return METHODS["gradcam"] if method_of(config).multi_pass else bound_method(config)
+    method = method_of(config)
+    other = method.multi_pass or method.reads_attention
+    return METHODS["gradcam"] if other else bound_method(config)
 
 
 def require_explainable(config: RunConfig, layers: tuple[LayerInfo, ...]) -> None:

@@ -42,6 +42,7 @@ from shardcam.engine.run.disk_space import require_room
 from shardcam.engine.run.fingerprint import make_manifest
 from shardcam.engine.run.label_checks import label_notes, require_labels
 from shardcam.engine.run.method_choice import (
+    attention_of,
     comparing_method,
     method_of,
     require_explainable,
@@ -144,6 +145,8 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     class_names(config, classes)  # refuses a bad file now, not after the work
     targets = parse_targets(config.target, classes, definition.link)
     require_explainable(config, layers)
+    for info in layers if method_of(config).reads_attention else ():
+        attention_of(config, definition, info)  # refuses a network that has none
     part_cache(config)  # refuses a folder that cannot be used
     with run_dir.beginning(lambda holder: on_event(RunAwaited(holder))):
         with listing_of(config, on_event, classes) as listing:

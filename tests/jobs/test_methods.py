@@ -20,7 +20,7 @@ def test_methods_are_listed():
     assert all(f" {name} " in out for name in METHODS)
     assert "Selvaraju et al., ICCV 2017" in out
     assert "a forward pass per channel" in out
-    assert "These do not depend on the class: eigencam, kpcacam, fem." in out
+    assert "These do not depend on the class: eigencam, kpcacam, fem, attention, rollout." in out
 
 
 @pytest.fixture(scope="module")

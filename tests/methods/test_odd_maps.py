@@ -13,7 +13,7 @@ from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.types import LayerMaps, Preprocessing
 from shardcam.kernels import ALL_ZERO, CONSTANT, NON_FINITE, scale_maps
 
-PER_LAYER = sorted(set(METHODS) - {"cam", "fullgrad"})
+PER_LAYER = sorted(set(METHODS) - {"cam", "fullgrad", "attention", "rollout"})
 TARGETS = np.array([[0, 2], [1, 0]], np.int32)
 
 

@@ -16,9 +16,9 @@ def empty(monkeypatch):
 
 def test_the_families_follow_one_another():
     names = list(METHODS)
-    first = [names.index(name) for name in ("cam", "eigencam", "scorecam", "fullgrad")]
+    first = [names.index(name) for name in ("cam", "eigencam", "scorecam", "fullgrad", "rollout")]
     assert first == sorted(first)
-    assert (first[0], first[-1], len(names)) == (0, 17, 18)
+    assert (first[0], first[-1], len(names)) == (0, 19, 20)
     with pytest.raises(TypeError):
         METHODS["mine"] = METHODS["cam"]
 

@@ -7,11 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.methods import METHODS
-from shardcam.engine.models.layer_names import auto_layer, map_layouts, resolve_layer
+from shardcam.engine.models.attention import attention_layers
+from shardcam.engine.models.layer_names import (
+    auto_layer,
+    idle_layers,
+    map_layouts,
+    resolve_layer,
+)
 from shardcam.engine.models.layouts import layout_of_tokens
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
@@ -119,6 +127,75 @@ def test_several_layers_and_saved_activations():
             METHODS["gradcam"](run.layer(name), all_targets(expected)) for run in (forward, alone)
         ]
         np.testing.assert_allclose(*maps, rtol=1e-4, atol=1e-6)
+
+
+def attention_of(path, images):
+    """(N,heads,T,T) of each block, by onnxruntime."""
+    model = onnx.load(path)
+    names = [n.output[0] for n in model.graph.node if n.op_type == "Softmax"]
+    del model.graph.output[:]
+    model.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return session.run(names, {session.get_inputs()[0].name: images})
+
+
+def attended(name, exporter, method):
+    """Maps by a network that was told to read its attention, and what onnxruntime says of it."""
+    definition, expected = definition_of(name, exporter), expected_of(name)
+    info = resolve_layer(definition, "auto")
+    read = attention_layers(definition, info, every=method == "rollout")
+    network = MxnetNetwork(definition, (info.name,), 2, attention=read)
+    forward = network.forward(expected["images"])
+    assert relative_error(forward.logits, expected["logits"]) < 1e-4
+    maps = METHODS[method](forward.layer(info.name), all_targets(expected))
+    np.testing.assert_array_equal(maps[:, 0], maps[:, 1])
+    path = FIXTURES / f"{name}.{exporter}.onnx"
+    return maps[:, 0], attention_of(path, expected["images"])
+
+
+@pytest.mark.parametrize("exporter", ["script", "dynamo"])
+@pytest.mark.parametrize("name", ["vit", "registers", "hybrid"])
+def test_attention(name, exporter):
+    """The last block's, of the first token, or of all where no others lie before the picture's."""
+    maps, blocks = attended(name, exporter, "attention")
+    mean = blocks[-1].reshape(2, -1, *blocks[-1].shape[-2:]).mean(1)
+    row = mean.mean(1) if name == "hybrid" else mean[:, 0]
+    np.testing.assert_allclose(maps, row[:, -24:].reshape(2, 4, 6), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("exporter", ["script", "dynamo"])
+def test_rollout(exporter):
+    """As Abnar and Zuidema's own code: heads averaged, identity added, rows made one again."""
+    maps, blocks = attended("vit", exporter, "rollout")
+    joint = np.eye(25)
+    for block in blocks:
+        mixed = block.mean(1) + np.eye(25)
+        joint = mixed / mixed.sum(-1, keepdims=True) @ joint
+    np.testing.assert_allclose(maps, joint[:, 0, 1:].reshape(2, 4, 6), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["swin", "mixer", "last"])
+def test_attention_that_is_not_there(name):
+    definition = definition_of(name)
+    with pytest.raises(ConfigError, match="no attention between all tokens of"):
+        attention_layers(definition, resolve_layer(definition, "auto"), every=False)
+
+
+def test_layers_behind_the_last_attention():
+    """Of a network that reads its class token only, their gradients are zero."""
+    definition, expected = definition_of("vit"), expected_of("vit")
+    idle = idle_layers(definition)
+    assert auto_layer(definition) not in idle
+    tokens = [name for name, layout in map_layouts(definition).items() if layout.axis]
+    network = MxnetNetwork(definition, tuple(tokens), 2)
+    forward = network.forward(expected["images"])
+    maps = {n: METHODS["gradcam"](forward.layer(n), all_targets(expected)) for n in tokens}
+    zero = {name for name, values in maps.items() if not values.any()}
+    assert idle and idle <= zero
+    assert all("/blocks.1/attn/" in name for name in zero - idle)  # queries of other tokens
+    assert not idle_layers(definition_of("registers"))  # it takes the mean of all tokens
 
 
 def test_closed_form_of_channels_last():

@@ -15,7 +15,7 @@ from torch import Tensor
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import Cut, Entry, cut
+from shardcam.engine.models.graph import Cut, Entry, cut, entry_of
 from shardcam.engine.models.normalise import normalised
 from shardcam.engine.models.torch.fold_batchnorm import folded
 from shardcam.engine.models.torch.fused_steps import with_fused_relus
@@ -62,6 +62,9 @@ class TorchNetwork:
         Compute on the first GPU that this process sees; it must be usable.
     extra_layers
         Names of layers that are not explained, but whose activations are wanted.
+    attention
+        Names of the layers that `engine.models.attention.attention_layers` finds, if methods
+        read them.
     buffers
         Passes whose results are held at a time. On a GPU each has a stream of its own, so that
         one is computed while the results of another are used.
@@ -82,11 +85,12 @@ class TorchNetwork:
         gpu: bool = False,
         extra_layers: tuple[str, ...] = (),
         buffers: int = 1,
+        attention: tuple[str, ...] = (),
     ) -> None:
         require_operators(definition.graph, definition.name)
         forbid_tf32()
         graph, parameters = definition.graph, definition.parameters
-        self.buffers = buffers
+        self.buffers, self.attention = buffers, attention
         self.on_pass: Callable[[], None] = lambda: None
         self.definition, self.batch_size = definition, batch_size
         self.device = torch.device("cuda", 0) if gpu else torch.device("cpu")
@@ -104,7 +108,7 @@ class TorchNetwork:
         self.layers = tuple(
             LayerInfo(c.layer, self._shape(c), self.heads[c.layer].dense is not None) for c in cuts
         )
-        self.extra = {name: (graph.number(name), 0) for name in extra_layers}
+        self.extra = {name: entry_of(graph, name) for name in (*extra_layers, *attention)}
         crossing = [entry for c in cuts for entry in c.backbone]
         self.entries: list[Entry] = list(dict.fromkeys([*crossing, *self.extra.values()]))
         self.backbone = self._backbone()
@@ -329,6 +333,10 @@ class _LayerView:
         for term in network.biases.terms(self._pass.images_there, direction):
             network.on_pass()
             yield term
+
+    @property
+    def attention(self) -> Iterator[Tensor]:
+        return map(self._pass.activation, self._pass.network.attention)
 
     def class_weights(self, targets: I4 | Tensor) -> Tensor:
         dense = self._head.program.dense
