@@ -4,8 +4,8 @@ Run by a Python that has torch 2.14, timm 1.0.31, onnx and onnxscript:
 
     python tests/models/export_timm.py DIRECTORY [NETWORK ...]
 
-For each network: NAME.script.onnx, NAME.dynamo.onnx and NAME.npz with images and logits. What an
-exporter itself refuses is told, and left out.
+For each network: NAME.script.onnx, NAME.dynamo.onnx and NAME.npz with images, logits, and what
+autograd says of its layers. What an exporter itself refuses is told, and left out.
 """
 
 import sys
@@ -17,6 +17,9 @@ import timm
 import torch
 
 BATCH, LARGEST = 2, 256
+TARGETS = (1, 3)
+TOKENS_BEFORE = (0, 1, 2, 5)  # of the picture's
+POSITIONS, MODULES = 1024, 80  # of the layers whose maps are kept; the last of them
 NETWORKS = """
     bat_resnext26ts botnet26t_256 coat_tiny coatnet_nano_rw_224 convit_tiny
     convmixer_768_32 convnext_atto convnextv2_atto crossvit_9_240 cs3darknet_s cspresnet50
@@ -37,18 +40,72 @@ NETWORKS = """
 """
 
 
+def randomised(network):
+    """Without zeros, for they make logits and maps zero, and in float32 without overwriting."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim < 2 or not parameter.any():
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
+        for module in network.modules():
+            if getattr(module, "running_var", None) is not None:
+                module.running_var.add_(0.5 * torch.rand(module.running_var.shape, generator=draw))
+            if hasattr(module, "inplace"):
+                module.inplace = False
+    return network
+
+
+def layouts(value):
+    """(N,C,P) of each way in which an output may be a map of P positions."""
+    if value.ndim == 4:
+        return [value.flatten(2), value.flatten(1, 2).transpose(1, 2)]
+    return [value[:, n:].transpose(1, 2) for n in TOKENS_BEFORE if value.shape[1] > n]
+
+
+def explained(network, images):
+    """Logits, and of each module the mean of its output's channels and its Grad-CAM maps.
+
+    Which of them is the layer that we explain is found by its value.
+    """
+    kept = []
+
+    def keep(module, args, value):
+        if isinstance(value, torch.Tensor) and value.ndim in (3, 4) and value.requires_grad:
+            kept.append(value)
+
+    handles = [module.register_forward_hook(keep) for module in network.modules()]
+    logits = network(images)
+    for handle in handles:
+        handle.remove()
+    slopes = [
+        torch.autograd.grad(logits[:, t].sum(), kept, retain_graph=True, allow_unused=True)
+        for t in TARGETS
+    ]
+    found = []
+    for value, *gradients in zip(kept, *slopes, strict=True):
+        if any(gradient is None for gradient in gradients):
+            continue
+        for activation, *weights in zip(*map(layouts, (value, *gradients)), strict=True):
+            if activation.shape[2] <= POSITIONS:
+                maps = [(activation * w.mean(2, keepdim=True)).sum(1) for w in weights]
+                found.append((activation.mean(1), torch.stack(maps, 1)))
+    results = {"images": images, "logits": logits}
+    for number, (mean, maps) in enumerate(found[-MODULES:]):
+        results |= {f"mean:{number}": mean, f"maps:{number}": maps}
+    arrays = {key: value.detach().numpy() for key, value in results.items()}
+    return arrays | {"targets": np.array(TARGETS, np.int32)}
+
+
 def export(name, directory):
     for exporter in ("script", "dynamo"):
         torch.manual_seed(0)
-        network = timm.create_model(name, exportable=exporter == "script").eval()
+        network = randomised(timm.create_model(name, exportable=exporter == "script").eval())
         config = network.default_cfg
         size = config["input_size"][-1]
         size = size if config.get("fixed_input_size") else min(size, LARGEST)
         draw = torch.Generator().manual_seed(2)
         images = torch.randn(BATCH, 3, size, size, generator=draw)
-        with torch.no_grad():
-            logits = network(images).numpy()
-        np.savez(directory / f"{name}.npz", images=images.numpy(), logits=logits)
+        np.savez(directory / f"{name}.npz", **explained(network, images))
         path = str(directory / f"{name}.{exporter}.onnx")
         names = {"input_names": ["images"], "output_names": ["logits"]}
         try:
