@@ -12,7 +12,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from shardcam.engine.errors import bugs_named
-from shardcam.engine.methods.arrays import halved, like, scale_maps, to_host
+from shardcam.engine.methods.arrays import halved, like, on_host, scale_maps, to_host
 from shardcam.engine.methods.heatmaps import heatmaps
 from shardcam.engine.methods.scores import linked, won_pixels
 from shardcam.engine.methods.smoothing import plain_maps, smoothed_maps
@@ -108,14 +108,17 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
     if parts.prediction is None:
         scores = linked(logits, parts.link)
     else:
-        prediction, scores = won_pixels(forward.activation(parts.prediction), parts.link)
+        pixels = on_host(forward.activation(parts.prediction))
+        prediction, scores = won_pixels(pixels, parts.link)
         order = scores
     target = parts.targets.choose(order, scores, samples)
     top = top_classes(order, min(TOP, logits.shape[1]))
     if parts.link == NO_LINK:
         top[:] = NO_CLASS
     elif prediction is not None:
-        top[_scores_of(scores, top) == 0] = NO_CLASS
+        top = _winning(scores, top)
+        if parts.targets.kind == "top":
+            target = _winning(scores, target)
     activations = {name: forward.activation(name) for name in parts.activation_layers}
     maps, raised = _scaled(_maps(forward, target, parts))
     drawn = "heatmaps" in save or ("overlays" in save and len(maps) > 1)
@@ -160,6 +163,12 @@ def _scores_of(scores: F4, classes: I4) -> F4:
     """(N,classes), (N,K) -> (N,K), NaN where there is no class, or no finite score of it."""
     found = np.take_along_axis(scores, classes, axis=1)
     return np.where((classes != NO_CLASS) & np.isfinite(found), found, np.float32(np.nan))
+
+
+def _winning(share: F4, classes: I4) -> I4:
+    """(N,classes), (N,K) -> (N,K) the classes but those that win no pixel."""
+    nowhere = np.take_along_axis(share, classes, axis=1) == 0
+    return np.where(nowhere, np.int32(NO_CLASS), classes)
 
 
 def _maps(forward: ForwardPass, target: I4, parts: Parts) -> dict[str, F4]:

@@ -92,6 +92,12 @@ def test_a_class_that_wins_nowhere(pictures, tmp_path):
     assert {*rows["top_class"].ravel().tolist()} == {0, 2, -1}
     assert (rows["top_class"][:, 2:] == -1).all() and np.isnan(rows["top_score"][:, 2:]).all()
     shutil.rmtree(tmp_path / "run")
+    code, _, err = extract(pictures, tmp_path, "--target", "top3", "--layer", "r")
+    assert code == 0, err
+    rows = contents(tmp_path / "run")
+    assert (rows["target"][:, 2] == -1).all() and np.isnan(rows["score"][:, 2]).all()
+    assert not (rows["flags"] & 2).any()
+    shutil.rmtree(tmp_path / "run")
     code, _, err = extract(pictures, tmp_path, "--target", "above:0.4", "--layer", "r")
     assert code == 0, err
     rows = contents(tmp_path / "run")

@@ -10,6 +10,10 @@ from shardcam.engine.models.torch.torch_operators import OPERATORS
 from shardcam.jobs.measuring.machine_checks import CHECKS
 from tests.jobs.command import SMALL, assert_same, contents, shardcam
 from tests.jobs.images import make_folder
+from tests.jobs.small_networks import extract as extract_small
+from tests.jobs.small_networks import make_pictures, network
+from tests.jobs.test_segmentation import network as segmenter
+from tests.models.onnx_models import node
 
 LOCAL = ("--executor", "local")
 TORCH = ("--runtime", "torch", *LOCAL)
@@ -45,6 +49,34 @@ def test_a_run_is_as_mxnets(images, tmp_path, method):
             assert np.abs(found[name].astype(int) - values).max() <= 1, name  # levels
         else:
             np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("target", ["top2", "above:0.6,3", "class:0,1", "similar:", "pixels"])
+def test_heads_of_all_kinds_are_as_mxnets(target, tmp_path):
+    """One output, several labels, an embedding, and pixels."""
+    (tmp_path / "pictures").mkdir()
+    pictures = make_pictures(tmp_path / "pictures")
+    if target == "pixels":
+        segmenter(tmp_path / "net.onnx", pictures[1], 4, [], never=(1, 2, 3))
+    else:
+        outputs, end = 1 if target == "class:0,1" else 5, [node("Sigmoid", "z", "y")]
+        network(tmp_path / "net.onnx", pictures[1], outputs, end * (target != "similar:"))
+    np.save(tmp_path / "v.npy", np.arange(5.0))
+    target = {"pixels": "top2", "similar:": f"similar:{tmp_path}/v.npy"}.get(target, target)
+    options = ("--target", target, "--layer", "r", "--save", "maps,logits,heatmaps")
+    found = {}
+    for runtime in ("torch", "mxnet"):
+        code, out, err = extract_small(pictures, tmp_path, *options, "--runtime", runtime)
+        assert code == 0, (out, err)
+        (tmp_path / "run").rename(tmp_path / runtime)
+        found[runtime] = contents(tmp_path / runtime)
+    assert found["torch"].keys() == found["mxnet"].keys()
+    for name, values in found["mxnet"].items():
+        if values.dtype.kind == "f" and values.size:
+            largest = np.nanmax(np.abs(values), initial=0)
+            np.testing.assert_allclose(found["torch"][name], values, atol=1e-3 * largest)
+        elif name != "heatmap":
+            np.testing.assert_array_equal(found["torch"][name], values, err_msg=name)
 
 
 def test_a_run_is_the_same_again_and_of_no_other_runtime(images, tmp_path):
