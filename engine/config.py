@@ -446,9 +446,8 @@ class RunConfig(BaseModel):
             for name, path in self.paths().items()
             if not is_url(path)
         }
-        if self.target.startswith("similar:"):
-            compared = Path(self.target.removeprefix("similar:")).absolute()
-            absolute["target"] = f"similar:{compared}"
+        if "target" in absolute:
+            absolute["target"] = f"similar:{absolute['target']}"
         return self.model_copy(update=absolute)
 
     @property
@@ -467,8 +466,10 @@ class RunConfig(BaseModel):
         return {name: numbers for name, _, numbers in split}
 
     def paths(self) -> dict[str, str]:
-        """The options of `PATH_OPTIONS` that are paths or URLs here, not names."""
+        """The options that are paths or URLs here, not names: of `PATH_OPTIONS`, and `target`."""
         given = {name: getattr(self, name) for name in PATH_OPTIONS}
+        if self.target.startswith("similar:"):
+            given["target"] = self.target.removeprefix("similar:")
         if not self.model.endswith(MODEL_FILES):
             del given["model"]
         if self.params == RANDOM_PARAMS:

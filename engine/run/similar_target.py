@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import ConfigError
+from shardcam.engine.errors import ConfigError, ModelError
 from shardcam.engine.types import F4, SIMILAR
 
 if TYPE_CHECKING:
@@ -42,14 +42,15 @@ def concept_of(config: RunConfig, definition: NetworkDefinition) -> Concept | No
     if not config.target.startswith(SIMILAR):
         return None
     from shardcam.engine.models.layer_names import class_count
+    from shardcam.engine.models.model_files import read_model_file
 
     path, size = Path(config.target.removeprefix(SIMILAR)), class_count(definition)
     if size == 1:
         raise ConfigError(f"--target {SIMILAR}{path}: the network gives one number, no embedding")
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"--target {SIMILAR}{path}: {error.strerror or error}") from error
+        data = read_model_file(path)
+    except ModelError as error:
+        raise ConfigError(f"--target {SIMILAR}{error}") from error
     is_vector = path.suffix == ".npy"
     vectors = _stored(path, data) if is_vector else _of_picture(path, data, config, definition)
     if vectors.ndim != 2 or vectors.shape[1] != size or not len(vectors):
@@ -69,8 +70,9 @@ def _stored(path: Path, data: bytes) -> F4:
         stored = np.load(io.BytesIO(data), allow_pickle=False)
         vectors: F4 = np.atleast_2d(stored.astype(np.float32, casting="same_kind"))
         return vectors
-    except (ValueError, TypeError, EOFError, AttributeError) as error:
-        raise ConfigError(f"--target {SIMILAR}{path}: no array of numbers: {error}") from error
+    except Exception as error:  # NumPy's parser of headers raises many things
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"--target {SIMILAR}{path}: no array of numbers: {reason}") from error
 
 
 def _of_picture(path: Path, data: bytes, config: RunConfig, definition: NetworkDefinition) -> F4:

@@ -82,12 +82,16 @@ def test_several_vectors_are_several_targets(pictures, tmp_path):
         (np.full(6, np.nan), "a vector is 0 or not finite"),
         (np.array(["a"] * 6), "no array of numbers"),
         (b"text", "no array of numbers"),
+        (b"PK\3\4 an archive", "no array of numbers"),
+        ("folder", "is a directory, not a regular file"),
         (None, "No such file"),
     ],
 )
 def test_a_file_that_does_not_fit(stored, told, pictures, tmp_path):
     network(tmp_path / "net.onnx", pictures[1], 6, [])
-    if isinstance(stored, bytes):
+    if isinstance(stored, str):
+        (tmp_path / "v.npy").mkdir()
+    elif isinstance(stored, bytes):
         (tmp_path / "v.npy").write_bytes(stored)
     elif stored is not None:
         np.save(tmp_path / "v.npy", stored)

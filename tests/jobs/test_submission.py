@@ -61,6 +61,9 @@ def test_every_option_that_is_a_path_is_known_as_one(tmp_path, monkeypatch):
     named = config.model_copy(update={"model": "vgg16", "params": "random"})
     assert set(named.paths()) == set(PATH_OPTIONS) - {"model", "params"}
     assert named.absolute().params == "random"
+    compared = named.model_copy(update={"target": "similar:cat.jpg"})
+    assert compared.paths()["target"] == "cat.jpg"
+    assert compared.absolute().target == f"similar:{tmp_path}/cat.jpg"
 
 
 def test_the_command_of_a_job_means_the_same_anywhere(tmp_path, monkeypatch):
@@ -114,6 +117,7 @@ def test_an_id_is_made_of_the_run_and_used_once():
         ({"model": "no.onnx"}, "--model: no such file: no.onnx; if the cluster has it, add"),
         ({"model": "vgg16", "params": "no.params"}, r"--params: no such file: no.params"),
         ({"labels": "no.txt"}, r"--labels: no such file: no.txt"),
+        ({"target": "similar:no.png"}, r"--target: no such file: no.png"),
         ({"source": "none"}, r"none: no such file or folder; if the cluster has it, add"),
         ({"method": "gradkam"}, "--method: unknown method 'gradkam'; nearest: gradcam"),
         ({"executor": "local"}, "--executor local: a submitted run"),
