@@ -30,6 +30,8 @@ _FACTORS = ("_div_scalar", "_mul_scalar", "_power_scalar")
 _WITH_CONSTANT = ("broadcast_add", "broadcast_div", "broadcast_mul", "broadcast_sub")
 SOFTMAXES = ("SoftmaxActivation", "log_softmax", "softmax", "softmin")
 _BOUNDED = ("L2Normalization", "arctan", "erf", "hard_sigmoid", "softsign", "tanh")
+_NEVER_NEGATIVE = ("abs", "exp", "relu", "softrelu", "sqrt", "square")
+_SQUARES = ("_power_scalar", "elemwise_mul", "norm", "square")
 _WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected")
 
 
@@ -101,11 +103,16 @@ class _End:
 
     def guess(self, classifies: bool) -> tuple[str, str]:
         """The link of a file that does not end in one, and what to tell of it."""
-        kind = self._definition.loss or kind_of(self._nodes[self._unshaped(self._head)[0]])
-        if self._definition.loss or kind in _BOUNDED:
+        if kind := self._definition.loss or self._numbers():
             return NO_LINK, (
                 f"the model file ends in {kind}, not in logits of classes: --link none was taken, "
                 "and no class is claimed"
+            )
+        if self.outputs == 1 and self._mixes_links():
+            return NO_LINK, (
+                "the network has one output, made of softmaxes or sigmoids that were not taken "
+                "off: --link none was taken, and no class is claimed; --output NAME cuts it before "
+                "them"
             )
         if self.outputs == 1:
             return SIGMOID, (
@@ -166,10 +173,27 @@ class _End:
         sources = tuple(self._vector(part[0]) for part in parts if part)
         return self._add(*_joined(f"{node.name}_logits", sources)), SIGMOID
 
-    def _unshaped(self, entry: Entry) -> Entry:
-        while self._nodes[entry[0]].op in _SAME:
-            entry = self._nodes[entry[0]].inputs[0]
-        return entry
+    def _numbers(self) -> str:
+        """What the network ends in, if no logits are like that: bounded, or one, never negative."""
+        entry: Entry | None = self._head
+        while entry is not None:
+            node = self._nodes[entry[0]]
+            if (kind := kind_of(node)) in _BOUNDED or (self.outputs == 1 and _is_positive(node)):
+                return kind
+            if self._divides_by_length(node):
+                return "a vector of length 1"
+            entry = in_order(node, self._nodes, self._definition.parameters)
+        return ""
+
+    def _divides_by_length(self, node: Node) -> bool:
+        """Whether it divides a vector by what its squares sum up to."""
+        if node.op not in ("broadcast_div", "elemwise_div"):
+            return False
+        vector, entry, between = *node.inputs, set()
+        while entry != vector and (below := self._nodes[entry[0]]).inputs:
+            between.add(below.op)
+            entry = below.inputs[0]
+        return entry == vector and not between.isdisjoint(_SQUARES)
 
     def _mixes_links(self) -> bool:
         """Whether softmaxes or sigmoids follow the last weights."""
@@ -211,6 +235,13 @@ class _End:
         sizes = (sum(prod(self._shape(i)) for i in inputs),)
         self._shapes[node.name] = shape if op == "_mul_scalar" else sizes
         return len(self._nodes) - 1, 0
+
+
+def _is_positive(node: Node) -> bool:
+    """Whether its values are never negative."""
+    lowest = node.attrs.get("a_min" if node.op == "clip" else "scalar", "nan")
+    clips = node.op in ("clip", "_maximum_scalar") and float(lowest) >= 0
+    return clips or kind_of(node) in _NEVER_NEGATIVE
 
 
 def in_order(node: Node, nodes: list[Node], parameters: Mapping[str, F4]) -> Entry | None:

@@ -135,6 +135,28 @@ def test_an_output_without_an_axis_of_classes(tail, tmp_path):
             *(5, "softmax", "several softmaxes or sigmoids that were not taken off"),
         ),
         ([node("Softmax", "z", "y", axis=1)], 1, "sigmoid", "softmax of one output"),
+        (
+            [node("Tanh", "z", "t"), node("Mul", "t two", "m"), node("Add", "m one", "y")],
+            *(1, "none", "ends in tanh"),
+        ),
+        ([node("Relu", "z", "y")], 1, "none", "ends in relu"),
+        ([node("Clip", "z low high", "y")], 1, "none", "ends in clip"),
+        ([node("Relu", "z", "y")], 5, "softmax", "without softmax or sigmoid"),
+        (
+            [node("ReduceL2", "z", "n", axes=[1]), node("Div", "z n", "y")],
+            *(5, "none", "ends in a vector of length 1"),
+        ),
+        (  # as torch.nn.functional.normalize
+            [
+                node("ReduceL2", "z", "n", axes=[1]),
+                node("Clip", "n low", "above"),
+                node("Shape", "z", "sizes"),
+                node("Expand", "above sizes", "each"),
+                node("Div", "z each", "y"),
+            ],
+            *(5, "none", "ends in a vector of length 1"),
+        ),
+        ([*SIGMOID, node("Mul", "s z", "y")], 1, "none", "one output, made of softmaxes"),
     ],
 )
 def test_what_is_guessed_is_told(tail, outputs, link, told, tmp_path):
