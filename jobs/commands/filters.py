@@ -45,7 +45,10 @@ _drawing_option = partial(click.option, cls=SectionedOption, section="What is dr
 
 @click.command(cls=SectionedCommand)
 @click.argument("model", shell_complete=complete_model)
-@chosen_options("params", "output", "input", "rounding", "image_size", "mean", "std", "labels")
+@chosen_options(
+    *("params", "output", "input", "rounding", "link", "image_size", "mean", "std", "tokens"),
+    "labels",
+)
 @click.option(
     "--input-channels", type=click.Choice(["rgb", "bgr"]), cls=SectionedOption,
     section="Network and its input",
@@ -139,10 +142,13 @@ def _load(config: RunConfig) -> tuple[NetworkDefinition, ClassName]:
     from shardcam.engine.models.layer_names import class_count
 
     network = load_definition(config)
-    return network, class_names(config, class_count(network))
+    known = config.model_copy(update={"link": network.link})
+    return network, class_names(known, class_count(network))
 
 
-_AS_IN_RUN = ("output", "input", "rounding", "link", "image_size", "channels", "mean", "std")
+_AS_IN_RUN = (
+    *("output", "input", "rounding", "link", "image_size", "channels", "mean", "std", "tokens"),
+)
 
 
 def _as_in_run(named: RunConfig, run: RunConfig) -> RunConfig:

@@ -20,6 +20,7 @@ from shardcam.jobs.options import stored_config
 from tests.jobs.command import contents, shardcam
 from tests.jobs.images import make_folder
 from tests.models.networks import every_tap_kind
+from tests.models.onnx_models import ints, make, node, weight
 from tests.models.small_checkpoint import write_checkpoint
 
 LITE0 = ("efficientnet_lite0", "--image-size", "64")
@@ -216,6 +217,42 @@ def test_filters_on_bgr_are_drawn_in_their_colours(tmp_path):
     assert len(files["rgb"]) == 2
     for one, other in zip(files["rgb"], files["bgr"], strict=True):
         assert abs(one - other).max() <= 8
+
+
+def test_outputs_of_a_network_that_claims_no_class(tmp_path):
+    model = write_checkpoint(tmp_path, 32)
+    what = ("--maximise", "--layer", "dense", "--channels", "3", "--steps", 1)
+    for link, name in (("none", "3 output 3: "), ("softmax", "3 class 3: ")):
+        code, out, err = shardcam("filters", model, *what, "--link", link, "--image-size", 32,
+                                  "--out", tmp_path / "out")  # fmt: skip
+        assert (code, err) == (0, "")
+        assert name in out
+
+
+def test_tokens_are_laid_out_as_in_the_run(tmp_path):
+    """The graph does not say which tokens they are."""
+    nodes = [
+        node("Conv", "x k", "c"), node("Reshape", "c s", "r"), node("MatMul", "r w", "m"),
+        node("Transpose", "m", "t", perm=[0, 2, 1]), node("Sigmoid", "t", "f"),
+        node("MatMul", "f d", "e"), node("ReduceMean", "e", "y", axes=[1], keepdims=0),
+    ]  # fmt: skip
+    weights = {"k": weight(8, 3, 1, 1), "s": ints(0, 8, -1), "w": weight(96, 96)}
+    weights["d"] = weight(8, 5)
+    model = tmp_path / "net.onnx"
+    made = make(nodes, weights, shape=("N", 3, 8, 12), flatten=False)
+    model.write_bytes(made.SerializeToString())
+    make_folder(tmp_path / "pictures", 3)
+    code, _, err = shardcam(
+        *("extract", tmp_path / "pictures", "--model", model, "--out", tmp_path / "run"),
+        *("--tokens", 0, "--layer", "f", "--save", "activations", "--executor", "local"),
+    )
+    assert code == 0, err
+    drawn = ("filters", model, "--examples", tmp_path / "run", "--out", tmp_path / "out")
+    code, out, err = shardcam(*drawn)
+    assert (code, err) == (0, "")
+    assert "f-examples.jpg: 6 of 8 channels" in out
+    code, _, err = shardcam(*drawn, "--tokens", 1)
+    assert code == 2 and "--tokens: differs from that of the --examples run" in err
 
 
 @pytest.mark.parametrize(
