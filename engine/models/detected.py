@@ -8,6 +8,7 @@ from typing import Any
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.input_scaling import InnerScaling, inner_scaling
 from shardcam.engine.models.layer_names import class_count
+from shardcam.engine.models.layouts import Layout
 from shardcam.engine.types import NO_LINK, counted
 
 
@@ -19,8 +20,11 @@ class Fact:
     value: Any  # the same for programs, as JSON has it
 
 
-def detected(network: NetworkDefinition) -> dict[str, Fact]:
-    """What a network takes and gives, by what each fact is called."""
+def detected(network: NetworkDefinition, auto: str, layout: Layout) -> dict[str, Fact]:
+    """What a network takes and gives, by what each fact is called.
+
+    `auto` is the layer that is explained by default, `layout` how it lies in the network.
+    """
     shape = network.preprocessing.input_shape
     size = "x".join(map(str, shape))
     return {
@@ -30,6 +34,8 @@ def detected(network: NetworkDefinition) -> dict[str, Fact]:
         "channels": _channels(shape[0], network.preprocessing.channels),
         "preprocessing": _preprocessing(network),
         "scaling inside": _scaling(inner_scaling(network)),
+        "layout": _layout(auto, layout),
+        "tokens": _tokens(layout),
         "output": _output(network),
         "link": Fact(network.link, network.link),
     }
@@ -39,6 +45,27 @@ def _output(network: NetworkDefinition) -> Fact:
     classes = class_count(network)
     of = " of one output" if network.binary else " of pixels" if network.prediction else ""
     return Fact(counted(classes, "output" if network.link == NO_LINK else "class") + of, classes)
+
+
+def _layout(auto: str, layout: Layout) -> Fact:
+    if layout.is_map:
+        return Fact(f"channels first ({auto})", "channels first")
+    kind = "tokens" if _has_tokens(layout) else "channels last"
+    return Fact(f"{kind}, {layout.words} ({auto})", kind)
+
+
+def _has_tokens(layout: Layout) -> bool:
+    return bool(layout.axis) or len(layout.own) == 2
+
+
+def _tokens(layout: Layout) -> Fact:
+    if not _has_tokens(layout):
+        return Fact("none", None)
+    height, width = layout.shape[1:]
+    return Fact(
+        f"{layout.before} before and {layout.after} after the {height}x{width} of the picture",
+        {"before": layout.before, "after": layout.after, "picture": [height, width]},
+    )
 
 
 def _channels(count: int, order: str) -> Fact:

@@ -18,6 +18,7 @@ from shardcam.jobs.terminal import make_console, printable
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
+    from shardcam.engine.models.layouts import Layout
 
 
 @click.command(cls=SectionedCommand)
@@ -47,6 +48,7 @@ def layers(model: str, everything: bool, as_json: bool, **options: Any) -> None:
     limit_threads(1)
     ready_libraries()
     from shardcam.engine.models.detected import detected
+    from shardcam.engine.models.layer_names import auto_layer, map_layouts
     from shardcam.engine.models.load_network import load_network
 
     config = make_config({**options, "model": model, "source": ".", "out": "."})
@@ -60,7 +62,9 @@ def layers(model: str, everything: bool, as_json: bool, **options: Any) -> None:
         keep_rounding=config.rounding == "keep",
     )
     network = replace(loaded, tokens=config.tokens)
-    rows, facts = layer_rows(network, everything), detected(network)
+    auto, layouts = auto_layer(network), map_layouts(network)
+    rows = layer_rows(network, auto, layouts, everything)
+    facts = detected(network, auto, layouts[auto])
     if as_json:
         values = {name.replace(" ", "_"): fact.value for name, fact in facts.items()}
         found = {"model": model, "layers": rows, "detected": values, "remarks": network.remarks}
@@ -85,20 +89,15 @@ def layers(model: str, everything: bool, as_json: bool, **options: Any) -> None:
         console.print(printable(remark), soft_wrap=True)
 
 
-def layer_rows(network: NetworkDefinition, everything: bool) -> list[dict[str, Any]]:
+def layer_rows(
+    network: NetworkDefinition, auto: str, layouts: dict[str, Layout], everything: bool
+) -> list[dict[str, Any]]:
     """The layers to list: those whose maps people look at, or every operator."""
-    from shardcam.engine.models.layer_names import (
-        FEATURES,
-        auto_layer,
-        idle_layers,
-        layer_info,
-        layer_shapes,
-        map_layouts,
-    )
+    from shardcam.engine.models.layer_names import FEATURES, idle_layers, layer_info, layer_shapes
     from shardcam.engine.models.multiply_adds import shares_below
 
     shapes = layer_shapes(network)
-    below, auto, layouts = shares_below(network, shapes), auto_layer(network), map_layouts(network)
+    below = shares_below(network, shapes)
     rows, idle = [], idle_layers(network)
     for node in network.graph.nodes:
         shape = shapes.get(node.name, ())

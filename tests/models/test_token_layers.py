@@ -3,6 +3,7 @@
 `fixtures/tokens` was written by export_tokens.py, by both of PyTorch's exporters.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from shardcam.engine.models.layouts import layout_of_tokens
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.kernels import normalize, upsample
+from tests.jobs.command import shardcam
 from tests.models.onnx_gradcam import relative_error
 from tests.models.onnx_models import ints, load, make, node, weight
 
@@ -223,6 +225,22 @@ def test_tokens_option(tmp_path):
     assert not resolve_layer(definition, "f").spatial
     info = resolve_layer(replace(definition, tokens=0), "f")
     assert (info.shape, info.lies_as) == ((8, 4, 6), "24 tokens")
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "tokens"),
+    [
+        ("vit", "tokens", {"before": 1, "after": 0, "picture": [4, 6]}),
+        ("mixer", "tokens", {"before": 0, "after": 0, "picture": [4, 6]}),
+        ("swin", "channels last", None),
+        ("hybrid", "channels first", None),
+    ],
+)
+def test_what_is_found_out_of_a_layout(name, layout, tokens):
+    code, out, err = shardcam("layers", FIXTURES / f"{name}.script.onnx", "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(out)["detected"]
+    assert (facts["layout"], facts["tokens"]) == (layout, tokens)
 
 
 def test_layers_without_a_map():
