@@ -12,7 +12,7 @@ from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.run.class_names import kept_class_names, numbered
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import counted
+from shardcam.engine.types import NO_CLASS, counted
 from shardcam.export import coco, masks, npy
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import stored_config
@@ -91,8 +91,12 @@ def export(
             names = kept_class_names(RunDir.open(run), config) or numbered
             count = coco(opened, out, chosen, level, target_index, names)
             done = f"{counted(count, 'region')} of {counted(len(opened), 'picture')}"
-            if without := int((opened["flags"][:] & NO_REGIONS > 0).sum()):
-                done += f" ({without} left out: their maps are not finite, all zero or constant)"
+            unusable = opened["flags"][:] & NO_REGIONS > 0
+            if without := int((unusable | (opened["target"][:, target_index] == NO_CLASS)).sum()):
+                done += (
+                    f" ({without} left out: their maps are not finite, all zero or constant, or of "
+                    "no class)"
+                )
         make_console().print(f"{done} of {chosen} written to {out}", soft_wrap=True)
 
 

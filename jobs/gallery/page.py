@@ -32,7 +32,8 @@ _OPTIONS: tuple[str, ...] = (
     "target",
     "precision",
 )
-_OPTIONS += ("image_size", "resize", "channels", "label_from_folder", "limit", "save", "codec")
+_OPTIONS += ("output", "link", "image_size", "resize", "channels", "tokens")
+_OPTIONS += ("label_from_folder", "limit", "save", "codec")
 
 
 @dataclass(frozen=True)
