@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from shardcam.engine.types import F4, I2, NO_CLASS, SIGMOID, SOFTMAX
 
@@ -38,9 +39,12 @@ def won_pixels(logits: F4, link: str) -> tuple[I2, F4]:
     By a sigmoid a class wins where its logit is above 0, be it the highest there or not; a pixel
     where none does has no class. Shares are NaN in rows with a logit that is not finite.
     """
-    best = logits.max(axis=1, keepdims=True)
-    won = logits > 0 if link == SIGMOID else logits == best
-    share = won.mean(axis=(2, 3), dtype=np.float32)
-    share[~np.isfinite(logits).all(axis=(1, 2, 3))] = np.nan
-    classes = logits.argmax(axis=1).astype(np.int16)
-    return np.where(won.any(axis=1), classes, np.int16(NO_CLASS)), share
+    xp = array_namespace(logits)
+    won = logits > 0 if link == SIGMOID else logits == xp.max(logits, axis=1, keepdims=True)
+    share = xp.mean(xp.astype(won, xp.float32), axis=(2, 3))
+    finite = xp.all(xp.isfinite(logits), axis=(1, 2, 3))
+    classes = xp.astype(xp.argmax(logits, axis=1), xp.int16)
+    return (
+        xp.where(xp.any(won, axis=1), classes, NO_CLASS),
+        xp.where(finite[:, None], share, np.nan),
+    )

@@ -5,6 +5,7 @@ Imports of MXNet, Numba and OpenCV wait until they are needed: threads must be s
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,6 +120,7 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
 
 def _network(spec: WorkerSpec, definition: NetworkDefinition, threads: int) -> Network:
     """Bound to the worker's device, by the runtime that the driver chose."""
+    gc.collect()  # a network refers to itself: that of a run before goes now, with its memory
     config = spec.config
     gpu, smooth = config.gpus_per_worker > 0, "aug" in config.smooth
     buffers = 2 if gpu and not smooth else 1  # averaging over copies runs passes in between

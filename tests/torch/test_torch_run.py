@@ -1,11 +1,14 @@
 """Whole runs by PyTorch on the CPU, beside MXNet's."""
 
+import gc
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from shardcam.engine.models.torch.torch_network import TorchNetwork
 from shardcam.engine.models.torch.torch_operators import OPERATORS
 from shardcam.jobs.measuring.machine_checks import CHECKS
 from tests.jobs.command import SMALL, assert_same, contents, shardcam
@@ -23,11 +26,12 @@ TORCH = ("--runtime", "torch", *LOCAL)
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     make_folder(folder, 20, bad=2)
+    np.save(f"{folder}.npy", np.arange(6.0))
     return folder
 
 
-def extract(images, out, *options):
-    code, printed, err = shardcam("extract", images, *SMALL, "--out", out, *options)
+def extract(images, out, *options, network=SMALL):
+    code, printed, err = shardcam("extract", images, *network, "--out", out, *options)
     assert code == 0, (printed, err)
     return json.loads((out / "run.json").read_text()), contents(out)
 
@@ -41,42 +45,55 @@ def test_a_run_is_as_mxnets(images, tmp_path, method):
     assert by_mxnet["config"]["runtime"] == "mxnet"
     assert "runtime" not in by_mxnet["numbers"]  # as before there was a choice
     assert made["fingerprint"] != by_mxnet["fingerprint"]
+    assert_near(found, expected)
+
+
+def assert_near(found, expected):
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         if values.dtype.kind == "f" and values.size:
-            assert np.abs(found[name] - values).max() <= 1e-3 * np.abs(values).max(), name
+            largest = np.nanmax(np.abs(values), initial=0)
+            np.testing.assert_allclose(
+                found[name], values, rtol=0, atol=1e-3 * largest, err_msg=name
+            )
         elif values.dtype == np.uint8 and values.size:
             assert np.abs(found[name].astype(int) - values).max() <= 1, name  # levels
         else:
             np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
-@pytest.mark.parametrize("target", ["top2", "above:0.6,3", "class:0,1", "similar:", "pixels"])
-def test_heads_of_all_kinds_are_as_mxnets(target, tmp_path):
-    """One output, several labels, an embedding, and pixels."""
-    (tmp_path / "pictures").mkdir()
-    pictures = make_pictures(tmp_path / "pictures")
-    if target == "pixels":
-        segmenter(tmp_path / "net.onnx", pictures[1], 4, [], never=(1, 2, 3))
-    else:
-        outputs, end = 1 if target == "class:0,1" else 5, [node("Sigmoid", "z", "y")]
-        network(tmp_path / "net.onnx", pictures[1], outputs, end * (target != "similar:"))
-    np.save(tmp_path / "v.npy", np.arange(5.0))
-    target = {"pixels": "top2", "similar:": f"similar:{tmp_path}/v.npy"}.get(target, target)
-    options = ("--target", target, "--layer", "r", "--save", "maps,logits,heatmaps")
-    found = {}
-    for runtime in ("torch", "mxnet"):
-        code, out, err = extract_small(pictures, tmp_path, *options, "--runtime", runtime)
-        assert code == 0, (out, err)
-        (tmp_path / "run").rename(tmp_path / runtime)
-        found[runtime] = contents(tmp_path / runtime)
-    assert found["torch"].keys() == found["mxnet"].keys()
-    for name, values in found["mxnet"].items():
-        if values.dtype.kind == "f" and values.size:
-            largest = np.nanmax(np.abs(values), initial=0)
-            np.testing.assert_allclose(found["torch"][name], values, atol=1e-3 * largest)
-        elif name != "heatmap":
-            np.testing.assert_array_equal(found["torch"][name], values, err_msg=name)
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+OTHERS = {  # what is asked of networks that do not end in a softmax, or whose layers are no maps
+    "pixels": ("ends/pixels.onnx", "--target", "top2"),
+    "pixels by sigmoid": ("ends/pixels.onnx", "--link", "sigmoid", "--target", "above:0.1,3"),
+    "means of pixels": ("ends/pixels.onnx", "--link", "none", "--target", "class:0,3"),
+    "binary": ("ends/binary.onnx", "--target", "class:0,1"),
+    "embedding": ("ends/embedding.onnx", "--link", "none"),
+    "similar": ("ends/embedding.onnx", "--target", "similar:{images}.npy"),
+    **{
+        name: (f"tokens/{name}.onnx", "--target", "top2")
+        for name in (
+            *("vit.script", "registers.dynamo", "swin.script", "swin.dynamo", "last.script"),
+            *("mixer.dynamo", "hybrid.script"),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_runs_of_other_networks_are_as_mxnets(name, images, tmp_path):
+    model, *options = OTHERS[name]
+    options = [option.format(images=images) for option in options]
+    save = "maps,activations,pooled,logits,heatmaps"
+    _, (found, expected) = zip(
+        *(
+            extract(images, tmp_path / runtime, "--runtime", runtime, *LOCAL, "--save", save,
+                    *options, network=("--model", FIXTURES / model))
+            for runtime in ("torch", "mxnet")
+        )
+    )  # fmt: skip
+    assert_near(found, expected)
+    assert ("prediction" in found) == name.startswith("pixels")
 
 
 def test_a_run_is_the_same_again_and_of_no_other_runtime(images, tmp_path):
@@ -87,6 +104,17 @@ def test_a_run_is_the_same_again_and_of_no_other_runtime(images, tmp_path):
     code, _, err = shardcam("extract", images, *SMALL, "--out", tmp_path / "run", *LOCAL)
     assert code == 1
     assert "holds another run (runtime: torch there, null now)" in err
+
+
+def test_the_network_of_a_run_is_gone_when_another_begins(images, tmp_path):
+    gc.collect()
+    gc.disable()
+    try:
+        for name in "ab":
+            extract(images, tmp_path / name, *TORCH)
+        assert [type(thing) for thing in gc.get_objects()].count(TorchNetwork) == 1
+    finally:
+        gc.enable()
 
 
 def test_an_operator_that_it_lacks_is_refused_before_there_is_a_run(images, tmp_path, monkeypatch):
