@@ -52,15 +52,18 @@ def require_gpu(runtime: str) -> None:
         raise WorkerError(f"--gpus-per-worker: {reason}")
 
 
-def refusal_of(runtime: str) -> str | None:
-    """Why a runtime cannot compute on a GPU of this process, and what to do; None if it can."""
+def refusal_of(runtime: str, capability: tuple[int, int] | None = None) -> str | None:
+    """Why a runtime cannot compute on a GPU of this process, and what to do; None if it can.
+
+    By default it is the first GPU that is visible; else any of that compute capability.
+    """
     if runtime == TORCH:
         from shardcam.engine.models.torch import torch_device
 
-        return torch_device.gpu_refusal()
+        return torch_device.gpu_refusal(capability)
     from shardcam.engine.models.cuda import compute_capability, gpu_refusal, mxnet_has_cuda
 
-    return gpu_refusal(mxnet_has_cuda(), compute_capability())
+    return gpu_refusal(mxnet_has_cuda(), capability or compute_capability())
 
 
 def _without_mxnet() -> str | None:
@@ -78,4 +81,5 @@ def _require_precision(config: RunConfig, runtime: str) -> None:
     if runtime == MXNET and precision == "tf32":
         raise ConfigError("--precision tf32 is for --runtime torch; MXNet takes fp16 or fp32")
     if runtime == MXNET and precision in ("bf16", "int8") and gpu:
-        raise ConfigError(f"--precision {precision} is for CPUs; GPUs take fp16 or fp32")
+        also = "; bf16 with --runtime torch" if precision == "bf16" else ""
+        raise ConfigError(f"--precision {precision} is for CPUs; GPUs take fp16 or fp32{also}")

@@ -108,7 +108,7 @@ def _runtime_of(capability: tuple[int, int]) -> tuple[str, str]:
         return "ok", "MXNet"
     if not has_torch():
         return "note", f"not used: {reason}"
-    refused = refusal_of(TORCH)
+    refused = refusal_of(TORCH, capability)
     if refused is not None:
         return "note", f"not used: {refused}"
     return "ok", f"PyTorch, for {reason.partition(';')[0]}"

@@ -96,7 +96,7 @@ def test_a_sweep_tries_a_precision_that_the_runtime_has(runtime, other):
 
 
 def test_doctor_names_each_gpu_and_what_serves_it(machine, monkeypatch):
-    monkeypatch.setattr(runtime_choice, "refusal_of", lambda runtime: None)
+    monkeypatch.setattr(runtime_choice, "refusal_of", lambda *_: None)
     machine((8, 6), (9, 0))
     first, second = machine_checks._gpu(None)
     assert (first.state, first.text) == ("ok", "0: GPU 0, compute capability 8.6: MXNet")

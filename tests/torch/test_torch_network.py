@@ -16,7 +16,7 @@ from shardcam.engine.models.layer_names import auto_layer
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.onnx.onnx_file import load_onnx
-from shardcam.engine.models.torch import torch_biases, torch_head, torch_network
+from shardcam.engine.models.torch import torch_biases, torch_device, torch_head, torch_network
 from shardcam.engine.models.torch.fold_batchnorm import folded
 from shardcam.engine.models.torch.fused_steps import FUSED, with_fused_relus
 from shardcam.engine.models.torch.torch_network import TorchNetwork
@@ -360,3 +360,25 @@ def test_it_needs_no_mxnet():
         "import shardcam.engine.models.torch.torch_network"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "served"),
+    [
+        ((9, 0), ["sm_80", "sm_90"], True),
+        ((8, 9), ["sm_80", "sm_90"], True),
+        ((8, 0), ["sm_86", "sm_90"], False),
+        ((7, 0), ["sm_75", "sm_80"], False),
+        ((12, 0), ["sm_90a", "sm_100"], False),
+        ((12, 0), ["sm_90", "compute_90"], True),
+        ((10, 3), ["sm_100", "sm_120"], True),
+    ],
+)
+def test_gpus_that_this_pytorch_has_no_code_for(capability, built, served, monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: capability)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
+    for refusal in (torch_device.gpu_refusal(), torch_device.gpu_refusal(capability)):
+        assert (refusal is None) == served
+        assert served or f"has code for {', '.join(built)}" in refusal

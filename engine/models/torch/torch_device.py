@@ -27,8 +27,11 @@ def version() -> str:
     return f"{torch.__version__}, {kind} build"
 
 
-def gpu_refusal() -> str | None:
-    """Why PyTorch cannot compute on a GPU of this process, and what to do; None if it can."""
+def gpu_refusal(capability: tuple[int, int] | None = None) -> str | None:
+    """Why PyTorch cannot compute on a GPU of this process, and what to do; None if it can.
+
+    By default it is the first GPU that is visible; else any of that compute capability.
+    """
     if torch.version.cuda is None:
         return "this PyTorch was built without CUDA; install the torch of PyPI for Linux"
     if not torch.cuda.is_available():
@@ -37,7 +40,25 @@ def gpu_refusal() -> str | None:
             "CUDA_VISIBLE_DEVICES and whether the driver is new enough for CUDA "
             f"{torch.version.cuda}"
         )
+    capability = capability or torch.cuda.get_device_capability(0)
+    built = torch.cuda.get_arch_list()
+    if not any(_runs(code, capability) for code in built):
+        found = ".".join(map(str, capability))
+        return (
+            f"the GPU has compute capability {found}; PyTorch {torch.__version__} has code for "
+            f"{', '.join(built)}: install one that was built for it"
+        )
     return None
+
+
+def _runs(code: str, capability: tuple[int, int]) -> bool:
+    """Whether a GPU runs what was compiled for ``sm_86`` or, as PTX, for ``compute_86``.
+
+    Machine code runs on what is later and has the same major version, PTX on all that is later.
+    """
+    kind, _, version = code.partition("_")
+    major, minor = divmod(int(version.rstrip("af")), 10)
+    return (major, minor) <= capability and (kind == "compute" or major == capability[0])
 
 
 def on_device(value: npt.NDArray[np.generic] | Tensor, like: Tensor) -> Tensor:
