@@ -162,18 +162,28 @@ def _shorter(
 
 
 def stacked(pictures: Sequence[U1], preprocessing: Preprocessing) -> U1:
-    """Views (H,W,3) RGB -> (N,H,W,channels), as the network takes them: see `channels`.
+    """Views (H,W,3) RGB -> (N,H,W,channels), as the network takes them: see `put`."""
+    pixels = room_for(len(pictures), preprocessing)
+    for place, picture in zip(pixels, pictures, strict=True):
+        put(picture, preprocessing, place)
+    return pixels
+
+
+def room_for(count: int, preprocessing: Preprocessing) -> U1:
+    """(N,H,W,channels) bytes that nobody has written yet."""
+    channels, height, width = preprocessing.input_shape
+    return np.empty((count, height, width, channels), np.uint8)
+
+
+def put(picture: U1, preprocessing: Preprocessing, place: U1) -> None:
+    """Write a view (H,W,3) RGB to (H,W,channels), as the network takes it: see `channels`.
 
     A single channel is the luminance.
     """
-    channels, height, width = preprocessing.input_shape
-    pixels = np.empty((len(pictures), height, width, channels), np.uint8)
-    for place, picture in zip(pixels, pictures, strict=True):
-        if channels == 1:
-            place[..., 0] = luminance(picture)
-        else:
-            place[...] = picture[..., ::-1] if preprocessing.channels == "bgr" else picture
-    return pixels
+    if place.shape[2] == 1:
+        place[..., 0] = luminance(picture)
+    else:
+        place[...] = picture[..., ::-1] if preprocessing.channels == "bgr" else picture
 
 
 def luminance(pixels: U1) -> U1:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 
 from shardcam.engine.errors import bugs_named
 from shardcam.engine.pictures.image_header import UndecodableImage
-from shardcam.engine.pictures.imaging import stacked, view_of
+from shardcam.engine.pictures.imaging import put, room_for, view_of
 from shardcam.engine.pipeline.decoder_threads import Decoders, decoders
 from shardcam.engine.pipeline.targets import Targets
 from shardcam.engine.protocols import Reader
@@ -44,6 +44,8 @@ class _Read:
     """What a reader returned for a sample, and the seconds it took."""
 
     sample: Sample
+    images: U1  # of its batch
+    row: int  # of these
     data: bytes | U1 | Failure
     seconds: float
 
@@ -53,6 +55,7 @@ class _Tried:
     """A sample's view or failure, and the seconds it took."""
 
     sample: Sample
+    images: U1  # of its batch
     found: View | Failure
     read: float
     decode: float
@@ -72,33 +75,46 @@ class BatchLoader:
     def batches(self, shard: Shard) -> Iterator[Batch]:
         """Cut a shard into batches; a sample that cannot be used becomes a failure."""
         given_up = {failure.sample for failure in shard.given_up}
-        size = self.batch_size
-        with closing(self._tried(shard.samples, given_up)) as tried:
-            for first in range(0, len(shard.samples), size):
-                some = shard.samples[first : first + size]
-                count = sum(sample.index not in given_up for sample in some)
-                yield self._batch(len(some), list(islice(tried, count)))
+        parts = [
+            shard.samples[first : first + self.batch_size]
+            for first in range(0, len(shard.samples), self.batch_size)
+        ]
+        wanted = [[s for s in some if s.index not in given_up] for some in parts]
+        with closing(self._tried(wanted)) as tried:
+            for listed, some in zip(parts, wanted, strict=True):
+                yield self._batch(len(listed), list(islice(tried, len(some))))
 
     def _batch(self, listed: int, tried: Sequence[_Tried]) -> Batch:
-        good = [(one.sample, one.found) for one in tried if isinstance(one.found, View)]
         begun = time.thread_time()
-        views = tuple(view for _, view in good)
-        images = stacked([view.pixels for view in views], self.preprocessing)
+        rows = [row for row, one in enumerate(tried) if isinstance(one.found, View)]
+        images = tried[0].images if rows else room_for(0, self.preprocessing)
         seconds = {
             "read": sum(one.read for one in tried),
             "decode": sum(one.decode for one in tried) / self.decoders.threads
             + (time.thread_time() - begun),
         }
-        failures = tuple(one.found for one in tried if isinstance(one.found, Failure))
-        return Batch(listed, tuple(sample for sample, _ in good), views, images, failures, seconds)
+        return Batch(
+            listed,
+            tuple(tried[row].sample for row in rows),
+            tuple(one.found for one in tried if isinstance(one.found, View)),
+            images[rows] if 0 < len(rows) < len(tried) else images,
+            tuple(one.found for one in tried if isinstance(one.found, Failure)),
+            seconds,
+        )
 
-    def _tried(self, samples: Sequence[Sample], skip: set[int]) -> Generator[_Tried, None, None]:
+    def _tried(self, wanted: Sequence[Sequence[Sample]]) -> Generator[_Tried, None, None]:
         """Read and decode, sample by sample: a file need not be held once it is decoded."""
-        for group in _groups(samples, self.batch_size * -(-TOGETHER // self.batch_size)):
-            wanted = [sample for sample in group if sample.index not in skip]
-            yield from self.decoders.map(self._decoded, self._read(wanted))
+        places = self._places(wanted)
+        for group in _groups(chain(*wanted), self.batch_size * -(-TOGETHER // self.batch_size)):
+            yield from self.decoders.map(self._decoded, self._read(group, places))
 
-    def _read(self, samples: Sequence[Sample]) -> Iterator[_Read]:
+    def _places(self, wanted: Sequence[Sequence[Sample]]) -> Iterator[tuple[U1, int]]:
+        """Where each view goes: the images of its batch, and the row."""
+        for samples in wanted:
+            images = room_for(len(samples), self.preprocessing)
+            yield from ((images, row) for row in range(len(samples)))
+
+    def _read(self, samples: Sequence[Sample], places: Iterator[tuple[U1, int]]) -> Iterator[_Read]:
         """Read those that have a target."""
         refused = {s.index: refusal for s in samples if (refusal := self._refusal(s))}
         found = self.reader.read_many([s for s in samples if s.index not in refused])
@@ -109,7 +125,7 @@ class BatchLoader:
             if isinstance(data, OSError):
                 message = data.strerror or str(data)
                 data = Failure(sample.key, sample.index, "read", "unreadable", message)
-            yield _Read(sample, data, time.perf_counter() - begun)
+            yield _Read(sample, *next(places), data, time.perf_counter() - begun)
 
     def _refusal(self, sample: Sample) -> Failure | None:
         reason = self.targets.refusal(sample)
@@ -120,19 +136,23 @@ class BatchLoader:
     def _decoded(self, read: _Read) -> _Tried:
         begun = time.thread_time()
         with bugs_named((read.sample,)):
-            found = self._view(read.sample, read.data)
-        return _Tried(read.sample, found, read.seconds, time.thread_time() - begun)
+            found = self._view(read.sample, read.data, read.images[read.row])
+        return _Tried(read.sample, read.images, found, read.seconds, time.thread_time() - begun)
 
-    def _view(self, sample: Sample, data: bytes | U1 | Failure) -> View | Failure:
+    def _view(self, sample: Sample, data: bytes | U1 | Failure, place: U1) -> View | Failure:
+        """Its pixels are at `place` as the network takes them, and not twice if these are RGB."""
         if isinstance(data, Failure):
             return data
         try:
-            return view_of(data, sample.box, self.preprocessing, self.decoding)
+            view = view_of(data, sample.box, self.preprocessing, self.decoding)
         except UndecodableImage as error:
             return Failure(sample.key, sample.index, "decode", error.reason, str(error))
+        put(view.pixels, self.preprocessing, place)
+        is_rgb = place.shape == view.pixels.shape and self.preprocessing.channels == "rgb"
+        return replace(view, pixels=place) if is_rgb else view
 
 
-def _groups(samples: Sequence[Sample], most: int) -> Iterator[list[Sample]]:
+def _groups(samples: Iterable[Sample], most: int) -> Iterator[list[Sample]]:
     """Groups of samples that may be fetched at once: not too many, nor too large."""
     group: list[Sample] = []
     held = 0

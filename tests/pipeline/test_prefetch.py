@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shardcam.engine.errors import InternalError, SourceError
+from shardcam.engine.pictures.imaging import stacked
 from shardcam.engine.pipeline.decoder_threads import Decoders
 from shardcam.engine.pipeline.prefetch import AHEAD, BYTES_TOGETHER, BatchLoader, Prefetcher
 from shardcam.engine.pipeline.targets import parse_targets
@@ -67,7 +68,7 @@ class Place:
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "sizes"), [(8, [31, 32, 6]), (12, [35, 34]), (40, [39, 30])]
+    ("batch_size", "sizes"), [(8, [32, 32, 5]), (12, [36, 33]), (40, [40, 29])]
 )
 def test_batches_are_read_together_in_larger_parts(batch_size, sizes):
     """A sample that was given up is not fetched."""
@@ -91,6 +92,38 @@ def test_large_images_are_read_together_by_fewer():
     samples = tuple(Sample(f"{i}", i, -1, "", size) for i, size in enumerate(sizes))
     assert [batch.listed for batch in loader.batches(Shard(0, samples))] == [4, 3]
     assert place.told == [[0, 1, 2, 3, 4], [5], [6]]
+
+
+@pytest.mark.parametrize("channels", [(1, "rgb"), (3, "rgb"), (3, "bgr")])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_views_are_rows_of_the_batch(threads, channels):
+    """Once in memory where the network takes them as they are; failures leave no gap."""
+    pictures = np.random.RandomState(0).randint(0, 256, (8, 6, 6, 3)).astype(np.uint8)
+
+    class Reads(Reader):
+        def read(self, sample):
+            return b"none" if sample.index in (1, 6, 7) else pictures[sample.index]
+
+    count, order = channels
+    numbers = (0.0,) * count, (1.0,) * count
+    preprocessing = Preprocessing(6, 6, *numbers, interpolation="nearest", channels=order)
+    loader = BatchLoader(
+        Reads(), parse_targets("top1", 10), preprocessing, 3, Decoding(100), Decoders(threads)
+    )
+    given_up = Failure("0/0", 0, "worker", "died", "")
+    batches = list(loader.batches(replace(shard(0, 8), given_up=(given_up,))))
+    assert [batch.listed for batch in batches] == [3, 3, 2]
+    assert [[s.index for s in batch.samples] for batch in batches] == [[2], [3, 4, 5], []]
+    assert [[f.sample for f in batch.failures] for batch in batches] == [[1], [], [6, 7]]
+    for batch in batches:
+        seen = pictures[[sample.index for sample in batch.samples]]
+        assert batch.images.shape == (len(seen), 6, 6, count)
+        np.testing.assert_array_equal(batch.images, stacked(list(seen), preprocessing))
+        for view, picture in zip(batch.views, seen):
+            np.testing.assert_array_equal(view.pixels, picture)
+    whole = batches[1]
+    shared = [np.shares_memory(view.pixels, whole.images) for view in whole.views]
+    assert shared == [channels == (3, "rgb")] * 3
 
 
 class Pixels(Reader):
