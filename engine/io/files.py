@@ -63,8 +63,7 @@ def read(path: str) -> bytes:
         return ask(path, lambda system: bytes(system.cat_file(path)))
     length = _regular(path)  # a pipe would wait forever
     _require_image(length)
-    with Path(path).open("rb") as stream:
-        return stream.read(length)
+    return _read_part(path, 0, length)
 
 
 def read_range(path: str, offset: int, length: int) -> bytes:
@@ -83,8 +82,7 @@ def read_range(path: str, offset: int, length: int) -> bytes:
             raise OSError("the server sends only whole files: it does not support byte ranges")
     else:
         there = _regular(path)
-        with Path(path).open("rb") as stream:
-            data = os.pread(stream.fileno(), max(min(length, there - offset), 0), offset)
+        data = _read_part(path, offset, max(min(length, there - offset), 0))
     if len(data) != length:
         raise OSError(f"the file is cut short: {len(data)} of {length} bytes at {offset}")
     return data
@@ -121,3 +119,18 @@ def _regular(path: str) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise OSError("not a regular file")
     return found.st_size
+
+
+def _read_part(path: str, offset: int, length: int) -> bytes:
+    """By few system calls, each of which other threads can delay: Python's lock is let go of."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        data = os.pread(handle, length, offset)
+        while left := length - len(data):  # some file systems give less at once
+            more = os.pread(handle, left, offset + len(data))
+            if not more:
+                break
+            data += more
+    finally:
+        os.close(handle)
+    return data
