@@ -18,6 +18,13 @@ _WHOLE = {3: "H", 4: "I"}  # kinds of whole numbers in EXIF that Pillow takes, t
 _SIZ = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins
 
 
+# Segments of a JPEG file, and how long they are at least, where Pillow refuses shorter ones.
+_SCAN, _EXIF, _TABLES, _FRAMES = 0xDA, 0xE1, 0xDB, (0xC0, 0xC1, 0xC2)
+_SEGMENTS = {_SCAN: 0, _TABLES: 0, 0xC4: 0, 0xDD: 0, 0xFE: 0, **dict.fromkeys(_FRAMES, 6)}
+_APPLICATIONS = range(0xE0, 0xF0)
+_LONGER = 1 << 16  # than any segment: what Pillow looks into further
+_LEAST = {b"JFIF": 7, b"Adob": 7, b"ICC_": 14, b"MPF\0": _LONGER, b"Phot": _LONGER}
+
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _OTHERS = {b"8BPS": "PSD", b"%PDF": "PDF", b"%!PS": "PostScript", b"\xff\x0a": "JPEG XL"}
 
@@ -57,6 +64,8 @@ def header_of(data: bytes) -> Header:
     UndecodableImage
         It is none of `FORMATS`.
     """
+    if plain := _plain_jpeg(data):
+        return plain
     Image.MAX_IMAGE_PIXELS = None  # the bound is the caller's
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -82,6 +91,35 @@ def header_of(data: bytes) -> Header:
             "not an image",
             f"not a {known} file, or of an unsupported kind, or its header is damaged or cut off",
         ) from error
+
+
+def _plain_jpeg(data: bytes) -> Header | None:
+    """The header of a JPEG file of the usual, well-formed segments; None: ask Pillow.
+
+    Pillow looks into each of them, which takes many times as long and holds Python's lock.
+    """
+    size, exif, at = (0, 0), b"", 2
+    if not data.startswith(b"\xff\xd8"):
+        return None
+    while (start := data[at : at + 4])[:1] == b"\xff" and len(start) == 4:
+        end = at + 2 + int.from_bytes(start[2:], "big")
+        marker, body = start[1], data[at + 4 : end]
+        least = _LEAST.get(body[:4], 0) if marker in _APPLICATIONS else _SEGMENTS.get(marker, -1)
+        if not 0 <= least <= len(body) == end - at - 4:
+            return None
+        if marker == _SCAN:
+            return Header("JPEG", *size, _orientation(exif)) if min(size) > 0 else None
+        if marker in _FRAMES:
+            bits, height, width, layers = struct.unpack_from(">B2HB", body)
+            if bits != 8 or layers not in (1, 3, 4) or size != (0, 0) or len(body) % 3:
+                return None
+            size = width, height
+        elif marker == _TABLES and (len(body) % 65 or any(kind >> 4 for kind in body[::65])):
+            return None
+        elif marker == _EXIF and body.startswith(b"Exif\0\0"):
+            exif += body[6:] if exif else body
+        at = end
+    return None
 
 
 def _other_kind(data: bytes) -> str:
