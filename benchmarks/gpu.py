@@ -747,10 +747,11 @@ def table(parts: Figures) -> str:
         ceiling, pixels = best("ceilings", **same), best("pixels", **same)
         held = max((r.get("gigabytes", 0) for r in of("pixels") if same.items() <= r.items()),
                    default=0)  # fmt: skip
+        memory = f"{held:.1f} GB" if held else None
         share = f"{pixels / ceiling:.2f}" if pixels and ceiling else ""
         cells = [
             ceiling, pixels, share, best("jpeg", **same, **{"from": "jpeg"}),
-            best("jpeg", **same, **{"from": "jpeg, --fast-decode"}), f"{held:.1f} GB",
+            best("jpeg", **same, **{"from": "jpeg, --fast-decode"}), memory,
         ]  # fmt: skip
         rows.append(_row(network, precision, *cells))
     rows += ["", "| network | tool | from pixels | from JPEG |", "|---|---|---|---|"]
@@ -805,9 +806,9 @@ def main(
         for group in TOGETHER:
             wanted = [part for part in group if part in (*parts, "inputs")]
             while wanted and (left := end - time.perf_counter()) > 5:
-                seconds = [max(total * SHARES[part], LEAST) for part in wanted]
-                fitting = min(1.0, left / sum(seconds))
-                last = results.run(tuple(wanted), sizes, place, [one * fitting for one in seconds])
+                shares = [max(total * SHARES[part], LEAST) for part in wanted]
+                fitting = min(1.0, left / sum(shares))
+                last = results.run(tuple(wanted), sizes, place, [one * fitting for one in shares])
                 wanted = wanted[wanted.index(last) + 1 :]  # another process, if this one died
     click.echo(results.found["table"])
     wrong = [

@@ -57,4 +57,5 @@ def test_the_table_has_the_best_of_each():
         }
     ).split("\n")
     assert "| vgg16 | fp16 | 100 | 80 | 0.80 |  |  | 1.5 GB |" in rows
+    assert "| vgg16 | fp32 | 50 |  |  |  |  |  |" in rows
     assert "| vgg16 | torchcam |  | 20 |" in rows
