@@ -12,7 +12,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from shardcam.engine.errors import bugs_named
-from shardcam.engine.methods.arrays import halved, like, on_host, scale_maps, to_host
+from shardcam.engine.methods.arrays import halved, like, scale_maps, to_host
 from shardcam.engine.methods.heatmaps import heatmaps
 from shardcam.engine.methods.scores import linked, won_pixels
 from shardcam.engine.methods.smoothing import plain_maps, smoothed_maps

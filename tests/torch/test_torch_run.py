@@ -13,10 +13,6 @@ from shardcam.engine.models.torch.torch_operators import OPERATORS
 from shardcam.jobs.measuring.machine_checks import CHECKS
 from tests.jobs.command import SMALL, assert_same, contents, shardcam
 from tests.jobs.images import make_folder
-from tests.jobs.small_networks import extract as extract_small
-from tests.jobs.small_networks import make_pictures, network
-from tests.jobs.test_segmentation import network as segmenter
-from tests.models.onnx_models import node
 
 LOCAL = ("--executor", "local")
 TORCH = ("--runtime", "torch", *LOCAL)
