@@ -68,7 +68,7 @@ class MxnetNetwork:
     extra_layers
         Names of layers that are not explained, but whose activations are wanted.
     attention
-        Names of the layers that `engine.models.attention.attention_layers` finds, if methods
+        Names of the layers that `engine.models.attention_layers` finds, if methods
         read them.
     threads
         Of the CPU. Four images for each go through the backbone at once, and the batch

@@ -54,7 +54,7 @@ def attention_of(
         The network has none there.
     """
     from shardcam.engine.methods.registry import EACH_BLOCK
-    from shardcam.engine.models.attention import attention_layers
+    from shardcam.engine.models.attention_layers import attention_layers
 
     return attention_layers(definition, layer, method_of(config).reads_attention == EACH_BLOCK)
 

@@ -158,10 +158,11 @@ HOSTILE = {
     "pool-dilated": (
         single("MaxPool", kernel_shape=[2, 2], dilations=[2, 2]), "dilations (2, 2)"
     ),
-    "cubic": (
+    "antialias": (
         single("Resize", "x r s", {"r": np.zeros(0, np.float32),
-                                   "s": np.array([1, 1, 2, 2], np.float32)}, mode="cubic"),
-        "mode 'cubic' is not supported",
+                                   "s": np.array([1, 1, 2, 2], np.float32)},
+               mode="cubic", antialias=1),
+        "attribute antialias=1 is not supported",
     ),
     "weight-from-images": (single("Conv", "x x"), "input 1 depends on the images"),
     "bias-shape": (

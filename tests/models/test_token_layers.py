@@ -14,7 +14,7 @@ import pytest
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.methods import METHODS
-from shardcam.engine.models.attention import attention_layers
+from shardcam.engine.models.attention_layers import attention_layers
 from shardcam.engine.models.layer_names import (
     auto_layer,
     idle_layers,
@@ -181,7 +181,7 @@ def test_rollout(exporter):
 @pytest.mark.parametrize("name", ["swin", "mixer", "last"])
 def test_attention_that_is_not_there(name):
     definition = definition_of(name)
-    with pytest.raises(ConfigError, match="no attention between all tokens of"):
+    with pytest.raises(ConfigError, match="no attention between all of its tokens"):
         attention_layers(definition, resolve_layer(definition, "auto"), every=False)
 
 

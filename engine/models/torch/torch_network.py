@@ -63,7 +63,7 @@ class TorchNetwork:
     extra_layers
         Names of layers that are not explained, but whose activations are wanted.
     attention
-        Names of the layers that `engine.models.attention.attention_layers` finds, if methods
+        Names of the layers that `engine.models.attention_layers` finds, if methods
         read them.
     buffers
         Passes whose results are held at a time. On a GPU each has a stream of its own, so that

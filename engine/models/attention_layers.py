@@ -39,7 +39,7 @@ def attention_layers(network: NetworkDefinition, layer: LayerInfo, every: bool) 
                 found.append(name)
     if not found:
         raise ConfigError(
-            f"{network.name} has no attention between all tokens of {layer.name!r}; "
+            f"--layer {layer.name}: {network.name} has no attention between all of its tokens; "
             "--method gradcam works everywhere"
         )
     if every and (len(sizes) > 1 or not all(queries == tokens for queries, tokens in sizes)):
