@@ -12,7 +12,8 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.combine import FirstComponent
 from shardcam.engine.methods.smoothing import smoothed_maps
-from shardcam.engine.models.layer_names import auto_layer
+from shardcam.engine.models.attention_layers import attention_layers
+from shardcam.engine.models.layer_names import auto_layer, resolve_layer, with_maps
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.onnx.onnx_file import load_onnx
@@ -382,3 +383,24 @@ def test_gpus_that_this_pytorch_has_no_code_for(capability, built, served, monke
     for refusal in (torch_device.gpu_refusal(), torch_device.gpu_refusal(capability)):
         assert (refusal is None) == served
         assert served or f"has code for {', '.join(built)}" in refusal
+
+
+@pytest.mark.parametrize("method", ["attention", "rollout"])
+def test_attention_that_is_read(method):
+    """Blocks whose batch is multiplied by heads among them."""
+    fixtures = Path(__file__).parent.parent / "fixtures" / "tokens"
+    images = np.load(fixtures / "vit.npz")["images"]
+    for exporter in ("script", "dynamo"):
+        definition = load_network(str(fixtures / f"vit.{exporter}.onnx"))
+        info = resolve_layer(definition, "auto")
+        read = attention_layers(definition, info, every=method == "rollout")
+        ours = MxnetNetwork(definition, (info.name,), 2, attention=read)
+        other = TorchNetwork(
+            with_maps(definition, [info.name, *read]), (info.name,), 2, attention=read
+        )
+        targets = np.zeros((2, 1), np.int32)
+        one, two = (
+            METHODS[method](network.forward(images).layer(info.name), targets)
+            for network in (ours, other)
+        )
+        np.testing.assert_allclose(two.numpy(), one, rtol=1e-4, atol=1e-6)
