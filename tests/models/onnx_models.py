@@ -79,6 +79,8 @@ def _session_run(source, images):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 2
+    # 1.23, the last for Python 3.10, lays FusedConv out anew, and then refuses its sum.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     session = onnxruntime.InferenceSession(source, options)
     return session.run(None, {session.get_inputs()[0].name: images})[0]
 
