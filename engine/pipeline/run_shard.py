@@ -109,7 +109,7 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
         scores = linked(logits, parts.link)
     else:
         pixels = won_pixels(forward.activation(parts.prediction), parts.link)
-        prediction, scores = to_host({"": dict(enumerate(pixels))})[""].values()
+        prediction, scores = to_host({"": dict(zip("ps", pixels, strict=True))})[""].values()
         order = scores
     target = parts.targets.choose(order, scores, samples)
     top = top_classes(order, min(TOP, logits.shape[1]))
