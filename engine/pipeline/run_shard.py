@@ -108,8 +108,8 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
     if parts.prediction is None:
         scores = linked(logits, parts.link)
     else:
-        pixels = won_pixels(forward.activation(parts.prediction), parts.link)
-        prediction, scores = to_host({"": dict(zip("ps", pixels, strict=True))})[""].values()
+        won, shares = won_pixels(forward.activation(parts.prediction), parts.link)
+        prediction, scores = to_host({"": {"won": won, "shares": shares}})[""].values()
         order = scores
     target = parts.targets.choose(order, scores, samples)
     top = top_classes(order, min(TOP, logits.shape[1]))

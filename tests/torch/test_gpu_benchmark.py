@@ -15,6 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 @pytest.mark.process
+@pytest.mark.skipif(
+    "SHARDCAM_TORCH_PACKAGES" in os.environ, reason="its processes do not find that PyTorch"
+)
 def test_it_runs_on_the_cpu(tmp_path):
     for name in ("torchvision", "skimage", "mxnet", "shardcam.engine.models.torch"):
         pytest.importorskip(name)

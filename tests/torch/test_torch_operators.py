@@ -6,13 +6,12 @@ import pytest
 import torch
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.models.graph import VARIABLE, Graph, Node, to_json
+from shardcam.engine.models.graph import LOSSES, VARIABLE, Graph, Node, to_json
 from shardcam.engine.models.symbol_operators import OPERATORS as KNOWN
 from shardcam.engine.models.symbol_operators import check_operator, output_count
 from shardcam.engine.models.torch.torch_operators import OPERATORS, require_operators
 from shardcam.engine.models.torch.torch_program import Program, Weights
 
-LOSSES = {"SoftmaxOutput", "make_loss"}
 IMAGE, PIXELS, ROWS = (2, 6, 7, 9), (2, 4, 6, 8), (3, 5)
 W = (4, 6, 3, 3)
 

@@ -203,6 +203,7 @@ _UNARY: dict[str, Callable[..., Tensor]] = {
     "Dropout": lambda x, **_: x,
     "_contrib_div_sqrt_dim": lambda x: x / math.sqrt(x.shape[-1]),
     "_copy": lambda x: x,
+    "make_loss": lambda x: x,
     "cbrt": root3,
     "fix": torch.trunc,
     "rcbrt": lambda x: 1 / root3(x),
