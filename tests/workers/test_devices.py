@@ -31,6 +31,7 @@ def test_a_worker_with_two_gpus(address, tmp_path):
     assert devices_seen(tmp_path, RayOptions(None, 1, 2, address), 1) == {"0,1"}
 
 
+@pytest.mark.ray
 def test_workers_share_what_the_node_was_given(monkeypatch, tmp_path):
     """By Slurm, which numbers them in its own way, or as parts of a GPU (MIG)."""
     given = "3,MIG-41b35cd1-9d92-5d39-8a0b-c5c6a1f7a3c2"
