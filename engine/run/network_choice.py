@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
 
 
-def load_definition(config: RunConfig) -> NetworkDefinition:
-    """The network, with the preprocessing the user asked for.
+def network_of(config: RunConfig) -> NetworkDefinition:
+    """The network, with the preprocessing that its file has.
 
     Raises
     ------
     ConfigError, ModelError
-        It cannot be loaded, or the options do not fit the channels or the type of its input.
+        It cannot be loaded.
     """
     from shardcam.engine.models.load_network import load_network
 
@@ -33,6 +33,18 @@ def load_definition(config: RunConfig) -> NetworkDefinition:
         inputs=config.inputs,
         keep_rounding=config.rounding == "keep",
     )
+    return replace(definition, tokens=config.tokens)
+
+
+def load_definition(config: RunConfig) -> NetworkDefinition:
+    """The network, with the preprocessing the user asked for.
+
+    Raises
+    ------
+    ConfigError, ModelError
+        It cannot be loaded, or the options do not fit the channels or the type of its input.
+    """
+    definition = network_of(config)
     own = definition.preprocessing
     _require_pictures(config, definition)
     for name, values in (("--mean", config.mean), ("--std", config.std)):
@@ -47,7 +59,7 @@ def load_definition(config: RunConfig) -> NetworkDefinition:
     )
     mean, std = config.mean or own.in_rgb(own.mean), config.std or own.in_rgb(own.std)
     changed = replace(changed, mean=changed.in_rgb(mean), std=changed.in_rgb(std))
-    return replace(definition, preprocessing=changed, tokens=config.tokens)
+    return replace(definition, preprocessing=changed)
 
 
 def _require_pictures(config: RunConfig, definition: NetworkDefinition) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,19 +48,10 @@ def layers(model: str, everything: bool, as_json: bool, **options: Any) -> None:
     ready_libraries()
     from shardcam.engine.models.detected import detected
     from shardcam.engine.models.layer_names import auto_layer, map_layouts
-    from shardcam.engine.models.load_network import load_network
+    from shardcam.engine.run.network_choice import network_of
 
     config = make_config({**options, "model": model, "source": ".", "out": "."})
-    loaded = load_network(
-        config.model,
-        config.params,
-        config.image_size,
-        config.link,
-        output=config.output,
-        inputs=config.inputs,
-        keep_rounding=config.rounding == "keep",
-    )
-    network = replace(loaded, tokens=config.tokens)
+    network = network_of(config)
     auto, layouts = auto_layer(network), map_layouts(network)
     rows = layer_rows(network, auto, layouts, everything)
     facts = detected(network, auto, layouts[auto])
