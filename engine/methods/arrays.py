@@ -149,12 +149,6 @@ def to_host(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, npt.
     return {group: {key: _seen(a) for key, a in some.items()} for group, some in sent.items()}
 
 
-def on_host(array: F4) -> F4:
-    """The array as one of NumPy, wherever it is."""
-    found: F4 = to_host({"": {"": array}})[""][""]
-    return found
-
-
 def _sent(array: Any) -> Any:
     """On its way to the host, if it is on a GPU. torch keeps the pinned memory for next time."""
     if not on_gpu(array):
