@@ -6,31 +6,23 @@ as for the workers of Ray.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
-from shardcam.engine.errors import InternalError, ShardcamError, WorkerError, bugs_named
+from shardcam.engine.errors import InternalError, ShardcamError, bugs_named
 from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.protocols import Observer, ShardRunner
 from shardcam.engine.rundir.events import Progress, ShardDone, ShardStarted, WorkerLost
 from shardcam.engine.types import Shard, ShardReport
+from shardcam.engine.workers.child_process import ChildProcess
 from shardcam.engine.workers.cores import usable_cores
 from shardcam.engine.workers.retry_queue import RetryQueue
 from shardcam.engine.workers.shard_descriptor import pack, unpack
-from shardcam.engine.workers.signals import death_of
 from shardcam.engine.workers.threads import limit_threads
 
 NAME = "child"
-_CHILD = (  # it must not run the caller's script again, as multiprocessing would
-    "import sys; from multiprocessing.connection import Connection;"
-    "driver = Connection(int(sys.argv[1])); sys.path[:] = driver.recv();"
-    "from shardcam.engine.workers.apart_executor import serve; serve(driver)"
-)
 
 
 class ApartExecutor:
@@ -73,27 +65,12 @@ class _Child:
     """The child process, which has loaded the model."""
 
     def __init__(self, build: Callable[[], ShardRunner]) -> None:
-        self._pipe, theirs = Pipe()
-        handle = theirs.fileno()
+        self._process = ChildProcess(serve)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _CHILD, str(handle)],
-                pass_fds=[handle],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the driver, which ends it
-            )
-        except OSError as error:
-            raise WorkerError(f"no child process can be started: {error.strerror}") from error
-        finally:
-            theirs.close()
-        try:
-            self._pipe.send(sys.path)
-            self._pipe.send(build)
+            self._process.pipe.send(build)
             self._receive()
         except (EOFError, OSError) as error:
-            raise WorkerError(f"a child process {self.end()} while it started") from error
+            raise self._process.not_started() from error
         except BaseException:
             self.end()
             raise
@@ -107,7 +84,7 @@ class _Child:
             The process has died.
         """
         try:
-            self._pipe.send(pack(shard))
+            self._process.pipe.send(pack(shard))
             while isinstance(found := self._receive(), int):
                 on_event(Progress(NAME, shard.index, found))
         except ConnectionError as error:
@@ -116,16 +93,14 @@ class _Child:
         return found
 
     def _receive(self) -> Any:
-        found = self._pipe.recv()
+        found = self._process.pipe.recv()
         if isinstance(found, Exception):
             raise found
         return found
 
     def end(self) -> str:
         """End the process if it runs; of what it died."""
-        self._pipe.close()
-        self._process.kill()
-        return death_of(self._process.wait())
+        return self._process.end()
 
 
 def serve(driver: Connection) -> None:
