@@ -30,7 +30,7 @@ SHORTER = r"shorter:(\d{1,9}),crop"
 MODEL_FILES = (".json", ".onnx")
 PATH_OPTIONS = ("source", "model", "out", "root", "cache", "params", "labels", "label_data")
 PLACE_OPTIONS = (  # where a run is computed and on what: given anew by each command that does
-    *("executor", "workers", "cpus_per_worker", "gpus_per_worker", "address"),
+    *("executor", "workers", "cpus_per_worker", "gpus_per_worker", "decode_processes", "address"),
     *("priority", "batch_size", "hang_timeout", "recycle", "cache", "cache_size"),
 )
 Channels = tuple[float, ...]
@@ -53,8 +53,9 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
         *("colormap", "alpha", "overlay_format", "overlay_norm"),
     ),
     "Execution": (
-        *("executor", "part", "workers", "cpus_per_worker", "gpus_per_worker", "address"),
-        *("priority", "batch_size", "shard_size", "hang_timeout", "recycle", "max_failed"),
+        *("executor", "part", "workers", "cpus_per_worker", "gpus_per_worker"),
+        *("decode_processes", "address", "priority", "batch_size", "shard_size"),
+        *("hang_timeout", "recycle", "max_failed"),
     ),
 }
 
@@ -276,6 +277,13 @@ class RunConfig(BaseModel):
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and so threads, per worker.")
     gpus_per_worker: float = Field(
         0.0, ge=0, description="GPUs per worker, a fraction to share one; 0: CPU only."
+    )
+    decode_processes: int | None = Field(
+        None,
+        ge=0,
+        le=256,
+        description="Processes of each worker that read and decode images; 0: threads of the "
+        "worker do  [default: as many as a worker on a GPU has cores, else 0]",
     )
     address: str | None = Field(
         None,

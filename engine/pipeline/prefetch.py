@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from typing import Protocol
 
 from shardcam.engine.errors import bugs_named
 from shardcam.engine.pictures.image_header import UndecodableImage
@@ -51,7 +52,7 @@ class _Read:
 
 
 @dataclass(frozen=True)
-class _Tried:
+class Tried:
     """A sample's view or failure, and the seconds it took."""
 
     sample: Sample
@@ -59,6 +60,17 @@ class _Tried:
     found: View | Failure
     read: float
     decode: float
+
+
+class Processes(Protocol):
+    """Others that read and decode; see `engine.workers.decoder_processes`."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    def load(self, batches: Iterable[Sequence[Sample]]) -> Generator[Tried, None, None]:
+        """Begin with samples of some batches, when those of earlier calls are begun."""
 
 
 @dataclass(frozen=True)
@@ -71,26 +83,41 @@ class BatchLoader:
     batch_size: int
     decoding: Decoding
     decoders: Decoders = field(default_factory=decoders)
+    processes: Processes | None = None  # that read and decode in place of this one
 
     def batches(self, shard: Shard) -> Iterator[Batch]:
-        """Cut a shard into batches; a sample that cannot be used becomes a failure."""
-        given_up = {failure.sample for failure in shard.given_up}
-        parts = [
-            shard.samples[first : first + self.batch_size]
-            for first in range(0, len(shard.samples), self.batch_size)
-        ]
-        wanted = [[s for s in some if s.index not in given_up] for some in parts]
-        with closing(self._tried(wanted)) as tried:
-            for listed, some in zip(parts, wanted, strict=True):
-                yield self._batch(len(listed), list(islice(tried, len(some))))
+        """Cut a shard into batches; a sample that cannot be used becomes a failure.
 
-    def _batch(self, listed: int, tried: Sequence[_Tried]) -> Batch:
+        Processes begin when this is called, after what they were asked for before.
+        """
+        load = self._load if self.processes is None else self.processes.load
+        return self._cut(shard, load(self._wanted(shard)))
+
+    def _cut(self, shard: Shard, load: Generator[Tried, None, None]) -> Iterator[Batch]:
+        with closing(load):
+            for listed, wanted in zip(self._listed(shard), self._wanted(shard), strict=True):
+                yield self._batch(len(listed), list(islice(load, len(wanted))))
+
+    def _listed(self, shard: Shard) -> Iterator[Sequence[Sample]]:
+        """The samples of each batch."""
+        for first in range(0, len(shard.samples), self.batch_size):
+            yield shard.samples[first : first + self.batch_size]
+
+    def _wanted(self, shard: Shard) -> Iterator[list[Sample]]:
+        """Those of each batch that are not given up."""
+        given_up = {failure.sample for failure in shard.given_up}
+        for samples in self._listed(shard):
+            yield [sample for sample in samples if sample.index not in given_up]
+
+    def _batch(self, listed: int, tried: Sequence[Tried]) -> Batch:
         begun = time.thread_time()
         rows = [row for row, one in enumerate(tried) if isinstance(one.found, View)]
         images = tried[0].images if rows else room_for(0, self.preprocessing)
+        others = self.processes
         seconds = {
-            "read": sum(one.read for one in tried),
-            "decode": sum(one.decode for one in tried) / self.decoders.threads
+            "read": sum(one.read for one in tried) / (others.count if others else 1),
+            "decode": sum(one.decode for one in tried)
+            / (others.count if others else self.decoders.threads)
             + (time.thread_time() - begun),
         }
         return Batch(
@@ -102,15 +129,22 @@ class BatchLoader:
             seconds,
         )
 
-    def _tried(self, wanted: Sequence[Sequence[Sample]]) -> Generator[_Tried, None, None]:
-        """Read and decode, sample by sample: a file need not be held once it is decoded."""
-        places = self._places(wanted)
-        for group in _groups(chain(*wanted), self.batch_size * -(-TOGETHER // self.batch_size)):
+    def _load(self, batches: Iterable[Sequence[Sample]]) -> Generator[Tried, None, None]:
+        wanted = list(batches)
+        yield from self.tried(chain(*wanted), self._places(wanted))
+
+    def tried(
+        self, samples: Iterable[Sample], places: Iterator[tuple[U1, int]]
+    ) -> Generator[Tried, None, None]:
+        """Read and decode, sample by sample: a file need not be held once it is decoded.
+
+        Places say where each view goes: the images of its batch, and the row.
+        """
+        for group in _groups(samples, self.batch_size * -(-TOGETHER // self.batch_size)):
             yield from self.decoders.map(self._decoded, self._read(group, places))
 
-    def _places(self, wanted: Sequence[Sequence[Sample]]) -> Iterator[tuple[U1, int]]:
-        """Where each view goes: the images of its batch, and the row."""
-        for samples in wanted:
+    def _places(self, batches: Sequence[Sequence[Sample]]) -> Iterator[tuple[U1, int]]:
+        for samples in batches:
             images = room_for(len(samples), self.preprocessing)
             yield from ((images, row) for row in range(len(samples)))
 
@@ -133,11 +167,11 @@ class BatchLoader:
             return None
         return Failure(sample.key, sample.index, "target", "no target", reason)
 
-    def _decoded(self, read: _Read) -> _Tried:
+    def _decoded(self, read: _Read) -> Tried:
         begun = time.thread_time()
         with bugs_named((read.sample,)):
             found = self._view(read.sample, read.data, read.images[read.row])
-        return _Tried(read.sample, read.images, found, read.seconds, time.thread_time() - begun)
+        return Tried(read.sample, read.images, found, read.seconds, time.thread_time() - begun)
 
     def _view(self, sample: Sample, data: bytes | U1 | Failure, place: U1) -> View | Failure:
         """Its pixels are at `place` as the network takes them, and not twice if these are RGB."""
@@ -172,16 +206,17 @@ class _Stream:
     """The batches of one shard, from the thread that makes them to the one that takes them."""
 
     shard: Shard
+    batches: Iterator[Batch]
     ready: deque[Batch] = field(default_factory=deque)
     ended: bool = False
     dropped: bool = False  # no one will take them
     error: BaseException | None = None
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def fill(self, make: Callable[[Shard], Iterator[Batch]]) -> None:
+    def fill(self) -> None:
         """Make every batch, never more than AHEAD before they are taken."""
         try:
-            for batch in make(self.shard):
+            for batch in self.batches:
                 with self.changed:
                     self.changed.wait_for(lambda: self.dropped or len(self.ready) < AHEAD)
                     if self.dropped:
@@ -245,14 +280,24 @@ class Prefetcher:
                 self._next.drop()
             self._now = self._begin(shard)
         self._next = None if next_shard is None else self._begin(next_shard)
-        return self._now.take()
+        return self._taken(self._now)
 
     def first_of_next(self) -> Batch | None:
         """The first batch of the next shard, if it is made."""
         return None if self._next is None else self._next.first()
 
+    def _taken(self, stream: _Stream) -> Iterator[Batch]:
+        """What it gives; the next shard is left, too, if nobody takes all of this one."""
+        try:
+            yield from stream.take()
+        except BaseException:
+            if self._now is stream and self._next is not None:
+                self._next.drop()
+                self._next = None
+            raise
+
     def _begin(self, shard: Shard) -> _Stream:
-        stream = _Stream(shard)
+        stream = _Stream(shard, self._make(shard))
         with self._lock:
             self._streams.append(stream)
             if self._thread is None:
@@ -268,4 +313,4 @@ class Prefetcher:
                     self._thread = None
                     return
                 stream = self._streams.popleft()
-            stream.fill(self._make)
+            stream.fill()

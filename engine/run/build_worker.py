@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
     from shardcam.engine.pipeline.prefetch import BatchLoader
     from shardcam.engine.pipeline.run_shard import Parts
+    from shardcam.engine.pipeline.targets import Targets
+    from shardcam.engine.types import Preprocessing
+    from shardcam.engine.workers.decoder_processes import DecoderProcesses
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,11 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     ready_libraries()
     from shardcam.engine.models.layer_names import class_count
     from shardcam.engine.models.similarity import similar_to
-    from shardcam.engine.pipeline.decoder_threads import decoders
-    from shardcam.engine.pipeline.prefetch import BatchLoader
     from shardcam.engine.pipeline.run_shard import Parts
     from shardcam.engine.pipeline.targets import parse_targets
     from shardcam.kernels import warm_up
 
     config = spec.config
-    cache = part_cache(config)
     if config.gpus_per_worker:
         require_gpu(config.runtime)
     definition = load_definition(config)
@@ -89,23 +90,21 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     if spec.similar is not None:
         definition = similar_to(definition, spec.similar)
     warm_up()
-    threads = worker_threads(config)
-    network = _network(spec, definition, threads)
+    threads, preprocessing = worker_threads(config), definition.preprocessing
     targets = parse_targets(config.target, class_count(definition), definition.link)
-    loader = BatchLoader(
-        make_reader(config, cache),
-        targets,
-        definition.preprocessing,
-        spec.batch_size,
-        config.decoding,
-        decoders(threads),
-    )
+    load = partial(_loader, config, targets, preprocessing, spec.batch_size)
+    processes = None
+    if count := decode_processes(config):  # they start while the network loads
+        from shardcam.engine.workers.decoder_processes import DecoderProcesses
+
+        processes = DecoderProcesses(count, load, preprocessing, spec.batch_size)
+    network = _network(spec, definition, threads)
     parts = Parts(
         network=network,
         method=bound_method(config),
         targets=targets,
         sink=_sink(spec),
-        preprocessing=definition.preprocessing,
+        preprocessing=preprocessing,
         save=frozenset(config.save),
         activation_layers=tuple(info.name for info in spec.read),
         half_precision=config.activation_dtype == "f2",
@@ -115,7 +114,25 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
         binary=definition.binary,
         prediction=definition.prediction.name if definition.prediction else None,
     )
-    return loader, parts
+    return load(threads, processes), parts
+
+
+def _loader(
+    config: RunConfig,
+    targets: Targets,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    threads: int = 1,
+    processes: DecoderProcesses | None = None,
+) -> BatchLoader:
+    """What reads and decodes, in a worker or in each of its processes."""
+    from shardcam.engine.pipeline.decoder_threads import decoders
+    from shardcam.engine.pipeline.prefetch import BatchLoader
+
+    reader = make_reader(config, part_cache(config))
+    return BatchLoader(
+        reader, targets, preprocessing, batch_size, config.decoding, decoders(threads), processes
+    )
 
 
 def _network(spec: WorkerSpec, definition: NetworkDefinition, threads: int) -> Network:
@@ -162,6 +179,13 @@ def _attention(spec: WorkerSpec, definition: NetworkDefinition) -> tuple[str, ..
 def worker_threads(config: RunConfig) -> int:
     """Threads of each worker: all cores if it is this process."""
     return usable_cores() if config.executor == "local" else config.cpus_per_worker
+
+
+def decode_processes(config: RunConfig) -> int:
+    """Processes of each worker that read and decode: by default its cores, if it has a GPU."""
+    if config.decode_processes is not None:
+        return config.decode_processes
+    return worker_threads(config) if config.gpus_per_worker else 0
 
 
 def part_cache(config: RunConfig) -> PartCache | None:

@@ -30,13 +30,17 @@ class LocalExecutor:
     def run(self, shards: Iterable[Shard], on_event: Observer) -> Iterator[ShardReport]:
         with bugs_named():
             runner = self._build()
-        for shard in shards:
+        rest = iter(shards)
+        shard = next(rest, None)
+        while shard is not None:
+            next_shard = next(rest, None)
             progress = _ProgressReporter(on_event, shard)
             on_event(ShardStarted.of(NAME, shard))
+            timer = StageTimer(progress, progress.on_pass)
             begun = time.perf_counter()
             try:
                 with bugs_named(shard.samples):
-                    report = runner.run(shard, StageTimer(progress, progress.on_pass))
+                    report = runner.run(shard, timer, next_shard)
             except Exception:
                 if progress.raised is None:
                     raise
@@ -44,6 +48,7 @@ class LocalExecutor:
                 raise progress.raised
             on_event(ShardDone.of(NAME, report, time.perf_counter() - begun))
             yield report
+            shard = next_shard
 
 
 class _ProgressReporter:
