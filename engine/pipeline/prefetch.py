@@ -85,7 +85,7 @@ class BatchLoader:
     decoders: Decoders = field(default_factory=decoders)
     processes: Processes | None = None  # that read and decode in place of this one
 
-    def batches(self, shard: Shard) -> Iterator[Batch]:
+    def batches(self, shard: Shard) -> Generator[Batch, None, None]:
         """Cut a shard into batches; a sample that cannot be used becomes a failure.
 
         Processes begin when this is called, after what they were asked for before.
@@ -93,7 +93,9 @@ class BatchLoader:
         load = self._load if self.processes is None else self.processes.load
         return self._cut(shard, load(self._wanted(shard)))
 
-    def _cut(self, shard: Shard, load: Generator[Tried, None, None]) -> Iterator[Batch]:
+    def _cut(
+        self, shard: Shard, load: Generator[Tried, None, None]
+    ) -> Generator[Batch, None, None]:
         with closing(load):
             for listed, wanted in zip(self._listed(shard), self._wanted(shard), strict=True):
                 yield self._batch(len(listed), list(islice(load, len(wanted))))
@@ -206,7 +208,7 @@ class _Stream:
     """The batches of one shard, from the thread that makes them to the one that takes them."""
 
     shard: Shard
-    batches: Iterator[Batch]
+    batches: Generator[Batch, None, None]
     ready: deque[Batch] = field(default_factory=deque)
     ended: bool = False
     dropped: bool = False  # no one will take them
@@ -216,13 +218,14 @@ class _Stream:
     def fill(self) -> None:
         """Make every batch, never more than AHEAD before they are taken."""
         try:
-            for batch in self.batches:
-                with self.changed:
-                    self.changed.wait_for(lambda: self.dropped or len(self.ready) < AHEAD)
-                    if self.dropped:
-                        return
-                    self.ready.append(batch)
-                    self.changed.notify_all()
+            with closing(self.batches):
+                for batch in self.batches:
+                    with self.changed:
+                        self.changed.wait_for(lambda: self.dropped or len(self.ready) < AHEAD)
+                        if self.dropped:
+                            return
+                        self.ready.append(batch)
+                        self.changed.notify_all()
         except BaseException as error:  # the taker's to handle, whatever it is
             self.error = error
         finally:
@@ -261,7 +264,7 @@ class _Stream:
 class Prefetcher:
     """Makes batches in its own thread, of this shard and then of the next."""
 
-    def __init__(self, make: Callable[[Shard], Iterator[Batch]]) -> None:
+    def __init__(self, make: Callable[[Shard], Generator[Batch, None, None]]) -> None:
         self._make = make
         self._streams: deque[_Stream] = deque()
         self._lock = threading.Lock()

@@ -99,9 +99,11 @@ def top_classes(logits: F4, count: int) -> I4:
     """
     falling = -logits
     limits = np.partition(falling, count - 1, axis=1)[:, count - 1]  # NaN counts as the largest
-    chosen = np.empty((len(logits), count), np.int32)
-    for row, limit, classes in zip(falling, limits, chosen, strict=True):
-        among = np.flatnonzero(~(row > limit))  # more than `count` only where there are ties
-        classes[:] = among[np.argsort(row[among], kind="stable")][:count]
+    rows, classes = np.nonzero(
+        ~(falling > limits[:, None])
+    )  # more than `count` where there are ties
+    order = np.lexsort((falling[rows, classes], rows))
+    first = np.searchsorted(rows, np.arange(len(logits)))
+    chosen: I4 = classes[order][first[:, None] + np.arange(count)].astype(np.int32)
     chosen[~np.isfinite(logits.max(axis=1))] = NO_CLASS
     return chosen

@@ -7,9 +7,11 @@ import math
 from shardcam.engine.config import LITE0, MODEL_FILES, RANDOM_PARAMS, RunConfig
 from shardcam.engine.errors import ShardcamError
 from shardcam.engine.models.system_libraries import ready_libraries
+from shardcam.engine.run.build_worker import decode_processes
 from shardcam.engine.run.network_choice import load_definition
 
 _PROCESS = 500_000_000  # bytes: Python with MXNet, Numba, OpenCV and Ray
+_DECODER = 150_000_000  # bytes more, for each process that decodes
 _GPU = 2_500_000_000  # bytes more, for CUDA and cuDNN
 _COPIES = 3  # of the weights: as loaded, and as bound below and above the layer
 _LAYERS = 3  # of the size of the largest, that a pass holds at once
@@ -39,4 +41,5 @@ def worker_memory(config: RunConfig) -> int | None:
     batch = _PIXEL * pixels * (config.batch_size or BATCH)
     passes = 4 * _LAYERS * largest * CPU_PASS * config.cpus_per_worker
     gpu = _GPU if config.gpus_per_worker else 0
-    return int(_SPARE * (_PROCESS + _COPIES * weights + batch + passes + gpu))
+    decoders = _DECODER * decode_processes(config)
+    return int(_SPARE * (_PROCESS + _COPIES * weights + batch + passes + gpu + decoders))

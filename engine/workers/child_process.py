@@ -34,6 +34,8 @@ class ChildProcess:
     ----------
     pipe : multiprocessing.connection.Connection
         This end of it.
+    number : int
+        The operating system's of the process.
     """
 
     def __init__(self, serve: Callable[[Connection], None], shared: tuple[int, ...] = ()) -> None:
@@ -54,6 +56,7 @@ class ChildProcess:
         finally:
             theirs.close()
             os.close(watched)
+        self.number = self._process.pid
         try:
             self.pipe.send(sys.path)
             self.pipe.send(watched)

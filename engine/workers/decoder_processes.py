@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from multiprocessing.connection import Connection
-from selectors import EVENT_READ, DefaultSelector
+from selectors import EVENT_READ, BaseSelector, DefaultSelector
 from typing import Any
 
 import numpy as np
@@ -172,7 +172,7 @@ class DecoderProcesses:
         self._waiting: deque[_Task] = deque()  # begun, and no process has room for them
         self.begun = 0  # parts that nobody took yet
         self._losses = 0  # processes since the last answer
-        weakref.finalize(self, _end, self._decoders, self._memory.file)
+        weakref.finalize(self, _end, self._decoders, self._selector, self._memory.file)
         for _ in range(count):
             self._add()
 
@@ -314,9 +314,10 @@ def _tried(part: _Part) -> Iterator[Tried]:
             yield Tried(sample, room.images, view, read, decode)
 
 
-def _end(decoders: list[_Decoder], file: int) -> None:
+def _end(decoders: list[_Decoder], selector: BaseSelector, file: int) -> None:
     for decoder in decoders:
         decoder.process.end()
+    selector.close()
     os.close(file)
 
 

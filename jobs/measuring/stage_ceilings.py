@@ -114,8 +114,15 @@ class _Stages:
     def read(self) -> None:
         deque(self._loader.reader.read_many(self._batch.samples), maxlen=0)
 
-    def decode(self) -> None:
-        deque(self._loader.decoders.map(self._view, self._files), maxlen=0)
+    def decode(self) -> float:
+        """Processes read, too: of each a batch, so that all have as much to do."""
+        begun, batches = time.perf_counter(), 1
+        if (others := self._loader.processes) is not None:
+            batches = others.count
+            deque(others.load([self._batch.samples] * batches), maxlen=0)
+        else:
+            deque(self._loader.decoders.map(self._view, self._files), maxlen=0)
+        return (time.perf_counter() - begun) / batches
 
     def normalise(self) -> F4:
         from shardcam.engine.models.normalise import normalised
