@@ -219,54 +219,24 @@ class Part:
 
         device = self.sizes.device
         pictures = rng.integers(0, 256, (n, 224, 224, 3), np.uint8)
-        mean, std = np.float32([123.7, 116.3, 103.5]), np.float32([58.4, 57.1, 57.4])
         jet = colour_table("jet")
         shown = kernels.normalize(maps)
-        planes = np.empty((n, 3, 224, 224), np.float32)
         there = {
             name: _sent(value, device)
             for name, value in {"pictures": pictures, "jet": jet, "shown": shown}.items()
         }
         stream = torch.cuda.current_stream().cuda_stream
 
-        def planar() -> Any:
-            out = torch.empty(planes.shape, device=device)
-            cuda.planar(there["pictures"], mean, std, out, stream)
-            return out
-
         def overlay() -> Any:
             out = torch.empty_like(there["pictures"])
             cuda.overlay(there["shown"], there["pictures"], there["jet"], out, 0.5, False, stream)
             return out
 
-        def planar_here() -> Any:
-            for picture, plane in zip(pictures, planes, strict=True):
-                kernels.planar(picture, mean, std, out=plane)
-            return planes
-
         def overlay_here() -> Any:
             pairs = zip(shown, pictures, strict=True)
             return np.stack([kernels.overlay(m, p, jet, 0.5, False) for m, p in pairs])
 
-        yield f"planar {n}x224x224x3", lambda: self._beside(planar_here, planar)
         yield f"overlay {n}x224x224x3", lambda: self._beside(overlay_here, overlay, 4)
-        height, width, side = 375, 500, 375
-        files = rng.integers(0, 256, (n, height, width, 3), np.uint8)
-        places = np.array(
-            [(i * height * width * 3, height, width, 0, 62, 375, 437) for i in range(n)], np.int64
-        )
-        flat = _sent(files.reshape(-1), device)
-
-        def resize() -> Any:
-            out = torch.empty((n, 224, 224, 3), dtype=torch.uint8, device=device)
-            cuda.resize(flat, places, out, stream)
-            return out
-
-        def resize_here() -> Any:
-            box = (0, 62, side, 62 + side)
-            return np.stack([kernels.resize(file, box, (224, 224)) for file in files])
-
-        yield f"resize {n} of 375x375 to 224", lambda: self._beside(resize_here, resize)
 
     def _beside(self, here: Callable[[], Any], there: Callable[[], Any], most: int = 1) -> Figures:
         """The largest difference, as a share of the largest value; levels as they are."""

@@ -1,4 +1,4 @@
-"""The kernels of maps and pictures once more, for arrays in the memory of an NVIDIA GPU.
+"""The kernels of maps once more, for arrays in the memory of an NVIDIA GPU.
 
 Each equals its twin in `shardcam.kernels`, not finite numbers included, but for the last bit of
 a sum and the rounding of a level, and refuses the same arrays by the same messages. It takes
@@ -17,8 +17,6 @@ from shardcam.kernels.cuda.device_pictures import (
     heatmap_u8,
     normalize,
     overlay,
-    planar,
-    resize,
     upsample,
 )
 
@@ -26,9 +24,7 @@ __all__ = [
     "heatmap_u8",
     "normalize",
     "overlay",
-    "planar",
     "product_sum",
-    "resize",
     "scale_maps",
     "upsample",
     "weighted_sum",

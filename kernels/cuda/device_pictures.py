@@ -1,22 +1,18 @@
-"""From maps to an image's pixels, and from pictures to a network's input.
+"""From maps to an image's pixels.
 
-See `kernels.heatmap`, `kernels.overlay`, `kernels.preprocess` and `kernels.resizing`. All take a
-batch at a time, for a launch from Python costs some 50 us, more than the work of a picture. A
-thread computes a pixel's neighbours and their shares where it needs them: nothing is kept.
+See `kernels.heatmap` and `kernels.overlay`. All take a batch at a time, for a launch from Python
+costs some 50 us, more than the work of a picture. A thread computes a pixel's neighbours and
+their shares where it needs them: nothing is kept.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numba
 import numpy as np
 from numba import cuda
-from numpy.typing import NDArray
 
-from shardcam.kernels import _checks
-from shardcam.kernels._checks import F4
 from shardcam.kernels.cuda.device_arrays import queue, require, require_out
 from shardcam.kernels.cuda.device_maps import LARGEST_BLOCK, extremes
 
@@ -25,14 +21,12 @@ WHOLE = LARGEST_BLOCK  # threads of a block that makes a whole picture
 
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
-_HALF = np.float32(0.5)
 _TOP_LEVEL = np.float32(255)
 _MAX = np.finfo(np.float32).max
 _INF = np.float32(np.inf)
 _EPSILON = 1e-7
 _NOISE = np.float32(1e-6)  # as in kernels._raster
 _A_BIT_MORE = np.float32(1 + 2**-22)
-_LINEAR, _AREA, _AREA_LINEAR = 0, 1, 2
 
 
 def normalize(maps: Any, out: Any, stream: int = 0) -> None:
@@ -83,52 +77,8 @@ def overlay(
         _overlay[m, WHOLE, queue(stream)](raw, images, table, *options, out)
 
 
-def planar(images: Any, mean: F4, std: F4, out: Any, stream: int = 0) -> None:
-    """(N,H,W,C), (C), (C) -> (N,C,H,W), uint8 and float32, C order; see `kernels.planar`.
-
-    `mean` and `std` are NumPy's: they go with the launch.
-    """
-    n, h, w, c = require("images", images, np.uint8, "N", "H", "W", "C")
-    _checks.require("mean", mean, np.float32, c)
-    _checks.require("std", std, np.float32, c)
-    if not (std > 0).all():
-        raise ValueError(f"std: expected positive numbers, got {std.tolist()}")
-    require_out("out", out, np.float32, n, c, h, w)
-    if n:
-        _planar[(n, _blocks((n, h, w))), PIXELS, queue(stream)](
-            images, tuple(mean), tuple(std), out
-        )
-
-
-def resize(pictures: Any, places: NDArray[np.int64], out: Any, stream: int = 0) -> None:
-    """(B), (N,7) -> (N,H,W,3), uint8, int64 and uint8, C order; see `kernels.resize`.
-
-    Parameters
-    ----------
-    pictures : (B,) uint8
-        The bytes of all pictures, (H0,W0,3) each, in memory of the GPU.
-    places : (N, 7) int64
-        Of each picture where it begins in `pictures`, H0, W0, and the box to take: top, left,
-        bottom, right. NumPy's.
-    out : (N, H, W, 3) uint8
-        Written.
-    """
-    (count,) = require("pictures", pictures, np.uint8, "B")
-    n, _ = _checks.require("places", places, np.int64, "N", 7)
-    shape = require_out("out", out, np.uint8, n, "H", "W", 3)
-    for start, height, width, top, left, bottom, right in places.tolist():
-        if not (start >= 0 and start + 3 * height * width <= count):
-            raise ValueError(f"places: a picture of {height}x{width} at {start} of {count} bytes")
-        if not (0 <= top < bottom <= height and 0 <= left < right <= width):
-            box = top, left, bottom, right
-            raise ValueError(f"places: expected a part of {height}x{width} pixels, got {box}")
-    if n:
-        placed = cuda.to_device(places, stream=queue(stream))
-        _resize[(n, _blocks(shape)), PIXELS, queue(stream)](pictures, placed, out)
-
-
 def _blocks(shape: tuple[int, ...]) -> int:
-    """Of a picture (.., H, W) or (.., H, W, 3), one thread a pixel."""
+    """Of a picture (.., H, W), one thread a pixel."""
     return -(-shape[1] * shape[2] // PIXELS)
 
 
@@ -193,43 +143,6 @@ def _overlay(maps, images, table, alpha, peak_normalize, out):
         for c in range(3):
             value = alpha * np.float32(table[level, c]) + rest * np.float32(image[y, x, c])
             blended[y, x, c] = np.uint8(np.int32(factor * value))
-
-
-@cuda.jit
-def _planar(images, mean, std, out):
-    n = cuda.blockIdx.x
-    height, width, channels = images.shape[1], images.shape[2], images.shape[3]
-    p = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-    if p < height * width:
-        y, x = p // width, p % width
-        for c in range(channels):
-            out[n, c, y, x] = (np.float32(images[n, y, x, c]) - mean[c]) / std[c]
-
-
-@cuda.jit
-def _resize(pictures, places, out):
-    n = cuda.blockIdx.x
-    height, width = out.shape[1], out.shape[2]
-    p = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-    if p < height * width:
-        y, x = p // width, p % width
-        rows, columns = places[n, 5] - places[n, 3], places[n, 6] - places[n, 4]
-        method = _LINEAR
-        if height < rows or width < columns:
-            method = _AREA if height <= rows and width <= columns else _AREA_LINEAR
-        top, down, down_first, down_middle, down_last = _shares(y, rows, height, method)
-        left, across, first, middle, last = _shares(x, columns, width, method)
-        stride = 3 * places[n, 2]
-        start = places[n, 0] + (places[n, 3] + top) * stride + 3 * (places[n, 4] + left)
-        for c in range(3):
-            total = _HALF
-            for i in range(across):
-                column = _ZERO
-                for k in range(down):
-                    share = down_first if k == 0 else down_last if k == down - 1 else down_middle
-                    column += share * np.float32(pictures[start + k * stride + 3 * i + c])
-                total += (first if i == 0 else last if i == across - 1 else middle) * column
-            out[n, y, x, c] = np.uint8(np.int32(total))
 
 
 @cuda.jit(device=True)
@@ -316,29 +229,3 @@ def _neighbours(i, source, target):
 @cuda.jit(device=True)
 def _mix(lower, upper, share):
     return (_ONE - share) * lower + share * upper
-
-
-@cuda.jit(device=True)
-def _shares(i, source, target, method):
-    """The samples of an output pixel along one axis: the first one, how many, and the shares.
-
-    Of the first, of each between and of the last one; see `kernels.resizing`.
-    """
-    scale = source / target
-    if method == _AREA:
-        low, high = i * scale, (i + 1) * scale
-        start = int(low)
-        last = min(math.ceil(high), source) - 1
-        begun = (min(start + 1.0, high) - low) / scale
-        ended = (high - last) / scale
-        return start, last - start + 1, np.float32(begun), np.float32(1 / scale), np.float32(ended)
-    if method == _LINEAR:
-        position = min(max((i + 0.5) * scale - 0.5, 0.0), source - 1.0)
-        lower = int(position)
-        upper = position - lower
-    else:
-        lower = int(i * scale)
-        upper = max(i + 1 - (lower + 1) / scale, 0.0)
-        upper = upper - int(upper) if lower < source - 1 else 0.0
-    count = 2 if upper > 0.0 else 1
-    return lower, count, np.float32(1.0 - upper), _ZERO, np.float32(upper)

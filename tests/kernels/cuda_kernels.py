@@ -183,33 +183,6 @@ def test_overlay(alpha: float, peak: bool) -> None:
     assert_levels(back(out), np.stack(expected), 5 if peak else 3)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_planar(channels: int) -> None:
-    images = picture(0, 2, 5, 7, channels)
-    mean, std = np.float32([120, 3, 99])[:channels], np.float32([58, 1, 0.3])[:channels]
-    out = empty(2, channels, 5, 7)
-    gpu.planar(sent(images), mean, std, out)
-    expected = ((images - mean) / std).transpose(0, 3, 1, 2)
-    np.testing.assert_array_equal(back(out), expected)
-    if channels == 3:
-        once = np.empty((3, 5, 7), np.float32)
-        np.testing.assert_array_equal(back(out)[1], kernels.planar(images[1], mean, std, once))
-
-
-@pytest.mark.parametrize("target", [(4, 3), (9, 9), (1, 1), (13, 2), (5, 7)])
-def test_resize(target: tuple[int, int]) -> None:
-    shapes = [(5, 7), (8, 8), (3, 11), (1, 1)]
-    boxes = [(0, 0, 5, 7), (1, 2, 7, 5), (0, 3, 3, 10), (0, 0, 1, 1)]
-    images = [picture(i, *shape, 3) for i, shape in enumerate(shapes)]
-    starts = np.cumsum([0, *(image.size for image in images)])[:-1]
-    rows = zip(starts, shapes, boxes, strict=True)
-    places = np.array([(start, *shape, *box) for start, shape, box in rows], np.int64)
-    out = empty(len(images), *target, 3, dtype=np.uint8)
-    gpu.resize(sent(np.concatenate([image.ravel() for image in images])), places, out)
-    expected = [kernels.resize(*one, target) for one in zip(images, boxes, strict=True)]
-    assert_levels(back(out), np.stack(expected), 1)
-
-
 Call = Callable[..., None]
 CALLS: dict[str, tuple[Call, dict[str, Any]]] = {
     "weighted_sum": (
@@ -260,18 +233,11 @@ def test_refuses_and_names_the_argument(name: str) -> None:
 
 def test_refuses_values_outside_their_range() -> None:
     maps, image = sent(np.zeros((1, 2, 2), np.float32)), empty(1, 4, 4, 3, dtype=np.uint8)
-    three, planes = np.ones(3, np.float32), empty(1, 3, 4, 4)
+    planes = empty(1, 3, 4, 4)
     with pytest.raises(ValueError, match=r"^alpha: expected a number from 0 to 1, got 1.1"):
         gpu.overlay(maps, image, sent(JET), image, alpha=1.1)
     with pytest.raises(ValueError, match=r"^relu: expected one of none, factor, product, got"):
         gpu.product_sum(planes, planes, "weight", maps)
-    with pytest.raises(ValueError, match=r"^std: expected positive numbers"):
-        gpu.planar(image, three, three * 0, planes)
-    data = empty(48, dtype=np.uint8)
-    for place in ([1, 4, 4, 0, 0, 4, 4], [-1, 4, 4, 0, 0, 4, 4], [0, 4, 4, 0, 0, 5, 4],
-                  [0, 4, 4, 2, 0, 2, 4]):  # fmt: skip
-        with pytest.raises(ValueError, match=r"^places: "):
-            gpu.resize(data, np.array([place], np.int64), image)
 
 
 def test_an_empty_batch_launches_nothing() -> None:
