@@ -388,6 +388,13 @@ class RunConfig(BaseModel):
             raise ValueError(f"takes NAME=NUMBER[,NUMBER...], such as keep_prob=1; not {wrong}")
         return value
 
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _gpus(cls, value: float) -> float:
+        if value > 1 and not value.is_integer():
+            raise ValueError(f"takes a whole number or a part of one, such as 0.5; not {value:g}")
+        return value
+
     @field_validator("std")
     @classmethod
     def _nonzero(cls, value: Channels | None) -> Channels | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from socket import gethostname
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, WorkerError
@@ -48,8 +49,11 @@ def require_gpu(runtime: str) -> None:
         The runtime cannot compute on a GPU of this process.
     """
     reason = refusal_of(runtime)
-    if reason is not None:
-        raise WorkerError(f"--gpus-per-worker: {reason}")
+    if reason is None:
+        return
+    if runtime == MXNET and has_torch() and refusal_of(TORCH) is None:  # the driver has another GPU
+        reason = f"{reason.partition(';')[0]}, which PyTorch serves: --runtime torch"
+    raise WorkerError(f"--gpus-per-worker: {gethostname()}: {reason}")
 
 
 def refusal_of(runtime: str, capability: tuple[int, int] | None = None) -> str | None:

@@ -224,22 +224,35 @@ def _is_host_and_port(address: str) -> bool:
 
 
 def worker_capacity(options: RayOptions) -> int:
-    """How many workers the cluster has room for."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    """How many workers the cluster has room for, each on one of its nodes."""
+    return sum(_room(resources, options) for resources in _nodes())
+
+
+def _nodes() -> list[dict[str, float]]:
+    """What each node has."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in nodes if node["Alive"]]
+
+
+def _room(resources: dict[str, float], options: RayOptions) -> int:
+    """Workers that a node has room for; one of a part of a GPU is on a single one."""
     most = int(resources.get("CPU", 0.0) // options.cpus_per_worker)
-    if options.gpus_per_worker:
-        gpus = resources.get("GPU", 0.0)
-        most = min(most, int(gpus / options.gpus_per_worker + 1e-9))
+    gpus, each = resources.get("GPU", 0.0), options.gpus_per_worker
+    if 0 < each < 1:
+        most = min(most, int(gpus) * int(1 / each + 1e-9))
+    elif each:
+        most = min(most, int(gpus // each))
     return most
 
 
 def require_capacity(options: RayOptions) -> None:
     """Raise if the cluster has no room for a single worker; the others may wait for theirs."""
     if worker_capacity(options) < 1:
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        nodes = _nodes()
+        cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
+        where = "" if len(nodes) == 1 else f" on one of its {len(nodes)} nodes"
         raise WorkerError(
             f"the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs: not enough for a worker "
             f"with --cpus-per-worker {options.cpus_per_worker} and --gpus-per-worker "
-            f"{options.gpus_per_worker:g}"
+            f"{options.gpus_per_worker:g}{where}"
         )

@@ -96,6 +96,8 @@ def _gpu(_: Path) -> Iterator[Finding]:
         capability = ".".join(map(str, gpu.capability))
         state, runtime = _runtime_of(gpu.capability)
         yield Finding(state, f"{number}: {gpu.name}, compute capability {capability}: {runtime}")
+    if given := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        yield Finding("note", f"CUDA_VISIBLE_DEVICES={given}: runs see no others")
 
 
 def _runtime_of(capability: tuple[int, int]) -> tuple[str, str]:

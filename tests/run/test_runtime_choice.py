@@ -61,6 +61,25 @@ def test_without_torch_the_refusal_says_what_to_install(machine):
         chosen(runtime="torch")
 
 
+def test_a_worker_on_a_node_with_another_gpu_than_the_driver(machine, monkeypatch):
+    """The run computes alike everywhere: it says where it cannot, and how it could."""
+    monkeypatch.setattr(runtime_choice, "gethostname", lambda: "node7")
+    other = runtime_choice.refusal_of
+    monkeypatch.setattr(runtime_choice, "refusal_of", lambda r: None if r == "torch" else other(r))
+    machine((9, 0))
+    told = r"^--gpus-per-worker: node7: the GPU has .* 9.0, which PyTorch serves: --runtime torch$"
+    with pytest.raises(WorkerError, match=told):
+        require_gpu("mxnet")
+    machine((7, 5))
+    require_gpu("mxnet")
+
+
+@pytest.mark.parametrize("gpus", [1.5, 2.25, float("nan"), float("inf"), -1])
+def test_parts_of_several_gpus_are_refused(gpus):
+    with pytest.raises(ConfigError, match=r"^--gpus-per-worker: "):
+        config(gpus_per_worker=gpus)
+
+
 def test_a_driver_without_a_gpu_goes_by_what_is_installed(machine):
     machine()
     assert chosen(gpus_per_worker=1)[0] == "mxnet"
@@ -105,5 +124,9 @@ def test_doctor_names_each_gpu_and_what_serves_it(machine, monkeypatch):
         "1: GPU 1, compute capability 9.0: PyTorch, for the GPU has compute capability 9.0"
     )
     machine((9, 0), torch=False)
-    (only,) = machine_checks._gpu(None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-41b35cd1")
+    only, given = machine_checks._gpu(None)
     assert only.state == "note" and "not used: the GPU has" in only.text
+    assert given == machine_checks.Finding(
+        "note", "CUDA_VISIBLE_DEVICES=MIG-41b35cd1: runs see no others"
+    )

@@ -1,11 +1,15 @@
 """Each worker sees exactly its device: two GPUs that are not there."""
 
+from functools import partial
+
 import pytest
+import ray
 
 from shardcam.engine.errors import WorkerError
-from shardcam.engine.workers.ray_cluster import RayOptions
+from shardcam.engine.workers.ray_cluster import RayOptions, worker_capacity
 from shardcam.engine.workers.ray_executor import RayExecutor
 from tests.ray_head import ray_head
+from tests.workers.cluster import add_node, ray_cluster
 from tests.workers.conftest import NO_TOKENS
 from tests.workers.scripted import builder, nobody, shards
 
@@ -40,6 +44,58 @@ def test_workers_share_what_the_node_was_given(monkeypatch, tmp_path):
     with ray_head(cpus=4, gpus=2, CUDA_VISIBLE_DEVICES=given, **NO_TOKENS) as head:
         seen = devices_seen(tmp_path, RayOptions(None, 1, 1, head.address), 2)
     assert seen == {*given.split(",")}
+
+
+def devices_by_node(run, workers):
+    """Which devices workers of one core found on each node of a cluster, by its number of GPUs."""
+    events = []
+    list(run(events.append))
+    started = [event for event in events if event.kind == "worker_started"]
+    assert len(started) == workers
+    return sorted((event.node, event.device) for event in started)
+
+
+@pytest.mark.ray
+def test_nodes_of_several_kinds(tmp_path):
+    """One has two GPUs, one has one, and one has none, where GPU workers are not."""
+    with ray_cluster(nodes=1, num_cpus=4) as cluster:
+        one, two = (add_node(cluster, num_cpus=4, num_gpus=n).node_id for n in (1, 2))
+        for each, expected in (
+            (1, [(one, "0"), (two, "0"), (two, "1")]),
+            (0.5, [(one, "0")] * 2 + [(two, "0")] * 2 + [(two, "1")] * 2),
+            (2, [(two, "0,1")]),
+        ):
+            script = {"note": "devices"} | dict.fromkeys(range(12), f"gather {len(expected)}")
+            folder = tmp_path / str(each)
+            folder.mkdir()
+            run = RayExecutor(builder(script, folder), RayOptions(None, 1, each, cluster.address))
+            found = devices_by_node(partial(run.run, shards(12)), len(expected))
+            assert found == sorted(expected)
+        options = RayOptions(None, 1, 3, cluster.address)
+        with pytest.raises(WorkerError, match=r"3 GPUs: not enough .* on one of its 4 nodes"):
+            list(RayExecutor(builder({}, tmp_path), options).run(shards(1), nobody))
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "room"),
+    [
+        (1, 0, 12),
+        (3, 0, 3),
+        (5, 0, 0),
+        (1, 1, 3),
+        (1, 0.5, 6),
+        (1, 0.6, 3),  # one of them leaves 0.4 of a GPU, and two GPUs have no 0.8 for a third
+        (1, 0.3, 7),  # three of a GPU, and four cores of a node
+        (1, 2, 1),
+        (1, 3, 0),
+    ],
+)
+def test_room_for_workers_is_that_of_single_nodes(monkeypatch, cpus, gpus, room):
+    sizes = [{"CPU": 4.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0, "GPU": 2.0}]
+    nodes = [{"Alive": True, "Resources": size} for size in sizes]
+    nodes.append({"Alive": False, "Resources": {"CPU": 8.0, "GPU": 8.0}})
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    assert worker_capacity(RayOptions(None, cpus, gpus, None)) == room
 
 
 def test_cpu_workers_see_no_gpu(address, tmp_path):
