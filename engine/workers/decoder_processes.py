@@ -31,6 +31,7 @@ WAITING = 2  # of such parts: one that it works on, and the next
 BEGUN = 2 * WAITING  # parts for each process: a picture that takes long holds up no other process
 CRASHES = 2  # of a process over one picture, after which that is given up
 LOSSES = 12  # of processes without an answer between: it is not the pictures
+STARTS = 2  # of these, in which a process died before it was ready
 
 _Found = tuple[Failure | tuple[Any, ...], float, float]  # see `_answer`
 
@@ -131,6 +132,7 @@ class _Decoder:
     def __init__(self, build: Callable[[], BatchLoader], memory: _SharedMemory) -> None:
         self.process = ChildProcess(serve, (memory.file,))
         self.tasks: deque[_Task] = deque()
+        self.ready = False
         with suppress(OSError):  # it died: that shows where its answer is read
             self.process.pipe.send((memory.file, memory.size))
             self.process.pipe.send(build)
@@ -196,15 +198,21 @@ class DecoderProcesses:
                 some = samples[first : first + TOGETHER]
                 yield _Part(some, room, number, len(samples), first, [None] * len(some))
 
+    def begin(self, load: _Load) -> bool:
+        """Begin the next part of a load, if it has one."""
+        part = next(load.parts, None)
+        if part is not None:
+            load.begun.append(part)
+            self.begun += 1
+            self._waiting.append(_Task(part, 0, len(part.samples)))
+        elif load in self._loads:
+            self._loads.remove(load)
+        return part is not None
+
     def hand_out(self) -> None:
         """Give processes what they have room for."""
         while self._loads and self.begun < BEGUN * self.count:
-            part = self._loads[0].begin()
-            if part is None:
-                self._loads.popleft()
-            else:
-                self.begun += 1
-                self._waiting.append(_Task(part, 0, len(part.samples)))
+            self.begin(self._loads[0])
         while self._waiting:
             decoder = min(self._decoders, key=lambda one: len(one.tasks))
             if len(decoder.tasks) >= WAITING:
@@ -220,7 +228,10 @@ class DecoderProcesses:
             except (EOFError, OSError):
                 self._replace(decoder)
                 continue
-            task = decoder.tasks.popleft() if decoder.tasks else None
+            if found is None:
+                decoder.ready = True
+                continue
+            task = decoder.tasks.popleft() if decoder.ready else None
             if isinstance(found, Exception):
                 raise found
             assert task is not None
@@ -248,13 +259,14 @@ class DecoderProcesses:
         reason = lost.process.end()
         self._decoders.remove(lost)
         self._losses += 1
-        if self._losses > LOSSES:
+        if self._losses > (LOSSES if lost.ready else STARTS):
             raise WorkerError(
                 f"a decoder process {reason}, and it is not the images: look at memory, and at "
                 "shardcam doctor; --decode-processes 0 decodes in the worker"
             )
         self._add()
-        if not lost.tasks:
+        if not (lost.ready and lost.tasks):
+            self._waiting.extendleft(reversed(lost.tasks))
             return
         suspect, *others = lost.tasks
         self._waiting.extendleft(reversed(others))
@@ -278,25 +290,15 @@ class _Load:
     parts: Iterator[_Part]  # that are not begun
     begun: deque[_Part] = field(default_factory=deque)  # in order, until they are taken
 
-    def begin(self) -> _Part | None:
-        """The next part, if there is one."""
-        part = next(self.parts, None)
-        if part is not None:
-            self.begun.append(part)
-        return part
-
     def taken(self) -> Generator[Tried, None, None]:
         processes = self.processes
         try:
-            processes.hand_out()
-            while self.begun:
-                part = self.begun[0]
-                while None in part.found:
-                    processes.wait()
-                self.begun.popleft()
-                processes.begun -= 1
+            while self.begun or processes.begin(self):
                 processes.hand_out()
-                yield from _tried(part)
+                while None in self.begun[0].found:
+                    processes.wait()
+                processes.begun -= 1
+                yield from _tried(self.begun.popleft())
         finally:
             processes.drop(self)
 
@@ -329,6 +331,7 @@ def serve(parent: Connection) -> None:
         memory = _SharedMemory(size, file)
         with bugs_named():
             loader = parent.recv()()
+        parent.send(None)
         while True:
             number, count, first, samples = parent.recv()
             room = _Room.of(memory.piece(number), count, loader.preprocessing)

@@ -167,6 +167,19 @@ def test_the_next_shard_is_begun_and_made_once():
     assert len(kitchen.made) == 12
 
 
+def test_a_consumer_that_fails_leaves_no_thread_behind():
+    """Nobody will ask for the shard that was told to come next."""
+    ahead = Prefetcher(Kitchen().batches)
+    taken = ahead.batches(shard(0), shard(1))
+    next(taken)
+    with pytest.raises(ZeroDivisionError):
+        taken.throw(ZeroDivisionError())
+    end = time.monotonic() + 10
+    while ahead._thread is not None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_another_shard_than_the_announced_one_comes():
     kitchen = Kitchen()
     ahead = Prefetcher(kitchen.batches)

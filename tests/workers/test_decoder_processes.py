@@ -19,6 +19,7 @@ from shardcam.engine.pipeline.targets import parse_targets
 from shardcam.engine.run.build_worker import _loader, decode_processes
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.types import Failure, Preprocessing, Shard
+from shardcam.engine.workers import decoder_processes
 from shardcam.engine.workers.decoder_processes import DecoderProcesses
 from tests.jobs.command import ROOT
 from tests.jobs.images import make_folder
@@ -105,9 +106,12 @@ def test_a_picture_that_ends_its_process_fails_alone(two):
     assert sum(len(batch.samples) for batch in batches) == 88
 
 
-def test_processes_that_always_die_stop_the_run():
+@pytest.mark.parametrize("build", [decoding.dying, decoding.told])
+def test_processes_that_always_die_stop_the_run(build, monkeypatch):
+    """While they start, or over every picture."""
+    monkeypatch.setattr(decoder_processes, "LOSSES", 3)
     with pytest.raises(WorkerError, match="a decoder process died of SIGKILL, and it is not the"):
-        list(beside(decoding.processes(1, decoding.dying)).batches(many()))
+        list(beside(decoding.processes(1, build)).batches(shard(*["die"] * 20)))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import shardcam.engine.workers.ray_cluster
 import shardcam.engine.workers.ray_heartbeats
 import shardcam.engine.workers.ray_pool
 from shardcam.engine.errors import Interrupted, WorkerError
+from shardcam.engine.types import ShardReport
 from shardcam.engine.workers.apart_executor import ApartExecutor
 from shardcam.engine.workers.local_executor import LocalExecutor
 from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions
@@ -48,6 +49,19 @@ CHECKS = [
 @pytest.mark.parametrize("check", CHECKS)
 def test_conformance(check, tmp_path):
     check(LocalExecutor, tmp_path)
+
+
+def test_this_process_is_told_which_shard_comes_next():
+    told = []
+
+    class Runner:
+        def run(self, shard, timer, next_shard=None):
+            told.append((shard.index, next_shard and next_shard.index))
+            return ShardReport(shard.index, 1, 1, 0, True, {})
+
+    for count in (3, 1, 0):
+        list(LocalExecutor(Runner).run(shards(count), nobody))
+    assert told == [(0, 1), (1, 2), (2, None), (0, None)]
 
 
 @pytest.mark.process
