@@ -7,7 +7,6 @@ which MXNet knows, and ``__mean__`` and ``__std__`` on the 0-255 scale, R,G,B, w
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -45,6 +44,7 @@ SUFFIX = "-symbol.json"
 SHAPE, MEAN, STD = "__shape__", "__mean__", "__std__"
 DTYPE, UINT8 = "__dtype__", "3"
 USUAL_SIZE = 224  # of inputs that say nothing
+_GREATEST = 1e30  # number that an input may declare, and one over it the least deviation
 
 
 def checkpoint_network(
@@ -81,10 +81,13 @@ def checkpoint_network(
         path, stored = symbol, _random_parameters(symbol, graph, image_size)
     else:
         path, remarks = (Path(params), ()) if params else _params_beside(symbol)
+        weights = read_weights(path)
         stored = {
             name.removeprefix("arg:").removeprefix("aux:"): np.ascontiguousarray(value, np.float32)
-            for name, value in read_weights(path).items()
+            for name, value in weights.items()
         }
+        if len(stored) < len(weights):
+            raise ModelError(f"{path}: one of its names is both an argument and an auxiliary state")
     inputs = [name for name in variables if name not in stored]
     if len(inputs) != 1:
         missing = ", ".join(inputs[:3]) or "none"
@@ -200,7 +203,7 @@ def _preprocessing(
             _numbers(declared, name, channels) or values
             for name, values in zip((MEAN, STD), usual_scale(channels), strict=True)
         )
-        if min(std) <= 0:
+        if min(std) < 1 / _GREATEST:
             raise ValueError(f"{STD}={declared[STD]!r}, which must be positive")
         sides = sides_of(image_size) if image_size else _declared_size(declared, channels)
         height, width = sides or (USUAL_SIZE, USUAL_SIZE)
@@ -225,8 +228,8 @@ def _numbers(declared: dict[str, str], name: str, count: int) -> tuple[float, ..
         numbers = tuple(map(float, parts))
     except ValueError:
         numbers = ()
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{name}={declared[name]!r}, which is not {count} numbers")
+    if len(numbers) != count or not all(abs(number) <= _GREATEST for number in numbers):
+        raise ValueError(f"{name}={declared[name][:100]!r}, which is not {count} numbers")
     return numbers
 
 

@@ -115,7 +115,7 @@ def _version(raw: dict[str, Any]) -> int:
 
 def _node(raw: dict[str, Any], upgraded: bool) -> Node:
     op, name = raw["op"], raw["name"]
-    if not isinstance(name, str) or not name.isprintable() or len(name) > _LONGEST_NAME:
+    if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_NAME):
         raise ModelError(f"a node has the name {str(name)[:100]!r}, which cannot be printed")
     attrs = {**raw.get("param", {}), **raw.get("attr", {}), **raw.get("attrs", {})}
     if not all(isinstance(text, str) for text in attrs.values()):

@@ -40,7 +40,8 @@ def node_shapes(
     try:
         symbol = mx.sym.load_json(to_json(Graph((*variables, alone), heads)))
         arguments = symbol.list_arguments()
-        known = {n: s for n, s in zip(names, shapes, strict=True) if s and n in arguments}
+        takes = {*arguments}
+        known = {n: s for n, s in zip(names, shapes, strict=True) if s and n in takes}
         found, made, states = symbol.infer_shape_partial(**known)
     except mx.MXNetError as error:
         given = [shape for shape in shapes if shape]

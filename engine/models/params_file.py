@@ -72,6 +72,8 @@ def _read(cursor: _Cursor) -> dict[str, npt.NDArray[np.generic]]:
     if named != count:
         raise ModelError(f"{count} arrays but {named} names")
     names = [bytes(cursor.take(cursor.one("Q"))).decode() for _ in range(count)]
+    if len({*names}) < count:
+        raise ModelError("two of its arrays have one name")
     return dict(zip(names, arrays, strict=True))
 
 

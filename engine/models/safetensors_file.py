@@ -39,7 +39,7 @@ def read_safetensors(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     try:
         if not 2 <= length <= min(len(data) - 8, _MAX_HEADER):
             raise ValueError(f"a header of {length} bytes")
-        header = json.loads(data[8 : 8 + length])
+        header = json.loads(data[8 : 8 + length], object_pairs_hook=_unique)
         if not isinstance(header, dict) or len(header) > MAX_WEIGHTS:
             raise ValueError("a header that lists no arrays, or too many")
         header.pop("__metadata__", None)
@@ -51,6 +51,12 @@ def read_safetensors(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise ModelError(f"{path}: not a usable .safetensors file: {reason}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(made := dict(pairs)) < len(pairs):
+        raise ValueError("a name is given twice")
+    return made
 
 
 def _array(name: str, entry: dict[str, Any], data: memoryview) -> npt.NDArray[np.generic]:

@@ -90,9 +90,11 @@ def slices_of(call: Call, operands: Operands, shape: Shape) -> tuple[slice, ...]
         steps = (1,) * len(starts) if listed[3] is None else listed[3]
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
         raise ModelError("its starts, ends, axes and steps differ in length")
+    axes = tuple(axis_of(axis, len(shape)) for axis in axes)
+    if len(set(axes)) != len(axes):
+        raise ModelError(f"axes {axes} name one axis twice")
     result = [slice(0, n, 1) for n in shape]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        axis = axis_of(axis, len(shape))
         first, last, step = slice(_reach(start), _reach(end), step).indices(shape[axis])
         result[axis] = slice(first, None if last < 0 else last, step)
     return tuple(result)
@@ -106,6 +108,8 @@ def pieces_of(call: Call, operands: Operands, length: int) -> tuple[int, ...]:
         pieces = tuple(int(n) for n in operands[1])
     else:
         count = call.integer("num_outputs", call.outputs)
+        if count != call.outputs:
+            raise ModelError(f"it has {call.outputs} outputs, not {count}")
         size = -(-length // max(count, 1))
         pieces = (*(size,) * (count - 1), length - size * (count - 1))
         if call.opset < 18 and size * count != length:

@@ -56,14 +56,14 @@ def clip(call: Call) -> Tensor:
     else:
         low = _bound(call, 1, float("-inf"))
         high = _bound(call, 2, float("inf"))
+    if not low <= high:
+        raise ModelError(f"its limits {low} and {high} are no range")
     if low == 0 and _endless(high):
         return call.emit("Activation", [x], act_type="relu")
     if _endless(high) and _endless(low):
         return x
     if _endless(high):
         return call.emit("_maximum_scalar", [x], scalar=low)
-    if low > high:
-        raise ModelError(f"its lower limit {low} is above its upper limit {high}")
     if _endless(low):
         return call.emit("_minimum_scalar", [x], scalar=high)
     return call.emit("clip", [x], a_min=low, a_max=high)
@@ -71,7 +71,9 @@ def clip(call: Call) -> Tensor:
 
 def _bound(call: Call, index: int, default: float) -> float:
     value = call.optional_array(index)
-    return default if value is None else float(value.reshape(-1)[0])
+    if value is not None and value.size != 1:
+        raise ModelError(f"a limit of {value.shape} is not one number")
+    return default if value is None else float(value.item())
 
 
 def _endless(bound: float) -> bool:

@@ -13,10 +13,11 @@ import onnx
 from shardcam.engine.errors import ModelError
 
 MAX_NODES = 50_000  # ten times what the largest networks have
+MAX_INPUTS = 4096  # of one node
 MAX_BYTES = 2**28  # of the nodes that are made of functions, without the weights that they read
 LONGEST_NAME = 100  # of what is put before the names inside of a function
 
-_Key = tuple[str, str]
+_Key = tuple[str, str, str]  # domain, name and overload
 
 
 def without_functions(model: Any) -> Any:
@@ -25,15 +26,20 @@ def without_functions(model: Any) -> Any:
     Raises
     ------
     ModelError
-        It would have too many nodes, or too large ones, or a function that uses itself.
+        It would have too many nodes, or too large ones, or functions that use themselves or mean
+        two things.
     """
-    functions = {(f.domain, f.name): f for f in model.functions}
+    functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+    _require_one_meaning(model, functions)
     counts: dict[_Key, int] = {}
     for key in functions:
         _count_function(key, functions, counts, ())
     total = _count(model.graph.node, counts)
     if total > MAX_NODES:
         raise ModelError(f"it has {total} nodes; at most {MAX_NODES} are read")
+    widest = max((len(node.input) for node in _all_nodes(model.graph.node)), default=0)
+    if widest > MAX_INPUTS:
+        raise ModelError(f"a node of it has {widest} inputs; at most {MAX_INPUTS} are read")
     if functions:
         written = _Writing(functions).nodes(model.graph.node, "")
         del model.graph.node[:]
@@ -52,7 +58,7 @@ class _Writing:
         """The nodes, with those of each function in place of the node that uses it."""
         written = []
         for number, node in enumerate(nodes):
-            function = self._functions.get((node.domain, node.op_type))
+            function = self._functions.get(_key(node))
             for attribute in node.attribute:
                 if attribute.HasField("g"):
                     inside = self.nodes(attribute.g.node, f"{prefix}{number}/")
@@ -124,14 +130,43 @@ def _count_function(
         raise ModelError(f"its function {key[1]!r} uses itself, or others too deeply")
     if key not in counts:
         for node in _all_nodes(functions[key].node):
-            if (node.domain, node.op_type) in functions:
-                used = node.domain, node.op_type
-                _count_function(used, functions, counts, (*within, key))
+            if _key(node) in functions:
+                _count_function(_key(node), functions, counts, (*within, key))
         counts[key] = _count(functions[key].node, counts)
 
 
 def _count(nodes: Iterable[Any], counts: dict[_Key, int]) -> int:
-    return sum(counts.get((n.domain, n.op_type), 1) for n in _all_nodes(nodes))
+    return sum(counts.get(_key(n), 1) for n in _all_nodes(nodes))
+
+
+def _key(node: Any) -> _Key:
+    return node.domain, node.op_type, node.overload
+
+
+def _require_one_meaning(model: Any, functions: dict[_Key, Any]) -> None:
+    """Refuse functions of one name, of an operator's name, or of operators of another opset."""
+    if len(functions) < len(model.functions):
+        raise ModelError("two of its functions have one name")
+    opset = max((o.version for o in model.opset_import if not o.domain), default=0)
+    for function in functions.values():
+        if onnx.defs.has(function.name, function.domain):
+            raise ModelError(f"its function {function.name!r} has the name of an operator")
+        own = max((o.version for o in function.opset_import if not o.domain), default=opset)
+        for node in _all_nodes(function.node):
+            if own != opset and not node.domain and not _is_alike(node.op_type, own, opset):
+                raise ModelError(
+                    f"its function {function.name!r} is of opset {own}, where {node.op_type} "
+                    f"means another thing than in the file's opset {opset}"
+                )
+
+
+def _is_alike(op: str, first: int, second: int) -> bool:
+    """Whether an operator is the same in both opsets."""
+    try:
+        one, other = (onnx.defs.get_schema(op, version, "") for version in (first, second))
+    except onnx.defs.SchemaError:
+        return False
+    return bool(one.since_version == other.since_version)
 
 
 def _all_nodes(nodes: Iterable[Any]) -> Iterable[Any]:

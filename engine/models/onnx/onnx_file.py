@@ -20,6 +20,7 @@ import onnx
 
 from shardcam.engine.config import ImageSize, sides_of
 from shardcam.engine.errors import ModelError
+from shardcam.engine.io.plain_text import shortened
 from shardcam.engine.models.definition import (
     MAX_CHANNELS,
     NetworkDefinition,
@@ -51,6 +52,7 @@ from shardcam.engine.types import Preprocessing
 
 DEFAULT_SIZE = 224
 MAX_SIDE = 2**14
+LONGEST = 900  # letters of a refusal, which may quote names and shapes of any length
 OLDEST_OPSET = 7
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
@@ -107,7 +109,7 @@ def load_onnx(
         read = partial(_Import, path, _parse(data), output, keep_rounding)
         return _network(read, image_size, inputs or {})
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelError(f"{path}: {shortened(str(error), LONGEST)}") from error
 
 
 def _network(
@@ -164,12 +166,15 @@ class _Import:
         self._remarks += (ONE_BY_ONE,)
 
     def network(self, image_size: ImageSize | None, inputs: Mapping[str, str]) -> NetworkDefinition:
+        read = {name for node in self._graph.node for name in read_by(node)}
         for proto in self._graph.initializer:
+            if proto.data_type == onnx.TensorProto.STRING and proto.name not in read:
+                continue  # names of classes
             self._define(proto.name, Known.of(weight := self._reader.read(proto), proto.name))
             self._build.allowance += FOR_EACH_WEIGHT * weight.size
         image = self._input(image_size, inputs)
         self._translate(self._graph.node, [self._output])
-        logits = self._logits()
+        logits = self._logits(image)
         graph = inference_form(Graph(tuple(self._build.nodes), (logits,)))
         channels, height, width = image.sizes
         preprocessing, known = self._preprocessing(channels, height, width)
@@ -308,6 +313,8 @@ class _Import:
         if node.op_type == "If" and node.domain in ("", "ai.onnx"):
             return self._branch(node)
         attributes = {a.name: self._attribute(a) for a in node.attribute}
+        if len(attributes) < len(node.attribute):
+            raise ModelError("one of its attributes is given twice")
         if node.op_type == "Constant":
             return (_constant(attributes),)
         inputs = tuple(self._values[i] if i else None for i in node.input)
@@ -344,6 +351,8 @@ class _Import:
 
     def _attribute(self, proto: Any) -> Attribute:
         kinds = onnx.AttributeProto
+        if proto.ref_attr_name:
+            raise ModelError(f"attribute {proto.name} is a function's, but the node is in none")
         if proto.type == kinds.TENSOR:
             return self._reader.read(proto.t)
         plain = (kinds.FLOAT, kinds.INT, kinds.STRING, kinds.FLOATS, kinds.INTS, kinds.STRINGS)
@@ -361,13 +370,15 @@ class _Import:
             raise ModelError(f"{name!r} is defined twice")
         self._values[name] = value
 
-    def _logits(self) -> Entry:
+    def _logits(self, image: Tensor) -> Entry:
         """The one output as (N,classes), or of a segmentation network (N,classes,h,w)."""
         value = self._values.get(self._output)
         value = value.tensor if isinstance(value, Quantised) else value
-        if value is None or isinstance(value, Known):
+        if value is None or isinstance(value, Known) or value == image:
             raise ModelError(
-                f"output {self._output!r} does not depend on the images; --output NAME takes "
+                f"output {self._output!r} is the images"
+                if value == image
+                else f"output {self._output!r} does not depend on the images; --output NAME takes "
                 "another value of the file"
             )
         whole = value.shape(1)
@@ -390,7 +401,10 @@ class _Import:
 
 def _opset_of(model: Any) -> int:
     newest = onnx.defs.onnx_opset_version()
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    stated = {o.version for o in model.opset_import if o.domain in ("", "ai.onnx")}
+    if len(stated) > 1:
+        raise ModelError(f"it states opsets {sorted(stated)}: an operator means one thing in each")
+    opset = max(stated, default=0)
     if not OLDEST_OPSET <= opset <= newest:
         raise ModelError(
             f"opset {opset} is not supported; {OLDEST_OPSET} to {newest} are, which "

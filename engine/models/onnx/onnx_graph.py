@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import isinf, prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +30,8 @@ BATCHES = (7, 11)
 
 # One GiB of float32 for one image: far beyond any real layer, near enough to stop a hostile file.
 MAX_ELEMENTS = 2**28
+
+MAX_GRAPH = 50_000  # nodes and edges, together: ten times what large networks have
 
 # Numbers read and made in constants: some for any file, more for one with weights.
 ALLOWANCE, FOR_EACH_WEIGHT = 2**29, 128
@@ -159,6 +161,7 @@ class Builder:
     allowance: int = ALLOWANCE
     quantised: bool = False  # the file is, in part at least
     rounds: bool = False  # activations, where it is
+    _size: int = 0  # of the graph, as `MAX_GRAPH` counts
     _names: set[str] = field(default_factory=set)
     _shared: dict[tuple[str, str], Weight] = field(default_factory=dict)
 
@@ -177,7 +180,14 @@ class Builder:
         ModelError
             Its inputs do not fit it, or it would mix the images of a batch.
         """
+        self._size += 1 + len(inputs)
+        if self._size > MAX_GRAPH:
+            raise ModelError(f"the network would have more than {MAX_GRAPH} nodes and edges")
         texts = {key: str(value) for key, value in attrs.items()}
+        for key, value in attrs.items():
+            infinite = isinstance(value, float) and isinf(value)
+            if infinite or texts[key] == "nan":  # of which MXNet's ReLU would make 0
+                raise ModelError(f"its {key} is {value}")
         node = Node(op, self._unique(name), texts, tuple(i.entry for i in inputs))
         first, second = (_infer(node, [i.shape(batch) for i in inputs]) for batch in BATCHES)
         multiple, left = divmod(first[0] if first else 1, BATCHES[0])

@@ -49,6 +49,8 @@ def quantize(call: Call) -> Quantised:
 def _quantised(call: Call, x: Tensor, scale: Array, zero: Array, part: str = "") -> Quantised:
     if not np.isfinite(scale).all() or scale.min(initial=1) <= 0 or zero.dtype.kind not in "iu":
         raise ModelError("its scale is no positive number, or its zero point no whole number")
+    if scale.size > 1 and scale.size not in x.sizes:
+        raise ModelError(f"a scale of {scale.shape} does not fit {x.sizes} for each image")
     call.build.quantised = True
     limits = np.iinfo(zero.dtype)
     if call.build.rounds and scale.size == zero.size == 1:
