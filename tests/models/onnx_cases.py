@@ -583,3 +583,63 @@ for where in ("half_pixel", "align_corners", "asymmetric"):
              [node("Shape", "x", "n"), node("Slice", "n zero two", "m"),
               node("Concat", "m wanted", "z", axis=0), resized],
              {"zero": ints(0), "two": ints(2), "wanted": size[2:]})  # fmt: skip
+
+
+def scatter_case(name, updates, *places, data="x", weights=None):
+    """Updates at places along the axes behind the batch, numbered as exporters write slices."""
+    sizes = [len(numbers) for numbers in places]
+    grids = {
+        f"p{axis}": ints(*numbers).reshape(-1, *(1 for _ in sizes[axis + 1 :]))
+        for axis, numbers in enumerate(places)
+    }
+    numbered = []
+    for axis in ("rows", *grids):
+        numbered += [node("Expand", f"{axis} shape", f"{axis}_all")]
+        numbered += [node("Unsqueeze", f"{axis}_all last", f"{axis}_apart")]
+    case(f"ScatterND-{name}", [
+        node("Shape", "x", "n", start=0, end=1), node("Squeeze", "n", "count"),
+        node("Range", "zero count one", "range"), node("Reshape", "range column", "rows"),
+        node("Concat", "n sizes", "shape", axis=0), *numbered,
+        node("Concat", " ".join(f"{axis}_apart" for axis in ("rows", *grids)), "at", axis=-1),
+        *updates, node("ScatterND", f"{data} at updates", "y"),
+    ], {"zero": np.array(0), "one": np.array(1), "sizes": ints(*sizes), "last": ints(-1),
+        "column": ints(-1, *(1 for _ in sizes)), **grids, **(weights or {})})  # fmt: skip
+
+
+CUT = [node("Tanh", "x", "t"), node("Slice", "t begin end axes", "updates")]
+CORNER = {"begin": ints(0, 1), "end": ints(8, 9), "axes": ints(2, 3)}
+scatter_case("block", CUT, range(3), range(1, 9), range(2, 10), weights=CORNER)
+scatter_case("from-the-end", CUT, (0, 1, -1), range(-8, 0), range(8), weights=CORNER)
+scatter_case("rows", [node("Tanh", "x", "t"), node("Gather", "t two", "updates", axis=1)],
+             (2, 0), weights={"two": ints(0, 1)})  # fmt: skip
+scatter_case("images", [node("Tanh", "x", "updates")])
+scatter_case("constant", [
+    node("Concat", "n whole", "full", axis=0), node("Expand", "k full", "updates"),
+], (1,), weights={"whole": ints(1, 9, 11), "k": weight(1, 1, 9, 11)})  # fmt: skip
+scatter_case("in-a-constant", [
+    node("Concat", "n whole", "full", axis=0), node("Expand", "k full", "buffer"), *CUT,
+], range(3), range(8), range(8), data="buffer",
+    weights={"whole": ints(3, 9, 11), "k": weight(1, 3, 9, 11)} | CORNER)  # fmt: skip
+MOVED = [node("Transpose", "x", "t", perm=[1, 0, 2, 3])]
+BACK = [node("ScatterND", "t at u", "s"), node("Transpose", "s", "y", perm=[1, 0, 2, 3])]
+case("ScatterND-before-the-batch", [
+    *MOVED, node("Gather", "t two", "g", axis=0), node("Neg", "g", "u"), *BACK,
+], {"two": ints(1, 2), "at": ints([2], [0])})  # fmt: skip
+
+
+def blocks_case(name, image, block, channels, **attributes):
+    """The 297 numbers of an image as blocks of another."""
+    rows = channels * block[0] * block[1]
+    case(f"Col2Im-{name}", [
+        node("Reshape", "x s", "r"), node("Col2Im", "r image block", "y", **attributes),
+    ], {"s": ints(0, rows, -1), "image": ints(*image), "block": ints(*block)},
+        opset=18)  # fmt: skip
+
+
+blocks_case("plain", (5, 13), (3, 3), 1)
+blocks_case("strides", (3, 7), (3, 3), 11, strides=[2, 2])
+blocks_case("strides-that-leave-some", (4, 8), (3, 3), 11, strides=[2, 2])
+blocks_case("pads", (2, 6), (3, 3), 11, strides=[2, 2], pads=[1, 1, 1, 1])
+blocks_case("uneven-pads", (2, 6), (3, 3), 11, strides=[2, 2], pads=[1, 0, 0, 1])
+blocks_case("dilations", (3, 7), (3, 3), 11, dilations=[1, 2])
+blocks_case("one-row", (1, 11), (1, 1), 27)

@@ -29,7 +29,8 @@ DIFFERENTIATED = [
     "ReduceMax-23-0", "Pow-full", "Reshape-shuffle", "ReduceL1-23-1", "ReduceL2-23-1",
     "ReduceLogSumExp-1-0", "ReduceProd-1-1", "GlobalResponseNormalization", "Pad-wrap-three-axes",
     "Pad-reflect-rank-3", "Pad-cuts-off", "MatMul-one-on-the-left", "MatMul-constants-left",
-    "FusedConv-sum", "SkipLayerNormalization-bias",
+    "FusedConv-sum", "SkipLayerNormalization-bias", "ScatterND-block", "ScatterND-rows",
+    "ScatterND-before-the-batch", "Col2Im-pads",
 ]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from shardcam.engine.models.onnx.axes import (
 )  # fmt: skip
 from shardcam.engine.models.onnx.call import Call
 from shardcam.engine.models.onnx.onnx_graph import BATCHES, Known, Shape, Tensor, Value, View
+from shardcam.engine.models.onnx.scatter import scattered
 from shardcam.engine.models.onnx.shapes import reshape, take, take_range, transpose
 
 MOVES = "it moves the batch axis"
@@ -180,6 +181,33 @@ def _sliced(call: Call, view: View) -> View:
     return view
 
 
+def _scattered(call: Call, view: View) -> View:
+    """Updates along axes before the batch's, as exporters write ``x[:, 1:] = y``."""
+    call.must_be("reduction", "none")
+    index, updates = call.array(1), call.value(2)
+    at = next(i for i, axis in enumerate(view.axes) if 0 in axis)
+    own = at - index.shape[-1] + index.ndim - 1  # the batch's axis of the updates
+    if view.axes[at] != (0,) or index.shape[-1] > at:
+        raise ModelError("it takes a part of the batch")
+    x = _first(call, view, at)
+    if isinstance(updates, Known):
+        first, second = (np.moveaxis(value, own, 0) for value in updates.values)
+        new = call.spread(call.rows(Known((first, second))), x)
+    elif isinstance(updates, View) and updates.axes[own] == (0,):
+        new = _first(call, updates, own)
+    else:
+        raise ModelError("the batch is not the same axis of all that it reads")
+    y = scattered(call, x, new, index.reshape(-1, index.shape[-1]))
+    return _turned(_view(call, y), (*range(1, at + 1), 0, *range(at + 1, view.rank)))
+
+
+def _first(call: Call, view: View, at: int) -> Tensor:
+    """With axis `at`, the batch, before the others."""
+    turned = _settled(call, _turned(view, (at, *(i for i in range(view.rank) if i != at))))
+    assert isinstance(turned, Tensor)
+    return turned
+
+
 _LAST = ("Gemm", "MatMul", "LayerNormalization", "Softmax", "LogSoftmax")  # along the last axis
 _ALONG = frozenset({
     *elementwise.RULES, *_LAST, "Concat", "Identity", "Dropout", "Cast", "CastLike",
@@ -187,6 +215,7 @@ _ALONG = frozenset({
 _RULES: dict[str, Callable[[Call, View], View | list[View]]] = {
     "Transpose": _transposed, "Reshape": _reshaped, "Squeeze": _squeezed,
     "Unsqueeze": _unsqueezed, "Gather": _gathered, "Split": _split, "Slice": _sliced,
+    "ScatterND": _scattered,
 }  # fmt: skip
 
 

@@ -310,6 +310,11 @@ class _Import:
             )
         if node.op_type in ("Loop", "Scan"):
             raise ModelError(f"loops are not supported; {CUT} before or behind it")
+        if node.op_type in ("LSTM", "GRU", "RNN"):
+            raise ModelError(
+                "recurrent layers are not supported; --output NAME takes a value before the first "
+                f"of them, or {CUT} there"
+            )
         if node.op_type == "If" and node.domain in ("", "ai.onnx"):
             return self._branch(node)
         attributes = {a.name: self._attribute(a) for a in node.attribute}

@@ -8,6 +8,7 @@ from functools import partial
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.onnx import (
     attention_op,
+    col2im,
     contrib,
     conv,
     conv_axes,
@@ -22,6 +23,7 @@ from shardcam.engine.models.onnx import (
     quantised,
     reductions,
     resize,
+    scatter,
     shapes,
 )
 from shardcam.engine.models.onnx.call import Call
@@ -52,7 +54,7 @@ RULES: Rules = {
     "Squeeze": shapes.squeeze, "Unsqueeze": shapes.unsqueeze,
     "Transpose": shapes.transpose_op, "Concat": shapes.concat, "Slice": shapes.slice_op,
     "Split": shapes.split, "Gather": shapes.gather, "Expand": shapes.expand,
-    "Tile": shapes.tile,
+    "Tile": shapes.tile, "ScatterND": scatter.scatter_nd, "Col2Im": col2im.col2im,
     "Pad": pad.pad_op, "DepthToSpace": shapes.depth_to_space,
     "Resize": resize.resize, "Upsample": resize.resize,
     **elementwise.RULES,

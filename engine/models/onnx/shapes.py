@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
@@ -150,13 +150,16 @@ def concat(call: Call) -> Tensor:
         call.spread(call.rows(value), like) if isinstance(value, Known) else call.tensor(i)
         for i, value in enumerate(values)
     ]
-    if len(inputs) == 1:
-        return inputs[0]
+    return inputs[0] if len(inputs) == 1 else joined(call, inputs, axis)
+
+
+def joined(call: Call, inputs: Sequence[Tensor], axis: int, part: str = "") -> Tensor:
+    """Two or more tensors side by side."""
     if axis != 1 or all(x.sizes[0] % BLOCK == 0 for x in inputs):
-        return call.emit("Concat", inputs, dim=axis, num_args=len(inputs))
+        return call.emit("Concat", inputs, part, dim=axis, num_args=len(inputs))
     # The backward pass of a convolution gives its gradient in blocks of channels. Concat
     # runs in oneDNN, which cannot cut a block ("could not construct a sub-memory").
-    return call.emit("_npi_concatenate", inputs, axis=axis, num_args=len(inputs))
+    return call.emit("_npi_concatenate", inputs, part, axis=axis, num_args=len(inputs))
 
 
 def slice_op(call: Call) -> Tensor:
