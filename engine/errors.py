@@ -30,12 +30,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shardcam.engine.io.plain_text import printable
+from shardcam.engine.io.plain_text import printable, shortened
 
 if TYPE_CHECKING:
     from shardcam.engine.types import RunReport, Sample
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LONGEST = 1000  # letters of what is said of a model file
 _NO_MEMORY = re.compile("out of memory|failed to allocate", re.IGNORECASE)  # MXNet's, OpenCV's
 
 
@@ -56,6 +57,9 @@ class ConfigError(ShardcamError):
 
 class ModelError(ShardcamError):
     """A model file that is missing, damaged or not understood."""
+
+    def __str__(self) -> str:
+        return shortened(super().__str__(), _LONGEST)  # names and shapes may be of any length
 
 
 class SourceError(ShardcamError):

@@ -231,7 +231,7 @@ def test_refused_in_one_line(name, tmp_path, read):
     text = read.refusal(path)
     assert said in text
     assert text.isprintable()
-    assert len(text) < 1000 + len(str(path))
+    assert len(text) <= 1000
 
 
 @pytest.mark.parametrize("name", ["output-is-the-images", "opset-twice", "attribute-twice"])
@@ -327,7 +327,7 @@ def declaring(**attributes):
 def test_symbol_files(tmp_path, read, graph, said):
     text = read.refusal(symbol(tmp_path, graph))
     assert said in text
-    assert len(text) < 1000 + len(str(tmp_path))
+    assert len(text) <= 1000
 
 
 WEIGHTS = {

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.onnx.call import Call
+from shardcam.engine.models.onnx.call import Attribute, Call
 from shardcam.engine.models.onnx.conv import conv_transpose
 from shardcam.engine.models.onnx.onnx_graph import Known, Tensor
 from shardcam.engine.models.onnx.shapes import reshape
@@ -35,7 +35,7 @@ def col2im(call: Call) -> Tensor:
     filters = np.tile(np.eye(prod(block), dtype=np.float32), (channels, 1))
     weight = Known.of(filters.reshape(-1, 1, *block))
     blocks = reshape(call, x, x.multiple, (x.sizes[0], *sizes), "blocks")
-    attributes = {
+    attributes: dict[str, Attribute] = {
         "strides": strides, "dilations": dilations, "pads": pads, "group": channels,
         "output_padding": tuple(rest % s for rest, s in zip(left, strides, strict=True)),
     }  # fmt: skip

@@ -153,6 +153,13 @@ def _cast_like(call: Call, arrays: Arrays) -> list[Array]:
     return [given(arrays, 0).astype(given(arrays, 1).dtype)]
 
 
+def _expand(call: Call, arrays: Arrays) -> list[Array]:
+    """A view: the evaluator would multiply by ones."""
+    pay(call, arrays)
+    x, shape = given(arrays, 0), given(arrays, 1)
+    return [np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(shape.tolist())))]
+
+
 def _batch_norm(call: Call, arrays: Arrays) -> list[Array]:
     """Before opset 14 the evaluator takes it to be in training mode."""
     if call.opset >= 14:
@@ -253,7 +260,7 @@ def _along(x: Array, value: Array, axis: int, block: int) -> Array:
 
 # Where the evaluator would be wrong, or slow. bfloat16 is float32 here.
 _OWN: dict[str, Callable[[Call, Arrays], list[Array]]] = {
-    "Identity": _first, "Dropout": _first, "Cast": _cast, "CastLike": _cast_like,
+    "Identity": _first, "Dropout": _first, "Expand": _expand, "Cast": _cast, "CastLike": _cast_like,
     "BatchNormalization": _batch_norm, "Conv": _conv, "DequantizeLinear": _dequantize,
     "GreaterOrEqual": _or_equal, "LessOrEqual": _or_equal, "Resize": _resized,
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _softmax),

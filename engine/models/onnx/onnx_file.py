@@ -20,7 +20,6 @@ import onnx
 
 from shardcam.engine.config import ImageSize, sides_of
 from shardcam.engine.errors import ModelError
-from shardcam.engine.io.plain_text import shortened
 from shardcam.engine.models.definition import (
     MAX_CHANNELS,
     NetworkDefinition,
@@ -52,7 +51,6 @@ from shardcam.engine.types import Preprocessing
 
 DEFAULT_SIZE = 224
 MAX_SIDE = 2**14
-LONGEST = 900  # letters of a refusal, which may quote names and shapes of any length
 OLDEST_OPSET = 7
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
@@ -109,7 +107,7 @@ def load_onnx(
         read = partial(_Import, path, _parse(data), output, keep_rounding)
         return _network(read, image_size, inputs or {})
     except ModelError as error:
-        raise ModelError(f"{path}: {shortened(str(error), LONGEST)}") from error
+        raise ModelError(f"{path}: {error}") from error
 
 
 def _network(

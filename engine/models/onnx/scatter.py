@@ -62,6 +62,6 @@ def _places(call: Call, multiple: int) -> Array:
         if not own.all() or (of_images[..., 1:] != of_images[:1, :, 1:]).any():
             raise ModelError("it would mix the images of a batch")
         found.append(of_images[0, :, 1:])
-    if not np.array_equal(*found):
+    if not np.array_equal(found[0], found[1]):
         raise ModelError("it would mix the images of a batch")
     return found[0]
