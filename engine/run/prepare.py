@@ -14,7 +14,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from shardcam.engine.config import RunConfig
+from shardcam.engine.config import RunConfig, flag
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.models.system_libraries import ready_libraries
@@ -279,6 +279,15 @@ def require_possible(config: RunConfig) -> None:
         raise ConfigError(
             "--workers, --cpus-per-worker and --address are for --executor ray; local takes all "
             "cores (taskset restricts them)"
+        )
+    of_workers = [
+        flag(name)
+        for name in ("priority", "hang_timeout", "recycle")
+        if getattr(config, name) != RunConfig.model_fields[name].default
+    ]
+    if config.executor == "local" and of_workers:
+        raise ConfigError(
+            f"{', '.join(of_workers)}: for the workers of --executor ray, of which local has none"
         )
     if config.part is not None and config.executor != "local":
         raise ConfigError(

@@ -36,7 +36,7 @@ from shardcam.engine.workers.retry_queue import RetryQueue
 from shardcam.engine.workers.shard_descriptor import pack
 from shardcam.engine.workers.worker_state import WorkerState
 
-START_FAILURES = 3  # workers in a row that may die while starting, before the run stops
+START_FAILURES = 3  # workers in a row that die while starting, before no more are started
 _POLL = 0.5  # seconds until a signal is seen
 _CAPACITY_INTERVAL = 5.0  # seconds between looks at the size of the cluster
 _START_PATIENCE = 10.0  # seconds after which a worker that has not started is reported
@@ -131,11 +131,20 @@ class WorkerPool:
         most = self._options.workers or self._capacity
         return min(most, self._share.workers) if self._share.runs else most
 
+    @property
+    def _starts_in_vain(self) -> bool:
+        """Whether the last that were started died, and others work."""
+        return self._failed_starts >= START_FAILURES and self._some_work
+
+    @property
+    def _some_work(self) -> bool:
+        return any(worker.node is not None for worker in self._workers.values())
+
     def _scale_up(self) -> None:
         """Keep a shard for each worker that starts; start more while there is room for them."""
         while True:
             starting = sum(worker.shard is None for worker in self._workers.values())
-            more = len(self._workers) < self._most
+            more = len(self._workers) < self._most and not self._starts_in_vain
             while len(self._waiting) < starting + more:
                 shard = self._retries.take()
                 if shard is None:
@@ -241,7 +250,7 @@ class WorkerPool:
             self._retries.put_back(worker.next_shard)
         if worker.shard is None:
             self._failed_starts += not with_node
-            if self._failed_starts >= START_FAILURES:
+            if self._failed_starts >= START_FAILURES and not self._some_work:
                 raise WorkerError(
                     f"{START_FAILURES} workers died while starting: {reason}; shardcam doctor "
                     "looks for what is missing, --executor local works without them"

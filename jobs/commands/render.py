@@ -11,6 +11,7 @@ import click
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.run.prepare import require_possible
 from shardcam.jobs.cluster.batch_files import Nodes
 from shardcam.jobs.cluster.kuberay_job import PodOptions, kuberay_job
 from shardcam.jobs.cluster.slurm_script import SlurmOptions, slurm_script
@@ -125,6 +126,7 @@ def slurm(
                 "the --node-cpus of one node"
             )
         work = Work(config.model_copy(update={"executor": "local"}))
+        require_possible(work.config)
     _require_room(config, node_cpus, node_gpus)
     machines = Nodes(nodes, node_cpus, node_gpus, node_memory)
     click.echo(as_utf8(slurm_script(work, machines, asked, array)), nl=False)

@@ -241,6 +241,12 @@ IMAGES = ("{}/images", *LITE0, "--out", "{}/run")  # with the test's folder in t
         ((*IMAGES, "--std", "nan,1,1"), 2, "--std: must be positive"),
         ((*IMAGES, "--workers", 2), 2, "for --executor ray"),
         ((*IMAGES, "--cpus-per-worker", 2), 2, "for --executor ray"),
+        ((*IMAGES, "--priority", 2), 2, "--priority: for the workers of --executor ray"),
+        (
+            (*IMAGES, "--hang-timeout", 9, "--recycle", 5),
+            2,
+            "--hang-timeout, --recycle: for the workers of --executor ray",
+        ),
         ((*IMAGES, "--precision", "fp16"), 2, "needs a GPU (--gpus-per-worker)"),
         ((*IMAGES, "--gpus-per-worker", 1), 1, "built without CUDA"),
         ((*IMAGES, "--gpus-per-worker", 1, "--executor", "ray"), 1, "without CUDA"),

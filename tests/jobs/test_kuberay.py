@@ -235,6 +235,9 @@ def test_what_cannot_run_is_not_written(tmp_path, arguments, words):
 def test_paths_need_a_claim():
     with pytest.raises(ConfigError, match=r"^SOURCE /data/.*: pods see no disk without --claim"):
         kuberay_job(Work(RUN), ONE, PodOptions("x"))
+    similar = RUN.model_copy(update={"target": "similar:/photos/one.jpg"})
+    with pytest.raises(ConfigError, match=r"^--target /photos/one\.jpg: pods only see what is bel"):
+        kuberay_job(Work(similar), ONE, PODS)
     run = RUN.model_copy(update={"source": "/data/r", "out": "/data/r"})
     with pytest.raises(ConfigError, match=r"^--retry-failed /data/r: pods see no disk"):
         kuberay_job(Work(run, retry=True), ONE, PodOptions("x"))

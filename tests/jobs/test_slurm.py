@@ -147,6 +147,7 @@ def test_what_sbatch_would_not_take_is_refused(options):
         (("--node-memory", "64 GB"), "--node-memory 64 GB: takes megabytes"),
         (("--array", "4", "--nodes", "2"), "--array: leave out --nodes"),
         (("--array", "4", "--part", "1/4"), "--part is for --executor local"),
+        (("--array", "4", "--recycle", "5"), "--recycle: for the workers of --executor ray"),
         (("--executor", "local"), "--executor local: a submitted run is done by Ray's workers"),
         (("--out", "runs/x"), "--out: give its absolute path on the cluster, not runs/x"),
     ],

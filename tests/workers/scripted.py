@@ -48,6 +48,11 @@ def _build(script, folder):
         assert wait(folder, 60)
     if script.get("start") == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if script.get("start") == "die but one":
+        try:
+            Path(folder, "first").touch(exist_ok=False)
+        except FileExistsError:
+            os.kill(os.getpid(), signal.SIGKILL)
     if script.get("note") == "devices":
         Path(folder, f"devices-{os.getpid()}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
     return ScriptedRunner(script, folder)

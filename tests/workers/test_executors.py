@@ -15,6 +15,7 @@ from shardcam.engine.workers.apart_executor import ApartExecutor
 from shardcam.engine.workers.local_executor import LocalExecutor
 from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions
 from shardcam.engine.workers.ray_executor import RayExecutor
+from shardcam.engine.workers.ray_pool import START_FAILURES
 from shardcam.engine.workers.retry_queue import ATTEMPTS
 from tests.workers import executor_conformance as conformance
 from tests.workers.scripted import builder, nobody, shards
@@ -163,6 +164,14 @@ def test_an_old_worker_is_replaced(address, tmp_path):
 def test_workers_that_cannot_start_stop_the_run(on_ray, tmp_path):
     with pytest.raises(WorkerError, match="3 workers died while starting"):
         list(on_ray(builder({"start": "die"}, tmp_path)).run(shards(4), nobody))
+
+
+def test_workers_that_cannot_start_stop_no_run_that_another_does(on_ray, tmp_path):
+    told = []
+    script = {"start": "die but one", **dict.fromkeys(range(12), "sleep 1")}
+    run = on_ray(builder(script, tmp_path)).run(shards(12), lambda event: told.append(event.kind))
+    assert sorted(report.shard for report in run) == [*range(12)]
+    assert told.count("worker_lost") == START_FAILURES
 
 
 def test_an_address_where_nothing_answers(tmp_path):
