@@ -16,6 +16,7 @@ from shardcam.engine.models.onnx.call import Call
 from shardcam.engine.models.onnx.onnx_graph import Array
 
 MAX_NUMBERS = 2**27  # in one result
+_BYTES = 8  # of a number, at most
 _BLAS = 16  # steps of a matrix product in one of other operators
 # Operators whose results broadcast their inputs, and those whose results are no larger than these.
 _ELEMENTWISE = frozenset({
@@ -77,6 +78,7 @@ def pay(call: Call, arrays: Arrays) -> None:
         raise ModelError(f"this operator is not supported on constants; {FOLD_FIRST}")
     if made > MAX_NUMBERS:
         raise ModelError(f"a constant of {made} numbers is too large")
+    call.build.room.require(_BYTES * made)
     call.build.pay(read + 2 * made + steps * (_LOOP if call.op in _LOOPED else 1))
 
 
@@ -84,6 +86,7 @@ def pay_product(call: Call, read: int, made: int, depth: int) -> None:
     """As `pay`, of `made` sums of `depth` products."""
     if made > MAX_NUMBERS:
         raise ModelError(f"a constant of {made} numbers is too large")
+    call.build.room.require(_BYTES * made)
     call.build.pay(read + 2 * made + made * depth // _BLAS)
 
 

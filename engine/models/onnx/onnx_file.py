@@ -168,8 +168,10 @@ class _Import:
         for proto in self._graph.initializer:
             if proto.data_type == onnx.TensorProto.STRING and proto.name not in read:
                 continue  # names of classes
-            self._define(proto.name, Known.of(weight := self._reader.read(proto), proto.name))
+            weight = self._reader.read(proto)
             self._build.allowance += FOR_EACH_WEIGHT * weight.size
+            self._build.room.grow(weight.nbytes)
+            self._define(proto.name, Known.of(weight, proto.name))
         image = self._input(image_size, inputs)
         self._translate(self._graph.node, [self._output])
         logits = self._logits(image)
@@ -282,8 +284,10 @@ class _Import:
             self._add(nodes[number], number)
             for name in read_by(nodes[number]):
                 readers[name] -= 1
-                if not readers[name] and name in made and isinstance(self._values[name], Known):
+                value = self._values.get(name)
+                if not readers[name] and name in made and isinstance(value, Known):
                     del self._values[name]  # standardised weights would fill the memory
+                    self._build.room.give_back(value.values)
 
     def _add(self, node: Any, number: int) -> None:
         name = node.name or (node.output[0] if node.output else "") or f"{node.op_type}_{number}"
@@ -350,6 +354,9 @@ class _Import:
         names = [output.name for output in graph.output]
         self._translate(graph.node, names)
         inside, self._values = self._values, around
+        for name in inside.keys() - around.keys():
+            if isinstance(value := inside[name], Known):
+                self._build.room.give_back(value.values)
         return tuple(inside[name] for name in names)
 
     def _attribute(self, proto: Any) -> Attribute:
@@ -372,6 +379,8 @@ class _Import:
         if name and name in self._values:
             raise ModelError(f"{name!r} is defined twice")
         self._values[name] = value
+        if isinstance(value, Known):
+            self._build.room.take(value.values)
 
     def _logits(self, image: Tensor) -> Entry:
         """The one output as (N,classes), or of a segmentation network (N,classes,h,w)."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.graph import VARIABLE, Entry, Node
 from shardcam.engine.models.node_shapes import node_shapes
+from shardcam.engine.models.onnx.room import Room
 from shardcam.engine.types import F4
 
 Array = npt.NDArray[Any]
@@ -33,7 +34,7 @@ MAX_ELEMENTS = 2**28
 
 MAX_GRAPH = 50_000  # nodes and edges, together: ten times what large networks have
 
-# Numbers read and made in constants: some for any file, more for one with weights.
+# Numbers read and made in constants, all in all: some for any file, more for one with weights.
 ALLOWANCE, FOR_EACH_WEIGHT = 2**29, 128
 
 
@@ -158,7 +159,8 @@ class Builder:
     nodes: list[Node] = field(default_factory=list)
     tensors: list[Tensor | Weight] = field(default_factory=list)  # first output of each node
     parameters: dict[str, F4] = field(default_factory=dict)
-    allowance: int = ALLOWANCE
+    allowance: int = ALLOWANCE  # of work on constants
+    room: Room = field(default_factory=Room)
     quantised: bool = False  # the file is, in part at least
     rounds: bool = False  # activations, where it is
     _size: int = 0  # of the graph, as `MAX_GRAPH` counts
@@ -220,9 +222,11 @@ class Builder:
         if not value.size:
             raise ModelError(f"its weight {name!r} is empty")
         self.pay(value.size)
+        self.room.require(4 * value.size)
         node = Node(VARIABLE, self._unique(name))
         with np.errstate(over="ignore"):
             self.parameters[node.name] = np.array(value, np.float32, order="C")
+        self.room.take([self.parameters[node.name]])
         return self._append(node, Weight((len(self.nodes), 0), value.shape))
 
     def source(self, tensor: Tensor, op: str) -> tuple[Node, Tensor] | None:
