@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import mxnet as mx
 import numpy as np
 
-from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.bound_program import backbone, program_of
 from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
@@ -19,7 +18,13 @@ from shardcam.engine.models.fullgrad_terms import BiasGradients
 from shardcam.engine.models.graph import Cut, cut, differentiable, entry_of, to_json
 from shardcam.engine.models.head import Head, HeadProgram
 from shardcam.engine.models.input_buffer import InputBuffer
-from shardcam.engine.models.layer_names import layer_shapes, resolve_layer, with_maps
+from shardcam.engine.models.layer_names import (
+    class_count,
+    layer_shapes,
+    resolve_layer,
+    with_maps,
+)
+from shardcam.engine.models.layer_of_pass import LayerOfPass
 from shardcam.engine.models.memory import CPU_PASS, LARGEST, require_memory
 from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.models.normalise import normalised
@@ -103,7 +108,7 @@ class MxnetNetwork:
         extra_layers = (*extra_layers, *attention)
         definition = with_maps(definition, [*names, *extra_layers])
         self._extra = {name: entry_of(definition.graph, name) for name in extra_layers}
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._pass = batch_size if gpu else min(batch_size, CPU_PASS * threads)
         free = None if gpu else free_memory()
         require_memory(definition, names, batch_size, self._pass, free)
@@ -137,7 +142,12 @@ class MxnetNetwork:
     @functools.cached_property
     def biases(self) -> BiasGradients:
         """The whole network in float32 once more, made when a method asks for it."""
-        return BiasGradients(self._definition, self._batch_size, self._device)
+        return BiasGradients(self._definition, self.batch_size, self._device)
+
+    @functools.cached_property
+    def classes(self) -> int:
+        """Number of logits."""
+        return class_count(self._definition)
 
     def _head(self, definition: NetworkDefinition, c: Cut, info: LayerInfo) -> HeadProgram:
         program = program_of(
@@ -175,14 +185,14 @@ class _Bound:
     def _tap(self, output: mx.nd.NDArray) -> mx.nd.NDArray:
         """Where a whole batch of an output is collected: the output itself, if it is one."""
         network = self._network
-        if network._pass == network._batch_size:
+        if network._pass == network.batch_size:
             return output
-        return mx.nd.zeros((network._batch_size, *output.shape[1:]), output.ctx, output.dtype)
+        return mx.nd.zeros((network.batch_size, *output.shape[1:]), output.ctx, output.dtype)
 
     def forward(self, images: F4 | U1, wanted: str) -> _Pass:
         """Begin a pass; the logits of the head `wanted` are computed at once."""
-        if len(images) > self._network._batch_size:
-            raise ValueError(f"{len(images)} images, but a batch has {self._network._batch_size}")
+        if len(images) > self._network.batch_size:
+            raise ValueError(f"{len(images)} images, but a batch has {self._network.batch_size}")
         self._network.on_pass()
         self._images, self._begun = images, 0
         for head in self.heads.values():
@@ -204,7 +214,7 @@ class _Bound:
         self._input.put(part)
         self._backbone.forward(is_train=False)
         self._begun = stop = start + len(part)
-        if network._pass < network._batch_size:
+        if network._pass < network.batch_size:
             for tap, output in zip(self.taps, self._backbone.outputs, strict=True):
                 tap[start:stop] = output[: len(part)]
 
@@ -223,6 +233,10 @@ class _Pass:
             return given.astype(np.float32, copy=False)
         preprocessing = self.network._definition.preprocessing
         return normalised(given.astype(np.uint8, copy=False), preprocessing)
+
+    @property
+    def images_there(self) -> F4:
+        return self.images
 
     def wait(self) -> None:
         for tap in self._finished().taps:
@@ -254,72 +268,13 @@ class _Pass:
         return self._bound
 
 
-class _LayerView:
-    """One layer of one pass; see `engine.protocols.LayerView`."""
-
-    def __init__(self, run: _Pass, name: str) -> None:
-        self._pass, self._name = run, name
-
-    @property
-    def _head(self) -> Head:
-        return self._pass.head(self._name)
-
-    @property
-    def activation(self) -> F4:
-        return self._head.activation
-
-    @property
-    def logits(self) -> F4:
-        return self._head.logits
-
-    @property
-    def classes(self) -> int:
-        return self._pass.logits.shape[1]
-
-    @property
-    def images(self) -> F4:
-        return self._pass.images
-
-    @property
-    def closed_form(self) -> bool:
-        return self._head.program.dense is not None
-
-    def gradient(self, direction: F4) -> F4:
-        self._pass.network.on_pass()
-        return self._head.gradient(direction)
-
-    def bias_terms(self, direction: F4) -> Iterator[tuple[slice, F4]]:
-        network = self._pass.network
-        for term in network.biases.terms(self.images, direction):
-            network.on_pass()
-            yield term
-
-    @property
-    def attention(self) -> Iterator[F4]:
-        return map(self._pass.activation, self._pass.network.attention)
+class _LayerView(LayerOfPass[F4, F4, Head]):
+    """On MXNet: arrays."""
 
     def class_weights(self, targets: I4) -> F4:
-        dense = self._head.program.dense
-        if dense is None:
-            raise ConfigError(f"{self._name}: no global average pooling and dense layer follow it")
-        weights: F4 = dense[targets]
+        weights: F4 = self._dense()[targets]
         return weights
 
-    @property
-    def piecewise_linear(self) -> bool:
-        return self._head.program.piecewise_linear
-
-    def at(self, activation: F4, image: I4, differentiable: bool = False) -> Head:
-        self._pass.network.on_pass()
-        return self._head.at(activation, image, differentiable)
-
-    @property
-    def head_rows(self) -> int:
-        return self._head.rows
-
     def of(self, images: F4) -> _LayerView:
-        return self._pass.network.spare.forward(images, self._name).layer(self._name)
-
-    @property
-    def network_rows(self) -> int:
-        return self._pass.network._batch_size
+        run: _Pass = self._pass.network.spare.forward(images, self._name)
+        return run.layer(self._name)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import Cut, Entry, cut, entry_of
+from shardcam.engine.models.layer_of_pass import LayerOfPass
 from shardcam.engine.models.normalise import normalised
 from shardcam.engine.models.torch.fold_batchnorm import folded
 from shardcam.engine.models.torch.fused_steps import with_fused_relus
@@ -290,73 +290,13 @@ class _Pass:
             raise RuntimeError("the results of this pass are gone: another one has begun")
 
 
-class _LayerView:
-    """One layer of one pass; see `engine.protocols.LayerView`."""
-
-    def __init__(self, run: _Pass, name: str) -> None:
-        self._pass, self._name = run, name
-
-    @property
-    def _head(self) -> TorchHead:
-        return self._pass.head(self._name)
-
-    @property
-    def activation(self) -> Tensor:
-        return self._head.activation
-
-    @property
-    def logits(self) -> F4:
-        return self._head.logits
-
-    @property
-    def classes(self) -> int:
-        return self._pass.network.classes
-
-    @property
-    def images(self) -> F4:
-        return self._pass.images
-
-    @property
-    def closed_form(self) -> bool:
-        return self._head.program.dense is not None
-
-    @property
-    def piecewise_linear(self) -> bool:
-        return self._head.program.piecewise_linear
-
-    def gradient(self, direction: F4 | Tensor) -> Tensor:
-        self._pass.network.on_pass()
-        return self._head.gradient(direction)
-
-    def bias_terms(self, direction: F4 | Tensor) -> Iterator[tuple[slice, Tensor]]:
-        network = self._pass.network
-        for term in network.biases.terms(self._pass.images_there, direction):
-            network.on_pass()
-            yield term
-
-    @property
-    def attention(self) -> Iterator[Tensor]:
-        return map(self._pass.activation, self._pass.network.attention)
+class _LayerView(LayerOfPass[Tensor, "F4 | Tensor", TorchHead]):
+    """In PyTorch: tensors on the network's device."""
 
     def class_weights(self, targets: I4 | Tensor) -> Tensor:
-        dense = self._head.program.dense
-        if dense is None:
-            raise ConfigError(f"{self._name}: no global average pooling and dense layer follow it")
+        dense: Tensor = self._dense()
         return dense[on_device(targets, dense).long()]
 
-    def at(
-        self, activation: F4 | Tensor, image: I4 | Tensor, differentiable: bool = False
-    ) -> TorchHead:
-        self._pass.network.on_pass()
-        return self._head.at(activation, image, differentiable)
-
-    @property
-    def head_rows(self) -> int:
-        return self._head.rows
-
     def of(self, images: F4 | Tensor) -> _LayerView:
-        return self._pass.network.spare.forward(images, self._name).layer(self._name)
-
-    @property
-    def network_rows(self) -> int:
-        return self._pass.network.batch_size
+        run: _Pass = self._pass.network.spare.forward(images, self._name)
+        return run.layer(self._name)
