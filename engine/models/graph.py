@@ -273,17 +273,18 @@ def inference_form(graph: Graph) -> Graph:
     """The graph that computes the same in training mode as in inference mode.
 
     A head runs in training mode, because max-pooling's backward pass reads a
-    workspace that MXNet fills only then.  So Dropout must be gone, and BatchNorm
+    workspace that MXNet fills only then.  So Dropout must be gone, losses too, and BatchNorm
     must use its stored statistics.  What MXNet's fusion gets wrong is spelled so that
     it leaves it alone.
     """
-    return with_shared_dense(_with_unfused_sums(_with_frozen_batchnorm(_without_dropout(graph))))
+    return with_shared_dense(_with_unfused_sums(_with_frozen_batchnorm(_without_training(graph))))
 
 
-def _without_dropout(graph: Graph) -> Graph:
+def _without_training(graph: Graph) -> Graph:
+    """Without Dropout, and without make_loss, which would ignore the gradient it is given."""
     bypass: dict[int, Entry] = {}
     for i, node in enumerate(graph.nodes):
-        if node.op == "Dropout":
+        if node.op in ("Dropout", "make_loss"):
             source = node.inputs[0]
             bypass[i] = bypass.get(source[0], source)
 

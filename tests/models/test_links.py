@@ -262,6 +262,19 @@ def test_symbol_files(end, link, outputs, tmp_path):
     assert told in " ".join(found.remarks)
 
 
+def test_make_loss_lets_the_gradient_of_each_class_through(tmp_path):
+    """MXNet's has a gradient of its own, whatever it is given."""
+    images = np.random.RandomState(6).standard_normal((2, 3, 16, 16)).astype(np.float32)
+    found = []
+    for number, end in enumerate((lambda x: mx.sym.make_loss(x), lambda x: x)):
+        (folder := tmp_path / str(number)).mkdir()
+        checkpoint(folder, end, 4)
+        network = load_network(str(folder / "net-symbol.json"), image_size=16)
+        layer = MxnetNetwork(network, ("conv",), 2).forward(images).layer("conv")
+        found.append([layer.gradient(np.eye(4, dtype=np.float32)[[k, k]]) for k in range(4)])
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-7)
+
+
 def test_the_temperature_of_a_softmax_belongs_to_the_logits(tmp_path):
     checkpoint(tmp_path, lambda x: mx.sym.softmax(x, temperature=4), 4)
     images = np.random.RandomState(6).standard_normal((2, 3, 16, 16)).astype(np.float32)
