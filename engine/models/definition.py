@@ -30,9 +30,9 @@ def open_size(height: int, width: int) -> str:
     return f"the model file leaves the input's size open: --image-size {size} was taken"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NetworkDefinition:
-    """What a model file says.
+    """What a model file says. Two are equal if they are one.
 
     `graph` ends at the logits; `input_name` is the variable that takes (N,C,H,W)
     float32 images; `parameters` holds every other variable.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import wraps
 from math import prod
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import mxnet as mx
 
@@ -40,6 +43,22 @@ _NOT_FEATURES = frozenset(
 )
 
 
+Found = TypeVar("Found")
+
+
+def _once(function: Callable[[NetworkDefinition], Found]) -> Callable[[NetworkDefinition], Found]:
+    """Remember what was found of each network that is still there; nobody may change it."""
+    found: WeakKeyDictionary[NetworkDefinition, Found] = WeakKeyDictionary()
+
+    @wraps(function)
+    def remembered(network: NetworkDefinition) -> Found:
+        if network not in found:
+            found[network] = function(network)
+        return found[network]
+
+    return remembered
+
+
 def layer_shapes(network: NetworkDefinition) -> dict[str, tuple[int, ...]]:
     """Shape of every operator's first output for one image, in graph order; a map is (C,h,w).
 
@@ -48,19 +67,28 @@ def layer_shapes(network: NetworkDefinition) -> dict[str, tuple[int, ...]]:
     ModelError
         The network cannot run on an input of this size.
     """
-    whole = _whole_shapes(network)
-    return _as_maps(whole, _layouts(network, whole, _axes(network, whole)))
+    return _as_maps(_whole_shapes(network), map_layouts(network))
 
 
-def map_layouts(network: NetworkDefinition) -> dict[str, Layout]:
+@_once
+def map_layouts(network: NetworkDefinition) -> Mapping[str, Layout]:
     """How each layer that has a map lies in its tensor."""
-    whole = _whole_shapes(network)
-    return _layouts(network, whole, _axes(network, whole))
+    picture = network.preprocessing.input_shape[1:]
+    shapes, found = _whole_shapes(network), {}
+    for name, axes in followed_axes(network).items():
+        layout = layout_of(axes)
+        if layout is None and network.tokens is not None:
+            layout = layout_of_tokens(shapes.get(name, ()), network.tokens, picture)
+        if layout is not None:
+            found[name] = layout
+    return found
 
 
-def followed_axes(network: NetworkDefinition) -> dict[str, Axes]:
+@_once
+def followed_axes(network: NetworkDefinition) -> Mapping[str, Axes]:
     """What each axis of each operator's first output stands for."""
-    return _axes(network, _whole_shapes(network))
+    sizes, shapes = network.preprocessing.input_shape, _whole_shapes(network)
+    return follow_axes(network.graph, network.input_name, sizes, shapes, network.parameters)
 
 
 def with_maps(network: NetworkDefinition, layers: Iterable[str]) -> NetworkDefinition:
@@ -84,26 +112,8 @@ def _as_maps(
     return {n: layouts[n].shape if n in layouts else s[1:] for n, s in shapes.items()}
 
 
-def _axes(network: NetworkDefinition, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Axes]:
-    sizes = network.preprocessing.input_shape
-    return follow_axes(network.graph, network.input_name, sizes, shapes, network.parameters)
-
-
-def _layouts(
-    network: NetworkDefinition, shapes: Mapping[str, tuple[int, ...]], axes: Mapping[str, Axes]
-) -> dict[str, Layout]:
-    picture = network.preprocessing.input_shape[1:]
-    found = {}
-    for name, of_layer in axes.items():
-        layout = layout_of(of_layer)
-        if layout is None and network.tokens is not None:
-            layout = layout_of_tokens(shapes.get(name, ()), network.tokens, picture)
-        if layout is not None:
-            found[name] = layout
-    return found
-
-
-def _whole_shapes(network: NetworkDefinition) -> dict[str, tuple[int, ...]]:
+@_once
+def _whole_shapes(network: NetworkDefinition) -> Mapping[str, tuple[int, ...]]:
     """Of the first output of every operator, for a batch of one image."""
     internals = mx.sym.load_json(to_json(network.graph)).get_internals()
     by_output = dict(zip(internals.list_outputs(), _output_shapes(network, internals), strict=True))
@@ -135,6 +145,7 @@ def _output_of(node: Node, outputs: dict[str, tuple[int, ...]]) -> tuple[int, ..
     return None
 
 
+@_once
 def auto_layer(network: NetworkDefinition) -> str:
     """The layer that Grad-CAM is usually taken at.
 
@@ -149,9 +160,7 @@ def auto_layer(network: NetworkDefinition) -> str:
         The network has no such layer at this image size.
     """
     graph = network.graph
-    whole = _whole_shapes(network)
-    axes = _axes(network, whole)
-    layouts = _layouts(network, whole, axes)
+    axes, layouts = followed_axes(network), map_layouts(network)
     maps = {name for name, layout in layouts.items() if prod(layout.shape[1:]) > 1}
     found = _last_passage(network, maps)
     if found is None or not layouts[found].is_map:
@@ -215,8 +224,7 @@ def resolve_layer(network: NetworkDefinition, wanted: str, option: str = "--laye
     ConfigError
         No such layer; the message offers the nearest names.
     """
-    whole = _whole_shapes(network)
-    layouts = _layouts(network, whole, _axes(network, whole))
+    whole, layouts = _whole_shapes(network), map_layouts(network)
     shapes = {network.input_name: network.preprocessing.input_shape, **_as_maps(whole, layouts)}
     name = auto_layer(network) if wanted == AUTO else wanted
     if name not in shapes and name.removesuffix("_output") in shapes:
@@ -253,11 +261,10 @@ def layer_info(
 
 def idle_layers(network: NetworkDefinition) -> set[str]:
     """Layers of tokens with a map that is zero: of what follows, only class tokens are read."""
-    whole = _whole_shapes(network)
-    axes = _axes(network, whole)
+    axes = followed_axes(network)
     return {
         name
-        for name, layout in _layouts(network, whole, axes).items()
+        for name, layout in map_layouts(network).items()
         if layout.axis and not counts(network.graph, name, axes, network.parameters)
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -80,7 +81,7 @@ def layers(model: str, everything: bool, as_json: bool, **options: Any) -> None:
 
 
 def layer_rows(
-    network: NetworkDefinition, auto: str, layouts: dict[str, Layout], everything: bool
+    network: NetworkDefinition, auto: str, layouts: Mapping[str, Layout], everything: bool
 ) -> list[dict[str, Any]]:
     """The layers to list: those whose maps people look at, or every operator."""
     from shardcam.engine.models.layer_names import FEATURES, idle_layers, layer_info, layer_shapes
