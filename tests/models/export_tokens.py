@@ -2,7 +2,7 @@
 
 Run by a Python that has torch 2.14, timm 1.0.31, onnx, onnxscript and grad-cam 1.5.7:
 
-    python tests/models/export_tokens.py tests/fixtures/tokens
+    python tests/models/export_tokens.py tests/fixtures/tokens [NAME ...]
 """
 
 import contextlib
@@ -18,10 +18,11 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 CLASSES, TARGETS = 5, (3, 1)
-# Our name: pytorch-grad-cam's class. Its ablationcam and shapleycam take no tokens.
-THEIRS = {
+COPIES, DEVIATION = 4, 0.3  # of the noise of smoothgradcam++
+THEIRS = {  # our name: pytorch-grad-cam's class
     "gradcam": pgc.GradCAM,
     "gradcam++": pgc.GradCAMPlusPlus,
     "xgradcam": pgc.XGradCAM,
@@ -109,6 +110,7 @@ def last(x):
 
 def networks():
     """Name, network, size of its input, the layer that `auto` takes, how it is a map."""
+    torch.manual_seed(0)
     small = {"num_classes": CLASSES, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
     vit = VisionTransformer(img_size=(16, 24), **small)
     yield "vit", vit, (16, 24), vit.blocks[-1].norm1, after(1, 4, 6)
@@ -149,6 +151,73 @@ def gradients(network, images, layer):
     ]  # fmt: skip
 
 
+class Zeroed(pgc.ablation_layer.AblationLayerVit):
+    """Channels of the picture's tokens set to 0.
+
+    pytorch-grad-cam's own sets those of all tokens to -1e7 where a layer has negative values.
+    """
+
+    def __init__(self, skip):
+        super().__init__()
+        self.skip = skip
+
+    def __call__(self, x):
+        for row, channel in zip(self.activations, self.indices):
+            row[self.skip :, ..., channel] = 0
+        return self.activations
+
+
+def own_slope(network, images, layer, create_graph=False):
+    """The layer's value, and the gradient of the logit of image i for target i."""
+    kept = []
+    handle = layer.register_forward_hook(lambda module, args, out: kept.append(out))
+    logits = network(images)
+    handle.remove()
+    score = sum(logits[i, t] for i, t in enumerate(TARGETS))
+    return kept[0], torch.autograd.grad(score, kept[0], create_graph=create_graph)[0]
+
+
+def smoothgradcam_plusplus(network, images, layer, as_map):
+    """Omeiza et al., section 3: the powers of the gradient are averaged over noisy images."""
+    random = np.random.RandomState(0)
+    noise = torch.from_numpy(random.normal(0, DEVIATION, (COPIES, *images.shape[1:]))).float()
+    slopes = torch.stack([as_map(own_slope(network, images + n, layer)[1]) for n in noise])
+    first, second, third = ((slopes**p).mean(0) for p in (1, 2, 3))
+    activation = as_map(own_slope(network, images, layer)[0])
+    alpha = second / (2 * second + activation.sum((2, 3), keepdim=True) * third + 1e-6)
+    return ((alpha * first.relu()).sum((2, 3), keepdim=True) * activation).sum(1)
+
+
+def shapleycam(network, images, layer, as_map, skip):
+    """Cai, equation 17, along the tokens of the picture; pytorch-grad-cam's takes no tokens."""
+    with sdpa_kernel(SDPBackend.MATH):  # which has a second derivative
+        value, slope = own_slope(network, images, layer, create_graph=True)
+    along = value.detach().clone()
+    if skip:
+        along[:, :skip] = 0
+    (curvature,) = torch.autograd.grad(slope, value, along)
+    weights = as_map(slope - curvature / 2).mean((2, 3), keepdim=True)
+    return (weights * as_map(value)).sum(1)
+
+
+def every_method(network, images, layer, earlier, as_map, skip):
+    """Heatmaps by pytorch-grad-cam, raw maps by the formulas; image i explained for target i."""
+    targets = [ClassifierOutputTarget(t) for t in TARGETS]
+    for name, theirs in THEIRS.items():
+        cam = theirs(network, [layer], reshape_transform=as_map)
+        yield f"cam__{name}", cam(images, targets)
+    ablation = pgc.AblationCAM(network, [layer], as_map, ablation_layer=Zeroed(skip))
+    yield "cam__ablationcam", ablation(images, targets)
+    finer = pgc.FinerCAM(network, [layer], as_map)
+    found = [finer(images[i : i + 1], target_idx=t) for i, t in enumerate(TARGETS)]
+    yield "cam__finercam", np.concatenate(found)
+    refined = pgc.refine_cam.RefineCAM(network, [earlier, layer], as_map)
+    yield "cam__refinecam", refined(images, targets)
+    yield "cam__fullgrad", pgc.FullGrad(network, [])(images, targets)
+    yield "raw__smoothgradcam++", smoothgradcam_plusplus(network, images, layer, as_map)
+    yield "raw__shapleycam", shapleycam(network, images, layer, as_map, skip)
+
+
 def without_notes(path):
     """Of where each node comes from, which are most of the file."""
     model = onnx.load(path)
@@ -160,7 +229,10 @@ def without_notes(path):
 def main():
     directory = Path(sys.argv[1])
     directory.mkdir(exist_ok=True)
+    wanted = sys.argv[2:]
     for name, network, size, layer, as_map in networks():
+        if wanted and name not in wanted:
+            continue
         network.eval()
         randomise(network)
         images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(2))
@@ -170,10 +242,14 @@ def main():
         maps = torch.stack([(activation * weight).sum(1) for weight in weights], 1)
         results = {"images": images, "logits": logits, "activation": activation, "maps": maps}
         if name in ("vit", "swin"):
-            targets = [ClassifierOutputTarget(t) for t in TARGETS]
-            for method, theirs in THEIRS.items():
-                cam = theirs(network, [layer], reshape_transform=as_map)
-                results[f"cam__{method}"] = torch.from_numpy(cam(images, targets))
+            blocks = network.blocks if name == "vit" else network.layers[-1].blocks
+            skip = int(name == "vit")
+            for key, found in every_method(network, images, layer, blocks[0].norm1, as_map, skip):
+                results[key] = torch.as_tensor(found)
+        if name == "swin":  # global average pooling and a dense layer follow its last normalisation
+            _, value, _ = gradients(network, images, network.norm)
+            weights = network.head.fc.weight[list(TARGETS)][..., None, None]
+            results["raw__cam"] = (weights * last(value)).sum(1)
         for key, array in results.items():
             assert np.isfinite(array.detach().numpy()).all(), (name, key)
         arrays = {key: array.detach().numpy().astype(np.float32) for key, array in results.items()}
