@@ -193,9 +193,9 @@ def descendants(graph: Graph, number: int) -> set[int]:
     return found - {number}
 
 
-def prune(graph: Graph) -> Graph:
-    """Drop every node that no output needs."""
-    keep = sorted(ancestors(graph, graph.heads))
+def prune(graph: Graph, kept: Iterable[Entry] = ()) -> Graph:
+    """Drop every node that neither an output nor one of `kept` needs."""
+    keep = sorted(ancestors(graph, (*graph.heads, *kept)))
     number = {old: new for new, old in enumerate(keep)}
     nodes = tuple(
         replace(

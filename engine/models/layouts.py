@@ -142,7 +142,8 @@ class _Surgery:
 
     def graph(self) -> Graph:
         heads = tuple(map(self._target, self._old.heads))
-        return prune(replace(self._old, nodes=tuple(self._nodes), heads=heads))
+        read = [(i, 0) for i, node in enumerate(self._nodes) if node.name in self._kept]
+        return prune(replace(self._old, nodes=tuple(self._nodes), heads=heads), read)
 
     def keep(self, number: int, node: Node) -> None:
         """Copy a node. One that makes a map of a channels-last layer, or a mean of it, reads it."""
