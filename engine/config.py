@@ -28,7 +28,10 @@ ANY = "any"
 RESIZES = ("crop", "squash", "pad")
 SHORTER = r"shorter:(\d{1,9}),crop"
 MODEL_FILES = (".json", ".onnx")
-PATH_OPTIONS = ("source", "model", "out", "root", "cache", "params", "labels", "label_data")
+PATH_OPTIONS = (
+    *("source", "model", "out", "root", "cache", "params", "labels", "label_data"),
+    "target_mask",
+)
 PLACE_OPTIONS = (  # where a run is computed and on what: given anew by each command that does
     *("executor", "workers", "cpus_per_worker", "gpus_per_worker", "decode_processes", "address"),
     *("priority", "batch_size", "hang_timeout", "recycle", "cache", "cache_size"),
@@ -47,7 +50,7 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
         *("runtime", "precision"),
         *("image_size", "resize", "interpolation", "channels", "mean", "std"),
     ),
-    "Explanation": ("method", "target", "layer", "tokens", "fuse", "smooth"),
+    "Explanation": ("method", "target", "target_mask", "layer", "tokens", "fuse", "smooth"),
     "What is saved": (
         *("out", "save", "activation_layer", "activation_dtype", "codec"),
         *("colormap", "alpha", "overlay_format", "overlay_norm"),
@@ -104,6 +107,12 @@ class RunConfig(BaseModel):
         description="What to explain: classes by top1, topK (such as top5), label or "
         "class:ID[,ID...]; above:SCORE[,K], at most K (10) with a higher score; similar:PICTURE or "
         "similar:VECTOR.npy, the cosine of the network's embedding and that one.",
+    )
+    target_mask: str | None = Field(
+        None,
+        description="PNG or .npy (H,W) of a segmentation network's target: a class is explained by "
+        "the sum of its scores where this is not black, or not 0, and not where the class wins. "
+        "It is fitted to the network's input as the images are.",
     )
     tokens: int | None = Field(
         None,

@@ -10,12 +10,14 @@ from __future__ import annotations
 from ast import literal_eval
 from dataclasses import replace
 
+import numpy as np
+
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import Entry, Graph, Node
+from shardcam.engine.models.graph import Entry, Graph, Node, prune
 from shardcam.engine.models.layer_names import layer_shapes
 from shardcam.engine.models.links import SOFTMAXES, free_name, in_order, kind_of
-from shardcam.engine.types import NO_LINK, SIGMOID, SOFTMAX, LayerInfo
+from shardcam.engine.types import F4, NO_LINK, SIGMOID, SOFTMAX, LayerInfo
 
 SIDE = 64  # pixels of a stored prediction, at most
 
@@ -89,6 +91,46 @@ def segmenter(definition: NetworkDefinition, wanted: str | None = None) -> Netwo
         prediction=LayerInfo(build.nodes[seen[0]].name, (max(2, classes), *sizes), False),
         remarks=remarks,
     )
+
+
+def over_pixels(definition: NetworkDefinition, weights: F4) -> NetworkDefinition:
+    """The same, with sums over given pixels in place of those that a class wins.
+
+    Parameters
+    ----------
+    definition
+        With a prediction.
+    weights
+        (h,w) what each pixel of the maps counts.
+    """
+    assert definition.prediction is not None
+    build = _Builder(definition)
+    mask = free_name("target_mask", build.nodes)
+    build.nodes.append(Node("null", mask))
+    entry = len(build.nodes) - 1, 0
+    scores = build.add("broadcast_mul", "scores_masked", _scores_of_pixels(definition), entry)
+    logits = build.add("sum", "logits", scores, axis="(2, 3)")
+    prediction = definition.graph.number(definition.prediction.name), 0
+    return replace(
+        definition,
+        graph=prune(Graph(tuple(build.nodes), (logits,)), [prediction]),
+        parameters={**definition.parameters, mask: np.ascontiguousarray(weights[None, None])},
+    )
+
+
+def maps_size(definition: NetworkDefinition) -> tuple[int, int]:
+    """Height and width of the maps of a network that has a prediction."""
+    node = definition.graph.nodes[_scores_of_pixels(definition)[0]]
+    _, height, width = layer_shapes(definition)[node.name]
+    return height, width
+
+
+def _scores_of_pixels(definition: NetworkDefinition) -> Entry:
+    """What the prediction is a part of, (N,classes,h,w)."""
+    assert definition.prediction is not None
+    graph = definition.graph
+    (scores,) = graph.nodes[graph.number(definition.prediction.name)].inputs
+    return scores
 
 
 class _Builder:

@@ -45,6 +45,7 @@ class WorkerSpec:
     read: tuple[LayerInfo, ...]  # whose activations are saved
     quantization: Quantization | None  # of an int8 run
     similar: F4 | None  # (K,D) embeddings that images are compared with
+    mask: F4 | None  # (h,w) what each pixel of the maps of a segmentation network counts
     specs: tuple[DatasetSpec, ...]  # of a shard file
     batch_size: int  # images
 
@@ -76,6 +77,7 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     """Load the model: what makes batches of a shard, and what makes results of batches."""
     ready_libraries()
     from shardcam.engine.models.layer_names import class_count
+    from shardcam.engine.models.segmentation import over_pixels
     from shardcam.engine.models.similarity import similar_to
     from shardcam.engine.pipeline.run_shard import Parts
     from shardcam.engine.pipeline.targets import parse_targets
@@ -89,6 +91,8 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
     if spec.similar is not None:
         definition = similar_to(definition, spec.similar)
+    if spec.mask is not None:
+        definition = over_pixels(definition, spec.mask)
     warm_up()
     threads, preprocessing = worker_threads(config), definition.preprocessing
     targets = parse_targets(config.target, class_count(definition), definition.link)

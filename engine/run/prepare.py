@@ -52,6 +52,7 @@ from shardcam.engine.run.plan import Plan, make_plan
 from shardcam.engine.run.runtime_choice import TORCH, require_gpu, with_runtime
 from shardcam.engine.run.similar_target import concept_of
 from shardcam.engine.run.source_listing import listing_of, make_reader
+from shardcam.engine.run.target_mask import mask_of
 from shardcam.engine.rundir import codec
 from shardcam.engine.rundir.events import RunAwaited, ignore
 from shardcam.engine.rundir.grow_run import grown
@@ -115,6 +116,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     _require_gpu_here(config)
     _require_cluster(config, run_dir)
     from shardcam.engine.models.layer_names import class_count, resolve_layer
+    from shardcam.engine.models.segmentation import over_pixels
     from shardcam.engine.models.similarity import similar_to
     from shardcam.engine.pipeline.targets import parse_targets
 
@@ -122,6 +124,8 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     own = definition = load_definition(config)
     if concept := concept_of(config, own):
         definition = similar_to(own, concept.vectors)
+    if mask := mask_of(config, own):
+        definition = over_pixels(own, mask.weights)
     if definition.link != SOFTMAX:  # what the file says is known from now on
         config = config.model_copy(update={"link": definition.link})
     if config.runtime == TORCH:
@@ -171,8 +175,11 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
             require_room(config, specs, plan)
             _require_memory(config, definition, layers, plan)
             calibration = _calibration(config, definition, layers, read, plan)
-            compared = concept.digest if concept else None
-            manifest = make_manifest(config, plan, own, layers, read, calibration, compared)
+            manifest = make_manifest(
+                *(config, plan, own, layers, read, calibration),
+                similar=concept.digest if concept else None,
+                target_mask=mask.digest if mask else None,
+            )
             if stored is not None:
                 manifest = grown(stored, manifest, listing)
                 _require_no_growth(config, stored, manifest)
@@ -192,6 +199,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         read=read,
         quantization=calibration.quantization if calibration else None,
         similar=concept.vectors if concept else None,
+        mask=mask.weights if mask else None,
         specs=specs,
         batch_size=_batch_size(config, definition, names, plan),
     )
