@@ -24,6 +24,7 @@ def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     make_folder(folder, 20, bad=2)
     np.save(f"{folder}.npy", np.arange(6.0))
+    np.save(f"{folder}-mask.npy", np.tri(12, 16))
     return folder
 
 
@@ -63,6 +64,13 @@ FIXTURES = Path(__file__).parent.parent / "fixtures"
 OTHERS = {  # what is asked of networks that do not end in a softmax, or whose layers are no maps
     "pixels": ("ends/pixels.onnx", "--target", "top2"),
     "pixels by sigmoid": ("ends/pixels.onnx", "--link", "sigmoid", "--target", "above:0.1,3"),
+    "pixels of a mask": (
+        *("ends/pixels.onnx", "--target", "class:0,2", "--target-mask", "{images}-mask.npy"),
+    ),
+    "pixels by tokens": (
+        *("segformer/script.onnx", "--target", "class:0,2"),
+        *("--layer", "/whole/segformer/stages.2/layer_norm/LayerNormalization"),
+    ),
     "means of pixels": ("ends/pixels.onnx", "--link", "none", "--target", "class:0,3"),
     "binary": ("ends/binary.onnx", "--target", "class:0,1"),
     "embedding": ("ends/embedding.onnx", "--link", "none"),
