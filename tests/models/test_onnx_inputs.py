@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.definition import IMAGENET_MEAN, IMAGENET_STD
-from tests.models.onnx_models import IR_VERSION, load, node, reference, run, weight
+from tests.models.onnx_models import IR_VERSION, ints, load, make, node, reference, run, weight
 
 RNG = np.random.RandomState(5)
 HEAD = (node("Relu", "c", "r"), node("GlobalAveragePool", "r", "p"), node("Flatten", "p", "y"))
@@ -176,3 +176,13 @@ def test_onnx_metadata_for_images(stated, mean, std, tmp_path):
     own = definition.preprocessing
     assert (own.mean, own.std) == (IMAGENET_MEAN[::-1], IMAGENET_STD[::-1])
     assert definition.assumed
+
+
+def test_an_open_size_that_does_not_fit(tmp_path):
+    """What is taken where the file says nothing is told where the file is refused."""
+    nodes = [node("Conv", "x w", "c"), node("Reshape", "c s", "r"), node("Gemm", "r d", "y")]
+    weights = {"w": weight(4, 3, 1, 1), "s": ints(0, 4 * 16 * 24), "d": weight(4 * 16 * 24, 5)}
+    file = make(nodes, weights, ("N", 3, "h", "w"), flatten=False)
+    with pytest.raises(ModelError, match="size open, and --image-size 224 was taken: it may need"):
+        load(file, tmp_path)
+    assert load(file, tmp_path, image_size=(16, 24)).parameters

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from shardcam.engine.config import ImageSize, sides_of
+from shardcam.engine.config import ImageSize, sides_of, size_text
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.definition import (
     MAX_CHANNELS,
@@ -52,6 +52,11 @@ from shardcam.engine.types import Preprocessing
 DEFAULT_SIZE = 224
 MAX_SIDE = 2**14
 OLDEST_OPSET = 7
+
+OTHER_SIZE = (
+    "the file leaves the input's size open, and --image-size {} was taken: it may need another "
+    "(--image-size HEIGHT,WIDTH)"
+)
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 _WHOLE = (onnx.TensorProto.UINT8, onnx.TensorProto.INT32, onnx.TensorProto.INT64)
@@ -153,6 +158,7 @@ class _Import:
         self._values: dict[str, Value] = {}
         self._batch: int | None = None
         self._bytes = False  # the input is of whole numbers
+        self._taken_size = ""  # where neither the file nor the user says which
         self._metadata = {entry.key: entry.value for entry in model.metadata_props}
         self.baked = False  # it leaves the batch open and fails where a batch of one would not
         self._output, remark = chosen_output(self._graph, output)
@@ -231,6 +237,7 @@ class _Import:
         height, width = (_side(side, one) for side, one in zip(sides, asked, strict=True))
         if image_size is None and None in sides:
             self._remarks += (open_size(height, width),)
+            self._taken_size = size_text(height, width)
         image = self._build.input(taken.name, (channels, height, width))
         self._batch = self._batch or shape[0]
         call = Call("Transpose", f"{taken.name}/channels_last", 0, (), 1, {}, self._build)
@@ -299,7 +306,8 @@ class _Import:
             known = isinstance(error, ModelError)
             reason = str(error) if known else f"it is malformed: {repr(error)[:200]}"
             if known and not any(way in reason for way in ("--output", "ORT_ENABLE", CUT)):
-                reason += f"; {ADVICE}"
+                misfit = self._taken_size and "supported" not in reason
+                reason += f"; {OTHER_SIZE.format(self._taken_size) if misfit else ADVICE}"
             self.baked |= self._batch is None and node.op_type in BAKED
             where = f"{node.op_type} node {name!r} (opset {self._opset})"
             raise ModelError(f"{where}: {reason}") from error
