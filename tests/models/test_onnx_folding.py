@@ -62,6 +62,9 @@ FOLDED = {
     "GatherElements": ("GatherElements", [A, ints(*[[0, 1, 2, 3]] * 3)], {"axis": 1}, 17),
     "GatherND": ("GatherND", [A, ints([0, 1], [2, 3])], {}, 17),
     "ScatterND": ("ScatterND", [A, ints([0], [2]), B[:2]], {}, 17),
+    "ScatterND-places": ("ScatterND", [A, ints([0, 1], [-1, 3]), B[0, :2]], {}, 17),
+    **{f"ScatterND-{kind}": ("ScatterND", [A, ints([2], [2]), B[:2]], {"reduction": kind}, 18)
+       for kind in ("add", "mul", "max", "min")},
     "ScatterElements": ("ScatterElements", [A, ints([1, 0, 2, 1]), B[:1]], {}, 17),
     "Slice": ("Slice", [A, ints(-1), ints(-9), ints(1), ints(-2)], {}, 17),
     "Split": ("Split", [A, ints(1, 3)], {"axis": 1}, 17),
@@ -110,6 +113,26 @@ def test_constant_operator_equals_onnxruntime(name, tmp_path):
     ]
     definition = assert_same(make(nodes, weights, opset=opset), tmp_path)
     assert [n.op for n in definition.graph.nodes] == ["null", "_plus_scalar", "Flatten"]
+
+
+@pytest.mark.parametrize(
+    ("op", "operands"),
+    [
+        ("MatMul", [weight(2000, 2), weight(2, 2000)]),
+        ("ScatterND", [weight(800, 800), np.argwhere(np.ones((800, 800))), weight(640_000)]),
+        ("Resize", [weight(1, 96, 7, 7), *[np.zeros(0, np.float32)] * 2, ints(1, 96, 56, 56)]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_large_tables(op, operands, tmp_path):
+    """As those of relative positions: what they cost is not overestimated."""
+    weights = {f"k{i}": value for i, value in enumerate(operands)}
+    attributes = {"mode": "cubic"} if op == "Resize" else {}
+    nodes = [
+        node(op, " ".join(weights), "r", **attributes),
+        node("ReduceMax", "r", "s", keepdims=0),
+    ]
+    assert_same(make([*nodes, node("Add", "x s", "y")], weights), tmp_path)
 
 
 def test_weight_standardisation(tmp_path):

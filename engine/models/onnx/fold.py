@@ -29,6 +29,7 @@ from shardcam.engine.models.onnx.fold_bounds import (
     spatial,
 )
 from shardcam.engine.models.onnx.onnx_graph import BATCHES, Array, Known, Tensor, View
+from shardcam.engine.models.onnx.resize_axes import resized
 
 _BFLOAT = 16
 DTYPES = {
@@ -190,6 +191,8 @@ def _or_equal(call: Call, arrays: Arrays) -> list[Array]:
 
 def _resized(call: Call, arrays: Arrays) -> list[Array]:
     """An empty input means none; before opset 11 pixels lay elsewhere."""
+    if (x := given(arrays, 0)).ndim == 4:
+        return [resized(call, x)]
     if call.opset < 11:
         raise ModelError("this operator is not supported on constants")
     return evaluated(call, [None if a is None or not a.size else a for a in arrays])
@@ -221,6 +224,32 @@ def _conv(call: Call, arrays: Arrays) -> list[Array]:
     bias = arrays[2] if len(arrays) > 2 else None
     result: Array = y.reshape(len(x), len(weight), *sizes)
     return [result if bias is None else result + bias.reshape(-1, *(1,) * count)]
+
+
+_REDUCTIONS: dict[str, np.ufunc] = {
+    "add": np.add,
+    "mul": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+}
+
+
+def _scatter_nd(call: Call, arrays: Arrays) -> list[Array]:
+    """All places at once, where the evaluator takes one after the other."""
+    reduction = call.text("reduction", "none")
+    if reduction not in ("none", *_REDUCTIONS):
+        raise ModelError(f"reduction {reduction[:100]!r} is not supported")
+    pay(call, arrays)
+    result, updates = given(arrays, 0).copy(), given(arrays, 2)
+    try:
+        places = tuple(np.moveaxis(given(arrays, 1), -1, 0))
+        if reduction == "none":
+            result[places] = updates
+        else:
+            _REDUCTIONS[reduction].at(result, places, updates)
+    except (IndexError, TypeError, ValueError) as error:
+        raise ModelError(f"its constant inputs are not valid: {error}") from error
+    return [result]
 
 
 def _dequantize(call: Call, arrays: Arrays) -> list[Array]:
@@ -263,5 +292,6 @@ _OWN: dict[str, Callable[[Call, Arrays], list[Array]]] = {
     "Identity": _first, "Dropout": _first, "Expand": _expand, "Cast": _cast, "CastLike": _cast_like,
     "BatchNormalization": _batch_norm, "Conv": _conv, "DequantizeLinear": _dequantize,
     "GreaterOrEqual": _or_equal, "LessOrEqual": _or_equal, "Resize": _resized,
+    "ScatterND": _scatter_nd,
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _softmax),
 }  # fmt: skip

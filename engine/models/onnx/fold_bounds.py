@@ -41,7 +41,7 @@ _WITHIN = frozenset({
 })  # fmt: skip
 _LOOPED = frozenset({
     "AveragePool", "Erf", "GatherElements", "GatherND", "Gelu", "LRN", "LpPool", "MaxPool",
-    "Resize", "ReverseSequence", "ScatterElements", "ScatterND", "Upsample",
+    "Resize", "ReverseSequence", "ScatterElements", "Upsample",
 })  # fmt: skip
 _LOOP = 256  # a step of Python in steps of NumPy
 FOLD_FIRST = (
@@ -169,9 +169,13 @@ def _gather_nd(call: Call, arrays: Arrays) -> Size:
 
 def _product(call: Call, arrays: Arrays) -> Size:
     a, b = given(arrays, 0), given(arrays, 1)
-    outer = prod(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]))
-    made = outer * max(a.shape[-2:], default=1) * max(b.shape[-2:], default=1)
-    return made, made * max(a.shape[-2:], default=1) // _BLAS
+    rows, depth = (1, 1, *a.shape)[-2:]
+    other, columns = (1, *b.shape, 1)[-2:] if b.ndim < 2 else b.shape[-2:]
+    if call.op == "Gemm":
+        rows, depth = (depth, rows) if call.integer("transA", 0) else (rows, depth)
+        columns = other if call.integer("transB", 0) else columns
+    made = prod(np.broadcast_shapes(a.shape[:-2], b.shape[:-2])) * rows * columns
+    return made, made * depth // _BLAS
 
 
 def _resize(call: Call, arrays: Arrays) -> Size:
