@@ -307,17 +307,33 @@ def _piece(axis: Axis, size: int, cut: slice) -> Axis:
 
 
 def _taken(node: Node, inputs: Sequence[_Tensor], shape: Shape) -> Axes:
+    """In order: all of it, or an enlargement; every n-th, as windows are cut out; else turned."""
     x, index = inputs
     along = int(node.attrs.get("axis", "0")) % len(x.shape)
-    axes = [*x.axes]
-    steps = np.diff(index.value.reshape(-1)) if index.value is not None else np.array([-1])
-    same = len(steps) + 1 == x.shape[along] and (steps == 1).all()
-    if not same:  # in order: an enlargement; else the picture is turned or rolled
-        resized = _resized(axes[along], x.shape[along], shape[along])
-        ordered = (steps >= 0).all() and len(steps) + 1 != x.shape[along]
-        shifted = _part(SHIFTED if has_grid(axes[along]) else CHANNELS, shape[along])
-        axes[along] = resized if ordered else shifted
+    axes, size = [*x.axes], x.shape[along]
+    places = np.array([0, -1]) if index.value is None else index.value.reshape(-1).astype(int)
+    steps = np.diff(places)
+    if len(places) == size and (steps == 1).all():
+        return tuple(axes)
+    parts = merged(axes[along])
+    apart = _apart(places) if len(places) == size and len(parts) == 1 else 0
+    if apart and parts[0].kind != TOKENS:
+        inner = replace(parts[0], size=apart, outer=parts[0].outer * (size // apart))
+        axes[along] = (inner, replace(parts[0], size=size // apart))
+    elif (steps >= 0).all() and len(places) != size:
+        axes[along] = _resized(axes[along], size, shape[along])
+    else:
+        axes[along] = _part(SHIFTED if has_grid(axes[along]) else CHANNELS, shape[along])
     return tuple(axes)
+
+
+def _apart(places: np.ndarray[Any, Any]) -> int:
+    """n where every n-th place is taken from the first on, then from the second on, ...; or 0."""
+    size = len(places)
+    apart = int(places[1] - places[0]) if size > 1 else 0
+    if apart < 2 or size % apart:
+        return 0
+    return apart if (places == np.arange(size).reshape(-1, apart).T.reshape(-1)).all() else 0
 
 
 def _reversed(node: Node, inputs: Sequence[_Tensor], shape: Shape) -> Axes:

@@ -11,14 +11,25 @@ from collections.abc import Collection, Mapping
 from math import prod
 
 from shardcam.engine.models.axis_parts import TOKENS, Axes, has_grid, is_grid
-from shardcam.engine.models.graph import VARIABLE, Graph, Node, cut, prune
+from shardcam.engine.models.graph import (
+    VARIABLE,
+    Graph,
+    Node,
+    ancestors,
+    cut,
+    descendants,
+    prune,
+)
 from shardcam.engine.types import F4
 
 
 def first_of_last_block(
     graph: Graph, axes: Mapping[str, Axes], maps: Collection[str], parameters: Collection[str]
 ) -> str | None:
-    """Name of the last of `maps` before the last mixing of positions that all it reads comes from.
+    """Name of the layer from which the last mixing of positions takes what it mixes.
+
+    It is the normalisation of what is added to that again, or else the last of `maps` that all
+    that is mixed comes from.
 
     Parameters
     ----------
@@ -38,12 +49,29 @@ def first_of_last_block(
     """
     for number in reversed(range(len(graph.nodes))):
         if _mixes(graph, number, axes):
+            if name := _normalised(graph, number, maps):
+                return name
             before = prune(Graph(graph.nodes, ((number, 0),)))
             for i in reversed(range(len(before.nodes) - 1)):
                 name = before.nodes[i].name
                 wanted = name in maps and not _is_bias(before, i)
                 if wanted and len(cut(before, name, parameters).crossing) == 1:
                     return name
+    return None
+
+
+def _normalised(graph: Graph, number: int, maps: Collection[str]) -> str | None:
+    """The normalisation that a node depends on, of a tensor to which its result is added."""
+    mixed = descendants(graph, number) | {number}
+    sources = ancestors(graph, [(number, 0)])
+    for i in sorted(mixed):
+        if graph.nodes[i].op not in ("elemwise_add", "broadcast_add"):
+            continue
+        added = {source for source, _ in graph.nodes[i].inputs} - mixed
+        for j in sorted(sources, reverse=True):
+            node = graph.nodes[j]
+            if node.op == "LayerNorm" and node.name in maps and node.inputs[0][0] in added:
+                return node.name
     return None
 
 

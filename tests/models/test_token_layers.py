@@ -30,7 +30,7 @@ from shardcam.engine.types import LayerMaps
 from shardcam.kernels import normalize, scale_maps, upsample
 from tests.jobs.command import shardcam
 from tests.models.onnx_gradcam import relative_error
-from tests.models.onnx_models import ints, load, make, node, weight
+from tests.models.onnx_models import images_for, ints, load, make, node, weight
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "tokens"
 NETWORKS = {  # how the layer that is explained lies
@@ -228,6 +228,48 @@ def test_attention_that_is_not_there(name):
     definition = definition_of(name)
     with pytest.raises(ConfigError, match="no attention between all of its tokens"):
         attention_layers(definition, resolve_layer(definition, "auto"), every=False)
+
+
+def test_a_gate_is_no_block(tmp_path):
+    """As in gMLP: half of the channels is normalised once more, and mixed."""
+    nodes = [
+        node("Conv", "x k", "c", strides=[4, 4]), node("Reshape", "c flat", "r"),
+        node("Transpose", "r", "t", perm=[0, 2, 1]), node("LayerNormalization", "t one zero", "n"),
+        node("MatMul", "n up", "m"), node("Gelu", "m", "g"),
+        node("Split", "g", "u v", axis=2, num_outputs=2),
+        node("LayerNormalization", "v one zero", "gate"),
+        node("Transpose", "gate", "across", perm=[0, 2, 1]), node("MatMul", "across mix", "a"),
+        node("Transpose", "a", "back", perm=[0, 2, 1]), node("Mul", "u back", "gated"),
+        node("MatMul", "gated down", "d"), node("Add", "t d", "s"),
+        node("ReduceMean", "s one_axis", "mean", keepdims=0), node("MatMul", "mean dense", "y"),
+    ]  # fmt: skip
+    weights = {
+        "k": weight(8, 3, 4, 4), "flat": ints(0, 8, -1), "one": weight(8), "zero": weight(8),
+        "up": weight(8, 16), "mix": weight(24, 24), "down": weight(8, 8), "one_axis": ints(1),
+        "dense": weight(8, 5),
+    }  # fmt: skip
+    model = make(nodes, weights, shape=("N", 3, 16, 24), opset=20, flatten=False)
+    assert auto_layer(load(model, tmp_path)) == "n"
+
+
+def test_windows_that_gather_cuts_out(tmp_path):
+    """As PyTorch exports unfold: every second row and column, then those after them."""
+    nodes = [
+        node("Conv", "x k", "c"), node("Relu", "c", "r"),
+        node("Gather", "r rows", "h", axis=2), node("Gather", "h columns", "w", axis=4),
+        node("Transpose", "w", "t", perm=[0, 1, 2, 4, 3, 5]), node("Reshape", "t flat", "p"),
+        node("Sigmoid", "p", "f"), node("ReduceMean", "f", "m", axes=[2, 3], keepdims=0),
+        node("MatMul", "m dense", "y"),
+    ]  # fmt: skip
+    weights = {
+        "k": weight(8, 3, 1, 1), "rows": ints([0, 2], [1, 3]),
+        "columns": ints([0, 2, 4], [1, 3, 5]), "flat": ints(0, 8, 4, 6), "dense": weight(8, 5),
+    }  # fmt: skip
+    model = make(nodes, weights, shape=("N", 3, 4, 6), flatten=False)
+    network = MxnetNetwork(load(model, tmp_path), ("r", "f"), 2)
+    forward = network.forward(images_for(model))
+    below, windows = (forward.layer(name).activation for name in ("r", "f"))
+    np.testing.assert_allclose(windows, 1 / (1 + np.exp(-below)), rtol=1e-5)
 
 
 def test_layers_behind_the_last_attention():
