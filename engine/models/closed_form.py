@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ast import literal_eval
 
-from shardcam.engine.models.graph import VARIABLE, Cut, Node
+from shardcam.engine.models.graph import VARIABLE, Cut, Graph, Node
 
 _PIECEWISE_LINEAR = frozenset(
     {
@@ -21,6 +21,7 @@ _PIECEWISE_LINEAR = frozenset(
     }
 )  # fmt: skip
 _SHAPE_ONLY = ("Flatten", "Reshape", "reshape", "squeeze", "identity", "_copy")
+_POOLED_DENSE = ("Convolution", "FullyConnected", "Pooling", "mean", "transpose", *_SHAPE_ONLY)
 
 
 def pooled_dense_weight(cut: Cut, shape: tuple[int, ...]) -> str | None:
@@ -41,6 +42,23 @@ def pooled_dense_weight(cut: Cut, shape: tuple[int, ...]) -> str | None:
     if not _is_global_average(pooling, shape) or len(linear) != 1 or not _is_dense(linear[0]):
         return None
     return cut.head.nodes[linear[0].inputs[1][0]].name
+
+
+def may_be_pooled_dense(graph: Graph) -> set[str]:
+    """Names of the operators of which `pooled_dense_weight` can be other than None.
+
+    It takes a cut of the whole network, and this one pass for all layers.
+    """
+    readers: dict[int, list[int]] = {}
+    for number, node in enumerate(graph.nodes):
+        for source, _ in node.inputs:
+            readers.setdefault(source, []).append(number)
+    found: set[int] = set()
+    for number in reversed(range(len(graph.nodes))):
+        follow = readers.get(number, ())
+        if all(i in found and graph.nodes[i].op in _POOLED_DENSE for i in follow):
+            found.add(number)
+    return {graph.nodes[number].name for number in found}
 
 
 def is_piecewise_linear(cut: Cut) -> bool:

@@ -84,19 +84,24 @@ def layer_rows(
     network: NetworkDefinition, auto: str, layouts: Mapping[str, Layout], everything: bool
 ) -> list[dict[str, Any]]:
     """The layers to list: those whose maps people look at, or every operator."""
+    from shardcam.engine.models.closed_form import may_be_pooled_dense
     from shardcam.engine.models.layer_names import FEATURES, idle_layers, layer_info, layer_shapes
     from shardcam.engine.models.multiply_adds import shares_below
 
     shapes = layer_shapes(network)
     below = shares_below(network, shapes)
-    rows, idle = [], idle_layers(network)
+    rows, idle, pooled = [], idle_layers(network), may_be_pooled_dense(network.graph)
     for node in network.graph.nodes:
         shape = shapes.get(node.name, ())
         spatial = node.name in layouts
         offered = spatial and (node.op in FEATURES or node.name == auto)
         if node.name not in below or not (everything or offered):
             continue
-        closed_form = spatial and layer_info(network, layouts, node.name, shape).closed_form
+        closed_form = (
+            spatial
+            and node.name in pooled
+            and layer_info(network, layouts, node.name, shape).closed_form
+        )
         gradient = "closed form" if closed_form else "head backward" if spatial else "no map"
         gradient = "zero" if node.name in idle else gradient
         row = {"name": node.name, "operator": node.op, "shape": shape, "below": below[node.name]}

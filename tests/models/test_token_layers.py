@@ -17,6 +17,7 @@ from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.heatmaps import heatmaps
 from shardcam.engine.methods.smoothing import plain_maps
 from shardcam.engine.models.attention_layers import attention_layers
+from shardcam.engine.models.closed_form import may_be_pooled_dense
 from shardcam.engine.models.layer_names import (
     auto_layer,
     idle_layers,
@@ -290,6 +291,16 @@ def test_layers_behind_the_last_attention():
 def test_closed_form_of_channels_last():
     """Global average pooling and a dense layer behind (N,h,w,C) need no backward pass."""
     assert resolve_layer(definition_of("last"), "auto").closed_form
+
+
+@pytest.mark.parametrize("name", ["last", "mixer"])
+def test_few_layers_can_have_a_closed_form(name):
+    """Only those are cut to find out: for each layer of a large network that takes long."""
+    definition = definition_of(name)
+    found = {n for n in map_layouts(definition) if resolve_layer(definition, n).closed_form}
+    near = may_be_pooled_dense(definition.graph)
+    assert found <= near and len(near) < 10
+    assert bool(found) == (name == "last")
 
 
 def test_tokens_that_an_option_counts():
