@@ -1,0 +1,124 @@
+"""What a metric is: from the maps of some images to a value for each, and to one figure.
+
+n images, K classes explained of each, h x w a map, H x W the network's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shardcam.engine.evaluation.truth import ImageTruth
+from shardcam.engine.types import F4, I4, U1
+
+Array = npt.NDArray[Any]
+
+
+class Reason(IntEnum):
+    """Why a class of an image has no value."""
+
+    MEASURED = 0
+    NO_CLASS = 1
+    NO_MAP = 2
+    NO_TRUTH = 3
+    NO_REGION = 4
+    UNREADABLE = 5
+
+    @property
+    def words(self) -> str:
+        return _WORDS[self]
+
+
+_WORDS = {
+    Reason.MEASURED: "measured",
+    Reason.NO_CLASS: "no class to explain",
+    Reason.NO_MAP: "empty, constant or non-finite map",
+    Reason.NO_TRUTH: "picture not in the truth",
+    Reason.NO_REGION: "no region of the class in the truth",
+    Reason.UNREADABLE: "picture could not be read",
+}
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """What a run and the truth say of n images."""
+
+    sample: npt.NDArray[np.int64]  # (n,) positions in the listing
+    keys: tuple[str, ...]
+    label: I4  # (n,), NO_LABEL where there is none
+    target: I4  # (n,K), NO_CLASS where there is none
+    score: F4  # (n,K)
+    top_class: I4  # (n,T)
+    crop: npt.NDArray[np.float64]  # (n,4) y0, x0, y1, x1 of the view in the picture's pixels
+    image_size: I4  # (n,2) height, width of the picture
+    view_size: tuple[int, int]  # H, W
+    truth: tuple[ImageTruth | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a metric says of n images: each value, or why there is none."""
+
+    value: F4  # (n,K), NaN where there is none
+    reason: U1  # (n,K) of Reason
+    columns: Mapping[str, Array] = field(default_factory=dict)  # more of each image, (n,K,...)
+    state: Mapping[str, Array] = field(default_factory=dict)  # int64 or float64, adds up
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was measured of a whole run."""
+
+    values: npt.NDArray[np.float64]  # (M,) of the classes of images that have one
+    classes: I4  # (M,) their classes
+    state: Mapping[str, Array]
+    column: Callable[[str], Iterator[Array]]  # of those M, (m,...) at a time, in the same order
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The metric of a data set."""
+
+    value: float  # the mean, or what the metric makes of all images
+    low: float  # 95 % interval; NaN where there is none
+    high: float
+    n: int  # classes of images that it is of
+    details: Mapping[str, Any] = field(default_factory=dict)  # JSON
+
+
+class MapMetric(Protocol):
+    """A metric of the stored maps, which needs neither the network nor the pictures."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def convention(self) -> str:
+        """One line that says how it is measured, such as ``MaxBoxAccV2 (cubic, 0.001, 224)``."""
+
+    @property
+    def needs_truth(self) -> bool: ...
+
+    def measure(self, maps: F4, rows: ImageRows) -> Measured:
+        """(n,K,h,w) raw signed maps of one layer, NaN where there is none."""
+
+    def figure(self, merged: Merged) -> Figure:
+        """Of the whole run."""
+
+
+def mean_figure(merged: Merged, scale: float = 1.0) -> Figure:
+    """The mean of the values times `scale`, with a normal 95 % interval."""
+    values, n = merged.values * scale, len(merged.values)
+    if not n:
+        return Figure(float("nan"), float("nan"), float("nan"), 0)
+    mean = float(values.mean())
+    spread = 1.96 * float(values.std(ddof=1)) / n**0.5 if n > 1 else float("nan")
+    return Figure(mean, mean - spread, mean + spread, n)
