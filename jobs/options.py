@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from shardcam.engine.config import (
@@ -23,7 +22,7 @@ from shardcam.engine.config import (
     flag,
     typed_name,
 )
-from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.engine.errors import ConfigError
 from shardcam.jobs.completion import (
     complete_list,
     complete_method,
@@ -170,25 +169,6 @@ def as_options(config: RunConfig, names: Iterable[str] = RunConfig.model_fields)
             text = ",".join(map(str, value)) if isinstance(value, tuple) else value
             typed.append(f"{flag(name)}={text}")
     return typed
-
-
-def stored_config(run: str | Path, stored: dict[str, Any]) -> RunConfig:
-    """The options that a run was begun with, but for `PLACE_OPTIONS`, which are not of the run.
-
-    Raises
-    ------
-    RunDirectoryError
-        Another version of shardcam wrote them.
-    """
-    try:
-        return RunConfig.model_validate(
-            {name: value for name, value in stored.items() if name not in PLACE_OPTIONS}
-        )
-    except ValidationError as error:
-        option = ".".join(map(str, error.errors()[0]["loc"]))
-        raise RunDirectoryError(
-            f"{run}/run.json: its option {option!r} is not one of this version of shardcam"
-        ) from None
 
 
 def _parameter(name: str, info: FieldInfo, required: bool) -> Callable[[F], F]:

@@ -12,16 +12,11 @@ import click
 from shardcam.engine.config import LITE0, PLACE_OPTIONS, RunConfig, typed_name
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
+from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.options import (
-    as_options,
-    changed_config,
-    given_options,
-    make_config,
-    stored_config,
-)
+from shardcam.jobs.options import as_options, changed_config, given_options, make_config
 from shardcam.jobs.sections import SectionedOption
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -11,11 +11,11 @@ from shardcam.engine.analysis.export_coco import NO_REGIONS
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.run.class_names import kept_class_names, numbered
+from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import NO_CLASS, counted
 from shardcam.export import coco, masks, npy
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.options import stored_config
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 THRESHOLD = 0.5

@@ -16,6 +16,7 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.run.class_names import ClassName, class_names
 from shardcam.engine.run.network_choice import load_definition
+from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.schema import layer_path
@@ -30,7 +31,7 @@ from shardcam.jobs.looking.unit_responses import (
     Wanted,
     draw_responses,
 )
-from shardcam.jobs.options import chosen_options, make_config, stored_config
+from shardcam.jobs.options import chosen_options, make_config
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console, printable
 

@@ -9,13 +9,14 @@ import click
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import RunDirectoryError, TooManyFailures
+from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.replace_shards import bring_back, set_aside
 from shardcam.engine.rundir.run_dir import RunDir, ShardFile
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.shard_file import read_failures, read_shard_summary
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.options import changed_config, place_options, stored_config
+from shardcam.jobs.options import changed_config, place_options
 from shardcam.jobs.run_extract import run_extract
 from shardcam.jobs.sections import SectionedCommand
 from shardcam.jobs.terminal import make_console

@@ -15,6 +15,7 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.run.calibration import agreement, read_calibration
 from shardcam.engine.run.class_names import ClassName, kept_class_names, numbered
+from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
@@ -25,7 +26,6 @@ from shardcam.jobs.gallery.page import Choice, Gallery
 from shardcam.jobs.gallery.row_columns import Columns, read_columns
 from shardcam.jobs.gallery.run_account import RunAccount, read_account
 from shardcam.jobs.gallery.run_statistics import measure
-from shardcam.jobs.options import stored_config
 
 UNREAD = "The photographs were not asked for."
 

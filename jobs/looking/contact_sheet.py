@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.run.class_names import ClassName, class_names
+from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import U1
-from shardcam.jobs.options import stored_config
 from shardcam.jobs.source_pictures import WHITE, SourcePictures, cut
 from shardcam.jobs.terminal import score_text
 from shardcam.kernels import overlay

@@ -14,9 +14,9 @@ from shardcam.engine.analysis.top_activating import top_activating
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.filter_weights import filters_of, stages
 from shardcam.engine.models.load_network import load_network
+from shardcam.engine.run.stored_options import stored_config
 from shardcam.jobs.looking.filter_pictures import colour_filters, signed_filters
 from shardcam.jobs.looking.top_crops import examples_of, view_share
-from shardcam.jobs.options import stored_config
 from tests.jobs.command import contents, shardcam
 from tests.jobs.images import make_folder
 from tests.models.networks import every_tap_kind

@@ -9,9 +9,9 @@ from PIL import Image
 
 from shardcam import open_run
 from shardcam.engine.pictures.decode_image import EXTENSIONS
+from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.jobs.options import stored_config
 from shardcam.jobs.source_pictures import SourcePictures
 from tests.jobs.command import SMALL, contents, shardcam
 from tests.pictures.picture_files import saved, tiff

@@ -6,8 +6,8 @@ import pytest
 
 from shardcam import open_run
 from shardcam.engine.errors import SourceError
+from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.listing import Listing
-from shardcam.jobs.options import stored_config
 from shardcam.jobs.source_pictures import WHITE, SourcePictures, cut
 from tests.jobs.shown import make_shown_run, picture_of
 

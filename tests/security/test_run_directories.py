@@ -658,7 +658,7 @@ def test_pixels_are_of_the_runs_own_array(tmp_path, mine):
     with run_listing(RunDir(run), origin, lambda: with_secret):
         pass
     (run / "run.json").write_bytes(stored)
-    from shardcam.jobs.options import stored_config
+    from shardcam.engine.run.stored_options import stored_config
     from shardcam.jobs.source_pictures import SourcePictures
 
     with open_run(run) as opened:
