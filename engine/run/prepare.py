@@ -239,12 +239,23 @@ def make_executor(
 ) -> Executor:
     """The executor that was asked for, with what `builder` makes in each worker.
 
-    By default that is what turns shards into results. `may_exit`: see
-    `engine.workers.ray_executor.RayExecutor`. `apart`: a local executor works in a child process,
-    for an image may end it.
+    By default that is what turns shards into results; see `executor_of`.
     """
-    config = prepared.config
     build = partial(builder or build_runner, prepared.worker)
+    return executor_of(prepared.config, build, may_exit, apart)
+
+
+def executor_of(
+    config: RunConfig,
+    build: Callable[[], ShardRunner],
+    may_exit: bool = False,
+    apart: bool = False,
+) -> Executor:
+    """The executor that was asked for, with what `build` makes in each worker.
+
+    `may_exit`: see `engine.workers.ray_executor.RayExecutor`. `apart`: a local executor works in
+    a child process, for an image may end it.
+    """
     if config.executor == "local" and apart:
         from shardcam.engine.workers.apart_executor import ApartExecutor
 

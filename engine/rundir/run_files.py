@@ -36,6 +36,8 @@ class RunFiles:
         The locks of the driver, and of who begins the run.
     overlays, activations : Path
         Folders of pictures, if asked for.
+    metrics : Path
+        Folder of what was measured of the maps.
     """
 
     def __init__(self, root: Path) -> None:
@@ -56,6 +58,7 @@ class RunFiles:
         self.begin_file = root / ".begin.lock"
         self.overlays = root / "overlays"
         self.activations = root / "activations"
+        self.metrics = root / "metrics"
 
     def require_plain(self) -> None:
         """Refuse links, pipes and devices in the place of the run's files and folders.

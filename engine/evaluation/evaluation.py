@@ -1,0 +1,322 @@
+"""Metrics of a run as one call: what ``shardcam evaluate`` and a notebook do alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shardcam.engine.analysis.open_run import require_codec
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError, RunDirectoryError, storage_error
+from shardcam.engine.evaluation.baselines import FREE_BASELINES
+from shardcam.engine.evaluation.measure_shard import ShardEvaluator, Wanted, of_shard, sampled
+from shardcam.engine.evaluation.metrics_known import metric_named
+from shardcam.engine.evaluation.summary import Result, summarise, write_summary
+from shardcam.engine.evaluation.truth import Truth, read_truth
+from shardcam.engine.protocols import Observer, ShardRunner
+from shardcam.engine.run.driver import logged
+from shardcam.engine.run.library_versions import version_of
+from shardcam.engine.run.plan import Plan, make_plan
+from shardcam.engine.run.prepare import driver_threads, executor_of, require_possible
+from shardcam.engine.run.stored_options import stored_config
+from shardcam.engine.rundir.check_index import check_index
+from shardcam.engine.rundir.events import RunOpened, ignore
+from shardcam.engine.rundir.hdf5_reading import reading
+from shardcam.engine.rundir.listing import Listing
+from shardcam.engine.rundir.metric_results import MetricManifest, MetricResults
+from shardcam.engine.rundir.own_datasets import datasets
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.run_json import Manifest, read_manifest
+from shardcam.engine.rundir.schema import layer_path
+from shardcam.engine.rundir.shard_file import ShardSummary
+from shardcam.engine.types import Note, Shard, counted
+from shardcam.engine.workers.threads import limit_threads
+
+SCHEMA_VERSION = 1
+LIBRARIES = ("numpy", "numba", "opencv-python-headless", "h5py", "shardcam")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The outcome of `evaluate`."""
+
+    results: dict[str, Result]  # by the name of the metric's folder
+    images: int  # that were asked for
+    without_maps: int  # of them, those that failed in the run
+    shards_done_now: int
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a run; see `evaluate`."""
+
+    metrics: tuple[str, ...]
+    truth: str | None = None
+    sample: int | None = None
+    layer: str | None = None
+    baselines: tuple[str, ...] = FREE_BASELINES
+    seed: int = 0
+    replace: bool = False
+
+
+def evaluate(
+    run: str | PathLike[str],
+    metrics: Sequence[str],
+    *,
+    truth: str | PathLike[str] | None = None,
+    sample: int | None = None,
+    layer: str | None = None,
+    baselines: Sequence[str] = FREE_BASELINES,
+    seed: int = 0,
+    replace: bool = False,
+    on_event: Observer = ignore,
+    **place: Any,
+) -> Evaluated:
+    """Measure how good the maps of a complete run are.
+
+    Each value goes to a file beside the run, shard by shard, and becomes a column of its table.
+    What is measured already is not measured again; what was stopped is resumed.
+
+    Parameters
+    ----------
+    run
+        The run directory, or its URL.
+    metrics
+        Names, with a convention where another than the default is meant: ``"insertion"``,
+        ``"insertion:torchcam"``.
+    truth
+        Where the objects are; see `engine.evaluation.truth.read_truth`.
+    sample
+        Measure only so many images, evenly over the listing: the same for every run of it.
+    layer
+        Whose maps; by default those of the run's first layer.
+    baselines
+        Maps of no network that are measured beside the run's: centre, uniform, random.
+    seed
+        Of whatever is drawn.
+    replace
+        Forget values that were measured in another way under the same name.
+    on_event
+        Is called with each event, one of `shardcam.events`.
+    place
+        Where it is computed, as for `extract`: ``executor="local"``, ``workers=4``.
+
+    Raises
+    ------
+    ConfigError
+        An option that cannot be used.
+    RunDirectoryError
+        The run is not complete, or damaged.
+    """
+    asked = Question(
+        tuple(metrics), fspath(truth) if truth is not None else None, sample, layer,
+        tuple(baselines), seed, replace,
+    )  # fmt: skip
+    manifest = read_manifest(RunDir.open(fspath(run)))
+    config = stored_config(fspath(run), manifest.config)
+    return run_evaluation(
+        RunConfig.of(**config.model_dump() | {"out": fspath(run)} | place), asked, on_event
+    )
+
+
+def run_evaluation(
+    config: RunConfig, asked: Question, on_event: Observer = ignore, may_exit: bool = False
+) -> Evaluated:
+    """Do as `evaluate`, with the options of a run and where it is computed.
+
+    `may_exit`: see `engine.run.prepare.executor_of`.
+    """
+    run_dir = RunDir.open(config.out)
+    manifest = read_manifest(run_dir)
+    require_codec(run_dir, manifest)
+    require_possible(config)
+    limit_threads(driver_threads(config))
+    sources = _complete(run_dir, manifest)
+    layer, chosen = _layer_of(run_dir, sources, asked.layer)
+    truth = _truth(config, asked)
+    wanted, manifests = _wanted(asked, manifest, layer, chosen, truth)
+    every = [MetricResults(run_dir, one.folder) for one in wanted]
+    run_dir.fetch(run_dir.listing)
+    listing = Listing(run_dir.listing, shared=run_dir.shared)
+    plan = make_plan(listing, manifest.plan.get("shard_size"))
+    positions = None
+    if asked.sample is not None and asked.sample < plan.listed:
+        positions = sampled(plan.listed, asked.sample)
+    with ExitStack() as stack:
+        died = False
+        for results in every:
+            _make_folder(results)
+            died |= stack.enter_context(results.folder.lock())
+        for results, one in zip(every, manifests, strict=True):
+            results.begin(one, asked.replace)
+            results.folder.clean_staging()
+        spec = _Spec(
+            run=str(run_dir.home),
+            layer=layer,
+            view_size=_view_size(manifest),
+            wanted=tuple((one.folder, one.fingerprint) for one in wanted),
+            metrics=asked.metrics,
+            config=config.absolute(),
+            asked=asked,
+        )
+        todo = _todo(plan, every, wanted, sources, positions)
+        images = plan.listed if positions is None else len(positions)
+        left = sum(len(shard.samples) for shard in todo)
+        shards = plan.shards if positions is None else len(_shards_of(plan, positions))
+        on_event(RunOpened(shards, shards - len(todo), images, images - left))
+        if todo:
+            executor = executor_of(config, partial(build_evaluator, spec), may_exit, died)
+            home = RunDir.open(f"{run_dir.home}/metrics")
+            with logged(home, plan, len(todo), on_event) as observe:
+                for _ in executor.run(todo, observe):
+                    pass
+        found = {
+            one.folder: summarise(run_dir, results, one.metric, asked.baselines)
+            for one, results in zip(wanted, every, strict=True)
+        }
+    write_summary(run_dir, found)
+    have = sum(one.ok for one in sources.values())
+    without = plan.listed - have if positions is None else 0
+    notes = truth.notes() if truth else ()
+    return Evaluated(found, images, without, len(todo), tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """What a worker needs to measure: small, and readable wherever the same files are seen."""
+
+    run: str
+    layer: str
+    view_size: tuple[int, int]
+    wanted: tuple[tuple[str, str], ...]  # folder and fingerprint of each metric
+    metrics: tuple[str, ...]
+    config: RunConfig
+    asked: Question
+
+
+def build_evaluator(spec: _Spec) -> ShardRunner:
+    """Make what measures one shard after the other."""
+    return ShardEvaluator(
+        run_dir=RunDir.open(spec.run),
+        layer=spec.layer,
+        view_size=spec.view_size,
+        wanted=tuple(
+            Wanted(folder, fingerprint, metric_named(name))
+            for (folder, fingerprint), name in zip(spec.wanted, spec.metrics, strict=True)
+        ),
+        truth=_truth(spec.config, spec.asked),
+        baselines=spec.asked.baselines,
+        seed=spec.asked.seed,
+    )
+
+
+def _complete(run_dir: RunDir, manifest: Manifest) -> dict[int, ShardSummary]:
+    """What each shard says of itself."""
+    sources = {one.shard: one for one in check_index(run_dir, manifest.fingerprint)}
+    planned = manifest.plan["shards"]
+    if len(sources) < planned:
+        raise RunDirectoryError(
+            f"{run_dir.home}: {planned - len(sources)} of {counted(planned, 'shard')} not done "
+            "yet; the same extract command completes it"
+        )
+    return sources
+
+
+def _layer_of(
+    run_dir: RunDir, sources: dict[int, ShardSummary], asked: str | None
+) -> tuple[str, bool]:
+    """A layer as datasets name it, and whether it is another than the first."""
+    with reading(run_dir.shard(min(sources))) as file:
+        parts = [name.split("/") for name in datasets(file)]
+    layers = list(dict.fromkeys(part[1] for part in parts if part[0] == "cam"))
+    if not layers:
+        raise ConfigError(f"{run_dir.home}: it has no maps: it was made without maps in --save")
+    layer = layers[0] if asked is None else layer_path(asked)
+    if layer not in layers:
+        raise ConfigError(f"--layer {asked}: no maps of it; layers with maps: {', '.join(layers)}")
+    return layer, layer != layers[0]
+
+
+def _truth(config: RunConfig, asked: Question) -> Truth | None:
+    return read_truth(Path(asked.truth)) if asked.truth is not None else None
+
+
+def _wanted(
+    asked: Question, manifest: Manifest, layer: str, chosen: bool, truth: Truth | None
+) -> tuple[tuple[Wanted, ...], list[MetricManifest]]:
+    """Every metric with its folder, and what ``metric.json`` says of it."""
+    if not asked.metrics:
+        raise ConfigError("--metrics is missing: name at least one")
+    if asked.sample is not None and asked.sample < 1:
+        raise ConfigError(f"--sample {asked.sample}: takes a number from 1")
+    wanted, manifests = [], []
+    for name in dict.fromkeys(asked.metrics):
+        metric = metric_named(name)
+        if metric.needs_truth and truth is None:
+            raise ConfigError(f"{name}: needs --truth: where the objects of each picture are")
+        numbers = {
+            "schema": SCHEMA_VERSION,
+            "run": manifest.fingerprint,
+            "source": manifest.source,
+            "metric": name,
+            "convention": metric.convention,
+            "layer": layer,
+            "baselines": list(asked.baselines),
+            "sample": asked.sample,
+            "seed": asked.seed,
+            "truth": truth.digest if truth and metric.needs_truth else None,
+        }
+        versions = {library: version_of(library) for library in LIBRARIES}
+        one = MetricManifest(name, metric.convention, numbers, metric.higher_is_better, versions)
+        folder = name.replace(":", "-") + (f"@{layer}" if chosen else "")
+        wanted.append(Wanted(folder, one.fingerprint, metric))
+        manifests.append(one)
+    return tuple(wanted), manifests
+
+
+def _make_folder(results: MetricResults) -> None:
+    try:
+        results.folder.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, results.folder.root) from error
+
+
+def _view_size(manifest: Manifest) -> tuple[int, int]:
+    preprocessing = manifest.numbers["preprocessing"]
+    return int(preprocessing["height"]), int(preprocessing["width"])
+
+
+def _shards_of(plan: Plan, positions: npt.NDArray[np.int64]) -> list[int]:
+    """Shards that hold some of the samples."""
+    return [int(number) for number in np.unique(positions // plan.shard_size)]
+
+
+def _todo(
+    plan: Plan,
+    every: Sequence[MetricResults],
+    wanted: Sequence[Wanted],
+    sources: dict[int, ShardSummary],
+    positions: npt.NDArray[np.int64] | None,
+) -> list[Shard]:
+    """Shards of which some metric is not measured yet, with the samples that are asked for."""
+    done = [
+        results.done(one.fingerprint, sources) for results, one in zip(every, wanted, strict=True)
+    ]
+    numbers = range(plan.shards) if positions is None else _shards_of(plan, positions)
+    missing = [number for number in numbers if any(number not in some for some in done)]
+    if positions is None:
+        return [plan.shard(number) for number in missing]
+    size = plan.shard_size
+    return [
+        Shard(n, tuple(plan.sample(p) for p in of_shard(positions, n * size, (n + 1) * size)))
+        for n in missing
+    ]

@@ -1,0 +1,159 @@
+"""From the files of a metric to one figure, and ``metrics/summary.json`` of all of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.evaluation.metric import Figure, MapMetric, Merged, Reason
+from shardcam.engine.io.plain_file import parse_json, read_plain
+from shardcam.engine.rundir.hdf5_reading import reading
+from shardcam.engine.rundir.metric_results import MetricResults
+from shardcam.engine.rundir.own_datasets import dataset_of
+from shardcam.engine.rundir.run_dir import RunDir
+
+Array = npt.NDArray[Any]
+_MOST = 1 << 24  # bytes of summary.json
+
+
+@dataclass(frozen=True)
+class Result:
+    """A metric of a run, of its maps and of each baseline."""
+
+    name: str  # of its folder
+    convention: str
+    higher_is_better: bool | None
+    figure: Figure
+    left_out: dict[str, int]  # classes of images, by the reason
+    baselines: dict[str, Figure]
+
+    def as_json(self) -> dict[str, Any]:
+        """As ``summary.json`` has it; what is not a number is null there."""
+        return {
+            **_figure_json(self.figure),
+            "left_out": self.left_out,
+            "convention": self.convention,
+            "higher_is_better": self.higher_is_better,
+            "baselines": {name: _figure_json(one) for name, one in self.baselines.items()},
+        }
+
+
+def summarise(
+    run_dir: RunDir, results: MetricResults, metric: MapMetric, baselines: tuple[str, ...]
+) -> Result:
+    """Read what was measured, and make a figure of it."""
+    reasons: Counter[int] = Counter()
+    figures = {}
+    for name in ("", *baselines):
+        merged, counts = _merged(run_dir, results, f"{name}/" if name else "")
+        figures[name] = metric.figure(merged)
+        reasons = reasons or counts
+    return Result(
+        name=results.name,
+        convention=metric.convention,
+        higher_is_better=metric.higher_is_better,
+        figure=figures.pop(""),
+        left_out={Reason(r).words: n for r, n in sorted(reasons.items()) if r},
+        baselines=figures,
+    )
+
+
+def _merged(run_dir: RunDir, results: MetricResults, prefix: str) -> tuple[Merged, Counter[int]]:
+    values, classes, state = [], [], dict[str, Array]()
+    reasons: Counter[int] = Counter()
+    numbers = results.folder.shard_numbers()
+    for number, path in results.folder.open_shards(numbers):
+        found = results.read(path, without=f"{prefix}column/")
+        if f"{prefix}value" not in found:  # a shard without rows has no baselines
+            continue
+        value, reason = found[f"{prefix}value"], found[f"{prefix}reason"]
+        measured = reason == Reason.MEASURED
+        values.append(value[measured].astype(np.float64))
+        classes.append(_classes(run_dir, number, found["sample"])[measured])
+        reasons.update(reason.ravel().tolist())
+        for name, array in found.items():
+            if name.startswith(f"{prefix}state/"):
+                key = name.removeprefix(f"{prefix}state/")
+                state[key] = state[key] + array if key in state else array
+
+    def column(name: str) -> Iterator[Array]:
+        for _, path in results.folder.open_shards(numbers):
+            wanted = f"{prefix}reason", f"{prefix}column/{name}"
+            found = results.read(path, names=wanted)
+            if wanted[1] in found:
+                yield found[wanted[1]][found[wanted[0]] == Reason.MEASURED]
+
+    merged = Merged(
+        np.concatenate(values or [np.empty(0)]),
+        np.concatenate(classes or [np.empty(0, np.int32)]),
+        state,
+        column,
+    )
+    return merged, reasons
+
+
+def _classes(run_dir: RunDir, number: int, samples: npt.NDArray[np.int64]) -> Array:
+    """(n,K) classes explained of some samples of a shard of the run."""
+    with reading(run_dir.shard(number)) as file:
+        order = dataset_of(file, "sample")[:]
+        classes: Array = dataset_of(file, "target")[:]
+        return classes[np.isin(order, samples)]
+
+
+def write_summary(run_dir: RunDir, results: Mapping[str, Result]) -> None:
+    """Put results into ``metrics/summary.json``, beside those that are there."""
+    with RunDir.open(f"{run_dir.home}/metrics").lock():
+        merged = read_summary(run_dir) | {name: one.as_json() for name, one in results.items()}
+        text = json.dumps(dict(sorted(merged.items())), indent=2, allow_nan=False)
+        run_dir.write_atomically(run_dir.metrics / "summary.json", text + "\n")
+
+
+def read_summary(run_dir: RunDir) -> dict[str, Any]:
+    """``metrics/summary.json``; empty where there is none.
+
+    Raises
+    ------
+    RunDirectoryError
+        It is damaged.
+    """
+    path = run_dir.metrics / "summary.json"
+    if not run_dir.fetch(path):
+        return {}
+    try:
+        found = parse_json(read_plain(path, _MOST))
+        if isinstance(found, dict) and all(isinstance(one, dict) for one in found.values()):
+            return found
+        raise ValueError("it is no object of objects")
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(
+            f"{run_dir.place(path)}: damaged: {error}; delete it, and evaluate writes it again"
+        ) from error
+
+
+def _figure_json(figure: Figure) -> dict[str, Any]:
+    interval = [_number(figure.low), _number(figure.high)]
+    details = {"details": _plain(figure.details)} if figure.details else {}
+    return {"mean": _number(figure.value), "ci95": interval, "n": figure.n, **details}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: NumPy's numbers and arrays, and what is not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float | np.floating):
+        return _number(float(value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

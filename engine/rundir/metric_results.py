@@ -1,0 +1,244 @@
+"""What was measured of a run's maps: files of their own beside it, a folder for each metric.
+
+``metrics/NAME/metric.json`` says how; ``metrics/NAME/shards/`` has a file for each shard of the
+run, published as those are. A file holds the rows of its shard that were measured: ``sample``,
+``value`` and ``reason`` (n,K), what else a metric keeps of them (``column/...``), and arrays that
+add up over all files (``state/...``); the same of each baseline under its name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from shardcam.engine.errors import ConfigError, RunDirectoryError, read_error, storage_error
+from shardcam.engine.io.plain_file import parse_json, read_plain, require_plain
+from shardcam.engine.rundir.hdf5_reading import reading
+from shardcam.engine.rundir.hdf5_sink import StagedFile
+from shardcam.engine.rundir.own_datasets import Unsound, datasets
+from shardcam.engine.rundir.run_dir import RunDir, ShardFile
+from shardcam.engine.rundir.shard_file import ShardSummary
+from shardcam.engine.types import shard_name
+
+Array = npt.NDArray[Any]
+SCHEMA_VERSION = 1
+_NAME = re.compile(r"[a-z0-9_.]+(-[A-Za-z0-9_.]+)?(@[^\x00-\x1f/]+)?")
+_MOST = 1 << 24  # bytes of a JSON file
+_PACKED = 1 << 14  # bytes of a dataset from which packing pays
+
+
+@dataclass(frozen=True)
+class MetricManifest:
+    """How the maps of a run were measured."""
+
+    metric: str  # as it was asked for
+    convention: str  # one line
+    numbers: dict[str, Any]  # all that changes the values; its hash is the fingerprint
+    higher_is_better: bool | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of `numbers`."""
+        return sha256(json.dumps(self.numbers, sort_keys=True).encode()).hexdigest()
+
+
+class MetricResults:
+    """The folder of one metric of a run.
+
+    Parameters
+    ----------
+    run_dir
+        Of the run.
+    name
+        Of the folder.
+
+    Raises
+    ------
+    RunDirectoryError
+        There is a link in its place.
+    """
+
+    def __init__(self, run_dir: RunDir, name: str) -> None:
+        self.name = name
+        for path in (run_dir.metrics, run_dir.metrics / name):
+            try:
+                require_plain(path)
+            except OSError as error:
+                raise RunDirectoryError(f"{path}: {error.strerror}") from None
+        self.folder = RunDir.open(f"{run_dir.home}/metrics/{name}")
+        self._json = self.folder.root / "metric.json"
+
+    @property
+    def exists(self) -> bool:
+        return self.folder.exists(self._json)
+
+    def manifest(self) -> MetricManifest:
+        """Read ``metric.json``.
+
+        Raises
+        ------
+        RunDirectoryError
+            There is none, or it is damaged.
+        """
+        place = self.folder.place(self._json)
+        try:
+            if not self.folder.fetch(self._json):
+                raise RunDirectoryError(f"{place}: missing")
+            stored = parse_json(read_plain(self._json, _MOST))
+            fingerprint = stored.pop("fingerprint")
+            manifest = MetricManifest(**stored)
+            if not all(isinstance(getattr(manifest, n), dict) for n in ("numbers", "versions")):
+                raise ValueError("its numbers or versions are not an object")
+        except OSError as error:
+            raise read_error(error, place) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunDirectoryError(f"{place}: damaged: {str(error)[:200]}") from error
+        if fingerprint != manifest.fingerprint:
+            raise RunDirectoryError(f"{place}: edited: its fingerprint is not that of its contents")
+        return manifest
+
+    def begin(self, manifest: MetricManifest, replace: bool) -> None:
+        """Write ``metric.json``, or find the same one.
+
+        Raises
+        ------
+        ConfigError
+            The maps were measured in another way, and `replace` is false.
+        """
+        if self.exists:
+            stored = self.manifest()
+            if stored.fingerprint == manifest.fingerprint:
+                return
+            if not replace:
+                changed = "; ".join(_differences(stored.numbers, manifest.numbers))
+                raise ConfigError(
+                    f"{self.folder.place(self.folder.root)}: measured in another way ({changed}); "
+                    "--replace measures anew"
+                )
+            self.clear()
+        try:
+            self.folder.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, self.folder.root) from error
+        text = json.dumps({"fingerprint": manifest.fingerprint, **asdict(manifest)}, indent=2)
+        self.folder.write_atomically(self._json, text + "\n")
+
+    def clear(self) -> None:
+        """Forget what was measured: ``metric.json`` first, without which the rest is nothing."""
+        self.folder.remove(self._json)
+        for number in self.folder.shard_numbers():
+            self.folder.remove(self.folder.shards / shard_name(number))
+        if self.folder.shared:
+            shutil.rmtree(self.folder.shards, ignore_errors=True)
+
+    def write(
+        self, number: int, fingerprint: str, source: ShardSummary, tables: Mapping[str, Array]
+    ) -> bool:
+        """Publish what was measured of a shard; False if somebody else did before.
+
+        Raises
+        ------
+        DiskFull, RunDirectoryError
+            No space, or no permission to write.
+        """
+        staged = StagedFile(
+            self.folder.staging_path(shard_name(number).removesuffix(".h5")), self.folder.shards
+        )
+        with staged.guarded():
+            for name, values in tables.items():
+                packed = {"compression": "gzip", "shuffle": True, "fletcher32": True}
+                settings = packed if values.nbytes > _PACKED else {}
+                staged.file.create_dataset(name, data=values, **settings)
+            staged.file.attrs.update(
+                schema=SCHEMA_VERSION,
+                fingerprint=fingerprint,
+                shard=number,
+                source=_stamp(source),
+                rows=len(tables["sample"]),
+                complete=True,
+            )
+            staged.seal()
+            published = self.folder.publish(staged.path, number)
+            staged.discard()
+        return published
+
+    def done(self, fingerprint: str, sources: Mapping[int, ShardSummary]) -> set[int]:
+        """Shards of the run that are measured; what is of an older state of them is removed.
+
+        Raises
+        ------
+        RunDirectoryError
+            A file is damaged.
+        """
+        found = set()
+        for number, path in self.folder.open_shards(self.folder.shard_numbers()):
+            with reading(path) as file:
+                found_stamp = str(file.attrs.get("source", ""))
+                same = file.attrs.get("fingerprint") == fingerprint
+            if number in sources and same and found_stamp == _stamp(sources[number]):
+                found.add(number)
+            else:
+                self.folder.remove(self.folder.shards / shard_name(number))
+        return found
+
+    def read(
+        self, path: ShardFile, names: Collection[str] | None = None, without: str | None = None
+    ) -> dict[str, Array]:
+        """Datasets of a file: all, those named that are in it, or those not of a group.
+
+        Raises
+        ------
+        RunDirectoryError
+            The file is missing or damaged.
+        """
+        with reading(path) as file:
+            if not file.attrs.get("complete"):
+                raise Unsound("not complete")
+            found = datasets(file)
+            _require_rows(found)
+            return {
+                name: dataset[()]
+                for name, dataset in found.items()
+                if (names is None or name in names) and not (without and name.startswith(without))
+            }
+
+
+def result_names(run_dir: RunDir) -> list[str]:
+    """The metrics of a run, by their folders."""
+    return sorted(name for name in run_dir.names(run_dir.metrics) if _NAME.fullmatch(name))
+
+
+def _require_rows(found: Mapping[str, h5py.Dataset]) -> None:
+    """Every dataset but those that add up has a row for each sample."""
+    if "sample" not in found or found["sample"].dtype != np.int64:
+        raise Unsound("there is no sample in it")
+    for name, dataset in found.items():
+        if "state" not in name.split("/") and len(dataset) != len(found["sample"]):
+            raise Unsound(f"{name} has {len(dataset)} rows, not {len(found['sample'])}")
+
+
+def _stamp(source: ShardSummary) -> str:
+    """Changes when a shard of the run is computed again with another outcome."""
+    return f"{source.fingerprint[:16]} {source.listed} {source.ok} {source.bytes}"
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+    for name in sorted(before.keys() | after.keys()):
+        there, now = before.get(name), after.get(name)
+        if there != now:
+            yield f"{name}: {_short(there)} there, {_short(now)} now"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 40 else text[:12] + "..."
