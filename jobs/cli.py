@@ -23,6 +23,7 @@ SECTIONS = {  # a command's name is that of its file in commands/
     },
     "Results": {
         "report": "Show a run in a browser",
+        "evaluate": "Measure how good the maps are",
         "export": "Write maps as .npy, PNG masks or COCO JSON",
     },
     "Methods and networks": {

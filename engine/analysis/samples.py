@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from shardcam.engine.analysis.maps import RawMaps
 from shardcam.engine.analysis.optional_packages import require
 from shardcam.engine.analysis.row_filter import Classes, RowFilter
+from shardcam.engine.analysis.stored_metrics import StoredMetrics, keyword
 from shardcam.engine.analysis.stored_rows import (
     CLOSED,
     Array,
@@ -26,7 +28,7 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.rundir.schema import FAILURES, Form, layer_path
-from shardcam.engine.types import NO_CLASS
+from shardcam.engine.types import F4, NO_CLASS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +56,8 @@ class Samples:
         The shapes and types of the run's datasets, in the order that they have in its files.
     within
         Whether the file is a shard, which holds the rows itself.
+    metrics
+        What was measured of the run's maps.
     """
 
     def __init__(
@@ -64,9 +68,10 @@ class Samples:
         style: OverlayStyle,
         forms: Mapping[str, Form],
         within: bool = False,
+        metrics: StoredMetrics | None = None,
     ) -> None:
         self._file, self._parts, self._chosen, self._style = file, parts, chosen, style
-        self._forms, self._within = forms, within
+        self._forms, self._within, self._metrics = forms, within, metrics
 
     @property
     def _open(self) -> h5py.File:
@@ -142,7 +147,8 @@ class Samples:
         ``key``, ``sample``, ``label`` (-1 where none), ``flags``; ``target_0``, ``score_0`` and
         so on for each of the K explained classes; ``top_class_0``, ``top_score_0`` and so on
         for the prediction, -1 where there is no class; ``height``, ``width``; ``y0``, ``x0``,
-        ``y1``, ``x1`` of the crop. Types are those of the files.
+        ``y1``, ``x1`` of the crop; each metric by its name, or as ``NAME_0`` and so on if there are
+        several explained classes. Types are those of the files.
 
         Raises
         ------
@@ -157,6 +163,10 @@ class Samples:
             columns |= {f"{name}_{k}": values for k, values in enumerate(self[name][:].T)}
         for name, parts in _NAMED.items():
             columns |= dict(zip(parts, self[name][:].T, strict=True))
+        for name in self.metrics:
+            values = self.metric(name).T
+            names = [name] if len(values) == 1 else [f"{name}_{k}" for k in range(len(values))]
+            columns |= dict(zip(names, values, strict=True))
         table: pd.DataFrame = pandas.DataFrame(columns)
         return table
 
@@ -194,6 +204,25 @@ class Samples:
             raise ConfigError(f"no activations of layer {layer!r}; layers with some: {known}")
         return self[f"activation/{name}"]
 
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The figures of each metric that was measured of the run, as ``metrics/summary.json``."""
+        _ = self._open
+        return dict(self._metrics.summary) if self._metrics else {}
+
+    def metric(self, name: str) -> F4:
+        """(N,K) float32: a metric of each explained class, NaN where it was not measured.
+
+        Raises
+        ------
+        ConfigError
+            The run has no such metric.
+        """
+        samples = self["sample"][:]
+        if self._metrics is None:
+            raise ConfigError(f"no metric {name!r} here")
+        return self._metrics.values(name, samples)
+
     def select(
         self,
         *,
@@ -202,6 +231,7 @@ class Samples:
         min_score: float | None = None,
         flags: int | None = None,
         correct: bool | None = None,
+        **bounds: float,
     ) -> Samples:
         """Return the samples that meet every condition given; only single columns are read.
 
@@ -218,16 +248,32 @@ class Samples:
             Whether prediction and label agree; samples without a label are neither, nor are those
             of a network that claims no class; those with a label and logits that are not finite
             are not.
+        bounds
+            Of a metric of the first explained class: ``min_insertion=0.5``,
+            ``max_average_drop=0.2``; what was not measured meets none.
 
         Raises
         ------
         ConfigError
-            Something given is not a class number.
+            Something given is not a class number, or the run has no such metric.
         """
         wanted = RowFilter(
             predicted=predicted, label=label, min_score=min_score, flags=flags, correct=correct
         )
-        return self.take(wanted.matching(_Columns(self)))
+        keep = wanted.matching(_Columns(self))
+        for bound, limit in bounds.items():
+            keep &= self._within_bound(bound, limit)
+        return self.take(keep)
+
+    def _within_bound(self, bound: str, limit: float) -> npt.NDArray[np.bool_]:
+        """(N,) whether a metric is at least or at most so much."""
+        names = {keyword(name): name for name in self.metrics}
+        side, _, name = bound.partition("_")
+        if side not in ("min", "max") or name not in names:
+            known = ", ".join(f"min_{n}, max_{n}" for n in names) or "none: nothing was measured"
+            raise ConfigError(f"select: no condition {bound!r}; those of metrics: {known}")
+        values = self.metric(names[name])[:, 0]
+        return values >= limit if side == "min" else values <= limit
 
     def take(self, rows: Any) -> Samples:
         """Return the samples at some positions, in the order they have here, each once.
@@ -244,7 +290,15 @@ class Samples:
         """
         found = np.unique(positions(rows, len(self), "samples"))
         chosen = found if self._chosen is None else self._chosen[found]
-        return Samples(self._file, self._parts, chosen, self._style, self._forms, self._within)
+        return Samples(
+            self._file,
+            self._parts,
+            chosen,
+            self._style,
+            self._forms,
+            self._within,
+            self._metrics,
+        )
 
     def shards(self) -> Iterator[Samples]:
         """Go through the samples shard by shard, those of one file at a time.
@@ -265,7 +319,9 @@ class Samples:
             if rows if chosen is None else len(chosen):
                 with reading(part.path) as file:
                     whole = (ShardRows(part.path, 0, rows),)
-                    yield Samples(file, whole, chosen, self._style, self._forms, within=True)
+                    yield Samples(
+                        file, whole, chosen, self._style, self._forms, True, self._metrics
+                    )
 
 
 class _Columns:

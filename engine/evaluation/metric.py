@@ -105,6 +105,10 @@ class MapMetric(Protocol):
         """One line that says how it is measured, such as ``MaxBoxAccV2 (cubic, 0.001, 224)``."""
 
     @property
+    def higher_is_better(self) -> bool | None:
+        """None: neither is."""
+
+    @property
     def needs_truth(self) -> bool: ...
 
     def measure(self, maps: F4, rows: ImageRows) -> Measured:

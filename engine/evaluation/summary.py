@@ -12,16 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.evaluation.metric import Figure, MapMetric, Merged, Reason
-from shardcam.engine.io.plain_file import parse_json, read_plain
 from shardcam.engine.rundir.hdf5_reading import reading
-from shardcam.engine.rundir.metric_results import MetricResults
+from shardcam.engine.rundir.metric_results import MetricResults, read_summary
 from shardcam.engine.rundir.own_datasets import dataset_of
 from shardcam.engine.rundir.run_dir import RunDir
 
 Array = npt.NDArray[Any]
-_MOST = 1 << 24  # bytes of summary.json
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,8 @@ def _classes(run_dir: RunDir, number: int, samples: npt.NDArray[np.int64]) -> Ar
     with reading(run_dir.shard(number)) as file:
         order = dataset_of(file, "sample")[:]
         classes: Array = dataset_of(file, "target")[:]
-        return classes[np.isin(order, samples)]
+        found: Array = classes[np.isin(order, samples)]
+        return found
 
 
 def write_summary(run_dir: RunDir, results: Mapping[str, Result]) -> None:
@@ -114,28 +112,6 @@ def write_summary(run_dir: RunDir, results: Mapping[str, Result]) -> None:
         merged = read_summary(run_dir) | {name: one.as_json() for name, one in results.items()}
         text = json.dumps(dict(sorted(merged.items())), indent=2, allow_nan=False)
         run_dir.write_atomically(run_dir.metrics / "summary.json", text + "\n")
-
-
-def read_summary(run_dir: RunDir) -> dict[str, Any]:
-    """``metrics/summary.json``; empty where there is none.
-
-    Raises
-    ------
-    RunDirectoryError
-        It is damaged.
-    """
-    path = run_dir.metrics / "summary.json"
-    if not run_dir.fetch(path):
-        return {}
-    try:
-        found = parse_json(read_plain(path, _MOST))
-        if isinstance(found, dict) and all(isinstance(one, dict) for one in found.values()):
-            return found
-        raise ValueError("it is no object of objects")
-    except (OSError, ValueError) as error:
-        raise RunDirectoryError(
-            f"{run_dir.place(path)}: damaged: {error}; delete it, and evaluate writes it again"
-        ) from error
 
 
 def _figure_json(figure: Figure) -> dict[str, Any]:

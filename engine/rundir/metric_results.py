@@ -9,7 +9,6 @@ add up over all files (``state/...``); the same of each baseline under its name.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -31,7 +30,6 @@ from shardcam.engine.types import shard_name
 
 Array = npt.NDArray[Any]
 SCHEMA_VERSION = 1
-_NAME = re.compile(r"[a-z0-9_.]+(-[A-Za-z0-9_.]+)?(@[^\x00-\x1f/]+)?")
 _MOST = 1 << 24  # bytes of a JSON file
 _PACKED = 1 << 14  # bytes of a dataset from which packing pays
 
@@ -213,9 +211,26 @@ class MetricResults:
             }
 
 
-def result_names(run_dir: RunDir) -> list[str]:
-    """The metrics of a run, by their folders."""
-    return sorted(name for name in run_dir.names(run_dir.metrics) if _NAME.fullmatch(name))
+def read_summary(run_dir: RunDir) -> dict[str, Any]:
+    """``metrics/summary.json``; empty where there is none.
+
+    Raises
+    ------
+    RunDirectoryError
+        It is damaged.
+    """
+    path = run_dir.metrics / "summary.json"
+    if not run_dir.fetch(path):
+        return {}
+    try:
+        found = parse_json(read_plain(path, _MOST))
+        if isinstance(found, dict) and all(isinstance(one, dict) for one in found.values()):
+            return found
+        raise ValueError("it is no object of objects")
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(
+            f"{run_dir.place(path)}: damaged: {error}; delete it, and evaluate writes it again"
+        ) from error
 
 
 def _require_rows(found: Mapping[str, h5py.Dataset]) -> None:

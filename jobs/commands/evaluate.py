@@ -1,0 +1,197 @@
+"""``shardcam evaluate``: how good the maps of a run are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.evaluation.baselines import BASELINES, FREE_BASELINES
+from shardcam.engine.evaluation.evaluation import Evaluated, Question, run_evaluation
+from shardcam.engine.evaluation.metric import Figure
+from shardcam.engine.evaluation.metrics_known import METRICS
+from shardcam.engine.evaluation.summary import Result
+from shardcam.engine.io.whole_file import whole_file
+from shardcam.engine.run.stored_options import stored_config
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.run_json import read_manifest
+from shardcam.engine.types import Event, counted
+from shardcam.jobs.completion import complete_list, complete_path
+from shardcam.jobs.options import changed_config, place_options
+from shardcam.jobs.plan_notes import note_rows
+from shardcam.jobs.progress import ProgressDisplay
+from shardcam.jobs.sections import SectionedCommand, SectionedOption
+from shardcam.jobs.terminal import make_console, stop_on_signals
+
+NONE = "none"
+
+
+def _option(*names: str, **settings: Any) -> Any:
+    return click.option(*names, cls=SectionedOption, section="Metrics", **settings)
+
+
+@click.command(cls=SectionedCommand)
+@click.argument("run", shell_complete=complete_path)
+@_option(
+    "--metrics",
+    metavar="NAME[,NAME...]",
+    shell_complete=complete_list(tuple(METRICS)),
+    help="Metrics, each with :CONVENTION where another than the default is meant; --list names "
+    "them.",
+)
+@_option("--list", "listed", is_flag=True, help="List the metrics and their conventions, and end.")
+@_option(
+    "--truth",
+    metavar="FILE|FOLDER",
+    shell_complete=complete_path,
+    help="Where the objects are: CSV (key,class,x0,y0,x1,y1), COCO JSON, a folder of VOC or "
+    "ILSVRC XML, of PNG masks, of CUB's or wsolevaluation's text files.",
+)
+@_option(
+    "--sample",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Measure only N images, evenly over the listing: the same ones for every run of it.",
+)
+@_option("--layer", help="Layer whose maps to measure  [default: the run's first]")
+@_option(
+    "--baselines",
+    default=",".join(FREE_BASELINES),
+    show_default=True,
+    metavar="NAME[,NAME...]",
+    help=f"Maps of no network that are measured beside the run's: {', '.join(BASELINES)}; or none.",
+)
+@_option("--seed", type=int, default=0, show_default=True, help="Of whatever is drawn.")
+@_option(
+    "--replace",
+    is_flag=True,
+    help="Forget values that were measured in another way under the same name.",
+)
+@_option(
+    "--csv",
+    "table_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the table to this file, too.",
+)
+@place_options
+def evaluate(
+    run: str,
+    metrics: str | None,
+    listed: bool,
+    truth: str | None,
+    sample: int | None,
+    layer: str | None,
+    baselines: str,
+    seed: int,
+    replace: bool,
+    table_file: Path | None,
+    **place: Any,
+) -> None:
+    """Measure how good the maps of RUN are: do they point at the object, does the network need it?
+
+    RUN must be complete. Values go to RUN/metrics/NAME, shard by shard, and become columns of the
+    run; figures go to RUN/metrics/summary.json. The same command resumes what was stopped.
+
+    \b
+    Examples:
+      shardcam evaluate --list
+      shardcam evaluate runs/photos --metrics complexity,gini
+      shardcam evaluate runs/birds --metrics max_box_acc_v2,pointing --truth boxes.csv
+      shardcam evaluate runs/photos --metrics insertion,deletion --sample 2000
+    """
+    console = make_console()
+    if listed:
+        _print_metrics(console)
+        return
+    if metrics is None:
+        raise ConfigError(f"--metrics is missing: name some of {', '.join(METRICS)}")
+    config = changed_config(stored_config(run, read_manifest(RunDir.open(run)).config), place)
+    config = config.model_copy(update={"out": run})
+    asked = Question(
+        metrics=_words(metrics),
+        truth=truth,
+        sample=sample,
+        layer=layer,
+        baselines=() if baselines == NONE else _words(baselines),
+        seed=seed,
+        replace=replace,
+    )
+    with stop_on_signals("run the same command again to resume") as require_no_signal:
+        with ProgressDisplay(console) as display:
+
+            def show(event: Event) -> None:
+                require_no_signal()
+                display.show(event)
+
+            found = run_evaluation(config, asked, show, may_exit=True)
+        _print_results(found, run, console)
+        if table_file is not None:
+            _write_csv(found, table_file)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for part in text.split(",") if (word := part.strip())))
+
+
+def _print_metrics(console: Console) -> None:
+    table = Table(box=None)
+    for column in ("metric", "what it is", "needs", "conventions"):
+        table.add_column(column)
+    for name, known in METRICS.items():
+        table.add_row(name, known.description, known.needs, ", ".join(known.conventions))
+    console.print(table)
+
+
+def _print_results(found: Evaluated, run: str, console: Console) -> None:
+    for result in found.results.values():
+        console.print(_results_table(result))
+    table = Table(show_header=False, box=None)
+    for result in found.results.values():
+        for reason, count in result.left_out.items():
+            table.add_row("left out", f"{result.name}: {count} ({reason})")
+    if found.without_maps:
+        images = counted(found.without_maps, "image")
+        table.add_row("left out", f"{images} that failed in the run have no map")
+    for kind, text in note_rows(found.notes):
+        table.add_row(kind, text)
+    table.add_row("written", f"{run}/metrics/summary.json, and a column of the run for each")
+    console.print(table)
+
+
+def _results_table(result: Result) -> Table:
+    better = {True: "higher is better", False: "lower is better", None: ""}
+    table = Table(box=None, title=f"{result.name}: {result.convention}", title_justify="left")
+    for column in ("maps", "value", "95 % interval", "of"):
+        table.add_column(column, justify="left" if column == "maps" else "right")
+    for name, figure in {"run": result.figure, **result.baselines}.items():
+        table.add_row(name, *_figure_texts(figure))
+    if better[result.higher_is_better]:
+        table.caption, table.caption_justify = better[result.higher_is_better], "left"
+    return table
+
+
+def _figure_texts(figure: Figure) -> tuple[str, str, str]:
+    if math.isnan(figure.value):
+        return "-", "", str(figure.n)
+    interval = "" if math.isnan(figure.low) else f"{figure.low:.4f} to {figure.high:.4f}"
+    return f"{figure.value:.4f}", interval, str(figure.n)
+
+
+def _write_csv(found: Evaluated, path: Path) -> None:
+    """A row for each metric, of the run's maps and of each baseline."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("metric", "maps", "value", "low", "high", "n", "convention"))
+    for result in found.results.values():
+        for name, one in {"run": result.figure, **result.baselines}.items():
+            numbers = (one.value, one.low, one.high, one.n)
+            rows.writerow((result.name, name, *numbers, result.convention))
+    with whole_file(path) as stream:
+        stream.write(text.getvalue().encode())
