@@ -71,6 +71,17 @@ class Reader(Protocol):
         return SourceNotes()
 
 
+class Inputs(Protocol):
+    """Inputs of a network that are made where it reads them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice) -> Inputs: ...
+
+    def write(self, out: F4) -> None:
+        """Fill (M,channels,H,W), C order, with all of them, normalised."""
+
+
 class HeadView(Protocol):
     """The head run on M activations."""
 
@@ -202,10 +213,11 @@ class Network(Protocol):
     def buffers(self) -> int:
         """How many of the last passes have valid results."""
 
-    def forward(self, images: F4 | U1) -> ForwardPass:
+    def forward(self, images: F4 | U1 | Inputs) -> ForwardPass:
         """Begin a pass over N images, at most the batch size; its results are waited for.
 
-        (N,H,W,channels) uint8, which it normalises, or (N,channels,H,W) float32, which it does not.
+        (N,H,W,channels) uint8, which it normalises, (N,channels,H,W) float32, which it does not,
+        or what writes such.
         """
 
 

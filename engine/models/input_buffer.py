@@ -5,7 +5,8 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 
-from shardcam.engine.models.normalise import normalised
+from shardcam.engine.models.normalise import in_floats
+from shardcam.engine.protocols import Inputs
 from shardcam.engine.types import F4, U1, Preprocessing
 
 
@@ -37,19 +38,16 @@ class InputBuffer:
             self._mean = _per_channel(preprocessing.mean, device)
             self._std = _per_channel(preprocessing.std, device)
 
-    def put(self, images: F4 | U1) -> None:
+    def put(self, images: F4 | U1 | Inputs) -> None:
         """Up to `rows` images, as `engine.protocols.Network` takes them.
 
         Waits until a pass that reads the buffer has ended.
         """
         count, filled = len(images), self._filled
-        if images.dtype != np.uint8:
-            filled[:count] = images
-        elif self._device_normalises:
+        if self._device_normalises and isinstance(images, np.ndarray) and images.dtype == np.uint8:
             self._put_pixels(images.astype(np.uint8, copy=False))
             return
-        else:
-            normalised(images.astype(np.uint8, copy=False), self._preprocessing, filled[:count])
+        in_floats(images, self._preprocessing, filled[:count])
         filled[count:] = 0
         self.data[:] = filled
 

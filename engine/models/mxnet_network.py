@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 
 import mxnet as mx
-import numpy as np
 
 from shardcam.engine.models.bound_program import backbone, program_of
 from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
@@ -27,8 +26,9 @@ from shardcam.engine.models.layer_names import (
 from shardcam.engine.models.layer_of_pass import LayerOfPass
 from shardcam.engine.models.memory import CPU_PASS, LARGEST, require_memory
 from shardcam.engine.models.mxnet_errors import in_one_line
-from shardcam.engine.models.normalise import normalised
+from shardcam.engine.models.normalise import in_floats
 from shardcam.engine.models.precision import FP32, lower
+from shardcam.engine.protocols import Inputs
 from shardcam.engine.types import F4, I4, U1, LayerInfo, Quantization
 
 BATCH = 32
@@ -131,7 +131,7 @@ class MxnetNetwork:
         self._turns = itertools.cycle([_Bound(self) for _ in range(buffers)])
 
     @in_one_line
-    def forward(self, images: F4 | U1) -> _Pass:
+    def forward(self, images: F4 | U1 | Inputs) -> _Pass:
         return next(self._turns).forward(images, self.deepest)
 
     @functools.cached_property
@@ -179,7 +179,7 @@ class _Bound:
         }
         self.extra = {name: taps[entry] for name, entry in network._extra.items()}
         self.current: _Pass | None = None  # the one whose results these are
-        self._images: F4 | U1
+        self._images: F4 | U1 | Inputs
         self._begun = 0  # of these
 
     def _tap(self, output: mx.nd.NDArray) -> mx.nd.NDArray:
@@ -189,7 +189,7 @@ class _Bound:
             return output
         return mx.nd.zeros((network.batch_size, *output.shape[1:]), output.ctx, output.dtype)
 
-    def forward(self, images: F4 | U1, wanted: str) -> _Pass:
+    def forward(self, images: F4 | U1 | Inputs, wanted: str) -> _Pass:
         """Begin a pass; the logits of the head `wanted` are computed at once."""
         if len(images) > self._network.batch_size:
             raise ValueError(f"{len(images)} images, but a batch has {self._network.batch_size}")
@@ -222,17 +222,13 @@ class _Bound:
 class _Pass:
     """One forward pass; see `engine.protocols.ForwardPass`."""
 
-    def __init__(self, network: MxnetNetwork, bound: _Bound, images: F4 | U1) -> None:
+    def __init__(self, network: MxnetNetwork, bound: _Bound, images: F4 | U1 | Inputs) -> None:
         self.network, self._bound, self._given = network, bound, images
         self.count = len(images)
 
     @functools.cached_property
     def images(self) -> F4:
-        given = self._given
-        if given.dtype != np.uint8:
-            return given.astype(np.float32, copy=False)
-        preprocessing = self.network._definition.preprocessing
-        return normalised(given.astype(np.uint8, copy=False), preprocessing)
+        return in_floats(self._given, self.network._definition.preprocessing)
 
     @property
     def images_there(self) -> F4:

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shardcam.engine.models.normalise import normalised
+from shardcam.engine.models.normalise import in_floats
 from shardcam.engine.models.torch.torch_device import on_device
+from shardcam.engine.protocols import Inputs
 from shardcam.engine.types import F4, U1, Preprocessing
 
 
@@ -41,15 +42,15 @@ class PixelBuffer:
                 for values in (preprocessing.mean, preprocessing.std)
             )
 
-    def put(self, images: F4 | U1 | Tensor) -> None:
+    def put(self, images: F4 | U1 | Inputs | Tensor) -> None:
         """Up to `rows` images, as `engine.protocols.Network` takes them, or a tensor of floats."""
         count = len(images)
-        if isinstance(images, np.ndarray) and images.dtype == np.uint8:
-            pixels = images.astype(np.uint8, copy=False)
-            if self._pinned is not None:
-                self._put_pixels(pixels, self._pinned)
-                return
-            images = normalised(pixels, self._preprocessing)
+        pinned = self._pinned
+        if pinned is not None and isinstance(images, np.ndarray) and images.dtype == np.uint8:
+            self._put_pixels(images.astype(np.uint8, copy=False), pinned)
+            return
+        if not isinstance(images, Tensor):
+            images = in_floats(images, self._preprocessing)
         self.data[:count] = on_device(images, self.data)
         self.data[count:] = 0
 

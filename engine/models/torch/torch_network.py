@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import Cut, Entry, cut, entry_of
 from shardcam.engine.models.layer_of_pass import LayerOfPass
-from shardcam.engine.models.normalise import normalised
+from shardcam.engine.models.normalise import in_floats
 from shardcam.engine.models.torch.fold_batchnorm import folded
 from shardcam.engine.models.torch.fused_steps import with_fused_relus
 from shardcam.engine.models.torch.pixel_buffer import PixelBuffer
@@ -32,6 +31,7 @@ from shardcam.engine.models.torch.torch_device import (
 from shardcam.engine.models.torch.torch_head import TorchHead, TorchHeadProgram
 from shardcam.engine.models.torch.torch_operators import require_operators
 from shardcam.engine.models.torch.torch_program import Program, Weights, shapes_of
+from shardcam.engine.protocols import Inputs
 from shardcam.engine.types import F4, I4, U1, LayerInfo
 
 FP32, TF32 = "fp32", "tf32"
@@ -117,7 +117,7 @@ class TorchNetwork:
         self._turns = itertools.cycle([_Bound(self) for _ in range(buffers)])
 
     @in_one_line
-    def forward(self, images: F4 | U1) -> _Pass:
+    def forward(self, images: F4 | U1 | Inputs) -> _Pass:
         """See `engine.protocols.Network`."""
         return next(self._turns).forward(images, self.deepest)
 
@@ -174,7 +174,7 @@ class _Bound:
         self._done: torch.cuda.Event | None = None
         self.current: _Pass | None = None  # the one whose results these are
 
-    def forward(self, images: F4 | U1 | Tensor, wanted: str) -> _Pass:
+    def forward(self, images: F4 | U1 | Inputs | Tensor, wanted: str) -> _Pass:
         """Begin a pass; the logits of the head `wanted` are computed at once."""
         network = self.network
         if len(images) > network.batch_size:
@@ -229,7 +229,11 @@ class _Pass:
     """One forward pass; see `engine.protocols.ForwardPass`."""
 
     def __init__(
-        self, bound: _Bound, images: F4 | U1 | Tensor, given: Tensor, taps: dict[Entry, Tensor]
+        self,
+        bound: _Bound,
+        images: F4 | U1 | Inputs | Tensor,
+        given: Tensor,
+        taps: dict[Entry, Tensor],
     ) -> None:
         self._bound, self._images, self._given, self._taps = bound, images, given, taps
         self.network, self.count = bound.network, len(images)
@@ -243,10 +247,7 @@ class _Pass:
         """See `engine.protocols.ForwardPass`."""
         if isinstance(self._images, Tensor):
             return HostCopy(self._images).wait()
-        if self._images.dtype != np.uint8:
-            return self._images.astype(np.float32, copy=False)
-        pixels = self._images.astype(np.uint8, copy=False)
-        return normalised(pixels, self.network.definition.preprocessing)
+        return in_floats(self._images, self.network.definition.preprocessing)
 
     @functools.cached_property
     def images_there(self) -> Tensor:
