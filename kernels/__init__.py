@@ -10,12 +10,16 @@ from __future__ import annotations
 import numpy as np
 
 from shardcam.kernels._jit import cache_directory
+from shardcam.kernels.blurring import blur
 from shardcam.kernels.checksum import fletcher32
 from shardcam.kernels.half_precision import to_half
 from shardcam.kernels.heatmap import heatmap_u8, normalize, upsample
+from shardcam.kernels.imputation import add_noise, impute
+from shardcam.kernels.masking import multiply, switch
 from shardcam.kernels.overlay import overlay
 from shardcam.kernels.packing import lzw_length, packbits_length
 from shardcam.kernels.preprocess import planar
+from shardcam.kernels.ranking import ranks
 from shardcam.kernels.regions import run_lengths
 from shardcam.kernels.resizing import resize
 from shardcam.kernels.weighting import (
@@ -31,18 +35,24 @@ __all__ = [
     "ALL_ZERO",
     "CONSTANT",
     "NON_FINITE",
+    "add_noise",
+    "blur",
     "cache_directory",
     "fletcher32",
     "heatmap_u8",
+    "impute",
     "lzw_length",
+    "multiply",
     "normalize",
     "overlay",
     "packbits_length",
     "planar",
     "product_sum",
+    "ranks",
     "resize",
     "run_lengths",
     "scale_maps",
+    "switch",
     "to_half",
     "upsample",
     "warm_up",
