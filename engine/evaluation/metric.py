@@ -28,6 +28,7 @@ class Reason(IntEnum):
     NO_TRUTH = 3
     NO_REGION = 4
     UNREADABLE = 5
+    NO_SCORE = 6
 
     @property
     def words(self) -> str:
@@ -41,6 +42,7 @@ _WORDS = {
     Reason.NO_TRUTH: "picture not in the truth",
     Reason.NO_REGION: "no region of the class in the truth",
     Reason.UNREADABLE: "picture could not be read",
+    Reason.NO_SCORE: "no usable score",
 }
 
 
