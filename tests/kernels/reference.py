@@ -7,6 +7,7 @@ kernels, but are not checked.
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from shardcam.kernels._checks import F4, U1
@@ -69,6 +70,65 @@ def overlay(raw: F4, image: U1, table: U1, alpha: float = 0.5, peak_normalize: b
     if peak_normalize and blended.max() > 0:
         blended = 255 * (blended / blended.max())
     return blended.astype(np.uint8)
+
+
+def ranks(maps: F4, ties: str) -> NDArray[np.uint32]:
+    """(M,H,W) -> (M,H,W), float32 to uint32, C order."""
+    flat = maps.reshape(len(maps), -1)
+    if ties == "rising":
+        order = np.argsort(-flat, axis=1, kind="stable")
+    else:
+        order = np.argsort(flat, axis=1, kind="stable")[:, ::-1]
+    return np.argsort(order, axis=1).astype(np.uint32).reshape(maps.shape)
+
+
+def multiply(pictures: F4, masks: F4, jobs: NDArray[np.int64], out: F4) -> F4:
+    """(N,C,H,W), (P,H,W), (M,2) -> (M,C,H,W), float32, C order."""
+    out[...] = pictures[jobs[:, 0]] * masks[jobs[:, 1], None]
+    return out
+
+
+def switch(pictures: F4, ranks: NDArray[np.uint32], jobs: NDArray[np.int64], out: F4) -> F4:
+    """(N,C,H,W), (P,H,W), (M,4) -> (M,C,H,W), float32 and uint32, C order."""
+    lowest, others, order, count = jobs.T
+    chosen = ranks[order, None] < count[:, None, None, None]
+    out[...] = np.where(chosen, pictures[lowest], pictures[others])
+    return out
+
+
+def blur(pictures: F4, size: int, sigma: float) -> F4:
+    """(N,C,H,W) -> (N,C,H,W), float32, C order."""
+    reach = int(4 * sigma + 0.5)
+    gaussian = np.exp(-(np.arange(-reach, reach + 1.0) ** 2) / (2 * sigma**2))
+    delta = np.pad(np.eye(size)[size // 2], reach, mode="symmetric")
+    taps = sliding_window_view(delta, len(gaussian)) @ gaussian / gaussian.sum()
+    kernel = np.outer(taps, taps)
+    padded = np.pad(pictures, [(0, 0), (0, 0), *2 * [(size // 2, size // 2)]])
+    windows = sliding_window_view(padded, (size, size), axis=(2, 3))
+    return np.einsum("nchwij,ij->nchw", windows, kernel).astype(np.float32)
+
+
+def impute(picture: F4, removed: U1, tolerance: float, out: F4) -> F4:
+    """(C,H,W), (H,W) -> (C,H,W), float32 and uint8, C order."""
+    channels, height, width = picture.shape
+    places = np.argwhere(removed)
+    number = np.full((height, width), -1)
+    number[tuple(places.T)] = np.arange(len(places))
+    system = np.zeros((len(places), len(places)))
+    right = np.zeros((len(places), channels))
+    for row, (y, x) in enumerate(places):
+        for down, across in np.argwhere(np.ones((3, 3))) - 1:
+            i, j = y + down, x + across
+            if (down or across) and 0 <= i < height and 0 <= j < width:
+                weight = 1 / 12 if down and across else 1 / 6
+                system[row, row] += weight
+                if removed[i, j]:
+                    system[row, number[i, j]] -= weight
+                else:
+                    right[row] += weight * picture[:, i, j]
+    out[...] = picture
+    out[:, removed != 0] = np.linalg.solve(system, right).T
+    return out
 
 
 def planar(image: U1, mean: F4, std: F4, out: F4) -> F4:

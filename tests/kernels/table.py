@@ -38,6 +38,8 @@ JET = colour_table("jet")
 _numba_config: Any = numba.config
 only_compiled = pytest.mark.skipif(bool(_numba_config.DISABLE_JIT), reason="nothing is compiled")
 
+WRITTEN = ("multiply", "switch", "impute", "planar")  # into their last argument
+
 Inputs = Callable[[np.random.Generator, Size], tuple[Any, ...]]
 
 
@@ -98,6 +100,41 @@ def _network_input(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
     return _image(rng, size), mean, std, np.full((3, *size.image), np.nan, np.float32)
 
 
+def _rounded(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
+    """Many are equal, some of them 0 and -0."""
+    return (np.round(_normal(rng, size.batch, *size.image)) * np.float32(-1),)
+
+
+def _pictures(rng: np.random.Generator, size: Size) -> NDArray[Any]:
+    return _normal(rng, size.batch, 3, *size.image)
+
+
+def _masked(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
+    jobs = rng.integers(0, size.batch, (size.batch + 1, 2))
+    out = np.full((len(jobs), 3, *size.image), np.nan, np.float32)
+    return _pictures(rng, size), _normal(rng, size.batch, *size.image), jobs, out
+
+
+def _switched(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
+    pixels = size.image[0] * size.image[1]
+    ranks = np.stack([rng.permutation(pixels) for _ in range(size.batch)]).astype(np.uint32)
+    jobs = rng.integers(0, size.batch, (size.batch + 1, 4))
+    jobs[:, 3] = rng.integers(0, pixels + 1, len(jobs))
+    out = np.full((len(jobs), 3, *size.image), np.nan, np.float32)
+    return _pictures(rng, size), ranks.reshape(-1, *size.image), jobs, out
+
+
+def _pictures_to_blur(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
+    return (_pictures(rng, size),)
+
+
+def _punctured(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
+    """Always small: the twin solves a dense system."""
+    picture = _normal(rng, 3, *SMALL.image)
+    removed = (rng.random(SMALL.image) < rng.uniform(0.2, 0.9)).astype(np.uint8)
+    return picture, removed, 1e-6, np.full(picture.shape, np.nan, np.float32)
+
+
 def _photograph(rng: np.random.Generator, size: Size) -> tuple[Any, ...]:
     """A picture of 500x375 for 224x224, its largest square in the middle."""
     height, width = (375 * size.image[0] // 224, 500 * size.image[1] // 224)
@@ -111,8 +148,8 @@ def _pair(name: str, inputs: Inputs, levels: int = 0, **options: Any) -> Pair:
     kernel = functools.partial(getattr(kernels, name), **options)
     twin = functools.partial(getattr(reference, name), **options)
     chosen = [key if value is True else value for key, value in options.items()]
-    label = "-".join([name, *chosen])
-    return Pair(label, kernel, twin, inputs, levels, written=name.endswith("planar"))
+    label = "-".join([name, *map(str, chosen)])
+    return Pair(label, kernel, twin, inputs, levels, written=name in WRITTEN)
 
 
 PAIRS = (
@@ -127,6 +164,12 @@ PAIRS = (
     _pair("overlay", _picture, levels=3),
     _pair("overlay", _picture, levels=5, peak_normalize=True),
     _pair("resize", _photograph, levels=1),
+    _pair("ranks", _rounded, ties="rising"),
+    _pair("ranks", _rounded, ties="falling"),
+    _pair("multiply", _masked),
+    _pair("switch", _switched),
+    _pair("blur", _pictures_to_blur, size=11, sigma=5.0),
+    _pair("impute", _punctured),
     _pair("planar", _network_input),
 )
 

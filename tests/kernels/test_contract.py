@@ -12,7 +12,19 @@ import pytest
 from numpy.typing import NDArray
 
 from shardcam import kernels
-from shardcam.kernels import _raster, checksum, packing, preprocess, regions, resizing, weighting
+from shardcam.kernels import (
+    _raster,
+    blurring,
+    checksum,
+    imputation,
+    masking,
+    packing,
+    preprocess,
+    ranking,
+    regions,
+    resizing,
+    weighting,
+)
 from shardcam.kernels._jit import Kernel
 from tests.kernels.table import JET, PAIRS, SMALL, Pair, arrays, assert_same, only_compiled
 
@@ -192,8 +204,11 @@ def test_each_kernel_has_one_signature(rng: np.random.Generator) -> None:
         pair.kernel(*inputs, last)
         pair.kernel(*map(read_only, inputs), last if pair.written else read_only(last))
     kernels.warm_up()
-    modules = (_raster, checksum, packing, preprocess, regions, resizing, weighting)
+    kernels.add_noise(np.zeros((1, 1, 1), np.float32), np.ones((1, 1), np.uint8),
+                      np.ones(1, np.float32), (0,))  # fmt: skip
+    modules = (_raster, blurring, checksum, imputation, masking, packing, preprocess, ranking,
+               regions, resizing, weighting)  # fmt: skip
     found = [value for module in modules for value in vars(module).values()]
     compiled: list[Any] = [value.compiled for value in found if isinstance(value, Kernel)]
-    assert len(compiled) == 13
-    assert [len(kernel.signatures) for kernel in compiled] == [1] * 13
+    assert len(compiled) == 19
+    assert [len(kernel.signatures) for kernel in compiled] == [1] * 19
