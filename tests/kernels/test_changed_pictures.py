@@ -58,9 +58,7 @@ def test_jobs_that_name_what_there_is_not():
             kernels.multiply(pictures, masks, np.array([job]), out)
     ranks = masks.astype(np.uint32)
     for job in ([2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 21]):
-        with pytest.raises(
-            ValueError, match=r"^jobs: expected numbers from 0 to below 2, 2, 3, 21"
-        ):
+        with pytest.raises(ValueError, match=r"^jobs: .* 0 to below 2, 2, 3, 21$"):
             kernels.switch(pictures, ranks, np.array([job]), out)
 
 
@@ -72,7 +70,7 @@ def test_imputation_of_rong():
     removed[[0, 12, 13, 24]] = 1
     found = kernels.impute(picture, removed.reshape(5, 5), 1e-6, np.empty_like(picture))
     expected = [[3.6, 12, 13, 20.4], [2.2, 0.8, 1.8, 2.2]]
-    np.testing.assert_allclose(found.reshape(2, 25)[:, removed == 1], expected, atol=3e-5)
+    np.testing.assert_allclose(found.reshape(2, 25)[:, removed == 1], expected, atol=1e-5)
     np.testing.assert_array_equal(found.reshape(2, 25)[:, removed == 0],
                                   picture.reshape(2, 25)[:, removed == 0])  # fmt: skip
 
@@ -94,7 +92,7 @@ def test_imputation_solves_the_system_of_any_mask(rng):
         picture = rng.standard_normal((3, *removed.shape), np.float32)
         expected = reference.impute(picture, removed, 0, np.empty_like(picture))
         exact = kernels.impute(picture, removed, 1e-6, np.empty_like(picture))
-        np.testing.assert_allclose(exact, expected, atol=3e-5)
+        np.testing.assert_allclose(exact, expected, atol=1e-4)  # of float32
         near = kernels.impute(picture, removed, 1e-3, np.empty_like(picture))
         np.testing.assert_allclose(near, expected, atol=2e-3)
         changed = np.where(removed, np.float32(1e6), picture)
