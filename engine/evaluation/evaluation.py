@@ -16,16 +16,29 @@ import numpy.typing as npt
 from shardcam.engine.analysis.open_run import require_codec
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, RunDirectoryError, storage_error
-from shardcam.engine.evaluation.baselines import FREE_BASELINES
-from shardcam.engine.evaluation.measure_shard import ShardEvaluator, Wanted, of_shard, sampled
+from shardcam.engine.evaluation.baselines import BASELINES, EDGES
+from shardcam.engine.evaluation.measure_shard import (
+    Pictures,
+    ShardEvaluator,
+    Wanted,
+    of_shard,
+    sampled,
+)
 from shardcam.engine.evaluation.metrics_known import metric_named
+from shardcam.engine.evaluation.pass_metrics import PassMetric
 from shardcam.engine.evaluation.summary import Result, summarise, write_summary
 from shardcam.engine.evaluation.truth import Truth, read_truth
 from shardcam.engine.protocols import Observer, ShardRunner
+from shardcam.engine.run.build_worker import WorkerSpec, build_parts
 from shardcam.engine.run.driver import logged
 from shardcam.engine.run.library_versions import version_of
 from shardcam.engine.run.plan import Plan, make_plan
-from shardcam.engine.run.prepare import driver_threads, executor_of, require_possible
+from shardcam.engine.run.prepare import (
+    driver_threads,
+    executor_of,
+    prepare,
+    require_possible,
+)
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.events import RunOpened, ignore
@@ -41,6 +54,7 @@ from shardcam.engine.types import Note, Shard, counted
 from shardcam.engine.workers.threads import limit_threads
 
 SCHEMA_VERSION = 1
+FREE_BASELINES = tuple(name for name in BASELINES if name != EDGES)  # need no pictures
 LIBRARIES = ("numpy", "numba", "opencv-python-headless", "h5py", "shardcam")
 
 
@@ -145,6 +159,7 @@ def run_evaluation(
     truth = _truth(config, asked)
     wanted, manifests = _wanted(asked, manifest, layer, chosen, truth)
     every = [MetricResults(run_dir, one.folder) for one in wanted]
+    worker = prepare(config, on_event).worker if _needs_pictures(asked, wanted) else None
     run_dir.fetch(run_dir.listing)
     listing = Listing(run_dir.listing, shared=run_dir.shared)
     plan = make_plan(listing, manifest.plan.get("shard_size"))
@@ -167,6 +182,7 @@ def run_evaluation(
             metrics=asked.metrics,
             config=config.absolute(),
             asked=asked,
+            worker=worker,
         )
         todo = _todo(plan, every, wanted, sources, positions)
         images = plan.listed if positions is None else len(positions)
@@ -201,10 +217,14 @@ class _Spec:
     metrics: tuple[str, ...]
     config: RunConfig
     asked: Question
+    worker: WorkerSpec | None  # of the run, where its network or its pictures are needed
 
 
 def build_evaluator(spec: _Spec) -> ShardRunner:
     """Make what measures one shard after the other."""
+    from shardcam.kernels import warm_up
+
+    warm_up()
     return ShardEvaluator(
         run_dir=RunDir.open(spec.run),
         layer=spec.layer,
@@ -216,7 +236,18 @@ def build_evaluator(spec: _Spec) -> ShardRunner:
         truth=_truth(spec.config, spec.asked),
         baselines=spec.asked.baselines,
         seed=spec.asked.seed,
+        pictures=_pictures(spec.worker, spec.layer) if spec.worker else None,
     )
+
+
+def _pictures(worker: WorkerSpec, layer: str) -> Pictures:
+    """Load the run's network, as its own workers do."""
+    from shardcam.engine.evaluation.passes import NetworkPasses
+    from shardcam.engine.models.normalise import normalised
+
+    loader, parts = build_parts(worker)
+    name = next(name for name in worker.layers if layer_path(name) == layer)
+    return Pictures(loader, NetworkPasses.of(parts, name, worker.batch_size), normalised)
 
 
 def _complete(run_dir: RunDir, manifest: Manifest) -> dict[int, ShardSummary]:
@@ -261,6 +292,10 @@ def _wanted(
     wanted, manifests = [], []
     for name in dict.fromkeys(asked.metrics):
         metric = metric_named(name)
+        if unknown := set(asked.baselines) - set(BASELINES):
+            raise ConfigError(
+                f"--baselines: unknown {min(unknown)!r}; known: {', '.join(BASELINES)}, none"
+            )
         if metric.needs_truth and truth is None:
             raise ConfigError(f"{name}: needs --truth: where the objects of each picture are")
         numbers = {
@@ -281,6 +316,10 @@ def _wanted(
         wanted.append(Wanted(folder, one.fingerprint, metric))
         manifests.append(one)
     return tuple(wanted), manifests
+
+
+def _needs_pictures(asked: Question, wanted: Sequence[Wanted]) -> bool:
+    return EDGES in asked.baselines or any(isinstance(w.metric, PassMetric) for w in wanted)
 
 
 def _make_folder(results: MetricResults) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.analysis.samples import Samples
-from shardcam.engine.analysis.stored_rows import ShardRows
+from shardcam.engine.analysis.stored_rows import Positions, ShardRows
 from shardcam.engine.errors import bugs_named
-from shardcam.engine.evaluation.baselines import baseline_maps
+from shardcam.engine.evaluation.baselines import measure_baseline
 from shardcam.engine.evaluation.metric import ImageRows, MapMetric, Measured, Reason
+from shardcam.engine.evaluation.pass_metrics import PassMetric, measure_passes
+from shardcam.engine.evaluation.passes import Passes
 from shardcam.engine.evaluation.truth import Truth
+from shardcam.engine.pipeline.prefetch import Batch, BatchLoader, Prefetcher
 from shardcam.engine.protocols import Timer
 from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.metric_results import MetricResults
@@ -22,7 +25,7 @@ from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.rundir.own_datasets import datasets
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import forms_of, summarize
-from shardcam.engine.types import NO_CLASS, Shard, ShardReport, shard_name
+from shardcam.engine.types import F4, U1, Preprocessing, Shard, ShardReport, shard_name
 
 Array = npt.NDArray[Any]
 TOGETHER = 256  # images whose maps are held at once
@@ -34,7 +37,23 @@ class Wanted:
 
     folder: str
     fingerprint: str
-    metric: MapMetric
+    metric: MapMetric | PassMetric
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What asks the network about changed pictures, in a worker of the run's own."""
+
+    loader: BatchLoader
+    passes: Passes
+    normalised: Callable[[U1, Preprocessing], F4]
+
+    def measure(
+        self, metrics: list[PassMetric], batch: Batch, maps: F4, images: ImageRows, seed: int
+    ) -> dict[str, Measured]:
+        """Measure the classes of a batch, by the names of the metrics."""
+        given = self.normalised(batch.images, self.loader.preprocessing)
+        return measure_passes(metrics, given, maps, images, self.passes, seed)
 
 
 @dataclass(frozen=True)
@@ -48,11 +67,13 @@ class ShardEvaluator:
     truth: Truth | None
     baselines: tuple[str, ...]
     seed: int
+    pictures: Pictures | None  # None: nothing that is measured needs them
 
     def run(self, shard: Shard, timer: Timer, next_shard: Shard | None = None) -> ShardReport:
         """Measure the samples of a shard that the run has maps of, and publish.
 
-        Those that crashed their worker are given no value.
+        Those that crashed their worker, or whose picture cannot be read any more where it is
+        needed, are given no value.
         """
         asked = np.array([s.index for s in shard.samples], np.int64)
         given_up = [failure.sample for failure in shard.given_up]
@@ -63,14 +84,16 @@ class ShardEvaluator:
             stored = Samples(file, (rows,), None, OverlayStyle(), forms, within=True)
             samples = stored["sample"][:].astype(np.int64)
             chosen = np.flatnonzero(np.isin(samples, asked))
-            for some in _blocks(chosen[~np.isin(samples[chosen], given_up)]):
+            usable = chosen[~np.isin(samples[chosen], given_up)]
+            for some, batch in self._parts(shard, samples, usable):
                 with timer.stage("read"):
                     images = self._images(stored, some)
                     maps = stored.cam(self.layer)[some]
-                with bugs_named(shard.samples), timer.stage("measure"):
-                    for one in self.wanted:
-                        measured = self._measured(one.metric, maps, images)
-                        tables[one.folder].add(np.searchsorted(chosen, some), measured)
+                places = np.searchsorted(chosen, some)
+                with bugs_named(batch.samples if batch else shard.samples):
+                    with timer.stage("measure"):
+                        for one, measured in self._measured(maps, images, batch):
+                            tables[one.folder].add(places, measured)
                 timer.batch_done(len(some))
             explained = stored["target"].shape[1]
         published = False
@@ -82,7 +105,22 @@ class ShardEvaluator:
         failed = len(asked) - len(chosen)
         return ShardReport(shard.index, len(asked), len(chosen), failed, published, timer.seconds)
 
-    def _images(self, stored: Samples, some: npt.NDArray[np.intp]) -> ImageRows:
+    def _parts(
+        self, shard: Shard, samples: npt.NDArray[np.int64], usable: Positions
+    ) -> Iterator[tuple[Positions, Batch | None]]:
+        """Rows that are measured at once, with their pictures if these are needed."""
+        if self.pictures is None:
+            for first in range(0, len(usable), TOGETHER):
+                yield usable[first : first + TOGETHER], None
+            return
+        wanted = set(samples[usable].tolist())
+        some = replace(shard, samples=tuple(s for s in shard.samples if s.index in wanted))
+        for batch in Prefetcher(self.pictures.loader.batches).batches(some):
+            if batch.samples:
+                found = [sample.index for sample in batch.samples]
+                yield np.flatnonzero(np.isin(samples, found)), batch
+
+    def _images(self, stored: Samples, some: Positions) -> ImageRows:
         keys = tuple(k.decode(errors="backslashreplace") for k in stored["key"][some].tolist())
         return ImageRows(
             sample=stored["sample"][some].astype(np.int64),
@@ -97,24 +135,37 @@ class ShardEvaluator:
             truth=tuple(self.truth.of(key) if self.truth else None for key in keys),
         )
 
-    def _measured(self, metric: MapMetric, maps: Array, images: ImageRows) -> dict[str, Measured]:
-        """By the name of the baseline, that of the run's own maps empty."""
-        found = {"": metric.measure(maps, images)}
-        for name in self.baselines:
-            base = baseline_maps(name, images, maps.shape, self.seed)
-            base[images.target == NO_CLASS] = np.nan
-            found[name] = metric.measure(base, images)
-        return found
+    def _measured(
+        self, maps: F4, images: ImageRows, batch: Batch | None
+    ) -> Iterator[tuple[Wanted, dict[str, Measured]]]:
+        """Each metric of some images: by the name of the baseline, that of the maps empty."""
+        pixels = np.stack([view.pixels for view in batch.views]) if batch else None
+        asking: dict[str, Wanted] = {}
+        for one in self.wanted:
+            if isinstance(one.metric, PassMetric):
+                asking[one.metric.name] = one
+                continue
+            found = {"": one.metric.measure(maps, images)}
+            for name in self.baselines:
+                found[name] = measure_baseline(
+                    one.metric, name, maps.shape[2:], images, seed=self.seed, pixels=pixels
+                )
+            yield one, found
+        if asking and self.pictures is not None and batch is not None:
+            metrics = [one.metric for one in asking.values() if isinstance(one.metric, PassMetric)]
+            measured = self.pictures.measure(metrics, batch, maps, images, self.seed)
+            for name, one in asking.items():
+                yield one, {"": measured[name]}
 
 
 @dataclass
 class _Table:
     """What was measured so far of the rows of a shard, for each baseline."""
 
-    rows: list[npt.NDArray[np.intp]] = field(default_factory=list)
+    rows: list[Positions] = field(default_factory=list)
     parts: dict[str, list[Measured]] = field(default_factory=dict)
 
-    def add(self, rows: npt.NDArray[np.intp], measured: Mapping[str, Measured]) -> None:
+    def add(self, rows: Positions, measured: Mapping[str, Measured]) -> None:
         self.rows.append(rows)
         for name, one in measured.items():
             self.parts.setdefault(name, []).append(one)
@@ -137,13 +188,9 @@ class _Table:
                     table[key][rows] = found
                 for state, found in one.state.items():
                     key = f"{prefix}state/{state}"
+                    found = np.atleast_1d(found)  # HDF5 packs no scalars
                     table[key] = table[key] + found if key in table else found
         return table
-
-
-def _blocks(rows: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[np.intp]]:
-    for first in range(0, len(rows), TOGETHER):
-        yield rows[first : first + TOGETHER]
 
 
 def sampled(listed: int, count: int) -> npt.NDArray[np.int64]:

@@ -13,8 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.evaluation.baselines import BASELINES, FREE_BASELINES
-from shardcam.engine.evaluation.evaluation import Evaluated, Question, run_evaluation
+from shardcam.engine.evaluation.baselines import BASELINES
+from shardcam.engine.evaluation.evaluation import (
+    FREE_BASELINES,
+    Evaluated,
+    Question,
+    run_evaluation,
+)
 from shardcam.engine.evaluation.metric import Figure
 from shardcam.engine.evaluation.metrics_known import METRICS
 from shardcam.engine.evaluation.summary import Result
