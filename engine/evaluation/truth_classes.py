@@ -1,0 +1,98 @@
+"""Which class of a network a truth means, by number or by name."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from shardcam.engine.config import RunConfig
+from shardcam.engine.run.class_names import kept_class_names, unnamed
+from shardcam.engine.run.class_numbers import class_numbers
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import NO_CLASS
+
+VOC = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+_NUMBER = re.compile(r"(?:class )?(\d{1,9})(?:\.0*)?")  # as exports name classes without a name
+_WITH_WNID = re.compile(r"(n\d{8})\s+(.+)")
+_PLAIN = re.compile(r"[\s_-]+")
+
+
+@dataclass
+class TruthClasses:
+    """The classes of a network, by what a truth calls them.
+
+    Parameters
+    ----------
+    count
+        How many there are.
+    names
+        What each is called, as far as it has a name.
+    others
+        Further names, such as wnids.
+    """
+
+    count: int
+    names: dict[int, str] = field(default_factory=dict)
+    others: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        exact, plain = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
+        for number, name in self.names.items():
+            found = _WITH_WNID.fullmatch(name)
+            for one in (name, *(found.groups() if found else ())):
+                exact[one].add(number)
+                plain[_plain(one)].add(number)
+        self._exact = self.others | {name: min(n) for name, n in exact.items() if len(n) == 1}
+        self._plain = {name: min(n) for name, n in plain.items() if len(n) == 1}
+        self.assumed_voc = False
+
+    def of(self, value: object) -> int:
+        """The class that a number or a name means; NO_CLASS: none, or one of several.
+
+        Names are taken letter for letter; else capitals, spaces, ``_`` and ``-`` do not matter. A
+        network of 20 classes without any name has those of PASCAL VOC in sorted order.
+        """
+        text = str(value).strip()
+        found = self._exact.get(text)
+        if found is None and (number := _NUMBER.fullmatch(text)):
+            found = int(number[1]) if int(number[1]) < self.count else NO_CLASS
+        if found is None:
+            found = self._plain.get(_plain(text))
+        if found is None and not self.names and self.count == len(VOC) and text in VOC:
+            self.assumed_voc = True
+            found = VOC.index(text)
+        return NO_CLASS if found is None else found
+
+    def number(self, value: int) -> int:
+        """A class by its number; NO_CLASS if the network does not have so many."""
+        return value if 0 <= value < self.count else NO_CLASS
+
+    @property
+    def has_background(self) -> bool:
+        """Whether class 0 is what lies around objects."""
+        return _plain(self.names.get(0, "")) == "background"
+
+
+def run_classes(run_dir: RunDir, config: RunConfig, count: int) -> TruthClasses:
+    """The classes of a run's network, by the names that the run keeps and, of 1000, by wnids.
+
+    Raises
+    ------
+    RunDirectoryError, StoreError
+        The names are damaged, or cannot be read now.
+    """
+    name_of: Callable[[int], str] = kept_class_names(run_dir, config) or unnamed
+    names = {n: name for n in range(count) if (name := name_of(n)) != unnamed(n)}
+    known = class_numbers(config.model_copy(update={"labels": None}), count)
+    others = {name: numbers[0] for name, numbers in known.classes.items() if len(numbers) == 1}
+    return TruthClasses(count, names, others)
+
+
+def _plain(name: str) -> str:
+    return _PLAIN.sub("", name).casefold()
