@@ -72,6 +72,9 @@ class PngMask:
         return (levels > 0 if self.value is None else levels == self.value).view(np.uint8)
 
 
+StoredMask = Outlines | RunLengths | PngMask  # equal ones are the same
+
+
 def read_png(path: str) -> bytes:
     """The bytes of a PNG file; OSError or ValueError where there is none."""
     return read_plain(Path(path), LARGEST_PNG)
@@ -150,13 +153,12 @@ def run_lengths(counts: object, size: tuple[int, int]) -> RunLengths:
     require_size(size)
     if isinstance(counts, str):
         lengths = _unpacked(counts)
+    elif isinstance(counts, list) and all(type(n) is int and n < 1 << 62 for n in counts):
+        lengths = np.array(counts, np.int64)
     else:
-        try:
-            lengths = np.array(counts, np.int64)
-        except (ValueError, TypeError, OverflowError):
-            raise ValueError("run lengths are whole numbers") from None
+        raise ValueError("run lengths are whole numbers")
     pixels = size[0] * size[1]
-    if lengths.ndim != 1 or not ((lengths >= 0) & (lengths <= pixels)).all():
+    if not ((lengths >= 0) & (lengths <= pixels)).all():
         raise ValueError("a run length below 0 or longer than the picture")
     if lengths.sum() != pixels:
         raise ValueError(f"the run lengths are of {lengths.sum()} pixels, the picture has {pixels}")

@@ -13,7 +13,8 @@ from shardcam.engine.evaluation.truth_cub import BOXES, IMAGES, LABELS, read_cub
 from shardcam.engine.evaluation.truth_files import TruthFiles
 from shardcam.engine.evaluation.truth_masks import VALUES, read_masks
 from shardcam.engine.evaluation.truth_pictures import Pictures
-from shardcam.engine.evaluation.truth_rows import Problem, TruthRows
+from shardcam.engine.evaluation.truth_problems import Problem
+from shardcam.engine.evaluation.truth_rows import TruthRows
 from shardcam.engine.evaluation.truth_text import EXAMPLE, read_table, read_wsol
 from shardcam.engine.evaluation.truth_xml import read_xml
 from shardcam.engine.io.urls import is_url
@@ -52,8 +53,7 @@ def read_truth(source: str, pictures: Pictures, classes: TruthClasses) -> Truth:
     if not path.exists():
         raise SourceError(f"{name}: no such file or folder")
     rows = TruthRows(name, pictures, classes)
-    folder = path if path.is_dir() else path.parent
-    read = TruthFiles(folder)
+    read = TruthFiles(path if path.is_dir() else path.resolve().parent)  # it may be a link
     form = (_of_folder if path.is_dir() else _of_file)(path, detail, rows, read)
     read.hash(detail, b"")
     return rows.truth(form, read.digest)
@@ -89,8 +89,7 @@ def _of_file(path: Path, detail: str, rows: TruthRows, read: TruthFiles) -> str:
     if start[:1] in (b"{", b"["):
         return read_coco(path, rows, read)
     if start[:1] == b"<":
-        there = path.resolve()  # the file itself may be a link
-        return read_xml(path, [there.name], rows, TruthFiles(there.parent))
+        return read_xml(path, [path.resolve().name], rows, read)
     for mark, what in _BINARY.items():
         if start.startswith(mark):
             raise SourceError(f"{path}: {what}; known is {_KNOWN}")

@@ -129,12 +129,11 @@ class Truth:
         first, end = self.arrays.first[number : number + 2].tolist()
         height, width = self.arrays.size[number].tolist()
         size = (height, width) if height else None
-        ignored = tuple(self._region(i) for i in range(first, end) if self._is_ignored(i))
-        regions = tuple(self._region(i) for i in range(first, end) if not self._is_ignored(i))
+        counts = (self.arrays.flags[first:end] & IGNORED == 0).tolist()
+        found = [self._region(i) for i in range(first, end)]
+        ignored = tuple(r for r, one in zip(found, counts, strict=True) if not one)
+        regions = tuple(r for r, one in zip(found, counts, strict=True) if one)
         return ImageTruth(regions, Union(ignored, size) if ignored else None, size)
-
-    def _is_ignored(self, i: int) -> bool:
-        return bool(self.arrays.flags[i] & IGNORED)
 
     def _region(self, i: int) -> Region:
         arrays, at = self.arrays, int(self.arrays.mask[i])

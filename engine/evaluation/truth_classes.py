@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from shardcam.engine.config import RunConfig
@@ -34,7 +34,7 @@ class TruthClasses:
     names
         What each is called, as far as it has a name.
     others
-        Further names, such as wnids.
+        Further names: wnids, class folders.
     """
 
     count: int
@@ -64,7 +64,7 @@ class TruthClasses:
             found = int(number[1]) if int(number[1]) < self.count else NO_CLASS
         if found is None:
             found = self._plain.get(_plain(text))
-        if found is None and not self.names and self.count == len(VOC) and text in VOC:
+        if found is None and not self.named and self.count == len(VOC) and text in VOC:
             self.assumed_voc = True
             found = VOC.index(text)
         return NO_CLASS if found is None else found
@@ -74,13 +74,23 @@ class TruthClasses:
         return value if 0 <= value < self.count else NO_CLASS
 
     @property
+    def named(self) -> bool:
+        """Whether any class has a name."""
+        return bool(self.names or self.others)
+
+    @property
     def has_background(self) -> bool:
         """Whether class 0 is what lies around objects."""
         return _plain(self.names.get(0, "")) == "background"
 
 
-def run_classes(run_dir: RunDir, config: RunConfig, count: int) -> TruthClasses:
-    """The classes of a run's network, by the names that the run keeps and, of 1000, by wnids.
+def run_classes(
+    run_dir: RunDir, config: RunConfig, count: int, folders: Mapping[str, int]
+) -> TruthClasses:
+    """The classes of a run's network, by what the run calls them.
+
+    That are the names that it keeps, wnids if there are 1000 classes, and the names of its class
+    `folders`.
 
     Raises
     ------
@@ -90,8 +100,8 @@ def run_classes(run_dir: RunDir, config: RunConfig, count: int) -> TruthClasses:
     name_of: Callable[[int], str] = kept_class_names(run_dir, config) or unnamed
     names = {n: name for n in range(count) if (name := name_of(n)) != unnamed(n)}
     known = class_numbers(config.model_copy(update={"labels": None}), count)
-    others = {name: numbers[0] for name, numbers in known.classes.items() if len(numbers) == 1}
-    return TruthClasses(count, names, others)
+    wnids = {name: numbers[0] for name, numbers in known.classes.items()}
+    return TruthClasses(count, names, {**folders} | wnids)
 
 
 def _plain(name: str) -> str:

@@ -17,7 +17,8 @@ from shardcam.engine.evaluation.mask_shapes import (
 )
 from shardcam.engine.evaluation.truth import IGNORED, Sides
 from shardcam.engine.evaluation.truth_files import TruthFiles, read_whole
-from shardcam.engine.evaluation.truth_rows import NO_BOX, Problem, TruthRows
+from shardcam.engine.evaluation.truth_problems import Problem
+from shardcam.engine.evaluation.truth_rows import NO_BOX, TruthRows
 from shardcam.engine.types import NO_CLASS
 
 LARGEST = 1 << 31  # bytes
@@ -112,7 +113,7 @@ def _images(images: list[Any], rows: TruthRows) -> tuple[dict[_Id, Any], dict[_I
     for image in images:
         name, key = _name(image), image.get("id") if isinstance(image, dict) else None
         if name is None or not isinstance(key, _Id):
-            rows.met(Problem.FORM, f"image {str(image)}: no id or no file_name")
+            rows.met(Problem.FORM, f"image {image!s}: no id or no file_name")
         elif key in pictures:
             rows.met(Problem.FORM, f"image {name}: another one has the id {key}")
         else:
@@ -139,13 +140,13 @@ def _categories(categories: list[Any], rows: TruthRows) -> dict[_Id, int]:
     for one in categories:
         key = one.get("id") if isinstance(one, dict) else None
         if not isinstance(key, _Id) or not isinstance(one.get("name", ""), str):
-            rows.met(Problem.FORM, f"category {str(one)}: no id, or a name that is no text")
+            rows.met(Problem.FORM, f"category {one!s}: no id, or a name that is no text")
         elif key in names:
             rows.met(Problem.FORM, f"category {one.get('name')}: another one has the id {key}")
         else:
             names[key] = one.get("name", "")
     classes = {key: rows.cls(name) if name else NO_CLASS for key, name in names.items()}
-    if all(number == NO_CLASS for number in classes.values()) and not rows.classes.names:
+    if all(number == NO_CLASS for number in classes.values()) and not rows.classes.named:
         return _by_number(names, rows)
     return classes
 

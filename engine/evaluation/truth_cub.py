@@ -7,7 +7,8 @@ from pathlib import Path
 
 from shardcam.engine.evaluation.truth import Sides
 from shardcam.engine.evaluation.truth_files import TruthFiles, lines
-from shardcam.engine.evaluation.truth_rows import LABEL, NO_BOX, Problem, TruthRows
+from shardcam.engine.evaluation.truth_problems import Problem
+from shardcam.engine.evaluation.truth_rows import LABEL, NO_BOX, TruthRows
 
 IMAGES, BOXES, LABELS = "images.txt", "bounding_boxes.txt", "image_class_labels.txt"
 

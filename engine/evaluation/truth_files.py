@@ -12,7 +12,7 @@ from shardcam.engine.errors import SourceError
 from shardcam.engine.io import files
 from shardcam.engine.io.plain_file import read_plain
 
-LONGEST = 1 << 16  # bytes of a line
+_BLOCK = 1 << 20  # bytes of a text that are read at once; no line has more
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _UTF_8 = b"\xef\xbb\xbf"
 
@@ -70,7 +70,7 @@ class TruthFiles:
         for folder, folders, files_there in os.walk(self._top):
             inside = folder[len(self._top) :].strip("/")
             folders[:] = [name for name in folders if not name.startswith(".")]
-            links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+            links = [name for name in folders if Path(folder, name).is_symlink()]
             linked += [os.path.join(inside, name) for name in links]
             names += [
                 os.path.join(inside, name)
@@ -115,33 +115,44 @@ def lines(path: Path, read: TruthFiles) -> Iterator[tuple[int, str]]:
     SourceError
         It cannot be read or is no text in UTF-8.
     """
-    number = 0
+    number, rest = 0, b""
     try:
         files.size(str(path))  # a pipe would wait
         read.hash(path.name, b"")
         with path.open("rb") as stream:
-            while line := stream.readline(LONGEST):
-                read.hash_more(line)
-                number += 1
-                if number == 1:
-                    if line.startswith(_UTF_16):
-                        raise SourceError(f"{path}: text in UTF-16; save it as UTF-8")
-                    line = line.removeprefix(_UTF_8)
-                if what := _unlike_text(line):
-                    raise SourceError(f"{path}, line {number}: {what}")
-                if text := line.decode().strip():
-                    yield number, text
-    except UnicodeDecodeError as error:
-        raise SourceError(
-            f"{path}, line {number}: not UTF-8: {error.reason}; save it as UTF-8"
-        ) from None
+            while block := stream.read(_BLOCK):
+                read.hash_more(block)
+                if not number and not rest:
+                    _require_utf_8(block, path)
+                    block = block.removeprefix(_UTF_8)
+                whole, end, rest = (rest + block).rpartition(b"\n")
+                if len(rest) > _BLOCK:
+                    raise SourceError(f"{path}, line {number + 1}: longer than {_BLOCK} bytes")
+                for text in _text(whole, path, number).split("\n") if end else ():
+                    number += 1
+                    if text := text.strip():
+                        yield number, text
+        if text := _text(rest, path, number).strip():
+            yield number + 1, text
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from error
 
 
-def _unlike_text(line: bytes) -> str:
-    if b"\0" in line:
-        return "a NUL character: this is no text"
-    if len(line) == LONGEST:
-        return f"{LONGEST} bytes or more: this is no text of a truth"
-    return "lines end in CR alone; save it with LF or CRLF" if b"\r" in line.rstrip() else ""
+def _require_utf_8(start: bytes, path: Path) -> None:
+    if start.startswith(_UTF_16):
+        raise SourceError(f"{path}: text in UTF-16; save it as UTF-8")
+
+
+def _text(data: bytes, path: Path, number: int) -> str:
+    """Some lines behind line `number`."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line, why = number + data.count(b"\n", 0, error.start) + 1, error.reason
+        raise SourceError(f"{path}, line {line}: not UTF-8: {why}; save it as UTF-8") from None
+    if (at := text.find("\0")) >= 0:
+        line = number + text.count("\n", 0, at) + 1
+        raise SourceError(f"{path}, line {line}: a NUL character: this is no text")
+    if "\r" in text.replace("\r\n", "\n").rstrip("\r"):
+        raise SourceError(f"{path}: lines end in CR alone; save it with LF or CRLF")
+    return text

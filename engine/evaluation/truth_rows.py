@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from dataclasses import dataclass
-from enum import Enum
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.errors import SourceError
+from shardcam.engine.evaluation.mask_shapes import StoredMask
 from shardcam.engine.evaluation.truth import IGNORED, Sides, Truth, TruthArrays
 from shardcam.engine.evaluation.truth_classes import TruthClasses
 from shardcam.engine.evaluation.truth_pictures import NOWHERE, SEVERAL, Pictures, matched
+from shardcam.engine.evaluation.truth_problems import Problem, Problems
 from shardcam.engine.io.plain_text import printable
-from shardcam.engine.types import I4, NO_CLASS, U1, Note, counted
+from shardcam.engine.types import I4, NO_CLASS, Note, counted
 
 Array = npt.NDArray[Any]
 LABEL = -2  # in place of a class: that of the picture in the run
@@ -26,47 +26,6 @@ NO_BOX: Sides = (np.nan,) * 4
 _ALIKE = 0.02  # by how much the shapes of two sizes of one picture can differ
 _SHOWN = 5
 _NOTHING = 0.5  # pixels that a box can reach beyond its picture, untold
-_LONGEST = 80  # characters of an example
-
-
-class Problem(Enum):
-    """What is wrong with a part of a truth: what it is, and what became of it."""
-
-    FORM = ("row", "left out, not of the form of the others")
-    NUMBERS = ("region", "left out, a side of the box is no finite number")
-    INVERTED = ("region", "left out, x1 < x0 or y1 < y0")
-    EMPTY = ("region", "left out, the box is empty")
-    OUTSIDE = ("region", "left out, the box lies outside of the picture")
-    CUT = ("region", "cut where the picture ends")
-    CLASS = ("region", "left out, of classes that the run does not know, or has several of")
-    UNLABELLED = ("region", "left out, of the class of a picture without a label")
-    TWICE = ("region", "left out, given twice")
-    MASK = ("mask", "left out, not readable")
-    MASK_SIZE = ("mask", "left out, of another shape than the picture")
-    EMPTY_MASK = ("mask", "left out, no pixel is set")
-    OTHER_SIZE = ("picture", "left out, of another shape than the truth says")
-    SCALED = ("picture", "of another size than the truth says: what is known was scaled")
-    NOT_FOUND = ("name", "not that of a picture of the run")
-    SEVERAL = ("name", "left out, they belong to several pictures, or several to one")
-    NO_TRUTH = ("picture", "of the run without a truth")
-    FILE = ("file", "left out")
-    FOLDER = ("linked folder", "not entered")
-    SIZE = ("size", "left out, not that of a picture")
-
-
-class SizedMask(Protocol):
-    """A mask whose size is known before it is read; equal ones are the same."""
-
-    @property
-    def size(self) -> tuple[int, int]: ...
-
-    def __call__(self) -> U1: ...
-
-
-@dataclass
-class _Met:
-    count: int = 0
-    first: str = ""
 
 
 class TruthRows:
@@ -95,8 +54,8 @@ class TruthRows:
         self._classes: dict[Any, int] = {}
         self._picture, self._label, self._mask = array("i"), array("i"), array("i")
         self._box, self._flags, self._row = array("d"), array("B"), array("q")
-        self._masks: dict[SizedMask, int] = {}
-        self._met: dict[Problem, _Met] = {}
+        self._masks: dict[StoredMask, int] = {}
+        self._problems = Problems()
 
     def __len__(self) -> int:
         return len(self._label)
@@ -135,7 +94,7 @@ class TruthRows:
         label: int,
         box: Sides = NO_BOX,
         row: int = 0,
-        mask: SizedMask | None = None,
+        mask: StoredMask | None = None,
         flags: int = 0,
     ) -> None:
         """A region: of a class, of NO_CLASS, or of that of its picture (LABEL).
@@ -152,9 +111,7 @@ class TruthRows:
 
     def met(self, problem: Problem, example: str, count: int = 1) -> None:
         """Count what is wrong with a part of the truth."""
-        if count:
-            met = self._met.setdefault(problem, _Met(first=example))
-            met.count += count
+        self._problems.met(problem, example, count)
 
     def truth(self, form: str, digest: str) -> Truth:
         """What is known of the pictures of the run.
@@ -164,6 +121,8 @@ class TruthRows:
         SourceError
             Nothing is, or the boxes are not in pixels.
         """
+        if self.classes.assumed_voc:
+            self.assumed.append("the run has no names of classes: VOC's 20 in sorted order")
         picture, ways = self._pictures_meant()
         size, scale = self._true_sizes()
         label, box = _np(self._label, np.int32), _np(self._box, np.float64).reshape(-1, 4)
@@ -189,21 +148,21 @@ class TruthRows:
             raise SourceError(self._nothing(len(names)))
         missing = [name for name, number in self._numbers.items() if not self._named[number]]
         self.met(Problem.NO_TRUTH, missing[0] if missing else "", len(missing))
-        used, masks = np.unique(mask[known], return_inverse=True)
-        everything = list(self._masks)
+        used, numbers = np.unique(mask[known], return_inverse=True)
+        masks = list(self._masks)
+        kept = tuple(masks[number] for number in used.tolist() if number >= 0)
         arrays = TruthArrays(
             first=np.searchsorted(picture[known], np.arange(len(size) + 1)),
             size=size,
             label=label[known].astype(np.int32),
             box=box[known],
-            mask=(masks.reshape(-1) - int(used[0] < 0)).astype(np.int32),
+            mask=(numbers.reshape(-1) - int(used[0] < 0)).astype(np.int32),
             flags=flags[known],
         )
         told = f"{form}: {counted(len(known), 'region')} in {counted(len(names), 'picture')}"
         lines = [f"{told} of {len(self._numbers)}", *self.assumed]
         lines += [f"{counted(n, 'picture')} found by {how}" for how, n in ways.items()]
-        notes = tuple(Note("truth", printable(line)) for line in (*lines, *self._problems()))
-        kept = tuple(everything[number] for number in used.tolist() if number >= 0)
+        notes = tuple(Note("truth", printable(line)) for line in (*lines, *self._problem_lines()))
         return Truth(form, self._digest(form, digest), notes, names, arrays, kept)
 
     def _pictures_meant(self) -> tuple[I4, dict[str, int]]:
@@ -240,7 +199,7 @@ class TruthRows:
 
     def _require_pixels(self, box: Array) -> None:
         finite = box[np.isfinite(box).all(axis=1)]
-        if len(finite) and 0 <= finite.min() and finite.max() <= 1 and (finite % 1 > 0).any():
+        if len(finite) and finite.min() >= 0 and finite.max() <= 1 and (finite % 1 > 0).any():
             raise SourceError(
                 f"{self.where}: no side of a box is larger than 1: shares of the picture; give "
                 "pixels"
@@ -293,28 +252,16 @@ class TruthRows:
 
     def problem_words(self) -> str:
         """What was wrong so far."""
-        return "; ".join(self._problems())
+        return "; ".join(self._problem_lines())
 
-    def _problems(self) -> list[str]:
-        words = []
-        for problem in Problem:
-            if met := self._met.get(problem):
-                noun, what = problem.value
-                example = (
-                    met.first if problem is not Problem.CLASS else self._unknown() or met.first
-                )
-                example = example if len(example) <= _LONGEST else f"{example[:_LONGEST]}..."
-                words.append(f"{counted(met.count, noun)} {what}, the first: {example}")
-        return words
-
-    def _unknown(self) -> str:
-        """What classes are called that are not known."""
-        values = (str(v) for v, number in self._classes.items() if number == NO_CLASS)
-        return ", ".join(islice(values, _SHOWN))
+    def _problem_lines(self) -> list[str]:
+        unknown = (str(value) for value, number in self._classes.items() if number == NO_CLASS)
+        self._problems.show(Problem.CLASS, ", ".join(islice(unknown, _SHOWN)))
+        return self._problems.lines()
 
     def _nothing(self, names: int) -> str:
         """Why nothing is known."""
-        problems = self._problems()
+        problems = self._problem_lines()
         if not names and self.pictures.keys and len(self):
             problems.insert(0, f"the first picture of the run is {self.pictures.keys[0]}")
         why = "; ".join(problems) or "it is empty"

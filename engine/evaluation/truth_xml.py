@@ -12,7 +12,8 @@ from xml.parsers import expat
 from shardcam.engine.errors import SourceError
 from shardcam.engine.evaluation.truth import DIFFICULT, Sides
 from shardcam.engine.evaluation.truth_files import TruthFiles
-from shardcam.engine.evaluation.truth_rows import NO_BOX, Problem, TruthRows
+from shardcam.engine.evaluation.truth_problems import Problem
+from shardcam.engine.evaluation.truth_rows import NO_BOX, TruthRows
 from shardcam.engine.readers.location import key_text
 
 LARGEST = 1 << 24  # bytes of a file
@@ -89,8 +90,6 @@ def read_xml(root: Path, names: Iterable[str], rows: TruthRows, read: TruthFiles
             rows.add(picture, rows.cls(cls), box, number, flags=DIFFICULT if difficult else 0)
     if not count:
         raise SourceError(f"{root}: no file in it is an annotation; {rows.problem_words()}")
-    if rows.classes.assumed_voc:
-        rows.assumed.append("the run has no names of classes: they are VOC's 20 in sorted order")
     return "ILSVRC XML" if wnids else "VOC XML"
 
 
@@ -113,8 +112,8 @@ def _refused(*_: Any) -> int:
 
 def _size(name: str, values: dict[str, str], rows: TruthRows) -> tuple[int, int] | None:
     sides = [values.get(side, "0") for side in _SIZE]
-    if all(side.isascii() and side.isdigit() and 0 < int(side[:9]) for side in sides):
-        return int(sides[0][:9]), int(sides[1][:9])
+    if all(side.isascii() and side.isdigit() and len(side) < 10 and int(side) for side in sides):
+        return int(sides[0]), int(sides[1])
     if any(side.strip("0") for side in sides):
         rows.met(Problem.SIZE, f"{name}: {sides[1]}x{sides[0]}")
     return None

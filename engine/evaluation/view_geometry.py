@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 F8 = npt.NDArray[np.float64]
+I8 = npt.NDArray[np.int64]
 
 
 def boxes_in_view(boxes: F8, crop: F8, view_size: tuple[int, int]) -> F8:
@@ -36,16 +37,22 @@ def mask_in_view(
 ) -> npt.NDArray[np.bool_]:
     """(h,w) of the whole picture, in whatever size -> (H,W), False outside of the picture.
 
-    Each pixel of the view takes what lies at its upper left corner, as OpenCV's INTER_NEAREST.
+    Each pixel of the view takes what lies at its upper left corner; of a view of the whole picture
+    that is to the bit what OpenCV's INTER_NEAREST takes.
     """
-    height, width = view_size
     (y0, x0, y1, x1), (rows, columns) = crop.tolist(), mask.shape
-    down = (y0 + np.arange(height) * (y1 - y0) / height) * rows / image_size[0]
-    across = (x0 + np.arange(width) * (x1 - x0) / width) * columns / image_size[1]
-    y, x = np.floor(down).astype(np.int64), np.floor(across).astype(np.int64)
+    y = _taken(y0, y1, view_size[0], image_size[0], rows)
+    x = _taken(x0, x1, view_size[1], image_size[1], columns)
     inside = ((y >= 0) & (y < rows))[:, None] & ((x >= 0) & (x < columns))
     seen: npt.NDArray[np.bool_] = mask[y.clip(0, rows - 1)][:, x.clip(0, columns - 1)] & inside
     return seen
+
+
+def _taken(first: float, last: float, view: int, picture: int, stored: int) -> I8:
+    """Which of the stored pixels each pixel of the view takes, along one axis."""
+    step = 1 / (view / ((last - first) * stored / picture))  # OpenCV's rounding
+    taken: I8 = np.floor(first * stored / picture + np.arange(view) * step).astype(np.int64)
+    return taken
 
 
 def _axes(crop: F8, view_size: tuple[int, int]) -> tuple[F8, F8, F8]:
