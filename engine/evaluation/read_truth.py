@@ -18,6 +18,7 @@ from shardcam.engine.evaluation.truth_rows import TruthRows
 from shardcam.engine.evaluation.truth_text import EXAMPLE, read_table, read_wsol
 from shardcam.engine.evaluation.truth_xml import read_xml
 from shardcam.engine.io.urls import is_url
+from shardcam.engine.readers.location import listing
 
 WSOL = "localization.txt"
 _KNOWN = (
@@ -48,6 +49,11 @@ def read_truth(source: str, pictures: Pictures, classes: TruthClasses) -> Truth:
     """
     if is_url(source):
         raise SourceError(f"{source}: a truth is read from this machine; copy it here")
+    with listing(source):
+        return _read(source, pictures, classes)
+
+
+def _read(source: str, pictures: Pictures, classes: TruthClasses) -> Truth:
     name, _, detail = (source, "", "") if Path(source).exists() else source.partition("::")
     path = Path(name)
     if not path.exists():
@@ -102,11 +108,8 @@ def _start(path: Path) -> bytes:
     """The first bytes of a file that are no blanks."""
     if not path.is_file():  # a pipe would wait
         raise SourceError(f"{path}: not a regular file")
-    try:
-        with path.open("rb") as stream:
-            return stream.read(1 << 12).removeprefix(b"\xef\xbb\xbf").lstrip()
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
+    with path.open("rb") as stream:
+        return stream.read(1 << 12).removeprefix(b"\xef\xbb\xbf").lstrip()
 
 
 def _masks_of(detail: str) -> Path | None:

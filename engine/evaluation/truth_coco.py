@@ -24,7 +24,7 @@ from shardcam.engine.types import NO_CLASS
 LARGEST = 1 << 31  # bytes
 _PARTS = ("images", "annotations", "categories")
 _WANTED = 'COCO\'s {"images": [...], "annotations": [...], "categories": [...]}'
-_Id = int | str
+_Id = int | float | str
 _Shape = tuple[bytes, ...] | RunLengths | str | None
 
 
@@ -110,6 +110,7 @@ def _images(images: list[Any], rows: TruthRows) -> tuple[dict[_Id, Any], dict[_I
     """Sizes and numbers of pictures by their ids."""
     sizes: dict[_Id, Any] = {}
     pictures: dict[_Id, int] = {}
+    seen: set[int] = set()
     for image in images:
         name, key = _name(image), image.get("id") if isinstance(image, dict) else None
         if name is None or not isinstance(key, _Id):
@@ -123,6 +124,9 @@ def _images(images: list[Any], rows: TruthRows) -> tuple[dict[_Id, Any], dict[_I
             elif size != (None, None):
                 rows.met(Problem.SIZE, f"{name}: {size[1]}x{size[0]}")
             pictures[key] = rows.picture(name, sizes.get(key))
+            if pictures[key] in seen:
+                rows.met(Problem.SAME, name)
+            seen.add(pictures[key])
     return sizes, pictures
 
 
@@ -167,7 +171,7 @@ def _by_number(names: dict[_Id, str], rows: TruthRows) -> dict[_Id, int]:
 
 def _sides(sides: Any) -> Sides:
     try:
-        x, y, width, height = map(float, sides)
+        x, y, width, height = map(float, sides if isinstance(sides, tuple) else ())
     except (TypeError, ValueError, OverflowError):
         return NO_BOX
     return x, y, x + width, y + height

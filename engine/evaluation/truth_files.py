@@ -65,9 +65,14 @@ class TruthFiles:
         """Files below the folder that have an ending, sorted, and linked folders.
 
         Hidden files are not there, and linked folders are not entered.
+
+        Raises
+        ------
+        OSError
+            A folder cannot be listed.
         """
         names, linked = [], []
-        for folder, folders, files_there in os.walk(self._top):
+        for folder, folders, files_there in os.walk(self._top, onerror=_raised):
             inside = folder[len(self._top) :].strip("/")
             folders[:] = [name for name in folders if not name.startswith(".")]
             links = [name for name in folders if Path(folder, name).is_symlink()]
@@ -87,6 +92,10 @@ class TruthFiles:
     def hash_more(self, data: bytes) -> None:
         """Count more of the contents that were hashed last."""
         self._hash.update(data)
+
+
+def _raised(error: OSError) -> None:
+    raise error
 
 
 def read_whole(path: Path, most: int) -> bytes:

@@ -30,6 +30,7 @@ class Problem(Enum):
     NOT_FOUND = ("name", "not that of a picture of the run")
     SEVERAL = ("name", "left out, they belong to several pictures, or several to one")
     NO_TRUTH = ("picture", "of the run without a truth")
+    SAME = ("image", "of a name that another one has: taken together")
     FILE = ("file", "left out")
     FOLDER = ("linked folder", "not entered")
     SIZE = ("size", "left out, not that of a picture")

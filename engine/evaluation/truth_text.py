@@ -198,7 +198,7 @@ def _split(text: str, separator: str) -> list[str]:
     try:
         return next(csv.reader([text], delimiter=separator, strict=True))
     except csv.Error:
-        return []
+        return [text]
 
 
 def _sides(texts: list[str]) -> Sides:

@@ -115,6 +115,7 @@ ANNOTATIONS = {  # beside a good one -> what is told
     "a box of three": (annotation(bbox=[1, 2, 3]), "a side of the box is no finite number"),
     "a box of words": (annotation(bbox="none"), "a side of the box is no finite number"),
     "no box at all": (annotation(bbox=None), "a side of the box is no finite number"),
+    "a box of four digits": (annotation(bbox="1234"), "a side of the box is no finite number"),
     "a width below 0": (annotation(bbox=[50, 2, -3, 4]), "x1 < x0 or y1 < y0"),
     "a number of 500 digits": (annotation(bbox=[1, 2, 10**500, 4]), "no finite number"),
     "an id of 500 digits": (annotation(id=10**500, bbox=[1, 2, 0, 4]), "the box is empty"),
@@ -170,6 +171,14 @@ def test_images_and_categories_that_lie_are_counted(tmp_path):
     assert found(truth, "a.jpg") == [(1, (10, 20, 40, 60))] and truth.of("b.jpg") is None
     assert "7 rows left out, not of the form of the others" in told(truth)
     assert "1 size left out, not that of a picture, the first: a.jpg: -200x" in told(truth)
+
+
+def test_images_of_one_name_are_taken_together(tmp_path):
+    images = [{"id": i, "file_name": "a.jpg", "width": 200, "height": 100} for i in (1, 2.0)]
+    objects = [annotation(), annotation(image_id=2, bbox=[1, 2, 2, 2])]
+    truth = read(coco(tmp_path / "c.json", objects, images), "a.jpg")
+    assert found(truth, "a.jpg") == [(1, (10, 20, 40, 60)), (1, (1, 2, 3, 4))]
+    assert "1 image of a name that another one has: taken together" in told(truth)
 
 
 def test_files_of_a_folder_that_lie_are_counted(tmp_path):
@@ -282,9 +291,20 @@ def test_a_mask_that_changes_while_it_is_used(tmp_path):
         (lambda p: written(p, images__txt="1 a.jpg", a__xml="x"), "no file in it is an annotation"),
         (lambda p: p / "nowhere", "nowhere: no such file or folder"),
         (lambda p: "s3://bucket/t.csv", "a truth is read from this machine; copy it here"),
+        (lambda p: "x" * 5000, "File name too long"),
+        (lambda p: p / "\0", "no such file or folder"),
         (lambda p: os.mkfifo(p / "pipe") or p / "pipe", "pipe: not a regular file"),
     ],
-    ids=["two kinds", "a file in it", "no annotation", "missing", "a URL", "a pipe"],
+    ids=[
+        "two kinds",
+        "a file in it",
+        "no annotation",
+        "missing",
+        "a URL",
+        "a name that is too long",
+        "NUL",
+        "a pipe",
+    ],
 )
 def test_a_place_without_truth_is_refused_in_one_line(tmp_path, make, expected):
     with pytest.raises(SourceError) as caught:
