@@ -7,13 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.analysis.open_run import require_codec
+from shardcam.engine.analysis.open_run import open_run, require_codec
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, RunDirectoryError, storage_error
 from shardcam.engine.evaluation.baselines import BASELINES, EDGES
@@ -27,7 +26,10 @@ from shardcam.engine.evaluation.measure_shard import (
 from shardcam.engine.evaluation.metrics_known import metric_named
 from shardcam.engine.evaluation.pass_metrics import PassMetric
 from shardcam.engine.evaluation.summary import Result, summarise, write_summary
-from shardcam.engine.evaluation.truth import Truth, read_truth
+from shardcam.engine.evaluation.read_truth import read_truth
+from shardcam.engine.evaluation.truth import Truth
+from shardcam.engine.evaluation.truth_classes import run_classes
+from shardcam.engine.evaluation.truth_pictures import run_pictures
 from shardcam.engine.protocols import Observer, ShardRunner
 from shardcam.engine.run.build_worker import WorkerSpec, build_parts
 from shardcam.engine.run.driver import logged
@@ -54,6 +56,7 @@ from shardcam.engine.types import Note, Shard, counted
 from shardcam.engine.workers.threads import limit_threads
 
 SCHEMA_VERSION = 1
+_ANY_NUMBER = 1 << 30  # of classes: runs of before do not say how many the network has
 FREE_BASELINES = tuple(name for name in BASELINES if name != EDGES)  # need no pictures
 LIBRARIES = ("numpy", "numba", "opencv-python-headless", "h5py", "shardcam")
 
@@ -156,13 +159,11 @@ def run_evaluation(
     limit_threads(driver_threads(config))
     sources = _complete(run_dir, manifest)
     layer, chosen = _layer_of(run_dir, sources, asked.layer)
-    truth = _truth(config, asked)
+    truth = _truth(run_dir, config, asked.truth) if asked.truth is not None else None
     wanted, manifests = _wanted(asked, manifest, layer, chosen, truth)
     every = [MetricResults(run_dir, one.folder) for one in wanted]
     worker = prepare(config, on_event).worker if _needs_pictures(asked, wanted) else None
-    run_dir.fetch(run_dir.listing)
-    listing = Listing(run_dir.listing, shared=run_dir.shared)
-    plan = make_plan(listing, manifest.plan.get("shard_size"))
+    plan = make_plan(_listing(run_dir), manifest.plan.get("shard_size"))
     positions = None
     if asked.sample is not None and asked.sample < plan.listed:
         positions = sampled(plan.listed, asked.sample)
@@ -225,15 +226,16 @@ def build_evaluator(spec: _Spec) -> ShardRunner:
     from shardcam.kernels import warm_up
 
     warm_up()
+    run_dir, truth = RunDir.open(spec.run), spec.asked.truth
     return ShardEvaluator(
-        run_dir=RunDir.open(spec.run),
+        run_dir=run_dir,
         layer=spec.layer,
         view_size=spec.view_size,
         wanted=tuple(
             Wanted(folder, fingerprint, metric_named(name))
             for (folder, fingerprint), name in zip(spec.wanted, spec.metrics, strict=True)
         ),
-        truth=_truth(spec.config, spec.asked),
+        truth=_truth(run_dir, spec.config, truth) if truth is not None else None,
         baselines=spec.asked.baselines,
         seed=spec.asked.seed,
         pictures=_pictures(spec.worker, spec.layer) if spec.worker else None,
@@ -277,8 +279,19 @@ def _layer_of(
     return layer, layer != layers[0]
 
 
-def _truth(config: RunConfig, asked: Question) -> Truth | None:
-    return read_truth(Path(asked.truth)) if asked.truth is not None else None
+def _truth(run_dir: RunDir, config: RunConfig, source: str) -> Truth:
+    """What is known of the run's pictures, whose names and sizes the run holds."""
+    manifest = read_manifest(run_dir)
+    count = manifest.plan.get("classes", _ANY_NUMBER)
+    classes = run_classes(run_dir, config, count, manifest.classes)
+    with open_run(run_dir.home) as run:
+        pictures = run_pictures(_listing(run_dir), run)
+    return read_truth(source, pictures, classes)
+
+
+def _listing(run_dir: RunDir) -> Listing:
+    run_dir.fetch(run_dir.listing)
+    return Listing(run_dir.listing, shared=run_dir.shared)
 
 
 def _wanted(

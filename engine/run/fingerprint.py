@@ -46,13 +46,14 @@ def make_manifest(
     layers: tuple[LayerInfo, ...],
     read: tuple[LayerInfo, ...],
     calibration: Calibration | None,
+    classes: int,
     similar: str | None = None,
     target_mask: str | None = None,
 ) -> Manifest:
     """The manifest of a run that explains `layers` and saves the activations of `read`.
 
-    `similar` is the digest of the file that images are compared with, `target_mask` that of the
-    mask of the target, wherever they are.
+    `classes` is how many the network has; `similar` is the digest of the file that images are
+    compared with, `target_mask` that of the mask of the target, wherever they are.
     """
     return Manifest(
         config=config.absolute().model_dump(mode="json", exclude={"part"}),
@@ -60,7 +61,12 @@ def make_manifest(
         | ({"calibration": calibration.digest} if calibration else {})
         | ({"target": SIMILAR + similar} if similar else {})
         | ({"target_mask": target_mask} if target_mask else {}),
-        plan={"samples": plan.listed, "shards": plan.shards, "shard_size": plan.shard_size},
+        plan={
+            "samples": plan.listed,
+            "shards": plan.shards,
+            "shard_size": plan.shard_size,
+            "classes": classes,
+        },
         versions={name: version_of(name) for name in LIBRARIES},
         classes=plan.listing.facts.classes,
     )

@@ -176,7 +176,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
             _require_memory(config, definition, layers, plan)
             calibration = _calibration(config, definition, layers, read, plan)
             manifest = make_manifest(
-                *(config, plan, own, layers, read, calibration),
+                *(config, plan, own, layers, read, calibration, classes),
                 similar=concept.digest if concept else None,
                 target_mask=mask.digest if mask else None,
             )

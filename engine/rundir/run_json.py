@@ -25,7 +25,7 @@ class Manifest:
 
     config: dict[str, Any]
     numbers: dict[str, Any]  # all that changes the numbers; its hash is the fingerprint
-    plan: dict[str, int]  # samples, shards, shard_size
+    plan: dict[str, int]  # samples, shards, shard_size; classes that the network has
     versions: dict[str, str]
     classes: dict[str, int] = field(default_factory=dict)  # of folders, with --label-from-folder
     grown: dict[str, Any] = field(default_factory=dict)  # see `engine.rundir.grow_run`
@@ -89,6 +89,8 @@ def _checked(manifest: Manifest) -> Manifest:
             raise ValueError(f"its plan has no number of {name}")
     if type(size := manifest.plan.get("shard_size", 1)) is not int or size < 1:
         raise ValueError("its plan has no number of images in a shard")
+    if type(classes := manifest.plan.get("classes", 1)) is not int or classes < 1:
+        raise ValueError("its plan has no number of classes")
     if not isinstance(manifest.config.get("limit"), int | None):
         raise ValueError("its limit is not a number")
     return manifest
