@@ -12,6 +12,7 @@ import numpy as np
 from shardcam.kernels._jit import cache_directory
 from shardcam.kernels.blurring import blur
 from shardcam.kernels.checksum import fletcher32
+from shardcam.kernels.component_boxes import IOU_UNIT, box_overlaps, contour_boxes, largest_boxes
 from shardcam.kernels.half_precision import to_half
 from shardcam.kernels.heatmap import heatmap_u8, normalize, upsample
 from shardcam.kernels.imputation import add_noise, impute
@@ -22,6 +23,7 @@ from shardcam.kernels.preprocess import planar
 from shardcam.kernels.ranking import ranks
 from shardcam.kernels.regions import run_lengths
 from shardcam.kernels.resizing import resize
+from shardcam.kernels.score_histogram import score_histogram
 from shardcam.kernels.weighting import (
     ALL_ZERO,
     CONSTANT,
@@ -34,13 +36,17 @@ from shardcam.kernels.weighting import (
 __all__ = [
     "ALL_ZERO",
     "CONSTANT",
+    "IOU_UNIT",
     "NON_FINITE",
     "add_noise",
     "blur",
+    "box_overlaps",
     "cache_directory",
+    "contour_boxes",
     "fletcher32",
     "heatmap_u8",
     "impute",
+    "largest_boxes",
     "lzw_length",
     "multiply",
     "normalize",
@@ -53,6 +59,7 @@ __all__ = [
     "run_lengths",
     "scale_maps",
     "switch",
+    "score_histogram",
     "to_half",
     "upsample",
     "warm_up",
@@ -61,7 +68,8 @@ __all__ = [
 
 
 def warm_up() -> None:
-    """Run every kernel once, so that each is compiled, or loaded, before anything is timed.
+    """Run every kernel that extraction may use once, so that each is compiled, or loaded, before
+    anything is timed. Those of metrics are not among them.
 
     Takes about 5 s the first time on a machine and 0.3 s in each process after that. A
     damaged cache is deleted and compiled anew.

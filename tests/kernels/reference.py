@@ -6,6 +6,7 @@ kernels, but are not checked.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -251,3 +252,47 @@ def packbits_length(data: U1) -> int:
         found += rest[1:taken] if head >= 0 else rest[1:taken] * (1 - head)
         rest = rest[taken:]
     return len(found)
+
+
+def contour_boxes(levels: U1) -> NDArray[np.int32]:
+    """(H,W) -> (M,5), by OpenCV's contours at each threshold."""
+    return np.array(
+        [(threshold, *box) for threshold in range(255) for _, box in _contours(levels, threshold)],
+        np.int32,
+    )
+
+
+def largest_boxes(levels: U1) -> NDArray[np.int32]:
+    """(H,W) -> (255,5), by OpenCV's contours at each threshold."""
+    each = (max(_contours(levels, t), key=lambda contour: contour[0])[1] for t in range(255))
+    return np.array([(t, *box) for t, box in enumerate(each)], np.int32)
+
+
+def box_overlaps(found: NDArray[np.int32], boxes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,5), (M,4) -> (255)."""
+    best = [0] * 255
+    for threshold, *one in found.tolist():
+        for other in boxes.tolist():
+            best[threshold] = max(best[threshold], _iou(one, other))
+    return np.array(best)
+
+
+def _contours(levels: U1, threshold: int) -> list[tuple[float, tuple[int, ...]]]:
+    above = (levels > threshold).astype(np.uint8)
+    contours, _ = cv2.findContours(above, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    bottom, right = levels.shape[0] - 1, levels.shape[1] - 1
+    found = []
+    for contour in contours:
+        x, y, width, height = cv2.boundingRect(contour)
+        box = x, y, min(x + width, right), min(y + height, bottom)
+        found.append((cv2.contourArea(contour), box))
+    return found or [(0.0, (0, 0, 0, 0))]
+
+
+def _iou(one: list[int], other: list[int]) -> int:
+    """In 1/10000, rounded down; every extent is one more than the difference."""
+    across = max(min(one[2], other[2]) - max(one[0], other[0]) + 1, 0)
+    down = max(min(one[3], other[3]) - max(one[1], other[1]) + 1, 0)
+    areas = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (one, other)]
+    whole = sum(areas) - across * down
+    return 10_000 * across * down // whole if whole > 0 else 0
