@@ -1,0 +1,38 @@
+"""How certain the figures of a sample are."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+_Z = 1.96  # of a normal distribution, 95 % lie within so many standard deviations
+
+
+def wilson(hits: float, n: int) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson 1927), which stays within 0 and 1."""
+    share, spread = hits / n, _Z * _Z / n
+    centre = share + spread / 2
+    half = _Z * (share * (1 - share) / n + spread / (4 * n)) ** 0.5
+    return (centre - half) / (1 + spread), (centre + half) / (1 + spread)
+
+
+def normal(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of a mean; NaN for a single value."""
+    n = len(values)
+    half = _Z * float(values.std(ddof=1)) / n**0.5 if n > 1 else float("nan")
+    mean = float(values.mean())
+    return mean - half, mean + half
+
+
+def of_mean_of_proportions(
+    hits: npt.NDArray[np.float64], n: npt.NDArray[np.float64]
+) -> tuple[float, float]:
+    """95 % normal interval of the mean of independent proportions.
+
+    Two hits and two misses are added to each for its variance (Agresti and Coull 1998), so
+    that a class whose few images all hit is not taken to be certain.
+    """
+    mean = float((hits / n).mean())
+    share = (hits + 2) / (n + 4)
+    half = _Z * float((share * (1 - share) / (n + 4)).sum()) ** 0.5 / len(n)
+    return max(mean - half, 0.0), min(mean + half, 1.0)

@@ -1,0 +1,199 @@
+"""The metrics by name: ``NAME`` or ``NAME:CONVENTION``, as the command line has them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.evaluation.box_metrics import LOCALISATIONS, Localisation, MaxBoxAcc
+from shardcam.engine.evaluation.metric import MapMetric
+from shardcam.engine.evaluation.pixel_precision import PixelAveragePrecision
+from shardcam.engine.evaluation.pointing_game import Pointing
+from shardcam.engine.evaluation.score_maps import ENLARGING
+from shardcam.engine.evaluation.share_metrics import ShareOnObject, mass, rank
+from shardcam.engine.evaluation.sparseness import Sparseness, complexity, entropy, gini
+
+_STEPS = "0.001, 0.01 or another step of the threshold"
+_AS_WSOL = (_STEPS, *ENLARGING)
+
+
+@dataclass(frozen=True)
+class KnownMetric:
+    """A metric, as a list shows it."""
+
+    name: str
+    description: str  # one line
+    make: Callable[[tuple[str, ...]], MapMetric]  # of conventions; ConfigError: not of this one
+    conventions: tuple[str, ...] = ()  # what may follow the name
+    kind: str = "A"  # of the maps alone; B: one more pass, C: tens of passes
+    higher_is_better: bool | None = True
+    needs_truth: bool = True
+    needs_labels: bool = False  # only of runs with `--target label`
+
+    @property
+    def needs(self) -> str:
+        """What it cannot be measured without, in words."""
+        needed = ("--truth", self.needs_truth), ("--target label", self.needs_labels)
+        return ", ".join(what for what, asked in needed if asked)
+
+
+def metric_named(text: str) -> MapMetric:
+    """The metric that a name such as ``max_box_acc:0.01`` means.
+
+    Raises
+    ------
+    ConfigError
+        There is none, or it has no such convention.
+    """
+    name, *conventions = text.split(":")
+    return known_metric(name).make(tuple(conventions))
+
+
+def known_metric(name: str) -> KnownMetric:
+    """What is known of a metric.
+
+    Raises
+    ------
+    ConfigError
+        There is no such metric.
+    """
+    if name not in METRICS:
+        near = difflib.get_close_matches(name.lower(), METRICS, n=3, cutoff=0.5)
+        known = f"nearest: {', '.join(near)}; " if near else ""
+        raise ConfigError(f"--metrics: unknown metric {name!r}; {known}known: {', '.join(METRICS)}")
+    return METRICS[name]
+
+
+def _unknown(name: str, convention: str) -> ConfigError:
+    conventions = METRICS[name].conventions
+    known = f"known: {', '.join(conventions)}" if conventions else "it has none"
+    return ConfigError(f"--metrics: {name} has no convention {convention!r}; {known}")
+
+
+def _settings(name: str, conventions: tuple[str, ...]) -> tuple[float, str]:
+    """The step of the threshold, and how maps are enlarged."""
+    interval, enlarging = 0.001, "cubic"
+    for convention in conventions:
+        if convention in ENLARGING:
+            enlarging = convention
+            continue
+        try:
+            interval = float(convention)
+        except ValueError:
+            interval = 0.0
+        if not 1e-4 <= interval <= 0.5:
+            raise _unknown(name, convention)
+    return interval, enlarging
+
+
+def _box_accuracy(
+    name: str, deltas: tuple[float, ...], all_contours: bool, conventions: tuple[str, ...]
+) -> MapMetric:
+    return MaxBoxAcc(name, deltas, all_contours, *_settings(name, conventions))
+
+
+def _localisation(name: str, conventions: tuple[str, ...]) -> MapMetric:
+    others = tuple(c for c in conventions if c != "cam2016")
+    cam_2016 = len(others) < len(conventions)
+    return Localisation(name, LOCALISATIONS[name], cam_2016, *_settings(name, others))
+
+
+def _pixels(conventions: tuple[str, ...]) -> MapMetric:
+    return PixelAveragePrecision("pxap", *_settings("pxap", conventions))
+
+
+def _only(metric: MapMetric, conventions: tuple[str, ...]) -> MapMetric:
+    if conventions:
+        raise _unknown(metric.name, conventions[0])
+    return metric
+
+
+_ENERGY = "energy inside (rectified, bilinear to the input, sum on objects over sum)"
+_MASS = "relevance mass (signed, bilinear to the input, sum on objects over sum)"
+_RANK = "relevance rank (signed, bilinear to the input; equal values count in part)"
+_COMPLEXITY = "complexity (ADCC: mean of pytorch-grad-cam's map at the input's size)"
+_ENTROPY = "entropy (of |map| / sum, in nats, at the layer's resolution)"
+_GINI = "Gini index (of |map|, at the layer's resolution)"
+_LOCALISING = ("cam2016", *_AS_WSOL)
+
+_KNOWN = (
+    KnownMetric(
+        "max_box_acc",
+        "images whose largest contour's box meets the truth, at the best threshold",
+        partial(_box_accuracy, "max_box_acc", (0.5,), False),
+        _AS_WSOL,
+    ),
+    KnownMetric(
+        "max_box_acc_v2",
+        "the same of all contours, mean of IoU 0.3, 0.5 and 0.7",
+        partial(_box_accuracy, "max_box_acc_v2", (0.3, 0.5, 0.7), True),
+        _AS_WSOL,
+    ),
+    KnownMetric("pxap", "average precision of all pixels' scores", _pixels, _AS_WSOL),
+    KnownMetric(
+        "gt_known",
+        "label's box meets the truth, whatever was predicted",
+        partial(_localisation, "gt_known"),
+        _LOCALISING,
+        needs_labels=True,
+    ),
+    KnownMetric(
+        "top1",
+        "label is predicted and its box meets the truth",
+        partial(_localisation, "top1"),
+        _LOCALISING,
+        needs_labels=True,
+    ),
+    KnownMetric(
+        "top5",
+        "label is among five predictions and its box meets the truth",
+        partial(_localisation, "top5"),
+        _LOCALISING,
+        needs_labels=True,
+    ),
+    KnownMetric(
+        "pointing",
+        "the maximum is nearer than 15 pixels to an object, mean over classes",
+        partial(_only, Pointing("pointing")),
+    ),
+    KnownMetric(
+        "energy",
+        "share of the rectified map on objects",
+        partial(_only, ShareOnObject("energy", _ENERGY, mass, rectified=True)),
+    ),
+    KnownMetric(
+        "mass",
+        "share of the signed map on objects",
+        partial(_only, ShareOnObject("mass", _MASS, mass)),
+    ),
+    KnownMetric(
+        "rank",
+        "share on objects of as many strongest pixels as they have",
+        partial(_only, ShareOnObject("rank", _RANK, rank)),
+    ),
+    KnownMetric(
+        "complexity",
+        "mean of the map from 0 to 1",
+        partial(_only, Sparseness("complexity", _COMPLEXITY, complexity, False)),
+        higher_is_better=False,
+        needs_truth=False,
+    ),
+    KnownMetric(
+        "entropy",
+        "how evenly the map is spread",
+        partial(_only, Sparseness("entropy", _ENTROPY, entropy)),
+        higher_is_better=None,
+        needs_truth=False,
+    ),
+    KnownMetric(
+        "gini",
+        "how unevenly the map is spread",
+        partial(_only, Sparseness("gini", _GINI, gini)),
+        higher_is_better=None,
+        needs_truth=False,
+    ),
+)
+METRICS = {known.name: known for known in _KNOWN}
