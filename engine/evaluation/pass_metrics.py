@@ -410,7 +410,7 @@ def _where_known(before: F8 | F4, after: F8 | F4, value: Array) -> F8:
 
 def _with_curve(figure: Figure, merged: Merged) -> Figure:
     """With the mean of the curves, point by point, and its 95 % interval."""
-    count, total, squares = 0, np.zeros(0), np.zeros(0)
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
     for block in merged.column("curve"):
         values = block.astype(np.float64)
         count += len(values)
