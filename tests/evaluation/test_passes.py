@@ -1,0 +1,127 @@
+"""Passes over inputs that are written where the network reads them."""
+
+import numpy as np
+import pytest
+
+from shardcam.engine.evaluation.agreement import agreement
+from shardcam.engine.evaluation.metric import ImageRows
+from shardcam.engine.evaluation.pass_metrics import PASS_METRICS
+from shardcam.engine.evaluation.passes import Masked, NetworkPasses, Switched
+from shardcam.engine.methods import METHODS
+from shardcam.engine.methods.scores import linked, won_pixels
+from shardcam.engine.models.load_network import load_network
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from tests.methods.test_ends import FIXTURES
+from tests.methods.test_ends import LAYER as LAYER_OF_PIXELS
+from tests.models.networks import every_tap_kind
+
+LAYER = "e_relu"
+
+
+@pytest.fixture(scope="module")
+def definition():
+    return every_tap_kind()
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    rng = np.random.default_rng(2)
+    pictures = rng.standard_normal((3, 3, 12, 12), np.float32)
+    masks = rng.random((5, 12, 12), np.float32)
+    return Masked(pictures, masks, np.array([[i % 3, i % 5] for i in range(11)]))
+
+
+def written(inputs):
+    out = np.full((len(inputs), 3, 12, 12), np.nan, np.float32)
+    inputs.write(out)
+    return out
+
+
+@pytest.mark.parametrize("buffers", [1, 2])
+@pytest.mark.parametrize("rows", [2, 4, 7])
+def test_written_inputs_are_those_of_an_array(definition, inputs, rows, buffers):
+    network = MxnetNetwork(definition, (LAYER,), rows, buffers=buffers)
+    passes = NetworkPasses(network, METHODS["gradcam"], LAYER, definition.preprocessing, rows)
+    classes = np.arange(11, dtype=np.int32) % 5
+    pictures = written(inputs)
+    for start in range(0, 11, rows):
+        part = slice(start, start + rows)
+        forward = network.forward(inputs[part])
+        np.testing.assert_array_equal(forward.images, pictures[part])
+        logits = forward.logits.copy()
+        np.testing.assert_array_equal(network.forward(pictures[part]).logits, logits)
+    alone = MxnetNetwork(definition, (LAYER,), 1)
+    expected, maps = [], []
+    for picture, klass in zip(pictures, classes):
+        forward = alone.forward(picture[None])
+        expected.append(linked(forward.logits, "softmax")[0, klass])
+        maps.append(METHODS["gradcam"](forward.layer(LAYER), np.array([[klass]], np.int32))[0, 0])
+    np.testing.assert_allclose(passes.scores(inputs, classes), expected, atol=1e-5)
+    scores, made = passes.explained(inputs, classes)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    np.testing.assert_allclose(made, maps, rtol=1e-3, atol=1e-5)
+
+
+def test_the_scores_of_zeros_cost_one_pass(definition):
+    network = MxnetNetwork(definition, (LAYER,), 4)
+    passes = NetworkPasses(network, METHODS["gradcam"], LAYER, definition.preprocessing, 4)
+    begun = []
+    network.on_pass = lambda: begun.append(1)
+    classes = np.array([4, 0, 0, 2], np.int32)
+    first, again = passes.blank(classes), passes.blank(classes)
+    assert len(begun) == 1
+    zeros = Switched(np.zeros((1, 3, 12, 12), np.float32), np.zeros((1, 12, 12), np.uint32),
+                     np.zeros((4, 4), np.int64))  # fmt: skip
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_allclose(first, passes.scores(zeros, classes), atol=1e-6)
+
+
+def test_the_share_of_pixels_is_the_score_of_a_segmentation_network():
+    with np.load(FIXTURES / "expected.npz") as stored:
+        pictures = stored["images"]
+    definition = load_network(str(FIXTURES / "pixels.onnx"))
+    name = definition.prediction.name
+    network = MxnetNetwork(definition, (LAYER_OF_PIXELS,), 3, extra_layers=(name,))
+    passes = NetworkPasses(
+        network, METHODS["gradcam"], LAYER_OF_PIXELS, definition.preprocessing, 3,
+        definition.link, prediction=name,
+    )  # fmt: skip
+    ones = np.ones((1, *pictures.shape[2:]), np.float32)
+    inputs = Masked(pictures, ones, np.array([[0, 0], [1, 0], [2, 0], [0, 0]]))
+    classes = np.array([0, 1, 2, 3], np.int32)
+    _, shares = won_pixels(network.forward(pictures).activation(name), definition.link)
+    expected = shares[[0, 1, 2, 0], classes]
+    np.testing.assert_allclose(passes.scores(inputs, classes), expected, atol=1e-6)
+    scores, maps = passes.explained(inputs, classes)
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    assert maps.shape[0] == 4 and np.isfinite(maps).all()
+
+
+def test_agreement_of_a_lower_precision(definition):
+    """bf16 is near fp32, and a network is equal to itself."""
+    rng = np.random.default_rng(0)
+    pictures = rng.standard_normal((6, 3, 12, 12), np.float32)
+    maps = rng.standard_normal((6, 1, 6, 6), np.float32)
+    exact, low = (
+        NetworkPasses(
+            MxnetNetwork(definition, (LAYER,), 4, precision),
+            METHODS["layercam"], LAYER, definition.preprocessing, 4,
+        )
+        for precision in ("fp32", "bf16")
+    )  # fmt: skip
+    scores = linked(low.network.forward(pictures[:4]).logits, "softmax")
+    scores = np.concatenate([scores, linked(low.network.forward(pictures[4:]).logits, "softmax")])
+    target = scores.argmax(axis=1).astype(np.int32)[:, None]
+    rows = ImageRows(
+        np.arange(6), tuple("abcdef"), np.zeros(6, np.int32), target,
+        np.take_along_axis(scores, target, axis=1), np.zeros((6, 5), np.int32),
+        np.zeros((6, 4)), np.zeros((6, 2), np.int32), (12, 12), (None,) * 6,
+    )  # fmt: skip
+    metrics = [PASS_METRICS[name] for name in ("insertion", "deletion", "average_drop")]
+    same = agreement(metrics, pictures, maps, rows, low, low)
+    near = agreement(metrics, pictures, maps, rows, low, exact)
+    for name in near:
+        assert same[name].n == near[name].n == 6
+        assert same[name].largest < 1e-6
+        assert 0 < near[name].largest < 0.1
+        assert near[name].correlation > 0.95
