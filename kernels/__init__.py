@@ -24,6 +24,7 @@ from shardcam.kernels.ranking import ranks
 from shardcam.kernels.regions import run_lengths
 from shardcam.kernels.resizing import resize
 from shardcam.kernels.score_histogram import score_histogram
+from shardcam.kernels.similarity import similarity, ssim
 from shardcam.kernels.weighting import (
     ALL_ZERO,
     CONSTANT,
@@ -58,6 +59,8 @@ __all__ = [
     "resize",
     "run_lengths",
     "scale_maps",
+    "similarity",
+    "ssim",
     "switch",
     "score_histogram",
     "to_half",
