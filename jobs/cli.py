@@ -24,6 +24,9 @@ SECTIONS = {  # a command's name is that of its file in commands/
     "Results": {
         "report": "Show a run in a browser",
         "evaluate": "Measure how good the maps are",
+        "compare": "Compare the maps of runs, image by image",
+        "sanity": "See maps change as the network's weights are lost",
+        "mosaic": "Make mosaics that show whether maps find a class",
         "export": "Write maps as .npy, PNG masks or COCO JSON",
     },
     "Methods and networks": {

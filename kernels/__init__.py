@@ -16,6 +16,7 @@ from shardcam.kernels.component_boxes import IOU_UNIT, box_overlaps, contour_box
 from shardcam.kernels.half_precision import to_half
 from shardcam.kernels.heatmap import heatmap_u8, normalize, upsample
 from shardcam.kernels.imputation import add_noise, impute
+from shardcam.kernels.map_similarity import similarity, ssim
 from shardcam.kernels.masking import multiply, switch
 from shardcam.kernels.overlay import overlay
 from shardcam.kernels.packing import lzw_length, packbits_length
@@ -24,7 +25,6 @@ from shardcam.kernels.ranking import ranks
 from shardcam.kernels.regions import run_lengths
 from shardcam.kernels.resizing import resize
 from shardcam.kernels.score_histogram import score_histogram
-from shardcam.kernels.similarity import similarity, ssim
 from shardcam.kernels.weighting import (
     ALL_ZERO,
     CONSTANT,
@@ -59,10 +59,10 @@ __all__ = [
     "resize",
     "run_lengths",
     "scale_maps",
+    "score_histogram",
     "similarity",
     "ssim",
     "switch",
-    "score_histogram",
     "to_half",
     "upsample",
     "warm_up",

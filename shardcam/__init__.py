@@ -1,7 +1,8 @@
 """Class activation maps and hidden activations of neural networks, over image sets of any size.
 
 ``extract`` runs a network over a source and reports ``events``, ``open_run`` reads what a run
-wrote, and ``export`` writes it for other programs. Everything that is not in ``__all__`` is
+wrote, ``compare`` says how alike the maps of runs are, and ``export`` writes them for other
+programs. Everything that is not in ``__all__`` is
 private.
 """
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from shardcam.engine.analysis.open_run import open_run
     from shardcam.engine.config import RunConfig
     from shardcam.engine.errors import ConfigError, ShardcamError, TooManyFailures
+    from shardcam.engine.evaluation.comparison import compare
     from shardcam.engine.run.extraction import extract
     from shardcam.engine.types import RunReport
 
@@ -24,6 +26,7 @@ __all__ = [
     "RunReport",
     "ShardcamError",
     "TooManyFailures",
+    "compare",
     "events",
     "export",
     "extract",
@@ -37,6 +40,7 @@ _HOMES = {
     "RunReport": "types",
     "ShardcamError": "errors",
     "TooManyFailures": "errors",
+    "compare": "evaluation.comparison",
     "extract": "run.extraction",
     "open_run": "analysis.open_run",
 }

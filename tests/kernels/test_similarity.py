@@ -85,5 +85,5 @@ def test_refuses_maps_of_other_sizes_and_types() -> None:
     for function in (kernels.similarity, kernels.ssim):
         with pytest.raises(ValueError, match=r"^second: expected shape \(2, 12, 12\)"):
             function(maps, maps[:1])
-        with pytest.raises(TypeError, match="^first: expected dtype float32"):
+        with pytest.raises(TypeError, match=r"^first: expected dtype float32"):
             function(maps.astype(np.float64), maps)

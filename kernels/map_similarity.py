@@ -79,8 +79,9 @@ def ssim(first: F4, second: F4) -> F8:
 
 def _weights() -> F8:
     offsets = np.arange(-_RADIUS, _RADIUS + 1)
-    weights: F8 = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
-    return weights / weights.sum()
+    weights = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
+    shares: F8 = weights / weights.sum()
+    return shares
 
 
 _WEIGHTS = _weights()
@@ -115,7 +116,8 @@ def _correlation(x: F8, y: F8) -> float:
         xy += (x[i] - mean_x) * (y[i] - mean_y)
     if xx == 0.0 or yy == 0.0:
         return np.nan
-    return min(max(xy / (np.sqrt(xx) * np.sqrt(yy)), -1.0), 1.0)
+    correlation: float = xy / (np.sqrt(xx) * np.sqrt(yy))
+    return min(max(correlation, -1.0), 1.0)
 
 
 @inlined

@@ -1,0 +1,187 @@
+"""``shardcam compare``: how alike the maps of runs are, image by image."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.evaluation.comparison import FILES, MATCHES, MEASURES, Comparison
+from shardcam.engine.evaluation.comparison import compare as compare_runs
+from shardcam.engine.evaluation.metric import Figure
+from shardcam.engine.io.whole_file import whole_file
+from shardcam.engine.types import counted
+from shardcam.jobs.completion import complete_path
+from shardcam.jobs.plan_notes import note_rows
+from shardcam.jobs.terminal import make_console, stop_on_signals
+
+CLASSES_EQUAL = "first class equal"
+DIFFERENCE = "difference of {}"
+_WORDS = {
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "spearman_abs": "Spearman of absolute values",
+    "ssim": "SSIM",
+    "iou_top20": "IoU of the highest 20 %",
+}
+
+
+@click.command()
+@click.argument("runs", nargs=-1, metavar="RUN RUN [RUN...]", shell_complete=complete_path)
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    help="Layer whose maps to compare; once for all runs, or once for each in turn  [default: all "
+    "that both runs have, else the first of each]",
+)
+@click.option(
+    "--match",
+    type=click.Choice(MATCHES),
+    default=MATCHES[0],
+    show_default=True,
+    help="Maps that belong together: of the same class number, or the first explained class of "
+    "each, the second and so on, for networks that number classes differently.",
+)
+@click.option(
+    "--worst",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="How many of the least alike maps to list.",
+)
+@click.option(
+    "--csv",
+    "table_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the table to this file, too.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help=f"Folder to write {FILES[0]} and {FILES[1]}, a row for each pair of maps, into.",
+)
+@click.option("--force", is_flag=True, help="Replace what is at --csv and in --out.")
+@stop_on_signals("the same command begins anew")
+def compare(
+    runs: tuple[str, ...],
+    layers: tuple[str, ...],
+    match: str,
+    worst: int,
+    table_file: Path | None,
+    out: Path | None,
+    force: bool,
+) -> None:
+    """Compare the maps of RUNs with those of the first, for the images that they share.
+
+    Images are matched by key. Pearson, Spearman, SSIM and the overlap of the highest values say
+    how alike their maps are; where both runs have a metric, the other's value minus the
+    reference's is given.
+
+    \b
+    Examples:
+      shardcam compare runs/gradcam runs/layercam
+      shardcam compare runs/fp32 runs/int8 --out int8-against-fp32
+      shardcam compare runs/resnet runs/vgg --layer layer4 --layer features.30
+    """
+    if not force:
+        _require_new(table_file, *((out / name for name in FILES) if out else ()))
+    console = make_console()
+    with console.status("comparing") as status:
+        found = compare_runs(
+            *_at_least_two(runs),
+            layer=layers,
+            match=match,
+            worst=worst,
+            out=out,
+            on_images=lambda images: status.update(f"{counted(images, 'image')} compared"),
+        )
+    print_comparisons(found, console)
+    if table_file is not None:
+        write_comparisons(found, table_file)
+
+
+def _at_least_two(runs: tuple[str, ...]) -> tuple[str, ...]:
+    if len(runs) < 2:
+        raise ConfigError("compare takes two runs or more; the first is what others are held to")
+    return runs
+
+
+def _require_new(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and path.exists():
+            raise ConfigError(f"{path}: exists; --force replaces it")
+
+
+def print_comparisons(found: Sequence[Comparison], console: Console) -> None:
+    """A table for each comparison, its least alike maps, and what was left out."""
+    for one in found:
+        table = Table(box=None, title=f"{one.other} against {one.reference}", title_justify="left")
+        for column in ("layer", "measure", "mean", "95 % interval", "of"):
+            table.add_column(column, justify="left" if column in ("layer", "measure") else "right")
+        for layer, measure, figure in figures_of(one):
+            words = _WORDS.get(measure, measure)
+            table.add_row(layer, words, *figure_texts(figure))
+        console.print(table)
+        for likeness in one.layers:
+            if likeness.worst:
+                console.print(_worst_table(likeness.layer, likeness.worst))
+        account = Table(show_header=False, box=None)
+        account.add_row("images", f"{one.images} in both")
+        for alone, run in ((one.only_reference, one.reference), (one.only_other, one.other)):
+            if alone:
+                account.add_row("", f"{counted(alone, 'image')} of {run} alone: left out")
+        for kind, text in note_rows(one.notes):
+            account.add_row(kind, text)
+        console.print(account)
+
+
+def figures_of(one: Comparison) -> Iterator[tuple[str, str, Figure]]:
+    """Layer, what was measured, and the figure: all that a comparison found."""
+    for layer in one.layers:
+        same = layer.layer == layer.other_layer
+        name = layer.layer if same else f"{layer.layer} : {layer.other_layer}"
+        for measure in MEASURES:
+            yield name, measure, layer.figures[measure]
+    yield "", CLASSES_EQUAL, one.first_class_equal
+    for name, figure in one.metrics.items():
+        yield "", DIFFERENCE.format(name), figure
+
+
+def figure_texts(figure: Figure) -> tuple[str, str, str]:
+    """Mean, interval and number as a table shows them."""
+    if math.isnan(figure.value):
+        return "-", "", str(figure.n)
+    interval = "" if math.isnan(figure.low) else f"{figure.low:.4f} to {figure.high:.4f}"
+    return f"{figure.value:.4f}", interval, str(figure.n)
+
+
+def _worst_table(layer: str, worst: Sequence[dict[str, object]]) -> Table:
+    table = Table(box=None, title=f"least alike at {layer}", title_justify="left")
+    for column in ("image", "class", "Spearman", "Pearson", "SSIM"):
+        table.add_column(column, justify="left" if column == "image" else "right")
+    for row in worst:
+        values = (row[name] for name in ("spearman", "pearson", "ssim"))
+        texts = (f"{value:.4f}" if isinstance(value, float) else "-" for value in values)
+        table.add_row(str(row["key"]), str(row["class"]), *texts)
+    return table
+
+
+def write_comparisons(found: Sequence[Comparison], path: Path) -> None:
+    """A row for each figure of each comparison."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("reference", "other", "layer", "measure", "mean", "low", "high", "n"))
+    for one in found:
+        for layer, measure, figure in figures_of(one):
+            numbers = (figure.value, figure.low, figure.high, figure.n)
+            rows.writerow((one.reference, one.other, layer, measure, *numbers))
+    with whole_file(path) as stream:
+        stream.write(text.getvalue().encode())
