@@ -47,7 +47,7 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
     ),
     "Network and its input": (
         *("model", "params", "labels", "output", "input", "rounding", "link"),
-        *("runtime", "precision"),
+        *("runtime", "precision", "randomise", "seed"),
         *("image_size", "resize", "interpolation", "channels", "mean", "std"),
     ),
     "Explanation": ("method", "target", "target_mask", "layer", "tokens", "fuse", "smooth"),
@@ -106,7 +106,8 @@ class RunConfig(BaseModel):
         "top1",
         description="What to explain: classes by top1, topK (such as top5), label or "
         "class:ID[,ID...]; above:SCORE[,K], at most K (10) with a higher score; similar:PICTURE or "
-        "similar:VECTOR.npy, the cosine of the network's embedding and that one.",
+        "similar:VECTOR.npy, the cosine of the network's embedding and that one; from:RUN, of each "
+        "image the classes that another run of SOURCE explained.",
     )
     target_mask: str | None = Field(
         None,
@@ -167,6 +168,12 @@ class RunConfig(BaseModel):
         "on CPUs, fp16 on GPUs; with --runtime torch bf16 and tf32 on GPUs too, and no int8. "
         "int8 is calibrated on images of SOURCE.",
     )
+    randomise: str | None = Field(
+        None,
+        description="Draw the weights anew of LAYER and of all layers from there to the logits; "
+        "head: of the last one with weights. See shardcam sanity.",
+    )
+    seed: int = Field(0, ge=0, description="What --randomise draws from.")
     labels: str | None = Field(
         None, description="Names of the classes: text with one per line, numbered or not, or JSON."
     )
@@ -471,7 +478,7 @@ class RunConfig(BaseModel):
             if not is_url(path)
         }
         if "target" in absolute:
-            absolute["target"] = f"similar:{absolute['target']}"
+            absolute["target"] = f"{self.target.partition(':')[0]}:{absolute['target']}"
         return self.model_copy(update=absolute)
 
     @property
@@ -492,8 +499,8 @@ class RunConfig(BaseModel):
     def paths(self) -> dict[str, str]:
         """The options that are paths or URLs here, not names: of `PATH_OPTIONS`, and `target`."""
         given = {name: getattr(self, name) for name in PATH_OPTIONS}
-        if self.target.startswith("similar:"):
-            given["target"] = self.target.removeprefix("similar:")
+        if self.target.startswith(("similar:", "from:")):
+            given["target"] = self.target.partition(":")[2]
         if not self.model.endswith(MODEL_FILES):
             del given["model"]
         if self.params == RANDOM_PARAMS:

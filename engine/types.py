@@ -26,6 +26,7 @@ NO_LABEL = -1
 NO_CLASS = -1  # predicted where the highest logit is not finite, or the network claims none
 LINKS = SOFTMAX, SIGMOID, NO_LINK = "softmax", "sigmoid", "none"  # from logits to scores
 SIMILAR = "similar:"  # how a target begins that is a picture or a vector
+FROM_RUN = "from:"  # how a target begins that is a run
 AUTO = "auto"  # the name of the layer that is chosen for the user
 TOP = 5  # classes kept as the prediction
 

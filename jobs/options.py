@@ -50,6 +50,7 @@ _METAVARS = _COMMA | {
     **dict.fromkeys(("method", "layer", "activation_layer"), "NAME"),
     "model": "NAME|FILE",
     "target": "CLASSES",
+    "randomise": "LAYER|head",
     "address": "HOST:PORT",
     "resize": "crop|squash|pad|shorter:N,crop",
     "depth_range": "auto|full|LOW,HIGH",

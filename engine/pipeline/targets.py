@@ -1,6 +1,7 @@
 """Which classes of an image are explained.
 
-``top1``, ``topK``, ``label``, ``class:ID[,ID...]``, ``above:SCORE[,K]``, ``similar:FILE``.
+``top1``, ``topK``, ``label``, ``class:ID[,ID...]``, ``above:SCORE[,K]``, ``similar:FILE``,
+``from:RUN``.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.types import F4, I4, NO_CLASS, NO_LABEL, NO_LINK, SIMILAR, SOFTMAX, Sample
 
 MOST_ABOVE = 10  # classes of an image, of those above a score, if no other number is given
-_USAGE = "--target takes top1, topK, label, class:ID[,ID...], above:SCORE[,K] or similar:FILE"
+_USAGE = (
+    "--target takes top1, topK, label, class:ID[,ID...], above:SCORE[,K], similar:FILE or from:RUN"
+)
 
 
 @dataclass(frozen=True)
 class Targets:
-    """A parsed ``--target``: `kind` is top, label, class or above."""
+    """A parsed ``--target``: `kind` is top, label, class, above or given."""
 
     kind: str
     count: int  # K, classes explained per image
     available: int  # classes the network has
     classes: tuple[int, ...] = ()
     above: float = 0.0
+    given: I4 | None = None  # (listed,K) classes of each image of the source
 
     def choose(self, logits: F4, scores: F4, samples: Sequence[Sample]) -> I4:
         """(N,classes) logits and their scores -> (N,K) class numbers, the highest logit first.
@@ -39,12 +43,16 @@ class Targets:
             chosen = top_classes(logits, self.count)
             high = np.take_along_axis(scores, chosen, axis=1) > self.above
             return np.where(high, chosen, np.int32(NO_CLASS))
+        if self.given is not None:
+            return self.given[[s.index for s in samples]]
         if self.kind == "label":
             return np.array([[s.label] for s in samples], np.int32)
         return np.tile(np.array(self.classes, np.int32), (len(samples), 1))
 
     def refusal(self, sample: Sample) -> str | None:
         """Why this sample has no target, if it has none."""
+        if self.given is not None and (self.given[sample.index] == NO_CLASS).all():
+            return "the run that --target names explained no class of it"
         if self.kind != "label" or 0 <= sample.label < self.available:
             return None
         if sample.label == NO_LABEL:
@@ -52,8 +60,10 @@ class Targets:
         return f"label {sample.label}, but the network has classes 0 to {self.available - 1}"
 
 
-def parse_targets(text: str, classes: int, link: str = SOFTMAX) -> Targets:
+def parse_targets(text: str, classes: int, link: str = SOFTMAX, given: I4 | None = None) -> Targets:
     """Parse ``--target`` for a network with that many classes and that link.
+
+    `given` are the (listed,K) classes of a run that it names.
 
     Raises
     ------
@@ -62,6 +72,13 @@ def parse_targets(text: str, classes: int, link: str = SOFTMAX) -> Targets:
     """
     if text.startswith(SIMILAR):  # outputs of the network are similarities to what it names
         return Targets("class", classes, classes, tuple(range(classes)))
+    if given is not None:
+        if given.max(initial=NO_CLASS) >= classes:
+            raise ConfigError(
+                f"--target {text}: explains class {given.max()}; the network has classes 0 to "
+                f"{classes - 1}"
+            )
+        return Targets("given", given.shape[1], classes, given=given)
     if text == "label":
         if link == NO_LINK:
             raise ConfigError("--target label: the network claims no class (--link none)")

@@ -22,7 +22,7 @@ from shardcam.engine.run.runtime_choice import TORCH, require_gpu
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import DatasetSpec
-from shardcam.engine.types import F4, LayerInfo, Quantization
+from shardcam.engine.types import F4, I4, LayerInfo, Quantization
 from shardcam.engine.workers.cores import usable_cores
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class WorkerSpec:
     quantization: Quantization | None  # of an int8 run
     similar: F4 | None  # (K,D) embeddings that images are compared with
     mask: F4 | None  # (h,w) what each pixel of the maps of a segmentation network counts
+    given: I4 | None  # (listed,K) classes to explain of each image, where a run gives them
     specs: tuple[DatasetSpec, ...]  # of a shard file
     batch_size: int  # images
 
@@ -95,7 +96,7 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
         definition = over_pixels(definition, spec.mask)
     warm_up()
     threads, preprocessing = worker_threads(config), definition.preprocessing
-    targets = parse_targets(config.target, class_count(definition), definition.link)
+    targets = parse_targets(config.target, class_count(definition), definition.link, spec.given)
     load = partial(_loader, config, targets, preprocessing, spec.batch_size)
     processes = None
     if count := decode_processes(config):  # they start while the network loads

@@ -13,7 +13,7 @@ from shardcam.engine.run.plan import Plan
 from shardcam.engine.run.runtime_choice import TORCH
 from shardcam.engine.rundir.run_json import Manifest
 from shardcam.engine.rundir.schema import SCHEMA_VERSION
-from shardcam.engine.types import SIMILAR, SOFTMAX, LayerInfo
+from shardcam.engine.types import SOFTMAX, LayerInfo
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
@@ -23,7 +23,9 @@ ADDED = (
     "depth_range",
     "input",
     "output",
+    "randomise",
     "rounding",
+    "seed",
 )  # since runs that must resume: left out at the default
 LIBRARIES = (
     "mxnet",
@@ -47,19 +49,19 @@ def make_manifest(
     read: tuple[LayerInfo, ...],
     calibration: Calibration | None,
     classes: int,
-    similar: str | None = None,
+    target: str | None = None,
     target_mask: str | None = None,
 ) -> Manifest:
     """The manifest of a run that explains `layers` and saves the activations of `read`.
 
-    `classes` is how many the network has; `similar` is the digest of the file that images are
-    compared with, `target_mask` that of the mask of the target, wherever they are.
+    `classes` is how many the network has; `target` is what the target is made of, where that is
+    of a file or a run, and `target_mask` the digest of its mask: the same wherever those are.
     """
     return Manifest(
         config=config.absolute().model_dump(mode="json", exclude={"part"}),
         numbers=_numbers(config, plan, definition, layers, read)
         | ({"calibration": calibration.digest} if calibration else {})
-        | ({"target": SIMILAR + similar} if similar else {})
+        | ({"target": target} if target else {})
         | ({"target_mask": target_mask} if target_mask else {}),
         plan={
             "samples": plan.listed,

@@ -37,7 +37,7 @@ def network_of(config: RunConfig) -> NetworkDefinition:
 
 
 def load_definition(config: RunConfig) -> NetworkDefinition:
-    """The network, with the preprocessing the user asked for.
+    """The network, with the preprocessing and the random weights the user asked for.
 
     Raises
     ------
@@ -59,7 +59,14 @@ def load_definition(config: RunConfig) -> NetworkDefinition:
     )
     mean, std = config.mean or own.in_rgb(own.mean), config.std or own.in_rgb(own.std)
     changed = replace(changed, mean=changed.in_rgb(mean), std=changed.in_rgb(std))
-    return replace(definition, preprocessing=changed)
+    definition = replace(definition, preprocessing=changed)
+    if config.randomise is None:
+        if config.seed:
+            raise ConfigError(f"--seed {config.seed}: is for --randomise; give that too")
+        return definition
+    from shardcam.engine.models.randomised import randomised
+
+    return randomised(definition, config.randomise, config.seed)
 
 
 def _require_pictures(config: RunConfig, definition: NetworkDefinition) -> None:

@@ -49,6 +49,7 @@ from shardcam.engine.run.method_choice import (
 )
 from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.plan import Plan, make_plan
+from shardcam.engine.run.run_target import given_by
 from shardcam.engine.run.runtime_choice import TORCH, require_gpu, with_runtime
 from shardcam.engine.run.similar_target import concept_of
 from shardcam.engine.run.source_listing import listing_of, make_reader
@@ -65,7 +66,7 @@ from shardcam.engine.rundir.run_json import (
     require_usable,
 )
 from shardcam.engine.rundir.schema import dataset_specs
-from shardcam.engine.types import NO_LINK, SOFTMAX, LayerInfo, Note
+from shardcam.engine.types import NO_LINK, SIMILAR, SOFTMAX, LayerInfo, Note
 from shardcam.engine.workers.cores import usable_cores
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
 
     method_of(config)
     own = definition = load_definition(config)
+    given = given_by(config)
     if concept := concept_of(config, own):
         definition = similar_to(own, concept.vectors)
     if mask := mask_of(config, own):
@@ -147,7 +149,8 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     read = (read or layers) if {"activations", "pooled"} & set(config.save) else ()
     classes = class_count(definition)
     class_names(config, classes)  # refuses a bad file now, not after the work
-    targets = parse_targets(config.target, classes, definition.link)
+    chosen = given.classes if given else None
+    targets = parse_targets(config.target, classes, definition.link, chosen)
     require_explainable(config, layers)
     for info in layers if method_of(config).reads_attention else ():
         attention_of(config, definition, info)  # refuses a network that has none
@@ -157,6 +160,8 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
             listed = listing.path != run_dir.listing
             if targets.kind == "label":
                 require_labels(listing.facts)
+            if given is not None:
+                given.require_source(config, listing.facts)
             stored = read_manifest(run_dir) if run_dir.exists(run_dir.run_json) else None
             plan = make_plan(listing, config.shard_size or _shard_size(stored))
             specs = dataset_specs(
@@ -177,7 +182,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
             calibration = _calibration(config, definition, layers, read, plan)
             manifest = make_manifest(
                 *(config, plan, own, layers, read, calibration, classes),
-                similar=concept.digest if concept else None,
+                target=SIMILAR + concept.digest if concept else given.target if given else None,
                 target_mask=mask.digest if mask else None,
             )
             if stored is not None:
@@ -200,6 +205,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         quantization=calibration.quantization if calibration else None,
         similar=concept.vectors if concept else None,
         mask=mask.weights if mask else None,
+        given=chosen,
         specs=specs,
         batch_size=_batch_size(config, definition, names, plan),
     )
