@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import sqrt
 from threading import Lock
 from typing import Any
@@ -16,10 +18,11 @@ from shardcam.engine.errors import SourceError
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.pictures.decode_image import picture_of
 from shardcam.engine.pictures.image_header import UndecodableImage
+from shardcam.engine.pictures.imaging import view_of
 from shardcam.engine.pictures.jpeg import REDUCTIONS
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.rundir.listing import Listing
-from shardcam.engine.types import U1, Box
+from shardcam.engine.types import U1, Box, Preprocessing, Sample
 
 WHITE, GREY = 255, 127  # for what lies outside of a picture
 _LARGEST = 1 << 26  # pixels of a part that is cut out
@@ -64,8 +67,32 @@ class SourcePictures:
         PictureGone
             It is missing, cannot be decoded, or has another size than it had.
         """
-        number = int(samples["sample"][i])
         image_size = samples["image_size"][i]
+        with self._read(samples, i) as (place, _, data):
+            picture = picture_of(data, self._config.decoding, enough).pixels
+        reductions = (1,) if enough is None else REDUCTIONS
+        if not any((-(-image_size // by) == picture.shape[:2]).all() for by in reductions):
+            raise _changed(place, image_size)
+        return picture
+
+    def view(self, samples: Samples, i: int, preprocessing: Preprocessing) -> U1:
+        """Read what the network saw of a row, before it was scaled: (H,W,3) RGB.
+
+        Raises
+        ------
+        PictureGone
+            As `read`.
+        """
+        with self._read(samples, i) as (place, sample, data):
+            view = view_of(data, sample.box, preprocessing, self._config.decoding)
+        if not (np.array(view.image_size) == samples["image_size"][i]).all():
+            raise _changed(place, samples["image_size"][i])
+        return view.pixels
+
+    @contextmanager
+    def _read(self, samples: Samples, i: int) -> Iterator[tuple[str, Sample, bytes | U1]]:
+        """What a row's picture is called, and its bytes, to be decoded inside."""
+        number = int(samples["sample"][i])
         with self._lock:  # memory holds one encoded picture
             found = self._listing.read(number, number + 1)
             if not found:
@@ -75,16 +102,10 @@ class SourcePictures:
             if not self._may_ask(sample.location):
                 raise PictureGone(place, f"it is at {sample.location}, not at the source")
             try:
-                data = self._reader.read(sample)
-                picture = picture_of(data, self._config.decoding, enough).pixels
+                yield place, sample, self._reader.read(sample)
             except (OSError, UndecodableImage) as error:
                 reason = getattr(error, "strerror", None) or str(error)
                 raise PictureGone(place, reason) from error
-        reductions = (1,) if enough is None else REDUCTIONS
-        if not any((-(-image_size // by) == picture.shape[:2]).all() for by in reductions):
-            height, width = image_size.tolist()
-            raise PictureGone(place, f"the picture has changed: it was {width}x{height} pixels")
-        return picture
 
     def _may_ask(self, location: str) -> bool:
         """Whether a picture is on this machine, or on the server that the run's options name.
@@ -93,6 +114,11 @@ class SourcePictures:
         """
         named = filter(None, (self._config.source, self._config.root))
         return not is_url(location) or any(_server(one) == _server(location) for one in named)
+
+
+def _changed(place: str, image_size: npt.NDArray[Any]) -> PictureGone:
+    height, width = image_size.tolist()
+    return PictureGone(place, f"the picture has changed: it was {width}x{height} pixels")
 
 
 def _server(url: str) -> tuple[str, str]:

@@ -231,7 +231,7 @@ class _Rows:
         self._stream.write(text.getvalue().encode())
 
 
-class _Keys:
+class KeyRows:
     """Which row of a run has a key: 16 bytes for each."""
 
     def __init__(self, run: Run) -> None:
@@ -305,7 +305,7 @@ class _Comparing:
 
     def run(self, rows: _Rows, on_images: Callable[[int], None]) -> Comparison:
         reference, other = self._runs
-        keys = _Keys(other)
+        keys = KeyRows(other)
         for part in reference.shards():
             every = part["key"][:]
             there = keys.find(every)

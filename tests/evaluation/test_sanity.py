@@ -101,18 +101,6 @@ def test_random_weights_are_of_the_fingerprint_only_where_they_are_asked_for(
     assert code == 1 and "randomise" in err
 
 
-def test_both_runtimes_draw_the_same_weights(pictures, tmp_path):
-    pytest.importorskip("torch")
-    maps = []
-    for runtime in ("mxnet", "torch"):
-        out = tmp_path / runtime
-        code, _, err = extract(pictures, out, "--randomise", "one", "--runtime", runtime)
-        assert code == 0, err
-        rows = contents(out)
-        maps.append(rows["cam/two_relu/map"] * rows["cam/two_relu/scale"][..., None, None])
-    np.testing.assert_allclose(*maps, atol=1e-3)
-
-
 def test_the_cascade_loses_the_maps_of_the_trained_network(pictures, trained, tmp_path):
     out = tmp_path / "sanity"
     code, printed, err = shardcam("sanity", trained, "--out", out, "--steps", 3, *LOCAL)

@@ -46,6 +46,13 @@ def test_a_run_is_as_mxnets(images, tmp_path, method):
     assert_near(found, expected)
 
 
+def test_random_weights_are_mxnets(images, tmp_path):
+    options = ("--randomise", "one", "--save", "maps,logits")
+    _, found = extract(images, tmp_path / "torch", *TORCH, *options)
+    _, expected = extract(images, tmp_path / "mxnet", *LOCAL, *options)
+    assert_near(found, expected)
+
+
 def assert_near(found, expected):
     assert found.keys() == expected.keys()
     for name, values in expected.items():
