@@ -111,7 +111,6 @@ def mosaic(
         run_dir.fetch(run_dir.listing)
         pictures = SourcePictures(Listing(run_dir.listing), config)
         chosen = [*drawn_cells(images, grid * grid, count, seed)]
-        out.mkdir(parents=True, exist_ok=True)
         with console.status("drawing") as status:
             for number, cells in enumerate(chosen):
                 views = [
@@ -119,8 +118,8 @@ def mosaic(
                 ]
                 _write_png(tiled(np.stack(views)), out / f"{_name(number)}.png")
                 status.update(f"{counted(number + 1, 'mosaic')} of {len(chosen)}")
-        _write_tables(out, images, chosen, grid, preprocessing)
         _write_origin(out, images, chosen, _keys(opened[0], images, chosen), runs, grid, seed)
+        _write_tables(out, images, chosen, grid, preprocessing)
     fewer = "" if len(chosen) == count else f" of the {count} asked for: images did not suffice"
     console.print(f"{counted(len(chosen), 'mosaic')} in {out}{fewer}", soft_wrap=True)
     console.print("next:", soft_wrap=True)
