@@ -25,8 +25,8 @@ SECTIONS = {  # a command's name is that of its file in commands/
         "report": "Show a run in a browser",
         "evaluate": "Measure how good the maps are",
         "compare": "Compare the maps of runs, image by image",
-        "sanity": "See maps change as the network's weights are lost",
-        "mosaic": "Make mosaics that show whether maps find a class",
+        "sanity": "See maps change as the weights are lost",
+        "mosaic": "Make mosaics to test maps without truth",
         "export": "Write maps as .npy, PNG masks or COCO JSON",
     },
     "Methods and networks": {
