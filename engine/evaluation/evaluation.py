@@ -23,10 +23,11 @@ from shardcam.engine.evaluation.measure_shard import (
     of_shard,
     sampled,
 )
+from shardcam.engine.evaluation.metric import MapMetric
 from shardcam.engine.evaluation.metrics_known import metric_named
 from shardcam.engine.evaluation.pass_metrics import PassMetric
-from shardcam.engine.evaluation.summary import Result, summarise, write_summary
 from shardcam.engine.evaluation.read_truth import read_truth
+from shardcam.engine.evaluation.summary import Result, summarise, write_summary
 from shardcam.engine.evaluation.truth import Truth
 from shardcam.engine.evaluation.truth_classes import run_classes
 from shardcam.engine.evaluation.truth_pictures import run_pictures
@@ -197,7 +198,7 @@ def run_evaluation(
                 for _ in executor.run(todo, observe):
                     pass
         found = {
-            one.folder: summarise(run_dir, results, one.metric, asked.baselines)
+            one.folder: summarise(run_dir, results, one.metric, _baselines(one.metric, asked))
             for one, results in zip(wanted, every, strict=True)
         }
     write_summary(run_dir, found)
@@ -318,7 +319,7 @@ def _wanted(
             "metric": name,
             "convention": metric.convention,
             "layer": layer,
-            "baselines": list(asked.baselines),
+            "baselines": list(_baselines(metric, asked)),
             "sample": asked.sample,
             "seed": asked.seed,
             "truth": truth.digest if truth and metric.needs_truth else None,
@@ -333,6 +334,11 @@ def _wanted(
 
 def _needs_pictures(asked: Question, wanted: Sequence[Wanted]) -> bool:
     return EDGES in asked.baselines or any(isinstance(w.metric, PassMetric) for w in wanted)
+
+
+def _baselines(metric: MapMetric | PassMetric, asked: Question) -> tuple[str, ...]:
+    """Those of metrics of passes would cost as many passes as the run's maps."""
+    return () if isinstance(metric, PassMetric) else asked.baselines
 
 
 def _make_folder(results: MetricResults) -> None:

@@ -90,10 +90,10 @@ class ShardEvaluator:
                     images = self._images(stored, some)
                     maps = stored.cam(self.layer)[some]
                 places = np.searchsorted(chosen, some)
-                with bugs_named(batch.samples if batch else shard.samples):
-                    with timer.stage("measure"):
-                        for one, measured in self._measured(maps, images, batch):
-                            tables[one.folder].add(places, measured)
+                named = bugs_named(batch.samples if batch else shard.samples)
+                with named, timer.stage("measure"):
+                    for one, measured in self._measured(maps, images, batch):
+                        tables[one.folder].add(places, measured)
                 timer.batch_done(len(some))
             explained = stored["target"].shape[1]
         published = False
@@ -140,6 +140,7 @@ class ShardEvaluator:
     ) -> Iterator[tuple[Wanted, dict[str, Measured]]]:
         """Each metric of some images: by the name of the baseline, that of the maps empty."""
         pixels = np.stack([view.pixels for view in batch.views]) if batch else None
+        grid = maps.shape[2], maps.shape[3]
         asking: dict[str, Wanted] = {}
         for one in self.wanted:
             if isinstance(one.metric, PassMetric):
@@ -148,7 +149,7 @@ class ShardEvaluator:
             found = {"": one.metric.measure(maps, images)}
             for name in self.baselines:
                 found[name] = measure_baseline(
-                    one.metric, name, maps.shape[2:], images, seed=self.seed, pixels=pixels
+                    one.metric, name, grid, images, seed=self.seed, pixels=pixels
                 )
             yield one, found
         if asking and self.pictures is not None and batch is not None:

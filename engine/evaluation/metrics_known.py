@@ -9,7 +9,9 @@ from functools import partial
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.box_metrics import LOCALISATIONS, Localisation, MaxBoxAcc
+from shardcam.engine.evaluation.grid_pointing import GridPointing
 from shardcam.engine.evaluation.metric import MapMetric
+from shardcam.engine.evaluation.pass_metrics import PASS_METRICS, PassMetric
 from shardcam.engine.evaluation.pixel_precision import PixelAveragePrecision
 from shardcam.engine.evaluation.pointing_game import Pointing
 from shardcam.engine.evaluation.score_maps import ENLARGING
@@ -26,7 +28,9 @@ class KnownMetric:
 
     name: str
     description: str  # one line
-    make: Callable[[tuple[str, ...]], MapMetric]  # of conventions; ConfigError: not of this one
+    make: Callable[
+        [tuple[str, ...]], MapMetric | PassMetric
+    ]  # of conventions; ConfigError: not of this one
     conventions: tuple[str, ...] = ()  # what may follow the name
     kind: str = "A"  # of the maps alone; B: one more pass, C: tens of passes
     higher_is_better: bool | None = True
@@ -40,7 +44,7 @@ class KnownMetric:
         return ", ".join(what for what, asked in needed if asked)
 
 
-def metric_named(text: str) -> MapMetric:
+def metric_named(text: str) -> MapMetric | PassMetric:
     """The metric that a name such as ``max_box_acc:0.01`` means.
 
     Raises
@@ -109,6 +113,25 @@ def _only(metric: MapMetric, conventions: tuple[str, ...]) -> MapMetric:
     if conventions:
         raise _unknown(metric.name, conventions[0])
     return metric
+
+
+def _pass_metric(name: str, conventions: tuple[str, ...]) -> PassMetric:
+    text = ":".join((name, *conventions))
+    if text not in PASS_METRICS:
+        raise _unknown(name, ":".join(conventions))
+    return PASS_METRICS[text]
+
+
+def _of_passes(name: str, text: str, kind: str) -> KnownMetric:
+    return KnownMetric(
+        name,
+        text,
+        partial(_pass_metric, name),
+        tuple(full.partition(":")[2] for full in PASS_METRICS if full.startswith(f"{name}:")),
+        kind,
+        PASS_METRICS[name].higher_is_better,
+        needs_truth=False,
+    )
 
 
 _ENERGY = "energy inside (rectified, bilinear to the input, sum on objects over sum)"
@@ -196,4 +219,22 @@ _KNOWN = (
         needs_truth=False,
     ),
 )
-METRICS = {known.name: known for known in _KNOWN}
+_GRID = KnownMetric(
+    "grid_pointing",
+    "share of the positive map in the cell of its class, of mosaics",
+    partial(_only, GridPointing()),
+)
+_PASSES = (
+    _of_passes("average_drop", "share of the score lost where only the map is left to see", "B"),
+    _of_passes("average_increase", "images whose score rises there", "B"),
+    _of_passes("average_gain", "share of what the score lacks that is won there", "B"),
+    _of_passes("coherency", "likeness of the map, and of that of what it leaves to see", "B"),
+    _of_passes("adcc", "harmonic mean of coherency, 1 - complexity and 1 - drop", "B"),
+    _of_passes("insertion", "area under the scores as pixels come, strongest first", "C"),
+    _of_passes("deletion", "area under the scores as pixels go, strongest first", "C"),
+    _of_passes("morf", "score with the most relevant pixels filled in from their neighbours", "C"),
+    _of_passes("lerf", "score with the least relevant pixels filled in", "C"),
+    _of_passes("road", "half of LeRF less MoRF", "C"),
+    _of_passes("arcc", "harmonic mean of coherency, 1 - complexity and ROAD", "C"),
+)
+METRICS = {known.name: known for known in (*_KNOWN, _GRID, *_PASSES)}

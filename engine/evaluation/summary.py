@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.evaluation.metric import Figure, MapMetric, Merged, Reason
+from shardcam.engine.evaluation.pass_metrics import PassMetric
 from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.metric_results import MetricResults, read_summary
 from shardcam.engine.rundir.own_datasets import dataset_of
@@ -44,7 +45,10 @@ class Result:
 
 
 def summarise(
-    run_dir: RunDir, results: MetricResults, metric: MapMetric, baselines: tuple[str, ...]
+    run_dir: RunDir,
+    results: MetricResults,
+    metric: MapMetric | PassMetric,
+    baselines: tuple[str, ...],
 ) -> Result:
     """Read what was measured, and make a figure of it."""
     reasons: Counter[int] = Counter()

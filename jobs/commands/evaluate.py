@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -36,14 +37,19 @@ from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 NONE = "none"
+COSTS = {"A": "stored maps", "B": "1 pass", "C": "tens of passes"}
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _option(*names: str, **settings: Any) -> Any:
-    return click.option(*names, cls=SectionedOption, section="Metrics", **settings)
+def _option(*names: str, **settings: Any) -> Callable[[F], F]:
+    decorate: Callable[[F], F] = click.option(
+        *names, cls=SectionedOption, section="Metrics", **settings
+    )
+    return decorate
 
 
 @click.command(cls=SectionedCommand)
-@click.argument("run", shell_complete=complete_path)
+@click.argument("run", required=False, shell_complete=complete_path)
 @_option(
     "--metrics",
     metavar="NAME[,NAME...]",
@@ -87,7 +93,7 @@ def _option(*names: str, **settings: Any) -> Any:
 )
 @place_options
 def evaluate(
-    run: str,
+    run: str | None,
     metrics: str | None,
     listed: bool,
     truth: str | None,
@@ -115,6 +121,8 @@ def evaluate(
     if listed:
         _print_metrics(console)
         return
+    if run is None:
+        raise ConfigError("RUN is missing: the run directory whose maps to measure")
     if metrics is None:
         raise ConfigError(f"--metrics is missing: name some of {', '.join(METRICS)}")
     config = changed_config(stored_config(run, read_manifest(RunDir.open(run)).config), place)
@@ -147,46 +155,50 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _print_metrics(console: Console) -> None:
     table = Table(box=None)
-    for column in ("metric", "what it is", "needs", "conventions"):
+    for column in ("metric", "what it is", "needs", "cost", "other conventions"):
         table.add_column(column)
-    for name, known in METRICS.items():
-        table.add_row(name, known.description, known.needs, ", ".join(known.conventions))
+    for known in METRICS.values():
+        others = ", ".join(known.conventions)
+        table.add_row(known.name, known.description, known.needs, COSTS[known.kind], others)
     console.print(table)
 
 
 def _print_results(found: Evaluated, run: str, console: Console) -> None:
-    for result in found.results.values():
-        console.print(_results_table(result))
+    console.print(_figures(list(found.results.values())))
     table = Table(show_header=False, box=None)
+    for result in found.results.values():
+        table.add_row(result.name, result.convention)
     for result in found.results.values():
         for reason, count in result.left_out.items():
             table.add_row("left out", f"{result.name}: {count} ({reason})")
     if found.without_maps:
         images = counted(found.without_maps, "image")
-        table.add_row("left out", f"{images} that failed in the run have no map")
+        table.add_row("left out", f"{images} that failed in the run: no map")
     for kind, text in note_rows(found.notes):
         table.add_row(kind, text)
     table.add_row("written", f"{run}/metrics/summary.json, and a column of the run for each")
     console.print(table)
 
 
-def _results_table(result: Result) -> Table:
-    better = {True: "higher is better", False: "lower is better", None: ""}
-    table = Table(box=None, title=f"{result.name}: {result.convention}", title_justify="left")
-    for column in ("maps", "value", "95 % interval", "of"):
-        table.add_column(column, justify="left" if column == "maps" else "right")
-    for name, figure in {"run": result.figure, **result.baselines}.items():
-        table.add_row(name, *_figure_texts(figure))
-    if better[result.higher_is_better]:
-        table.caption, table.caption_justify = better[result.higher_is_better], "left"
+def _figures(results: Sequence[Result]) -> Table:
+    """A row for each metric, with what the baselines reach beside it."""
+    baselines = list(dict.fromkeys(name for result in results for name in result.baselines))
+    table = Table(box=None)
+    table.add_column("metric")
+    for column in ("value", "95 % interval", "of", *baselines):
+        table.add_column(column, justify="right")
+    table.add_column("better")
+    for result in results:
+        one, better = result.figure, {True: "higher", False: "lower", None: ""}
+        interval = "" if math.isnan(one.low) else f"{one.low:.4g} to {one.high:.4g}"
+        beside = [_number(result.baselines[n]) if n in result.baselines else "" for n in baselines]
+        row = (result.name, _number(one), interval, str(one.n), *beside)
+        table.add_row(*row, better[result.higher_is_better])
     return table
 
 
-def _figure_texts(figure: Figure) -> tuple[str, str, str]:
-    if math.isnan(figure.value):
-        return "-", "", str(figure.n)
-    interval = "" if math.isnan(figure.low) else f"{figure.low:.4f} to {figure.high:.4f}"
-    return f"{figure.value:.4f}", interval, str(figure.n)
+def _number(figure: Figure) -> str:
+    return "-" if math.isnan(figure.value) else f"{figure.value:.4g}"
 
 
 def _write_csv(found: Evaluated, path: Path) -> None:
