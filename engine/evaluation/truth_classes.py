@@ -18,6 +18,7 @@ VOC = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
 )
+_MOST_NAMED = 1 << 20  # classes: `count` may be a bound, where the run does not say how many
 _NUMBER = re.compile(r"(?:class )?(\d{1,9})(?:\.0*)?")  # as exports name classes without a name
 _WITH_WNID = re.compile(r"(n\d{8})\s+(.+)")
 _PLAIN = re.compile(r"[\s_-]+")
@@ -98,7 +99,8 @@ def run_classes(
         The names are damaged, or cannot be read now.
     """
     name_of: Callable[[int], str] = kept_class_names(run_dir, config) or unnamed
-    names = {n: name for n in range(count) if (name := name_of(n)) != unnamed(n)}
+    asked = range(min(count, _MOST_NAMED))
+    names = {n: name for n in asked if (name := name_of(n)) != unnamed(n)}
     known = class_numbers(config.model_copy(update={"labels": None}), count)
     wnids = {name: numbers[0] for name, numbers in known.classes.items()}
     return TruthClasses(count, names, {**folders} | wnids)

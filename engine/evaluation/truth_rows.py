@@ -23,6 +23,7 @@ from shardcam.engine.types import I4, NO_CLASS, Note, counted
 Array = npt.NDArray[Any]
 LABEL = -2  # in place of a class: that of the picture in the run
 NO_BOX: Sides = (np.nan,) * 4
+_FACTOR, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)  # of a hash
 _ALIKE = 0.02  # by how much the shapes of two sizes of one picture can differ
 _SHOWN = 5
 _NOTHING = 0.5  # pixels that a box can reach beyond its picture, untold
@@ -178,7 +179,7 @@ class TruthRows:
         for other, number in enumerate(found):
             if (size := self._sizes.pop(-1 - other, None)) and number >= 0:
                 self._sizes[number] = size
-        picture = _np(self._picture, np.int32)
+        picture = _np(self._picture, np.int32).copy()  # messages need what there was
         named = picture < 0
         picture[named] = meant[-1 - picture[named]]
         return picture, ways
@@ -235,15 +236,19 @@ class TruthRows:
 
     def _once(self, left: _Left, known: Array, *columns: Array) -> Array:
         """Those regions that no earlier one is equal to."""
-        table = np.column_stack([column[known] for column in columns]).astype(np.float64)
-        table = np.ascontiguousarray(table)
-        rows = table.view(np.dtype((np.void, table.strides[0]))).reshape(-1)
-        once = np.zeros(len(known), np.bool_)
-        once[np.unique(rows, return_index=True)[1]] = True
+        flat = [part for column in columns for part in np.atleast_2d(column.T)]
+        hashes = np.zeros(len(known), np.uint64)
+        for part in flat:
+            hashes = (hashes ^ hashes >> _SHIFT) * _FACTOR + _bits(part[known])
+        _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
+        before = known[first[which.reshape(-1)]]
+        same = before != known
+        for part in flat:
+            same &= _bits(part[before]) == _bits(part[known])
         twice = np.zeros(len(left.rows), np.bool_)
-        twice[known[~once]] = True
+        twice[known[same]] = True
         left.out(Problem.TWICE, twice)
-        kept: Array = known[once]
+        kept: Array = known[~same]
         return kept
 
     def row_words(self, i: int) -> str:
@@ -301,4 +306,10 @@ def _size(size: tuple[int, ...]) -> str:
 
 
 def _np(values: array[Any], dtype: type) -> Array:
-    return np.frombuffer(values, dtype).copy() if len(values) else np.empty(0, dtype)
+    """The same memory."""
+    return np.frombuffer(values, dtype) if len(values) else np.empty(0, dtype)
+
+
+def _bits(values: Array) -> npt.NDArray[np.uint64]:
+    """The same for equal numbers, NaN included."""
+    return (values.astype(np.float64) + 0.0).view(np.uint64)

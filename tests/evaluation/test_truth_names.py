@@ -107,6 +107,7 @@ def test_a_stored_run_says_what_its_pictures_and_classes_are(tmp_path):
     assert found.size[3].tolist() == [0, 0] and (np.delete(found.size, 3, axis=0) > 0).all()
     config = RunConfig(source="x", model="x-symbol.json", out="x")
     classes = run_classes(run_dir, config, 4, {"cats": 0, "other": 1})
+    assert run_classes(run_dir, config, 1 << 30, {}).of("1000000") == 1_000_000
     assert [classes.of(name) for name in ("cats", "other", "3", "dog")] == [0, 1, 3, NO_CLASS]
 
 
