@@ -158,7 +158,7 @@ def _columns(path: Path, first: str) -> tuple[str, tuple[str, ...], bool]:
         if heads := _heads([part.lower() for part in parts]):
             return separator, heads, True
         for columns in (_TABLE, _BOXES):
-            if len(parts) == len(columns) and _is_number(parts[-1]):
+            if len(parts) == len(columns) and any(map(_is_number, parts[-4:])):
                 return separator, columns, False
         if len(parts) in (2, 3) and parts[1].lower().endswith(".png"):
             return separator, (), False

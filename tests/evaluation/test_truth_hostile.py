@@ -59,6 +59,13 @@ def test_a_row_that_lies_is_counted(tmp_path, name):
     assert expected in told(truth)
 
 
+def test_the_first_row_can_lie_too(tmp_path):
+    (tmp_path / "t.csv").write_text(f"a.jpg,dog,1,2,3,four\n{GOOD}")
+    truth = read(tmp_path / "t.csv", "a.jpg")
+    assert found(truth, "a.jpg") == [(1, (1, 2, 3, 4))]
+    assert "a side of the box is no finite number, the first: a.jpg, row 1" in told(truth)
+
+
 def test_a_box_that_reaches_beyond_its_picture_is_cut(tmp_path):
     (tmp_path / "t.csv").write_text("a.jpg,dog,-5,2,1e300,104\n")
     truth = read(tmp_path / "t.csv", "a.jpg")
