@@ -18,7 +18,7 @@ U8 = npt.NDArray[np.uint64]
 def measure_baseline(
     metric: MapMetric,
     baseline: str,
-    grid: tuple[int, int],
+    grid: tuple[int, ...],
     rows: ImageRows,
     *,
     seed: int = 0,
@@ -47,7 +47,7 @@ def measure_baseline(
 
 
 def baseline_maps(
-    baseline: str, grid: tuple[int, int], rows: ImageRows, seed: int, pixels: U1 | None = None
+    baseline: str, grid: tuple[int, ...], rows: ImageRows, seed: int, pixels: U1 | None = None
 ) -> F4:
     """(n,K,h,w): one map for every class of every image; see `measure_baseline`."""
     n, targets = rows.target.shape
@@ -64,7 +64,7 @@ def baseline_maps(
     return np.ascontiguousarray(np.broadcast_to(maps, (n, targets, *grid)))
 
 
-def centre(grid: tuple[int, int], view_size: tuple[int, int]) -> F4:
+def centre(grid: tuple[int, ...], view_size: tuple[int, int]) -> F4:
     """(h,w) a Gaussian in the middle of the view, its deviation half of the view's shorter side.
 
     wsolevaluation's baseline. Metrics that take the best threshold do not depend on the
@@ -92,7 +92,7 @@ def random_maps(seed: int, sample: npt.NDArray[np.int64], shape: tuple[int, ...]
     return (bits.astype(np.float32) * np.float32(2**-24)).reshape(len(sample), *shape)
 
 
-def edges(picture: U1, grid: tuple[int, int]) -> F4:
+def edges(picture: U1, grid: tuple[int, ...]) -> F4:
     """(H,W,3) RGB -> (h,w) mean strength of the edges (Sobel's, of the luminance) in each cell."""
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     across, down = (cv2.Sobel(gray, cv2.CV_32F, dx, 1 - dx) for dx in (1, 0))

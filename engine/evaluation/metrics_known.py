@@ -9,7 +9,6 @@ from functools import partial
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.box_metrics import LOCALISATIONS, Localisation, MaxBoxAcc
-from shardcam.engine.evaluation.grid_pointing import GridPointing
 from shardcam.engine.evaluation.metric import MapMetric
 from shardcam.engine.evaluation.pass_metrics import PASS_METRICS, PassMetric
 from shardcam.engine.evaluation.pixel_precision import PixelAveragePrecision
@@ -17,6 +16,8 @@ from shardcam.engine.evaluation.pointing_game import Pointing
 from shardcam.engine.evaluation.score_maps import ENLARGING
 from shardcam.engine.evaluation.share_metrics import ShareOnObject, mass, rank
 from shardcam.engine.evaluation.sparseness import Sparseness, complexity, entropy, gini
+
+Make = Callable[[tuple[str, ...]], MapMetric | PassMetric]
 
 _STEPS = "0.001, 0.01 or another step of the threshold"
 _AS_WSOL = (_STEPS, *ENLARGING)
@@ -28,9 +29,7 @@ class KnownMetric:
 
     name: str
     description: str  # one line
-    make: Callable[
-        [tuple[str, ...]], MapMetric | PassMetric
-    ]  # of conventions; ConfigError: not of this one
+    make: Make  # of conventions; ConfigError: it has not got one of them
     conventions: tuple[str, ...] = ()  # what may follow the name
     kind: str = "A"  # of the maps alone; B: one more pass, C: tens of passes
     higher_is_better: bool | None = True
@@ -109,29 +108,17 @@ def _pixels(conventions: tuple[str, ...]) -> MapMetric:
     return PixelAveragePrecision("pxap", *_settings("pxap", conventions))
 
 
+def _asking(name: str, conventions: tuple[str, ...]) -> PassMetric:
+    full = ":".join((name, *conventions))
+    if full not in PASS_METRICS:
+        raise _unknown(name, ":".join(conventions))
+    return PASS_METRICS[full]
+
+
 def _only(metric: MapMetric, conventions: tuple[str, ...]) -> MapMetric:
     if conventions:
         raise _unknown(metric.name, conventions[0])
     return metric
-
-
-def _pass_metric(name: str, conventions: tuple[str, ...]) -> PassMetric:
-    text = ":".join((name, *conventions))
-    if text not in PASS_METRICS:
-        raise _unknown(name, ":".join(conventions))
-    return PASS_METRICS[text]
-
-
-def _of_passes(name: str, text: str, kind: str) -> KnownMetric:
-    return KnownMetric(
-        name,
-        text,
-        partial(_pass_metric, name),
-        tuple(full.partition(":")[2] for full in PASS_METRICS if full.startswith(f"{name}:")),
-        kind,
-        PASS_METRICS[name].higher_is_better,
-        needs_truth=False,
-    )
 
 
 _ENERGY = "energy inside (rectified, bilinear to the input, sum on objects over sum)"
@@ -219,22 +206,35 @@ _KNOWN = (
         needs_truth=False,
     ),
 )
-_GRID = KnownMetric(
-    "grid_pointing",
-    "share of the positive map in the cell of its class, of mosaics",
-    partial(_only, GridPointing()),
-)
-_PASSES = (
-    _of_passes("average_drop", "share of the score lost where only the map is left to see", "B"),
-    _of_passes("average_increase", "images whose score rises there", "B"),
-    _of_passes("average_gain", "share of what the score lacks that is won there", "B"),
-    _of_passes("coherency", "likeness of the map, and of that of what it leaves to see", "B"),
-    _of_passes("adcc", "harmonic mean of coherency, 1 - complexity and 1 - drop", "B"),
-    _of_passes("insertion", "area under the scores as pixels come, strongest first", "C"),
-    _of_passes("deletion", "area under the scores as pixels go, strongest first", "C"),
-    _of_passes("morf", "score with the most relevant pixels filled in from their neighbours", "C"),
-    _of_passes("lerf", "score with the least relevant pixels filled in", "C"),
-    _of_passes("road", "half of LeRF less MoRF", "C"),
-    _of_passes("arcc", "harmonic mean of coherency, 1 - complexity and ROAD", "C"),
-)
-METRICS = {known.name: known for known in (*_KNOWN, _GRID, *_PASSES)}
+_ONE_PASS = {
+    "average_drop": "share of the score that is lost when only what the map shows is left",
+    "average_increase": "images whose score rises when only what the map shows is left",
+    "average_gain": "share of what the score lacks that is gained by it",
+    "coherency": "likeness of the map and that of the picture that only shows the map",
+    "adcc": "harmonic mean of coherency, 1 - complexity and 1 - average drop",
+}
+_MORE_PASSES = {
+    "arcc": "harmonic mean of coherency, 1 - complexity and ROAD",
+    "insertion": "area under the score as the strongest pixels come first",
+    "deletion": "area under the score as the strongest pixels go first",
+    "morf": "score without the most relevant pixels, filled in from the others",
+    "lerf": "score without the least relevant pixels, filled in from the others",
+    "road": "half of LeRF less MoRF",
+}
+
+
+def _of_passes(name: str, description: str, kind: str) -> KnownMetric:
+    parts = (full.partition(":") for full in PASS_METRICS)
+    conventions = tuple(convention for base, _, convention in parts if base == name and convention)
+    higher, make = PASS_METRICS[name].higher_is_better, partial(_asking, name)
+    return KnownMetric(name, description, make, conventions, kind, higher, needs_truth=False)
+
+
+METRICS = {
+    known.name: known
+    for known in (
+        *_KNOWN,
+        *(_of_passes(name, text, "B") for name, text in _ONE_PASS.items()),
+        *(_of_passes(name, text, "C") for name, text in _MORE_PASSES.items()),
+    )
+}

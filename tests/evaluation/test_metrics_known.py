@@ -4,6 +4,7 @@ import pytest
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.metrics_known import METRICS, metric_named
+from shardcam.engine.evaluation.pass_metrics import PASS_METRICS
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -12,6 +13,13 @@ def test_a_metric_is_what_the_list_says(name):
     assert metric.name == name and "\n" not in metric.convention + known.description
     assert metric.needs_truth == known.needs_truth
     assert metric.higher_is_better == known.higher_is_better
+
+
+def test_every_metric_of_passes_is_known():
+    for name in PASS_METRICS:
+        assert metric_named(name) is PASS_METRICS[name]
+        base, _, convention = name.partition(":")
+        assert not convention or convention in METRICS[base].conventions
 
 
 @pytest.mark.parametrize(
@@ -48,6 +56,10 @@ def test_conventions(name, convention):
         ("pxap:0", "pxap has no convention '0'"),
         ("pxap:nan", "pxap has no convention 'nan'"),
         ("pxap:", "pxap has no convention ''"),
+        (
+            "insertion:quantus",
+            "insertion has no convention 'quantus'; known: row, signed, torchcam",
+        ),
         ("energy:quantus", "energy has no convention 'quantus'; it has none"),
         ("max_box_acc:cam2016", "max_box_acc has no convention 'cam2016'"),
     ],
