@@ -182,8 +182,8 @@ def run_evaluation(
             view_size=_view_size(manifest),
             wanted=tuple((one.folder, one.fingerprint) for one in wanted),
             metrics=asked.metrics,
-            config=config.absolute(),
             asked=asked,
+            truth=truth,
             worker=worker,
         )
         todo = _todo(plan, every, wanted, sources, positions)
@@ -217,8 +217,8 @@ class _Spec:
     view_size: tuple[int, int]
     wanted: tuple[tuple[str, str], ...]  # folder and fingerprint of each metric
     metrics: tuple[str, ...]
-    config: RunConfig
     asked: Question
+    truth: Truth | None
     worker: WorkerSpec | None  # of the run, where its network or its pictures are needed
 
 
@@ -227,16 +227,15 @@ def build_evaluator(spec: _Spec) -> ShardRunner:
     from shardcam.kernels import warm_up
 
     warm_up()
-    run_dir, truth = RunDir.open(spec.run), spec.asked.truth
     return ShardEvaluator(
-        run_dir=run_dir,
+        run_dir=RunDir.open(spec.run),
         layer=spec.layer,
         view_size=spec.view_size,
         wanted=tuple(
             Wanted(folder, fingerprint, metric_named(name))
             for (folder, fingerprint), name in zip(spec.wanted, spec.metrics, strict=True)
         ),
-        truth=_truth(run_dir, spec.config, truth) if truth is not None else None,
+        truth=spec.truth,
         baselines=spec.asked.baselines,
         seed=spec.asked.seed,
         pictures=_pictures(spec.worker, spec.layer) if spec.worker else None,

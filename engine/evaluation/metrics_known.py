@@ -9,6 +9,7 @@ from functools import partial
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.box_metrics import LOCALISATIONS, Localisation, MaxBoxAcc
+from shardcam.engine.evaluation.grid_pointing import GridPointing
 from shardcam.engine.evaluation.metric import MapMetric
 from shardcam.engine.evaluation.pass_metrics import PASS_METRICS, PassMetric
 from shardcam.engine.evaluation.pixel_precision import PixelAveragePrecision
@@ -234,6 +235,11 @@ METRICS = {
     known.name: known
     for known in (
         *_KNOWN,
+        KnownMetric(
+            "grid_pointing",
+            "share of the positive map in the cell of its class, of mosaics",
+            partial(_only, GridPointing()),
+        ),
         *(_of_passes(name, text, "B") for name, text in _ONE_PASS.items()),
         *(_of_passes(name, text, "C") for name, text in _MORE_PASSES.items()),
     )

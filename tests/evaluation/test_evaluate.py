@@ -42,7 +42,9 @@ def evaluate(run, *more, metrics=METRICS):
 
 
 def shards(run, name):
-    return {p.name: p.read_bytes() for p in sorted((run / "metrics" / name / "shards").glob("*"))}
+    return {
+        p.name: p.read_bytes() for p in sorted((run / "metrics" / name / "shards").glob("*.h5"))
+    }
 
 
 def test_values_are_columns_of_the_run(run):
@@ -98,7 +100,7 @@ def test_a_shard_that_was_computed_again_is_measured_again(run, tmp_path):
 def test_other_settings_are_refused_and_replaced_when_asked(run):
     evaluate(run, metrics="gini")
     code, _, err = evaluate(run, "--sample", 10, metrics="gini")
-    assert code == 1 and "sample: null there, 10 now" in err and "--replace" in err
+    assert code == 2 and "sample: null there, 10 now" in err and "--replace" in err
     code, _, _ = evaluate(run, "--sample", 10, "--replace", metrics="gini")
     assert code == 0
     with product.open_run(run) as opened:
@@ -121,7 +123,7 @@ def test_other_settings_are_refused_and_replaced_when_asked(run):
 )
 def test_bad_input_is_one_line_and_leaves_nothing(run, options, words):
     code, _, err = shardcam("evaluate", run, "--executor", "local", *options)
-    assert code == 1 and words in err and err.count("\n") == 1
+    assert code in (1, 2) and words in err and err.count("\n") == 1
     assert not (run / "metrics").exists()
 
 
@@ -179,12 +181,10 @@ def test_killed_five_times_and_resumed_it_is_equal_to_the_byte(run, tmp_path):
 
 
 @pytest.mark.ray
-def test_on_ray_it_is_equal_to_the_byte(run, tmp_path, shared_head):
+def test_on_ray_it_is_equal_to_the_byte(run, tmp_path):
     other = shutil.copytree(run, tmp_path / "other")
     assert evaluate(other)[0] == 0
-    code, _, err = shardcam_process(
-        "evaluate", run, "--metrics", METRICS, "--workers", 2, "--address", shared_head
-    )
+    code, _, err = shardcam_process("evaluate", run, "--metrics", METRICS, "--workers", 2)
     assert code == 0, err
     assert shards(run, "gini") == shards(other, "gini")
 
