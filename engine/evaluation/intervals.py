@@ -16,12 +16,13 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
     return (centre - half) / (1 + spread), (centre + half) / (1 + spread)
 
 
-def normal(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """95 % interval of a mean; NaN for a single value."""
+def normal_share(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of a mean of shares, within 0 and 1; NaN for a single value."""
     n = len(values)
-    half = _Z * float(values.std(ddof=1)) / n**0.5 if n > 1 else float("nan")
-    mean = float(values.mean())
-    return mean - half, mean + half
+    if n < 2:
+        return float("nan"), float("nan")
+    mean, half = float(values.mean()), _Z * float(values.std(ddof=1)) / n**0.5
+    return max(mean - half, 0.0), min(mean + half, 1.0)
 
 
 def of_mean_of_proportions(

@@ -249,6 +249,18 @@ def test_nothing_measured_has_no_figure():
         assert found.n == 0 and np.isnan(found.value)
 
 
+def test_the_interval_of_the_mean_of_three_shares_stays_within_them():
+    metric = metric_named("max_box_acc_v2")
+    maps, rows = golden_maps(), rows_of(golden_boxes())
+    found = figure(metric, maps, rows)
+    assert 0 <= found.low < found.value < found.high <= 1
+    few = figure(metric, maps[:1], rows_of(golden_boxes()[:1]))
+    assert few.n == 1 and np.isnan(few.low) and np.isnan(few.high)
+    near = [boxes((0, 0, 499, 374)), boxes((0, 0, 499, 374)), boxes((0, 0, 250, 374))]
+    many = figure(metric, golden_maps()[:3], rows_of(near))
+    assert many.value > 0.6 and many.high == 1
+
+
 def test_classes_have_their_own_figures():
     truth = [boxes((0, 0, 499, 374), label=i % 2) for i in range(4)]
     found = figure(
