@@ -24,7 +24,7 @@ from shardcam.engine.evaluation.measure_shard import (
     sampled,
 )
 from shardcam.engine.evaluation.metric import MapMetric
-from shardcam.engine.evaluation.metrics_known import metric_named
+from shardcam.engine.evaluation.metrics_known import known_metric, metric_named
 from shardcam.engine.evaluation.pass_metrics import PassMetric
 from shardcam.engine.evaluation.read_truth import read_truth
 from shardcam.engine.evaluation.summary import Result, summarise, write_summary
@@ -302,7 +302,7 @@ def _wanted(
         raise ConfigError("--metrics is missing: name at least one")
     if asked.sample is not None and asked.sample < 1:
         raise ConfigError(f"--sample {asked.sample}: takes a number from 1")
-    wanted, manifests = [], []
+    wanted, manifests, target = [], [], manifest.numbers["target"]
     for name in dict.fromkeys(asked.metrics):
         metric = metric_named(name)
         if unknown := set(asked.baselines) - set(BASELINES):
@@ -311,6 +311,11 @@ def _wanted(
             )
         if metric.needs_truth and truth is None:
             raise ConfigError(f"{name}: needs --truth: where the objects of each picture are")
+        if known_metric(name.partition(":")[0]).needs_labels and target != "label":
+            raise ConfigError(
+                f"{name}: needs a run that explains the labels (--target label); this one explains "
+                f"{target}"
+            )
         numbers = {
             "schema": SCHEMA_VERSION,
             "run": manifest.fingerprint,

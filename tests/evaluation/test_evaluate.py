@@ -16,6 +16,7 @@ from tests.jobs.command import SMALL, shardcam, shardcam_process, start
 from tests.jobs.images import make_folder
 
 METRICS = "complexity,gini"
+BOXES = "boxes.csv"
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +120,15 @@ def test_other_settings_are_refused_and_replaced_when_asked(run):
         (("--metrics", "gini", "--baselines", "no"), "no"),
         (("--metrics", "max_box_acc"), "--truth"),
         (("--metrics", "max_box_acc", "--truth", "nowhere.csv"), "nowhere.csv"),
+        (("--metrics", "top1", "--truth", BOXES), "--target label"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(run, options, words):
-    code, _, err = shardcam("evaluate", run, "--executor", "local", *options)
+    with product.open_run(run) as opened:
+        rows = [f"{key},{number},0,0,9,9" for key, number in zip(
+            opened.keys, opened["target"][:, 0].tolist(), strict=True)]  # fmt: skip
+    (run.parent / BOXES).write_text("\n".join(rows))
+    code, _, err = shardcam("evaluate", run, "--executor", "local", *options, cwd=run.parent)
     assert code in (1, 2) and words in err and err.count("\n") == 1
     assert not (run / "metrics").exists()
 
