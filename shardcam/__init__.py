@@ -1,9 +1,8 @@
 """Class activation maps and hidden activations of neural networks, over image sets of any size.
 
 ``extract`` runs a network over a source and reports ``events``, ``open_run`` reads what a run
-wrote, ``compare`` says how alike the maps of runs are, and ``export`` writes them for other
-programs. Everything that is not in ``__all__`` is
-private.
+wrote, ``evaluate`` measures how good its maps are, ``compare`` how alike those of several are,
+and ``export`` writes them for other programs. Everything that is not in ``__all__`` is private.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from shardcam.engine.config import RunConfig
     from shardcam.engine.errors import ConfigError, ShardcamError, TooManyFailures
     from shardcam.engine.evaluation.comparison import compare
+    from shardcam.engine.evaluation.evaluation import evaluate
     from shardcam.engine.run.extraction import extract
     from shardcam.engine.types import RunReport
 
@@ -27,6 +27,7 @@ __all__ = [
     "ShardcamError",
     "TooManyFailures",
     "compare",
+    "evaluate",
     "events",
     "export",
     "extract",
@@ -41,6 +42,7 @@ _HOMES = {
     "ShardcamError": "errors",
     "TooManyFailures": "errors",
     "compare": "evaluation.comparison",
+    "evaluate": "evaluation.evaluation",
     "extract": "run.extraction",
     "open_run": "analysis.open_run",
 }
