@@ -78,6 +78,8 @@ class ShardEvaluator:
         asked = np.array([s.index for s in shard.samples], np.int64)
         given_up = [failure.sample for failure in shard.given_up]
         tables = {one.folder: _Table() for one in self.wanted}
+        if self.pictures is not None:
+            self.pictures.passes.tell(timer.pass_begun)
         with reading(self.run_dir.shard(shard.index)) as file:
             source, forms = summarize(file), forms_of(datasets(file))
             rows = ShardRows(self.run_dir.shards / shard_name(shard.index), 0, source.ok)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -33,6 +33,9 @@ class Passes(Protocol):
     @property
     def pixel_range(self) -> F4:
         """(channels,) how far black is from white in what the network is given."""
+
+    def tell(self, on_pass: Callable[[], None]) -> None:
+        """Call this at each pass, so that a batch that takes an hour is not held to hang."""
 
     def scores(self, inputs: Inputs, classes: I4) -> F4:
         """M inputs, any number, (M,) classes -> (M,) scores by the network's link."""
@@ -94,6 +97,10 @@ class NetworkPasses:
         """See `Passes`."""
         found: F4 = np.float32(255) / np.array(self.preprocessing.std, np.float32)
         return found
+
+    def tell(self, on_pass: Callable[[], None]) -> None:
+        """See `Passes`."""
+        self.network.on_pass = on_pass
 
     def scores(self, inputs: Inputs, classes: I4) -> F4:
         """See `Passes`."""

@@ -28,7 +28,7 @@ from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.types import NO_CLASS, Preprocessing
 from shardcam.kernels import add_noise, normalize
 from tests.kernels import reference
-from tests.models.networks import every_tap_kind
+from tests.models.networks import HAND_INPUT, every_tap_kind, hand_checked
 
 LAYER = "e_relu"
 NAMES = sorted(PASS_METRICS)
@@ -230,7 +230,9 @@ class Alone:
     def coherency(self, kind, epsilon):
         mask = self.mask(kind)
         forward = self.passes.network.forward((self.picture * mask)[None].astype(np.float32))
-        made = self.passes.method(forward.layer(LAYER), np.array([[self.klass]], np.int32))[0, 0]
+        made = self.passes.method(
+            forward.layer(self.passes.layer), np.array([[self.klass]], np.int32)
+        )[0, 0]
         with np.errstate(invalid="ignore"):
             one, other = mask.ravel(), self.mask(kind, made).ravel()
             covariance = np.cov(one, other)
@@ -373,6 +375,26 @@ def test_a_mean_over_changed_copies_is_one_for_coherency_too(network, case):
         else:
             assert found.value[i, k] == 0
     assert same > 3
+
+
+def test_a_grey_picture_of_a_few_pixels_and_more_classes_than_a_batch():
+    """Eight rows are more than the picture has: curves are from end to end."""
+    definition = hand_checked()
+    network = MxnetNetwork(definition, ("relu",), 2)
+    passes = NetworkPasses(network, METHODS["layercam"], "relu", definition.preprocessing, 2)
+    picture = HAND_INPUT + 3
+    target = np.arange(4, dtype=np.int32)[None]
+    scores = linked(network.forward(picture).logits, "softmax")
+    maps = np.random.default_rng(0).standard_normal((1, 4, 2, 2), np.float32)
+    maps[..., 0, 0] = 1
+    rows = rows_of(target, np.take_along_axis(scores, target, axis=1), (4, 4))
+    found = measure_passes(list(PASS_METRICS.values()), picture, maps, rows, passes)
+    assert all((one.reason == Reason.MEASURED).all() for one in found.values())
+    np.testing.assert_array_equal(found["deletion"].columns["curve"][..., 0], rows.score)
+    assert found["insertion"].columns["curve"].shape == (1, 4, 2)
+    alone = Alone(passes, picture[0], maps[0, 2], 2, scores[0, 2], 0)
+    for name in ("average_drop", "coherency", "average_gain"):
+        assert found[name].value[0, 2] == pytest.approx(alone.of(name), abs=1e-5)
 
 
 def test_a_score_that_is_no_probability(network, case):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from shardcam.engine.evaluation.agreement import agreement
+from shardcam.engine.evaluation.evaluation import evaluate
 from shardcam.engine.evaluation.metric import ImageRows
 from shardcam.engine.evaluation.pass_metrics import PASS_METRICS
 from shardcam.engine.evaluation.passes import Masked, NetworkPasses, Switched
@@ -11,6 +12,9 @@ from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.scores import linked, won_pixels
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.pipeline.stage_timer import StageTimer
+from tests.jobs.command import SMALL, shardcam
+from tests.jobs.images import make_folder
 from tests.methods.test_ends import FIXTURES
 from tests.methods.test_ends import LAYER as LAYER_OF_PIXELS
 from tests.models.networks import every_tap_kind
@@ -74,6 +78,20 @@ def test_the_scores_of_zeros_cost_one_pass(definition):
                      np.zeros((4, 4), np.int64))  # fmt: skip
     np.testing.assert_array_equal(first, again)
     np.testing.assert_allclose(first, passes.scores(zeros, classes), atol=1e-6)
+
+
+def test_the_timer_sees_each_pass_within_a_batch(tmp_path, monkeypatch):
+    """A worker is not held to hang because the curves of a batch take an hour."""
+    make_folder(tmp_path / "pictures", 3)
+    code, _, err = shardcam(
+        "extract", tmp_path / "pictures", *SMALL, "--out", tmp_path / "run", "--executor", "local"
+    )
+    assert code == 0, err
+    begun = []
+    monkeypatch.setattr(StageTimer, "pass_begun", lambda timer: begun.append(timer.current))
+    found = evaluate(tmp_path / "run", ["insertion:row"], executor="local")
+    assert found.results["insertion-row"].figure.n == 3
+    assert begun.count("measure") >= 3
 
 
 def test_the_share_of_pixels_is_the_score_of_a_segmentation_network():
