@@ -13,7 +13,7 @@ _ZERO = np.float32(0)
 _OMEGA = np.float32(0.8)  # of damped Jacobi
 # A correction that is constant over 2x2 cells is about half of what it should be.
 _FACTOR = np.float32(1.8)
-_COARSEST, _SWEEPS = 4, 20
+_COARSEST, _SWEEPS = 8, 10
 _MOST = 200  # iterations; 6 are usual
 _GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
