@@ -298,7 +298,12 @@ class _Comparing:
         self._worst, self._pool = worst, pool
         self._layers = [_Layer(pair) for pair in _layer_pairs(names, runs, asked)]
         self._size = _view_size(names[0])
-        self._metrics = {name: _Mean() for name in runs[0].metrics if name in runs[1].metrics}
+        conventions = [
+            {name: one.get("convention") for name, one in run.metrics.items()} for run in runs
+        ]
+        common = [name for name in conventions[0] if name in conventions[1]]
+        self._unlike = [n for n in common if conventions[0][n] != conventions[1][n]]
+        self._metrics = {name: _Mean() for name in common if name not in self._unlike}
         self._agreeing = _Mean()
         self._counts: Counter[str] = Counter()
         self._order = count()
@@ -430,6 +435,9 @@ class _Comparing:
             }
 
     def _notes(self) -> Iterator[Note]:
+        if self._unlike:
+            names = ", ".join(self._unlike)
+            yield Note("left out", f"metrics that the runs measured in different ways: {names}")
         if apart := self._counts["crop"]:
             yield Note(
                 "warning",

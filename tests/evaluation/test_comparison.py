@@ -178,6 +178,17 @@ def test_metrics_of_both_runs_are_compared_pair_by_pair(gradcam, layercam, monke
     assert found.metrics["gini"].value == pytest.approx(expected.mean())
 
 
+def test_metrics_of_other_conventions_are_left_out_and_told(gradcam, layercam, monkeypatch):
+    def summary(self):
+        return {"gini": {"convention": str(self._run_dir.home)}}
+
+    stored = "shardcam.engine.analysis.stored_metrics.StoredMetrics"
+    monkeypatch.setattr(f"{stored}.summary", property(summary))
+    (found,) = api.compare(gradcam, layercam)
+    assert found.metrics == {}
+    assert [n.text for n in found.notes if "different ways: gini" in n.text]
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
