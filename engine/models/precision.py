@@ -42,7 +42,11 @@ def lower(program: Program, precision: str, quantization: Quantization | None = 
     """
     if precision in HALVES:
         symbol, arguments, states = amp.convert_model(
-            program.symbol, program.arguments, program.states, target_dtype=HALVES[precision]
+            program.symbol,
+            program.arguments,
+            program.states,
+            target_dtype=HALVES[precision],
+            excluded_sym_names=_mixed_joins(program.symbol) if precision == BF16 else None,
         )
         return Program(symbol, arguments, states, program.device)
     if precision == INT8:
@@ -50,6 +54,24 @@ def lower(program: Program, precision: str, quantization: Quantization | None = 
             raise ValueError("int8 needs calibrated ranges")
         return _to_int8(program, quantization)
     return program
+
+
+def _mixed_joins(symbol: mx.sym.Symbol) -> list[str]:
+    """Names of the concatenations that would be given both bfloat16 and float32.
+
+    MXNet takes their inputs as they come, where it casts those of sums and products.
+    """
+    kinds = amp.lists.symbol_bf16
+    lowered, neutral, widest = kinds.BF16_FUNCS, kinds.BF16_FP32_FUNCS, kinds.WIDEST_TYPE_CASTS
+    low: list[bool] = []  # of each node, whether its value is bfloat16
+    mixed = []
+    for node in json.loads(symbol.tojson())["nodes"]:
+        op, inputs = node["op"], [low[entry[0]] for entry in node["inputs"]]
+        if op == "Concat" and len({*inputs}) == 2:
+            mixed.append(node["name"])
+        joined = op == "Concat" or op in widest
+        low.append(op in lowered or (all(inputs) if joined else op in neutral and inputs[0]))
+    return mixed
 
 
 @in_one_line

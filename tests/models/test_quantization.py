@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from shardcam.engine.methods import METHODS
+from shardcam.engine.models.layer_names import auto_layer
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.normalise import normalised
@@ -85,3 +86,17 @@ def test_dense_weights_by_any_name():
     network = MxnetNetwork(definition, (layer,), 3, "int8", ranges, extra_layers=(seen,))
     found = network.forward(images).activation(seen).argmax(axis=1)
     assert (found == best).mean() > 0.95
+
+
+@pytest.mark.parametrize("exporter", ["script", "dynamo"])
+def test_bf16_where_a_join_has_both_kinds(exporter):
+    """SegFormer's decoder joins what was enlarged, in float32, to what was not."""
+    place = Path(__file__).parent.parent / "fixtures" / "segformer"
+    definition = load_network(str(place / f"{exporter}.onnx"))
+    with np.load(place / "expected.npz") as stored:
+        pictures, best = stored["pictures"], stored["best"]
+    images = (pictures.transpose(0, 3, 1, 2) - np.float32(127.5)) / np.float32(64)
+    seen = definition.prediction.name
+    network = MxnetNetwork(definition, (auto_layer(definition),), 2, "bf16", extra_layers=(seen,))
+    found = network.forward(images).activation(seen).argmax(axis=1)
+    assert (found == best).mean() > 0.97  # of PyTorch's bfloat16: 0.98
