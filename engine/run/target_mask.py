@@ -35,8 +35,8 @@ def mask_of(config: RunConfig, definition: NetworkDefinition) -> PixelMask | Non
     Raises
     ------
     ConfigError
-        The file cannot be read, nothing of it is seen, or the network gives no class for each
-        pixel.
+        The file cannot be read, nothing of it is seen, the network gives no class for each
+        pixel, or images are to be mirrored.
     """
     if config.target_mask is None:
         return None
@@ -44,6 +44,8 @@ def mask_of(config: RunConfig, definition: NetworkDefinition) -> PixelMask | Non
         raise ConfigError(
             f"--target-mask: {definition.name} gives no class for each pixel; leave it out"
         )
+    if "aug" in config.smooth:
+        raise ConfigError("--target-mask: --smooth aug mirrors images, but no mask; leave one out")
     import cv2
 
     from shardcam.engine.models.model_files import read_model_file

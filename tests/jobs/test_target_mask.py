@@ -127,6 +127,7 @@ def test_a_mask_is_fitted_as_the_pictures_are(folder, expected, tmp_path):
         (np.array([["a"]]), (), "a mask is"),
         (b"text", (), "no array of numbers"),
         (None, (), "No such file"),
+        (np.ones((64, 64)), ("--smooth", "aug"), "--smooth aug mirrors images, but no mask"),
         (np.ones((64, 64)), ("--link", "none"), "gives no class for each pixel"),
         (np.ones((64, 64)), ("--model", FIXTURES / "ends" / "binary.onnx"), "gives no class"),
     ],
