@@ -4,6 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from shardcam.engine.models.graph import parse, to_json
 from tests.models.onnx_cases import CASES
 from tests.models.onnx_models import (
     assert_same,
@@ -50,7 +51,8 @@ _DIFFERENT_BEFORE = {
 @pytest.mark.parametrize("name", [n for n in CASES if not (_OLD and n in _DIFFERENT_BEFORE)])
 def test_equals_onnxruntime(name, tmp_path):
     nodes, weights, options = CASES[name]
-    assert_same(make(nodes, weights, **options), tmp_path)
+    definition = assert_same(make(nodes, weights, **options), tmp_path)
+    parse(to_json(definition.graph))  # made of operators and attributes that both runtimes know
 
 
 @pytest.mark.parametrize("name", DIFFERENTIATED)

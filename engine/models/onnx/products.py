@@ -47,9 +47,7 @@ def _by_constant(call: Call, a: Tensor, matrix: Array, part: str = "") -> Tensor
     stacked = matrix.reshape(*(1,) * (a.rank - matrix.ndim), *matrix.shape)
     if stacked.shape[0] != 1:
         raise ModelError(f"a constant of {matrix.shape} would be one for each image")
-    weight = call.parameter("matrix", stacked)
-    b = call.emit("broadcast_like", [weight, a], "matrices", lhs_axes=(0,), rhs_axes=(0,))
-    return _of_tensors(call, a, b, part)
+    return _of_tensors(call, a, call.spread(stacked, a), part)
 
 
 def _of_tensors(call: Call, a: Tensor, b: Tensor, part: str = "") -> Tensor:
