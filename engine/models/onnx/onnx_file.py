@@ -31,6 +31,12 @@ from shardcam.engine.models.input_scaling import plain_pixels, with_inner_scalin
 from shardcam.engine.models.model_files import read_model_file
 from shardcam.engine.models.onnx.call import Attribute, Call
 from shardcam.engine.models.onnx.ends import CUT, chosen_output, shape_text, split_inputs
+from shardcam.engine.models.onnx.image_input import (
+    declared_shape,
+    fitting_side,
+    is_channels_last,
+    takes_whole_numbers,
+)
 from shardcam.engine.models.onnx.local_functions import without_functions
 from shardcam.engine.models.onnx.node_order import ordered, read_by
 from shardcam.engine.models.onnx.one_image import BAKED
@@ -49,27 +55,17 @@ from shardcam.engine.models.onnx.shapes import reshape, transpose
 from shardcam.engine.models.onnx.weights import TensorReader
 from shardcam.engine.types import Preprocessing
 
-DEFAULT_SIZE = 224
-MAX_SIDE = 2**14
 OLDEST_OPSET = 7
 
 OTHER_SIZE = (
     "the file leaves the input's size open, and --image-size {} was taken: it may need another "
     "(--image-size HEIGHT,WIDTH)"
 )
-
-_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
-_WHOLE = (onnx.TensorProto.UINT8, onnx.TensorProto.INT32, onnx.TensorProto.INT64)
-_MOVING = (  # what may be done to whole numbers before they are made floats
-    *("Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "Squeeze", "Transpose"),
-    "Unsqueeze",
-)
 _RANGES = {  # of ONNX's metadata for images: mean and deviation that make such pixels
     "NominalRange_0_255": (0.0, 1.0),
     "Normalized_0_1": (0.0, 255.0),
     "Normalized_1_1": (127.5, 127.5),
 }
-_CHANNELS_FIRST = ("Conv", "BatchNormalization", "InstanceNormalization")
 ONE_BY_ONE = "the file only fits one image, whatever batch it declares: each is computed alone"
 # What arithmetic on a damaged file's own numbers can raise.
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
@@ -220,10 +216,10 @@ class _Import:
         taken, constants = split_inputs(free, given)
         for name, value in constants.items():
             self._define(name, Known.of(value))
-        shape = _declared_shape(taken)
-        self._bytes = self._whole_numbers(taken)
+        shape = declared_shape(taken)
+        self._bytes = takes_whole_numbers(self._graph, taken)
         reader = self._reader_of(taken.name)
-        last = _is_channels_last(shape, reader)
+        last = is_channels_last(shape, reader)
         channels = (shape[3] if last else shape[1]) or self._channels_read(reader)
         if not 0 < channels <= MAX_CHANNELS:
             text = f"input {taken.name!r} of {shape_text(shape)}: its channels are not"
@@ -234,7 +230,7 @@ class _Import:
             )
         sides = shape[1:3] if last else shape[2:4]
         asked = (None, None) if image_size is None else sides_of(image_size)
-        height, width = (_side(side, one) for side, one in zip(sides, asked, strict=True))
+        height, width = (fitting_side(side, one) for side, one in zip(sides, asked, strict=True))
         if image_size is None and None in sides:
             self._remarks += (open_size(height, width),)
             self._taken_size = size_text(height, width)
@@ -256,31 +252,6 @@ class _Import:
         shape = weight.constant.shape if isinstance(weight, Known) else ()
         groups = next((a.i for a in reader.attribute if a.name == "group"), 1)
         return shape[1] * groups if len(shape) > 1 else 0
-
-    def _whole_numbers(self, value: Any) -> bool:
-        """Whether the input is of whole numbers, which the file must make floats of.
-
-        All is computed in floats here: what it computes before would be another thing.
-        """
-        if value.type.tensor_type.elem_type in _FLOATS:
-            return False
-        readers: dict[str, list[Any]] = {}
-        for node in self._graph.node:
-            for name in {*node.input}:
-                readers.setdefault(name, []).append(node)
-        todo = [value.name]
-        while todo:
-            reading = [node for name in todo for node in readers.pop(name, ())]
-            todo = []
-            for node in reading:
-                if node.op_type in _MOVING:
-                    todo += node.output
-                elif node.op_type not in ("Cast", "CastLike", "Shape", "Size"):
-                    raise ModelError(
-                        f"{node.op_type} node {node.name!r} computes in whole numbers; Cast the "
-                        f"input {value.name!r} to float first"
-                    )
-        return True
 
     def _translate(self, nodes: Sequence[Any], wanted: Sequence[str]) -> None:
         """Translate the nodes that the values in `wanted` need."""
@@ -431,44 +402,6 @@ def _opset_of(model: Any) -> int:
             "onnx.version_converter.convert_version(model, opset) can make"
         )
     return int(opset)
-
-
-def _declared_shape(value: Any) -> tuple[int | None, ...]:
-    """The input's shape; None for an axis that the file leaves open."""
-    tensor = value.type.tensor_type
-    if tensor.elem_type not in (*_FLOATS, *_WHOLE):
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
-        raise ModelError(f"input {value.name!r} takes {kind}; float, uint8, int32 or int64 can be")
-    shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
-    if len(shape) != 4:
-        raise ModelError(
-            f"input {value.name!r} of {shape_text(shape)} does not take images, which are "
-            f"(N,C,H,W) or (N,H,W,C); {CUT} where the images come"
-        )
-    return shape
-
-
-def _is_channels_last(shape: tuple[int | None, ...], reader: Any) -> bool:
-    """Whether the last axis is the channels': by the first node, 3, square images, or size."""
-    _, first, side, last = shape
-    if last is None or (reader is not None and reader.op_type in _CHANNELS_FIRST):
-        return False
-    if 3 in (first, last) or first is None:
-        return first != 3 and last <= 4
-    if first != last and side in (first, last):
-        return side == first
-    return last < first
-
-
-def _side(declared: int | None, given: int | None) -> int:
-    if declared is not None and given is not None and declared != given:
-        raise ModelError(
-            f"it takes images of {declared} pixels, not {given}: leave --image-size out"
-        )
-    side = declared or given or DEFAULT_SIZE
-    if not 0 < side <= MAX_SIDE:
-        raise ModelError(f"images of {side} pixels are too large")
-    return side
 
 
 def _constant(attributes: dict[str, Attribute]) -> Known:
