@@ -215,6 +215,10 @@ REFUSED = {
             m.graph.input[0].type.sequence_type.elem_type.tensor_type, "elem_type", F)),
         "input 'x' takes undefined",
     ),
+    "images-of-an-unknown-type": (
+        edited(lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 77)),
+        "input 'x' takes an unknown type",
+    ),
     "many-inputs": (
         edited(lambda m: m.graph.input.extend(
             helper.make_tensor_value_info(f"in{i}", F, [1]) for i in range(50_000))),

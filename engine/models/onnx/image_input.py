@@ -25,7 +25,10 @@ def declared_shape(value: Any) -> tuple[int | None, ...]:
     """The input's shape; None for an axis that the file leaves open."""
     tensor = value.type.tensor_type
     if tensor.elem_type not in (*_FLOATS, *_WHOLE):
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        known = tensor.elem_type in onnx.TensorProto.DataType.values()
+        kind = (
+            onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if known else "an unknown type"
+        )
         raise ModelError(f"input {value.name!r} takes {kind}; float, uint8, int32 or int64 can be")
     shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
     if len(shape) != 4:
