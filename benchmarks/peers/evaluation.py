@@ -1,13 +1,13 @@
 """Seconds an image that torchcam's and quantus' metrics of changed pictures take, ResNet-50, 224.
 
 Run by a Python that has torch, torchvision and torchcam 0.5.0, and quantus 0.6.0 if it is to be
-measured: `benchmarks/evaluation_speed.py` calls it once a round. One line of JSON.
+measured: `benchmarks/evaluation_speed.py` calls it once a round, with how many images and
+threads. One line of JSON.
 """
 
 import contextlib
 import io
 import json
-import os
 import sys
 import time
 
@@ -42,8 +42,9 @@ def pixel_flipping(network, images):
 
 
 def main():
-    count = int(sys.argv[1])
-    torch.set_num_threads(os.cpu_count())
+    count, threads = map(int, sys.argv[1:])
+    torch.set_num_threads(threads)
+    now = time.process_time if threads == 1 else time.perf_counter
     torch.manual_seed(0)
     network = torchvision.models.resnet50(weights=None).eval()
     images = torch.randn(count, 3, 224, 224)
@@ -55,11 +56,11 @@ def main():
             with torch.set_grad_enabled(name == "torchcam"):
                 if name == "forward":
                     work(*arguments)
-                start = time.perf_counter()
+                start = now()
                 work(*arguments)
         except ModuleNotFoundError:
             continue
-        found[name] = (time.perf_counter() - start) / count
+        found[name] = (now() - start) / count
     print(json.dumps(found))
 
 
