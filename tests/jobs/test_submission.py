@@ -54,6 +54,7 @@ def test_every_option_that_is_a_path_is_known_as_one(tmp_path, monkeypatch):
     """A new option that takes text is one or the other."""
     monkeypatch.chdir(tmp_path)
     no_paths = {"method", "target", "address", "depth_range", "part", "output", "resize"}
+    no_paths |= {"randomise"}
     texts = {n for n, f in RunConfig.model_fields.items() if f.annotation in (str, str | None)}
     assert set(PATH_OPTIONS) == texts - no_paths
     config = RunConfig(**dict.fromkeys(PATH_OPTIONS, "x.onnx"))
@@ -84,7 +85,7 @@ def test_code_that_is_sent_is_code_alone(tmp_path):
     create_package(folder, package, include_gitignore=True, excludes=excludes)
     with zipfile.ZipFile(package) as archive:
         names = archive.namelist()
-    assert package.stat().st_size < 2**21  # not compressed
+    assert package.stat().st_size < 3 * 2**20  # not compressed
     assert {name.partition("/")[0] for name in names} == {"shardcam"}
     parts = ("jobs/cli.py", "engine/workers/ray_executor.py", "kernels/__init__.py")
     assert {f"shardcam/{part}" for part in parts} <= set(names)
