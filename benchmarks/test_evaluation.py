@@ -19,7 +19,7 @@ from shardcam import kernels
 from shardcam.engine.evaluation.metric import ImageRows
 from shardcam.engine.evaluation.metrics_known import METRICS, metric_named
 from shardcam.engine.evaluation.score_maps import levels, score_map
-from shardcam.engine.evaluation.truth import ImageTruth, Region
+from shardcam.engine.truths.truth import ImageTruth, Region
 
 MAPS, SHARD, VALIDATION = 2000, 500, 50_000
 BOXES = ((60.0, 40.0, 330.0, 310.0), (300.0, 200.0, 480.0, 370.0))

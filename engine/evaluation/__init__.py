@@ -1,5 +1,5 @@
 """How good the maps of a finished run are: metrics, each a column of the run.
 
 May import: analysis, config, errors, io, kernels, methods, models, pictures, pipeline,
-protocols, readers, run, rundir, types, workers.
+protocols, readers, run, rundir, truths, types, workers.
 """

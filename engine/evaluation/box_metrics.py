@@ -25,7 +25,7 @@ from shardcam.engine.evaluation.score_maps import (
     positive_score_map,
     score_map,
 )
-from shardcam.engine.evaluation.truth import Region
+from shardcam.engine.truths.truth import Region
 from shardcam.engine.types import F4, I4, U1
 from shardcam.kernels import IOU_UNIT, box_overlaps, contour_boxes, largest_boxes
 

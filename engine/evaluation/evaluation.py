@@ -26,11 +26,7 @@ from shardcam.engine.evaluation.measure_shard import (
 from shardcam.engine.evaluation.metric import MapMetric
 from shardcam.engine.evaluation.metrics_known import known_metric, metric_named
 from shardcam.engine.evaluation.pass_metrics import PassMetric
-from shardcam.engine.evaluation.read_truth import read_truth
 from shardcam.engine.evaluation.summary import Result, summarise, write_summary
-from shardcam.engine.evaluation.truth import Truth
-from shardcam.engine.evaluation.truth_classes import run_classes
-from shardcam.engine.evaluation.truth_pictures import run_pictures
 from shardcam.engine.protocols import Observer, ShardRunner
 from shardcam.engine.run.build_worker import WorkerSpec, build_parts
 from shardcam.engine.run.driver import logged
@@ -53,6 +49,10 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.rundir.shard_file import ShardSummary
+from shardcam.engine.truths.read_truth import read_truth
+from shardcam.engine.truths.truth import Truth
+from shardcam.engine.truths.truth_classes import run_classes
+from shardcam.engine.truths.truth_pictures import run_pictures
 from shardcam.engine.types import Note, Shard, counted
 from shardcam.engine.workers.threads import limit_threads
 
@@ -112,7 +112,7 @@ def evaluate(
         Names, with a convention where another than the default is meant: ``"insertion"``,
         ``"insertion:torchcam"``.
     truth
-        Where the objects are; see `engine.evaluation.truth.read_truth`.
+        Where the objects are; see `engine.truths.truth.read_truth`.
     sample
         Measure only so many images, evenly over the listing: the same for every run of it.
     layer

@@ -8,7 +8,7 @@ import numpy as np
 
 from shardcam.engine.evaluation.metric import ImageRows, Reason
 from shardcam.engine.evaluation.objects_in_view import regions_of
-from shardcam.engine.evaluation.truth import Region, UnreadableMask
+from shardcam.engine.truths.truth import Region, UnreadableMask
 from shardcam.engine.types import F4, NO_CLASS, U1
 
 

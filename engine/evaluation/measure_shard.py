@@ -16,7 +16,6 @@ from shardcam.engine.evaluation.baselines import measure_baseline
 from shardcam.engine.evaluation.metric import ImageRows, MapMetric, Measured, Reason
 from shardcam.engine.evaluation.pass_metrics import PassMetric, measure_passes
 from shardcam.engine.evaluation.passes import Passes
-from shardcam.engine.evaluation.truth import Truth
 from shardcam.engine.pipeline.prefetch import Batch, BatchLoader, Prefetcher
 from shardcam.engine.protocols import Timer
 from shardcam.engine.rundir.hdf5_reading import reading
@@ -25,6 +24,7 @@ from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.rundir.own_datasets import datasets
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import forms_of, summarize
+from shardcam.engine.truths.truth import Truth
 from shardcam.engine.types import F4, U1, Preprocessing, Shard, ShardReport, shard_name
 
 Array = npt.NDArray[Any]

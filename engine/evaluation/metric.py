@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.evaluation.truth import ImageTruth
+from shardcam.engine.truths.truth import ImageTruth
 from shardcam.engine.types import F4, I4, U1
 
 Array = npt.NDArray[Any]

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.evaluation.metric import ImageRows
-from shardcam.engine.evaluation.truth import ImageTruth, Region
 from shardcam.engine.evaluation.view_geometry import boxes_in_view, mask_in_view
+from shardcam.engine.truths.truth import ImageTruth, Region
 from shardcam.engine.types import U1
 
 F8 = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ from shardcam.engine.evaluation.explained_classes import measure_objects
 from shardcam.engine.evaluation.metric import Figure, ImageRows, Measured, Merged
 from shardcam.engine.evaluation.objects_in_view import objects_in_view, picture_in_view, seen_of
 from shardcam.engine.evaluation.score_maps import Repeated, score_map
-from shardcam.engine.evaluation.truth import Region
+from shardcam.engine.truths.truth import Region
 from shardcam.engine.types import F4
 from shardcam.kernels import score_histogram
 

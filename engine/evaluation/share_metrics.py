@@ -18,7 +18,7 @@ from shardcam.engine.evaluation.metric import (
     mean_figure,
 )
 from shardcam.engine.evaluation.objects_in_view import objects_in_view
-from shardcam.engine.evaluation.truth import Region
+from shardcam.engine.truths.truth import Region
 from shardcam.engine.types import F4
 from shardcam.kernels import upsample
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from shardcam.engine.evaluation.metric import ImageRows, Merged
-from shardcam.engine.evaluation.truth import ImageTruth, Region
+from shardcam.engine.truths.truth import ImageTruth, Region
 
 
 def rows_of(truth, *, target=None, size=(375, 500), view=(224, 224), crop=None, **more):

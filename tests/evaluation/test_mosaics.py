@@ -10,7 +10,7 @@ import pytest
 
 from shardcam.engine.evaluation.grid_pointing import GridPointing
 from shardcam.engine.evaluation.metric import ImageRows, Reason
-from shardcam.engine.evaluation.truth import ImageTruth, Region
+from shardcam.engine.truths.truth import ImageTruth, Region
 from tests.jobs.command import contents, shardcam
 
 SIZE = 16

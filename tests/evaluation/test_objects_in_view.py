@@ -10,7 +10,7 @@ from shardcam.engine.evaluation.objects_in_view import (
     seen_of,
     whole_boxes,
 )
-from shardcam.engine.evaluation.truth import Region
+from shardcam.engine.truths.truth import Region
 from tests.evaluation.image_rows import rows_of
 
 SIZES = [(375, 500), (31, 17), (224, 224), (1000, 641), (1, 1), (7, 1500), (448, 672)]

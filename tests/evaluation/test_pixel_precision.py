@@ -6,7 +6,7 @@ import pytest
 
 from shardcam.engine.evaluation.metrics_known import metric_named
 from shardcam.engine.evaluation.pixel_precision import average_precision
-from shardcam.engine.evaluation.truth import ImageTruth, Region
+from shardcam.engine.truths.truth import ImageTruth, Region
 from tests.evaluation.image_rows import figure, golden_maps, masked, rows_of
 
 Y, X = np.mgrid[:224, :224]

@@ -8,7 +8,7 @@ from shardcam.engine.evaluation.baselines import measure_baseline
 from shardcam.engine.evaluation.metric import Reason
 from shardcam.engine.evaluation.metrics_known import metric_named
 from shardcam.engine.evaluation.pointing_game import is_near, maximum_in_picture
-from shardcam.engine.evaluation.truth import ImageTruth, Region
+from shardcam.engine.truths.truth import ImageTruth, Region
 from tests.evaluation.image_rows import boxes, figure, masked, merged, rows_of
 
 SIZE = np.array([100, 100], np.int32)

@@ -6,7 +6,7 @@ import pytest
 from shardcam.engine.evaluation.metric import Reason
 from shardcam.engine.evaluation.metrics_known import metric_named
 from shardcam.engine.evaluation.share_metrics import rank
-from shardcam.engine.evaluation.truth import ImageTruth, Region, UnreadableMask
+from shardcam.engine.truths.truth import ImageTruth, Region, UnreadableMask
 from shardcam.kernels import upsample
 from tests.evaluation.image_rows import boxes, figure, golden_boxes, golden_maps, masked, rows_of
 

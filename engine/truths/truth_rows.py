@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.errors import SourceError
-from shardcam.engine.evaluation.mask_shapes import StoredMask
-from shardcam.engine.evaluation.truth import IGNORED, Sides, Truth, TruthArrays
-from shardcam.engine.evaluation.truth_classes import TruthClasses
-from shardcam.engine.evaluation.truth_pictures import NOWHERE, SEVERAL, Pictures, matched
-from shardcam.engine.evaluation.truth_problems import Problem, Problems
 from shardcam.engine.io.plain_text import printable
+from shardcam.engine.truths.mask_shapes import StoredMask
+from shardcam.engine.truths.truth import IGNORED, Sides, Truth, TruthArrays
+from shardcam.engine.truths.truth_classes import TruthClasses
+from shardcam.engine.truths.truth_pictures import NOWHERE, SEVERAL, Pictures, matched
+from shardcam.engine.truths.truth_problems import Problem, Problems
 from shardcam.engine.types import I4, NO_CLASS, Note, counted
 
 Array = npt.NDArray[Any]

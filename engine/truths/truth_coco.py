@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from shardcam.engine.errors import SourceError
-from shardcam.engine.evaluation.mask_shapes import (
+from shardcam.engine.truths.mask_shapes import (
     Outlines,
     RunLengths,
     packed_polygons,
     require_size,
     run_lengths,
 )
-from shardcam.engine.evaluation.truth import IGNORED, Sides
-from shardcam.engine.evaluation.truth_files import TruthFiles, read_whole
-from shardcam.engine.evaluation.truth_problems import Problem
-from shardcam.engine.evaluation.truth_rows import NO_BOX, TruthRows
+from shardcam.engine.truths.truth import IGNORED, Sides
+from shardcam.engine.truths.truth_files import TruthFiles, read_whole
+from shardcam.engine.truths.truth_problems import Problem
+from shardcam.engine.truths.truth_rows import NO_BOX, TruthRows
 from shardcam.engine.types import NO_CLASS
 
 LARGEST = 1 << 31  # bytes

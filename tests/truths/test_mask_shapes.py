@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shardcam.engine.evaluation.mask_shapes import Outlines, packed_polygons, run_lengths
+from shardcam.engine.truths.mask_shapes import Outlines, packed_polygons, run_lengths
 
 # By pycocotools 2.0: frPyObjects of polygons in pictures of 9x11 pixels, height x width.
 POLYGONS = {

@@ -6,19 +6,19 @@ from itertools import islice
 from pathlib import Path
 
 from shardcam.engine.errors import SourceError
-from shardcam.engine.evaluation.truth import Truth
-from shardcam.engine.evaluation.truth_classes import TruthClasses
-from shardcam.engine.evaluation.truth_coco import read_coco
-from shardcam.engine.evaluation.truth_cub import BOXES, IMAGES, LABELS, read_cub
-from shardcam.engine.evaluation.truth_files import TruthFiles
-from shardcam.engine.evaluation.truth_masks import VALUES, read_masks
-from shardcam.engine.evaluation.truth_pictures import Pictures
-from shardcam.engine.evaluation.truth_problems import Problem
-from shardcam.engine.evaluation.truth_rows import TruthRows
-from shardcam.engine.evaluation.truth_text import EXAMPLE, read_table, read_wsol
-from shardcam.engine.evaluation.truth_xml import read_xml
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.readers.location import listing
+from shardcam.engine.truths.truth import Truth
+from shardcam.engine.truths.truth_classes import TruthClasses
+from shardcam.engine.truths.truth_coco import read_coco
+from shardcam.engine.truths.truth_cub import BOXES, IMAGES, LABELS, read_cub
+from shardcam.engine.truths.truth_files import TruthFiles
+from shardcam.engine.truths.truth_masks import VALUES, read_masks
+from shardcam.engine.truths.truth_pictures import Pictures
+from shardcam.engine.truths.truth_problems import Problem
+from shardcam.engine.truths.truth_rows import TruthRows
+from shardcam.engine.truths.truth_text import EXAMPLE, read_table, read_wsol
+from shardcam.engine.truths.truth_xml import read_xml
 
 WSOL = "localization.txt"
 _KNOWN = (
@@ -39,7 +39,7 @@ def read_truth(source: str, pictures: Pictures, classes: TruthClasses) -> Truth:
     source
         A file or a folder of this machine; behind ``::`` the folder of the masks that
         wsolevaluation's files name, or what the values of PNG masks are: see
-        `engine.evaluation.truth_masks.read_masks`.
+        `engine.truths.truth_masks.read_masks`.
 
     Raises
     ------

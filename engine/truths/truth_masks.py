@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from shardcam.engine.errors import SourceError
-from shardcam.engine.evaluation.mask_shapes import PngMask, png_levels, read_png
-from shardcam.engine.evaluation.truth import IGNORED
-from shardcam.engine.evaluation.truth_files import TruthFiles
-from shardcam.engine.evaluation.truth_problems import Problem
-from shardcam.engine.evaluation.truth_rows import LABEL, NO_BOX, TruthRows
 from shardcam.engine.readers.location import key_text
+from shardcam.engine.truths.mask_shapes import PngMask, png_levels, read_png
+from shardcam.engine.truths.truth import IGNORED
+from shardcam.engine.truths.truth_files import TruthFiles
+from shardcam.engine.truths.truth_problems import Problem
+from shardcam.engine.truths.truth_rows import LABEL, NO_BOX, TruthRows
 from shardcam.engine.types import NO_CLASS, U1
 
 IGNORE = 255

@@ -10,12 +10,12 @@ import pytest
 from shardcam import open_run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import SourceError
-from shardcam.engine.evaluation.truth_classes import TruthClasses, run_classes
-from shardcam.engine.evaluation.truth_pictures import SEVERAL, matched, run_pictures
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.truths.truth_classes import TruthClasses, run_classes
+from shardcam.engine.truths.truth_pictures import SEVERAL, matched, run_pictures
 from shardcam.engine.types import NO_CLASS
-from tests.evaluation.truths import coco, found, read, told
+from tests.truths.truths import coco, found, read, told
 
 
 def pairs(names, keys):

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from tests.evaluation.truths import (
+from tests.truths.truths import (
     annotation,
     coco,
     found,

@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 
-from shardcam.engine.evaluation.read_truth import read_truth
-from shardcam.engine.evaluation.truth_classes import TruthClasses
-from shardcam.engine.evaluation.truth_pictures import Pictures
+from shardcam.engine.truths.read_truth import read_truth
+from shardcam.engine.truths.truth_classes import TruthClasses
+from shardcam.engine.truths.truth_pictures import Pictures
 
 NAMES = {0: "cat", 1: "dog", 2: "traffic light"}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from shardcam.engine.errors import SourceError
-from shardcam.engine.evaluation.truth import UnreadableMask
-from tests.evaluation.truths import (
+from shardcam.engine.truths.truth import UnreadableMask
+from tests.truths.truths import (
     annotation,
     coco,
     found,

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from shardcam.engine.evaluation.truth import UnreadableMask
 from shardcam.engine.io.plain_file import read_plain
 from shardcam.engine.pictures.png import plain_png
+from shardcam.engine.truths.truth import UnreadableMask
 from shardcam.engine.types import U1
 
 I8 = npt.NDArray[np.int64]

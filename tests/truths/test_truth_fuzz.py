@@ -5,7 +5,7 @@ import random
 import pytest
 
 from shardcam.engine.errors import SourceError
-from tests.evaluation.truths import annotation, coco, levels, png, read, told, written, xml
+from tests.truths.truths import annotation, coco, levels, png, read, told, written, xml
 
 TOKENS = (b"nan", b"-1", b"1e400", b'"', b",", b"\n", b"\0", b"<", b"&x;", b"{", b"]", b"null",
           b"9" * 30, b"\xff", b"[]", b"{}")  # fmt: skip

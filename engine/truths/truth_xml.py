@@ -10,11 +10,11 @@ from typing import Any
 from xml.parsers import expat
 
 from shardcam.engine.errors import SourceError
-from shardcam.engine.evaluation.truth import DIFFICULT, Sides
-from shardcam.engine.evaluation.truth_files import TruthFiles
-from shardcam.engine.evaluation.truth_problems import Problem
-from shardcam.engine.evaluation.truth_rows import NO_BOX, TruthRows
 from shardcam.engine.readers.location import key_text
+from shardcam.engine.truths.truth import DIFFICULT, Sides
+from shardcam.engine.truths.truth_files import TruthFiles
+from shardcam.engine.truths.truth_problems import Problem
+from shardcam.engine.truths.truth_rows import NO_BOX, TruthRows
 
 LARGEST = 1 << 24  # bytes of a file
 _DEEPEST = 16

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shardcam.engine.errors import SourceError
-from shardcam.engine.evaluation.mask_shapes import PngMask
-from shardcam.engine.evaluation.truth import IGNORED, Sides
-from shardcam.engine.evaluation.truth_files import TruthFiles, lines
-from shardcam.engine.evaluation.truth_masks import SeenMask, look_at
-from shardcam.engine.evaluation.truth_problems import Problem
-from shardcam.engine.evaluation.truth_rows import LABEL, NO_BOX, TruthRows
+from shardcam.engine.truths.mask_shapes import PngMask
+from shardcam.engine.truths.truth import IGNORED, Sides
+from shardcam.engine.truths.truth_files import TruthFiles, lines
+from shardcam.engine.truths.truth_masks import SeenMask, look_at
+from shardcam.engine.truths.truth_problems import Problem
+from shardcam.engine.truths.truth_rows import LABEL, NO_BOX, TruthRows
 from shardcam.engine.types import NO_CLASS
 
 _SIDES = ("x0", "y0", "x1", "y1")

@@ -12,9 +12,9 @@ from functools import cached_property
 import numpy as np
 
 from shardcam.engine.analysis.samples import Samples
-from shardcam.engine.evaluation.truth import picture_name
 from shardcam.engine.pictures.decode_image import EXTENSIONS
 from shardcam.engine.rundir.listing import Listing
+from shardcam.engine.truths.truth import picture_name
 from shardcam.engine.types import I4, NO_LABEL
 
 NOWHERE = -1  # in place of a picture's number

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from shardcam.engine.evaluation.truth import Sides
-from shardcam.engine.evaluation.truth_files import TruthFiles, lines
-from shardcam.engine.evaluation.truth_problems import Problem
-from shardcam.engine.evaluation.truth_rows import LABEL, NO_BOX, TruthRows
+from shardcam.engine.truths.truth import Sides
+from shardcam.engine.truths.truth_files import TruthFiles, lines
+from shardcam.engine.truths.truth_problems import Problem
+from shardcam.engine.truths.truth_rows import LABEL, NO_BOX, TruthRows
 
 IMAGES, BOXES, LABELS = "images.txt", "bounding_boxes.txt", "image_class_labels.txt"
 
