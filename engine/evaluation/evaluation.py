@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike, fspath
 from typing import Any
@@ -26,7 +26,7 @@ from shardcam.engine.evaluation.measure_shard import (
 from shardcam.engine.evaluation.metric import MapMetric
 from shardcam.engine.evaluation.metrics_known import known_metric, metric_named
 from shardcam.engine.evaluation.pass_metrics import PassMetric
-from shardcam.engine.evaluation.summary import Result, summarise, write_summary
+from shardcam.engine.evaluation.summary import Result, forget, summarise, write_summary
 from shardcam.engine.protocols import Observer, ShardRunner
 from shardcam.engine.run.build_worker import WorkerSpec, build_parts
 from shardcam.engine.run.driver import logged
@@ -88,12 +88,12 @@ class Question:
 
 def evaluate(
     run: str | PathLike[str],
-    metrics: Sequence[str],
+    metrics: str | Sequence[str],
     *,
     truth: str | PathLike[str] | None = None,
     sample: int | None = None,
     layer: str | None = None,
-    baselines: Sequence[str] = FREE_BASELINES,
+    baselines: str | Sequence[str] = FREE_BASELINES,
     seed: int = 0,
     replace: bool = False,
     on_event: Observer = ignore,
@@ -109,8 +109,8 @@ def evaluate(
     run
         The run directory, or its URL.
     metrics
-        Names, with a convention where another than the default is meant: ``"insertion"``,
-        ``"insertion:torchcam"``.
+        A name or several, with a convention where another than the default is meant:
+        ``"insertion"``, ``"insertion:torchcam"``.
     truth
         Where the objects are; see `engine.truths.truth.read_truth`.
     sample
@@ -122,7 +122,7 @@ def evaluate(
     seed
         Of whatever is drawn.
     replace
-        Forget values that were measured in another way under the same name.
+        Forget values that were measured in another way under the same name, and damaged ones.
     on_event
         Is called with each event, one of `shardcam.events`.
     place
@@ -135,10 +135,9 @@ def evaluate(
     RunDirectoryError
         The run is not complete, or damaged.
     """
-    asked = Question(
-        tuple(metrics), fspath(truth) if truth is not None else None, sample, layer,
-        tuple(baselines), seed, replace,
-    )  # fmt: skip
+    names, beside = ((one,) if isinstance(one, str) else tuple(one) for one in (metrics, baselines))
+    place_of_truth = fspath(truth) if truth is not None else None
+    asked = Question(names, place_of_truth, sample, layer, beside, seed, replace)
     manifest = read_manifest(RunDir.open(fspath(run)))
     config = stored_config(fspath(run), manifest.config)
     return run_evaluation(
@@ -160,14 +159,15 @@ def run_evaluation(
     limit_threads(driver_threads(config))
     sources = _complete(run_dir, manifest)
     layer, chosen = _layer_of(run_dir, sources, asked.layer)
+    plan = make_plan(_listing(run_dir), manifest.plan.get("shard_size"))
+    asked = replace(asked, metrics=tuple(dict.fromkeys(asked.metrics)))
+    if asked.sample is not None and asked.sample >= plan.listed:
+        asked = replace(asked, sample=None)
     truth = _truth(run_dir, config, asked.truth) if asked.truth is not None else None
-    wanted, manifests = _wanted(asked, manifest, layer, chosen, truth)
+    wanted, manifests = _wanted(asked, manifest, plan.listed, layer, chosen, truth)
     every = [MetricResults(run_dir, one.folder) for one in wanted]
     worker = prepare(config, on_event).worker if _needs_pictures(asked, wanted) else None
-    plan = make_plan(_listing(run_dir), manifest.plan.get("shard_size"))
-    positions = None
-    if asked.sample is not None and asked.sample < plan.listed:
-        positions = sampled(plan.listed, asked.sample)
+    positions = sampled(plan.listed, asked.sample) if asked.sample is not None else None
     with ExitStack() as stack:
         died = False
         for results in every:
@@ -186,12 +186,13 @@ def run_evaluation(
             truth=truth,
             worker=worker,
         )
-        todo = _todo(plan, every, wanted, sources, positions)
+        todo = _todo(plan, every, wanted, sources, positions, asked.replace)
         images = plan.listed if positions is None else len(positions)
         left = sum(len(shard.samples) for shard in todo)
         shards = plan.shards if positions is None else len(_shards_of(plan, positions))
         on_event(RunOpened(shards, shards - len(todo), images, images - left))
         if todo:
+            forget(run_dir, [one.folder for one in wanted])
             executor = executor_of(config, partial(build_evaluator, spec), may_exit, died)
             home = RunDir.open(f"{run_dir.home}/metrics")
             with logged(home, plan, len(todo), on_event) as observe:
@@ -202,8 +203,7 @@ def run_evaluation(
             for one, results in zip(wanted, every, strict=True)
         }
     write_summary(run_dir, found)
-    have = sum(one.ok for one in sources.values())
-    without = plan.listed - have if positions is None else 0
+    without = images - max(one.images for one in found.values())
     notes = truth.notes() if truth else ()
     return Evaluated(found, images, without, len(todo), tuple(notes))
 
@@ -295,7 +295,7 @@ def _listing(run_dir: RunDir) -> Listing:
 
 
 def _wanted(
-    asked: Question, manifest: Manifest, layer: str, chosen: bool, truth: Truth | None
+    asked: Question, manifest: Manifest, listed: int, layer: str, chosen: bool, truth: Truth | None
 ) -> tuple[tuple[Wanted, ...], list[MetricManifest]]:
     """Every metric with its folder, and what ``metric.json`` says of it."""
     if not asked.metrics:
@@ -303,7 +303,7 @@ def _wanted(
     if asked.sample is not None and asked.sample < 1:
         raise ConfigError(f"--sample {asked.sample}: takes a number from 1")
     wanted, manifests, target = [], [], manifest.numbers["target"]
-    for name in dict.fromkeys(asked.metrics):
+    for name in asked.metrics:
         metric = metric_named(name)
         if unknown := set(asked.baselines) - set(BASELINES):
             raise ConfigError(
@@ -319,12 +319,11 @@ def _wanted(
         numbers = {
             "schema": SCHEMA_VERSION,
             "run": manifest.fingerprint,
-            "source": manifest.source,
             "metric": name,
             "convention": metric.convention,
             "layer": layer,
             "baselines": list(_baselines(metric, asked)),
-            "sample": asked.sample,
+            "sample": None if asked.sample is None else f"{asked.sample} of {listed}",
             "seed": asked.seed,
             "truth": truth.digest if truth and metric.needs_truth else None,
         }
@@ -368,10 +367,12 @@ def _todo(
     wanted: Sequence[Wanted],
     sources: dict[int, ShardSummary],
     positions: npt.NDArray[np.int64] | None,
+    replaced: bool,
 ) -> list[Shard]:
     """Shards of which some metric is not measured yet, with the samples that are asked for."""
     done = [
-        results.done(one.fingerprint, sources) for results, one in zip(every, wanted, strict=True)
+        results.done(one.fingerprint, sources, replaced)
+        for results, one in zip(every, wanted, strict=True)
     ]
     numbers = range(plan.shards) if positions is None else _shards_of(plan, positions)
     missing = [number for number in numbers if any(number not in some for some in done)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.analysis.stored_rows import Positions, ShardRows
 from shardcam.engine.errors import bugs_named
-from shardcam.engine.evaluation.baselines import measure_baseline
+from shardcam.engine.evaluation.baselines import EDGES, measure_baseline
 from shardcam.engine.evaluation.metric import ImageRows, MapMetric, Measured, Reason
 from shardcam.engine.evaluation.pass_metrics import PassMetric, measure_passes
 from shardcam.engine.evaluation.passes import Passes
@@ -28,6 +29,7 @@ from shardcam.engine.truths.truth import Truth
 from shardcam.engine.types import F4, U1, Preprocessing, Shard, ShardReport, shard_name
 
 Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
 TOGETHER = 256  # images whose maps are held at once
 
 
@@ -49,11 +51,11 @@ class Pictures:
     normalised: Callable[[U1, Preprocessing], F4]
 
     def measure(
-        self, metrics: list[PassMetric], batch: Batch, maps: F4, images: ImageRows, seed: int
+        self, metrics: list[PassMetric], images: U1, maps: F4, rows: ImageRows, seed: int
     ) -> dict[str, Measured]:
-        """Measure the classes of a batch, by the names of the metrics."""
-        given = self.normalised(batch.images, self.loader.preprocessing)
-        return measure_passes(metrics, given, maps, images, self.passes, seed)
+        """Measure the classes of (n,H,W,channels) images, by the names of the metrics."""
+        given = self.normalised(images, self.loader.preprocessing)
+        return measure_passes(metrics, given, maps, rows, self.passes, seed)
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,12 @@ class ShardEvaluator:
     def run(self, shard: Shard, timer: Timer, next_shard: Shard | None = None) -> ShardReport:
         """Measure the samples of a shard that the run has maps of, and publish.
 
-        Those that crashed their worker, or whose picture cannot be read any more where it is
-        needed, are given no value.
+        What needs no picture is measured of all of them but those that crashed their worker;
+        what needs one, of those whose picture can still be read and is as large as it was.
         """
         asked = np.array([s.index for s in shard.samples], np.int64)
         given_up = [failure.sample for failure in shard.given_up]
         tables = {one.folder: _Table() for one in self.wanted}
-        if self.pictures is not None:
-            self.pictures.passes.tell(timer.pass_begun)
         with reading(self.run_dir.shard(shard.index)) as file:
             source, forms = summarize(file), forms_of(datasets(file))
             rows = ShardRows(self.run_dir.shards / shard_name(shard.index), 0, source.ok)
@@ -87,16 +87,24 @@ class ShardEvaluator:
             samples = stored["sample"][:].astype(np.int64)
             chosen = np.flatnonzero(np.isin(samples, asked))
             usable = chosen[~np.isin(samples[chosen], given_up)]
-            for some, batch in self._parts(shard, samples, usable):
-                with timer.stage("read"):
-                    images = self._images(stored, some)
-                    maps = stored.cam(self.layer)[some]
-                places = np.searchsorted(chosen, some)
-                named = bugs_named(batch.samples if batch else shard.samples)
-                with named, timer.stage("measure"):
-                    for one, measured in self._measured(maps, images, batch):
-                        tables[one.folder].add(places, measured)
-                timer.batch_done(len(some))
+            for first in range(0, len(usable), TOGETHER):
+                some = usable[first : first + TOGETHER]
+                maps, images = self._stored(stored, some, timer)
+                with bugs_named(shard.samples), timer.stage("measure"):
+                    for folder, name, measured in self._of_maps(maps, images):
+                        tables[folder].add(name, np.searchsorted(chosen, some), measured)
+                if self.pictures is None:
+                    timer.batch_done(len(some))
+            if self.pictures is not None:
+                self.pictures.passes.tell(timer.pass_begun)
+                for some, batch in self._batches(self.pictures, shard, samples, usable):
+                    maps, images = self._stored(stored, some, timer)
+                    with bugs_named(batch.samples), timer.stage("measure"):
+                        same = _same_size(batch, images)
+                        places = np.searchsorted(chosen, some[same])
+                        for folder, name, measured in self._of_pictures(batch, same, maps, images):
+                            tables[folder].add(name, places, measured)
+                    timer.batch_done(len(some))
             explained = stored["target"].shape[1]
         published = False
         with timer.stage("write"):
@@ -107,20 +115,20 @@ class ShardEvaluator:
         failed = len(asked) - len(chosen)
         return ShardReport(shard.index, len(asked), len(chosen), failed, published, timer.seconds)
 
-    def _parts(
-        self, shard: Shard, samples: npt.NDArray[np.int64], usable: Positions
-    ) -> Iterator[tuple[Positions, Batch | None]]:
-        """Rows that are measured at once, with their pictures if these are needed."""
-        if self.pictures is None:
-            for first in range(0, len(usable), TOGETHER):
-                yield usable[first : first + TOGETHER], None
-            return
+    def _batches(
+        self, pictures: Pictures, shard: Shard, samples: npt.NDArray[np.int64], usable: Positions
+    ) -> Iterator[tuple[Positions, Batch]]:
+        """Rows whose pictures can be read, and these."""
         wanted = set(samples[usable].tolist())
         some = replace(shard, samples=tuple(s for s in shard.samples if s.index in wanted))
-        for batch in Prefetcher(self.pictures.loader.batches).batches(some):
+        for batch in Prefetcher(pictures.loader.batches).batches(some):
             if batch.samples:
                 found = [sample.index for sample in batch.samples]
                 yield np.flatnonzero(np.isin(samples, found)), batch
+
+    def _stored(self, stored: Samples, some: Positions, timer: Timer) -> tuple[F4, ImageRows]:
+        with timer.stage("read"):
+            return stored.cam(self.layer)[some], self._images(stored, some)
 
     def _images(self, stored: Samples, some: Positions) -> ImageRows:
         keys = tuple(k.decode(errors="backslashreplace") for k in stored["key"][some].tolist())
@@ -137,52 +145,65 @@ class ShardEvaluator:
             truth=tuple(self.truth.of(key) if self.truth else None for key in keys),
         )
 
-    def _measured(
-        self, maps: F4, images: ImageRows, batch: Batch | None
-    ) -> Iterator[tuple[Wanted, dict[str, Measured]]]:
-        """Each metric of some images: by the name of the baseline, that of the maps empty."""
-        pixels = np.stack([view.pixels for view in batch.views]) if batch else None
-        grid = maps.shape[2], maps.shape[3]
-        asking: dict[str, Wanted] = {}
+    def _of_maps(self, maps: F4, images: ImageRows) -> Iterator[tuple[str, str, Measured]]:
+        """What needs no picture: a folder, the baseline or nothing for the maps, the values."""
         for one in self.wanted:
             if isinstance(one.metric, PassMetric):
-                asking[one.metric.name] = one
                 continue
-            found = {"": one.metric.measure(maps, images)}
+            yield one.folder, "", one.metric.measure(maps, images)
             for name in self.baselines:
-                found[name] = measure_baseline(
-                    one.metric, name, grid, images, seed=self.seed, pixels=pixels
-                )
-            yield one, found
-        if asking and self.pictures is not None and batch is not None:
+                if name != EDGES:
+                    yield one.folder, name, self._baseline(one.metric, name, maps, images)
+
+    def _of_pictures(
+        self, batch: Batch, same: Bools, maps: F4, images: ImageRows
+    ) -> Iterator[tuple[str, str, Measured]]:
+        """The same of what needs the pictures, for those rows of a batch that are the `same`."""
+        maps, images = maps[same], images.take(same)
+        asking = {one.metric.name: one for one in self.wanted if isinstance(one.metric, PassMetric)}
+        if asking and self.pictures is not None:
             metrics = [one.metric for one in asking.values() if isinstance(one.metric, PassMetric)]
-            measured = self.pictures.measure(metrics, batch, maps, images, self.seed)
-            for name, one in asking.items():
-                yield one, {"": measured[name]}
+            given = batch.images[same]
+            measured = self.pictures.measure(metrics, given, maps, images, self.seed)
+            yield from ((one.folder, "", measured[name]) for name, one in asking.items())
+        if EDGES in self.baselines and len(images):
+            pixels = np.stack([view.pixels for view in compress(batch.views, same)])
+            for one in self.wanted:
+                if not isinstance(one.metric, PassMetric):
+                    yield one.folder, EDGES, self._baseline(one.metric, EDGES, maps, images, pixels)
+
+    def _baseline(
+        self, metric: MapMetric, name: str, maps: F4, images: ImageRows, pixels: U1 | None = None
+    ) -> Measured:
+        return measure_baseline(metric, name, maps.shape[2:], images, seed=self.seed, pixels=pixels)
+
+
+def _same_size(batch: Batch, images: ImageRows) -> Bools:
+    """(n,) whether a picture is as large as the one that the run saw: else it is another one."""
+    sizes = np.array([view.image_size for view in batch.views]).reshape(-1, 2)
+    same: Bools = (sizes == images.image_size).all(axis=1)
+    return same
 
 
 @dataclass
 class _Table:
-    """What was measured so far of the rows of a shard, for each baseline."""
+    """What was measured so far of the rows of a shard, for the maps and for each baseline."""
 
-    rows: list[Positions] = field(default_factory=list)
-    parts: dict[str, list[Measured]] = field(default_factory=dict)
+    parts: dict[str, list[tuple[Positions, Measured]]] = field(default_factory=dict)
 
-    def add(self, rows: Positions, measured: Mapping[str, Measured]) -> None:
-        self.rows.append(rows)
-        for name, one in measured.items():
-            self.parts.setdefault(name, []).append(one)
+    def add(self, name: str, rows: Positions, measured: Measured) -> None:
+        self.parts.setdefault(name, []).append((rows, measured))
 
     def finished(self, samples: npt.NDArray[np.int64], explained: int) -> dict[str, Array]:
         """The datasets of the file; rows that were not measured are `Reason.UNREADABLE`."""
         count = len(samples)
         table: dict[str, Array] = {"sample": samples}
-        for name, parts in (self.parts or {"": []}).items():
+        for name in dict.fromkeys(("", *self.parts)):
             prefix = f"{name}/" if name else ""
             value = np.full((count, explained), np.nan, np.float32)
             reason = np.full((count, explained), Reason.UNREADABLE, np.uint8)
             table |= {f"{prefix}value": value, f"{prefix}reason": reason}
-            for rows, one in zip(self.rows, parts, strict=True):
+            for rows, one in self.parts.get(name, ()):
                 value[rows], reason[rows] = one.value, one.reason
                 for column, found in one.columns.items():
                     key = f"{prefix}column/{column}"

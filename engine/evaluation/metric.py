@@ -6,8 +6,9 @@ n images, K classes explained of each, h x w a map, H x W the network's input.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from itertools import compress
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,7 +42,7 @@ _WORDS = {
     Reason.NO_MAP: "empty, constant or non-finite map",
     Reason.NO_TRUTH: "picture not in the truth",
     Reason.NO_REGION: "no region of the class in the truth",
-    Reason.UNREADABLE: "picture could not be read",
+    Reason.UNREADABLE: "picture or mask cannot be read any more, or is another one now",
     Reason.NO_SCORE: "no usable score",
 }
 
@@ -63,6 +64,12 @@ class ImageRows:
 
     def __len__(self) -> int:
         return len(self.sample)
+
+    def take(self, keep: npt.NDArray[np.bool_]) -> ImageRows:
+        """(n,) -> the images that are kept."""
+        arrays = {n: one[keep] for n, one in vars(self).items() if isinstance(one, np.ndarray)}
+        keys, truth = tuple(compress(self.keys, keep)), tuple(compress(self.truth, keep))
+        return replace(self, keys=keys, truth=truth, **arrays)
 
 
 @dataclass(frozen=True)

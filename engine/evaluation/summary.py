@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.evaluation.metric import Figure, MapMetric, Merged, Reason
 from shardcam.engine.evaluation.pass_metrics import PassMetric
 from shardcam.engine.rundir.hdf5_reading import reading
@@ -32,6 +33,7 @@ class Result:
     figure: Figure
     left_out: dict[str, int]  # classes of images, by the reason
     baselines: dict[str, Figure]
+    images: int = 0  # that have a row, with a value or a reason why there is none
 
     def as_json(self) -> dict[str, Any]:
         """As ``summary.json`` has it; what is not a number is null there."""
@@ -51,12 +53,11 @@ def summarise(
     baselines: tuple[str, ...],
 ) -> Result:
     """Read what was measured, and make a figure of it."""
-    reasons: Counter[int] = Counter()
     figures = {}
-    for name in ("", *baselines):
-        merged, counts = _merged(run_dir, results, f"{name}/" if name else "")
-        figures[name] = metric.figure(merged)
-        reasons = reasons or counts
+    merged, reasons, images = _merged(run_dir, results, "")
+    figures[""] = metric.figure(merged)
+    for name in baselines:
+        figures[name] = metric.figure(_merged(run_dir, results, f"{name}/")[0])
     return Result(
         name=results.name,
         convention=metric.convention,
@@ -64,33 +65,49 @@ def summarise(
         figure=figures.pop(""),
         left_out={Reason(r).words: n for r, n in sorted(reasons.items()) if r},
         baselines=figures,
+        images=images,
     )
 
 
-def _merged(run_dir: RunDir, results: MetricResults, prefix: str) -> tuple[Merged, Counter[int]]:
+def _merged(
+    run_dir: RunDir, results: MetricResults, prefix: str
+) -> tuple[Merged, Counter[int], int]:
+    """What was measured, how often each reason is given, and how many images have a row."""
+    images = 0
     values, classes, state = [], [], dict[str, Array]()
     reasons: Counter[int] = Counter()
     numbers = results.folder.shard_numbers()
     for number, path in results.folder.open_shards(numbers):
         found = results.read(path, without=f"{prefix}column/")
+        images += len(found["sample"])
         if f"{prefix}value" not in found:  # a shard without rows has no baselines
             continue
         value, reason = found[f"{prefix}value"], found[f"{prefix}reason"]
         measured = reason == Reason.MEASURED
         values.append(value[measured].astype(np.float64))
-        classes.append(_classes(run_dir, number, found["sample"])[measured])
+        explained = _classes(run_dir, number, found["sample"])
+        if explained.shape != value.shape or reason.max(initial=0) > max(Reason):
+            raise _damaged(results, number)
+        classes.append(explained[measured])
         reasons.update(reason.ravel().tolist())
         for name, array in found.items():
             if name.startswith(f"{prefix}state/"):
                 key = name.removeprefix(f"{prefix}state/")
+                if key in state and state[key].shape != array.shape:
+                    raise _damaged(results, number)
                 state[key] = state[key] + array if key in state else array
 
     def column(name: str) -> Iterator[Array]:
-        for _, path in results.folder.open_shards(numbers):
+        shape: tuple[int, ...] | None = None
+        for number, path in results.folder.open_shards(numbers):
             wanted = f"{prefix}reason", f"{prefix}column/{name}"
             found = results.read(path, names=wanted)
             if wanted[1] in found:
-                yield found[wanted[1]][found[wanted[0]] == Reason.MEASURED]
+                block, reason = found[wanted[1]], found[wanted[0]]
+                shape = shape or block.shape[1:]
+                if block.shape != (len(reason), *shape) or shape[:1] != reason.shape[1:]:
+                    raise _damaged(results, number)
+                yield block[reason == Reason.MEASURED]
 
     merged = Merged(
         np.concatenate(values or [np.empty(0)]),
@@ -98,7 +115,14 @@ def _merged(run_dir: RunDir, results: MetricResults, prefix: str) -> tuple[Merge
         state,
         column,
     )
-    return merged, reasons
+    return merged, reasons, images
+
+
+def _damaged(results: MetricResults, number: int) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{results.folder.shard(number)}: not what was measured of this run; "
+        "delete it, and evaluate measures it again"
+    )
 
 
 def _classes(run_dir: RunDir, number: int, samples: npt.NDArray[np.int64]) -> Array:
@@ -110,12 +134,24 @@ def _classes(run_dir: RunDir, number: int, samples: npt.NDArray[np.int64]) -> Ar
         return found
 
 
+def forget(run_dir: RunDir, names: Collection[str]) -> None:
+    """Take results out of ``metrics/summary.json`` that are about to be measured anew."""
+    with RunDir.open(f"{run_dir.home}/metrics").lock():
+        held = read_summary(run_dir)
+        if left_out := held.keys() & set(names):
+            _write(run_dir, {name: one for name, one in held.items() if name not in left_out})
+
+
 def write_summary(run_dir: RunDir, results: Mapping[str, Result]) -> None:
     """Put results into ``metrics/summary.json``, beside those that are there."""
     with RunDir.open(f"{run_dir.home}/metrics").lock():
         merged = read_summary(run_dir) | {name: one.as_json() for name, one in results.items()}
-        text = json.dumps(dict(sorted(merged.items())), indent=2, allow_nan=False)
-        run_dir.write_atomically(run_dir.metrics / "summary.json", text + "\n")
+        _write(run_dir, merged)
+
+
+def _write(run_dir: RunDir, summary: Mapping[str, Any]) -> None:
+    text = json.dumps(dict(sorted(summary.items())), indent=2, allow_nan=False)
+    run_dir.write_atomically(run_dir.metrics / "summary.json", text + "\n")
 
 
 def _figure_json(figure: Figure) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -21,6 +22,7 @@ import numpy.typing as npt
 
 from shardcam.engine.errors import ConfigError, RunDirectoryError, read_error, storage_error
 from shardcam.engine.io.plain_file import parse_json, read_plain, require_plain
+from shardcam.engine.io.plain_text import printable
 from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.hdf5_sink import StagedFile
 from shardcam.engine.rundir.own_datasets import Unsound, datasets
@@ -31,6 +33,7 @@ from shardcam.engine.types import shard_name
 Array = npt.NDArray[Any]
 SCHEMA_VERSION = 1
 _MOST = 1 << 24  # bytes of a JSON file
+_ANEW = "evaluate --replace measures anew"
 _PACKED = 1 << 14  # bytes of a dataset from which packing pays
 
 
@@ -63,10 +66,14 @@ class MetricResults:
     Raises
     ------
     RunDirectoryError
-        There is a link in its place.
+        It is no name of a folder, or there is a link in its place.
     """
 
     def __init__(self, run_dir: RunDir, name: str) -> None:
+        if "/" in name or name in ("", ".", "..") or not name.isprintable():
+            raise RunDirectoryError(
+                f"{run_dir.place(run_dir.metrics)}: {printable(name)!r} is not the name of a metric"
+            )
         self.name = name
         for path in (run_dir.metrics, run_dir.metrics / name):
             try:
@@ -93,16 +100,21 @@ class MetricResults:
             if not self.folder.fetch(self._json):
                 raise RunDirectoryError(f"{place}: missing")
             stored = parse_json(read_plain(self._json, _MOST))
-            fingerprint = stored.pop("fingerprint")
+            if not isinstance(stored, dict):
+                raise ValueError("it is not an object")
+            fingerprint = stored.pop("fingerprint", None)
             manifest = MetricManifest(**stored)
             if not all(isinstance(getattr(manifest, n), dict) for n in ("numbers", "versions")):
                 raise ValueError("its numbers or versions are not an object")
         except OSError as error:
             raise read_error(error, place) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunDirectoryError(f"{place}: damaged: {str(error)[:200]}") from error
+        except (ValueError, TypeError) as error:
+            words = str(error).removeprefix("MetricManifest.__init__() ")[:200]
+            raise RunDirectoryError(f"{place}: damaged: {words}; {_ANEW}") from error
         if fingerprint != manifest.fingerprint:
-            raise RunDirectoryError(f"{place}: edited: its fingerprint is not that of its contents")
+            raise RunDirectoryError(
+                f"{place}: edited: its fingerprint is not that of its contents; {_ANEW}"
+            )
         return manifest
 
     def begin(self, manifest: MetricManifest, replace: bool) -> None:
@@ -114,10 +126,15 @@ class MetricResults:
             The maps were measured in another way, and `replace` is false.
         """
         if self.exists:
-            stored = self.manifest()
-            if stored.fingerprint == manifest.fingerprint:
+            try:
+                stored = self.manifest()
+            except RunDirectoryError:
+                if not replace:
+                    raise
+                stored = None
+            if stored is not None and stored.fingerprint == manifest.fingerprint:
                 return
-            if not replace:
+            if stored is not None and not replace:
                 changed = "; ".join(_differences(stored.numbers, manifest.numbers))
                 raise ConfigError(
                     f"{self.folder.place(self.folder.root)}: measured in another way ({changed}); "
@@ -170,24 +187,36 @@ class MetricResults:
             staged.discard()
         return published
 
-    def done(self, fingerprint: str, sources: Mapping[int, ShardSummary]) -> set[int]:
+    def done(
+        self, fingerprint: str, sources: Mapping[int, ShardSummary], replace: bool = False
+    ) -> set[int]:
         """Shards of the run that are measured; what is of an older state of them is removed.
 
         Raises
         ------
         RunDirectoryError
-            A file is damaged.
+            A file is damaged, and `replace` is false: else it is removed, too.
         """
         found = set()
         for number, path in self.folder.open_shards(self.folder.shard_numbers()):
-            with reading(path) as file:
-                found_stamp = str(file.attrs.get("source", ""))
-                same = file.attrs.get("fingerprint") == fingerprint
-            if number in sources and same and found_stamp == _stamp(sources[number]):
-                found.add(number)
-            else:
-                self.folder.remove(self.folder.shards / shard_name(number))
+            source = sources.get(number)
+            try:
+                if source is not None and self._is_of(path, fingerprint, source):
+                    if replace:
+                        self.read(path)
+                    found.add(number)
+                    continue
+            except RunDirectoryError:
+                if not replace:
+                    raise
+            self.folder.remove(self.folder.shards / shard_name(number))
         return found
+
+    def _is_of(self, path: ShardFile, fingerprint: str, source: ShardSummary) -> bool:
+        """Whether a file is of this way to measure, and of this state of its shard."""
+        with self._reading(path) as file:
+            stored = [str(file.attrs.get(name, "")) for name in ("fingerprint", "source")]
+            return stored == [fingerprint, _stamp(source)]
 
     def read(
         self, path: ShardFile, names: Collection[str] | None = None, without: str | None = None
@@ -199,16 +228,26 @@ class MetricResults:
         RunDirectoryError
             The file is missing or damaged.
         """
-        with reading(path) as file:
-            if not file.attrs.get("complete"):
+        with self._reading(path) as file:
+            complete = file.attrs.get("complete")
+            if not isinstance(complete, np.bool_) or not complete:
                 raise Unsound("not complete")
             found = datasets(file)
-            _require_rows(found)
+            _require_table(found)
             return {
                 name: dataset[()]
                 for name, dataset in found.items()
                 if (names is None or name in names) and not (without and name.startswith(without))
             }
+
+    @contextmanager
+    def _reading(self, path: ShardFile) -> Iterator[h5py.File]:
+        """As `reading`, and say what helps."""
+        try:
+            with reading(path) as file:
+                yield file
+        except RunDirectoryError as error:
+            raise RunDirectoryError(f"{error}; {_ANEW}") from error
 
 
 def read_summary(run_dir: RunDir) -> dict[str, Any]:
@@ -233,13 +272,21 @@ def read_summary(run_dir: RunDir) -> dict[str, Any]:
         ) from error
 
 
-def _require_rows(found: Mapping[str, h5py.Dataset]) -> None:
-    """Every dataset but those that add up has a row for each sample."""
-    if "sample" not in found or found["sample"].dtype != np.int64:
-        raise Unsound("there is no sample in it")
+def _require_table(found: Mapping[str, h5py.Dataset]) -> None:
+    """Numbers: a row for each sample, but of what adds up; of all maps a value and a reason."""
+    sample, shape = found.get("sample"), found["value"].shape if "value" in found else ()
+    if sample is None or sample.dtype != np.int64 or sample.ndim != 1 or len(shape) != 2:
+        raise Unsound("there are no samples and values in it")
     for name, dataset in found.items():
-        if "state" not in name.split("/") and len(dataset) != len(found["sample"]):
-            raise Unsound(f"{name} has {len(dataset)} rows, not {len(found['sample'])}")
+        if dataset.dtype.kind not in "fiu":
+            raise Unsound(f"{name} does not hold numbers")
+        if "state" not in name.split("/") and len(dataset) != len(sample):
+            raise Unsound(f"{name} has {len(dataset)} rows, not {len(sample)}")
+    groups = {name.partition("/")[0] + "/" for name in found if "/" in name}
+    for group in {"", *groups} - {"column/", "state/"}:
+        for name, dtype in ((f"{group}value", np.float32), (f"{group}reason", np.uint8)):
+            if name not in found or (found[name].shape, found[name].dtype) != (shape, dtype):
+                raise Unsound(f"{name} is not {np.dtype(dtype)} of {shape}")
 
 
 def _stamp(source: ShardSummary) -> str:

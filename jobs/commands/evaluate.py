@@ -83,7 +83,7 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
 @_option(
     "--replace",
     is_flag=True,
-    help="Forget values that were measured in another way under the same name.",
+    help="Forget values that were measured in another way under the same name, and damaged ones.",
 )
 @_option(
     "--csv",

@@ -9,9 +9,11 @@ import time
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 import shardcam as product
-from shardcam.engine.errors import ConfigError
+from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.engine.rundir.metric_results import MetricResults
 from tests.jobs.command import SMALL, shardcam, shardcam_process, start
 from tests.jobs.images import make_folder
 
@@ -101,13 +103,73 @@ def test_a_shard_that_was_computed_again_is_measured_again(run, tmp_path):
 def test_other_settings_are_refused_and_replaced_when_asked(run):
     evaluate(run, metrics="gini")
     code, _, err = evaluate(run, "--sample", 10, metrics="gini")
-    assert code == 2 and "sample: null there, 10 now" in err and "--replace" in err
+    assert code == 2 and "(sample: null there, 10 of 41 now)" in err and "--replace" in err
     code, _, _ = evaluate(run, "--sample", 10, "--replace", metrics="gini")
     assert code == 0
     with product.open_run(run) as opened:
         measured = np.isfinite(opened.metric("gini")[:, 0])
         samples = opened["sample"][:][measured]
     assert set(samples) <= set(np.arange(10) * 41 // 10) and 9 <= len(samples) <= 10
+
+
+def test_a_sample_of_all_is_no_sample_and_those_without_maps_are_told(run):
+    assert evaluate(run, metrics="gini")[0] == 0
+    assert "resuming: 6 of 6" in evaluate(run, "--sample", 100, metrics="gini")[1]
+    code, out, _ = evaluate(run, "--sample", 10, metrics="entropy")
+    assert code == 0 and "1 image that failed in the run" in out
+
+
+def test_names_may_be_one_or_given_twice(run):
+    assert list(product.evaluate(run, "gini", executor="local").results) == ["gini"]
+    twice = product.evaluate(run, ["gini", "entropy", "gini"], baselines="centre", replace=True,
+                             executor="local")  # fmt: skip
+    assert list(twice.results) == ["gini", "entropy"]
+
+
+def test_what_was_measured_is_kept_when_the_run_grows(tmp_path):
+    make_folder(tmp_path / "pictures", 10)
+    extract = "extract", tmp_path / "pictures", *SMALL, "--out", tmp_path / "run", "--executor"
+    for limit, done in ((6, 0), (10, 1)):  # the shard that was not full is another one now
+        size = "--shard-size", 4, "--limit", limit
+        assert shardcam(*extract, "local", *size)[0] == 0
+        code, out, _ = evaluate(tmp_path / "run", metrics="gini")
+        assert code == 0 and (f"resuming: {done} of 3" in out) == bool(done)
+    assert evaluate(tmp_path / "run", "--sample", 5, metrics="entropy")[0] == 0
+    shutil.copytree(tmp_path / "run", other := tmp_path / "other")
+    shutil.rmtree(other / "metrics")
+    assert evaluate(other, metrics="gini")[0] == 0
+    assert shards(other, "gini") == shards(tmp_path / "run", "gini")
+
+
+def test_pictures_that_vanished_or_changed_are_counted_and_maps_measured_all_the_same(tmp_path):
+    make_folder(pictures := tmp_path / "pictures", 8)
+    run = tmp_path / "run"
+    shardcam("extract", pictures, *SMALL, "--out", run, "--executor", "local")
+    first, second, *_ = sorted(pictures.glob("*/*.jpg"))
+    first.unlink()
+    Image.new("RGB", (50, 70)).save(second)
+    baselines = "--baselines", "edges,uniform"
+    code, out, _ = evaluate(run, *baselines, metrics="gini,average_drop,entropy")
+    assert code == 0 and "average_drop: 2 (picture or mask cannot be read any more" in out
+    with product.open_run(run) as opened:
+        assert opened.metrics["gini"]["n"] == opened.metrics["entropy"]["n"] == 8
+        assert opened.metrics["gini"]["baselines"]["edges"]["n"] == 6
+        assert opened.metrics["average_drop"]["n"] == 6
+        assert np.isnan(opened.metric("average_drop")[:2]).all()
+
+
+def test_figures_of_values_that_are_being_replaced_are_not_shown(run, monkeypatch):
+    evaluate(run)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MetricResults, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        product.evaluate(run, "gini", seed=1, replace=True, executor="local")
+    with product.open_run(run) as opened:
+        assert list(opened.metrics) == ["complexity"]
+        assert "gini" not in opened.table
 
 
 @pytest.mark.parametrize(
@@ -156,6 +218,53 @@ def test_damage_is_told(run, spoilt):
     path.write_bytes(path.read_bytes()[:50])
     code, _, err = evaluate(run, metrics="gini")
     assert code == 1 and path.resolve().name in err and err.count("\n") == 1
+    if "summary" not in spoilt:
+        assert "--replace" in err and evaluate(run, "--replace", metrics="gini")[0] == 0
+
+
+def _without(name):
+    return lambda file: file.pop(name)
+
+
+def _with(name, values):
+    def put(file):
+        file.pop(name)
+        file[name] = values
+
+    return put
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _without("value"),
+        _without("reason"),
+        _with("value", np.zeros((8, 2), np.float32)),
+        _with("value", np.full((8, 1), b"text")),
+        _with("reason", np.full((8, 1), 99, np.uint8)),
+        _with("sample", np.arange(8) + 1000),
+        _with("random/value", np.zeros((8, 2), np.float32)),
+        lambda file: file.attrs.create("complete", np.zeros(3)),
+    ],
+)
+def test_a_file_that_is_none_of_ours_is_one_line(run, tmp_path, spoil):
+    evaluate(run, metrics="gini")
+    path = run / "metrics" / "gini" / "shards" / "shard-000000.h5"
+    shutil.copy(path, other := tmp_path / "other.h5")
+    with h5py.File(other, "r+") as file:
+        spoil(file)
+    shutil.copy(other, path)
+    code, _, err = evaluate(run, metrics="gini")
+    assert code == 1 and path.name in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["../../other", "gini/../gini", ".", "", "a\x1b[31m"])
+def test_a_summary_names_folders_of_its_own(run, name):
+    evaluate(run, metrics="gini")
+    path = run / "metrics" / "summary.json"
+    path.write_text(json.dumps({name: json.loads(path.read_text())["gini"]}))
+    with product.open_run(run) as opened, pytest.raises(RunDirectoryError, match="name"):
+        _ = opened.table
 
 
 @pytest.mark.process
