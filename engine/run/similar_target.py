@@ -12,6 +12,7 @@ import numpy as np
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, ModelError
+from shardcam.engine.io.urls import is_url
 from shardcam.engine.types import F4, SIMILAR
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def concept_of(config: RunConfig, definition: NetworkDefinition) -> Concept | No
     from shardcam.engine.models.model_files import read_model_file
 
     path, size = Path(config.target.removeprefix(SIMILAR)), class_count(definition)
+    if is_url(config.target.removeprefix(SIMILAR)):
+        raise ConfigError(f"--target {config.target}: takes a file, not a URL")
     if size == 1:
         raise ConfigError(f"--target {SIMILAR}{path}: the network gives one number, no embedding")
     try:

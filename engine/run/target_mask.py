@@ -12,6 +12,7 @@ import numpy as np
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, ModelError
+from shardcam.engine.io.urls import is_url
 from shardcam.engine.types import F4, U1
 
 if TYPE_CHECKING:
@@ -54,9 +55,12 @@ def mask_of(config: RunConfig, definition: NetworkDefinition) -> PixelMask | Non
     from shardcam.engine.pictures.imaging import view
 
     path = Path(config.target_mask)
+    if is_url(config.target_mask):
+        raise ConfigError(f"--target-mask {config.target_mask}: takes a file, not a URL")
     try:
         data = read_model_file(path)
-        stored = _array(data) if path.suffix == ".npy" else _picture(data, config)
+        read = _array if path.suffix == ".npy" else _picture
+        stored = read(data, config)
         black_around = replace(definition.preprocessing, mean=(0.0,) * 3)
         seen = view(np.repeat(255 * stored[..., None], 3, axis=2), black_around).pixels[..., 0]
     except ModelError as error:
@@ -75,18 +79,26 @@ def mask_of(config: RunConfig, definition: NetworkDefinition) -> PixelMask | Non
 
 
 def _picture(data: bytes, config: RunConfig) -> U1:
-    """(H,W) of 0 and 1."""
+    """(H,W) of 0 and 1. Of a JPEG file what is black beside white is not quite."""
     from shardcam.engine.pictures.decode_image import decode
+    from shardcam.engine.pictures.image_header import header_of
 
-    return np.asarray(decode(data, config.decoding).pixels.any(axis=2), np.uint8)
+    pixels = decode(data, config.decoding).pixels
+    if (form := header_of(data).form) != "PNG":
+        raise ValueError(f"is a {form} file; a mask is PNG or .npy, which keep black as it is")
+    return np.asarray(pixels.any(axis=2), np.uint8)
 
 
-def _array(data: bytes) -> U1:
+def _array(data: bytes, config: RunConfig) -> U1:
     """(H,W) of 0 and 1."""
+    from shardcam.engine.pictures.decode_image import picture_of
+
     try:
         stored = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # NumPy's parser of headers raises many things
         raise ValueError(f"no array of numbers: {error}") from error
     if stored.ndim != 2 or not stored.size or stored.dtype.kind not in "buif":
         raise ValueError(f"holds {stored.dtype} {stored.shape}; a mask is (H,W) of numbers")
-    return np.asarray(stored != 0, np.uint8)
+    if np.isnan(stored).any():
+        raise ValueError("holds NaN, which is neither 0 nor not")
+    return picture_of(np.asarray(stored != 0, np.uint8), config.decoding).pixels

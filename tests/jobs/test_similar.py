@@ -106,6 +106,8 @@ def test_a_picture_that_is_none_and_a_network_of_one_output(pictures, tmp_path):
     (tmp_path / "p.png").write_bytes(b"no picture")
     code, _, err = extract(pictures, tmp_path, "--target", f"similar:{tmp_path}/p.png")
     assert code == 2 and "not a JPEG/PNG" in err
+    code, _, err = extract(pictures, tmp_path, "--target", "similar:https://server/p.png")
+    assert code == 2 and "--target similar:https://server/p.png: takes a file, not a URL" in err
     network(tmp_path / "net.onnx", pictures[1], 1, [])
     code, _, err = extract(pictures, tmp_path, "--target", f"similar:{tmp_path}/p.png")
     assert code == 2 and "one number, no embedding" in err

@@ -126,6 +126,8 @@ def test_a_mask_is_fitted_as_the_pictures_are(folder, expected, tmp_path):
         (np.ones((1, 64, 64)), (), r"holds float64 \(1, 64, 64\); a mask is \(H,W\) of numbers"),
         (np.array([["a"]]), (), "a mask is"),
         (b"text", (), "no array of numbers"),
+        (np.full((64, 64), np.nan), (), "holds NaN"),
+        (np.ones((64, 64)), ("--max-pixels", 4000), r"64x64 pixels; at most 4000 are allowed"),
         (None, (), "No such file"),
         (np.ones((64, 64)), ("--smooth", "aug"), "--smooth aug mirrors images, but no mask"),
         (np.ones((64, 64)), ("--link", "none"), "gives no class for each pixel"),
@@ -141,3 +143,22 @@ def test_a_mask_that_is_none(stored, options, told, folder, tmp_path):
     assert code == 2
     assert not (tmp_path / "run").exists()
     assert re.search(f"--target-mask.*{told}", err)
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [
+        ("m.jpg", "m.jpg: is a JPEG file; a mask is PNG or .npy, which keep black as it is"),
+        ("m.webp", "m.webp: is a WEBP file; a mask is PNG"),
+        ("https://server/m.png", "https://server/m.png: takes a file, not a URL"),
+    ],
+)
+def test_a_mask_of_another_kind(mask, told, folder, tmp_path):
+    """A JPEG file of black and white has greys beside the edges, which would count."""
+    if not mask.startswith("https"):
+        cv2.imwrite(str(tmp_path / mask), np.tri(64, dtype=np.uint8) * 255)
+        mask = tmp_path / mask
+    code, _, err = extract(folder, tmp_path / "run", "--target-mask", mask)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert told in err
