@@ -27,7 +27,10 @@ KEPT_SECONDS = 600  # until a finished cluster's pods go
 UNKNOWN = 2 << 30  # bytes of a worker whose network cannot be read here
 _RAY_BYTES = 1 << 30  # of a pod, for Ray's own processes
 _DRIVER_BYTES = 3 << 30  # of the head's pod, beside the network
-_DATA = ("source", "out", "root", "label_data", "target")  # paths that no container image has
+_DATA = (  # paths that no container image has
+    *("source", "out", "root", "label_data", "target"),
+    "target_mask",
+)
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _MOUNT = re.compile(r"/[^:\n]*")
 _LABEL = re.compile(r"([A-Za-z0-9][-\w./]*)=([-\w.]*)", re.ASCII)

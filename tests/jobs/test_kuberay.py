@@ -238,6 +238,9 @@ def test_paths_need_a_claim():
     similar = RUN.model_copy(update={"target": "similar:/photos/one.jpg"})
     with pytest.raises(ConfigError, match=r"^--target /photos/one\.jpg: pods only see what is bel"):
         kuberay_job(Work(similar), ONE, PODS)
+    masked = RUN.model_copy(update={"target_mask": "/photos/mask.png"})
+    with pytest.raises(ConfigError, match=r"^--target-mask /photos/mask\.png: pods only see what"):
+        kuberay_job(Work(masked), ONE, PODS)
     run = RUN.model_copy(update={"source": "/data/r", "out": "/data/r"})
     with pytest.raises(ConfigError, match=r"^--retry-failed /data/r: pods see no disk"):
         kuberay_job(Work(run, retry=True), ONE, PodOptions("x"))
