@@ -116,9 +116,7 @@ def top_classes(logits: F4, count: int) -> I4:
     """
     falling = -logits
     limits = np.partition(falling, count - 1, axis=1)[:, count - 1]  # NaN counts as the largest
-    rows, classes = np.nonzero(
-        ~(falling > limits[:, None])
-    )  # more than `count` where there are ties
+    rows, classes = np.nonzero(~(falling > limits[:, None]))  # more than `count` if there are ties
     order = np.lexsort((falling[rows, classes], rows))
     first = np.searchsorted(rows, np.arange(len(logits)))
     chosen: I4 = classes[order][first[:, None] + np.arange(count)].astype(np.int32)
