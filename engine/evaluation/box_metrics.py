@@ -7,6 +7,7 @@ the truth. The threshold is the one that is best for the whole set.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +91,17 @@ class MaxBoxAcc:
         }
         return Figure(float(hits.mean(axis=1).mean()), low, high, len(scores), details)
 
+    def best_boxes(self, raw: Floats, size: tuple[int, int], threshold: Mapping[str, float]) -> I4:
+        """(m,4) boxes of a map at the best threshold, for an IoU of 0.5 if that was asked for.
+
+        `threshold` is that of the figure's details, `size` the network's input.
+        """
+        level = _level(threshold.get("0.5", next(iter(threshold.values()))), self.interval)
+        of_pixels = levels(score_map(raw, size, self.enlarging))
+        if self.all_contours:
+            return boxes_above(of_pixels, level)
+        return np.array([largest_box(of_pixels, level)], np.int32)
+
 
 @dataclass(frozen=True)
 class Localisation:
@@ -160,6 +172,13 @@ class Localisation:
         details["per_class"] = per_class(merged.classes, scores)
         return Figure(float(scores.mean()), *wilson(scores.sum(), n), n, details)
 
+    def best_boxes(self, raw: Floats, size: tuple[int, int], threshold: float) -> I4:
+        """(1,4) as `MaxBoxAcc.best_boxes`."""
+        if self.cam_2016:
+            return self._boxes_of(raw, size)[:, 1:]
+        of_pixels = levels(score_map(raw, size, self.enlarging))
+        return np.array([largest_box(of_pixels, _level(threshold, self.interval))], np.int32)
+
 
 LOCALISATIONS = {"gt_known": None, "top1": 1, "top5": 5}
 
@@ -183,6 +202,18 @@ def largest_contours(scores: F8) -> I4:
     return found
 
 
+def boxes_above(of_pixels: U1, threshold: int) -> I4:
+    """(H,W) levels -> (m,4) boxes of all contours above a threshold, as `largest_box`."""
+    contours, _ = cv2.findContours(
+        (of_pixels > threshold).view(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE
+    )
+    boxes = np.array([cv2.boundingRect(one) for one in contours], np.int32).reshape(-1, 4)
+    height, width = of_pixels.shape
+    return np.minimum(
+        boxes + np.pad(boxes[:, :2], ((0, 0), (2, 0))), (width, height, width - 1, height - 1)
+    ).astype(np.int32)
+
+
 def largest_box(of_pixels: U1, threshold: int) -> tuple[int, int, int, int]:
     """(H,W) levels -> x0, y0, x1, y1 around the contour of largest area above a threshold."""
     above = (of_pixels > threshold).view(np.uint8)
@@ -199,6 +230,11 @@ def per_class(classes: I4, scores: npt.NDArray[Any]) -> dict[str, dict[str, floa
     n, total = np.bincount(place), np.bincount(place, scores)
     each = zip(found.tolist(), (total / n).tolist(), n.tolist(), strict=True)
     return {str(label): {"value": value, "n": count} for label, value, count in each}
+
+
+def _level(threshold: float, interval: float) -> int:
+    """The T of a threshold that is a multiple of the interval."""
+    return int(integer_thresholds(interval)[round(threshold / interval)])
 
 
 def _boxes(regions: list[Region], rows: ImageRows, i: int) -> I8:

@@ -42,22 +42,18 @@ from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.events import RunOpened, ignore
 from shardcam.engine.rundir.hdf5_reading import reading
-from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.metric_results import MetricManifest, MetricResults
 from shardcam.engine.rundir.own_datasets import datasets
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.rundir.shard_file import ShardSummary
-from shardcam.engine.truths.read_truth import read_truth
+from shardcam.engine.truths.run_truth import stored_listing, truth_of_run, truth_place
 from shardcam.engine.truths.truth import Truth
-from shardcam.engine.truths.truth_classes import run_classes
-from shardcam.engine.truths.truth_pictures import run_pictures
 from shardcam.engine.types import Note, Shard, counted
 from shardcam.engine.workers.threads import limit_threads
 
 SCHEMA_VERSION = 1
-_ANY_NUMBER = 1 << 30  # of classes: runs of before do not say how many the network has
 FREE_BASELINES = tuple(name for name in BASELINES if name != EDGES)  # need no pictures
 LIBRARIES = ("numpy", "numba", "opencv-python-headless", "h5py", "shardcam")
 
@@ -159,7 +155,7 @@ def run_evaluation(
     limit_threads(driver_threads(config))
     sources = _complete(run_dir, manifest)
     layer, chosen = _layer_of(run_dir, sources, asked.layer)
-    plan = make_plan(_listing(run_dir), manifest.plan.get("shard_size"))
+    plan = make_plan(stored_listing(run_dir), manifest.plan.get("shard_size"))
     asked = replace(asked, metrics=tuple(dict.fromkeys(asked.metrics)))
     if asked.sample is not None and asked.sample >= plan.listed:
         asked = replace(asked, sample=None)
@@ -280,18 +276,8 @@ def _layer_of(
 
 
 def _truth(run_dir: RunDir, config: RunConfig, source: str) -> Truth:
-    """What is known of the run's pictures, whose names and sizes the run holds."""
-    manifest = read_manifest(run_dir)
-    count = manifest.plan.get("classes", _ANY_NUMBER)
-    classes = run_classes(run_dir, config, count, manifest.classes)
     with open_run(run_dir.home) as run:
-        pictures = run_pictures(_listing(run_dir), run)
-    return read_truth(source, pictures, classes)
-
-
-def _listing(run_dir: RunDir) -> Listing:
-    run_dir.fetch(run_dir.listing)
-    return Listing(run_dir.listing, shared=run_dir.shared)
+        return truth_of_run(run_dir, run, config, source)
 
 
 def _wanted(
@@ -328,7 +314,10 @@ def _wanted(
             "truth": truth.digest if truth and metric.needs_truth else None,
         }
         versions = {library: version_of(library) for library in LIBRARIES}
-        one = MetricManifest(name, metric.convention, numbers, metric.higher_is_better, versions)
+        where = truth_place(asked.truth) if asked.truth and metric.needs_truth else None
+        one = MetricManifest(
+            name, metric.convention, numbers, metric.higher_is_better, versions, where
+        )
         folder = name.replace(":", "-") + (f"@{layer}" if chosen else "")
         wanted.append(Wanted(folder, one.fingerprint, metric))
         manifests.append(one)

@@ -276,7 +276,8 @@ class Road(_Base):
         return curve.mean(axis=1, dtype=np.float64), {"curve": curve}
 
     def figure(self, merged: Merged) -> Figure:
-        return _with_curve(mean_figure(merged), merged)
+        shares = tuple(percent / 100 for percent in self.percents)
+        return _with_curve(mean_figure(merged), merged, shares)
 
 
 def measure_passes(
@@ -408,8 +409,11 @@ def _where_known(before: F8 | F4, after: F8 | F4, value: Array) -> F8:
     return np.where(np.isfinite(before) & np.isfinite(after), value, np.nan)
 
 
-def _with_curve(figure: Figure, merged: Merged) -> Figure:
-    """With the mean of the curves, point by point, and its 95 % interval."""
+def _with_curve(figure: Figure, merged: Merged, at: tuple[float, ...] = ()) -> Figure:
+    """With the mean of the curves, point by point, and its 95 % interval.
+
+    `at` are the shares of pixels that are changed; points evenly from 0 to 1 need none.
+    """
     count, total, squares = 0, np.zeros(1), np.zeros(1)
     for block in merged.column("curve"):
         values = block.astype(np.float64)
@@ -423,7 +427,8 @@ def _with_curve(figure: Figure, merged: Merged) -> Figure:
         variance = np.maximum(squares - count * mean**2, 0) / (count - 1)
         spread = 1.96 * np.sqrt(variance / count)
     curve = {"mean": mean, "low": mean - spread, "high": mean + spread}
-    details = {**figure.details, "curve": {name: v.tolist() for name, v in curve.items()}}
+    lists = {name: values.tolist() for name, values in curve.items()}
+    details = {**figure.details, "curve": lists | ({"at": list(at)} if at else {})}
     return Figure(figure.value, figure.low, figure.high, figure.n, details)
 
 

@@ -46,6 +46,33 @@ class Result:
         }
 
 
+def stored_result(name: str, stored: Mapping[str, Any]) -> Result:
+    """A metric as ``summary.json`` has it.
+
+    Raises
+    ------
+    RunDirectoryError
+        It has not the form that `Result.as_json` gives it.
+    """
+    try:
+        left_out, better = stored.get("left_out", {}), stored.get("higher_is_better")
+        if not isinstance(better, bool | None):
+            raise ValueError("higher_is_better is neither true nor false")
+        return Result(
+            name=name,
+            convention=str(stored.get("convention", "")),
+            higher_is_better=better,
+            figure=_stored_figure(stored),
+            left_out={str(reason): int(count) for reason, count in left_out.items()},
+            baselines={k: _stored_figure(one) for k, one in stored.get("baselines", {}).items()},
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        words = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise RunDirectoryError(
+            f"metrics/summary.json: {name}: damaged: {words[:200]}; shardcam evaluate writes it again"
+        ) from error
+
+
 def summarise(
     run_dir: RunDir,
     results: MetricResults,
@@ -152,6 +179,18 @@ def write_summary(run_dir: RunDir, results: Mapping[str, Result]) -> None:
 def _write(run_dir: RunDir, summary: Mapping[str, Any]) -> None:
     text = json.dumps(dict(sorted(summary.items())), indent=2, allow_nan=False)
     run_dir.write_atomically(run_dir.metrics / "summary.json", text + "\n")
+
+
+def _stored_figure(stored: Mapping[str, Any]) -> Figure:
+    low, high = (_stored_number(side) for side in stored["ci95"])
+    details = stored.get("details", {})
+    if not isinstance(details, dict):
+        raise ValueError("its details are no object")
+    return Figure(_stored_number(stored["mean"]), low, high, int(stored["n"]), details)
+
+
+def _stored_number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def _figure_json(figure: Figure) -> dict[str, Any]:

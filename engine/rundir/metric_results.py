@@ -8,6 +8,7 @@ add up over all files (``state/...``); the same of each baseline under its name.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -46,6 +47,7 @@ class MetricManifest:
     numbers: dict[str, Any]  # all that changes the values; its hash is the fingerprint
     higher_is_better: bool | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    truth: str | None = None  # where it was; `numbers` has its digest
 
     @property
     def fingerprint(self) -> str:
@@ -106,6 +108,8 @@ class MetricResults:
             manifest = MetricManifest(**stored)
             if not all(isinstance(getattr(manifest, n), dict) for n in ("numbers", "versions")):
                 raise ValueError("its numbers or versions are not an object")
+            if not isinstance(manifest.truth, str | None):
+                raise ValueError("its truth is no path")
         except OSError as error:
             raise read_error(error, place) from error
         except (ValueError, TypeError) as error:
@@ -133,6 +137,8 @@ class MetricResults:
                     raise
                 stored = None
             if stored is not None and stored.fingerprint == manifest.fingerprint:
+                if stored.truth != manifest.truth:  # the same, found elsewhere
+                    self._write_manifest(dataclasses.replace(stored, truth=manifest.truth))
                 return
             if stored is not None and not replace:
                 changed = "; ".join(_differences(stored.numbers, manifest.numbers))
@@ -145,6 +151,9 @@ class MetricResults:
             self.folder.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(error, self.folder.root) from error
+        self._write_manifest(manifest)
+
+    def _write_manifest(self, manifest: MetricManifest) -> None:
         text = json.dumps({"fingerprint": manifest.fingerprint, **asdict(manifest)}, indent=2)
         self.folder.write_atomically(self._json, text + "\n")
 
@@ -263,9 +272,11 @@ def read_summary(run_dir: RunDir) -> dict[str, Any]:
         return {}
     try:
         found = parse_json(read_plain(path, _MOST))
-        if isinstance(found, dict) and all(isinstance(one, dict) for one in found.values()):
-            return found
-        raise ValueError("it is no object of objects")
+        if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
+            raise ValueError("it is no object of objects")
+        if strange := [name for name in found if "/" in name or name in ("", ".", "..")]:
+            raise ValueError(f"{strange[0]!r} is no name of a folder")
+        return found
     except (OSError, ValueError) as error:
         raise RunDirectoryError(
             f"{run_dir.place(path)}: damaged: {error}; delete it, and evaluate writes it again"
