@@ -178,5 +178,5 @@ def _inside(start: float, stop: float, size: int, length: int) -> tuple[int, int
     first = min(max(round(start), 0), size - 1)
     last = min(max(round(stop), first + 1), size)
     scale = length / (stop - start)
-    at = min(round((first - start) * scale), length - 1)
+    at = min(max(round((first - start) * scale), 0), length - 1)  # rounded down, it is before 0
     return first, last, at, min(max(round((last - first) * scale), 1), length - at)

@@ -59,3 +59,12 @@ def test_a_picture_that_changed_or_is_gone_is_told(tmp_path):
             with pytest.raises(SourceError, match=words) as caught:
                 pictures.read(run, row)
             assert str(caught.value).startswith(f"{photos}: its picture ")
+
+
+def test_a_part_that_begins_within_a_pixel_is_enlarged():
+    """It begins at the pixel before, which does not come to lie outside of the result."""
+    picture = random_picture(10, 20)
+    found = cut(picture, (2.5, 4.5, 7.5, 14.5), WHITE, (50, 100))
+    assert found.shape == (50, 100, 3)
+    middle = picture[4:6, 8:11].mean()
+    assert abs(found[15:35, 35:65].mean() - middle) < 40
