@@ -9,7 +9,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -103,6 +103,15 @@ class Comparison:
             "metrics": {name: _figure_json(one) for name, one in self.metrics.items()},
             "notes": [note.text for note in self.notes],
         }
+
+
+@dataclass(frozen=True)
+class PairedMetrics:
+    """What was measured of two runs, image by image; N rows of the reference."""
+
+    rows: I8  # (N,) of the other with the same key, -1 where there is none
+    first: dict[str, F4]  # (N,) the other's value minus the reference's, of its first class
+    figures: dict[str, Figure]  # the same of all classes that both explain, as `Comparison.metrics`
 
 
 def compare(
@@ -310,15 +319,9 @@ class _Comparing:
 
     def run(self, rows: _Rows, on_images: Callable[[int], None]) -> Comparison:
         reference, other = self._runs
-        keys = KeyRows(other)
-        for part in reference.shards():
-            every = part["key"][:]
-            there = keys.find(every)
-            here = np.flatnonzero(there >= 0)
-            for first in range(0, len(here), TOGETHER):
-                some = here[first : first + TOGETHER]
-                self._add(self._block(part, some, there[some], every[some]), rows)
-                on_images(self._counts["images"])
+        for _, block in _blocks(reference, other, self._by_class):
+            self._add(block, rows)
+            on_images(self._counts["images"])
         if not self._counts["images"]:
             raise ConfigError(
                 f"{self._names[0]} and {self._names[1]} share no image: keys such as "
@@ -337,21 +340,6 @@ class _Comparing:
             notes=tuple(self._notes()),
         )
 
-    def _block(self, part: Samples, here: I8, there: I8, keys: Array) -> _Block:
-        mine = part["target"][here]
-        theirs = self._runs[1]["target"][there]
-        if self._by_class:
-            same = (mine[:, :, None] == theirs[:, None, :]) & (mine != NO_CLASS)[:, :, None]
-        else:
-            same = np.broadcast_to(
-                np.eye(mine.shape[1], theirs.shape[1], dtype=bool),
-                (len(mine), mine.shape[1], theirs.shape[1]),
-            )
-            same = same & (mine != NO_CLASS)[:, :, None] & (theirs != NO_CLASS)[:, None, :]
-        image, k, other_k = np.nonzero(same)
-        texts = [key.decode(errors="backslashreplace") for key in keys.tolist()]
-        return _Block(part, (here, there), texts, (image, k, other_k), mine[image, k])
-
     def _add(self, block: _Block, rows: _Rows) -> None:
         (here, there), (image, k, other_k) = block.rows, block.pairs
         other = self._runs[1]
@@ -360,11 +348,8 @@ class _Comparing:
         agreeing = self._compare_classes(block)
         crops = block.part["crop"][here] - other["crop"][there]
         self._counts["crop"] += int((abs(crops).max(axis=1) > _SAME_CROP).sum())
-        differences = {}
+        differences = _differences(block, other, self._metrics)
         for name, mean in self._metrics.items():
-            theirs = other.take(there).metric(name)[_places(there)]
-            mine = block.part.take(here).metric(name)
-            differences[name] = (theirs[image, other_k] - mine[image, k]).astype(np.float64)
             mean.add(differences[name])
         for layer in self._layers:
             maps = block.part.cam(layer.names[0])[here][image, k]
@@ -453,6 +438,70 @@ class _Comparing:
             )
         if left := sum(layer.left_out for layer in self._layers):
             yield Note("left out", f"{counted(left, 'pair')} with a constant or non-finite map")
+
+
+def pair_metrics(reference: Run, other: Run, names: Collection[str]) -> PairedMetrics:
+    """Compare what was measured of two runs, image by image, without looking at their maps.
+
+    Parameters
+    ----------
+    names
+        Metrics of both.
+
+    Raises
+    ------
+    RunDirectoryError
+        A run is damaged.
+    """
+    means = {name: _Mean() for name in names}
+    rows = np.full(len(reference), -1)
+    first = {name: np.full(len(reference), np.nan, np.float32) for name in names}
+    for start, block in _blocks(reference, other, by_class=True):
+        (here, there), (image, k, _) = block.rows, block.pairs
+        rows[start + here] = there
+        for name, difference in _differences(block, other, names).items():
+            means[name].add(difference)
+            first[name][start + here[image[k == 0]]] = difference[k == 0]
+    return PairedMetrics(rows, first, {name: mean.figure() for name, mean in means.items()})
+
+
+def _blocks(reference: Run, other: Run, by_class: bool) -> Iterator[tuple[int, _Block]]:
+    """The images of both, some at a time, and in which row of the first their shard begins."""
+    keys, start = KeyRows(other), 0
+    for part in reference.shards():
+        every = part["key"][:]
+        found = keys.find(every)
+        both = np.flatnonzero(found >= 0)
+        for first in range(0, len(both), TOGETHER):
+            here = both[first : first + TOGETHER]
+            yield start, _block(part, other, here, found[here], every[here], by_class)
+        start += len(part)
+
+
+def _block(part: Samples, other: Run, here: I8, there: I8, keys: Array, by_class: bool) -> _Block:
+    mine, theirs = part["target"][here], other["target"][there]
+    if by_class:
+        same = (mine[:, :, None] == theirs[:, None, :]) & (mine != NO_CLASS)[:, :, None]
+    else:
+        same = np.broadcast_to(
+            np.eye(mine.shape[1], theirs.shape[1], dtype=bool),
+            (len(mine), mine.shape[1], theirs.shape[1]),
+        )
+        same = same & (mine != NO_CLASS)[:, :, None] & (theirs != NO_CLASS)[:, None, :]
+    image, k, other_k = np.nonzero(same)
+    texts = [key.decode(errors="backslashreplace") for key in keys.tolist()]
+    return _Block(part, (here, there), texts, (image, k, other_k), mine[image, k])
+
+
+def _differences(block: _Block, other: Run, names: Collection[str]) -> dict[str, F8]:
+    """(pairs,) of each metric: the other's value minus the reference's."""
+    (here, there), (image, k, other_k) = block.rows, block.pairs
+    found = {}
+    for name in names:
+        theirs = other.take(there).metric(name)[_places(there)]
+        mine = block.part.take(here).metric(name)
+        found[name] = (theirs[image, other_k] - mine[image, k]).astype(np.float64)
+    return found
 
 
 def _measure(pair: tuple[F4, F4], size: tuple[int, int], view: tuple[int, int]) -> F8:
