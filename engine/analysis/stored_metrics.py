@@ -65,6 +65,11 @@ class StoredMetrics:
         if not parts:
             place = folder.place(folder.shards)
             raise RunDirectoryError(f"{place}: missing; shardcam evaluate measures again")
+        if len({one["value"].shape[1:] for one in parts}) > 1 or any(
+            one["value"].ndim != 2 or one["value"].dtype.kind != "f" for one in parts
+        ):
+            place = folder.place(folder.shards)
+            raise RunDirectoryError(f"{place}: damaged: its values are no table of numbers")
         samples, values = (np.concatenate([one[n] for one in parts]) for n in ("sample", "value"))
         order = np.argsort(samples, kind="stable")
         return samples[order], values[order].astype(np.float32)

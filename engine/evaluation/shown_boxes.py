@@ -60,7 +60,7 @@ class ShownBoxes:
         for k, label in enumerate(samples["target"][i].tolist()):
             regions = regions_of(known, label) if known else []
             truth = [box for one in regions for box in self._box(one, crop, tuple(picture))]
-            found = self._best(maps[k], self._size) if self._best and maps is not None else []
+            found: Any = self._best(maps[k], self._size) if self._best and maps is not None else []
             boxes.append(ClassBoxes(self._shares(found), self._shares(truth)))
         return boxes
 

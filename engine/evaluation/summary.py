@@ -69,7 +69,7 @@ def stored_result(name: str, stored: Mapping[str, Any]) -> Result:
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         words = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise RunDirectoryError(
-            f"metrics/summary.json: {name}: damaged: {words[:200]}; shardcam evaluate writes it again"
+            f"metrics/summary.json: {name}: damaged: {words[:200]}; evaluate writes it again"
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.config import RunConfig
@@ -42,7 +42,6 @@ def truth_place(source: str) -> str:
 
     What is behind ``::`` stays as it is: the digest of the truth depends on it.
     """
-    if os.path.exists(source):
-        return os.path.abspath(source)
-    name, colons, detail = source.partition("::")
-    return f"{os.path.abspath(name)}{colons}{detail}"
+    whole = Path(source).exists()
+    name, colons, detail = (source, "", "") if whole else source.partition("::")
+    return f"{Path(name).absolute()}{colons}{detail}"
