@@ -19,6 +19,7 @@ from shardcam.engine.evaluation.metric import Figure
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
+from shardcam.jobs.looking.evaluation_plots import draw_comparisons, require_plot
 from shardcam.jobs.plan_notes import note_rows
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
@@ -68,7 +69,13 @@ _WORDS = {
     type=click.Path(path_type=Path, file_okay=False),
     help=f"Folder to write {FILES[0]} and {FILES[1]}, a row for each pair of maps, into.",
 )
-@click.option("--force", is_flag=True, help="Replace what is at --csv and in --out.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.png",
+    help="Draw the figures into this file, too. Needs matplotlib.",
+)
+@click.option("--force", is_flag=True, help="Replace what is at --csv, --plot and in --out.")
 @stop_on_signals("the same command begins anew")
 def compare(
     runs: tuple[str, ...],
@@ -77,6 +84,7 @@ def compare(
     worst: int,
     table_file: Path | None,
     out: Path | None,
+    plot: Path | None,
     force: bool,
 ) -> None:
     """Compare the maps of RUNs with those of the first, for the images that they share.
@@ -91,8 +99,10 @@ def compare(
       shardcam compare runs/fp32 runs/int8 --out int8-against-fp32
       shardcam compare runs/resnet runs/vgg --layer layer4 --layer features.30
     """
+    if plot is not None:
+        require_plot(plot)
     if not force:
-        _require_new(table_file, *((out / name for name in FILES) if out else ()))
+        _require_new(table_file, plot, *((out / name for name in FILES) if out else ()))
     console = make_console()
     with console.status("comparing") as status:
         found = compare_runs(
@@ -106,6 +116,8 @@ def compare(
     print_comparisons(found, console)
     if table_file is not None:
         write_comparisons(found, table_file)
+    if plot is not None:
+        draw_comparisons(found, plot)
 
 
 def _at_least_two(runs: tuple[str, ...]) -> tuple[str, ...]:

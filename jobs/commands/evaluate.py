@@ -30,6 +30,7 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import Event, counted
 from shardcam.jobs.completion import complete_list, complete_path
+from shardcam.jobs.looking.evaluation_plots import draw_evaluation, require_plot
 from shardcam.jobs.options import changed_config, place_options
 from shardcam.jobs.plan_notes import note_rows
 from shardcam.jobs.progress import ProgressDisplay
@@ -91,6 +92,12 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the table to this file, too.",
 )
+@_option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.png",
+    help="Draw the table and the curves into this file, too. Needs matplotlib.",
+)
 @place_options
 def evaluate(
     run: str | None,
@@ -103,6 +110,7 @@ def evaluate(
     seed: int,
     replace: bool,
     table_file: Path | None,
+    plot: Path | None,
     **place: Any,
 ) -> None:
     """Measure how good the maps of RUN are: do they point at the object, does the network need it?
@@ -115,7 +123,7 @@ def evaluate(
       shardcam evaluate --list
       shardcam evaluate runs/photos --metrics complexity,gini
       shardcam evaluate runs/birds --metrics max_box_acc_v2,pointing --truth boxes.csv
-      shardcam evaluate runs/photos --metrics insertion,deletion --sample 2000
+      shardcam evaluate runs/photos --metrics insertion,deletion --sample 2000 --plot curves.png
     """
     console = make_console()
     if listed:
@@ -125,6 +133,8 @@ def evaluate(
         raise ConfigError("RUN is missing: the run directory whose maps to measure")
     if metrics is None:
         raise ConfigError(f"--metrics is missing: name some of {', '.join(METRICS)}")
+    if plot is not None:
+        require_plot(plot)
     config = changed_config(stored_config(run, read_manifest(RunDir.open(run)).config), place)
     config = config.model_copy(update={"out": run})
     asked = Question(
@@ -147,6 +157,8 @@ def evaluate(
         _print_results(found, run, console)
         if table_file is not None:
             _write_csv(found, table_file)
+        if plot is not None:
+            draw_evaluation(found.results, plot)
 
 
 def _words(text: str) -> tuple[str, ...]:
