@@ -20,6 +20,7 @@ PORT = 8000
 
 @click.command()
 @click.argument("run", shell_complete=complete_path)
+@click.argument("beside", required=False, metavar="[RUN]", shell_complete=complete_path)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -47,6 +48,7 @@ PORT = 8000
 @stop_on_signals("the same command begins anew")
 def report(
     run: str,
+    beside: str | None,
     out: Path | None,
     force: bool,
     sample: int | None,
@@ -58,11 +60,13 @@ def report(
 
     Writes one self-contained HTML file with a sample of the images; --serve shows all of them,
     a page at a time. The photographs are read again from the run's source. An unfinished run
-    is shown as far as it is.
+    is shown as far as it is. Of a second RUN of the same images, maps and metrics are shown
+    beside the first one's.
 
     \b
     Examples:
       shardcam report runs/photos
+      shardcam report runs/gradcam runs/layercam
       shardcam report runs/photos --serve
     """
     run_dir = RunDir.open(run)
@@ -72,7 +76,8 @@ def report(
     from shardcam.jobs.gallery.server import ReportServer
 
     console = make_console()
-    with opened_run(run_dir, photographs=not no_photographs) as opened:
+    other = RunDir.open(beside) if beside is not None else None
+    with opened_run(run_dir, photographs=not no_photographs, beside=other) as opened:
         if serve:
             with ReportServer(opened, PORT if port is None else port) as server:
                 console.print(f"look at {server.address}  (Ctrl-C ends it)", soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +13,19 @@ from shardcam.engine.analysis.class_means import class_means
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.row_filter import RowFilter
 from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.evaluation.shown_boxes import ShownBoxes
 from shardcam.engine.run.class_names import ClassName
-from shardcam.engine.types import NO_CLASS, NO_LABEL, U1, Flag
-from shardcam.jobs.gallery.heatmap_pictures import data_uri, draw_mean
+from shardcam.engine.types import F4, NO_CLASS, NO_LABEL, U1, Flag
+from shardcam.jobs.gallery.heatmap_pictures import data_uri, draw_mean, view_size
 from shardcam.jobs.gallery.row_columns import Columns, Positions
+from shardcam.jobs.gallery.run_metrics import Measure
 from shardcam.jobs.gallery.run_statistics import FREQUENT, flag_words
 from shardcam.jobs.terminal import printable
 
-_COLUMNS: tuple[str, ...] = ("key", "sample", "label", "flags", "image_size")
+_COLUMNS: tuple[str, ...] = ("key", "sample", "label", "flags", "image_size", "crop")
 _COLUMNS += ("target", "score", "top_class", "top_score")
+
+F8 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,15 @@ class Pictures:
 
     photo: str | None
     note: str | None  # why there is no photograph
-    heat: list[list[str]]  # of each layer, of each target
+    heat: list[list[str | None]]  # of each map, of each target; None: another run has no such map
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """x, y, width and height in pixels of the pictures."""
+
+    found: list[list[float]]  # of the map
+    truth: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,9 @@ class Item:
     predictions: list[Scored]
     targets: list[Scored]
     pictures: Pictures
+    measured: list[list[float | None]]  # of each measure, of each target
+    view: list[int]  # width and height of its pictures
+    boxes: list[Boxes]  # of each target; none where no truth is known
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,8 @@ def make_items(
     rows: Positions,
     name_of: ClassName,
     pictures: Callable[[Samples, int, int], Pictures],
+    measures: Sequence[Measure] = (),
+    boxes: ShownBoxes | None = None,
 ) -> list[Item]:
     """Describe some rows of a run; each of their shards is opened once.
 
@@ -90,11 +107,32 @@ def make_items(
         for i in range(len(shard)):
             row = int(ascending[len(items)])
             values = {name: column[i] for name, column in columns.items()}
-            items.append(_item(row, values, name_of, pictures(shard, i, row)))
+            measured = [_numbers(measure.values[row]) for measure in measures]
+            drawn = _boxes(boxes, shard, i) if boxes else []
+            items.append(_item(row, values, name_of, pictures(shard, i, row), measured, drawn))
     return [items[place] for place in np.searchsorted(ascending, rows)]
 
 
-def _item(row: int, values: dict[str, Any], name_of: ClassName, pictures: Pictures) -> Item:
+def _boxes(boxes: ShownBoxes, samples: Samples, i: int) -> list[Boxes]:
+    height, width = view_size(samples["crop"][i])
+
+    def drawn(shares: F8) -> list[list[float]]:
+        sides = shares * np.array([width, height, width, height])
+        sides[:, 2:] -= sides[:, :2]
+        found: list[list[float]] = sides.round(1).tolist()
+        return found
+
+    return [Boxes(drawn(one.found), drawn(one.truth)) for one in boxes.of(samples, i)]
+
+
+def _item(
+    row: int,
+    values: dict[str, Any],
+    name_of: ClassName,
+    pictures: Pictures,
+    measured: list[list[float | None]],
+    boxes: list[Boxes],
+) -> Item:
     label, flags = int(values["label"]), int(values["flags"])
     targets = _scored(values["target"], values["score"], name_of)
     predictions = _scored(values["top_class"], values["top_score"], name_of)
@@ -117,6 +155,9 @@ def _item(row: int, values: dict[str, Any], name_of: ClassName, pictures: Pictur
         predictions=predictions,
         targets=targets,
         pictures=pictures,
+        measured=measured,
+        view=list(view_size(values["crop"])[::-1]),
+        boxes=boxes,
     )
 
 
@@ -143,3 +184,7 @@ def _scored(
 ) -> list[Scored]:
     pairs = zip(classes.tolist(), scores.tolist(), strict=True)
     return [Scored(c, name_of(c), s if np.isfinite(s) else None) for c, s in pairs]
+
+
+def _numbers(values: F4) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values.tolist()]

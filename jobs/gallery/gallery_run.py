@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,20 +11,32 @@ import numpy as np
 
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.open_run import open_run, open_so_far
+from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import RunDirectoryError
+from shardcam.engine.errors import ConfigError, RunDirectoryError, ShardcamError
+from shardcam.engine.evaluation.comparison import pair_metrics
+from shardcam.engine.evaluation.shown_boxes import ShownBoxes, shown_boxes
+from shardcam.engine.evaluation.summary import Result
 from shardcam.engine.run.calibration import agreement, read_calibration
 from shardcam.engine.run.class_names import ClassName, kept_class_names, numbered
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
-from shardcam.engine.types import I4, NO_LABEL, U1
+from shardcam.engine.types import F4, I4, NO_LABEL, U1, counted
+from shardcam.jobs.gallery.beside import Beside
 from shardcam.jobs.gallery.gallery_items import Item, MeanMap, mean_maps
-from shardcam.jobs.gallery.heatmap_pictures import Photographs
+from shardcam.jobs.gallery.heatmap_pictures import Photographs, draw_heatmap
 from shardcam.jobs.gallery.page import Choice, Gallery
 from shardcam.jobs.gallery.row_columns import Columns, read_columns
 from shardcam.jobs.gallery.run_account import RunAccount, read_account
+from shardcam.jobs.gallery.run_metrics import (
+    DIFFERENCE,
+    Evaluation,
+    Measure,
+    make_evaluation,
+    read_metrics,
+)
 from shardcam.jobs.gallery.run_statistics import measure
 
 UNREAD = "The photographs were not asked for."
@@ -41,6 +53,11 @@ class OpenedRun:
     name_of: ClassName
     photographs: Photographs | None  # None: not asked for
     config: RunConfig
+    results: dict[str, Result]  # what was measured
+    measures: tuple[Measure, ...]
+    boxes: ShownBoxes | None
+    beside: Beside | None
+    evaluation: Evaluation | None
     notes: tuple[str, ...]  # what the reader of the page should know
 
     @cached_property
@@ -58,6 +75,11 @@ class OpenedRun:
             account=self.account,
             statistics=measure(self.columns, self.name_of),
             layers=self.run.layers,
+            maps=self.maps,
+            evaluation=self.evaluation,
+            measures=tuple(one.name for one in self.measures),
+            boxes=self.boxes.layer if self.boxes else None,
+            beside=self.beside.name if self.beside else None,
             targets=self.run["target"].shape[1],
             choices=self._choices(shown.predicted),
             labels=self._choices(shown.label[shown.label != NO_LABEL]),
@@ -66,6 +88,27 @@ class OpenedRun:
             items=items,
             means=means,
         )
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """What is drawn of each image: the run's layers, then those of the run beside it."""
+        if self.beside is None:
+            return self.run.layers
+        return tuple(
+            f"{name}: {layer}"
+            for name, run in ((self.run.name, self.run), (self.beside.name, self.beside.run))
+            for layer in run.layers
+        )
+
+    def heatmap(self, samples: Samples, i: int, row: int, number: int, target: int) -> bytes | None:
+        """One of `maps`, of a class explained; None where the other run has none."""
+        layers = self.run.layers
+        if number < len(layers):
+            return draw_heatmap(samples, i, layers[number], target, self.colours)
+        if self.beside is None:
+            raise IndexError(f"no layer {number}")
+        layer = self.beside.run.layers[number - len(layers)]
+        return self.beside.heatmap(samples, i, row, layer, target, self.colours)
 
     def means(self, layer: str) -> list[MeanMap]:
         """The average maps of a layer."""
@@ -79,8 +122,13 @@ class OpenedRun:
 
 
 @contextmanager
-def opened_run(run_dir: RunDir, photographs: bool) -> Iterator[OpenedRun]:
+def opened_run(
+    run_dir: RunDir, photographs: bool, beside: RunDir | None = None
+) -> Iterator[OpenedRun]:
     """Open a run; one that is not finished is opened as far as it is.
+
+    `beside` is another run of the same images, of which the same is shown. With the photographs
+    the truth is read, if metrics were measured by one.
 
     Raises
     ------
@@ -96,10 +144,66 @@ def opened_run(run_dir: RunDir, photographs: bool) -> Iterator[OpenedRun]:
     pictures = Photographs(run_dir, config) if photographs else None
     note = UNREAD if pictures is None else pictures.missing
     run, account = _opened(run_dir, manifest, account)
-    with run:
+    with ExitStack() as stack:
+        stack.enter_context(run)
         columns = read_columns(run)
-        everything = tuple(words for words in (_precision(run_dir, config), *notes, note) if words)
-        yield OpenedRun(run, manifest, account, columns, name_of, pictures, config, everything)
+        results, values, unread = read_metrics(run)
+        boxes, unknown = _boxes(run_dir, run, config, results) if photographs else (None, None)
+        other, others, lost = None, None, None
+        if beside is not None:
+            theirs = read_manifest(beside)
+            there, _ = _opened(beside, theirs, read_account(beside, theirs))
+            stack.enter_context(there)
+            others = read_metrics(there)
+            unread += tuple(f"{beside.name}: {words}" for words in others[2])
+            paired = pair_metrics(run, there, [name for name in values if name in others[1]])
+            name = beside.name if beside.name != run.name else str(beside.home)
+            other = Beside(there, name, paired)
+            lost = _alone(other)
+        measures = [Measure(n, v) for n, v in values.items()]
+        if other is not None:
+            measures += [
+                Measure(DIFFERENCE.format(n), _of_first(v, values[n]))
+                for n, v in other.paired.first.items()
+            ]
+        evaluation = make_evaluation(
+            (run.name, other.name if other else ""),
+            (results, others[0]) if others else (results,),
+            (values, others[1]) if others else (values,),
+            other.paired if other else None,
+            boxes.convention if boxes else "",
+        )
+        told = (_precision(run_dir, config), *notes, note, lost, *unread, unknown)
+        yield OpenedRun(
+            run, manifest, account, columns, name_of, pictures, config, results, tuple(measures),
+            boxes, other, evaluation, tuple(words for words in told if words),
+        )  # fmt: skip
+
+
+def _of_first(difference: F4, values: F4) -> F4:
+    """(N,) -> (N,K), of the first class alone."""
+    table = np.full(values.shape, np.nan, np.float32)
+    table[:, 0] = difference
+    return table
+
+
+def _alone(beside: Beside) -> str | None:
+    """What a reader must know of images that only one of two runs has."""
+    both = int((beside.paired.rows >= 0).sum())
+    if not both:
+        raise ConfigError(f"{beside.run.name}: it has no image of this run, by their keys")
+    missing = len(beside.paired.rows) - both
+    return f"{beside.name} lacks {counted(missing, 'image')} of this run." if missing else None
+
+
+def _boxes(
+    run_dir: RunDir, run: Run, config: RunConfig, results: dict[str, Result]
+) -> tuple[ShownBoxes | None, str | None]:
+    """The boxes to draw, or why there are none though a truth was used."""
+    try:
+        return shown_boxes(run_dir, run, config, results), None
+    except ShardcamError as error:
+        return None, f"The boxes of the truth are not shown: {error}"
 
 
 def _opened(run_dir: RunDir, manifest: Manifest, account: RunAccount) -> tuple[Run, RunAccount]:

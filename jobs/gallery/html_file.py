@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.jobs.gallery.gallery_items import Pictures, make_items
 from shardcam.jobs.gallery.gallery_run import OpenedRun
-from shardcam.jobs.gallery.heatmap_pictures import NoPhotograph, data_uri, draw_heatmap, encode
+from shardcam.jobs.gallery.heatmap_pictures import NoPhotograph, data_uri, encode
 from shardcam.jobs.gallery.page import render
 from shardcam.jobs.gallery.row_columns import spread
+from shardcam.jobs.gallery.run_metrics import EXTREMES
 
 
 def write_page(opened: OpenedRun, path: Path, sample: int) -> int:
@@ -22,8 +26,10 @@ def write_page(opened: OpenedRun, path: Path, sample: int) -> int:
         No space, no permission to write, or a damaged shard.
     """
     rows = spread(opened.columns, sample)
+    for measure in opened.measures:
+        rows = np.union1d(rows, measure.extremes(EXTREMES))
     items = make_items(
-        opened.run, rows, opened.name_of, lambda samples, i, _: _pictures(opened, samples, i)
+        opened.run, rows, opened.name_of, partial(_pictures, opened), opened.measures, opened.boxes
     )
     means = {layer: opened.means(layer) for layer in opened.run.layers}
     page = render(opened.gallery(opened.columns.take(rows), items, means))
@@ -32,11 +38,13 @@ def write_page(opened: OpenedRun, path: Path, sample: int) -> int:
     return len(items)
 
 
-def _pictures(opened: OpenedRun, samples: Samples, i: int) -> Pictures:
-    targets = range(samples["target"].shape[1])
+def _pictures(opened: OpenedRun, samples: Samples, i: int, row: int) -> Pictures:
     heat = [
-        [data_uri(draw_heatmap(samples, i, layer, target, opened.colours)) for target in targets]
-        for layer in samples.layers
+        [
+            data_uri(drawn) if (drawn := opened.heatmap(samples, i, row, number, target)) else None
+            for target in range(samples["target"].shape[1])
+        ]
+        for number in range(len(opened.maps))
     ]
     photo, note = None, None
     if opened.photographs is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +17,10 @@ from markupsafe import Markup
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.rundir.run_json import Manifest
 from shardcam.engine.types import counted
+from shardcam.jobs.gallery.evaluation_charts import band, bars, line, outline, share
 from shardcam.jobs.gallery.gallery_items import Item, MeanMap
 from shardcam.jobs.gallery.run_account import MOST, RunAccount
+from shardcam.jobs.gallery.run_metrics import Evaluation
 from shardcam.jobs.gallery.run_statistics import FLAGS, Statistics
 from shardcam.jobs.terminal import printable
 
@@ -54,6 +57,7 @@ class Gallery:
     account: RunAccount
     statistics: Statistics
     layers: tuple[str, ...]
+    maps: tuple[str, ...]  # what is drawn of each image: of its layers, and of another run's
     targets: int
     choices: tuple[Choice, ...]  # predicted classes to filter by
     labels: tuple[Choice, ...]  # given classes to filter by
@@ -61,6 +65,10 @@ class Gallery:
     notes: tuple[str, ...]  # what is not there, and why
     items: list[Item] | None  # None: they are asked for, page by page
     means: dict[str, list[MeanMap]] | None  # of each layer; None: they are asked for
+    evaluation: Evaluation | None  # None: nothing was measured
+    measures: tuple[str, ...]  # what pictures can be ordered by, besides
+    boxes: str | None  # the layer whose boxes can be drawn
+    beside: str | None  # name of the other run
 
 
 def render(gallery: Gallery) -> str:
@@ -84,6 +92,9 @@ def render(gallery: Gallery) -> str:
             "items": gallery.items,
             "means": gallery.means,
             "layers": gallery.layers,
+            "maps": [printable(name) for name in gallery.maps],
+            "measures": [printable(name) for name in gallery.measures],
+            "boxes": None if gallery.boxes is None else gallery.layers.index(gallery.boxes),
             "perPage": PER_PAGE,
         },
     )
@@ -134,7 +145,11 @@ def _environment() -> Environment:
         "count": _count,
         "size": readable,
         "duration": _duration,
+        "figure": _figure,
     }
+    environment.globals |= {
+        "band": band, "bars": bars, "line": line, "outline": outline, "share": share
+    }  # fmt: skip
     environment.policies["json.dumps_function"] = lambda value, **_: as_json(value)
     return environment
 
@@ -150,6 +165,10 @@ def _given(value: Any) -> bool:
 
 def _words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _figure(number: float) -> str:
+    return "\N{EN DASH}" if math.isnan(number) else f"{number:.4g}"
 
 
 def _count(number: int) -> str:

@@ -13,7 +13,7 @@ from shardcam.engine.types import F4, I4, U1
 
 Positions = npt.NDArray[np.intp]
 
-ORDERS = ("source", "surest", "unsure")
+ORDERS = ("source", "surest", "unsure", "lowest", "highest")
 _BANDS = 5  # of the score, for samples
 _SEED = 0
 
@@ -66,10 +66,18 @@ def read_columns(run: Run) -> Columns:
     return columns
 
 
-def in_order(columns: Columns, keep: npt.NDArray[np.bool_], order: str) -> Positions:
-    """The rows to keep, in one of ORDERS."""
+def in_order(
+    columns: Columns, keep: npt.NDArray[np.bool_], order: str, values: F4 | None = None
+) -> Positions:
+    """The rows to keep, in one of ORDERS; the last two are of (N,) values."""
     rows: Positions = np.flatnonzero(keep)
-    if order != "source":
+    if order in ("lowest", "highest"):
+        if values is None:
+            raise ValueError(f"order: {order} of which metric?")
+        rows = rows[
+            np.argsort(-values[rows] if order == "highest" else values[rows], kind="stable")
+        ]
+    elif order != "source":
         score = np.nan_to_num(columns.score[rows], nan=0.0)
         rows = rows[np.argsort(-score if order == "surest" else score, kind="stable")]
     return rows

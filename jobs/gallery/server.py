@@ -12,13 +12,16 @@ from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import numpy as np
+import numpy.typing as npt
+
 from shardcam.engine.analysis.row_filter import RowFilter
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.errors import ConfigError, ShardcamError
-from shardcam.engine.types import NO_CLASS
+from shardcam.engine.types import F4, NO_CLASS
 from shardcam.jobs.gallery.gallery_items import MeanMap, Pictures, make_items
 from shardcam.jobs.gallery.gallery_run import UNREAD, OpenedRun
-from shardcam.jobs.gallery.heatmap_pictures import FORM, NoPhotograph, draw_heatmap, encode
+from shardcam.jobs.gallery.heatmap_pictures import FORM, NoPhotograph, encode
 from shardcam.jobs.gallery.page import PER_PAGE, as_json, policy, render
 from shardcam.jobs.gallery.row_columns import ORDERS, in_order
 
@@ -33,6 +36,7 @@ _CONDITIONS = {  # what a query calls a condition, the filter's name for it, and
     "low": ("min_score", float),
     "high": ("max_score", float),
 }
+_BOUNDS = ("least", "most")  # of a measure
 _LARGEST = 2**31
 
 
@@ -82,14 +86,32 @@ class Pages:
 
     def _items(self, asked: dict[str, str]) -> Answer:
         page = _number("page", asked.pop("page", "0"), int)
-        columns, order = self._opened.columns, _order(asked.pop("order", ORDERS[0]))
-        rows = in_order(columns, _filter(asked).matching(columns), order)
+        opened, order = self._opened, _order(asked.pop("order", ORDERS[0]))
+        columns, values, measured = opened.columns, *self._measured(asked)
+        rows = in_order(columns, measured & _filter(asked).matching(columns), order, values)
         part = rows[page * PER_PAGE : (page + 1) * PER_PAGE]
-        items = make_items(self._opened.run, part, self._opened.name_of, self._addresses)
+        items = make_items(
+            opened.run, part, opened.name_of, self._addresses, opened.measures, opened.boxes
+        )
         return _json({"total": len(rows), "items": items})
 
+    def _measured(self, asked: dict[str, str]) -> tuple[F4 | None, npt.NDArray[np.bool_]]:
+        """(N,) values of the measure that is asked for, and which rows meet its bounds."""
+        number, bounds = asked.pop("measure", None), {n: asked.pop(n, None) for n in _BOUNDS}
+        if number is None:
+            if any(bounds.values()):
+                raise ValueError("least, most: of which metric?")
+            return None, np.ones(len(self._opened.columns), bool)
+        values = self._opened.measures[_number("measure", number, int)].values[:, 0]
+        low, high = (
+            otherwise if text is None else _number(name, text, float, -_LARGEST)
+            for (name, text), otherwise in zip(bounds.items(), (-np.inf, np.inf), strict=True)
+        )
+        return values, (values >= low) & (values <= high)
+
     def _addresses(self, samples: Samples, _: int, row: int) -> Pictures:
-        layers, targets = range(len(samples.layers)), samples["target"].shape[1]
+        layers, targets = range(len(self._opened.maps)), samples["target"].shape[1]
+        heat: list[list[str | None]]
         heat = [[f"heat/{layer}/{k}/{row}.webp" for k in range(targets)] for layer in layers]
         photographs = self._opened.photographs
         there = photographs is not None and photographs.missing is None
@@ -110,8 +132,8 @@ class Pages:
 
     def _heat(self, _: dict[str, str], layer: int, target: int, row: int) -> Answer:
         shards = self._opened.run.take(row).shards()
-        colours = self._opened.colours
-        return Answer(200, FORM, draw_heatmap(next(shards), 0, self._layer(layer), target, colours))
+        drawn = self._opened.heatmap(next(shards), 0, row, layer, target)
+        return Answer(200, FORM, drawn) if drawn else Answer(404, _TEXT, b"The other run has none.")
 
     def _layer(self, number: int) -> str:
         return self._opened.run.layers[number]

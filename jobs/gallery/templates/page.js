@@ -7,6 +7,12 @@ const shown = { page: 0, total: 0, items: [], open: 0 };  // items of this page;
 
 /* Where pictures come from: the page itself, or the server that sent it. */
 
+function within(value, wanted) {
+  return value !== null
+    && (wanted.least === undefined || value >= +wanted.least)
+    && (wanted.most === undefined || value <= +wanted.most);
+}
+
 function answers(item, wanted) {
   const best = item.predictions[0];
   const sure = (test) => best.score !== null && test(best.score);
@@ -15,6 +21,7 @@ function answers(item, wanted) {
     && (wanted.correct === undefined || item.correct === (wanted.correct === "1"))
     && (wanted.low === undefined || sure((score) => score >= +wanted.low))
     && (wanted.high === undefined || sure((score) => score <= +wanted.high))
+    && (wanted.measure === undefined || within(item.measured[+wanted.measure][0], wanted))
     && (wanted.flag === undefined || (+wanted.flag ? (item.flags & +wanted.flag) !== 0 : item.flags === 0));
 }
 
@@ -24,6 +31,9 @@ const held = {
     const score = (item) => item.predictions[0].score ?? 0;
     if (wanted.order === "surest") found.sort((a, b) => score(b) - score(a));
     if (wanted.order === "unsure") found.sort((a, b) => score(a) - score(b));
+    const value = (item) => item.measured[+wanted.measure][0];
+    if (wanted.order === "lowest") found.sort((a, b) => value(a) - value(b));
+    if (wanted.order === "highest") found.sort((a, b) => value(b) - value(a));
     const start = number * data.perPage;
     return { total: found.length, items: found.slice(start, start + data.perPage) };
   },
@@ -52,7 +62,9 @@ const pages = () => Math.max(1, Math.ceil(shown.total / data.perPage));
 
 function wantedNow() {
   const given = [...new FormData(filters)].filter(([, value]) => value !== "");
-  return Object.fromEntries(given);
+  const wanted = Object.fromEntries(given);
+  if (wanted.measure === undefined) for (const name of ["least", "most"]) delete wanted[name];
+  return wanted;
 }
 
 function fillView(view, item, layer, target) {
@@ -63,25 +75,47 @@ function fillView(view, item, layer, target) {
     below.addEventListener("error", alone);
     below.src = photo;
   } else if (heat.length) alone();
-  if (heat.length) above.src = heat[layer][target];
+  above.addEventListener("error", () => above.remove());
+  if (heat.length && heat[layer][target]) above.src = heat[layer][target];
   else above.remove();
+  drawBoxes($(".boxes", view), item, layer, target);
 }
+
+function drawBoxes(svg, item, layer, target) {
+  const boxes = $("#boxes")?.checked && layer >= data.boxes ? item.boxes[target] : null;
+  if (!boxes) return svg.remove();
+  svg.setAttribute("viewBox", `0 0 ${item.view[0]} ${item.view[1]}`);
+  for (const kind of layer === data.boxes ? ["truth", "found"] : ["truth"]) {
+    for (const [x, y, width, height] of boxes[kind]) {
+      const box = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+      for (const [name, value] of Object.entries({ x, y, width, height, class: `${kind}-box` })) {
+        box.setAttribute(name, value);
+      }
+      svg.append(box);
+    }
+  }
+}
+
+const exact = (value) => (value === null || value === undefined ? "–" : String(+value.toPrecision(4)));
 
 function makeCard(item, place) {
   const card = $("#card").content.cloneNode(true).firstElementChild;
   const best = item.predictions[0], mark = $(".mark", card);
-  fillView($(".view", card), item, chosen("layer", data.layers.length - 1), chosen("target", 0));
+  const target = chosen("target", 0), measure = $("#measure")?.value ?? "";
+  fillView($(".view", card), item, chosen("layer", data.layers.length - 1), target);
   $(".name", card).textContent = best.name;
   $(".score", card).textContent = percent(best.score);
   $(".file", card).textContent = item.key.split("/").slice(-2).join("/");
   $(".truth", card).textContent = item.correct === false ? `label: ${item.label_name}` : "";
+  $(".measured", card).textContent = measure === "" ? ""
+    : `${data.measures[+measure]} ${exact(item.measured[+measure][0])}`;
   mark.textContent = { right: "✓", wrong: "✗" }[words(item)] ?? "";
   mark.classList.add(words(item) || "none");
   card.classList.toggle("flagged", item.flags !== 0);
   card.tabIndex = place ? -1 : 0;
   card.title = item.key;
   card.setAttribute("aria-label", [`${item.key}: ${best.name} ${percent(best.score)}`,
-    words(item), $(".truth", card).textContent, ...item.flag_words].filter(Boolean).join(", "));
+    words(item), $(".truth", card).textContent, $(".measured", card).textContent, ...item.flag_words].filter(Boolean).join(", "));
   card.addEventListener("click", () => openDetail(place));
   card.addEventListener("focus", () => rove(card));
   return card;
@@ -161,7 +195,7 @@ function filter() {
 for (const change of ["input", "change"]) filters.addEventListener(change, filter);
 filters.addEventListener("reset", () => setTimeout(filter));
 filters.addEventListener("submit", (event) => event.preventDefault());
-for (const id of ["layer", "target"]) $(`#${id}`)?.addEventListener("change", draw);
+for (const id of ["layer", "target", "boxes"]) $(`#${id}`)?.addEventListener("change", draw);
 
 const sliders = [...document.querySelectorAll("input[type=range]")];
 
@@ -172,6 +206,32 @@ function blend(value) {
 
 for (const slider of sliders) slider.addEventListener("input", () => blend(slider.value));
 if (sliders.length) blend(sliders[0].value);
+
+function allowOrders() {
+  for (const option of $("#order").options) {
+    if (["lowest", "highest"].includes(option.value)) option.disabled = $("#measure").value === "";
+  }
+  if ($("#order").selectedOptions[0].disabled) $("#order").value = "source";
+}
+
+if ($("#measure")) {
+  filters.addEventListener("change", allowOrders, true);
+  filters.addEventListener("reset", () => setTimeout(allowOrders));
+  allowOrders();
+}
+
+for (const button of document.querySelectorAll("[data-measure]")) {
+  button.addEventListener("click", () => {
+    filters.reset();
+    setTimeout(() => {
+      filters.elements.measure.value = button.dataset.measure;
+      allowOrders();
+      filters.elements.order.value = button.dataset.order;
+      filter();
+      $("#pictures").scrollIntoView();
+    });
+  });
+}
 
 for (const button of document.querySelectorAll("[data-predicted]")) {
   button.addEventListener("click", () => {
@@ -199,8 +259,11 @@ function figure(item, layer, target) {
   if (layer === null) return made;
   $(".name", made).textContent = explained.name;
   $(".score", made).textContent = percent(explained.score);
-  $(".layer", made).textContent = data.layers[layer];
-  $(".heat", made).alt = `heatmap of ${explained.name} at ${data.layers[layer]}`;
+  $(".layer", made).textContent = data.maps[layer];
+  const above = $(".heat", made), none = () => $(".layer", made).append(": no map of this class");
+  if (!above) none();
+  else above.alt = `heatmap of ${explained.name} at ${data.maps[layer]}`;
+  above?.addEventListener("error", none);
   return made;
 }
 
@@ -214,7 +277,7 @@ function prediction({ name, score }) {
 
 function showDetail() {
   const item = shown.items[shown.open], note = $(".notice", dialog);
-  const figures = data.layers.flatMap((_, layer) => item.targets.map((_, target) => figure(item, layer, target)));
+  const figures = data.maps.flatMap((_, layer) => item.targets.map((_, target) => figure(item, layer, target)));
   $("#detail-title .file").textContent = item.key;
   $(".detail-grid", dialog).replaceChildren(...(figures.length ? figures : [figure(item, null, 0)]));
   const missing = (why) => { note.hidden = false; note.textContent = `The photograph is not shown: ${why}.`; };
@@ -229,6 +292,8 @@ function showDetail() {
     ...(item.correct === null ? [] : [pair("prediction", words(item))]),
     ...(item.flags ? [pair("flags", item.flag_words.join(", "))] : []),
   );
+  $(".measures", dialog)?.replaceChildren(...data.measures.map((name, number) =>
+    pair(name, item.measured[number].map(exact).join(", "))));
   const at = shown.page * data.perPage + shown.open;
   $("[data-step='-1']", dialog).disabled = at === 0;
   $("[data-step='1']", dialog).disabled = at + 1 >= shown.total;
