@@ -1,0 +1,137 @@
+"""`--plot` draws what the table says, whatever there is and is not."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from shardcam.engine.evaluation.metric import Figure
+from shardcam.engine.evaluation.pass_metrics import PASS_METRICS
+from shardcam.engine.evaluation.summary import Result, stored_result
+from shardcam.jobs.gallery.run_metrics import CurveChart, charts_of
+from shardcam.jobs.looking import evaluation_plots
+from shardcam.jobs.looking.evaluation_plots import draw_evaluation
+from tests.jobs.command import shardcam
+from tests.jobs.evaluated import evaluate, make_evaluated
+
+NAN = float("nan")
+HOSTILE = "$\\frac{x}$\n\x1b[31m"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_evaluated(tmp_path_factory.mktemp("plotted"))
+
+
+def picture(path):
+    found = cv2.imread(str(path))
+    assert found is not None
+    assert path.read_bytes().startswith(b"\x89PNG")
+    return found
+
+
+def curve(mean, spread=0.1, **more):
+    mean = np.array(mean, float)
+    band = {"low": (mean - spread).tolist(), "high": (mean + spread).tolist()}
+    return {"curve": {"mean": mean.tolist(), **band, **more}}
+
+
+def result(name="insertion", figure=None, **baselines):
+    figure = figure or Figure(0.5, 0.4, 0.6, 10, curve([0.1, 0.9]))
+    return Result(name, "convention", True, figure, {}, baselines)
+
+
+def test_evaluate_and_compare_draw(made, tmp_path):
+    evaluate(made.run, made.truth, "--plot", tmp_path / "figures.png")
+    assert min(picture(tmp_path / "figures.png").shape[:2]) > 300
+    plot = ("--plot", tmp_path / "compared.png")
+    code, _, err = shardcam("compare", made.run, made.other, *plot)
+    assert code == 0, err
+    assert min(picture(tmp_path / "compared.png").shape[:2]) > 300
+    code, _, err = shardcam("compare", made.run, made.other, *plot)
+    assert code == 2 and "exists; --force replaces it" in err
+
+
+def test_a_bar_is_as_long_as_its_figure(tmp_path):
+    """Half of the axis, in the run's colour."""
+    path = tmp_path / "plot.png"
+    draw_evaluation({"gini": result("gini", Figure(0.5, NAN, NAN, 1))}, path)
+    lengths = []
+    for value in (0.25, 0.5, 1.0):
+        draw_evaluation({"gini": result("gini", Figure(value, NAN, NAN, 1))}, path)
+        found = picture(path)
+        lengths.append((found == (0x75, 0x6B, 0x0B)).all(axis=2).any(axis=0).sum())
+    assert lengths[2] > 100
+    np.testing.assert_allclose(np.array(lengths) / lengths[2], [0.25, 0.5, 1], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [result(figure=Figure(NAN, NAN, NAN, 0))],
+        [result(HOSTILE, **{HOSTILE: Figure(NAN, NAN, NAN, 0)})],
+        [result(figure=Figure(-3.0, -4.0, 2.0, 5), centre=Figure(1e9, NAN, NAN, 1))],
+        [result(figure=Figure(0.0, 0.1, 0.2, 5))],
+        [result(figure=Figure(0.5, NAN, NAN, 1, curve([0.5, 0.5], NAN)))],
+        [result("road:pgc", Figure(0.1, 0, 0.2, 3, curve([-0.3, 2.5], at=[0.1, 0.9])))],
+        [result(figure=Figure(0.5, 0.4, 0.6, 5, {"curve": {"mean": "no"}}))],
+        [result(f"metric{i}") for i in range(7)],
+    ],
+    ids=["nothing", "names", "beyond", "outside", "one image", "road", "no curve", "many"],
+)
+def test_whatever_there_is_is_drawn(tmp_path, results):
+    draw_evaluation({one.name: one for one in results}, tmp_path / "plot.png")
+    picture(tmp_path / "plot.png")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_a_plot_that_cannot_be_is_refused_before_the_work(made, tmp_path, monkeypatch, command):
+    options = {"evaluate": (made.run, "--metrics", "gini"), "compare": (made.run, made.other)}
+    code, out, err = shardcam(command, *options[command], "--plot", tmp_path / "plot.pdf")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1 and "ends in .png" in err
+    monkeypatch.setattr(evaluation_plots, "find_spec", lambda name: None)
+    code, out, err = shardcam(command, *options[command], "--plot", tmp_path / "plot.png")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1 and "pip install matplotlib" in err
+
+
+def test_curves_begin_where_pixels_were_removed(made):
+    """ROAD's four points are at 20 to 80 %, RISE's evenly from none to all."""
+    metric = PASS_METRICS["morf"]
+
+    class Merged:
+        values = np.array([0.5, 0.6])
+
+        def column(self, name):
+            yield np.array([[0.9, 0.7, 0.5, 0.3], [0.8, 0.6, 0.4, 0.2]], np.float32)
+
+    stored = json.loads(json.dumps({"morf": {**result("morf").as_json()}}))["morf"]
+    stored["details"] = dict(metric.figure(Merged()).details)
+    insertion = result().as_json()
+    found = {
+        "morf": stored_result("morf", stored),
+        "insertion": stored_result("insertion", insertion),
+    }
+    rise, road = charts_of(("run",), (found,))
+    assert road.series[0].at.tolist() == [0.2, 0.4, 0.6, 0.8]
+    np.testing.assert_allclose(road.series[0].mean, [0.85, 0.65, 0.45, 0.25], atol=1e-6)
+    assert rise.series[0].at.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("mean", "bounds"),
+    [([0.2, 0.7], (0, 1)), ([-0.23, 0.41], (-0.3, 0.5)), ([3.2, 17], (0, 20)), ([0, 0], (0, 1))],
+)
+def test_axes_end_at_round_numbers(mean, bounds):
+    (chart,) = charts_of(("run",), ({"road": result("road", Figure(0, 0, 0, 1, curve(mean)))},))
+    assert isinstance(chart, CurveChart)
+    assert chart.bounds == pytest.approx(bounds)
+
+
+def test_a_result_is_read_as_it_was_written():
+    written = result(centre=Figure(NAN, NAN, NAN, 0))
+    assert stored_result("insertion", json.loads(json.dumps(written.as_json()))).as_json() == (
+        written.as_json()
+    )
