@@ -105,9 +105,11 @@ class RunConfig(BaseModel):
     target: str = Field(
         "top1",
         description="What to explain: classes by top1, topK (such as top5), label or "
-        "class:ID[,ID...]; above:SCORE[,K], at most K (10) with a higher score; similar:PICTURE or "
-        "similar:VECTOR.npy, the cosine of the network's embedding and that one; from:RUN, of each "
-        "image the classes that another run of SOURCE explained.",
+        "class:ID[,ID...]; labels, all classes in the manifest's column labels, or labels:FILE, "
+        "those of a table, IRN's cls_labels.npy, VOC XML or COCO JSON; above:SCORE[,K], at most K "
+        "(10) with a higher score; similar:PICTURE or similar:VECTOR.npy, the cosine of the "
+        "network's embedding and that one; from:RUN, of each image the classes that another run of "
+        "SOURCE explained.",
     )
     target_mask: str | None = Field(
         None,
@@ -499,7 +501,7 @@ class RunConfig(BaseModel):
     def paths(self) -> dict[str, str]:
         """The options that are paths or URLs here, not names: of `PATH_OPTIONS`, and `target`."""
         given = {name: getattr(self, name) for name in PATH_OPTIONS}
-        if self.target.startswith(("similar:", "from:")):
+        if self.target.startswith(("similar:", "from:", "labels:")):
             given["target"] = self.target.partition(":")[2]
         if not self.model.endswith(MODEL_FILES):
             del given["model"]

@@ -27,6 +27,7 @@ NO_CLASS = -1  # predicted where the highest logit is not finite, or the network
 LINKS = SOFTMAX, SIGMOID, NO_LINK = "softmax", "sigmoid", "none"  # from logits to scores
 SIMILAR = "similar:"  # how a target begins that is a picture or a vector
 FROM_RUN = "from:"  # how a target begins that is a run
+LABELS = "labels"  # a target: all classes of an image that a manifest, or a file behind :, has
 AUTO = "auto"  # the name of the layer that is chosen for the user
 TOP = 5  # classes kept as the prediction
 

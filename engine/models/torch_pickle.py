@@ -58,7 +58,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class _Maker:
+class Maker:
     """What a pickle may call."""
 
     make: Callable[..., object]
@@ -72,11 +72,15 @@ def unpickle(stream: IO[bytes]) -> object:
     ModelError
         It is damaged, or asks for something that weights do not need.
     """
-    machine = _Machine()
+    return built(Machine(), stream, MAX_OPCODES)
+
+
+def built(machine: Machine, stream: IO[bytes], most: int) -> object:
+    """What a machine builds of a pickle of at most so many opcodes; see `unpickle`."""
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if count == MAX_OPCODES:
-                raise ModelError(f"its pickle has more than {MAX_OPCODES} opcodes")
+            if count == most:
+                raise ModelError(f"its pickle has more than {most} opcodes")
             machine.step(opcode.name, argument)
         return machine.stack.pop()
     except (ValueError, LookupError, TypeError) as error:
@@ -84,8 +88,10 @@ def unpickle(stream: IO[bytes]) -> object:
         raise ModelError(f"its pickle is damaged: {reason}") from error
 
 
-class _Machine:
-    """A stack, and a memo of what was built."""
+class Machine:
+    """A stack, and a memo of what was built; `named` and `build` say what can be."""
+
+    wanted = "weights"  # what it builds, for messages
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -103,7 +109,7 @@ class _Machine:
         elif opcode in _STEPS:
             _STEPS[opcode](self, argument)
         elif opcode not in ("PROTO", "FRAME", "STOP"):
-            raise ModelError(f"its pickle uses {opcode}, which weights do not need; refused")
+            raise ModelError(f"its pickle uses {opcode}, which {self.wanted} do not need; refused")
 
     def get(self, index: int) -> None:
         """Push what was built before."""
@@ -144,18 +150,23 @@ class _Machine:
     def push_global(self, names: str | Sequence[object]) -> None:
         """Push what a module's name and a name in it stand for."""
         module, name = names.split(" ", 1) if isinstance(names, str) else names
-        if module == "torch" and name in _STORAGES:
-            self.stack.append(_STORAGES[str(name)])
-        elif (module, name) in _MAKERS:
-            self.stack.append(_MAKERS[str(module), str(name)])
-        else:
+        found = self.named(str(module), str(name))
+        if found is None:
             asked = f"{module}.{name}"[:100]
-            raise ModelError(f"it asks for {asked}, which weights do not need; refused")
+            raise ModelError(f"it asks for {asked}, which {self.wanted} do not need; refused")
+        self.stack.append(found)
+
+    def named(self, module: str, name: str) -> object:
+        """What a name of a module stands for; None: it is not known."""
+        return _STORAGES.get(name) if module == "torch" else _MAKERS.get((module, name))
+
+    def build(self, state: object) -> None:
+        """Give what is on top a state; that of a dictionary does not matter here."""
 
     def call(self) -> None:
         """Call one of the makers."""
         arguments, maker = self.stack.pop(), self.stack.pop()
-        if not isinstance(maker, _Maker) or not isinstance(arguments, tuple):
+        if not isinstance(maker, Maker) or not isinstance(arguments, tuple):
             raise ModelError("it calls something that is no tensor; refused")
         if arguments and isinstance(arguments[0], list):
             self._left -= len(arguments[0])
@@ -205,18 +216,18 @@ def _parameter(tensor: object, *_: object) -> Tensor:
 
 
 _MAKERS = {
-    ("collections", "OrderedDict"): _Maker(_dictionary),
-    ("torch._utils", "_rebuild_tensor_v2"): _Maker(_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Maker(_parameter),
+    ("collections", "OrderedDict"): Maker(_dictionary),
+    ("torch._utils", "_rebuild_tensor_v2"): Maker(_tensor),
+    ("torch._utils", "_rebuild_parameter"): Maker(_parameter),
 }
 
-_STEPS: dict[str, Callable[[_Machine, Any], object]] = {
+_STEPS: dict[str, Callable[[Machine, Any], object]] = {
     "MARK": lambda m, _: m.stack.append(_MARK),
     "POP": lambda m, _: m.stack.pop(),
     "POP_MARK": lambda m, _: m.taken(),
     "DUP": lambda m, _: m.stack.append(m.stack[-1]),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.get),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.put),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Machine.get),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), Machine.put),
     "MEMOIZE": lambda m, _: m.put(len(m.memo)),
     "EMPTY_LIST": lambda m, _: m.stack.append([]),
     "LIST": lambda m, _: m.stack.append(m.taken()),
@@ -230,9 +241,9 @@ _STEPS: dict[str, Callable[[_Machine, Any], object]] = {
     "DICT": lambda m, _: m.stack.append(_paired(m.taken())),
     "SETITEM": lambda m, _: m.set_items([m.stack.pop(), m.stack.pop()][::-1]),
     "SETITEMS": lambda m, _: m.set_items(m.taken()),
-    "GLOBAL": _Machine.push_global,
+    "GLOBAL": Machine.push_global,
     "STACK_GLOBAL": lambda m, _: m.push_global([m.stack.pop(), m.stack.pop()][::-1]),
     "REDUCE": lambda m, _: m.call(),
-    "BUILD": lambda m, _: m.stack.pop(),  # the state of a dictionary does not matter here
+    "BUILD": lambda m, _: m.build(m.stack.pop()),
     "BINPERSID": lambda m, _: m.push_storage(),
 }

@@ -1,7 +1,7 @@
 """Which classes of an image are explained.
 
-``top1``, ``topK``, ``label``, ``class:ID[,ID...]``, ``above:SCORE[,K]``, ``similar:FILE``,
-``from:RUN``.
+``top1``, ``topK``, ``label``, ``labels[:FILE]``, ``class:ID[,ID...]``, ``above:SCORE[,K]``,
+``similar:FILE``, ``from:RUN``.
 """
 
 from __future__ import annotations
@@ -13,17 +13,33 @@ from dataclasses import dataclass
 import numpy as np
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.types import F4, I4, NO_CLASS, NO_LABEL, NO_LINK, SIMILAR, SOFTMAX, Sample
+from shardcam.engine.types import (
+    F4,
+    I4,
+    LABELS,
+    NO_CLASS,
+    NO_LABEL,
+    NO_LINK,
+    SIMILAR,
+    SOFTMAX,
+    Sample,
+)
 
 MOST_ABOVE = 10  # classes of an image, of those above a score, if no other number is given
 _USAGE = (
-    "--target takes top1, topK, label, class:ID[,ID...], above:SCORE[,K], similar:FILE or from:RUN"
+    "--target takes top1, topK, label, labels[:FILE], class:ID[,ID...], above:SCORE[,K], "
+    "similar:FILE or from:RUN"
 )
+
+_WITHOUT = {
+    LABELS: "the image has no label of a class of the network",
+    "given": "the run that --target names explained no class of it",
+}
 
 
 @dataclass(frozen=True)
 class Targets:
-    """A parsed ``--target``: `kind` is top, label, class, above or given."""
+    """A parsed ``--target``: `kind` is top, label, class, above, labels or given."""
 
     kind: str
     count: int  # K, classes explained per image
@@ -52,7 +68,7 @@ class Targets:
     def refusal(self, sample: Sample) -> str | None:
         """Why this sample has no target, if it has none."""
         if self.given is not None and (self.given[sample.index] == NO_CLASS).all():
-            return "the run that --target names explained no class of it"
+            return _WITHOUT[self.kind]
         if self.kind != "label" or 0 <= sample.label < self.available:
             return None
         if sample.label == NO_LABEL:
@@ -63,7 +79,7 @@ class Targets:
 def parse_targets(text: str, classes: int, link: str = SOFTMAX, given: I4 | None = None) -> Targets:
     """Parse ``--target`` for a network with that many classes and that link.
 
-    `given` are the (listed,K) classes of a run that it names.
+    `given` are the (listed,K) classes of each image that a run or labels give.
 
     Raises
     ------
@@ -78,7 +94,8 @@ def parse_targets(text: str, classes: int, link: str = SOFTMAX, given: I4 | None
                 f"--target {text}: explains class {given.max()}; the network has classes 0 to "
                 f"{classes - 1}"
             )
-        return Targets("given", given.shape[1], classes, given=given)
+        kind = LABELS if text.partition(":")[0] == LABELS else "given"
+        return Targets(kind, given.shape[1], classes, given=given)
     if text == "label":
         if link == NO_LINK:
             raise ConfigError("--target label: the network claims no class (--link none)")

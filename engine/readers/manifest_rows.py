@@ -1,6 +1,7 @@
 """The rows of text manifests: ``.txt``, ``.csv``, ``.tsv`` and ``.jsonl``, a line at a time.
 
-A row is the values of `COLUMNS`, None where there is none, behind the number of its line.
+A row is the values of the columns that are asked for, None where there is none, behind the
+number of its line.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -18,8 +19,9 @@ from shardcam.engine.errors import SourceError
 from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.readers.location import listing
 
-COLUMNS = ("path", "key", "label", "x0", "y0", "x1", "y1")
-_COLUMNS = set(COLUMNS)
+_SIDES = ("x0", "y0", "x1", "y1")
+COLUMNS = ("path", "key", "label", *_SIDES)
+SEVERAL = ("path", "key", "labels")  # of which the last holds several classes
 Row = tuple[int, tuple[Any, ...]]
 LONGEST = 1 << 17  # bytes of a line
 _BOM = b"\xef\xbb\xbf"
@@ -32,8 +34,9 @@ def rows(
     path: str,
     endings: tuple[str, ...] = (),
     on_columns: Callable[[Iterable[str]], None] = lambda names: None,
+    columns: Sequence[str] = COLUMNS,
 ) -> Iterator[Row]:
-    """Every row of a text manifest.
+    """Every row of a text manifest, of some columns; ``.txt`` has those of `COLUMNS`.
 
     A line of ``.txt`` is a path. Only where it has one of the (lower-case) `endings`, then
     spaces, a comma or a tab and a whole number, that is the label; a path that ends in one of
@@ -47,23 +50,25 @@ def rows(
     ending = path.partition("?")[0].rpartition(".")[2].lower()
     kinds: dict[str, Callable[[str], Iterator[Row]]] = {
         "txt": partial(_txt_rows, endings=endings),
-        "csv": partial(_csv_rows, on_columns=on_columns),
-        "tsv": partial(_csv_rows, on_columns=on_columns),
-        "jsonl": partial(_jsonl_rows, on_columns=on_columns),
+        "csv": partial(_csv_rows, on_columns=on_columns, columns=columns),
+        "tsv": partial(_csv_rows, on_columns=on_columns, columns=columns),
+        "jsonl": partial(_jsonl_rows, on_columns=on_columns, columns=columns),
     }
     return kinds[ending](path)
 
 
-def require_columns(path: str, names: list[str]) -> list[int | None]:
-    """Where each of `COLUMNS` is in a table; the case of its names and spaces do not matter.
+def require_columns(
+    path: str, names: list[str], columns: Sequence[str] = COLUMNS
+) -> list[int | None]:
+    """Where each of some columns is in a table; the case of its names and spaces do not matter.
 
     Raises
     ------
     SourceError
-        There is no ``path``, one of ours comes twice, or the box is not whole.
+        There is no ``path``, one that is asked for comes twice, or the box is not whole.
     """
     plain = list(map(_plain, names))
-    for name in COLUMNS:
+    for name in columns:
         if plain.count(name) > 1:
             raise SourceError(f"{path}, line 1: the column {name!r} appears twice")
     if "path" not in plain:
@@ -72,10 +77,10 @@ def require_columns(path: str, names: list[str]) -> list[int | None]:
             f"{path}, line 1: no column 'path'; the columns are {given}. Call the one that names "
             "the images path"
         )
-    missing = [name for name in COLUMNS[3:] if name not in plain]
+    missing = [name for name in _SIDES if name in columns and name not in plain]
     if 0 < len(missing) < 4:
         raise SourceError(f"{path}, line 1: a box needs the column {missing[0]!r} too")
-    return [plain.index(name) if name in plain else None for name in COLUMNS]
+    return [plain.index(name) if name in plain else None for name in columns]
 
 
 def _plain(name: str) -> str:
@@ -126,12 +131,14 @@ def _txt_rows(path: str, endings: tuple[str, ...]) -> Iterator[Row]:
             yield number, (text, None, None, *nothing)
 
 
-def _csv_rows(path: str, on_columns: Callable[[Iterable[str]], None]) -> Iterator[Row]:
+def _csv_rows(
+    path: str, on_columns: Callable[[Iterable[str]], None], columns: Sequence[str]
+) -> Iterator[Row]:
     """RFC 4180, but for the separator: the first of ours that gives a column ``path``."""
     lines = _lines(path)
     _, header = next(lines)
     names, separator, spaced = _header(header)
-    at = require_columns(path, names)
+    at = require_columns(path, names, columns)
     on_columns(names)
     texts = chain([header], (text for _, text in lines))
     table = csv.reader(
@@ -176,7 +183,9 @@ def _number(text: str | None) -> int | float | str | None:
         return text
 
 
-def _jsonl_rows(path: str, on_columns: Callable[[Iterable[str]], None]) -> Iterator[Row]:
+def _jsonl_rows(
+    path: str, on_columns: Callable[[Iterable[str]], None], columns: Sequence[str]
+) -> Iterator[Row]:
     decoder = json.JSONDecoder(object_pairs_hook=_once)
     for number, text in _lines(path):
         try:
@@ -186,8 +195,8 @@ def _jsonl_rows(path: str, on_columns: Callable[[Iterable[str]], None]) -> Itera
             raise SourceError(f"{path}, line {number}: not JSON: {reason}") from None
         if not isinstance(row, dict):
             raise SourceError(f"{path}, line {number}: not a JSON object")
-        for name in row.keys() - _COLUMNS:
-            if (plain := _plain(name)) in _COLUMNS:
+        for name in row.keys() - set(columns):
+            if (plain := _plain(name)) in columns:
                 if plain in row:
                     raise SourceError(f"{path}, line {number}: {plain!r} appears twice")
                 row[plain] = row[name]
@@ -199,7 +208,7 @@ def _jsonl_rows(path: str, on_columns: Callable[[Iterable[str]], None]) -> Itera
             )
         if number == 1:
             on_columns(row)
-        yield number, tuple(map(row.get, COLUMNS))
+        yield number, tuple(map(row.get, columns))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from os import SEEK_END
@@ -11,7 +11,7 @@ from typing import Any
 from shardcam.engine.errors import SourceError
 from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.readers.location import listing
-from shardcam.engine.readers.manifest_rows import LONGEST, Row, require_columns
+from shardcam.engine.readers.manifest_rows import COLUMNS, LONGEST, Row, require_columns
 
 _BATCH, _SMALL = 10_000, 500  # rows; where texts may be stored by what differs between them
 _UNPACKED, _PACKED = 1 << 28, 100  # bytes of a column of a row group; or so many times the file's
@@ -30,7 +30,9 @@ def require_pyarrow(path: str) -> None:
 
 
 def parquet_rows(
-    path: str, on_columns: Callable[[Iterable[str]], None] = lambda names: None
+    path: str,
+    on_columns: Callable[[Iterable[str]], None] = lambda names: None,
+    columns: Sequence[str] = COLUMNS,
 ) -> Iterator[Row]:
     """Every row; its number counts from 1. `on_columns` is told what columns there are.
 
@@ -48,7 +50,7 @@ def parquet_rows(
             metadata = parquet.read_metadata(stream)
             schema = metadata.schema.to_arrow_schema()
             names = list(schema.names)
-            held = [None if i is None else names[i] for i in require_columns(path, names)]
+            held = [None if i is None else names[i] for i in require_columns(path, names, columns)]
             on_columns(names)
             wanted = [name for name in held if name is not None]
             texts = [name for name in wanted if _is_text(name, schema.field(name).type)]
@@ -63,10 +65,10 @@ def parquet_rows(
             rows = _SMALL if delta.intersection(texts) else _BATCH
             for batch in _batches(table, wanted, texts, rows):
                 nothing = [None] * len(batch)
-                columns = [
+                values_of = [
                     nothing if name is None else batch.column(name).to_pylist() for name in held
                 ]
-                for values in zip(*columns, strict=True):
+                for values in zip(*values_of, strict=True):
                     number += 1
                     yield number, values
     except (pa.ArrowException, ValueError, OverflowError) as error:

@@ -66,7 +66,7 @@ from shardcam.engine.rundir.run_json import (
     require_usable,
 )
 from shardcam.engine.rundir.schema import dataset_specs
-from shardcam.engine.types import NO_LINK, SIMILAR, SOFTMAX, LayerInfo, Note
+from shardcam.engine.types import LABELS, NO_LINK, SIMILAR, SOFTMAX, LayerInfo, Note
 from shardcam.engine.workers.cores import usable_cores
 
 if TYPE_CHECKING:
@@ -150,7 +150,9 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     classes = class_count(definition)
     class_names(config, classes)  # refuses a bad file now, not after the work
     chosen = given.classes if given else None
-    targets = parse_targets(config.target, classes, definition.link, chosen)
+    by_labels = config.target.partition(":")[0] == LABELS
+    if not by_labels:
+        targets = parse_targets(config.target, classes, definition.link, chosen)
     require_explainable(config, layers)
     for info in layers if method_of(config).reads_attention else ():
         attention_of(config, definition, info)  # refuses a network that has none
@@ -158,6 +160,13 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     with run_dir.beginning(lambda holder: on_event(RunAwaited(holder))):
         with listing_of(config, on_event, classes) as listing:
             listed = listing.path != run_dir.listing
+            made_of = SIMILAR + concept.digest if concept else given.target if given else None
+            if by_labels:
+                from shardcam.engine.run.image_labels import image_labels
+
+                several = image_labels(config, listing, classes)
+                chosen, made_of = several.classes, several.target
+                targets = parse_targets(config.target, classes, definition.link, chosen)
             if targets.kind == "label":
                 require_labels(listing.facts)
             if given is not None:
@@ -182,7 +191,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
             calibration = _calibration(config, definition, layers, read, plan)
             manifest = make_manifest(
                 *(config, plan, own, layers, read, calibration, classes),
-                target=SIMILAR + concept.digest if concept else given.target if given else None,
+                target=made_of,
                 target_mask=mask.digest if mask else None,
             )
             if stored is not None:
@@ -214,6 +223,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         *assumptions(config, definition, layers),
         *(calibration_notes(calibration) if calibration else ()),
         *plan.listing.notes,
+        *(several.notes if by_labels else ()),
         *_label_notes(config, definition, plan, classes),
     )
     return Prepared(

@@ -99,6 +99,13 @@ def run_classes(
         The names are damaged, or cannot be read now.
     """
     name_of: Callable[[int], str] = kept_class_names(run_dir, config) or unnamed
+    return named_classes(config, count, name_of, folders)
+
+
+def named_classes(
+    config: RunConfig, count: int, name_of: Callable[[int], str], folders: Mapping[str, int]
+) -> TruthClasses:
+    """The same of a network whose classes are called as `name_of` says."""
     asked = range(min(count, _MOST_NAMED))
     names = {n: name for n in asked if (name := name_of(n)) != unnamed(n)}
     known = class_numbers(config.model_copy(update={"labels": None}), count)

@@ -30,7 +30,7 @@ def test_classes_chosen(text, expected):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("best", "takes top1, topK, label, class"),
+        ("best", r"takes top1, topK, label, labels\[:FILE\], class"),
         ("top0", "1 to 4 classes"),
         ("top5", "1 to 4 classes"),
         ("class:4", "no class 4; the network has classes 0 to 3"),
@@ -46,6 +46,14 @@ def test_classes_chosen(text, expected):
 def test_bad_target_is_refused(text, message):
     with pytest.raises(ConfigError, match=message):
         parse_targets(text, 4)
+
+
+def test_an_image_without_labels_is_refused():
+    given = np.array([[1, 3], [NO_CLASS, NO_CLASS]], np.int32)
+    targets = parse_targets("labels:cls.npy", 4, given=given)
+    assert targets.choose(LOGITS, softmax(LOGITS), SAMPLES[:1]).tolist() == [[1, 3]]
+    assert targets.refusal(SAMPLES[0]) is None
+    assert targets.refusal(SAMPLES[1]) == "the image has no label of a class of the network"
 
 
 @pytest.mark.parametrize(("label", "refused"), [(-1, "no label"), (4, "label 4, but"), (3, None)])
