@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from shardcam.kernels._jit import cache_directory
+from shardcam.kernels.argmax_histogram import argmax_histogram
 from shardcam.kernels.blurring import blur
 from shardcam.kernels.checksum import fletcher32
 from shardcam.kernels.component_boxes import IOU_UNIT, box_overlaps, contour_boxes, largest_boxes
@@ -40,6 +41,7 @@ __all__ = [
     "IOU_UNIT",
     "NON_FINITE",
     "add_noise",
+    "argmax_histogram",
     "blur",
     "box_overlaps",
     "cache_directory",

@@ -69,6 +69,21 @@ def place(
     return levels, seen
 
 
+def enlarged_onto(
+    raw: F4, crop: npt.NDArray[Any], image_size: npt.NDArray[Any]
+) -> tuple[F4, tuple[slice, slice]]:
+    """(h,w) float32 -> the values at the pixels that the network saw, and which those are.
+
+    Bilinear as in `place`, of the raw map in its own range.
+    """
+    y0, x0, y1, x1 = crop.tolist()
+    height, width = image_size.tolist()
+    down = _seen(y0, y1, raw.shape[0], height)
+    across = _seen(x0, x1, raw.shape[1], width)
+    values = _mix(_widen(raw, across), down.lower, down.share[:, None])
+    return values, (slice(down.start, down.stop), slice(across.start, across.stop))
+
+
 def level_of(threshold: float) -> int:
     """The lowest level, 0 to 255, of a heatmap that reaches a share of its range.
 

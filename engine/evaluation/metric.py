@@ -30,6 +30,7 @@ class Reason(IntEnum):
     NO_REGION = 4
     UNREADABLE = 5
     NO_SCORE = 6
+    NO_MASK = 7
 
     @property
     def words(self) -> str:
@@ -44,6 +45,7 @@ _WORDS = {
     Reason.NO_REGION: "no region of the class in the truth",
     Reason.UNREADABLE: "picture or mask cannot be read any more, or is another one now",
     Reason.NO_SCORE: "no usable score",
+    Reason.NO_MASK: "the truth has boxes in place of masks",
 }
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from shardcam.engine.analysis.class_scores import NORMALISATIONS
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.box_metrics import LOCALISATIONS, Localisation, MaxBoxAcc
 from shardcam.engine.evaluation.grid_pointing import GridPointing
+from shardcam.engine.evaluation.mean_iou import MeanIoU
 from shardcam.engine.evaluation.metric import MapMetric
 from shardcam.engine.evaluation.pass_metrics import PASS_METRICS, PassMetric
 from shardcam.engine.evaluation.pixel_precision import PixelAveragePrecision
@@ -105,6 +107,18 @@ def _localisation(name: str, conventions: tuple[str, ...]) -> MapMetric:
     return Localisation(name, LOCALISATIONS[name], cam_2016, *_settings(name, others))
 
 
+def _mean_iou(conventions: tuple[str, ...]) -> MapMetric:
+    how, classes = NORMALISATIONS[0], None
+    for convention in conventions:
+        if convention in NORMALISATIONS:
+            how = convention
+        elif convention.isascii() and convention.isdecimal() and 0 < int(convention) < 1 << 20:
+            classes = int(convention)
+        else:
+            raise _unknown("miou", convention)
+    return MeanIoU("miou", how, classes)
+
+
 def _pixels(conventions: tuple[str, ...]) -> MapMetric:
     return PixelAveragePrecision("pxap", *_settings("pxap", conventions))
 
@@ -144,6 +158,12 @@ _KNOWN = (
         _AS_WSOL,
     ),
     KnownMetric("pxap", "average precision of all pixels' scores", _pixels, _AS_WSOL),
+    KnownMetric(
+        "miou",
+        "mean IoU of classes and background, as seeds of weak supervision have it",
+        _mean_iou,
+        (*NORMALISATIONS, "21 or another number of classes, absent ones counting 0"),
+    ),
     KnownMetric(
         "gt_known",
         "label's box meets the truth, whatever was predicted",

@@ -1,5 +1,5 @@
 """From options to a finished run: prepare, plan, build the workers, drive, account.
 
-May import: config, errors, evaluation, io, kernels, methods, models, pictures, pipeline, protocols,
-readers, rundir, types, workers.
+May import: config, errors, io, kernels, methods, models, pictures, pipeline, protocols,
+readers, rundir, truths, types, workers.
 """

@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -312,3 +313,47 @@ def test_a_run_at_a_url(made, memory):
     assert summary["gini"]["n"] == 40
     with product.open_run("memory://bucket/run") as opened:
         assert np.isfinite(opened.metric("gini")).all()
+
+
+def test_seeds_against_masks(made, tmp_path):
+    """mIoU from the stored maps, by OpenCV and NumPy, pictures of several sizes and a crop."""
+    code, _, err = shardcam(
+        "extract", made.parent / "pictures", *SMALL, "--out", tmp_path / "run", "--executor",
+        "local", "--shard-size", 16, "--target", "class:7,2", "--limit", 20,
+    )  # fmt: skip
+    assert code == 0, err
+    rng, matrix, values = np.random.default_rng(1), np.zeros((11, 11)), []
+    with product.open_run(tmp_path / "run") as opened:
+        maps = opened.cam(opened.layers[0])
+        for i, key in enumerate(opened.keys):
+            height, width = opened["image_size"][i].tolist()
+            levels = rng.choice(np.array([0, 3, 8, 255], np.uint8), (height, width))
+            masks = tmp_path / "masks" / key
+            masks.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(masks.with_suffix(".png")), levels)
+            y0, x0, y1, x1 = opened["crop"][i].round().astype(int).tolist()
+            scores = np.zeros((3, height, width), np.float32)
+            scores[0] = np.float32(0.15)
+            for plane, raw in ((2, maps[i, 0]), (1, maps[i, 1])):  # by rising class
+                size = (x1 - x0, y1 - y0)
+                high = cv2.resize(np.maximum(raw, 0), size, interpolation=cv2.INTER_LINEAR)
+                scores[plane, y0:y1, x0:x1] = high / (high.max() + np.float32(1e-5))
+            seeds = np.array([0, 3, 8])[scores.argmax(axis=0)]
+            counted = levels < 255
+            np.add.at(matrix, (levels[counted], seeds[counted]), 1)
+            both, either = (seeds == 8) & (levels == 8), (seeds == 8) & counted | (levels == 8)
+            values.append(both.sum() / either.sum())
+    code, out, err = evaluate(
+        tmp_path / "run", "--truth", f"{tmp_path}/masks::from-1", metrics="miou"
+    )
+    assert code == 0, err
+    summary = json.loads((tmp_path / "run" / "metrics" / "summary.json").read_text())["miou"]
+    with np.errstate(invalid="ignore"):
+        iou = matrix.diagonal() / (matrix.sum(axis=0) + matrix.sum(axis=1) - matrix.diagonal())
+    assert summary["details"]["curve"][150] == pytest.approx(np.nanmean(iou), abs=1e-4)
+    assert summary["mean"] == max(summary["details"]["curve"])
+    assert summary["details"]["pixels"] == matrix.sum()
+    assert set(summary["details"]["classes"]) == {"background", "2", "7"}
+    with product.open_run(tmp_path / "run") as opened:
+        np.testing.assert_allclose(opened.metric("miou")[:, 0], values, atol=2e-3)
+    assert "miou" in out and "best of 1001 thresholds" in " ".join(out.split())
