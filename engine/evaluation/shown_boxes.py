@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import ConfigError, RunDirectoryError, ShardcamError
+from shardcam.engine.errors import ConfigError, RunDirectoryError, ShardcamError, SourceError
 from shardcam.engine.evaluation.box_metrics import Localisation, MaxBoxAcc
 from shardcam.engine.evaluation.metrics_known import metric_named
 from shardcam.engine.evaluation.objects_in_view import regions_of
@@ -105,9 +105,13 @@ def shown_boxes(
     manifest, layer = known[name], known[name].numbers.get("layer")
     if layer not in run.layers:
         raise RunDirectoryError(f"metrics/{name}/metric.json: damaged: no maps of its layer")
-    truth = truth_of_run(run_dir, run, config, str(manifest.truth))
+    other = f"{manifest.truth}: gone, or not what it was when {name} was measured"
+    try:
+        truth = truth_of_run(run_dir, run, config, str(manifest.truth))
+    except SourceError as error:  # which may quote a file that the run has no business with
+        raise ConfigError(other) from error
     if truth.digest != manifest.numbers.get("truth"):
-        raise ConfigError(f"{manifest.truth}: not what it was when {name} was measured")
+        raise ConfigError(other)
     preprocessing = read_manifest(run_dir).numbers["preprocessing"]
     size = int(preprocessing["height"]), int(preprocessing["width"])
     convention = manifest.convention if best[name] else ""

@@ -13,7 +13,8 @@ from shardcam.engine.types import F4, I4, U1
 
 Positions = npt.NDArray[np.intp]
 
-ORDERS = ("source", "surest", "unsure", "lowest", "highest")
+ORDERS = ("source", "surest", "unsure")
+MEASURE_ORDERS = ("lowest", "highest")  # of values that are given
 _BANDS = 5  # of the score, for samples
 _SEED = 0
 
@@ -69,9 +70,9 @@ def read_columns(run: Run) -> Columns:
 def in_order(
     columns: Columns, keep: npt.NDArray[np.bool_], order: str, values: F4 | None = None
 ) -> Positions:
-    """The rows to keep, in one of ORDERS; the last two are of (N,) values."""
+    """The rows to keep, in one of ORDERS, or of MEASURE_ORDERS by (N,) values."""
     rows: Positions = np.flatnonzero(keep)
-    if order in ("lowest", "highest"):
+    if order in MEASURE_ORDERS:
         if values is None:
             raise ValueError(f"order: {order} of which metric?")
         rows = rows[

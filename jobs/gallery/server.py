@@ -23,7 +23,7 @@ from shardcam.jobs.gallery.gallery_items import MeanMap, Pictures, make_items
 from shardcam.jobs.gallery.gallery_run import UNREAD, OpenedRun
 from shardcam.jobs.gallery.heatmap_pictures import FORM, NoPhotograph, encode
 from shardcam.jobs.gallery.page import PER_PAGE, as_json, policy, render
-from shardcam.jobs.gallery.row_columns import ORDERS, in_order
+from shardcam.jobs.gallery.row_columns import MEASURE_ORDERS, ORDERS, in_order
 
 LOOPBACK = "127.0.0.1"
 _HOSTS = (LOOPBACK, "localhost")  # what a browser of this machine calls us
@@ -140,8 +140,8 @@ class Pages:
 
 
 def _order(asked: str) -> str:
-    if asked not in ORDERS:
-        raise ValueError(f"order: one of {', '.join(ORDERS)}")
+    if asked not in (*ORDERS, *MEASURE_ORDERS):
+        raise ValueError(f"order: one of {', '.join((*ORDERS, *MEASURE_ORDERS))}")
     return asked
 
 

@@ -250,6 +250,19 @@ def test_a_truth_that_is_another_is_told(run, made, tmp_path, state):
     assert page.data["boxes"] is None
 
 
+def test_a_file_that_a_run_names_is_not_quoted(run, tmp_path):
+    """Whoever made the run may have named any file as its truth."""
+    secret = tmp_path / "secret"
+    secret.write_text("password,in,a,table,of,mine\nx,1,2,3,4,5\n")
+    for path in (run / "metrics").glob("*/metric.json"):
+        stored = json.loads(path.read_text())
+        if stored["truth"]:
+            path.write_text(json.dumps(stored | {"truth": str(secret)}))
+    page = written(run, tmp_path / "page.html")
+    assert f"{secret}: gone, or not what it was when max_box_acc was measured" in page.words
+    assert "password" not in (tmp_path / "page.html").read_text()
+
+
 def test_without_photographs_no_truth_is_read(made, tmp_path):
     page = written(made.run, tmp_path / "page.html", photographs=False)
     assert page.data["boxes"] is None

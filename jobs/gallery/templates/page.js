@@ -87,7 +87,7 @@ function drawBoxes(svg, item, layer, target) {
   svg.setAttribute("viewBox", `0 0 ${item.view[0]} ${item.view[1]}`);
   for (const kind of layer === data.boxes ? ["truth", "found"] : ["truth"]) {
     for (const [x, y, width, height] of boxes[kind]) {
-      const box = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+      const box = $("#box").content.querySelector("rect").cloneNode();
       for (const [name, value] of Object.entries({ x, y, width, height, class: `${kind}-box` })) {
         box.setAttribute(name, value);
       }
