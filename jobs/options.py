@@ -23,6 +23,7 @@ from shardcam.engine.config import (
     typed_name,
 )
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.io.urls import is_url
 from shardcam.jobs.completion import (
     complete_list,
     complete_method,
@@ -204,3 +205,12 @@ def _kind(annotation: Any) -> Any:
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         return next(a for a in typing.get_args(annotation) if a is not type(None))
     return annotation
+
+
+class LocalPath(click.Path):
+    """A path of this machine: a URL would become a folder called after its scheme."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if param is not None and is_url(str(value)):
+            raise ConfigError(f"{param.opts[-1]} {value}: takes a path of this machine, not a URL")
+        return super().convert(value, param, ctx)

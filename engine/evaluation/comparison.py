@@ -26,7 +26,9 @@ from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.metric import Figure
+from shardcam.engine.io.urls import is_url
 from shardcam.engine.io.whole_file import whole_file
+from shardcam.engine.rundir.metric_results import MetricResults
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.schema import layer_path
@@ -168,6 +170,8 @@ def compare(
     if layers and len(layers) not in (1, len(names)):
         raise ConfigError(f"--layer: give one for all {len(names)} runs, or one for each in turn")
     layers = layers * len(names) if len(layers) == 1 else layers
+    if out is not None and is_url(fspath(out)):
+        raise ConfigError(f"out {fspath(out)}: takes a folder of this machine, not a URL")
     folder = Path(fspath(out)) if out is not None else None
     with ExitStack() as stack:
         stream = stack.enter_context(whole_file(folder / IMAGES)) if folder else None
@@ -307,11 +311,8 @@ class _Comparing:
         self._worst, self._pool = worst, pool
         self._layers = [_Layer(pair) for pair in _layer_pairs(names, runs, asked)]
         self._size = _view_size(names[0])
-        conventions = [
-            {name: one.get("convention") for name, one in run.metrics.items()} for run in runs
-        ]
-        common = [name for name in conventions[0] if name in conventions[1]]
-        self._unlike = [n for n in common if conventions[0][n] != conventions[1][n]]
+        common = [name for name in runs[0].metrics if name in runs[1].metrics]
+        self._unlike = [n for n in common if len({_how_measured(run, n) for run in names}) > 1]
         self._metrics = {name: _Mean() for name in common if name not in self._unlike}
         self._agreeing = _Mean()
         self._counts: Counter[str] = Counter()
@@ -422,7 +423,10 @@ class _Comparing:
     def _notes(self) -> Iterator[Note]:
         if self._unlike:
             names = ", ".join(self._unlike)
-            yield Note("left out", f"metrics that the runs measured in different ways: {names}")
+            yield Note(
+                "left out",
+                f"metrics measured in different ways, or by other truths: {names}",
+            )
         if apart := self._counts["crop"]:
             yield Note(
                 "warning",
@@ -533,6 +537,12 @@ def _layer_pairs(
         return [(layer_path(asked[0]), layer_path(asked[1]))]
     common = [(layer, layer) for layer in runs[0].layers if layer in runs[1].layers]
     return common or [(runs[0].layers[0], runs[1].layers[0])]
+
+
+def _how_measured(run: str, metric: str) -> tuple[str, Any]:
+    """What must be the same of two runs for a difference of their values to mean anything."""
+    manifest = MetricResults(RunDir.open(run), metric).manifest()
+    return manifest.convention, manifest.numbers.get("truth")
 
 
 def _view_size(run: str) -> tuple[int, int]:

@@ -54,6 +54,7 @@ from shardcam.engine.types import Note, Shard, counted
 from shardcam.engine.workers.threads import limit_threads
 
 SCHEMA_VERSION = 1
+LAST_SEED = 2**32 - 1
 FREE_BASELINES = tuple(name for name in BASELINES if name != EDGES)  # need no pictures
 LIBRARIES = ("numpy", "numba", "opencv-python-headless", "h5py", "shardcam")
 
@@ -288,6 +289,8 @@ def _wanted(
         raise ConfigError("--metrics is missing: name at least one")
     if asked.sample is not None and asked.sample < 1:
         raise ConfigError(f"--sample {asked.sample}: takes a number from 1")
+    if not 0 <= asked.seed <= LAST_SEED:
+        raise ConfigError(f"--seed {asked.seed}: takes a number from 0 to {LAST_SEED}")
     wanted, manifests, target = [], [], manifest.numbers["target"]
     for name in asked.metrics:
         metric = metric_named(name)

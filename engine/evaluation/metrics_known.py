@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from shardcam.engine.evaluation.sparseness import Sparseness, complexity, entrop
 
 Make = Callable[[tuple[str, ...]], MapMetric | PassMetric]
 
+_STEP = re.compile(r"0\.[0-9]*[1-9]")  # one way to write each, for results are called by it
 _STEPS = "0.001, 0.01 or another step of the threshold"
 _AS_WSOL = (_STEPS, *ENLARGING)
 
@@ -80,19 +82,21 @@ def _unknown(name: str, convention: str) -> ConfigError:
 
 
 def _settings(name: str, conventions: tuple[str, ...]) -> tuple[float, str]:
-    """The step of the threshold, and how maps are enlarged."""
-    interval, enlarging = 0.001, "cubic"
+    """The step of the threshold, and how maps are enlarged: one of each at most."""
+    steps, ways = [], []
     for convention in conventions:
         if convention in ENLARGING:
-            enlarging = convention
-            continue
-        try:
-            interval = float(convention)
-        except ValueError:
-            interval = 0.0
-        if not 1e-4 <= interval <= 0.5:
+            ways.append(convention)
+        elif _STEP.fullmatch(convention) and 1e-4 <= float(convention) <= 0.5:
+            steps.append(float(convention))
+        else:
             raise _unknown(name, convention)
-    return interval, enlarging
+    if len(steps) > 1 or len(ways) > 1:
+        raise ConfigError(
+            f"--metrics: {name}:{':'.join(conventions)}: takes one step of the threshold, and one "
+            f"of {', '.join(ENLARGING)}"
+        )
+    return (*steps, 0.001)[0], (*ways, "cubic")[0]
 
 
 def _box_accuracy(

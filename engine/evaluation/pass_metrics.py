@@ -20,6 +20,7 @@ from shardcam.engine.evaluation.explained_pairs import (
     Pairs,
     enlarged,
 )
+from shardcam.engine.evaluation.intervals import wilson
 from shardcam.engine.evaluation.metric import (
     Array,
     Figure,
@@ -134,6 +135,13 @@ class ScoreChange(_Base):
             lost = _quotient(lost, of + self.epsilon)
             lost = np.where((before >= 0) & (before <= 1), lost, np.nan)
         return _where_known(before, after, lost), {}
+
+    def figure(self, merged: Merged) -> Figure:
+        found = mean_figure(merged)
+        if self.kind != "increase" or not found.n:
+            return found
+        low, high = wilson(found.value * found.n, found.n)  # a share of images
+        return replace(found, low=low, high=high)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ def sanity(
     ConfigError
         The run is not of classes, or of random weights itself, or an option cannot be used.
     """
+    if is_url(fspath(out)):
+        raise ConfigError(f"out {fspath(out)}: takes a folder of this machine, not a URL")
     config = _config(fspath(run), place)
     return run_sanity(
         config, Path(fspath(out)), steps, seed, partial(run_extraction, on_event=on_event)
@@ -105,6 +107,8 @@ def run_sanity(
         raise ConfigError(f"{config.out}: its weights are random already (--randomise)")
     if "maps" not in config.save:
         raise ConfigError(f"{config.out}: it has no maps: it was made without maps in --save")
+    if folder.resolve() == Path(config.out).resolve():
+        raise ConfigError(f"--out {folder}: is the run itself; give another folder")
     if steps < 1:
         raise ConfigError(f"--steps {steps}: takes a number from 1")
     require_possible(config)

@@ -20,6 +20,7 @@ from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_comparisons, require_plot
+from shardcam.jobs.options import LocalPath
 from shardcam.jobs.plan_notes import note_rows
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
@@ -61,17 +62,17 @@ _WORDS = {
 @click.option(
     "--csv",
     "table_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     help="Write the table to this file, too.",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(path_type=Path, file_okay=False),
     help=f"Folder to write {FILES[0]} and {FILES[1]}, a row for each pair of maps, into.",
 )
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     metavar="FILE.png",
     help="Draw the figures into this file, too. Needs matplotlib.",
 )

@@ -31,7 +31,7 @@ from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import Event, counted
 from shardcam.jobs.completion import complete_list, complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_evaluation, require_plot
-from shardcam.jobs.options import changed_config, place_options
+from shardcam.jobs.options import LocalPath, changed_config, place_options
 from shardcam.jobs.plan_notes import note_rows
 from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
@@ -89,12 +89,12 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
 @_option(
     "--csv",
     "table_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     help="Write the table to this file, too.",
 )
 @_option(
     "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     metavar="FILE.png",
     help="Draw the table and the curves into this file, too. Needs matplotlib.",
 )

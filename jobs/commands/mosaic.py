@@ -27,7 +27,7 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import NO_LINK, U1, Preprocessing, counted
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.options import as_options
+from shardcam.jobs.options import LocalPath, as_options
 from shardcam.jobs.source_pictures import SourcePictures
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
@@ -51,7 +51,7 @@ _KEPT = (  # options of a run that mosaics are explained with
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(path_type=Path, file_okay=False),
     help=f"Folder for the mosaics, {MANIFEST}, {TRUTH} and {ORIGIN}.",
 )
 @click.option(

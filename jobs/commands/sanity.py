@@ -18,7 +18,7 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import Event
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.options import changed_config, place_options
+from shardcam.jobs.options import LocalPath, changed_config, place_options
 from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console, stop_on_signals
@@ -37,7 +37,7 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
 @_option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(path_type=Path, file_okay=False),
     help=f"Folder for the runs of the cascade, {RESULT} and {CURVE}.",
 )
 @_option(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -162,31 +163,45 @@ def test_the_command_writes_tables_rows_and_json(gradcam, layercam, tmp_path):
     assert shardcam(*asked, "--force")[0] == 0
 
 
-def test_metrics_of_both_runs_are_compared_pair_by_pair(gradcam, layercam, monkeypatch):
-    def values(self, name, samples):
-        value = np.repeat(samples[:, None].astype(np.float32), 3, axis=1)
-        return value * 2 if "layercam" in str(self._run_dir.home) else value
+@pytest.fixture
+def copies(gradcam, layercam, tmp_path):
+    """Of both runs, to be measured."""
+    return [shutil.copytree(run, tmp_path / run.name) for run in (gradcam, layercam)]
 
-    stored = "shardcam.engine.analysis.stored_metrics.StoredMetrics"
-    monkeypatch.setattr(f"{stored}.summary", {"gini": {}})
-    monkeypatch.setattr(f"{stored}.values", values)
-    (found,) = api.compare(gradcam, layercam)
-    rows = contents(gradcam)
-    counts = np.isin(rows["target"][:9], (1, 3, 5)).sum(axis=1)
-    expected = np.repeat(rows["sample"][:9], counts)
-    assert found.metrics["gini"].n == len(expected)
+
+def test_metrics_of_both_runs_are_compared_pair_by_pair(copies):
+    values = []
+    for run in copies:
+        api.evaluate(run, "gini", executor="local")
+        with open_run(run) as opened:
+            values.append((opened["target"][:], opened.metric("gini")))
+    (found,) = api.compare(*copies)
+    (classes, mine), (others, theirs) = values
+    image, k, other_k = np.nonzero(classes[:9, :, None] == others[:, None, :])
+    expected = theirs[image, other_k].astype(float) - mine[image, k]
+    expected = expected[np.isfinite(expected)]
+    assert found.metrics["gini"].n == len(expected) > 5
     assert found.metrics["gini"].value == pytest.approx(expected.mean())
 
 
-def test_metrics_of_other_conventions_are_left_out_and_told(gradcam, layercam, monkeypatch):
-    def summary(self):
-        return {"gini": {"convention": str(self._run_dir.home)}}
+@pytest.mark.parametrize("convention", ["pxap", "max_box_acc"])
+def test_metrics_of_other_truths_are_left_out_and_told(copies, tmp_path, convention):
+    for run, size in zip(copies, (20, 30), strict=True):
+        rows = [f"{i:02d}.png,{c},0,0,{size},{size}" for i in range(11) for c in range(8)]
+        (truth := tmp_path / f"{size}.csv").write_text("\n".join(rows))
+        api.evaluate(run, ["gini", convention], truth=truth, executor="local")
+    (found,) = api.compare(*copies)
+    assert list(found.metrics) == ["gini"]
+    assert [n.text for n in found.notes if f"other truths: {convention}" in n.text]
 
-    stored = "shardcam.engine.analysis.stored_metrics.StoredMetrics"
-    monkeypatch.setattr(f"{stored}.summary", property(summary))
-    (found,) = api.compare(gradcam, layercam)
-    assert found.metrics == {}
-    assert [n.text for n in found.notes if "different ways: gini" in n.text]
+
+def test_a_url_is_no_folder(gradcam, layercam, tmp_path):
+    for option in ("--out", "--csv"):
+        code, _, err = shardcam("compare", gradcam, layercam, option, "memory://x/y", cwd=tmp_path)
+        assert code == 2 and f"{option} memory://x/y: takes a path of this machine" in err
+    with pytest.raises(ConfigError, match="not a URL"):
+        api.compare(gradcam, layercam, out="memory://x/y")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

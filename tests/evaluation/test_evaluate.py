@@ -179,6 +179,8 @@ def test_figures_of_values_that_are_being_replaced_are_not_shown(run, monkeypatc
         (("--metrics", "nothing"), "nothing"),
         (("--metrics", "gini:nothing"), "nothing"),
         (("--metrics", ","), "--metrics"),
+        (("--metrics", "gini", "--seed", "-1"), "--seed"),
+        (("--metrics", "gini", "--csv", "memory://x/y"), "not a URL"),
         (("--metrics", "gini", "--layer", "no"), "layers with maps"),
         (("--metrics", "gini", "--baselines", "no"), "no"),
         (("--metrics", "max_box_acc"), "--truth"),

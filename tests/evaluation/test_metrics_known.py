@@ -55,6 +55,10 @@ def test_conventions(name, convention):
         ("max_box_acc:nearest", "max_box_acc has no convention 'nearest'; known: 0.001, 0.01 or"),
         ("pxap:0", "pxap has no convention '0'"),
         ("pxap:nan", "pxap has no convention 'nan'"),
+        ("pxap:1e-2", "pxap has no convention '1e-2'"),
+        ("pxap: 0.01", "pxap has no convention ' 0.01'"),
+        ("pxap:0.01:0.02", "pxap:0.01:0.02: takes one step of the threshold, and one of cubic"),
+        ("pxap:cubic:linear", "pxap:cubic:linear: takes one step"),
         ("pxap:", "pxap has no convention ''"),
         (
             "insertion:quantus",

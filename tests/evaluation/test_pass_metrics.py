@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from shardcam.engine.evaluation import explained_pairs
 from shardcam.engine.evaluation.explained_pairs import PGC, SIGNED, UNIT, XPLIQUE, enlarged
@@ -448,3 +449,12 @@ def test_each_metric_says_how_it_is_measured():
         assert "\n" not in metric.convention and len(metric.convention) < 240
     assert len({metric.convention for metric in PASS_METRICS.values()}) == len(PASS_METRICS)
     assert isinstance(PASS_METRICS["road"], Road)
+
+
+def test_the_interval_of_a_share_of_images_is_wilsons():
+    values = np.zeros(12)
+    merged = Merged(values, np.zeros(12, np.int32), {}, lambda name: iter(()))
+    found = PASS_METRICS["average_increase"].figure(merged)
+    expected = binomtest(0, 12).proportion_ci(method="wilson")
+    assert (found.value, found.n) == (0, 12)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-4)

@@ -133,3 +133,8 @@ def test_runs_without_classes_or_of_random_weights_have_no_cascade(pictures, tra
     code, _, err = shardcam("sanity", tmp_path / "random", "--out", tmp_path / "out", *LOCAL)
     assert code == 2 and "its weights are random already" in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_the_cascade_is_not_put_into_the_run(trained):
+    code, _, err = shardcam("sanity", trained, "--out", trained, "--executor", "local")
+    assert code == 2 and "is the run itself" in err and not (trained / "sanity.json").exists()
