@@ -23,7 +23,7 @@ from shardcam.engine.evaluation.measure_shard import (
     of_shard,
     sampled,
 )
-from shardcam.engine.evaluation.metric import MapMetric
+from shardcam.engine.evaluation.metric import MapMetric, Reason
 from shardcam.engine.evaluation.metrics_known import known_metric, metric_named
 from shardcam.engine.evaluation.pass_metrics import PassMetric
 from shardcam.engine.evaluation.summary import Result, forget, summarise, write_summary
@@ -81,6 +81,7 @@ class Question:
     baselines: tuple[str, ...] = FREE_BASELINES
     seed: int = 0
     replace: bool = False
+    retry: bool = False
 
 
 def evaluate(
@@ -93,6 +94,7 @@ def evaluate(
     baselines: str | Sequence[str] = FREE_BASELINES,
     seed: int = 0,
     replace: bool = False,
+    retry: bool = False,
     on_event: Observer = ignore,
     **place: Any,
 ) -> Evaluated:
@@ -120,6 +122,8 @@ def evaluate(
         Of whatever is drawn.
     replace
         Forget values that were measured in another way under the same name, and damaged ones.
+    retry
+        Measure the shards again in which a picture could not be read.
     on_event
         Is called with each event, one of `shardcam.events`.
     place
@@ -134,7 +138,7 @@ def evaluate(
     """
     names, beside = ((one,) if isinstance(one, str) else tuple(one) for one in (metrics, baselines))
     place_of_truth = fspath(truth) if truth is not None else None
-    asked = Question(names, place_of_truth, sample, layer, beside, seed, replace)
+    asked = Question(names, place_of_truth, sample, layer, beside, seed, replace, retry)
     manifest = read_manifest(RunDir.open(fspath(run)))
     config = stored_config(fspath(run), manifest.config)
     return run_evaluation(
@@ -183,7 +187,7 @@ def run_evaluation(
             truth=truth,
             worker=worker,
         )
-        todo = _todo(plan, every, wanted, sources, positions, asked.replace)
+        todo = _todo(plan, every, wanted, sources, positions, asked)
         images = plan.listed if positions is None else len(positions)
         left = sum(len(shard.samples) for shard in todo)
         shards = plan.shards if positions is None else len(_shards_of(plan, positions))
@@ -359,11 +363,12 @@ def _todo(
     wanted: Sequence[Wanted],
     sources: dict[int, ShardSummary],
     positions: npt.NDArray[np.int64] | None,
-    replaced: bool,
+    asked: Question,
 ) -> list[Shard]:
     """Shards of which some metric is not measured yet, with the samples that are asked for."""
+    again = Reason.UNREADABLE if asked.retry else None
     done = [
-        results.done(one.fingerprint, sources, replaced)
+        results.done(one.fingerprint, sources, asked.replace, again)
         for results, one in zip(every, wanted, strict=True)
     ]
     numbers = range(plan.shards) if positions is None else _shards_of(plan, positions)

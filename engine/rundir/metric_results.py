@@ -197,9 +197,15 @@ class MetricResults:
         return published
 
     def done(
-        self, fingerprint: str, sources: Mapping[int, ShardSummary], replace: bool = False
+        self,
+        fingerprint: str,
+        sources: Mapping[int, ShardSummary],
+        replace: bool = False,
+        again: int | None = None,
     ) -> set[int]:
         """Shards of the run that are measured; what is of an older state of them is removed.
+
+        So are those with a `reason` that is `again`, if that is given.
 
         Raises
         ------
@@ -211,10 +217,11 @@ class MetricResults:
             source = sources.get(number)
             try:
                 if source is not None and self._is_of(path, fingerprint, source):
-                    if replace:
-                        self.read(path)
-                    found.add(number)
-                    continue
+                    every = replace or again is not None
+                    table = self.read(path, names=None if replace else ("reason",)) if every else {}
+                    if again is None or not (table["reason"] == again).any():
+                        found.add(number)
+                        continue
             except RunDirectoryError:
                 if not replace:
                     raise

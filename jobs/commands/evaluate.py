@@ -21,7 +21,7 @@ from shardcam.engine.evaluation.evaluation import (
     Question,
     run_evaluation,
 )
-from shardcam.engine.evaluation.metric import Figure
+from shardcam.engine.evaluation.metric import Figure, Reason
 from shardcam.engine.evaluation.metrics_known import METRICS
 from shardcam.engine.evaluation.summary import Result
 from shardcam.engine.io.whole_file import whole_file
@@ -87,6 +87,12 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
     help="Forget values that were measured in another way under the same name, and damaged ones.",
 )
 @_option(
+    "--retry-unreadable",
+    "retry",
+    is_flag=True,
+    help="Measure the shards again in which a picture could not be read.",
+)
+@_option(
     "--csv",
     "table_file",
     type=LocalPath(path_type=Path, dir_okay=False),
@@ -109,6 +115,7 @@ def evaluate(
     baselines: str,
     seed: int,
     replace: bool,
+    retry: bool,
     table_file: Path | None,
     plot: Path | None,
     **place: Any,
@@ -145,6 +152,7 @@ def evaluate(
         baselines=() if baselines == NONE else _words(baselines),
         seed=seed,
         replace=replace,
+        retry=retry,
     )
     with stop_on_signals("run the same command again to resume") as require_no_signal:
         with ProgressDisplay(console) as display:
@@ -182,7 +190,8 @@ def _print_results(found: Evaluated, run: str, console: Console) -> None:
         table.add_row(result.name, result.convention)
     for result in found.results.values():
         for reason, count in result.left_out.items():
-            table.add_row("left out", f"{result.name}: {count} ({reason})")
+            again = "; --retry-unreadable tries again" * (reason == Reason.UNREADABLE.words)
+            table.add_row("left out", f"{result.name}: {count} ({reason}{again})")
     if found.without_maps:
         images = counted(found.without_maps, "image")
         table.add_row("left out", f"{images} that failed in the run: no map")

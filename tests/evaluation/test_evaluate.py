@@ -147,6 +147,7 @@ def test_pictures_that_vanished_or_changed_are_counted_and_maps_measured_all_the
     run = tmp_path / "run"
     shardcam("extract", pictures, *SMALL, "--out", run, "--executor", "local")
     first, second, *_ = sorted(pictures.glob("*/*.jpg"))
+    before = {path: path.read_bytes() for path in (first, second)}
     first.unlink()
     Image.new("RGB", (50, 70)).save(second)
     baselines = "--baselines", "edges,uniform"
@@ -157,6 +158,12 @@ def test_pictures_that_vanished_or_changed_are_counted_and_maps_measured_all_the
         assert opened.metrics["gini"]["baselines"]["edges"]["n"] == 6
         assert opened.metrics["average_drop"]["n"] == 6
         assert np.isnan(opened.metric("average_drop")[:2]).all()
+    for path, data in before.items():
+        path.write_bytes(data)
+    code, out, _ = evaluate(run, *baselines, "--retry-unreadable", metrics="average_drop")
+    assert code == 0 and "left out" not in out
+    with product.open_run(run) as opened:
+        assert opened.metrics["average_drop"]["n"] == 8
 
 
 def test_figures_of_values_that_are_being_replaced_are_not_shown(run, monkeypatch):
