@@ -60,7 +60,7 @@ class GridPointing:
 
     def figure(self, merged: Merged) -> Figure:
         """See `engine.evaluation.metric.MapMetric`."""
-        return mean_figure(merged)
+        return mean_figure(merged, share=True)
 
 
 def _share(raw: F4, cell: F8) -> float:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from shardcam.engine.evaluation.intervals import normal_share
 from shardcam.engine.truths.truth import ImageTruth
 from shardcam.engine.types import F4, I4, U1
 
@@ -129,11 +130,13 @@ class MapMetric(Protocol):
         """Of the whole run."""
 
 
-def mean_figure(merged: Merged, scale: float = 1.0) -> Figure:
-    """The mean of the values times `scale`, with a normal 95 % interval."""
-    values, n = merged.values * scale, len(merged.values)
+def mean_figure(merged: Merged, share: bool = False) -> Figure:
+    """The mean of the values with a normal 95 % interval, of shares within 0 and 1."""
+    values, n = merged.values, len(merged.values)
     if not n:
         return Figure(float("nan"), float("nan"), float("nan"), 0)
+    if share:
+        return Figure(float(values.mean()), *normal_share(values), n)
     mean = float(values.mean())
     spread = 1.96 * float(values.std(ddof=1)) / n**0.5 if n > 1 else float("nan")
     return Figure(mean, mean - spread, mean + spread, n)

@@ -90,13 +90,14 @@ class _Base:
 
     name: str
     needs_truth: ClassVar[bool] = False
+    share: ClassVar[bool] = False  # whether it is from 0 to 1 with any network
 
     @property
     def explained(self) -> str | None:
         return None
 
     def figure(self, merged: Merged) -> Figure:
-        return mean_figure(merged)
+        return mean_figure(merged, self.share)
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class ScoreChange(_Base):
         return _where_known(before, after, lost), {}
 
     def figure(self, merged: Merged) -> Figure:
-        found = mean_figure(merged)
+        found = mean_figure(merged, share=not self.absolute)
         if self.kind != "increase" or not found.n:
             return found
         low, high = wilson(found.value * found.n, found.n)  # a share of images
@@ -151,6 +152,7 @@ class Coherency(_Base):
     mask: str = UNIT
     epsilon: float = 0.0
     higher_is_better: ClassVar[bool] = True
+    share: ClassVar[bool] = True
 
     @property
     def explained(self) -> str:
@@ -170,6 +172,7 @@ class Adcc(_Base):
     """The harmonic mean of coherency, simplicity and what is left of the score."""
 
     explained: ClassVar[str] = UNIT
+    share: ClassVar[bool] = True
     higher_is_better: ClassVar[bool] = True
     convention: ClassVar[str] = (
         "3 / (1/coherency + 1/(1 - complexity) + 1/(1 - drop)), complexity the mean of the "
@@ -187,6 +190,7 @@ class Arcc(_Base):
     """The harmonic mean of coherency, simplicity and ROAD."""
 
     explained: ClassVar[str] = PGC
+    share: ClassVar[bool] = True
     higher_is_better: ClassVar[bool] = True
     convention: ClassVar[str] = (
         "3 / (1/coherency + 1/(1 - complexity) + 1/clip(2 ROAD, 0, 1)), 1e-8 added to each, "

@@ -52,7 +52,7 @@ class ShareOnObject:
         return Measured(*measure_objects(rows, measure))
 
     def figure(self, merged: Merged) -> Figure:
-        return mean_figure(merged)
+        return mean_figure(merged, share=self.rectified or self.share is rank)
 
 
 def mass(seen: F4, objects: Bools) -> float:

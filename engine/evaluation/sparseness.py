@@ -39,7 +39,7 @@ class Sparseness:
         return Measured(*measure_classes(rows, measure))
 
     def figure(self, merged: Merged) -> Figure:
-        return mean_figure(merged)
+        return mean_figure(merged, share=self.of_map is not entropy)
 
 
 def complexity(raw: F4, size: tuple[int, int]) -> float:

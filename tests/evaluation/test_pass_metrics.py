@@ -458,3 +458,10 @@ def test_the_interval_of_a_share_of_images_is_wilsons():
     expected = binomtest(0, 12).proportion_ci(method="wilson")
     assert (found.value, found.n) == (0, 12)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["average_drop", "average_gain", "coherency", "adcc", "arcc"])
+def test_the_interval_of_shares_stays_within_0_and_1(name):
+    merged = Merged(np.array([0.01, 0, 0.9]), np.zeros(3, np.int32), {}, lambda name: iter(()))
+    found = PASS_METRICS[name].figure(merged)
+    assert found.low == 0 < found.value < found.high <= 1
