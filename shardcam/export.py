@@ -12,6 +12,7 @@ from shardcam.engine.analysis.class_means import ClassMeans, class_means
 from shardcam.engine.analysis.export_coco import coco
 from shardcam.engine.analysis.export_masks import masks
 from shardcam.engine.analysis.export_npy import npy
+from shardcam.engine.analysis.export_seeds import irn, psa, seeds
 from shardcam.engine.analysis.export_xarray import xarray
 
-__all__ = ["ClassMeans", "class_means", "coco", "masks", "npy", "xarray"]
+__all__ = ["ClassMeans", "class_means", "coco", "irn", "masks", "npy", "psa", "seeds", "xarray"]

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from shardcam import open_run
+from shardcam.engine.analysis.class_scores import IRN, NORMALISATIONS
 from shardcam.engine.analysis.export_coco import NO_REGIONS
+from shardcam.engine.analysis.export_seeds import EVAL_THRESHOLD, file_stems
 from shardcam.engine.analysis.finished_run import Run
-from shardcam.engine.errors import ConfigError
+from shardcam.engine.errors import ConfigError, storage_error
+from shardcam.engine.io.plain_file import parse_json, read_plain
+from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.run.class_names import kept_class_names, numbered
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import NO_CLASS, counted
-from shardcam.export import coco, masks, npy
+from shardcam.export import coco, irn, masks, npy, psa, seeds
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 THRESHOLD = 0.5
+SEEDS = "seeds", "irn", "psa"  # a file of each image, all classes in it
+MADE_OF = "export.json"  # in their folder: what its files are made of
+_MOST = 1 << 20  # bytes of that file
 
 
 @click.command()
@@ -26,41 +36,47 @@ THRESHOLD = 0.5
 @click.option(
     "--to",
     "form",
-    type=click.Choice(["npy", "masks", "coco"]),
+    type=click.Choice(["npy", "masks", "coco", *SEEDS]),
     required=True,
     help="npy: the raw maps as one array; masks: a PNG of each image's size, 255 where the heatmap "
-    "is high; coco: boxes and regions of high values, as JSON.",
+    "is high; coco: boxes and regions of high values, as JSON; seeds: a PNG of each image's size "
+    "with the class + 1 of each pixel; irn, psa: the .npy dictionaries of these programs.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="File to write; for masks a folder.",
+    help="File to write; for masks, seeds, irn and psa a folder.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing --out.")
 @click.option("--layer", help="Layer whose maps to write; needed if the run has several.")
 @click.option(
     "--threshold",
-    type=float,
-    help="Where the heatmap counts as high: above this share of its range, between 0 and 1  "
-    f"[default: {THRESHOLD}]",
+    metavar="SHARE[,SHARE]",
+    help="Where the heatmap counts as high: above this share of its range, between 0 and 1. Of "
+    "seeds the score above which a pixel is of a class; or two, 255 between them, undecided  "
+    f"[default: {THRESHOLD}; of seeds {EVAL_THRESHOLD}]",
 )
 @click.option(
     "--target-index",
     type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Which of the explained classes of each image, counted from 0.",
+    help="Which of the explained classes of each image, counted from 0  [default: 0]",
 )
-@stop_on_signals("the same command begins anew")
+@click.option(
+    "--scores",
+    type=click.Choice(NORMALISATIONS),
+    help=f"From maps to the scores that seeds are made of  [default: {IRN}]",
+)
+@stop_on_signals("the same command begins anew; seeds, irn and psa go on")
 def export(
     run: str,
     form: str,
     out: Path,
     force: bool,
     layer: str | None,
-    threshold: float | None,
-    target_index: int,
+    threshold: str | None,
+    target_index: int | None,
+    scores: str | None,
 ) -> None:
     """Write the maps of RUN for other programs, a shard at a time.
 
@@ -70,12 +86,24 @@ def export(
     Examples:
       shardcam export runs/photos --to npy --out maps.npy
       shardcam export runs/photos --to masks --out masks --threshold 0.3
+      shardcam export runs/voc --to seeds --out seeds --threshold 0.05,0.30
     """
-    if form == "npy" and threshold is not None:
-        raise ConfigError("--threshold: npy takes the maps as they are; it is for masks and coco")
+    if form in ("npy", "irn", "psa") and threshold is not None:
+        raise ConfigError(
+            f"--threshold: {form} takes the maps as they are; it is for masks, coco and seeds"
+        )
+    if scores is not None and form != "seeds":
+        raise ConfigError(f"--scores: it is for seeds, not for {form}")
+    levels = _levels(threshold, form)
+    if form in SEEDS:
+        if target_index is not None:
+            raise ConfigError(f"--target-index: {form} takes all explained classes")
+        with open_run(run) as opened:
+            _export_seeds(opened, run, form, out, force, layer, levels, scores or IRN)
+        return
     if not force:
         _require_new(out)
-    level = THRESHOLD if threshold is None else threshold
+    target_index, level = target_index or 0, levels[0]
     with open_run(run) as opened:
         chosen = layer or _only_layer(opened)
         if target_index >= opened.cam(chosen).shape[1]:
@@ -98,6 +126,87 @@ def export(
                     "no class)"
                 )
         make_console().print(f"{done} of {chosen} written to {out}", soft_wrap=True)
+
+
+def _levels(threshold: str | None, form: str) -> tuple[float, ...]:
+    """One threshold, or two of seeds."""
+    if threshold is None:
+        return (EVAL_THRESHOLD if form == "seeds" else THRESHOLD,)
+    try:
+        levels = tuple(map(float, threshold.split(",")))
+    except ValueError:
+        levels = ()
+    if not 1 <= len(levels) <= (2 if form == "seeds" else 1):
+        takes = "a number, or two for seeds, such as 0.05,0.30"
+        raise ConfigError(f"--threshold {threshold}: takes {takes}")
+    return levels
+
+
+def _export_seeds(
+    opened: Run,
+    run: str,
+    form: str,
+    out: Path,
+    force: bool,
+    layer: str | None,
+    levels: tuple[float, ...],
+    scores: str,
+) -> None:
+    """Files of each image; those that the same command wrote before are kept."""
+    chosen = layer or _only_layer(opened)
+    made_of: dict[str, Any] = {
+        "run": read_manifest(RunDir.open(run)).fingerprint,
+        "to": form,
+        "layer": chosen,
+    }
+    if form == "seeds":
+        made_of |= {"threshold": list(levels), "scores": scores}
+    keep = not force and _begun(out, made_of)
+    if not keep and not force:
+        _require_new(out)
+    opened.cam(chosen)  # refuses a layer without maps before anything is written
+    if not keep:
+        _remove_old(opened, out, ".png" if form == "seeds" else ".npy")
+        with whole_file(out / MADE_OF) as stream:
+            stream.write(json.dumps(made_of, indent=1).encode() + b"\n")
+    if form == "seeds":
+        low, high = levels[0], levels[-1]
+        written = seeds(opened, out, chosen, (low, high), scores, keep)
+    else:
+        written = {"irn": irn, "psa": psa}[form](opened, out, chosen, keep)
+    there = f", {len(opened) - written} were there" if written < len(opened) else ""
+    failed = f"; {counted(len(opened.failures), 'image')} failed in the run" * bool(opened.failures)
+    text = f"{counted(written, 'file')} of {chosen} written to {out}{there}{failed}"
+    make_console().print(text, soft_wrap=True)
+
+
+def _remove_old(opened: Run, out: Path, ending: str) -> None:
+    """Files of before, which would count as made already if this command is stopped."""
+    try:
+        for stem in file_stems(opened.keys, opened["sample"][:].tolist()) if out.is_dir() else ():
+            (out / f"{stem}{ending}").unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, out) from error
+
+
+def _begun(out: Path, made_of: dict[str, Any]) -> bool:
+    """Whether a folder has files of the same export."""
+    try:
+        stored = parse_json(read_plain(out / MADE_OF, _MOST))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise storage_error(error, out / MADE_OF) from error
+    except ValueError:
+        stored = None
+    if stored != made_of:
+        there = stored if isinstance(stored, dict) else {}
+        changed = [name for name in made_of if there.get(name) != made_of[name]] or sorted(there)
+        raise ConfigError(
+            f"--out {out}: holds an export of another {' and '.join(changed)}; --force replaces "
+            "what is there"
+        )
+    return True
 
 
 def _require_new(out: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from shardcam import export, open_run
 from shardcam.engine.config import RunConfig
@@ -96,7 +97,7 @@ def test_coco_names_the_classes(real, tmp_path):
         (("--to", "npy", "--threshold", 0.5), 2, "--threshold: npy takes the maps as they are"),
         (("--to", "masks", "--threshold", 0), 2, "threshold: expected a number between 0 and 1"),
         (("--to", "coco", "--target-index", 2), 2, "--target-index 2: 2 explained, from 0"),
-        (("--to", "tiff"), 2, "'tiff' is not one of 'npy', 'masks', 'coco'"),
+        (("--to", "tiff"), 2, "'tiff' is not one of 'npy', 'masks', 'coco', 'seeds', 'irn', 'psa'"),
     ],
     ids=str,
 )
@@ -162,3 +163,59 @@ def test_an_interrupted_export_leaves_nothing(real, tmp_path):
     assert process.returncode == 4
     assert "stopped by SIGTERM; the same command begins anew" in err
     assert os.listdir(tmp_path) == []
+
+
+def seed_files(folder):
+    return {name: (folder / name).stat().st_mtime_ns for name in os.listdir(folder)}
+
+
+def test_seeds_go_on_where_they_were_stopped(real, tmp_path):
+    command = ("export", real / "run", "--to", "irn", "--out", tmp_path / "irn")
+    code, out, err = shardcam(*command)
+    assert (code, err) == (0, "")
+    assert f"13 files of head_relu6 written to {tmp_path / 'irn'}; 1 image failed in the run" in out
+    first = seed_files(tmp_path / "irn")
+    assert len(first) == 14 and "export.json" in first
+    gone = sorted(first)[3]
+    (tmp_path / "irn" / gone).unlink()
+    code, out, err = shardcam(*command)
+    assert (code, err) == (0, "") and "1 file of head_relu6" in out and "12 were there" in out
+    again = seed_files(tmp_path / "irn")
+    assert [name for name in again if again[name] != first[name]] == [gone]
+    code, _, err = shardcam(*command[:3], "psa", *command[4:])
+    assert code == 2 and "holds an export of another to; --force replaces" in err
+    assert seed_files(tmp_path / "irn") == again
+    code, _, err = shardcam(*command[:3], "psa", *command[4:], "--force")
+    assert (code, err) == (0, "")
+    found = np.load(tmp_path / "irn" / gone, allow_pickle=True).item()
+    assert sorted(found) == [281, 285]
+
+
+def test_seeds_of_labels(real, tmp_path):
+    """Classes of 8 bits; the pair of thresholds; what was made of other options is not mixed."""
+    labels = "".join(f"{key},{i % 4};7\n" for i, key in enumerate(sorted(
+        str(p.relative_to(real / "pictures")) for p in (real / "pictures").rglob("*.jpg")
+    )))  # fmt: skip
+    (tmp_path / "labels.csv").write_text(f"path,labels\n{labels}")
+    code, _, err = shardcam(
+        *("extract", real / "pictures", *EXTRACT, "--out", tmp_path / "run", "--shard-size", 5),
+        *("--target", f"labels:{tmp_path}/labels.csv"),
+    )
+    assert code == 0, err
+    command = ("export", tmp_path / "run", "--to", "seeds", "--out", tmp_path / "seeds")
+    code, _, err = shardcam(*command, "--threshold", "0.05,0.3", "--scores", "seam")
+    assert (code, err) == (0, "")
+    names = sorted(name for name in os.listdir(tmp_path / "seeds") if name.endswith(".png"))
+    with open_run(tmp_path / "run") as run:
+        assert len(names) == len(run) == 13
+        met = set()
+        for i, name in enumerate(names):
+            levels = np.asarray(Image.open(tmp_path / "seeds" / name))
+            assert levels.shape == tuple(run["image_size"][i])
+            assert set(np.unique(levels)) <= {0, 255, *(run["target"][i] + 1).tolist()}
+            met |= {*np.unique(levels).tolist()}
+        assert {0, 8, 255} < met
+    code, _, err = shardcam(*command)
+    assert code == 2 and "holds an export of another threshold and scores" in err
+    code, _, err = shardcam(*command, "--threshold", "0.1,0.2,0.3")
+    assert code == 2 and "--threshold 0.1,0.2,0.3: takes a number, or two for seeds" in err
