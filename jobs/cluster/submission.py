@@ -115,7 +115,11 @@ def require_submittable(config: RunConfig, elsewhere: bool) -> None:
 def _require_there(config: RunConfig) -> None:
     hint = "; if the cluster has it, add --paths-on-cluster"
     for name, path in config.paths().items():
-        if name not in FOLDERS and not Path(path).is_file():
+        if name == "target":  # a picture or labels, a folder of them, or a run
+            there = is_url(path) or Path(path.partition("::")[0]).exists()
+        else:
+            there = name in FOLDERS or Path(path).is_file()
+        if not there:
             raise ConfigError(f"{typed_name(name)}: no such file: {path}{hint}")
     if not is_url(config.out):
         require_usable(RunDir.open(config.out))

@@ -119,6 +119,7 @@ def test_an_id_is_made_of_the_run_and_used_once():
         ({"model": "vgg16", "params": "no.params"}, r"--params: no such file: no.params"),
         ({"labels": "no.txt"}, r"--labels: no such file: no.txt"),
         ({"target": "similar:no.png"}, r"--target: no such file: no.png"),
+        ({"target": "labels:no.npy"}, r"--target: no such file: no.npy"),
         ({"source": "none"}, r"none: no such file or folder; if the cluster has it, add"),
         ({"method": "gradkam"}, "--method: unknown method 'gradkam'; nearest: gradcam"),
         ({"executor": "local"}, "--executor local: a submitted run"),
@@ -132,7 +133,8 @@ def test_an_id_is_made_of_the_run_and_used_once():
 def test_what_cannot_run_is_refused(tmp_path, monkeypatch, change, words):
     monkeypatch.chdir(tmp_path)
     make_folder(tmp_path / "photos", 1)
-    require_submittable(RUN, elsewhere=False)
+    for target in ("top1", "labels", "labels:photos", "from:photos", "from:s3://bucket/run"):
+        require_submittable(RUN.model_copy(update={"target": target}), elsewhere=False)
     with pytest.raises(ShardcamError, match=words) as caught:
         require_submittable(RUN.model_copy(update=change), elsewhere=False)
     assert "pass@" not in str(caught.value)
