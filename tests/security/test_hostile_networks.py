@@ -183,6 +183,9 @@ REFUSED = {
         of("Pad", "x p v", {"p": ints(0, 0, 1, 1, 0, 0, 1, 1), "v": np.float32(np.nan)}),
         "its constant_value is nan",
     ),
+    "places-of-the-images": (
+        of("ScatterND", "k x u", {"k": weight(4, 4), "u": weight(4)}), "places depend on the images"
+    ),
     "places-that-are-no-numbers": (
         of("Gather", "x i", {"i": np.float32([np.nan])}, axis=1), "holds a NaN"
     ),

@@ -17,7 +17,9 @@ _MOST = 2**24  # places that a float32 tells apart
 def scatter_nd(call: Call) -> Tensor:
     """Each image's updates go to the same places of its own."""
     call.must_be("reduction", "none")
-    like = next(call.tensor(i) for i in (0, 2) if isinstance(call.value(i), Tensor))
+    like = next((value for i in (0, 2) if isinstance(value := call.value(i), Tensor)), None)
+    if like is None:
+        raise ModelError("its places depend on the images")
     x, updates = (
         call.spread(call.rows(value), like) if isinstance(value := call.value(i), Known)
         else call.tensor(i) for i in (0, 2)
