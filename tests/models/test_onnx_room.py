@@ -92,3 +92,11 @@ def test_weights_of_many_nodes(tmp_path):
     assert load(
         make([*nodes[:3], node("GlobalMaxPool", "a3", "y")], constant, shape=shape), tmp_path
     )
+
+
+def test_filters_of_blocks(tmp_path):
+    """Col2Im is a convolution here, with as many filters as its blocks have pixels."""
+    nodes = [node("Reshape", "x s", "r"), node("Col2Im", "r image block", "y")]
+    weights = {"s": ints(0, 2048, 1), "image": ints(2, 1024), "block": ints(2, 1024)}
+    with pytest.raises(ModelError, match="memory at one time"):
+        load(make(nodes, weights, shape=("N", 1, 32, 64), opset=18), tmp_path)

@@ -32,6 +32,7 @@ def col2im(call: Call) -> Tensor:
     channels, over = divmod(x.sizes[0], prod(block))
     if over or min(left) < 0 or prod(sizes) != x.sizes[1]:
         raise ModelError(f"{x.sizes} are not blocks of {block} of an image of {image}")
+    call.build.room.require(8 * channels * prod(block) ** 2)  # the filters, and a copy
     filters = np.tile(np.eye(prod(block), dtype=np.float32), (channels, 1))
     weight = Known.of(filters.reshape(-1, 1, *block))
     blocks = reshape(call, x, x.multiple, (x.sizes[0], *sizes), "blocks")
