@@ -18,6 +18,7 @@ from tests.models.onnx_models import (
     weight,
 )
 
+NONE = np.zeros(0, np.float32)
 A, B, LOGIC = weight(3, 4), weight(3, 4, seed=1, low=0.5), np.array([[True], [False], [True]])
 F, I = TensorProto.FLOAT, TensorProto.INT64  # noqa: E741
 ROW = ints(2, 0, 1)
@@ -93,8 +94,15 @@ FOLDED = {
     "GlobalAveragePool": ("GlobalAveragePool", [weight(1, 3, 4, 5)], {}, 17),
     "MaxPool": ("MaxPool", [weight(1, 2, 4, 5)], {"kernel_shape": [2, 2]}, 17),
     "Conv": ("Conv", [weight(1, 2, 4, 5), weight(3, 2, 2, 2)], {}, 17),
-    "Resize": ("Resize", [weight(1, 1, 3, 4), np.zeros(0, np.float32), np.zeros(0, np.float32),
-                          ints(1, 1, 6, 8)], {"mode": "cubic"}, 17),
+    "Resize": ("Resize", [weight(1, 1, 3, 4), NONE, NONE, ints(1, 1, 6, 8)], {"mode": "cubic"}, 17),
+    **{f"Resize-{name}": ("Resize", [weight(1, 4, 4, 3), np.float32(part), NONE, size], kind, 18)
+       for name, size, part, kind in (
+        ("channels-last", ints(1, 6, 5, 3), [], {"mode": "linear"}),
+        ("batch", ints(2, 4, 4, 3), [], {}),
+        ("without-outside", ints(1, 4, 6, 5), [], {"mode": "cubic", "exclude_outside": 1}),
+        ("of-a-part", ints(1, 4, 6, 5), [0, 0, 0.1, 0.1, 1, 1, 0.9, 0.8],
+         {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}),
+    )},
     "QuantizeLinear": ("QuantizeLinear", [A, np.float32(0.02), np.int8(3)], {}, 17),
     "BitShift": ("BitShift", [np.uint8([1, 2, 3]), np.uint8([1, 2, 1])], {"direction": "LEFT"}, 17),
 }  # fmt: skip

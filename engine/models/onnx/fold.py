@@ -190,11 +190,15 @@ def _or_equal(call: Call, arrays: Arrays) -> list[Array]:
 
 
 def _resized(call: Call, arrays: Arrays) -> list[Array]:
-    """An empty input means none; before opset 11 pixels lay elsewhere."""
-    if (x := given(arrays, 0)).ndim == 4:
-        return [resized(call, x)]
-    if call.opset < 11:
-        raise ModelError("this operator is not supported on constants")
+    """By rows and columns, where that is all; the evaluator looks at each number by itself.
+
+    An empty input means none; before opset 11 pixels lay elsewhere.
+    """
+    try:
+        return [resized(call, given(arrays, 0))]
+    except ModelError:
+        if call.opset < 11:
+            raise
     return evaluated(call, [None if a is None or not a.size else a for a in arrays])
 
 

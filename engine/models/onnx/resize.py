@@ -12,7 +12,7 @@ from shardcam.engine.types import F4
 def resize(call: Call) -> Tensor:
     """Resize by nearest pixels, linear or cubic interpolation."""
     x = call.image()
-    changes = resize_axes(call, (1, *x.sizes))
+    changes = resize_axes(call, (0, *x.sizes))
     for axis, change in changes.items():
         part = "" if axis == [*changes][-1] else "rows"
         if change.ndim == 1:

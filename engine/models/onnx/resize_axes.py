@@ -19,7 +19,10 @@ from shardcam.engine.types import F4
 
 
 def resize_axes(call: Call, old: Sequence[int]) -> dict[int, Array]:
-    """Of rows and columns: the numbers of those to take, or the matrix that makes the new ones."""
+    """Of rows and columns: the numbers of those to take, or the matrix that makes the new ones.
+
+    `old` are the sizes, and 0 for a batch of any size.
+    """
     mode = call.text("mode", "nearest")
     where = "asymmetric" if call.opset < 11 else _convention(call)
     if mode not in ("nearest", "linear", "cubic"):
@@ -65,11 +68,11 @@ def _scales(call: Call, old: Sequence[int]) -> tuple[list[float], list[int]]:
     else:
         wanted = call.known(3)
         for axis, first, second in zip(axes, *wanted.values, strict=True):
-            if axis:  # the batch keeps its size, which is not a constant
+            if axis or old[0]:  # a batch of any size keeps it
                 if first != second:
                     raise ModelError("its size depends on the batch size")
                 scales[axis], sizes[axis] = float(first) / old[axis], int(first)
-    if scales[:2] != [1, 1] or min(sizes) < 1 or max(sizes) ** 2 > MAX_ELEMENTS:
+    if scales[:2] != [1, 1] or min(sizes[1:]) < 1 or max(sizes) ** 2 > MAX_ELEMENTS:
         raise ModelError(f"scales {scales} are not supported")
     return scales, sizes
 
@@ -135,6 +138,8 @@ def _cubic(points: Array, old: int, bend: float) -> F4:
 
 def resized(call: Call, x: Array) -> Array:
     """A constant (N,C,H,W), such as an embedding of positions for pictures of another size."""
+    if x.ndim != 4:
+        raise ModelError("this operator is not supported on constants")
     result = x
     for axis, change in resize_axes(call, x.shape).items():
         made, depth = result.size // result.shape[axis] * len(change), result.shape[axis]
