@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
@@ -39,23 +40,25 @@ class ChildProcess:
     """
 
     def __init__(self, serve: Callable[[Connection], None], shared: tuple[int, ...] = ()) -> None:
-        self.pipe, theirs = Pipe()
-        watched, self._open = os.pipe()
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _CHILD, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(), watched, *shared),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the parent, which ends it
-            )
-        except OSError as error:
-            os.close(self._open)
-            raise WorkerError(f"no child process can be started: {error.strerror}") from error
-        finally:
-            theirs.close()
-            os.close(watched)
+        with ExitStack() as theirs, ExitStack() as ours:
+            try:
+                self.pipe, end = Pipe()
+                theirs.callback(end.close)
+                ours.callback(self.pipe.close)
+                watched, self._open = os.pipe()
+                theirs.callback(os.close, watched)
+                ours.callback(os.close, self._open)
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-c", _CHILD, str(end.fileno())],
+                    pass_fds=(end.fileno(), watched, *shared),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is for the parent, which ends it
+                )
+            except OSError as error:
+                raise WorkerError(f"no child process can be started: {error.strerror}") from error
+            ours.pop_all()
         self.number = self._process.pid
         try:
             self.pipe.send(sys.path)

@@ -83,11 +83,17 @@ class _SharedMemory:
 
     def take(self) -> tuple[int, U1]:
         """A piece that is free, and its number; it is free again when no array refers to it."""
-        if not self._free:
-            self._free.append(len(self._pieces))
-            os.ftruncate(self.file, (len(self._pieces) + 1) * self.size)
-        number = self._free.popleft()
-        memory = self.piece(number)
+        try:
+            if not self._free:
+                os.ftruncate(self.file, (len(self._pieces) + 1) * self.size)
+                self._free.append(len(self._pieces))
+            number = self._free.popleft()
+            memory = self.piece(number)
+        except OSError as error:
+            raise WorkerError(
+                f"no memory to share with decoder processes: {error.strerror}; a smaller "
+                "--batch-size takes less, --decode-processes 0 decodes in the worker"
+            ) from error
         weakref.finalize(memory, self._free.append, number).atexit = False
         return number, memory
 

@@ -1,7 +1,9 @@
 """Pictures decoded by other processes: the same batches, and nothing stays behind."""
 
+import errno
 import gc
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -20,7 +22,8 @@ from shardcam.engine.run.build_worker import _loader, decode_processes
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.types import Failure, Preprocessing, Shard
 from shardcam.engine.workers import decoder_processes
-from shardcam.engine.workers.decoder_processes import DecoderProcesses
+from shardcam.engine.workers.child_process import ChildProcess
+from shardcam.engine.workers.decoder_processes import DecoderProcesses, _SharedMemory
 from tests.jobs.command import ROOT
 from tests.jobs.images import make_folder
 from tests.readers.sources import pictures, png, write_h5, write_tar
@@ -112,6 +115,34 @@ def test_processes_that_always_die_stop_the_run(build, monkeypatch):
     monkeypatch.setattr(decoder_processes, "LOSSES", 3)
     with pytest.raises(WorkerError, match="a decoder process died of SIGKILL, and it is not the"):
         list(beside(decoding.processes(1, build)).batches(shard(*["die"] * 20)))
+
+
+def test_no_more_processes_than_the_system_gives():
+    """One line, wherever files run out, and none stays open."""
+    files, limits = len(os.listdir("/proc/self/fd")), resource.getrlimit(resource.RLIMIT_NOFILE)
+    told = []
+    for most in range(files, files + 12):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+        try:
+            ChildProcess(decoder_processes.serve).end()
+        except WorkerError as error:
+            told.append(str(error))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert len(os.listdir("/proc/self/fd")) == files
+    assert {*told} == {"no child process can be started: Too many open files"}
+
+
+def test_no_more_memory_than_the_system_gives(monkeypatch):
+    monkeypatch.setattr(_SharedMemory, "piece", refuse)
+    with pytest.raises(
+        WorkerError, match=r"no memory to share .*: Cannot allocate memory; a small"
+    ):
+        list(beside(decoding.processes(1)).batches(many()))
+
+
+def refuse(*_):
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
 @pytest.mark.parametrize(
