@@ -9,9 +9,9 @@ import pytest
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import SourceError
 from shardcam.engine.run.label_dictionary import label_dictionary
-from tests.evaluation.truths import annotation, coco, xml
 from tests.jobs.command import SMALL, contents, shardcam
 from tests.readers.sources import pictures, png
+from tests.truths.truths import annotation, coco, xml
 
 CLASSES = 10  # of the network
 KEYS = ("2007_000032.png", "2007_000039.png", "2008_000003.png")
