@@ -24,6 +24,7 @@ from shardcam.engine.evaluation.sparseness import Sparseness, complexity, entrop
 Make = Callable[[tuple[str, ...]], MapMetric | PassMetric]
 
 _STEP = re.compile(r"0\.[0-9]*[1-9]")  # one way to write each, for results are called by it
+_COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _STEPS = "0.001, 0.01 or another step of the threshold"
 _AS_WSOL = (_STEPS, *ENLARGING)
 
@@ -112,15 +113,18 @@ def _localisation(name: str, conventions: tuple[str, ...]) -> MapMetric:
 
 
 def _mean_iou(conventions: tuple[str, ...]) -> MapMetric:
-    how, classes = NORMALISATIONS[0], None
+    """How scores are made, and of how many classes the mean is: one of each at most."""
+    ways = [convention for convention in conventions if convention in NORMALISATIONS]
+    counts = [convention for convention in conventions if _COUNT.fullmatch(convention)]
     for convention in conventions:
-        if convention in NORMALISATIONS:
-            how = convention
-        elif convention.isascii() and convention.isdecimal() and 0 < int(convention) < 1 << 20:
-            classes = int(convention)
-        else:
+        if convention not in (*ways, *counts):
             raise _unknown("miou", convention)
-    return MeanIoU("miou", how, classes)
+    if len(ways) > 1 or len(counts) > 1:
+        raise ConfigError(
+            f"--metrics: miou:{':'.join(conventions)}: takes one of {', '.join(NORMALISATIONS)}, "
+            "and one number of classes"
+        )
+    return MeanIoU("miou", (*ways, NORMALISATIONS[0])[0], int(counts[0]) if counts else None)
 
 
 def _pixels(conventions: tuple[str, ...]) -> MapMetric:

@@ -30,6 +30,11 @@ def test_every_metric_of_passes_is_known():
         ("max_box_acc_v2:linear", "MaxBoxAccV2 (linear, 0.001, all contours, IoU 0.3/0.5/0.7)"),
         ("pxap:linear:0.01", "PxAP (linear, 0.01, boxes filled where there are no masks)"),
         (
+            "miou:21:seam",
+            "mIoU (seam scores, best of 1001 thresholds, absent classes counting 0, of 21; an "
+            "image at 0.26)",
+        ),
+        (
             "top1:cam2016",
             "top-1 localisation (cubic, above 0.2 of the maximum, largest contour, IoU 0.5)",
         ),
@@ -60,6 +65,9 @@ def test_conventions(name, convention):
         ("pxap:0.01:0.02", "pxap:0.01:0.02: takes one step of the threshold, and one of cubic"),
         ("pxap:cubic:linear", "pxap:cubic:linear: takes one step"),
         ("pxap:", "pxap has no convention ''"),
+        ("miou:voc", "miou has no convention 'voc'; known: irn, psa, seam, pgc, 21 or another"),
+        ("miou:021", "miou has no convention '021'"),
+        ("miou:psa:seam", "miou:psa:seam: takes one of irn, psa, seam, pgc, and one number"),
         (
             "insertion:quantus",
             "insertion has no convention 'quantus'; known: row, signed, torchcam",
