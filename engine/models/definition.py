@@ -32,7 +32,7 @@ def open_size(height: int, width: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class NetworkDefinition:
-    """What a model file says. Two are equal if they are one.
+    """What a model file says; compared by identity, so that what is found out can be kept by it.
 
     `graph` ends at the logits; `input_name` is the variable that takes (N,C,H,W)
     float32 images; `parameters` holds every other variable.
