@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -205,8 +205,8 @@ def run_evaluation(
         }
     write_summary(run_dir, found)
     without = images - max(one.images for one in found.values())
-    notes = truth.notes() if truth else ()
-    return Evaluated(found, images, without, len(todo), tuple(notes))
+    notes = (*(truth.notes() if truth else ()), *_precision_notes(config, wanted))
+    return Evaluated(found, images, without, len(todo), notes)
 
 
 @dataclass(frozen=True)
@@ -329,6 +329,15 @@ def _wanted(
         wanted.append(Wanted(folder, one.fingerprint, metric))
         manifests.append(one)
     return tuple(wanted), manifests
+
+
+def _precision_notes(config: RunConfig, wanted: Sequence[Wanted]) -> Iterator[Note]:
+    if config.precision != "fp32" and any(isinstance(one.metric, PassMetric) for one in wanted):
+        yield Note(
+            "assumed",
+            f"scores of changed pictures are those of the network in {config.precision}; measure "
+            "the same images in fp32 (extract --target from:RUN) and compare to see how they agree",
+        )
 
 
 def _needs_pictures(asked: Question, wanted: Sequence[Wanted]) -> bool:

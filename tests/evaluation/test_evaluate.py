@@ -366,3 +366,12 @@ def test_seeds_against_masks(made, tmp_path):
     with product.open_run(tmp_path / "run") as opened:
         np.testing.assert_allclose(opened.metric("miou")[:, 0], values, atol=2e-3)
     assert "miou" in out and "best of 1001 thresholds" in " ".join(out.split())
+
+
+def test_a_lower_precision_is_told(made, tmp_path):
+    pictures = made.parent / "pictures"
+    low = ("extract", pictures, *SMALL, "--precision", "int8", "--executor", "local")
+    assert shardcam(*low, "--out", tmp_path / "int8")[0] == 0
+    said = "scores of changed pictures are those of the network in int8"
+    assert said in evaluate(tmp_path / "int8", metrics="average_drop")[1]
+    assert said not in evaluate(tmp_path / "int8", metrics="gini")[1]

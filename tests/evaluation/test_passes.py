@@ -3,10 +3,7 @@
 import numpy as np
 import pytest
 
-from shardcam.engine.evaluation.agreement import agreement
 from shardcam.engine.evaluation.evaluation import evaluate
-from shardcam.engine.evaluation.metric import ImageRows
-from shardcam.engine.evaluation.pass_metrics import PASS_METRICS
 from shardcam.engine.evaluation.passes import Masked, NetworkPasses, Switched
 from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.scores import linked, won_pixels
@@ -113,33 +110,3 @@ def test_the_share_of_pixels_is_the_score_of_a_segmentation_network():
     scores, maps = passes.explained(inputs, classes)
     np.testing.assert_allclose(scores, expected, atol=1e-6)
     assert maps.shape[0] == 4 and np.isfinite(maps).all()
-
-
-def test_agreement_of_a_lower_precision(definition):
-    """bf16 is near fp32, and a network is equal to itself."""
-    rng = np.random.default_rng(0)
-    pictures = rng.standard_normal((6, 3, 12, 12), np.float32)
-    maps = rng.standard_normal((6, 1, 6, 6), np.float32)
-    exact, low = (
-        NetworkPasses(
-            MxnetNetwork(definition, (LAYER,), 4, precision),
-            METHODS["layercam"], LAYER, definition.preprocessing, 4,
-        )
-        for precision in ("fp32", "bf16")
-    )  # fmt: skip
-    scores = linked(low.network.forward(pictures[:4]).logits, "softmax")
-    scores = np.concatenate([scores, linked(low.network.forward(pictures[4:]).logits, "softmax")])
-    target = scores.argmax(axis=1).astype(np.int32)[:, None]
-    rows = ImageRows(
-        np.arange(6), tuple("abcdef"), np.zeros(6, np.int32), target,
-        np.take_along_axis(scores, target, axis=1), np.zeros((6, 5), np.int32),
-        np.zeros((6, 4)), np.zeros((6, 2), np.int32), (12, 12), (None,) * 6,
-    )  # fmt: skip
-    metrics = [PASS_METRICS[name] for name in ("insertion", "deletion", "average_drop")]
-    same = agreement(metrics, pictures, maps, rows, low, low)
-    near = agreement(metrics, pictures, maps, rows, low, exact)
-    for name in near:
-        assert same[name].n == near[name].n == 6
-        assert same[name].largest < 1e-6
-        assert 0 < near[name].largest < 0.1
-        assert near[name].correlation > 0.95
