@@ -25,11 +25,9 @@ FAMILIES = 80
 LOGITS, MAPS = 1e-4, 1e-3
 SAME = 1e-4  # of a sum of a layer's channels: it is what a module of PyTorch reads or makes
 REFUSED = {  # what may be refused, and the operator that the refusal names
-    "mvitv2_tiny.script": "ScatterND",
-    "mvitv2_tiny.dynamo": "ScatterND",
+    "csatv2.dynamo": "GatherND",
     "sequencer2d_s.script": "LSTM",
     "sequencer2d_s.dynamo": "LSTM",
-    "volo_d1_224.dynamo": "Col2Im",
 }
 
 
