@@ -167,7 +167,7 @@ HOSTILE = {
         grown("Range", np.float32(0), np.float32(1), np.float32(1e-38)), "Range node 'g'"
     ),
     "resize": (
-        grown("Resize", IMAGE, EMPTY, np.float32([1, 1, 1e5, 1e5]), mode="linear"), "scales"
+        grown("Resize", IMAGE, EMPTY, np.float32([1, 1, 1e5, 1e5]), mode="linear"), "too large"
     ),
     "resize-slowly": (
         grown("Resize", IMAGE[0], EMPTY, np.float32([1, 9, 9]), mode="cubic"), "asks for too much"
