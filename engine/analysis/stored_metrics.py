@@ -43,6 +43,7 @@ class StoredMetrics:
         ConfigError
             The run has no such metric.
         """
+        name = name.replace(":", "-")  # as it is asked for, and as its folder is called
         if name not in self.summary:
             known = ", ".join(self.summary) or "none; see shardcam evaluate"
             raise ConfigError(f"no metric {name!r} of this run; those that it has: {known}")

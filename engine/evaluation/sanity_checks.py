@@ -107,8 +107,8 @@ def run_sanity(
         raise ConfigError(f"{config.out}: its weights are random already (--randomise)")
     if "maps" not in config.save:
         raise ConfigError(f"{config.out}: it has no maps: it was made without maps in --save")
-    if folder.resolve() == Path(config.out).resolve():
-        raise ConfigError(f"--out {folder}: is the run itself; give another folder")
+    if RunDir(folder).run_json.exists():
+        raise ConfigError(f"--out {folder}: is a run itself; give another folder")
     if steps < 1:
         raise ConfigError(f"--steps {steps}: takes a number from 1")
     require_possible(config)

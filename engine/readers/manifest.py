@@ -111,6 +111,7 @@ class ManifestReader(PartReader):
             notes.append(Note("labels", text))
         others = {column.strip().lower() for column in self._columns} - {"label"}
         others -= {"y"} if "x" in others else set()  # a place
+        others.discard("labels")  # of --target labels
         like = any(map(like_label, others))
         if self._labels.none and like:
             names = ", ".join(self._columns)[:200]

@@ -266,6 +266,20 @@ class MetricResults:
             raise RunDirectoryError(f"{error}; {_ANEW}") from error
 
 
+def damaged_metrics(run_dir: RunDir) -> Iterator[str]:
+    """Read every file of what was measured, and say in one line what is wrong with one."""
+    for name in sorted(run_dir.names(run_dir.metrics)):
+        try:
+            results = MetricResults(run_dir, name)
+            if not results.exists:
+                continue
+            results.manifest()
+            for _, path in results.folder.open_shards(results.folder.shard_numbers()):
+                results.read(path)
+        except RunDirectoryError as error:
+            yield str(error)
+
+
 def read_summary(run_dir: RunDir) -> dict[str, Any]:
     """``metrics/summary.json``; empty where there is none.
 
@@ -320,5 +334,5 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
     return text if len(text) <= 40 else text[:12] + "..."

@@ -206,7 +206,7 @@ def _figures(results: Sequence[Result]) -> Table:
     baselines = list(dict.fromkeys(name for result in results for name in result.baselines))
     table = Table(box=None)
     table.add_column("metric")
-    for column in ("value", "95 % interval", "of", *baselines):
+    for column in ("value", "95 % interval", "maps", *baselines):
         table.add_column(column, justify="right")
     table.add_column("better")
     for result in results:

@@ -12,6 +12,7 @@ from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.account import Account
 from shardcam.engine.rundir.check_index import check_index, require_own_rows
 from shardcam.engine.rundir.listing import Listing, listing_digest
+from shardcam.engine.rundir.metric_results import damaged_metrics
 from shardcam.engine.rundir.replace_shards import move_to_damaged
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
@@ -80,6 +81,10 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
         raise RunDirectoryError(f"{run}: {wrong}")
     check_index(run_dir, manifest.fingerprint, deep)
     require_own_rows(run_dir)
+    if deep and (metrics := list(damaged_metrics(run_dir))):
+        for problem in metrics:
+            console.print(problem, soft_wrap=True)
+        raise RunDirectoryError(f"{run}: what was measured is damaged; evaluate --replace mends it")
     without = sum(not shard.checksum for shard in shards)
     if deep and without:
         of = counted(len(shards), "shard")

@@ -104,7 +104,7 @@ def test_a_shard_that_was_computed_again_is_measured_again(run, tmp_path):
 def test_other_settings_are_refused_and_replaced_when_asked(run):
     evaluate(run, metrics="gini")
     code, _, err = evaluate(run, "--sample", 10, metrics="gini")
-    assert code == 2 and "(sample: null there, 10 of 41 now)" in err and "--replace" in err
+    assert code == 2 and "(sample: none there, 10 of 41 now)" in err and "--replace" in err
     code, _, _ = evaluate(run, "--sample", 10, "--replace", metrics="gini")
     assert code == 0
     with product.open_run(run) as opened:
@@ -375,3 +375,18 @@ def test_a_lower_precision_is_told(made, tmp_path):
     said = "scores of changed pictures are those of the network in int8"
     assert said in evaluate(tmp_path / "int8", metrics="average_drop")[1]
     assert said not in evaluate(tmp_path / "int8", metrics="gini")[1]
+
+
+def test_verify_reads_what_was_measured(run):
+    evaluate(run, metrics="gini")
+    assert shardcam("verify", "--deep", run)[0] == 0
+    (run / "metrics" / "gini" / "shards" / "shard-000001.h5").write_bytes(bytes(500))
+    code, out, err = shardcam("verify", "--deep", run)
+    assert code == 1 and "shard-000001.h5" in out and "evaluate --replace" in err
+
+
+def test_a_metric_is_found_as_it_was_asked_for(run):
+    evaluate(run, metrics="deletion:torchcam")
+    with product.open_run(run) as opened:
+        asked = opened.metric("deletion:torchcam")
+        assert np.array_equal(asked, opened.metric("deletion-torchcam"))
