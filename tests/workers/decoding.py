@@ -61,6 +61,7 @@ def shard(*keys, index=0, first=0):
 
 def hang(count):
     """A process whose decoders never answer: their numbers, and no end."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as in a shell's &
     others = processes(count)
     batches = beside(others).batches(shard(*["hang"] * 100))
     print(*(one.process.number for one in others._decoders), flush=True)
