@@ -143,6 +143,8 @@ def _kinds(truth: ImageTruth | None, size: npt.NDArray[np.int32]) -> tuple[list[
         return Reason.NO_TRUTH
     if any(region.mask is None for region in truth.regions):
         return Reason.NO_MASK
+    if not truth.regions and not truth.empty:  # what it has could not be used
+        return Reason.NO_REGION
     height, width = size.tolist()
     labels = sorted(truth.labels)
     kinds = np.where(truth.ignored((height, width)), _IGNORED, 0).astype(np.uint8)

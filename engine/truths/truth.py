@@ -15,7 +15,7 @@ from shardcam.engine.types import I4, U1, Note
 Mask = Callable[[], U1]  # reads (height,width), above 0 where the object is
 Sides = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture
 
-DIFFICULT, IGNORED = 1, 2  # flags of a region
+DIFFICULT, IGNORED, EMPTY = 1, 2, 4  # flags of a region; EMPTY: that the picture has no object
 _BOX_OF_KEY = re.compile(r"(.+)#[^/#,]+(?:,[^/#,]+){3}", re.DOTALL)
 
 
@@ -40,6 +40,7 @@ class ImageTruth:
     regions: tuple[Region, ...] = field(default=())
     ignore: Mask | None = None  # pixels that do not count, of whatever class
     size: tuple[int, int] | None = None  # height, width of the picture, if known
+    empty: bool = False  # no object is in it; else, without regions, none could be used
 
     @property
     def has_masks(self) -> bool:
@@ -100,7 +101,7 @@ class TruthArrays:
     label: I4  # (N,)
     box: npt.NDArray[np.float64]  # (N,4), NaN where there is none
     mask: I4  # (N,) position in the masks, -1 where there is none
-    flags: U1  # (N,) of DIFFICULT and IGNORED
+    flags: U1  # (N,) of DIFFICULT, IGNORED and EMPTY
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,13 @@ class Truth:
         first, end = self.arrays.first[number : number + 2].tolist()
         height, width = self.arrays.size[number].tolist()
         size = (height, width) if height else None
-        counts = (self.arrays.flags[first:end] & IGNORED == 0).tolist()
-        found = [self._region(i) for i in range(first, end)]
-        ignored = tuple(r for r, one in zip(found, counts, strict=True) if not one)
-        regions = tuple(r for r, one in zip(found, counts, strict=True) if one)
-        return ImageTruth(regions, Union(ignored, size) if ignored else None, size)
+        flags = self.arrays.flags[first:end]
+        ignored, regions = (
+            tuple(self._region(first + i) for i in np.flatnonzero(some).tolist())
+            for some in (flags & IGNORED > 0, flags & (IGNORED | EMPTY) == 0)
+        )
+        empty = not regions and bool((flags & EMPTY).any())
+        return ImageTruth(regions, Union(ignored, size) if ignored else None, size, empty)
 
     def _region(self, i: int) -> Region:
         arrays, at = self.arrays, int(self.arrays.mask[i])

@@ -15,7 +15,7 @@ from shardcam.engine.truths.mask_shapes import (
     require_size,
     run_lengths,
 )
-from shardcam.engine.truths.truth import IGNORED, Sides
+from shardcam.engine.truths.truth import EMPTY, IGNORED, Sides
 from shardcam.engine.truths.truth_files import TruthFiles, read_whole
 from shardcam.engine.truths.truth_problems import Problem
 from shardcam.engine.truths.truth_rows import NO_BOX, TruthRows
@@ -78,6 +78,7 @@ def read_coco(path: Path, rows: TruthRows, read: TruthFiles) -> str:
     seen = [n for n in stored["annotations"] if type(n) is int and n < len(entries.annotations)]
     lost = len(stored["annotations"]) - len(seen)
     rows.met(Problem.FORM, "an annotation without image_id or category_id", lost)
+    empty = dict.fromkeys(pictures.values())  # but for those that have objects
     for number in seen:
         image, category, sides, shape, crowd, name = entries.annotations[number]
         row = name if type(name) is int and abs(name) < 1 << 63 else number
@@ -89,6 +90,10 @@ def read_coco(path: Path, rows: TruthRows, read: TruthFiles) -> str:
         label = classes.get(category, NO_CLASS) if isinstance(category, _Id) else NO_CLASS
         box = NO_BOX if sides is None and mask is not None else _sides(sides)
         rows.add(picture, label, box, row, mask, IGNORED if crowd else 0)
+        if not crowd:
+            empty.pop(picture, None)
+    for picture in empty:
+        rows.add(picture, NO_CLASS, flags=EMPTY)
     return "COCO"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from shardcam.engine.errors import SourceError
 from shardcam.engine.readers.location import key_text
 from shardcam.engine.truths.mask_shapes import PngMask, png_levels, read_png
-from shardcam.engine.truths.truth import IGNORED
+from shardcam.engine.truths.truth import EMPTY, IGNORED
 from shardcam.engine.truths.truth_files import TruthFiles
 from shardcam.engine.truths.truth_problems import Problem
 from shardcam.engine.truths.truth_rows import LABEL, NO_BOX, TruthRows
@@ -85,15 +85,18 @@ def read_masks(
         if known == OBJECT:
             if mask.values == {0}:
                 rows.met(Problem.EMPTY_MASK, name)
+                rows.add(picture, NO_CLASS, mask=PngMask(mask.path, mask.size), flags=EMPTY)
             else:
                 rows.add(picture, LABEL, NO_BOX, mask=PngMask(mask.path, mask.size))
             continue
         first = 1 if known == FROM_1 else 0
-        for value in sorted(mask.values - {IGNORE}):
-            if value >= first:
-                rows.learn(value, rows.classes.number(value - first))
-                shape = PngMask(mask.path, mask.size, value)
-                rows.add(picture, rows.cls(value), NO_BOX, value, shape)
+        objects = sorted(value for value in mask.values - {IGNORE} if value >= first)
+        for value in objects:
+            rows.learn(value, rows.classes.number(value - first))
+            shape = PngMask(mask.path, mask.size, value)
+            rows.add(picture, rows.cls(value), NO_BOX, value, shape)
+        if not objects:
+            rows.add(picture, NO_CLASS, mask=PngMask(mask.path, mask.size), flags=EMPTY)
         if IGNORE in mask.values:
             shape = PngMask(mask.path, mask.size, IGNORE)
             rows.add(picture, NO_CLASS, NO_BOX, IGNORE, shape, IGNORED)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from shardcam.engine.errors import SourceError
 from shardcam.engine.io.plain_text import printable
 from shardcam.engine.truths.mask_shapes import StoredMask
-from shardcam.engine.truths.truth import IGNORED, Sides, Truth, TruthArrays
+from shardcam.engine.truths.truth import EMPTY, IGNORED, Sides, Truth, TruthArrays
 from shardcam.engine.truths.truth_classes import TruthClasses
 from shardcam.engine.truths.truth_pictures import NOWHERE, SEVERAL, Pictures, matched
 from shardcam.engine.truths.truth_problems import Problem, Problems
@@ -130,9 +130,10 @@ class TruthRows:
         mask, flags = _np(self._mask, np.int32), _np(self._flags, np.uint8)
         self._require_pixels(box)
         left = _Left(self, picture)
-        alone = (mask >= 0) & np.isnan(box).all(axis=1)  # known by its mask, without a box
+        alone = (mask >= 0) | (flags & EMPTY > 0)  # needs no box
+        alone &= np.isnan(box).all(axis=1)
         self._leave_out_misshapen(left, box, alone)
-        counts = (flags & IGNORED) == 0
+        counts = flags & (IGNORED | EMPTY) == 0
         left.out(Problem.CLASS, (label == NO_CLASS) & counts)
         left.rows &= picture >= 0
         label = np.where(label == LABEL, self.pictures.labels[picture], label)
@@ -145,7 +146,8 @@ class TruthRows:
         known = known[np.argsort(picture[known], kind="stable")]
         known = self._once(left, known, picture, label, box, mask, flags)
         names = {name: number for name, number in self._numbers.items() if self._named[number]}
-        if not len(known):
+        regions = int(np.count_nonzero(flags[known] & EMPTY == 0))
+        if not regions:
             raise SourceError(self._nothing(len(names)))
         missing = [name for name, number in self._numbers.items() if not self._named[number]]
         self.met(Problem.NO_TRUTH, missing[0] if missing else "", len(missing))
@@ -160,7 +162,7 @@ class TruthRows:
             mask=(numbers.reshape(-1) - int(used[0] < 0)).astype(np.int32),
             flags=flags[known],
         )
-        told = f"{form}: {counted(len(known), 'region')} in {counted(len(names), 'picture')}"
+        told = f"{form}: {counted(regions, 'region')} in {counted(len(names), 'picture')}"
         lines = [f"{told} of {len(self._numbers)}", *self.assumed]
         lines += [f"{counted(n, 'picture')} found by {how}" for how, n in ways.items()]
         notes = tuple(Note("truth", printable(line)) for line in (*lines, *self._problem_lines()))

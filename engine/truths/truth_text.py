@@ -8,9 +8,9 @@ from pathlib import Path
 
 from shardcam.engine.errors import SourceError
 from shardcam.engine.truths.mask_shapes import PngMask
-from shardcam.engine.truths.truth import IGNORED, Sides
+from shardcam.engine.truths.truth import EMPTY, IGNORED, Sides
 from shardcam.engine.truths.truth_files import TruthFiles, lines
-from shardcam.engine.truths.truth_masks import SeenMask, look_at
+from shardcam.engine.truths.truth_masks import look_at
 from shardcam.engine.truths.truth_problems import Problem
 from shardcam.engine.truths.truth_rows import LABEL, NO_BOX, TruthRows
 from shardcam.engine.types import NO_CLASS
@@ -114,20 +114,15 @@ def _read_masks(
         )
     for number, name, (mask, *ignored) in found:
         picture, label = rows.picture(name), labels.get(name, LABEL)
-        if one := _set(seen.get(mask), rows, mask):
-            rows.add(picture, label, NO_BOX, number, PngMask(one.path, one.size))
+        if one := seen.get(mask):
+            if one.values == {0}:
+                rows.met(Problem.EMPTY_MASK, mask)
+            flags = EMPTY if one.values == {0} else 0
+            rows.add(picture, label, NO_BOX, number, PngMask(one.path, one.size), flags)
         for other in filter(None, ignored):
             if (one := seen.get(other)) and one.values != {0}:
                 shape = PngMask(one.path, one.size)
                 rows.add(picture, NO_CLASS, NO_BOX, number, shape, IGNORED)
-
-
-def _set(seen: SeenMask | None, rows: TruthRows, name: str) -> SeenMask | None:
-    """A mask that has a pixel."""
-    if seen and seen.values == {0}:
-        rows.met(Problem.EMPTY_MASK, name)
-        return None
-    return seen
 
 
 def _labels(path: Path, rows: TruthRows, read: TruthFiles) -> dict[str, int]:

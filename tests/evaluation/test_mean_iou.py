@@ -45,7 +45,8 @@ def truth_of(levels):
         Region(int(value) - 1, None, lambda value=value: (levels == value).astype(np.uint8))
         for value in np.unique(levels[(levels > 0) & (levels < 255)])
     ]
-    return ImageTruth(tuple(regions), lambda: (levels == 255).astype(np.uint8))
+    ignore = (levels == 255).astype(np.uint8)
+    return ImageTruth(tuple(regions), lambda: ignore, empty=not regions)
 
 
 def irn_truth():
@@ -203,11 +204,11 @@ def test_absent_classes_as_seam_counts_them():
 
 
 def test_why_a_class_has_no_value():
-    metric, maps = metric_named("miou"), np.ones((5, 2, 3, 3), np.float32)
+    metric, maps = metric_named("miou"), np.ones((6, 2, 3, 3), np.float32)
     maps[4, 0] = np.nan
     truth = [None, boxes((1, 1, 5, 5)), truth_of(np.zeros((6, 6), np.uint8))]
-    truth += [truth_of(np.ones((6, 6), np.uint8))] * 2
-    target = [[0, 1], [0, 1], [0, -1], [-1, -1], [0, 1]]
+    truth += [truth_of(np.ones((6, 6), np.uint8))] * 2 + [ImageTruth()]
+    target = [[0, 1], [0, 1], [0, -1], [-1, -1], [0, 1], [0, 1]]
     found = metric.measure(maps, rows_of(truth, target=target, size=(6, 6)))
     assert found.reason.tolist() == [
         [Reason.NO_TRUTH] * 2,
@@ -215,6 +216,7 @@ def test_why_a_class_has_no_value():
         [Reason.MEASURED, Reason.NO_CLASS],  # predicted where nothing is
         [Reason.NO_CLASS] * 2,
         [Reason.NO_MAP, Reason.MEASURED],
+        [Reason.NO_REGION] * 2,
     ]
     assert found.value[2, 0] == 0
     assert {name: counts.sum() for name, counts in found.state.items()} == {

@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 
 from tests.truths.truths import (
@@ -272,3 +273,26 @@ def test_a_truth_travels_to_workers(tmp_path):
     (tmp_path / "a.png").write_bytes(png(CLASSES))
     truth = pickle.loads(pickle.dumps(read(tmp_path, "a.jpg", size=(2, 4))))
     assert truth.of("a.jpg").mask(0, (2, 4)).sum() == 2
+
+
+def test_no_object_is_another_thing_than_none_that_can_be_used(tmp_path):
+    """Background that a mask shows, or that COCO has nothing of, counts; what was rejected not."""
+    here, other = (np.zeros((100, 200), np.uint8), np.zeros((100, 100), np.uint8))
+    masks = {"a": here + 1, "empty": here, "ignored": here + 255, "unknown": here + 9}
+    masks |= {"shape": other + 1, "both": other}
+    for name, pixels in masks.items():
+        (tmp_path / f"{name}.png").write_bytes(png(pixels, palette=True))
+    truth = read(f"{tmp_path}::from-1", *(f"{name}.jpg" for name in masks))
+    empty = {name for name in masks if truth.of(f"{name}.jpg").empty}
+    assert empty == {"empty", "ignored"} and "2 regions in 6 pictures" in told(truth)
+    keys = ("a.jpg", "b.jpg", "c.jpg")
+    images = [
+        {"id": i, "file_name": key, "width": 200, "height": 100} for i, key in enumerate(keys)
+    ]
+    rejected = annotation(image_id=1, bbox=[10, 20, -5, 5])
+    crowd = annotation(image_id=2, iscrowd=1)
+    path = coco(tmp_path / "c.json", [annotation(image_id=0), rejected, crowd], images)
+    truth = read(path, *keys)
+    assert [truth.of(key).empty for key in keys] == [False, False, True]
+    written(tmp_path / "w", localization__txt="a.jpg,0,0,9,9", image_sizes__txt="b.jpg,200,100")
+    assert not read(tmp_path / "w", *keys).of("b.jpg").empty
