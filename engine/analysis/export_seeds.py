@@ -76,14 +76,22 @@ def seeds(
         raise ConfigError(
             f"threshold: expected a number from 0 to 1, or two by rising value, got {threshold}"
         )
-    if (most := int(samples["target"][:].max(initial=0))) >= IGNORE - 1:
-        raise ConfigError(f"class {most}: PNG files of 8 bits hold the classes 0 to {IGNORE - 2}")
+    require_few_classes(samples)
 
     def make(maps: F4, target: I4, crop: npt.NDArray[Any], size: npt.NDArray[Any]) -> bytes:
         classes, found = class_scores(maps, target, crop, size, scores)
         return _png(seed_of(classes, found, low, high))
 
     return _written(samples, Path(folder), layer, ".png", make, keep)
+
+
+def require_few_classes(samples: Samples) -> None:
+    """Raise ConfigError where a class is too high for seeds."""
+    if (most := int(samples["target"][:].max(initial=0))) >= IGNORE - 1:
+        raise ConfigError(
+            f"class {most}: seeds are PNG files of 8 bits, for the classes 0 to {IGNORE - 2}; "
+            "export so many classes to psa or irn (--to psa, --to irn)"
+        )
 
 
 def irn(samples: Samples, folder: str | Path, layer: str, keep: bool = False) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 from shardcam import open_run
 from shardcam.engine.analysis.class_scores import IRN, NORMALISATIONS
 from shardcam.engine.analysis.export_coco import NO_REGIONS
-from shardcam.engine.analysis.export_seeds import EVAL_THRESHOLD, file_stems
+from shardcam.engine.analysis.export_seeds import EVAL_THRESHOLD, file_stems, require_few_classes
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import ConfigError, storage_error
 from shardcam.engine.io.plain_file import parse_json, read_plain
@@ -139,6 +140,11 @@ def _levels(threshold: str | None, form: str) -> tuple[float, ...]:
     if not 1 <= len(levels) <= (2 if form == "seeds" else 1):
         takes = "a number, or two for seeds, such as 0.05,0.30"
         raise ConfigError(f"--threshold {threshold}: takes {takes}")
+    if form == "seeds" and not 0 <= levels[0] <= levels[-1] <= 1:
+        takes = "a number from 0 to 1, or two by rising value"
+        raise ConfigError(f"--threshold {threshold}: expected {takes}, such as 0.05,0.30")
+    if form != "seeds" and not 0 < levels[0] < 1:
+        raise ConfigError(f"--threshold {threshold}: expected a number between 0 and 1")
     return levels
 
 
@@ -161,10 +167,13 @@ def _export_seeds(
     }
     if form == "seeds":
         made_of |= {"threshold": list(levels), "scores": scores}
-    keep = not force and _begun(out, made_of)
-    if not keep and not force:
-        _require_new(out)
     opened.cam(chosen)  # refuses a layer without maps before anything is written
+    if form == "seeds":
+        require_few_classes(opened)
+    anew = force or _is_bare(out)
+    keep = not anew and _begun(out, made_of)
+    if not (keep or anew):
+        _require_new(out)
     if not keep:
         _remove_old(opened, out, ".png" if form == "seeds" else ".npy")
         with whole_file(out / MADE_OF) as stream:
@@ -187,6 +196,17 @@ def _remove_old(opened: Run, out: Path, ending: str) -> None:
             (out / f"{stem}{ending}").unlink(missing_ok=True)
     except OSError as error:
         raise storage_error(error, out) from error
+
+
+def _is_bare(out: Path) -> bool:
+    """Whether a folder says what was to be made, and nothing was."""
+    try:
+        if [path.name for path in islice(out.iterdir(), 2)] != [MADE_OF]:
+            return False
+        stored = parse_json(read_plain(out / MADE_OF, _MOST))
+    except (OSError, ValueError):  # told where it is opened
+        return False
+    return isinstance(stored, dict) and {"run", "to", "layer"} <= stored.keys()
 
 
 def _begun(out: Path, made_of: dict[str, Any]) -> bool:

@@ -95,8 +95,19 @@ def test_coco_names_the_classes(real, tmp_path):
     [
         (("--to", "npy", "--layer", "nose"), 2, "no maps of layer 'nose'"),
         (("--to", "npy", "--threshold", 0.5), 2, "--threshold: npy takes the maps as they are"),
-        (("--to", "masks", "--threshold", 0), 2, "threshold: expected a number between 0 and 1"),
+        (
+            ("--to", "masks", "--threshold", 0),
+            2,
+            "--threshold 0: expected a number between 0 and 1",
+        ),
         (("--to", "coco", "--target-index", 2), 2, "--target-index 2: 2 explained, from 0"),
+        (("--to", "seeds", "--threshold", "0.3,0.1"), 2, "--threshold 0.3,0.1: expected a number"),
+        (("--to", "seeds", "--threshold", 2), 2, "--threshold 2: expected a number from 0 to 1"),
+        (
+            ("--to", "seeds"),
+            2,
+            "class 285: seeds are PNG files of 8 bits, for the classes 0 to 253",
+        ),
         (("--to", "tiff"), 2, "'tiff' is not one of 'npy', 'masks', 'coco', 'seeds', 'irn', 'psa'"),
     ],
     ids=str,
@@ -189,6 +200,17 @@ def test_seeds_go_on_where_they_were_stopped(real, tmp_path):
     assert (code, err) == (0, "")
     found = np.load(tmp_path / "irn" / gone, allow_pickle=True).item()
     assert sorted(found) == [281, 285]
+
+
+def test_a_folder_that_only_says_what_was_to_be_made_is_no_export(real, tmp_path):
+    made_of = tmp_path / "out" / "export.json"
+    made_of.parent.mkdir()
+    command = ("export", real / "run", "--to", "psa", "--out", made_of.parent)
+    made_of.write_text('{"of": "mine"}')
+    assert shardcam(*command)[0] == 2 and made_of.read_text() == '{"of": "mine"}'
+    made_of.write_text(json.dumps({"run": "other", "to": "seeds", "layer": "x", "scores": "irn"}))
+    code, _, err = shardcam(*command)
+    assert (code, err) == (0, "") and len(seed_files(made_of.parent)) == 14
 
 
 def test_seeds_of_labels(real, tmp_path):
