@@ -166,9 +166,11 @@ def run_evaluation(
         asked = replace(asked, sample=None)
     truth = _truth(run_dir, config, asked.truth) if asked.truth is not None else None
     wanted, manifests = _wanted(asked, manifest, plan.listed, layer, chosen, truth)
+    positions = sampled(plan.listed, asked.sample) if asked.sample is not None else None
+    if truth is not None:
+        _require_known(truth, asked, wanted, plan, positions)
     every = [MetricResults(run_dir, one.folder) for one in wanted]
     worker = prepare(config, on_event).worker if _needs_pictures(asked, wanted) else None
-    positions = sampled(plan.listed, asked.sample) if asked.sample is not None else None
     with ExitStack() as stack:
         died = False
         for results in every:
@@ -329,6 +331,33 @@ def _wanted(
         wanted.append(Wanted(folder, one.fingerprint, metric))
         manifests.append(one)
     return tuple(wanted), manifests
+
+
+def _require_known(
+    truth: Truth,
+    asked: Question,
+    wanted: Sequence[Wanted],
+    plan: Plan,
+    positions: npt.NDArray[np.int64] | None,
+) -> None:
+    """Refuse a truth that no value could come from, before any is forgotten."""
+    for name, one in zip(asked.metrics, wanted, strict=True):
+        masks = known_metric(name.partition(":")[0]).needs_masks
+        if masks and not truth.has_masks:
+            raise ConfigError(
+                f"{name}: --truth {asked.truth}: {truth.format} without a mask; give PNG masks, or "
+                "COCO JSON with segmentation"
+            )
+        if not one.metric.needs_truth or positions is None:
+            continue
+        found = (truth.of(plan.sample(position).key) for position in positions.tolist())
+        if not any(t and (t.empty or t.has_masks or (t.regions and not masks)) for t in found):
+            images = f"{counted(len(positions), 'image')} asked for"
+            there = "in the truth with a mask" if masks else "in the truth"
+            raise ConfigError(
+                f"{name}: --truth {asked.truth}: none of the {images} is {there}; raise --sample, "
+                "or leave it out"
+            )
 
 
 def _precision_notes(config: RunConfig, wanted: Sequence[Wanted]) -> Iterator[Note]:

@@ -41,6 +41,7 @@ class KnownMetric:
     higher_is_better: bool | None = True
     needs_truth: bool = True
     needs_labels: bool = False  # only of runs with `--target label`
+    needs_masks: bool = False  # boxes will not do
 
     @property
     def needs(self) -> str:
@@ -171,6 +172,7 @@ _KNOWN = (
         "mean IoU of classes and background, as seeds of weak supervision have it",
         _mean_iou,
         (*NORMALISATIONS, "21 or another number of classes, absent ones counting 0"),
+        needs_masks=True,
     ),
     KnownMetric(
         "gt_known",

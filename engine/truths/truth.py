@@ -118,6 +118,11 @@ class Truth:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether a picture is known by a mask, be it one that shows no object."""
+        return bool((self.arrays.mask[self.arrays.flags & IGNORED == 0] >= 0).any())
+
     def notes(self) -> tuple[Note, ...]:
         """What was read, what was assumed, left out and not found."""
         return self.told

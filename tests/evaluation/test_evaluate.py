@@ -180,6 +180,29 @@ def test_figures_of_values_that_are_being_replaced_are_not_shown(run, monkeypatc
         assert "gini" not in opened.table
 
 
+def test_a_truth_that_no_value_comes_from_is_refused_before_any_is_forgotten(run):
+    with product.open_run(run) as opened:
+        last, size = opened.keys[-1], opened["image_size"][-1].tolist()
+    truth = run.parent / BOXES
+    truth.write_text(f"{last},0,0,0,9,9\n")
+    assert evaluate(run, "--truth", truth, metrics="pointing")[0] == 0
+    before = {p: p.read_bytes() for p in (run / "metrics").rglob("*") if p.is_file()}
+    for metric, options, words in (
+        ("pointing", ("--sample", 3), "none of the 3 images asked for is in the truth"),
+        ("pointing,miou", (), "table of boxes without a mask"),
+    ):
+        code, _, err = evaluate(run, "--truth", truth, "--replace", *options, metrics=metric)
+        assert code == 2 and words in err and err.count("\n") == 1
+        assert before == {p: p.read_bytes() for p in (run / "metrics").rglob("*") if p.is_file()}
+    mask = (run.parent / "masks" / last).with_suffix(".png")
+    mask.parent.mkdir(parents=True)
+    cv2.imwrite(str(mask), np.full(size, 1, np.uint8))
+    shown = f"{run.parent}/masks::from-1"
+    code, _, err = evaluate(run, "--truth", shown, "--sample", 3, metrics="miou")
+    assert code == 2 and "none of the 3 images asked for is in the truth with a mask" in err
+    assert not (run / "metrics" / "miou").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
