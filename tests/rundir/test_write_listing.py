@@ -15,7 +15,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardcam.engine.errors import RunDirectoryError, SourceError, StoreError
@@ -68,6 +68,7 @@ def test_what_was_met_is_kept_and_a_listing_without_it_is_read(tmp_path):
     ),
     st.integers(1, 9),
 )
+@settings(deadline=None)
 def test_what_is_read_is_what_was_listed(tmp_path_factory, rows, block):
     listed = [Sample(key, i, *rest) for i, (key, *rest) in enumerate(rows)]
     root = tmp_path_factory.mktemp("any")
