@@ -25,6 +25,7 @@ from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.evaluation.intervals import Z95
 from shardcam.engine.evaluation.metric import Figure
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.io.whole_file import whole_file
@@ -217,7 +218,7 @@ class _Mean:
             return Figure(nan, nan, nan, 0)
         if self.count == 1:
             return Figure(self.mean, nan, nan, 1)
-        spread = 1.96 * math.sqrt(self.squares / (self.count - 1) / self.count)
+        spread = Z95 * math.sqrt(self.squares / (self.count - 1) / self.count)
         return Figure(self.mean, self.mean - spread, self.mean + spread, self.count)
 
 

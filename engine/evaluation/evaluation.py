@@ -297,13 +297,14 @@ def _wanted(
         raise ConfigError(f"--sample {asked.sample}: takes a number from 1")
     if not 0 <= asked.seed <= LAST_SEED:
         raise ConfigError(f"--seed {asked.seed}: takes a number from 0 to {LAST_SEED}")
+    if unknown := set(asked.baselines) - set(BASELINES):
+        raise ConfigError(
+            f"--baselines: unknown {min(unknown)!r}; known: {', '.join(BASELINES)}, none"
+        )
     wanted, manifests, target = [], [], manifest.numbers["target"]
+    versions = {library: version_of(library) for library in LIBRARIES}
     for name in asked.metrics:
         metric = metric_named(name)
-        if unknown := set(asked.baselines) - set(BASELINES):
-            raise ConfigError(
-                f"--baselines: unknown {min(unknown)!r}; known: {', '.join(BASELINES)}, none"
-            )
         if metric.needs_truth and truth is None:
             raise ConfigError(f"{name}: needs --truth: where the objects of each picture are")
         if known_metric(name.partition(":")[0]).needs_labels and target != "label":
@@ -322,7 +323,6 @@ def _wanted(
             "seed": asked.seed,
             "truth": truth.digest if truth and metric.needs_truth else None,
         }
-        versions = {library: version_of(library) for library in LIBRARIES}
         where = truth_place(asked.truth) if asked.truth and metric.needs_truth else None
         one = MetricManifest(
             name, metric.convention, numbers, metric.higher_is_better, versions, where

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-_Z = 1.96  # of a normal distribution, 95 % lie within so many standard deviations
+Z95 = 1.96  # of a normal distribution, 95 % lie within so many standard deviations
 
 
 def wilson(hits: float, n: int) -> tuple[float, float]:
     """95 % interval of a proportion (Wilson 1927), which stays within 0 and 1."""
-    share, spread = hits / n, _Z * _Z / n
+    share, spread = hits / n, Z95 * Z95 / n
     centre = share + spread / 2
-    half = _Z * (share * (1 - share) / n + spread / (4 * n)) ** 0.5
+    half = Z95 * (share * (1 - share) / n + spread / (4 * n)) ** 0.5
     return (centre - half) / (1 + spread), (centre + half) / (1 + spread)
 
 
@@ -21,7 +21,7 @@ def normal_share(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     n = len(values)
     if n < 2:
         return float("nan"), float("nan")
-    mean, half = float(values.mean()), _Z * float(values.std(ddof=1)) / n**0.5
+    mean, half = float(values.mean()), Z95 * float(values.std(ddof=1)) / n**0.5
     return max(mean - half, 0.0), min(mean + half, 1.0)
 
 
@@ -35,5 +35,5 @@ def of_mean_of_proportions(
     """
     mean = float((hits / n).mean())
     share = (hits + 2) / (n + 4)
-    half = _Z * float((share * (1 - share) / (n + 4)).sum()) ** 0.5 / len(n)
+    half = Z95 * float((share * (1 - share) / (n + 4)).sum()) ** 0.5 / len(n)
     return max(mean - half, 0.0), min(mean + half, 1.0)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.evaluation.intervals import normal_share
+from shardcam.engine.evaluation.intervals import Z95, normal_share
 from shardcam.engine.truths.truth import ImageTruth
 from shardcam.engine.types import F4, I4, U1
 
@@ -138,5 +138,5 @@ def mean_figure(merged: Merged, share: bool = False) -> Figure:
     if share:
         return Figure(float(values.mean()), *normal_share(values), n)
     mean = float(values.mean())
-    spread = 1.96 * float(values.std(ddof=1)) / n**0.5 if n > 1 else float("nan")
+    spread = Z95 * float(values.std(ddof=1)) / n**0.5 if n > 1 else float("nan")
     return Figure(mean, mean - spread, mean + spread, n)

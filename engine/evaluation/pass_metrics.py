@@ -20,7 +20,7 @@ from shardcam.engine.evaluation.explained_pairs import (
     Pairs,
     enlarged,
 )
-from shardcam.engine.evaluation.intervals import wilson
+from shardcam.engine.evaluation.intervals import Z95, wilson
 from shardcam.engine.evaluation.metric import (
     Array,
     Figure,
@@ -437,7 +437,7 @@ def _with_curve(figure: Figure, merged: Merged, at: tuple[float, ...] = ()) -> F
     spread = np.full_like(mean, np.nan)
     if count > 1:
         variance = np.maximum(squares - count * mean**2, 0) / (count - 1)
-        spread = 1.96 * np.sqrt(variance / count)
+        spread = Z95 * np.sqrt(variance / count)
     curve = {"mean": mean, "low": mean - spread, "high": mean + spread}
     lists = {name: values.tolist() for name, values in curve.items()}
     details = {**figure.details, "curve": lists | ({"at": list(at)} if at else {})}
