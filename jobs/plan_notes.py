@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
 
-from shardcam.engine.analysis.open_run import ulimit_for
 from shardcam.engine.run.build_worker import worker_threads
 from shardcam.engine.run.cost import RATES, Cost
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.run.extraction import RunPlanned
-from shardcam.engine.types import Note, counted
+from shardcam.engine.rundir.open_files import ulimit_for
+from shardcam.engine.types import counted
 from shardcam.jobs.terminal import printable
+from shardcam.jobs.wording import duration
 
 AT_ONCE = ("int8", "runtime", "warning")  # kinds of notes that are told before the work too
 LONG = 10  # seconds of a run whose length is guessed
@@ -87,28 +86,6 @@ def cost_note(run: RunPlanned, cost: Cost) -> str:
         f"{counted(run.images, 'image')} on {where}, at {slow} to {fast} billion multiply-adds a "
         "second and core (a guess until the first batch is done)"
     )
-
-
-def speed(rate: float) -> str:
-    """``0.0221`` -> ``0.022 images/s``."""
-    return f"{rate:.1f} images/s" if rate >= 1 else f"{rate:.2g} images/s"
-
-
-def duration(seconds: float) -> str:
-    """``7800`` -> ``2 h 10 min``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    if hours >= 100:
-        return f"{hours / 24:.0f} days"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def note_rows(notes: Iterable[Note]) -> Iterator[tuple[str, str]]:
-    """Two cells for each note; of those of a kind only the first is called by it."""
-    for kind, told in groupby(sorted(notes, key=lambda note: note.kind), lambda note: note.kind):
-        for i, one in enumerate(told):
-            yield "" if i else kind, printable(one.text)
 
 
 def many_shards(shards: int) -> str | None:

@@ -26,8 +26,9 @@ from shardcam.engine.rundir.events import (
 )
 from shardcam.engine.rundir.speed import Speed
 from shardcam.engine.types import Event, counted
-from shardcam.jobs.plan_notes import duration, print_plan, speed
+from shardcam.jobs.plan_notes import print_plan
 from shardcam.jobs.terminal import printable
+from shardcam.jobs.wording import duration, speed
 
 REPORTED: dict[type[Event], str] = {  # events that a person should know of
     RunAwaited: "waiting for {holder}, which begins this run",

@@ -16,9 +16,10 @@ from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import NO_CLASS, NO_LINK, Event, RunReport, counted
-from shardcam.jobs.plan_notes import many_shards, note_rows, speed
+from shardcam.jobs.plan_notes import many_shards
 from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.terminal import score_text, stop_on_signals
+from shardcam.jobs.wording import note_rows, speed
 
 SHOWN = 10  # predictions that are printed
 

@@ -9,10 +9,8 @@ limit of open files as far as it may.
 
 from __future__ import annotations
 
-import resource
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.codec import CODECS
 from shardcam.engine.rundir.hdf5_reading import reading, require_filter
 from shardcam.engine.rundir.listing import LONGEST_KEY
+from shardcam.engine.rundir.open_files import allow_open_files
 from shardcam.engine.rundir.own_datasets import Unsound, dataset_of, datasets
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
@@ -31,8 +30,6 @@ from shardcam.engine.rundir.schema import Form, forms_problem
 from shardcam.engine.rundir.shard_file import ShardSummary, forms_of
 from shardcam.engine.rundir.shard_index import index_in_memory
 from shardcam.engine.types import counted, shard_name
-
-_SPARE = 64  # files that a process has open besides the shards of an index
 
 
 def open_run(root: str | Path) -> Run:
@@ -59,7 +56,7 @@ def open_run(root: str | Path) -> Run:
             f"{place}: {len(shards)} of the run's {counted(planned, 'shard')}", stacklevel=2
         )
     run_dir.fetch_all([run_dir.shards / shard_name(summary.shard) for summary in shards])
-    _allow_open_files(len(shards) + _SPARE)
+    allow_open_files(len(shards))
     here = run_dir.here()
     forms = _read_forms(here, shards)
     index = h5py.File(here.index, "r", locking="best-effort")
@@ -135,23 +132,3 @@ def first_rows(run_dir: RunDir, columns: Iterable[str], count: int) -> list[tupl
         if len(rows) >= count:
             break
     return rows
-
-
-def ulimit_for(shards: int) -> int | None:
-    """The ``ulimit -n`` that plain h5py needs to read an index over so many shards.
-
-    None if processes started from here may open as many files.
-    """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = shards + _SPARE
-    enough = soft == resource.RLIM_INFINITY or needed <= soft
-    return None if enough else 1 << (needed - 1).bit_length()
-
-
-def _allow_open_files(count: int) -> None:
-    """Raise this process's soft limit to `count`, or to the hard limit if that is lower."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # not allowed here
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

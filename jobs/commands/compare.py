@@ -21,8 +21,8 @@ from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_comparisons, require_plot
 from shardcam.jobs.options import LocalPath
-from shardcam.jobs.plan_notes import note_rows
 from shardcam.jobs.terminal import make_console, stop_on_signals
+from shardcam.jobs.wording import note_rows
 
 CLASSES_EQUAL = "first class equal"
 DIFFERENCE = "difference of {}"

@@ -32,10 +32,10 @@ from shardcam.engine.types import Event, counted
 from shardcam.jobs.completion import complete_list, complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_evaluation, require_plot
 from shardcam.jobs.options import LocalPath, changed_config, place_options
-from shardcam.jobs.plan_notes import note_rows
 from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console, stop_on_signals
+from shardcam.jobs.wording import note_rows
 
 NONE = "none"
 COSTS = {"A": "stored maps", "B": "1 pass", "C": "tens of passes"}

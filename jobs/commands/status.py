@@ -18,9 +18,9 @@ from shardcam.engine.errors import Interrupted
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.plan_notes import duration, note_rows, speed
 from shardcam.jobs.run_status import COMPLETE, RUNNING, NodeStatus, RunStatus, read_status
 from shardcam.jobs.terminal import make_console, stop_on_signals
+from shardcam.jobs.wording import duration, note_rows, speed
 
 EVERY = 5.0  # seconds between two looks
 

@@ -18,9 +18,9 @@ from shardcam.engine.types import counted
 from shardcam.jobs.measuring.measure import Measured, measure
 from shardcam.jobs.measuring.timed_runs import Whole
 from shardcam.jobs.options import make_config, run_options_but
-from shardcam.jobs.plan_notes import speed
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console
+from shardcam.jobs.wording import speed
 
 _measuring_option = partial(click.option, cls=SectionedOption, section="Measurement")
 

@@ -27,8 +27,8 @@ from shardcam.jobs.measuring.timed_runs import (
     with_workers,
     workers_of,
 )
-from shardcam.jobs.plan_notes import speed
 from shardcam.jobs.progress import ProgressDisplay
+from shardcam.jobs.wording import speed
 
 FEW = 64  # images below which figures are rough
 

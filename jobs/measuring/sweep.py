@@ -11,7 +11,7 @@ from shardcam.engine.config import RunConfig, flag
 from shardcam.engine.errors import ConfigError, ModelError
 from shardcam.engine.workers.cores import usable_cores
 from shardcam.jobs.measuring.timed_runs import Whole, measure_whole
-from shardcam.jobs.plan_notes import speed
+from shardcam.jobs.wording import speed
 
 BATCHES = (8, 32, 128)  # that are tried
 

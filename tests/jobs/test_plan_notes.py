@@ -12,7 +12,8 @@ from shardcam.engine.run.cost import Cost
 from shardcam.engine.run.extraction import RunPlanned
 from shardcam.engine.types import counted
 from shardcam.jobs import plan_notes
-from shardcam.jobs.plan_notes import cost_note, duration, print_plan, size_note, speed
+from shardcam.jobs.plan_notes import cost_note, print_plan, size_note
+from shardcam.jobs.wording import duration, speed
 
 LISTED = datetime(2026, 1, 2, tzinfo=timezone.utc)
 SIZES = {"key": 20_000, "activation/conv": 12_544_000, "cam/conv/map": 196_000, "flags": 1000}

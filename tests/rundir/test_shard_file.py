@@ -435,7 +435,8 @@ MANY = """
 RAISED = """
     import resource, sys
     import h5py
-    from shardcam.engine.analysis.open_run import open_run, ulimit_for
+    from shardcam.engine.analysis.open_run import open_run
+    from shardcam.engine.rundir.open_files import ulimit_for
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
