@@ -2,7 +2,7 @@
 
 Its modules see a NumPy of their own, which has the names that NumPy dropped since, a
 ``distutils`` where Python has none, and no scikit-learn. NumPy itself, and what everything else
-imports, stay as they are.
+imports, stay as they are. Modules that few use are loaded when something in them is asked for.
 """
 
 from __future__ import annotations
@@ -13,8 +13,20 @@ import warnings
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import LazyLoader
 from types import CodeType, ModuleType
 from typing import Any
+
+LATER = {  # a third of the time, with SciPy's statistics and requests, which they import
+    *(
+        "mxnet.contrib.amp",
+        "mxnet.contrib.onnx",
+        "mxnet.contrib.quantization",
+        "mxnet.contrib.tensorboard",
+    ),
+    *("mxnet.contrib.text", "mxnet.gluon", "mxnet.image", "mxnet.module", "mxnet.notebook"),
+    *("mxnet.rnn", "mxnet.test_utils", "mxnet.visualization"),
+}
 
 
 def import_mxnet() -> None:
@@ -39,7 +51,8 @@ class _Finder(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
-            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+            loader = _Loader(spec.loader.name, spec.loader.path)
+            spec.loader = LazyLoader(loader) if name in LATER else loader
         return spec
 
 

@@ -47,11 +47,10 @@ def load_network(
             raise ModelError(f"{model}: its weight {name!r} holds a NaN or an infinity")
     from shardcam.engine.models.links import at_logits
     from shardcam.engine.models.segmentation import is_segmenter, segmenter
-    from shardcam.engine.models.zoo import NAMES
 
     if is_segmenter(definition):
         return segmenter(definition, link)
-    return at_logits(definition, link, classifies=model in (LITE0, *NAMES))
+    return at_logits(definition, link, classifies=not model.endswith(MODEL_FILES))
 
 
 def _load(
@@ -62,11 +61,6 @@ def _load(
     inputs: Mapping[str, str],
     keep_rounding: bool,
 ) -> NetworkDefinition:
-    from shardcam.engine.models.checkpoint import SUFFIX, checkpoint_network
-    from shardcam.engine.models.efficientnet_lite import efficientnet_lite0
-    from shardcam.engine.models.onnx.onnx_file import load_onnx
-    from shardcam.engine.models.zoo import NAMES, zoo_network
-
     if inputs and not model.endswith(".onnx"):
         raise ConfigError(f"--input: {model} has no further inputs; only ONNX files may")
     if keep_rounding and not model.endswith(".onnx"):
@@ -74,17 +68,24 @@ def _load(
     if output is not None and not model.endswith(MODEL_FILES):
         raise ConfigError(f"--output: {model} has one output; only model files may have several")
     if model == LITE0:
+        from shardcam.engine.models.efficientnet_lite import efficientnet_lite0
+
         if params is not None:
             raise ModelError(f"{LITE0} brings its own weights; leave --params out")
         return efficientnet_lite0(image_size or 224)
-    if model in NAMES:
-        return zoo_network(model, params, image_size)
-    if model.endswith(SUFFIX):
-        return checkpoint_network(Path(model), params, image_size, output)
     if model.endswith(".onnx"):
+        from shardcam.engine.models.onnx.onnx_file import load_onnx
+
         if params is not None:
             raise ModelError(f"{model}: contains its weights; leave --params out")
         return load_onnx(Path(model), image_size, output, inputs, keep_rounding)
+    from shardcam.engine.models.checkpoint import SUFFIX, checkpoint_network
+    from shardcam.engine.models.zoo import NAMES, zoo_network
+
+    if model.endswith(SUFFIX):
+        return checkpoint_network(Path(model), params, image_size, output)
+    if model in NAMES:
+        return zoo_network(model, params, image_size)
     near = difflib.get_close_matches(model, (LITE0, *NAMES), n=3, cutoff=0.5)
     offer = f"nearest: {', '.join(near)}" if near else f"known: {', '.join((LITE0, *NAMES))}"
     raise ConfigError(
