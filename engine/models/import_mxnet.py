@@ -2,15 +2,18 @@
 
 Its modules see a NumPy of their own, which has the names that NumPy dropped since, a
 ``distutils`` where Python has none, and no scikit-learn. NumPy itself, and what everything else
-imports, stay as they are. Modules that few use are loaded when something in them is asked for.
+imports, stay as they are. Modules that few use are loaded when something in them is asked for, and
+functions of operators, which MXNet writes and compiles by the thousand, are compiled when called.
 """
 
 from __future__ import annotations
 
 import builtins
+import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import LazyLoader
@@ -27,10 +30,11 @@ LATER = {  # a third of the time, with SciPy's statistics and requests, which th
     *("mxnet.contrib.text", "mxnet.gluon", "mxnet.image", "mxnet.module", "mxnet.notebook"),
     *("mxnet.rnn", "mxnet.test_utils", "mxnet.visualization"),
 }
+REGISTERS = {"mxnet.ndarray.register", "mxnet.symbol.register"}  # write functions of operators
 
 
 def import_mxnet() -> None:
-    """Import MXNet, which takes a second."""
+    """Import MXNet, which takes half a second."""
     import mxnet  # noqa: F401
 
 
@@ -64,7 +68,10 @@ class _Loader(SourceFileLoader):
         return code
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
+        changed = {"__import__": _import}
+        if module.__name__ in REGISTERS:
+            changed["exec"] = partial(_compile_later, vars(module))
+        module.__dict__["__builtins__"] = {**vars(builtins), **changed}
         super().exec_module(module)
 
     def source_to_code(  # type: ignore[override]
@@ -73,6 +80,25 @@ class _Loader(SourceFileLoader):
         with warnings.catch_warnings():  # invalid escapes in its docstrings
             warnings.simplefilter("ignore")
             return super().source_to_code(data, path, _optimize=_optimize)
+
+
+def _compile_later(
+    own: dict[str, Any], code: str, _: dict[str, Any] | None, found: dict[str, Any]
+) -> None:
+    """What ``exec`` does of source that defines a function, which is not compiled until called."""
+    name = re.findall(r"^def (\w+)\(", code, re.MULTILINE)[-1]
+
+    @cache
+    def made() -> Callable[..., Any]:
+        namespace: dict[str, Any] = {}
+        exec(code, own, namespace)
+        function: Callable[..., Any] = namespace[name]
+        return function
+
+    def function(*arguments: Any, **named: Any) -> Any:
+        return made()(*arguments, **named)
+
+    found[name] = function
 
 
 def _with_tobytes(value: Any) -> Any:

@@ -85,3 +85,11 @@ def test_numpys_functions_reach_its_arrays():
     assert np.sort(values, axis=0).asnumpy().tolist() == [[0, 1], [2, 3]]
     assert np.exp(values).asnumpy() == pytest.approx(np.exp(values.asnumpy()), rel=1e-6)
     assert mx.np.empty_like(values).dtype == np.float32  # compares versions with distutils
+
+
+def test_functions_of_operators_are_written_when_they_are_called():
+    """They do and say what they would else."""
+    assert mx.nd.relu(mx.nd.array([-1, 2])).asnumpy().tolist() == [0, 2]
+    assert "rectified" in mx.nd.relu.__doc__ and mx.sym.relu.__name__ == "relu"
+    with pytest.raises(TypeError, match="relu"):
+        mx.nd.relu(1, 2, 3, 4, 5)
