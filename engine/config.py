@@ -278,8 +278,11 @@ class RunConfig(BaseModel):
         description="Images per batch  [default: 32, or 128 with torch on a GPU, or what a shard "
         "has, or fewer where the head needs much memory]",
     )
-    executor: Literal["ray", "local"] = Field(
-        "ray", description="ray: worker processes; local: everything in this process."
+    executor: Literal["auto", "ray", "local"] = Field(
+        "auto",
+        description="ray: worker processes, on many machines with --address; local: everything in "
+        "this process; auto: ray for large sets and where options or RAY_ADDRESS ask for it, else "
+        "one worker process with all cores.",
     )
     part: str | None = Field(
         None,

@@ -15,7 +15,12 @@ from shardcam.engine.types import counted
 from shardcam.jobs.terminal import printable
 from shardcam.jobs.wording import duration
 
-AT_ONCE = ("int8", "runtime", "warning")  # kinds of notes that are told before the work too
+AT_ONCE = (
+    "executor",
+    "int8",
+    "runtime",
+    "warning",
+)  # kinds of notes that are told before the work too
 LONG = 10  # seconds of a run whose length is guessed
 LARGE = 100_000_000  # bytes of a dataset that is named
 

@@ -30,6 +30,7 @@ from shardcam.engine.evaluation.summary import Result, forget, summarise, write_
 from shardcam.engine.protocols import Observer, ShardRunner
 from shardcam.engine.run.build_worker import WorkerSpec, build_parts
 from shardcam.engine.run.driver import logged
+from shardcam.engine.run.executor_choice import AUTO, chosen_early, chosen_for_metrics
 from shardcam.engine.run.library_versions import version_of
 from shardcam.engine.run.plan import Plan, make_plan
 from shardcam.engine.run.prepare import (
@@ -156,8 +157,7 @@ def run_evaluation(
     run_dir = RunDir.open(config.out)
     manifest = read_manifest(run_dir)
     require_codec(run_dir, manifest)
-    require_possible(config)
-    limit_threads(driver_threads(config))
+    require_possible(chosen_early(config))
     sources = _complete(run_dir, manifest)
     layer, chosen = _layer_of(run_dir, sources, asked.layer)
     plan = make_plan(stored_listing(run_dir), manifest.plan.get("shard_size"))
@@ -170,7 +170,11 @@ def run_evaluation(
     if truth is not None:
         _require_known(truth, asked, wanted, plan, positions)
     every = [MetricResults(run_dir, one.folder) for one in wanted]
-    worker = prepare(config, on_event).worker if _needs_pictures(asked, wanted) else None
+    passes = _needs_pictures(asked, wanted)
+    named = config.executor != AUTO
+    config = chosen_for_metrics(config, asked.sample or plan.listed, passes)
+    limit_threads(driver_threads(config))
+    worker = prepare(config, on_event).worker if passes else None
     with ExitStack() as stack:
         died = False
         for results in every:
@@ -196,7 +200,8 @@ def run_evaluation(
         on_event(RunOpened(shards, shards - len(todo), images, images - left))
         if todo:
             forget(run_dir, [one.folder for one in wanted])
-            executor = executor_of(config, partial(build_evaluator, spec), may_exit, died)
+            apart = died or (passes and not named)
+            executor = executor_of(config, partial(build_evaluator, spec), may_exit, apart)
             home = RunDir.open(f"{run_dir.home}/metrics")
             with logged(home, plan, len(todo), on_event) as observe:
                 for _ in executor.run(todo, observe):

@@ -51,6 +51,14 @@ class WorkerSpec:
     batch_size: int  # images
 
 
+def load_libraries() -> None:
+    """Import MXNet and load the kernels: what a worker needs, whatever the run."""
+    ready_libraries()
+    from shardcam.kernels import warm_up
+
+    warm_up()
+
+
 def build_runner(spec: WorkerSpec) -> ShardRunner:
     """Load the model and make what turns one shard into one report.
 

@@ -6,7 +6,7 @@ Ray, SIGINT, SIGTERM and SIGHUP wait until Ray has stopped, and then reach the c
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike, fspath
@@ -15,14 +15,17 @@ from typing import Any
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, TooManyFailures
 from shardcam.engine.protocols import Observer
+from shardcam.engine.run.build_worker import load_libraries
 from shardcam.engine.run.calibration import Calibration
 from shardcam.engine.run.cost import Cost
 from shardcam.engine.run.disk_space import dataset_sizes
 from shardcam.engine.run.driver import execute, execute_part
+from shardcam.engine.run.executor_choice import AUTO, RAY, chosen_early
 from shardcam.engine.run.prepare import Prepared, driver_threads, make_executor, prepare
 from shardcam.engine.rundir.events import ignore
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import Event, Note, Part, RunReport, counted
+from shardcam.engine.workers.apart_executor import Child
 from shardcam.engine.workers.threads import limit_threads
 
 
@@ -112,7 +115,8 @@ def run_extraction(
     """Do as `extract` with a configuration.
 
     `again`: see `engine.run.driver.execute`; the caller holds the run's lock. `may_exit`, `apart`:
-    see `engine.run.prepare.make_executor`; a run whose last driver died works apart in any case.
+    see `engine.run.prepare.make_executor`; a run whose last driver died works apart in any case,
+    and so does one whose executor was not named.
     """
     if not callable(on_event):
         raise ConfigError(f"on_event: expected a function of an event, got {on_event!r}")
@@ -120,11 +124,22 @@ def run_extraction(
     part = Part.parse(config.part) if config.part else None
     if not again:
         run_dir.require_no_driver(part)
+    config = chosen_early(config)
     limit_threads(driver_threads(config))
-    prepared = prepare(config, on_event)
-    on_event(_planned(prepared))
-    with nullcontext(False) if again else run_dir.lock(part) as died:
-        executor = make_executor(prepared, may_exit=may_exit, apart=apart or died)
+    with ExitStack() as stack:
+        child = None
+        if config.executor == AUTO:  # it imports what it needs while this process prepares
+            child = Child(load_libraries)
+            stack.callback(child.end)
+        prepared = prepare(config, on_event)
+        if child is not None and prepared.config.executor == RAY:
+            child.end()
+            child = None
+        on_event(_planned(prepared))
+        died = False if again else stack.enter_context(run_dir.lock(part))
+        executor = make_executor(
+            prepared, None, may_exit, apart or died or child is not None, child
+        )
         fingerprint = prepared.manifest.fingerprint
         plan, notes = prepared.plan, prepared.notes
         if part is not None:

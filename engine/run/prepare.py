@@ -37,8 +37,9 @@ from shardcam.engine.run.calibration import (
 )
 from shardcam.engine.run.class_names import class_names, keep_class_names
 from shardcam.engine.run.class_numbers import class_numbers
-from shardcam.engine.run.cost import Cost, run_cost
+from shardcam.engine.run.cost import Cost, run_cost, work_of
 from shardcam.engine.run.disk_space import require_room
+from shardcam.engine.run.executor_choice import chosen_early, with_executor
 from shardcam.engine.run.fingerprint import make_manifest
 from shardcam.engine.run.label_checks import label_notes, require_labels
 from shardcam.engine.run.method_choice import (
@@ -71,6 +72,7 @@ from shardcam.engine.workers.cores import usable_cores
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
+    from shardcam.engine.workers.apart_executor import Child
 
 GPU_BATCH = 128  # of PyTorch: a modern GPU is not full with fewer images
 
@@ -107,6 +109,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         Anything about the model, the source, the options or the run directory that
         cannot work.
     """
+    config = chosen_early(config)
     require_possible(config)
     codec.require(config.codec)
     run_dir = RunDir.open(config.out)
@@ -186,6 +189,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
                 save=config.save,
                 activation_dtype=config.activation_dtype,
             )
+            config, choice = with_executor(config, plan.listed, work_of(config, definition, layers))
             require_room(config, specs, plan)
             _require_memory(config, definition, layers, plan)
             calibration = _calibration(config, definition, layers, read, plan)
@@ -220,6 +224,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     )
     notes = (
         *told,
+        *((choice,) if choice else ()),
         *assumptions(config, definition, layers),
         *(calibration_notes(calibration) if calibration else ()),
         *plan.listing.notes,
@@ -252,13 +257,14 @@ def make_executor(
     builder: Callable[[WorkerSpec], ShardRunner] | None = None,
     may_exit: bool = False,
     apart: bool = False,
+    child: Child | None = None,
 ) -> Executor:
     """The executor that was asked for, with what `builder` makes in each worker.
 
     By default that is what turns shards into results; see `executor_of`.
     """
     build = partial(builder or build_runner, prepared.worker)
-    return executor_of(prepared.config, build, may_exit, apart)
+    return executor_of(prepared.config, build, may_exit, apart, child)
 
 
 def executor_of(
@@ -266,16 +272,17 @@ def executor_of(
     build: Callable[[], ShardRunner],
     may_exit: bool = False,
     apart: bool = False,
+    child: Child | None = None,
 ) -> Executor:
     """The executor that was asked for, with what `build` makes in each worker.
 
     `may_exit`: see `engine.workers.ray_executor.RayExecutor`. `apart`: a local executor works in
-    a child process, for an image may end it.
+    a child process, for an image may end it; that is `child`, if it was started ahead.
     """
     if config.executor == "local" and apart:
         from shardcam.engine.workers.apart_executor import ApartExecutor
 
-        return ApartExecutor(build)
+        return ApartExecutor(build, child)
     if config.executor == "local":
         from shardcam.engine.workers.local_executor import LocalExecutor
 
@@ -297,7 +304,7 @@ def executor_of(
 
 def driver_threads(config: RunConfig) -> int:
     """Threads of this process: all cores if it does the work itself."""
-    return usable_cores() if config.executor == "local" else 1
+    return 1 if config.executor == "ray" else usable_cores()
 
 
 def require_possible(config: RunConfig) -> None:
@@ -324,7 +331,7 @@ def require_possible(config: RunConfig) -> None:
         raise ConfigError(
             f"{', '.join(of_workers)}: for the workers of --executor ray, of which local has none"
         )
-    if config.part is not None and config.executor != "local":
+    if config.part is not None and config.executor == "ray":
         raise ConfigError(
             "--part is for --executor local: workers of Ray share a run by themselves"
         )

@@ -1,4 +1,4 @@
-"""Shards in a child process, for a run whose last command died while it worked.
+"""Shards in a child process.
 
 What ends the child ends no command: `engine.workers.retry_queue` then finds the images that do,
 as for the workers of Ray.
@@ -32,24 +32,33 @@ class ApartExecutor:
     ----------
     build
         Makes the runner in the child. It travels by name, so it must be importable.
+    child
+        A first one that was started ahead, if any.
     """
 
-    def __init__(self, build: Callable[[], ShardRunner]) -> None:
-        self._build = build
+    def __init__(self, build: Callable[[], ShardRunner], child: Child | None = None) -> None:
+        self._build, self._child = build, child
 
     def run(self, shards: Iterable[Shard], on_event: Observer) -> Iterator[ShardReport]:
         retries = RetryQueue(shards, on_event)
-        child: _Child | None = None
+        child = self._child
+        ahead: Shard | None = None  # which the child prefetches
         try:
-            while (shard := retries.take()) is not None:
-                child = child or _Child(self._build)
+            while (shard := ahead or retries.take()) is not None:
+                child = child or Child()
+                if not child.ready:
+                    child.build(self._build)
+                ahead = retries.take_next(shard)
                 on_event(ShardStarted.of(NAME, shard))
                 begun = time.perf_counter()
                 try:
-                    result = child.run(shard, on_event)
+                    result = child.run(shard, ahead, on_event)
                 except EOFError:
                     reason, child = child.end(), None
                     on_event(WorkerLost(NAME, reason, shard.index, node_lost=False))
+                    if ahead is not None:
+                        retries.put_back(ahead)
+                        ahead = None
                     retries.on_crash(shard, reason)
                     continue
                 report = retries.on_result(shard, result)
@@ -61,11 +70,26 @@ class ApartExecutor:
                 child.end()
 
 
-class _Child:
-    """The child process, which has loaded the model."""
+class Child:
+    """A child process, in which a runner is built when there is a run.
 
-    def __init__(self, build: Callable[[], ShardRunner]) -> None:
+    Parameters
+    ----------
+    first
+        What it can do until then, such as imports. It travels by name.
+    """
+
+    def __init__(self, first: Callable[[], None] | None = None) -> None:
+        self.ready = False  # it has a runner
+        self._next: Shard | None = None  # which it was sent, and prefetches
         self._process = ChildProcess(serve)
+        try:
+            self._process.pipe.send(first)
+        except OSError as error:
+            raise self._process.not_started() from error
+
+    def build(self, build: Callable[[], ShardRunner]) -> None:
+        """Make a runner, which loads the model."""
         try:
             self._process.pipe.send(build)
             self._receive()
@@ -74,17 +98,20 @@ class _Child:
         except BaseException:
             self.end()
             raise
+        self.ready = True
 
-    def run(self, shard: Shard, on_event: Observer) -> ShardReport:
-        """Run a shard.
+    def run(self, shard: Shard, next_shard: Shard | None, on_event: Observer) -> ShardReport:
+        """Run a shard, and have the next one prefetched.
 
         Raises
         ------
         EOFError
             The process has died.
         """
+        sent = None if shard is self._next else pack(shard)
+        self._next = next_shard
         try:
-            self._process.pipe.send(pack(shard))
+            self._process.pipe.send((sent, None if next_shard is None else pack(next_shard)))
             while isinstance(found := self._receive(), int):
                 on_event(Progress(NAME, shard.index, found))
         except ConnectionError as error:
@@ -106,14 +133,20 @@ class _Child:
 def serve(driver: Connection) -> None:
     """Be the child: build a runner, and run shards until the driver has no more."""
     limit_threads(usable_cores())
+    next_shard: Shard | None = None
     try:
         with bugs_named():
+            if first := driver.recv():
+                first()
             runner = driver.recv()()
         driver.send(None)
         while True:
-            shard = unpack(driver.recv())
+            sent, ahead = driver.recv()
+            shard = next_shard if sent is None else unpack(sent)
+            assert shard is not None
+            next_shard = None if ahead is None else unpack(ahead)
             with bugs_named(shard.samples):
-                report = runner.run(shard, StageTimer(driver.send))
+                report = runner.run(shard, StageTimer(driver.send), next_shard)
             driver.send(report)
     except (ShardcamError, InternalError) as error:
         driver.send(error)

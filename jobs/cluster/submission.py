@@ -98,7 +98,7 @@ def require_submittable(config: RunConfig, elsewhere: bool) -> None:
     ShardcamError
         One line that names the option.
     """
-    if config.executor != "ray":
+    if config.executor == "local":
         raise ConfigError("--executor local: a submitted run is done by Ray's workers")
     require_possible(config)
     method_of(config)
