@@ -276,12 +276,35 @@ def test_no_image_usable_is_exit_3(tmp_path):
     assert "none of 4 images gave a map" in err
 
 
+@pytest.mark.process
+def test_a_small_run_is_done_beside_the_command_which_outlives_that(tmp_path):
+    """Its process is killed once; the rows are those of --executor local, to the byte."""
+    make_folder(tmp_path / "images", 48, bad=1)
+    common = ("extract", tmp_path / "images", *LITE0, "--shard-size", 8, "--max-pixels", 10**6)
+    process = start(*common, "--out", tmp_path / "auto")
+    shards = tmp_path / "auto" / "shards"
+    for _ in range(1200):
+        if list(shards.glob("*.h5")):
+            break
+        time.sleep(0.05)
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "local, for 48 images" in out and "48 listed = 47 ok + 1 failed" in out
+    code, _, err = shardcam(*common, *LOCAL, "--out", tmp_path / "local")
+    assert code == 0, err
+    assert_same(contents(tmp_path / "auto"), contents(tmp_path / "local"))
+
+
 @pytest.mark.ray
+@pytest.mark.parametrize("how", ["auto", "ray"])
 @pytest.mark.parametrize("seconds", [1.0, 2.2, 3.2])
-def test_signal_before_the_first_image(tmp_path, seconds):
+def test_signal_before_the_first_image(tmp_path, seconds, how):
     """Whatever library is loading or starting: exit 4, within seconds, nothing swallowed."""
     make_folder(tmp_path / "images", 40)
-    process = start("extract", tmp_path / "images", *LITE0, "--out", tmp_path / "run")
+    options = "--executor", how, "--out", tmp_path / "run"
+    process = start("extract", tmp_path / "images", *LITE0, *options)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(seconds)
     process.send_signal(signal.SIGTERM)
