@@ -152,7 +152,8 @@ def _lead_uphill(values: F8, diagonal: bool, places: I4) -> None:
     height, width = values.shape
     high, step = np.empty(width), np.empty(width, np.int32)
     for y in range(1, height - 1):
-        high[:], step[:] = values[y], 0
+        for x in range(width):  # assigning the row would take Numba seconds to compile
+            high[x], step[x] = values[y, x], 0
         for v in range(-1, 2):
             for u in range(-1, 2):
                 if (v or u) and (diagonal or not (v and u)):
@@ -358,7 +359,9 @@ def _box_overlaps(found: I4, boxes: I8, best: U2) -> None:
 @Kernel
 def _largest_boxes(scores: F8, levels: U1, boxes: I4, unsure: U1) -> None:
     height, width = scores.shape[0] + 2, scores.shape[1] + 2  # with the border
-    steps, basin, basins, shore, order, begin = _landscape(scores, levels, False)
+    # `bool(0)`, as Numba has it, is of the type of `bool(holes)`, where False is not: that would
+    # be one more function to compile.
+    steps, basin, basins, shore, order, begin = _landscape(scores, levels, bool(0))
     parent, box = np.empty(basins, np.int32), np.empty((basins, 4), np.int32)
     # Twice the area is the number of squares of four pixels of which three are there, and of
     # those of which all are; and the squares tell how many holes there are.
@@ -375,7 +378,7 @@ def _largest_boxes(scores: F8, levels: U1, boxes: I4, unsure: U1) -> None:
                 count += 1
             _grow(box, _find(parent, basin[place]), x - 1, y - 1)
             if shore[place]:
-                _connect(place, steps, width, True, basin, parent, box)
+                _connect(place, steps, width, bool(1), basin, parent, box)
             root = _find(parent, basin[place])
             for corner in range(4):
                 at = place - width * (1 - (corner >> 1)) - 1 + (corner & 1)
