@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import traceback
 
@@ -83,9 +84,25 @@ def print_anything() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class _Told(logging.Handler):
+    """Prints what the kernels log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _tell(record.getMessage())
+
+
+def tell_of_kernels() -> None:
+    """Say why nothing happens while kernels are compiled."""
+    log = logging.getLogger("shardcam.kernels")
+    if not log.handlers:
+        log.addHandler(_Told())
+        log.setLevel(logging.INFO)
+
+
 def main() -> None:
     """Run the command line and exit."""
     print_anything()
+    tell_of_kernels()
     try:
         cli(prog_name="shardcam")
     except (ShardcamError, Interrupted) as error:

@@ -11,21 +11,27 @@ the runs of others, and not for runs of one's own.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shardcam.kernels._signals import held_signals
+
 try:
     import numba
 except ModuleNotFoundError:
     numba = None  # type: ignore[assignment]
+else:
+    from numba.core import event
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -39,6 +45,7 @@ _FLAGS: dict[str, Any] = {
 }
 _config: Any = numba and numba.config
 _lock = threading.Lock()
+_log = logging.getLogger("shardcam.kernels")
 
 
 class Kernel:
@@ -70,15 +77,40 @@ class Kernel:
             self._ready(*inputs, *out)
 
     def _first_call(self, *arguments: object) -> None:
-        try:
-            self.compiled(*arguments)
-        except Exception:
-            if not _discard_cache(self.compiled):
-                raise
-            self.compiled(*arguments)
+        with _compiling():
+            try:
+                self.compiled(*arguments)
+            except Exception:
+                if not _discard_cache(self.compiled):
+                    raise
+                self.compiled(*arguments)
         if hasattr(self.compiled, "disable_compile"):
             self.compiled.disable_compile()
         self._ready = self.compiled
+
+
+@functools.cache
+def _tell() -> None:
+    _log.info("compiling kernels, once on this machine; it may take half a minute")
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Log it, once in a process, if there is nothing to load; signals wait for safe moments."""
+    if numba is None:
+        yield
+        return
+
+    class Listener(event.Listener):
+        def on_start(self, _: object) -> None:
+            let_signals_in()  # LLVM has nothing in hand
+            _tell()
+
+        def on_end(self, _: object) -> None:
+            pass
+
+    with held_signals() as let_signals_in, event.install_listener("numba:compile", Listener()):
+        yield
 
 
 def inlined(function: _Function) -> _Function:

@@ -232,9 +232,6 @@ class _Spec:
 
 def build_evaluator(spec: _Spec) -> ShardRunner:
     """Make what measures one shard after the other."""
-    from shardcam.kernels import warm_up
-
-    warm_up()
     return ShardEvaluator(
         run_dir=RunDir.open(spec.run),
         layer=spec.layer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -10,7 +11,7 @@ from ray.exceptions import RayError
 
 from shardcam.engine.protocols import Observer
 from shardcam.engine.rundir.events import Progress
-from shardcam.engine.workers.worker_state import Pulse, WorkerState
+from shardcam.engine.workers.worker_state import KERNELS, Pulse, WorkerState
 
 _INTERVAL = 2.0  # seconds between heartbeats of a worker, or more:
 _PER_SECOND = 100  # of all workers together
@@ -21,6 +22,7 @@ class Heartbeats:
 
     def __init__(self, on_event: Observer, clock: Callable[[], float]) -> None:
         self._on_event, self._clock = on_event, clock
+        self._told = ""
         self.pending: dict[Any, WorkerState] = {}  # by the call
 
     def request(self, workers: Collection[WorkerState], now: float) -> None:
@@ -42,6 +44,9 @@ class Heartbeats:
         if worker.progressed is None or pulse != worker.pulse:
             worker.progressed = self._clock()
         worker.pulse = pulse
+        if pulse.told and not self._told:  # by the first worker that compiles them
+            self._told = pulse.told
+            logging.getLogger(KERNELS).info(pulse.told)
         shard = worker.shard
         if shard is not None and not shard.trial and pulse.shard == shard.index:  # not the last one
             found = Progress(worker.name, shard.index, pulse.images, pulse.stage, pulse.passes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -17,7 +18,21 @@ from shardcam.engine.workers.cores import claim_cores
 from shardcam.engine.workers.ray_cluster import RayOptions
 from shardcam.engine.workers.shard_descriptor import Descriptor, unpack
 from shardcam.engine.workers.threads import limit_threads
-from shardcam.engine.workers.worker_state import Pulse
+from shardcam.engine.workers.worker_state import KERNELS, Pulse
+
+
+class Told(logging.Handler):
+    """Keeps what the kernels of this process log, for the driver to log it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+        log = logging.getLogger(KERNELS)
+        log.setLevel(logging.INFO)
+        log.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = record.getMessage()
 
 
 class _Worker:
@@ -26,6 +41,7 @@ class _Worker:
     def __init__(self) -> None:
         self._running: tuple[int | None, StageTimer] = None, StageTimer()  # the shard's number
         self._next_shard: Shard | None = None  # which is prefetched
+        self._told = Told()
 
     def start(self, build: Callable[[], ShardRunner], options: RayOptions) -> dict[str, Any]:
         """Load the model; everything slow happens here, outside any shard's time."""
@@ -60,7 +76,7 @@ class _Worker:
     def heartbeat(self) -> Pulse:
         """How far the shard is."""
         shard, timer = self._running
-        return Pulse(shard, timer.current, timer.images, timer.passes)
+        return Pulse(shard, timer.current, timer.images, timer.passes, self._told.text)
 
 
 _GROUPS: Any = {"concurrency_groups": {"heartbeat": 1}}

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from shardcam.engine.types import Shard
 
+KERNELS = "shardcam.kernels"  # the logger that says that they are compiled
+
 
 class Pulse(NamedTuple):
     """How far a worker is."""
@@ -16,6 +18,7 @@ class Pulse(NamedTuple):
     stage: str
     images: int  # of it that are done
     passes: int  # of the network
+    told: str = ""  # by its kernels
 
 
 @dataclass

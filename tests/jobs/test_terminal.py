@@ -1,5 +1,6 @@
 """Signals that stop a command whatever a library does, and a terminal that is closed."""
 
+import logging
 import os
 import pty
 import signal
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from shardcam.engine.errors import DiskFull, Interrupted
 from shardcam.engine.workers.signals import DeferredSignals
+from shardcam.jobs.cli import tell_of_kernels
 from shardcam.jobs.terminal import make_console, stop_on_signals
 from tests.jobs.command import ROOT, SMALL, shardcam
 
@@ -152,3 +154,12 @@ def test_a_table_in_a_pipe_has_no_blanks_at_its_ends_and_no_broken_lines(capsys)
     make_console().print(table)
     expected = [f" {name:<5}  {value}" for name, value in rows]
     assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_what_the_kernels_log_is_printed_to_the_error_output(capsys, monkeypatch):
+    log = logging.getLogger("shardcam.kernels")
+    monkeypatch.setattr(log, "handlers", [])
+    tell_of_kernels()
+    tell_of_kernels()
+    log.info("compiling kernels")
+    assert capsys.readouterr() == ("", "compiling kernels\n")
