@@ -21,6 +21,7 @@ from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_comparisons, require_plot
 from shardcam.jobs.options import LocalPath
+from shardcam.jobs.outputs import require_new
 from shardcam.jobs.terminal import make_console, stop_on_signals
 from shardcam.jobs.wording import note_rows
 
@@ -102,8 +103,10 @@ def compare(
     """
     if plot is not None:
         require_plot(plot)
-    if not force:
-        _require_new(table_file, plot, *((out / name for name in FILES) if out else ()))
+    require_new("--csv", table_file, force)
+    require_new("--plot", plot, force)
+    for name in FILES if out and out.is_dir() else ():
+        require_new("--out", out / name, force)
     console = make_console()
     with console.status("comparing") as status:
         found = compare_runs(
@@ -125,12 +128,6 @@ def _at_least_two(runs: tuple[str, ...]) -> tuple[str, ...]:
     if len(runs) < 2:
         raise ConfigError("compare takes two runs or more; the first is what others are held to")
     return runs
-
-
-def _require_new(*paths: Path | None) -> None:
-    for path in paths:
-        if path is not None and path.exists():
-            raise ConfigError(f"{path}: exists; --force replaces it")
 
 
 def print_comparisons(found: Sequence[Comparison], console: Console) -> None:

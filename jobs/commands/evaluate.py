@@ -32,6 +32,7 @@ from shardcam.engine.types import Event, counted
 from shardcam.jobs.completion import complete_list, complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_evaluation, require_plot
 from shardcam.jobs.options import LocalPath, changed_config, place_options
+from shardcam.jobs.outputs import require_new
 from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console, stop_on_signals
@@ -104,6 +105,7 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
     metavar="FILE.png",
     help="Draw the table and the curves into this file, too. Needs matplotlib.",
 )
+@_option("--force", is_flag=True, help="Replace what is at --csv and --plot.")
 @place_options
 def evaluate(
     run: str | None,
@@ -118,6 +120,7 @@ def evaluate(
     retry: bool,
     table_file: Path | None,
     plot: Path | None,
+    force: bool,
     **place: Any,
 ) -> None:
     """Measure how good the maps of RUN are: do they point at the object, does the network need it?
@@ -142,6 +145,8 @@ def evaluate(
         raise ConfigError(f"--metrics is missing: name some of {', '.join(METRICS)}")
     if plot is not None:
         require_plot(plot)
+    require_new("--csv", table_file, force)
+    require_new("--plot", plot, force)
     config = changed_config(stored_config(run, read_manifest(RunDir.open(run)).config), place)
     config = config.model_copy(update={"out": run})
     asked = Question(

@@ -24,6 +24,7 @@ from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import NO_CLASS, counted
 from shardcam.export import coco, irn, masks, npy, psa, seeds
 from shardcam.jobs.completion import complete_path
+from shardcam.jobs.outputs import require_new
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 THRESHOLD = 0.5
@@ -102,8 +103,10 @@ def export(
         with open_run(run) as opened:
             _export_seeds(opened, run, form, out, force, layer, levels, scores or IRN)
         return
-    if not force:
-        _require_new(out)
+    if form == "masks":
+        _require_new_folder(out, force)
+    else:
+        require_new("--out", out, force)
     target_index, level = target_index or 0, levels[0]
     with open_run(run) as opened:
         chosen = layer or _only_layer(opened)
@@ -172,8 +175,8 @@ def _export_seeds(
         require_few_classes(opened)
     anew = force or _is_bare(out)
     keep = not anew and _begun(out, made_of)
-    if not (keep or anew):
-        _require_new(out)
+    if not keep:
+        _require_new_folder(out, anew)
     if not keep:
         _remove_old(opened, out, ".png" if form == "seeds" else ".npy")
         with whole_file(out / MADE_OF) as stream:
@@ -229,11 +232,12 @@ def _begun(out: Path, made_of: dict[str, Any]) -> bool:
     return True
 
 
-def _require_new(out: Path) -> None:
+def _require_new_folder(out: Path, force: bool) -> None:
     """Nothing of the user's may be lost, and masks of two runs may not be mixed."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        what = "not empty" if out.is_dir() else "exists"
-        raise ConfigError(f"--out {out}: {what}; --force replaces what is there")
+    if out.is_file():
+        raise ConfigError(f"--out {out}: is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()) and not force:
+        raise ConfigError(f"--out {out}: not empty; --force replaces what is there")
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out}: there is no folder {out.parent}")
 

@@ -18,6 +18,7 @@ from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.plan_notes import many_shards
+from shardcam.jobs.outputs import require_new
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 
@@ -76,11 +77,7 @@ def _target(run_dir: RunDir, merge: bool, out: str | None, force: bool) -> Path 
         raise ConfigError(f"--out {out}: takes a path; without --out the file goes into the run")
     if target.resolve().is_relative_to(run_dir.root.resolve()):
         raise ConfigError(f"--out {out}: is in the run; leave --out out to replace its index.h5")
-    if target.is_dir() or (target.exists() and not force):
-        what = "is a folder" if target.is_dir() else "exists; --force replaces it"
-        raise ConfigError(f"--out {out}: {what}")
-    if not target.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {target.parent}")
+    require_new("--out", target, force)
     return target
 
 

@@ -12,6 +12,7 @@ from shardcam.engine.run.disk_space import readable
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
+from shardcam.jobs.outputs import require_new
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 SAMPLE = 200
@@ -102,7 +103,4 @@ def _require_sensible(
         raise ConfigError("--out and --sample are for a file; --serve writes none, and shows all")
     if port is not None and not serve:
         raise ConfigError("--port is for --serve")
-    if out is not None and out.exists() and not force:
-        raise ConfigError(f"--out {out}: exists; --force replaces it")
-    if out is not None and not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}")
+    require_new("--out", out, force)

@@ -19,6 +19,7 @@ from shardcam.engine.types import counted
 from shardcam.jobs.measuring.measure import Measured, measure
 from shardcam.jobs.measuring.timed_runs import Whole
 from shardcam.jobs.options import make_config, run_options_but
+from shardcam.jobs.outputs import require_new
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console
 from shardcam.jobs.wording import speed
@@ -57,12 +58,14 @@ _measuring_option = partial(click.option, cls=SectionedOption, section="Measurem
 @_measuring_option(
     "--plot", type=click.Path(path_type=Path), help="PNG, SVG or PDF file to plot the sweep in."
 )
+@_measuring_option("--force", is_flag=True, help="Replace what is at --json and --plot.")
 def throughput(
     images: int,
     sweep: bool,
     rounds: int | None,
     file: Path | None,
     plot: Path | None,
+    force: bool,
     **options: Any,
 ) -> None:
     """Measure images per second on this machine, with this network and the images of SOURCE.
@@ -78,6 +81,8 @@ def throughput(
     """
     if plot is not None and not sweep:
         raise ConfigError("--plot: add --sweep, which it draws")
+    require_new("--json", file, force)
+    require_new("--plot", plot, force)
     console = make_console()
     with tempfile.TemporaryDirectory(prefix="shardcam-", dir=options.pop("out")) as folder:
         limit = options.pop("limit") or images

@@ -129,7 +129,7 @@ def test_a_damaged_run_and_a_bad_place_are_one_line(real, tmp_path):
         assert err.count("\n") == 1
     code, _, err = shardcam("export", run, "--to", "npy", "--out", tmp_path / "file")
     assert (code, err.count("\n")) == (2, 1)
-    assert "exists; --force replaces what is there" in err
+    assert "exists; --force replaces it" in err
     assert (tmp_path / "file").read_text() == ""
     assert shardcam("export", run, "--to", "npy", "--out", tmp_path / "file", "--force")[0] == 0
     (tmp_path / "masks").mkdir()
