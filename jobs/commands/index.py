@@ -17,8 +17,8 @@ from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.plan_notes import many_shards
 from shardcam.jobs.outputs import require_new
+from shardcam.jobs.plan_notes import many_shards
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 
