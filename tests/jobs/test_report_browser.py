@@ -246,7 +246,14 @@ def test_layers_and_targets_of_the_grid(report):
     seen = {report.run(source)}
     from selenium.webdriver.support.ui import Select
 
+    named = (
+        "return ['name', 'predicted'].map(c => document.querySelector(`#grid .${c}`).textContent)"
+    )
+    first, second = report.run("return shown.items[0].targets.map(t => t.name)")
+    assert report.run(named) == [first, ""]
     Select(report.find("#target")).select_by_value("1")
+    score = report.run("return percent(shown.items[0].predictions[0].score)")
+    assert report.run(named) == [second, f"predicted: {first} {score}"]
     seen.add(report.run(source))
     Select(report.find("#layer")).select_by_value("0")
     seen.add(report.run(source))

@@ -100,22 +100,25 @@ const exact = (value) => (value === null || value === undefined ? "–" : String
 
 function makeCard(item, place) {
   const card = $("#card").content.cloneNode(true).firstElementChild;
-  const best = item.predictions[0], mark = $(".mark", card);
   const target = chosen("target", 0), measure = $("#measure")?.value ?? "";
+  const best = item.predictions[0], mark = $(".mark", card);
+  const named = item.pictures.heat.length ? item.targets[target] : best;  // the class of the map
+  const predicted = named.number === best.number ? "" : `predicted: ${best.name} ${percent(best.score)}`;
   fillView($(".view", card), item, chosen("layer", data.layers.length - 1), target);
-  $(".name", card).textContent = best.name;
-  $(".score", card).textContent = percent(best.score);
+  $(".name", card).textContent = named.name;
+  $(".score", card).textContent = percent(named.score);
+  $(".predicted", card).textContent = predicted;
   $(".file", card).textContent = item.key.split("/").slice(-2).join("/");
   $(".truth", card).textContent = item.correct === false ? `label: ${item.label_name}` : "";
   $(".measured", card).textContent = measure === "" ? ""
-    : `${data.measures[+measure]} ${exact(item.measured[+measure][0])}`;
+    : `${data.measures[+measure]} ${exact(item.measured[+measure][target])}`;
   mark.textContent = { right: "✓", wrong: "✗" }[words(item)] ?? "";
   mark.classList.add(words(item) || "none");
   card.classList.toggle("flagged", item.flags !== 0);
   card.tabIndex = place ? -1 : 0;
   card.title = item.key;
-  card.setAttribute("aria-label", [`${item.key}: ${best.name} ${percent(best.score)}`,
-    words(item), $(".truth", card).textContent, $(".measured", card).textContent, ...item.flag_words].filter(Boolean).join(", "));
+  card.setAttribute("aria-label", [`${item.key}: ${named.name} ${percent(named.score)}`,
+    predicted, words(item), $(".truth", card).textContent, $(".measured", card).textContent, ...item.flag_words].filter(Boolean).join(", "));
   card.addEventListener("click", () => openDetail(place));
   card.addEventListener("focus", () => rove(card));
   return card;
