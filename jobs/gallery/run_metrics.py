@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +20,13 @@ F8 = npt.NDArray[np.float64]
 BINS = 25
 EXTREMES = 6  # images of each end that a file shows beside its sample
 DIFFERENCE = "{}: difference"
-_FAMILIES = (
-    ("Insertion and deletion", "pixels inserted or deleted", {"insertion", "deletion"}),
-    ("ROAD", "pixels removed and filled in", {"morf", "lerf", "road"}),
+SCORE = "Mean score"
+_REMOVED = "pixels removed and filled in"
+_FAMILIES = (  # what is on the axes, and metrics without convention or with it
+    ("Insertion and deletion", "pixels inserted or deleted", SCORE, {"insertion", "deletion"}),
+    ("MoRF and LeRF", _REMOVED, SCORE, {"morf", "lerf"}),
+    ("MoRF and LeRF", _REMOVED, "Mean change of the score", {"morf-pgc", "lerf-pgc"}),
+    ("ROAD", _REMOVED, "Mean of (LeRF - MoRF) / 2", {"road", "road-pgc"}),
 )
 
 
@@ -70,14 +73,15 @@ class CurveChart:
 
     title: str
     across: str
+    of: str  # what the curves are the mean of
     series: tuple[Series, ...]
 
     @property
     def bounds(self) -> tuple[float, float]:
         """Of the vertical axis: those of a score, or round numbers; a band may leave them."""
         every = np.concatenate([one.mean for one in self.series])
-        low, high = min(float(every.min()), 0.0), float(every.max())
-        if low == 0 and high <= 1:
+        low, high = min(float(every.min()), 0.0), max(float(every.max()), 0.0)
+        if low == 0 and (high == 0 or (self.of == SCORE and high <= 1)):
             return 0.0, 1.0
         step = 10.0 ** np.floor(np.log10(max(high - low, 1e-9)))
         return float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
@@ -187,18 +191,27 @@ def _histogram(values: Sequence[F4]) -> Histogram | None:
 def charts_of(names: Sequence[str], results: Sequence[Mapping[str, Result]]) -> list[CurveChart]:
     """The mean curves of the metrics of one run, or of two."""
     charts = []
-    for title, across, family in _FAMILIES:
+    for title, across, of, family in _FAMILIES:
         series = [
             Series(name if len(results) == 1 else f"{name}, {names[run]}", run, colour % 6, *curve)
             for colour, name in enumerate(
-                n for n in results[0] if re.split(r"[-@]", n)[0] in family
+                n for n in results[0] if _family(n.partition("@")[0]) is family
             )
             for run, found in enumerate(results)
             if name in found and (curve := curve_of(found[name].figure))
         ]
         if series:
-            charts.append(CurveChart(title, across, tuple(series)))
+            charts.append(CurveChart(title, across, of, tuple(series)))
     return charts
+
+
+def _family(name: str) -> set[str] | None:
+    """That of a metric's own convention, else that of all of them."""
+    for known in (name, name.partition("-")[0]):
+        for *_, family in _FAMILIES:
+            if known in family:
+                return family
+    return None
 
 
 def curve_of(figure: Figure) -> tuple[F8, F8, F8, F8] | None:

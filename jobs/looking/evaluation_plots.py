@@ -116,7 +116,7 @@ def _draw_curves(axis: Any, chart: CurveChart) -> None:
     axis.set_ylim(*chart.bounds)
     axis.set_xlim(0, 100)
     axis.set_xlabel(f"% of {chart.across}", fontsize=9)
-    axis.set_ylabel("mean score", fontsize=9)
+    axis.set_ylabel(chart.of, fontsize=9)
     axis.set_title(chart.title, fontsize=9, loc="left")
     axis.legend(fontsize=8)
     _tidy(axis)

@@ -125,9 +125,28 @@ def test_curves_begin_where_pixels_were_removed(made):
     [([0.2, 0.7], (0, 1)), ([-0.23, 0.41], (-0.3, 0.5)), ([3.2, 17], (0, 20)), ([0, 0], (0, 1))],
 )
 def test_axes_end_at_round_numbers(mean, bounds):
-    (chart,) = charts_of(("run",), ({"road": result("road", Figure(0, 0, 0, 1, curve(mean)))},))
+    found = {"insertion": result("insertion", Figure(0, 0, 0, 1, curve(mean)))}
+    (chart,) = charts_of(("run",), (found,))
     assert isinstance(chart, CurveChart)
     assert chart.bounds == pytest.approx(bounds)
+
+
+def test_differences_have_an_axis_of_their_own():
+    of = {
+        "morf": "Mean score",
+        "lerf@layer": "Mean score",
+        "lerf-pgc": "Mean change of the score",
+        "road": "Mean of (LeRF - MoRF) / 2",
+        "road-pgc@layer": "Mean of (LeRF - MoRF) / 2",
+    }
+    found = {n: result(n, Figure(0, 0, 0, 1, curve([0, 0.25]))) for n in of}
+    charts = charts_of(("run",), (found,))
+    assert {s.name: chart.of for chart in charts for s in chart.series} == of
+    assert [chart.bounds for chart in charts] == [
+        (0, 1),
+        (0, pytest.approx(0.3)),
+        (0, pytest.approx(0.3)),
+    ]
 
 
 def test_a_result_is_read_as_it_was_written():
