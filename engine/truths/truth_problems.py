@@ -15,6 +15,7 @@ class Problem(Enum):
 
     FORM = ("row", "left out, not of the form of the others")
     NUMBERS = ("region", "left out, a side of the box is no finite number")
+    SHARES = ("region", "left out, in shares of the picture where others are in pixels")
     INVERTED = ("region", "left out, x1 < x0 or y1 < y0")
     EMPTY = ("region", "left out, the box is empty")
     OUTSIDE = ("region", "left out, the box lies outside of the picture")

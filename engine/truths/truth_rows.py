@@ -26,6 +26,7 @@ NO_BOX: Sides = (np.nan,) * 4
 _FACTOR, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)  # of a hash
 _ALIKE = 0.02  # by how much the shapes of two sizes of one picture can differ
 _SHOWN = 5
+_NEARLY = 0.1  # by how much a box in shares can leave its picture
 _NOTHING = 0.5  # pixels that a box can reach beyond its picture, untold
 
 
@@ -128,8 +129,8 @@ class TruthRows:
         size, scale = self._true_sizes()
         label, box = _np(self._label, np.int32), _np(self._box, np.float64).reshape(-1, 4)
         mask, flags = _np(self._mask, np.int32), _np(self._flags, np.uint8)
-        self._require_pixels(box)
         left = _Left(self, picture)
+        left.out(Problem.SHARES, self._shares(box))
         alone = (mask >= 0) | (flags & EMPTY > 0)  # needs no box
         alone &= np.isnan(box).all(axis=1)
         self._leave_out_misshapen(left, box, alone)
@@ -200,13 +201,18 @@ class TruthRows:
                 self.met(Problem.SCALED if alike else Problem.OTHER_SIZE, words)
         return size, scale
 
-    def _require_pixels(self, box: Array) -> None:
-        finite = box[np.isfinite(box).all(axis=1)]
-        if len(finite) and finite.min() >= 0 and finite.max() <= 1 and (finite % 1 > 0).any():
+    def _shares(self, box: Array) -> Array:
+        """Which boxes are in shares of the picture: all sides within 0 and 1, and not all whole."""
+        finite = np.isfinite(box).all(axis=1)
+        with np.errstate(invalid="ignore"):
+            inside = finite & (box >= -_NEARLY).all(axis=1) & (box <= 1 + _NEARLY).all(axis=1)
+            some = bool((box[inside] % 1 > 0).any())
+        if some and inside.sum() == finite.sum():
             raise SourceError(
                 f"{self.where}: no side of a box is larger than 1: shares of the picture; give "
                 "pixels"
             )
+        return inside & some
 
     def _leave_out_misshapen(self, left: _Left, box: Array, alone: Array) -> None:
         with np.errstate(invalid="ignore"):

@@ -27,6 +27,8 @@ OUTSIDE = '<!DOCTYPE l [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
 POINTS = [1, 1, 3, 1, 3, 3]
 
 ROWS = {  # a row beside a good one -> what is told
+    "shares": ("a.jpg,dog,0.1,0.2,0.5,0.75", "1 region left out, in shares of the picture"),
+    "shares, and all": ("a.jpg,dog,0,0,1,1\na.jpg,dog,-.01,.5,1,1", "2 regions left out, in"),
     "a side that is no number": ("a.jpg,dog,1,two,3,4", "1 region left out, a side of the box"),
     "NaN": ("a.jpg,dog,1,nan,3,4", "is no finite number, the first: a.jpg, row 2"),
     "infinity": ("a.jpg,dog,1,2,inf,4", "1 region left out, a side of the box is no finite number"),
@@ -87,6 +89,7 @@ FILES = {  # contents -> a part of the one line
     "lines of a Mac": (b"a.jpg,dog,1,2,3,4\rb.jpg,dog,1,2,3,4\r", "lines end in CR alone"),
     "one endless line": (b"a.jpg,dog,1,2,3," + b"4" * (3 << 20), "longer than"),
     "shares of pictures": (b"a.jpg,dog,0.1,0.2,0.5,0.75\n", "shares of the picture; give pixels"),
+    "shares, nearly": (b"a.jpg,dog,0.1,-0.01,0.5,1.02\n", "shares of the picture; give pixels"),
     "no picture of the run": (b"z.jpg,dog,1,2,3,4\n", "the first picture of the run is a.jpg"),
     "no class of the run": (b"a.jpg,yak,1,2,3,4\n", "or has several of, the first: yak"),
     "only a head": (b"key,class,x0,y0,x1,y1\n", "it is empty"),
