@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from shardcam.engine.errors import RunDirectoryError, StoreError
+from shardcam.engine.evaluation.unfinished import Unfinished, unfinished_metrics
 from shardcam.engine.pipeline.bottleneck import find_bottleneck
 from shardcam.engine.rundir.account import Account, good_shards
 from shardcam.engine.rundir.event_log import Activity, read_events, summarize
@@ -53,6 +54,7 @@ class RunStatus:
     images_failed: int  # of these
     bytes: int
     failures: dict[str, int]  # by reason
+    unfinished: tuple[Unfinished, ...]  # metrics
     notes: tuple[Note, ...]
     images_per_second: float | None  # over the last shards
     seconds_left: float | None  # while it is running
@@ -106,6 +108,7 @@ def read_status(run_dir: RunDir) -> RunStatus:
         images_failed=account.failed,
         bytes=account.bytes,
         failures=_failures(run_dir, done),
+        unfinished=unfinished_metrics(run_dir, manifest),
         notes=run_notes(run_dir, account),
         images_per_second=rate,
         seconds_left=left / rate if rate and state == RUNNING else None,

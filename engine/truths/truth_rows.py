@@ -212,7 +212,8 @@ class TruthRows:
                 f"{self.where}: no side of a box is larger than 1: shares of the picture; give "
                 "pixels"
             )
-        return inside & some
+        shares: Array = inside & some
+        return shares
 
     def _leave_out_misshapen(self, left: _Left, box: Array, alone: Array) -> None:
         with np.errstate(invalid="ignore"):

@@ -105,8 +105,9 @@ def compare(
         require_plot(plot)
     require_new("--csv", table_file, force)
     require_new("--plot", plot, force)
-    for name in FILES if out and out.is_dir() else ():
-        require_new("--out", out / name, force)
+    if out is not None and out.is_dir():
+        for name in FILES:
+            require_new("--out", out / name, force)
     console = make_console()
     with console.status("comparing") as status:
         found = compare_runs(

@@ -24,6 +24,7 @@ from shardcam.engine.evaluation.evaluation import (
 from shardcam.engine.evaluation.metric import Figure, Reason
 from shardcam.engine.evaluation.metrics_known import METRICS
 from shardcam.engine.evaluation.summary import Result
+from shardcam.engine.evaluation.unfinished import unfinished_metrics
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.run_dir import RunDir
@@ -193,15 +194,21 @@ def _print_results(found: Evaluated, run: str, console: Console) -> None:
     table = Table(show_header=False, box=None)
     for result in found.results.values():
         table.add_row(result.name, result.convention)
+    left_out: dict[tuple[str, int], list[str]] = {}
     for result in found.results.values():
-        for reason, count in result.left_out.items():
-            again = "; --retry-unreadable tries again" * (reason == Reason.UNREADABLE.words)
-            table.add_row("left out", f"{result.name}: {count} ({reason}{again})")
+        for counted_reason in result.left_out.items():
+            left_out.setdefault(counted_reason, []).append(result.name)
+    for (reason, count), names in left_out.items():
+        again = "; --retry-unreadable tries again" * (reason == Reason.UNREADABLE.words)
+        table.add_row("left out", f"{count} ({reason}{again}): {', '.join(names)}")
     if found.without_maps:
         images = counted(found.without_maps, "image")
         table.add_row("left out", f"{images} that failed in the run: no map")
     for kind, text in note_rows(found.notes):
         table.add_row(kind, text)
+    run_dir = RunDir.open(run)
+    for one in unfinished_metrics(run_dir, read_manifest(run_dir)):
+        table.add_row("not done", one.words)
     table.add_row("written", f"{run}/metrics/summary.json, and a column of the run for each")
     console.print(table)
 

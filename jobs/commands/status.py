@@ -108,6 +108,8 @@ def _rows(found: RunStatus) -> Iterator[tuple[str, str]]:
     yield "bytes", f"{found.bytes:,}"
     if found.failures:
         yield "failures", ", ".join(f"{n} {reason}" for reason, n in found.failures.items())
+    for number, one in enumerate(found.unfinished):
+        yield "" if number else "metrics", one.words
     yield from note_rows(found.notes)
     if found.images_per_second is not None:
         left = "" if found.seconds_left is None else f", {duration(found.seconds_left)} left"

@@ -1,7 +1,9 @@
 """`shardcam evaluate`: what it writes, resumes, refuses and tells."""
 
+import html
 import json
 import random
+import re
 import shutil
 import signal
 import time
@@ -413,3 +415,36 @@ def test_a_metric_is_found_as_it_was_asked_for(run):
     with product.open_run(run) as opened:
         asked = opened.metric("deletion:torchcam")
         assert np.array_equal(asked, opened.metric("deletion-torchcam"))
+
+
+def test_a_metric_that_was_stopped_is_told_with_what_goes_on(run, monkeypatch):
+    write, written = MetricResults.write, []
+
+    def killed(self, *arguments):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(arguments)
+        return write(self, *arguments)
+
+    monkeypatch.setattr(MetricResults, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        product.evaluate(run, "gini", sample=20, seed=3, baselines=(), executor="local")
+    monkeypatch.undo()
+    resume = f"shardcam evaluate {run} --metrics gini --sample 20 --seed 3 --baselines none"
+    told = f"gini: 8 of 20 images measured; resume with {resume}"
+    assert f"metrics  {told}" in re.sub(" {2,}", "  ", shardcam("status", run)[1])
+    assert f"not done  {told}" in re.sub(" {2,}", "  ", evaluate(run, metrics="complexity")[1])
+    assert shardcam("report", run, "--no-photographs")[0] == 0
+    assert told in html.unescape((run / "report.html").read_text())
+    assert shardcam(*resume.split()[1:], "--executor", "local")[0] == 0
+    assert "gini" not in shardcam("status", run)[1]
+
+
+def test_what_is_left_out_is_told_once_for_all_metrics(run, tmp_path):
+    with product.open_run(run) as opened:
+        rows = zip(opened.keys[:30], opened["target"][:30, 0].tolist())
+        (tmp_path / BOXES).write_text("".join(f"{key},{cls},1,1,9,9\n" for key, cls in rows))
+    _, out, _ = evaluate(run, "--truth", tmp_path / BOXES, metrics="energy,mass,pointing")
+    told = [line for line in out.splitlines() if "picture not in the truth" in line]
+    (line,) = told
+    assert line.endswith("10 (picture not in the truth): energy, mass, pointing")
