@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.evaluation.comparison import KeyRows
+from shardcam.engine.evaluation.paired_images import KeyRows
 from shardcam.engine.types import NO_CLASS, NO_LABEL, counted
 
 I8 = npt.NDArray[np.int64]

@@ -19,7 +19,8 @@ import numpy as np
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.evaluation.comparison import Comparison, compare
+from shardcam.engine.evaluation.comparison import compare
+from shardcam.engine.evaluation.likeness import Comparison
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.models.system_libraries import ready_libraries

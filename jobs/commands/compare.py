@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.evaluation.comparison import FILES, MATCHES, MEASURES, Comparison
+from shardcam.engine.evaluation.comparison import FILES, MATCHES
 from shardcam.engine.evaluation.comparison import compare as compare_runs
+from shardcam.engine.evaluation.likeness import MEASURES, Comparison
 from shardcam.engine.evaluation.metric import Figure
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.types import counted

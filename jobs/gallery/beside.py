@@ -8,7 +8,7 @@ import numpy as np
 
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.samples import Samples
-from shardcam.engine.evaluation.comparison import PairedMetrics
+from shardcam.engine.evaluation.paired_images import PairedMetrics
 from shardcam.engine.types import U1
 from shardcam.jobs.gallery.heatmap_pictures import encode, view_size
 from shardcam.jobs.source_pictures import GREY, cut

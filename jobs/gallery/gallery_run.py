@@ -14,7 +14,7 @@ from shardcam.engine.analysis.open_run import open_run, open_so_far
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, RunDirectoryError, ShardcamError
-from shardcam.engine.evaluation.comparison import pair_metrics
+from shardcam.engine.evaluation.paired_images import pair_metrics
 from shardcam.engine.evaluation.shown_boxes import ShownBoxes, shown_boxes
 from shardcam.engine.evaluation.summary import Result
 from shardcam.engine.evaluation.unfinished import unfinished_metrics

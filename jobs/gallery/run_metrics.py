@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import RunDirectoryError, ShardcamError
-from shardcam.engine.evaluation.comparison import PairedMetrics
 from shardcam.engine.evaluation.metric import Figure
+from shardcam.engine.evaluation.paired_images import PairedMetrics
 from shardcam.engine.evaluation.summary import Result, stored_result
 from shardcam.engine.types import F4
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.evaluation.comparison import MEASURES, Comparison
+from shardcam.engine.evaluation.likeness import MEASURES, Comparison
 from shardcam.engine.evaluation.metric import Figure
 from shardcam.engine.evaluation.summary import Result
 from shardcam.engine.io.plain_text import printable

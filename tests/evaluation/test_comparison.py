@@ -231,12 +231,12 @@ def test_runs_without_a_common_image_and_one_run_alone(gradcam, tmp_path, pictur
 
 
 def test_memory_holds_no_map_longer_than_a_block(gradcam, monkeypatch):
-    from shardcam.engine.evaluation import comparison
+    from shardcam.engine.evaluation import paired_images
 
     whole = api.compare(gradcam, gradcam)
-    monkeypatch.setattr(comparison, "TOGETHER", 2)
+    monkeypatch.setattr(paired_images, "TOGETHER", 2)
     read = []
-    cam = comparison.Samples.cam
+    cam = paired_images.Samples.cam
 
     def counting(self, layer):
         maps = cam(self, layer)
@@ -244,7 +244,7 @@ def test_memory_holds_no_map_longer_than_a_block(gradcam, monkeypatch):
         maps.read = lambda rows, part: (read.append(len(rows)), plain(rows, part))[1]
         return maps
 
-    monkeypatch.setattr(comparison.Samples, "cam", counting)
+    monkeypatch.setattr(paired_images.Samples, "cam", counting)
     (blocks,) = api.compare(gradcam, gradcam)
     assert blocks.layers[0].worst == whole[0].layers[0].worst
     assert max(read) == 2

@@ -1,0 +1,270 @@
+"""The comparison of two runs, block by block."""
+
+from __future__ import annotations
+
+import csv
+import heapq
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count, repeat
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.evaluation.likeness import MEASURES, Comparison, Likeness, finite
+from shardcam.engine.evaluation.paired_images import ImagePairs, differences_of, image_pairs
+from shardcam.engine.evaluation.running_mean import RunningMean
+from shardcam.engine.rundir.metric_results import MetricResults
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.run_json import read_manifest
+from shardcam.engine.rundir.schema import layer_path
+from shardcam.engine.types import F4, NO_CLASS, Note, counted
+from shardcam.kernels import similarity, ssim, upsample
+from shardcam.kernels.map_similarity import WINDOW
+
+Array = npt.NDArray[Any]
+F8 = npt.NDArray[np.float64]
+I8 = npt.NDArray[np.int64]
+_ENLARGED = 16  # pairs of maps that a thread holds enlarged
+_SAME_CROP = 0.5  # pixels
+
+
+class PairTable:
+    """``images.csv``, written as it comes; without a stream nothing is."""
+
+    def __init__(self, stream: BinaryIO | None, begun: bool) -> None:
+        self._stream, self._begun = stream, begun
+
+    @property
+    def wanted(self) -> bool:
+        return self._stream is not None
+
+    def write(self, rows: Iterator[dict[str, Any]]) -> None:
+        if self._stream is None:
+            return
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        for row in rows:
+            if not self._begun:
+                table.writerow(row)
+                self._begun = True
+            table.writerow(row.values())
+        self._stream.write(text.getvalue().encode())
+
+
+@dataclass
+class _Layer:
+    """What was found so far of a pair of layers."""
+
+    names: tuple[str, str]
+    means: dict[str, RunningMean] = field(
+        default_factory=lambda: {name: RunningMean() for name in MEASURES}
+    )
+    left_out: int = 0
+    worst: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)  # a heap
+
+
+class RunComparison:
+    """The comparison of two runs, as far as it is."""
+
+    def __init__(
+        self,
+        names: tuple[str, str],
+        runs: tuple[Run, Run],
+        asked: tuple[str, str] | None,
+        by_class: bool,
+        worst: int,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._names, self._runs, self._by_class = names, runs, by_class
+        self._worst, self._pool = worst, pool
+        self._layers = [_Layer(pair) for pair in _layer_pairs(names, runs, asked)]
+        self._size = _view_size(names[0])
+        common = [name for name in runs[0].metrics if name in runs[1].metrics]
+        self._unlike = [n for n in common if len({_how_measured(run, n) for run in names}) > 1]
+        self._metrics = {name: RunningMean() for name in common if name not in self._unlike}
+        self._agreeing = RunningMean()
+        self._counts: Counter[str] = Counter()
+        self._order = count()
+
+    def run(self, rows: PairTable, on_images: Callable[[int], None]) -> Comparison:
+        reference, other = self._runs
+        for _, block in image_pairs(reference, other, self._by_class):
+            self._add(block, rows)
+            on_images(self._counts["images"])
+        if not self._counts["images"]:
+            raise ConfigError(
+                f"{self._names[0]} and {self._names[1]} share no image: keys such as "
+                f"{_example(reference)} there and {_example(other)} here"
+            )
+        return Comparison(
+            reference=self._names[0],
+            other=self._names[1],
+            images=self._counts["images"],
+            only_reference=len(reference) - self._counts["images"],
+            only_other=len(other) - self._counts["images"],
+            without_pair=self._counts["without_pair"],
+            first_class_equal=self._agreeing.figure(),
+            layers=tuple(map(_likeness, self._layers)),
+            metrics={name: mean.figure() for name, mean in self._metrics.items()},
+            notes=tuple(self._notes()),
+        )
+
+    def _add(self, block: ImagePairs, rows: PairTable) -> None:
+        (here, there), (image, k, other_k) = block.rows, block.pairs
+        other = self._runs[1]
+        self._counts["images"] += len(here)
+        self._counts["without_pair"] += len(here) - len(np.unique(image))
+        agreeing = self._compare_classes(block)
+        crops = block.part["crop"][here] - other["crop"][there]
+        self._counts["crop"] += int((abs(crops).max(axis=1) > _SAME_CROP).sum())
+        differences = differences_of(block, other, self._metrics)
+        for name, mean in self._metrics.items():
+            mean.add(differences[name])
+        for layer in self._layers:
+            maps = block.part.cam(layer.names[0])[here][image, k]
+            others = other.cam(layer.names[1])[there][image, other_k]
+            found = self._measured(maps, others)
+            self._add_layer(layer, found, block)
+            if rows.wanted:
+                rows.write(self._table(layer, found, block, agreeing, differences))
+
+    def _compare_classes(self, block: ImagePairs) -> Array:
+        """(n,) 1.0 where both runs predict the same class, 0.0 where not, NaN without a class."""
+        here, there = block.rows
+        mine = block.part["top_class"][here, 0]
+        theirs = self._runs[1]["top_class"][there, 0]
+        known = (mine != NO_CLASS) & (theirs != NO_CLASS)
+        agreeing = np.where(known, (mine == theirs).astype(np.float64), np.nan)
+        self._agreeing.add(agreeing)
+        return agreeing
+
+    def _measured(self, maps: F4, others: F4) -> F8:
+        """(M,h,w), (M,h',w') -> (M,measures)."""
+        size = max(maps.shape[1], others.shape[1]), max(maps.shape[2], others.shape[2])
+        parts = [slice(i, i + _ENLARGED) for i in range(0, len(maps), _ENLARGED)]
+        pairs = ((maps[some], others[some]) for some in parts)
+        found = [*self._pool.map(_measure, pairs, repeat(size), repeat(self._size))]
+        return np.concatenate([np.empty((0, len(MEASURES))), *found])
+
+    def _add_layer(self, layer: _Layer, found: F8, block: ImagePairs) -> None:
+        for values, mean in zip(found.T, layer.means.values(), strict=True):
+            mean.add(values)
+        spearman = found[:, list(MEASURES).index("spearman")]
+        layer.left_out += int(np.isnan(spearman).sum())
+        for at in np.flatnonzero(~np.isnan(spearman)):
+            full = len(layer.worst) >= self._worst
+            if full and (not layer.worst or -spearman[at] <= layer.worst[0][0]):
+                continue
+            row = {"key": block.keys[block.pairs[0][at]], "class": int(block.classes[at])}
+            row |= dict(zip(MEASURES, map(finite, found[at]), strict=True))
+            heapq.heappush(layer.worst, (-float(spearman[at]), -next(self._order), row))
+            if len(layer.worst) > self._worst:
+                heapq.heappop(layer.worst)
+
+    def _table(
+        self,
+        layer: _Layer,
+        found: F8,
+        block: ImagePairs,
+        agreeing: Array,
+        differences: dict[str, F8],
+    ) -> Iterator[dict[str, Any]]:
+        for at, image in enumerate(block.pairs[0].tolist()):
+            same = agreeing[image]
+            yield {
+                "reference": self._names[0],
+                "other": self._names[1],
+                "key": block.keys[image],
+                "class": int(block.classes[at]),
+                "layer": layer.names[0],
+                "other_layer": layer.names[1],
+                **dict(zip(MEASURES, map(finite, found[at]), strict=True)),
+                "first_class_equal": "" if np.isnan(same) else int(same),
+                **{
+                    f"{name}_difference": finite(differences[name][at])
+                    if name in differences
+                    else None
+                    for name in self._runs[0].metrics
+                },
+            }
+
+    def _notes(self) -> Iterator[Note]:
+        if self._unlike:
+            names = ", ".join(self._unlike)
+            yield Note(
+                "left out",
+                f"metrics measured in different ways, or by other truths: {names}",
+            )
+        if apart := self._counts["crop"]:
+            yield Note(
+                "warning",
+                f"the networks saw other parts of {counted(apart, 'image')}: --resize or the shape "
+                "of the input differs, and the maps are compared as if it did not",
+            )
+        if self._counts["without_pair"]:
+            images = counted(self._counts["without_pair"], "image")
+            yield Note(
+                "left out",
+                f"{images} without a class that both runs explain; --target from:RUN explains "
+                "those of another run",
+            )
+        if left := sum(layer.left_out for layer in self._layers):
+            yield Note("left out", f"{counted(left, 'pair')} with a constant or non-finite map")
+
+
+def _measure(pair: tuple[F4, F4], size: tuple[int, int], view: tuple[int, int]) -> F8:
+    """(M,h,w), (M,h',w') -> (M,measures), in the order of `MEASURES`."""
+    maps = [np.ascontiguousarray(one) for one in pair]
+    first, second = (one if one.shape[1:] == size else upsample(one, size) for one in maps)
+    alike = similarity(first, second)
+    large = max(view[0], size[0], WINDOW), max(view[1], size[1], WINDOW)
+    structure = ssim(*(upsample(one, large) for one in maps))
+    return np.column_stack([alike[:, :3], structure, alike[:, 3]])
+
+
+def _layer_pairs(
+    names: tuple[str, str], runs: tuple[Run, Run], asked: tuple[str, str] | None
+) -> list[tuple[str, str]]:
+    for name, run in zip(names, runs, strict=True):
+        if not run.layers:
+            raise ConfigError(f"{name}: it has no maps: it was made without maps in --save")
+    if asked is not None:
+        for name, run, layer in zip(names, runs, asked, strict=True):
+            if layer_path(layer) not in run.layers:
+                known = ", ".join(run.layers)
+                raise ConfigError(f"--layer {layer}: {name} has no maps of it; it has {known}")
+        return [(layer_path(asked[0]), layer_path(asked[1]))]
+    common = [(layer, layer) for layer in runs[0].layers if layer in runs[1].layers]
+    return common or [(runs[0].layers[0], runs[1].layers[0])]
+
+
+def _how_measured(run: str, metric: str) -> tuple[str, Any]:
+    """What must be the same of two runs for a difference of their values to mean anything."""
+    manifest = MetricResults(RunDir.open(run), metric).manifest()
+    return manifest.convention, manifest.numbers.get("truth")
+
+
+def _view_size(run: str) -> tuple[int, int]:
+    preprocessing = read_manifest(RunDir.open(run)).numbers["preprocessing"]
+    return int(preprocessing["height"]), int(preprocessing["width"])
+
+
+def _likeness(layer: _Layer) -> Likeness:
+    ordered = sorted(layer.worst, key=lambda one: (-one[0], -one[1]))
+    return Likeness(
+        *layer.names,
+        figures={name: mean.figure() for name, mean in layer.means.items()},
+        left_out=layer.left_out,
+        worst=tuple(row for _, _, row in ordered),
+    )
+
+
+def _example(run: Run) -> str:
+    return repr(run.take(0).keys[0]) if len(run) else "none"
