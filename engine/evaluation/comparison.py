@@ -15,12 +15,14 @@ from shardcam.engine.evaluation.comparing import PairTable, RunComparison
 from shardcam.engine.evaluation.likeness import Comparison
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.io.whole_file import whole_file
+from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.workers.cores import usable_cores
 
 MATCHES = ("class", "position")
 FILES = COMPARISON, IMAGES = "compare.json", "images.csv"  # of the folder that is asked for
 
 
+@names_keywords
 def compare(
     reference: str | PathLike[str],
     *others: str | PathLike[str],
@@ -66,18 +68,30 @@ def compare(
     RunDirectoryError
         A run is damaged.
     """
+    layers = [layer] if isinstance(layer, str) else list(layer or ())
+    if out is not None and is_url(fspath(out)):
+        raise ConfigError(f"--out {fspath(out)}: takes a folder of this machine, not a URL")
+    folder = Path(fspath(out)) if out is not None else None
     names = [fspath(run) for run in (reference, *others)]
+    return run_comparison(names, layers, match, worst, folder, on_images)
+
+
+def run_comparison(
+    names: Sequence[str],
+    layers: Sequence[str] = (),
+    match: str = MATCHES[0],
+    worst: int = 10,
+    folder: Path | None = None,
+    on_images: Callable[[int], None] = lambda images: None,
+) -> list[Comparison]:
+    """Do as `compare`, with the names of runs of which the first is the reference."""
     if len(names) < 2:
         raise ConfigError("compare: takes two runs or more")
     if match not in MATCHES:
         raise ConfigError(f"--match {match}: takes {' or '.join(MATCHES)}")
-    layers = [layer] if isinstance(layer, str) else list(layer or ())
     if layers and len(layers) not in (1, len(names)):
         raise ConfigError(f"--layer: give one for all {len(names)} runs, or one for each in turn")
-    layers = layers * len(names) if len(layers) == 1 else layers
-    if out is not None and is_url(fspath(out)):
-        raise ConfigError(f"out {fspath(out)}: takes a folder of this machine, not a URL")
-    folder = Path(fspath(out)) if out is not None else None
+    layers = [*layers] * len(names) if len(layers) == 1 else layers
     with ExitStack() as stack:
         stream = stack.enter_context(whole_file(folder / IMAGES)) if folder else None
         pool = stack.enter_context(ThreadPoolExecutor(usable_cores()))

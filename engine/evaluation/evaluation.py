@@ -39,6 +39,7 @@ from shardcam.engine.run.prepare import (
     prepare,
     require_possible,
 )
+from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.events import RunOpened, ignore
@@ -85,6 +86,7 @@ class Question:
     retry: bool = False
 
 
+@names_keywords
 def evaluate(
     run: str | PathLike[str],
     metrics: str | Sequence[str],

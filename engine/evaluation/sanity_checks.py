@@ -19,7 +19,7 @@ import numpy as np
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.evaluation.comparison import compare
+from shardcam.engine.evaluation.comparison import run_comparison
 from shardcam.engine.evaluation.likeness import Comparison
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.io.whole_file import whole_file
@@ -28,6 +28,7 @@ from shardcam.engine.protocols import Observer
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.prepare import driver_threads, require_possible
+from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.events import ignore
 from shardcam.engine.rundir.run_dir import RunDir
@@ -51,6 +52,7 @@ class SanityStep:
     comparison: Comparison  # with the run of the trained network
 
 
+@names_keywords
 def sanity(
     run: str | PathLike[str],
     out: str | PathLike[str],
@@ -124,7 +126,7 @@ def run_sanity(
         name = f"{number:02d}-{layer_path(layer)[:_LONGEST]}"
         changed = _step_config(config, str(folder / name), layer, seed)
         extract_one(changed)
-        (compared,) = compare(config.out, changed.out)
+        (compared,) = run_comparison([config.out, changed.out])
         found.append(SanityStep(layer, count, changed.out, compared))
     write_sanity(found, folder / RESULT, seed)
     return found

@@ -22,6 +22,7 @@ from shardcam.engine.run.disk_space import dataset_sizes
 from shardcam.engine.run.driver import execute, execute_part
 from shardcam.engine.run.executor_choice import AUTO, RAY, chosen_early
 from shardcam.engine.run.prepare import Prepared, driver_threads, make_executor, prepare
+from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.rundir.events import ignore
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import Event, Note, Part, RunReport, counted
@@ -46,6 +47,7 @@ class RunPlanned(Event):
     cost: Cost | None = None  # of a method that runs the network many times
 
 
+@names_keywords
 def extract(
     source: str | PathLike[str],
     *,

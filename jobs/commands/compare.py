@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.evaluation.comparison import FILES, MATCHES
-from shardcam.engine.evaluation.comparison import compare as compare_runs
+from shardcam.engine.evaluation.comparison import FILES, MATCHES, run_comparison
 from shardcam.engine.evaluation.likeness import MEASURES, Comparison
 from shardcam.engine.evaluation.metric import Figure
 from shardcam.engine.io.whole_file import whole_file
@@ -111,12 +110,12 @@ def compare(
             require_new("--out", out / name, force)
     console = make_console()
     with console.status("comparing") as status:
-        found = compare_runs(
-            *_at_least_two(runs),
-            layer=layers,
-            match=match,
-            worst=worst,
-            out=out,
+        found = run_comparison(
+            _at_least_two(runs),
+            layers,
+            match,
+            worst,
+            folder=out,
             on_images=lambda images: status.update(f"{counted(images, 'image')} compared"),
         )
     print_comparisons(found, console)

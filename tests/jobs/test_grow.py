@@ -127,7 +127,7 @@ def test_a_grown_run_does_not_shrink_to_what_it_was_begun_with(images, tmp_path)
     options = {"model": CHECKPOINT, "image_size": 32, "out": tmp_path / "run", "executor": "local"}
     extract(images, **options, limit=5)
     assert extract(images, **options, limit=16).listed == 16
-    with pytest.raises(RunDirectoryError, match="--limit 16 there, --limit 5 now: a run can grow"):
+    with pytest.raises(RunDirectoryError, match="limit 16 there, limit 5 now: a run can grow"):
         extract(images, **options, limit=5)
     (tmp_path / "run" / "listing.zip").unlink()
     assert extract(images, **options, limit=16).listed == 16

@@ -74,7 +74,7 @@ def test_a_cluster_that_cannot_be_joined_is_told_first(given, tmp_path, monkeypa
     told, where = [], {"address": "127.0.0.1:1"}
     if given_by == "environment":
         monkeypatch.setenv("RAY_ADDRESS", where.pop("address"))
-    with pytest.raises(WorkerError, match=r"--address 127\.0\.0\.1:1: no Ray cluster answers"):
+    with pytest.raises(WorkerError, match=r"^address 127\.0\.0\.1:1: no Ray cluster answers"):
         extract(given, tmp_path / "run", executor="ray", on_event=told.append, **where)
     assert (told, list(tmp_path.iterdir())) == ([], [])
     extract(given, tmp_path / "run")
@@ -89,7 +89,7 @@ def test_with_the_ray_of_the_program(given, tmp_path, monkeypatch):
     try:
         assert extract(given, tmp_path / "run", executor="ray").ok == IMAGES - 1
         assert ray.is_initialized()
-        told = "--address local: this process is on the Ray at"
+        told = "^address local: this process is on the Ray at"
         with pytest.raises(WorkerError, match=told):
             extract(given, tmp_path / "other", executor="ray", address="local")
         assert not (tmp_path / "other").exists()
@@ -122,17 +122,17 @@ def test_from_a_thread(given, tmp_path, executor):
 
 
 def test_errors_are_exceptions(given, tmp_path):
-    with pytest.raises(ConfigError, match=r"^--metod: unknown option; nearest: method$"):
+    with pytest.raises(ConfigError, match=r"^metod: unknown option; nearest: method$"):
         extract(given, tmp_path / "run", metod="gradcam")
-    with pytest.raises(ConfigError, match=r"^--save: takes maps, .*; not map$"):
+    with pytest.raises(ConfigError, match=r"^save: takes maps, .*; not map$"):
         extract(given, tmp_path / "run", save=["map"])
     with pytest.raises(ConfigError, match=r"^on_event: expected a function of an event, got 3$"):
         extract(given, tmp_path / "run", on_event=3)
-    for name, typed in [("source", "SOURCE"), ("model", "--model"), ("out", "--out")]:
+    for name, typed in [("source", "SOURCE"), ("model", "model"), ("out", "out")]:
         with pytest.raises(ConfigError, match=f"^{typed}: is empty$"):
             shardcam.extract(**{**given, "out": tmp_path / "run", name: ""})
     assert not (tmp_path / "run").exists()
-    with pytest.raises(shardcam.TooManyFailures, match="more than --max-failed 0") as caught:
+    with pytest.raises(shardcam.TooManyFailures, match="more than max_failed 0") as caught:
         extract(given, tmp_path / "run", max_failed=0)
     assert caught.value.report.failed == 1
     with shardcam.open_run(tmp_path / "run") as run:
