@@ -18,6 +18,7 @@ import numpy.typing as npt
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.likeness import MEASURES, Comparison, Likeness, finite
+from shardcam.engine.evaluation.metric import is_mean
 from shardcam.engine.evaluation.paired_images import ImagePairs, differences_of, image_pairs
 from shardcam.engine.evaluation.running_mean import RunningMean
 from shardcam.engine.rundir.metric_results import MetricResults
@@ -113,8 +114,15 @@ class RunComparison:
             first_class_equal=self._agreeing.figure(),
             layers=tuple(map(_likeness, self._layers)),
             metrics={name: mean.figure() for name, mean in self._metrics.items()},
+            of_images=tuple(name for name in self._metrics if self._of_set(name)),
             notes=tuple(self._notes()),
         )
+
+    def _of_set(self, metric: str) -> bool:
+        """Whether the figure of a metric is one of the whole data set."""
+        run = self._runs[0]
+        figure = run.metrics[metric].get("mean")
+        return figure is not None and not is_mean(figure, run.metric(metric))
 
     def _add(self, block: ImagePairs, rows: PairTable) -> None:
         (here, there), (image, k, other_k) = block.rows, block.pairs

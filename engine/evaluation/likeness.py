@@ -43,6 +43,7 @@ class Comparison:
     first_class_equal: Figure  # share of the images whose predicted class both agree on
     layers: tuple[Likeness, ...]
     metrics: dict[str, Figure]  # the other's value minus the reference's, of the same maps
+    of_images: tuple[str, ...] = ()  # of `metrics`, those whose own figure is no mean of images
     notes: tuple[Note, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -66,6 +67,7 @@ class Comparison:
                 for one in self.layers
             ],
             "metrics": {name: figure_json(one) for name, one in self.metrics.items()},
+            "of_images": list(self.of_images),
             "notes": [note.text for note in self.notes],
         }
 

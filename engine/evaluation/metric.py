@@ -140,3 +140,9 @@ def mean_figure(merged: Merged, share: bool = False) -> Figure:
     mean = float(values.mean())
     spread = Z95 * float(values.std(ddof=1)) / n**0.5 if n > 1 else float("nan")
     return Figure(mean, mean - spread, mean + spread, n)
+
+
+def is_mean(figure: float, values: F4) -> bool:
+    """(N,K) of images -> whether a figure is their mean, and not one of the whole data set."""
+    finite = values[np.isfinite(values)].astype(np.float64)
+    return not len(finite) or bool(np.isclose(finite.mean(), figure, 1e-4, 1e-6))

@@ -27,6 +27,7 @@ from shardcam.jobs.wording import note_rows
 
 CLASSES_EQUAL = "first class equal"
 DIFFERENCE = "difference of {}"
+OF_IMAGES = ", of images"
 _WORDS = {
     "pearson": "Pearson",
     "spearman": "Spearman",
@@ -149,6 +150,9 @@ def print_comparisons(found: Sequence[Comparison], console: Console) -> None:
         for alone, run in ((one.only_reference, one.reference), (one.only_other, one.other)):
             if alone:
                 account.add_row("", f"{counted(alone, 'image')} of {run} alone: left out")
+        if one.of_images:
+            told = f"{', '.join(one.of_images)}: differences of what each image has, not of the "
+            account.add_row("of images", told + "figures of the whole sets, which evaluate gives")
         for kind, text in note_rows(one.notes):
             account.add_row(kind, text)
         console.print(account)
@@ -163,7 +167,7 @@ def figures_of(one: Comparison) -> Iterator[tuple[str, str, Figure]]:
             yield name, measure, layer.figures[measure]
     yield "", CLASSES_EQUAL, one.first_class_equal
     for name, figure in one.metrics.items():
-        yield "", DIFFERENCE.format(name), figure
+        yield "", DIFFERENCE.format(name) + OF_IMAGES * (name in one.of_images), figure
 
 
 def figure_texts(figure: Figure) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import RunDirectoryError, ShardcamError
-from shardcam.engine.evaluation.metric import Figure
+from shardcam.engine.evaluation.metric import Figure, is_mean
 from shardcam.engine.evaluation.paired_images import PairedMetrics
 from shardcam.engine.evaluation.summary import Result, stored_result
 from shardcam.engine.types import F4
@@ -155,7 +155,7 @@ def make_evaluation(
             _histogram([one[name] for one in values if name in one]),
             others.get(name),
             paired.figures.get(name) if paired else None,
-            _is_mean(result.figure, values[0][name]),
+            is_mean(result.figure.value, values[0][name]),
         )
         for name, result in results[0].items()
     )
@@ -166,11 +166,6 @@ def make_evaluation(
         if np.isfinite(figure.value)
     )
     return Evaluation(metrics, tuple(charts_of(names, results)), tuple(known), boxes)
-
-
-def _is_mean(figure: Figure, values: F4) -> bool:
-    finite = values[np.isfinite(values)].astype(np.float64)
-    return not len(finite) or bool(np.isclose(finite.mean(), figure.value, 1e-4, 1e-6))
 
 
 def _histogram(values: Sequence[F4]) -> Histogram | None:

@@ -70,7 +70,9 @@ def draw_comparisons(found: Sequence[Comparison], path: Path) -> None:
         groups.append((f"likeness of maps of {_short(name)}", alike))
     names = dict.fromkeys(name for one in found for name in one.metrics)
     metrics = {
-        name: {_label(one): one.metrics[name] for one in found if name in one.metrics}
+        name + ", of images" * any(name in one.of_images for one in found): {
+            _label(one): one.metrics[name] for one in found if name in one.metrics
+        }
         for name in names
     }
     if metrics:

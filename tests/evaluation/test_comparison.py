@@ -195,6 +195,18 @@ def test_metrics_of_other_truths_are_left_out_and_told(copies, tmp_path, convent
     assert [n.text for n in found.notes if f"other truths: {convention}" in n.text]
 
 
+def test_differences_of_images_are_told_from_those_of_figures(copies, tmp_path):
+    rows = [f"{i:02d}.png,{c},0,0,20,20" for i in range(11) for c in range(8)]
+    (truth := tmp_path / "truth.csv").write_text("\n".join(rows))
+    for run in copies:
+        api.evaluate(run, ["gini", "pxap"], truth=truth, executor="local")
+    (found,) = api.compare(*copies)
+    assert found.of_images == ("pxap",) and found.as_json()["of_images"] == ["pxap"]
+    _, out, _ = shardcam("compare", *copies)
+    assert "difference of pxap, of images" in out and "difference of gini, of" not in out
+    assert "pxap: differences of what each image has, not of the figures of the whole sets" in out
+
+
 def test_a_url_is_no_folder(gradcam, layercam, tmp_path):
     for option in ("--out", "--csv"):
         code, _, err = shardcam("compare", gradcam, layercam, option, "memory://x/y", cwd=tmp_path)
