@@ -79,9 +79,9 @@ def mosaic(
 
     A map of a cell's class should lie in that cell. Cells are what the network saw of an image;
     where images have labels, only those classified right are taken, and with several RUNs those
-    that all networks classify so. The manifest names each mosaic once for each cell, with the
-    cell's class as the label; evaluate --metrics grid_pointing then gives the share of the map
-    that lies there. The network must take an input of several times its size.
+    that all networks classify so. The manifest names the classes of each mosaic's cells, which
+    --target labels explains in one pass; evaluate --metrics grid_pointing then gives the share of
+    each map that lies in its cell. The network must take an input of several times its size.
 
     \b
     Examples:
@@ -157,17 +157,17 @@ def _write_tables(
     grid: int,
     preprocessing: Preprocessing,
 ) -> None:
-    """The source of the mosaics, and the boxes of its classes: a row for each cell."""
+    """The source of the mosaics, a row for each, and the boxes of their classes."""
     manifest, truth = io.StringIO(), io.StringIO()
     sources, boxes = (csv.writer(text, lineterminator="\n") for text in (manifest, truth))
-    sources.writerow(("path", "key", "label"))
+    sources.writerow(("path", "key", "labels"))
     boxes.writerow(("key", "class", "x0", "y0", "x1", "y1"))
     height, width = preprocessing.height, preprocessing.width
     for number, cells in enumerate(chosen):
-        for place, cls in enumerate(images.classes[cells].tolist()):
-            key = f"{_name(number)}/{place}"
+        key, classes = _name(number), images.classes[cells].tolist()
+        sources.writerow((f"{key}.png", key, ";".join(map(str, classes))))
+        for place, cls in enumerate(classes):
             y, x = place // grid * height, place % grid * width
-            sources.writerow((f"{_name(number)}.png", key, cls))
             boxes.writerow((key, cls, x, y, x + width, y + height))
     for text, name in ((truth, TRUTH), (manifest, MANIFEST)):
         with whole_file(out / name) as stream:
@@ -212,6 +212,6 @@ def _next(out: Path, config: RunConfig, size: str) -> list[str]:
     """The commands that explain the mosaics, and measure how well."""
     run = f"{out}-run"
     extract = ["shardcam", "extract", str(out / MANIFEST), *as_options(config, _KEPT)]
-    extract += ["--target", "label", "--image-size", size, "--out", run]
+    extract += ["--target", "labels", "--image-size", size, "--out", run]
     evaluate = ["shardcam", "evaluate", run, "--metrics", "grid_pointing"]
     return [shlex.join(extract), shlex.join([*evaluate, "--truth", str(out / TRUTH)])]
