@@ -18,7 +18,7 @@ import numpy.typing as npt
 from shardcam.engine.evaluation.explained_classes import measure_objects
 from shardcam.engine.evaluation.intervals import normal_share, wilson
 from shardcam.engine.evaluation.metric import Figure, ImageRows, Measured, Merged, Reason
-from shardcam.engine.evaluation.objects_in_view import whole_boxes
+from shardcam.engine.evaluation.objects_in_view import boxes_of, whole_boxes
 from shardcam.engine.evaluation.score_maps import (
     Floats,
     Repeated,
@@ -65,14 +65,14 @@ class MaxBoxAcc:
 
     def measure(self, maps: F4, rows: ImageRows) -> Measured:
         contours = all_contours if self.all_contours else largest_contours
-        boxes_of = Repeated(lambda raw: contours(score_map(raw, rows.view_size, self.enlarging)))
+        found_in = Repeated(lambda raw: contours(score_map(raw, rows.view_size, self.enlarging)))
         iou = np.zeros((*rows.target.shape, THRESHOLDS), np.uint16)
 
         def measure(i: int, k: int, regions: list[Region]) -> float | Reason:
             boxes = _boxes(regions, rows, i)
             if not len(boxes):
                 return Reason.NO_REGION
-            iou[i, k] = box_overlaps(boxes_of(maps[i, k]), boxes)
+            iou[i, k] = box_overlaps(found_in(maps[i, k]), boxes)
             return float(iou[i, k].max() / IOU_UNIT)
 
         return Measured(*measure_objects(rows, measure), {"iou": iou})
@@ -132,7 +132,7 @@ class Localisation:
         return f"{known} localisation ({kind}, IoU {self.delta:g})"
 
     def measure(self, maps: F4, rows: ImageRows) -> Measured:
-        boxes_of = Repeated(lambda raw: self._boxes_of(raw, rows.view_size))
+        found_in = Repeated(lambda raw: self._boxes_of(raw, rows.view_size))
         iou = np.zeros((*rows.target.shape, THRESHOLDS), np.uint16)
         place = np.zeros(rows.target.shape, np.uint8)
 
@@ -144,7 +144,7 @@ class Localisation:
                 return Reason.NO_CLASS
             among = np.flatnonzero(rows.top_class[i] == rows.label[i])
             place[i, k] = among[0] + 1 if len(among) else 0
-            iou[i, k] = box_overlaps(boxes_of(maps[i, k]), boxes)
+            iou[i, k] = box_overlaps(found_in(maps[i, k]), boxes)
             right = _among(place[i, k], self.top)
             return float(iou[i, k].max() / IOU_UNIT) if right else 0.0
 
@@ -239,8 +239,7 @@ def _level(threshold: float, interval: float) -> int:
 
 def _boxes(regions: list[Region], rows: ImageRows, i: int) -> I8:
     """(m,4) boxes of objects in an image's view."""
-    boxes = np.array([r.box for r in regions if r.box is not None], np.float64).reshape(-1, 4)
-    return whole_boxes(boxes, rows.crop[i], rows.view_size)
+    return whole_boxes(boxes_of(regions), rows.crop[i], rows.view_size)
 
 
 def _best_hits(merged: Merged, deltas: tuple[float, ...], interval: float) -> tuple[I8, Bools]:

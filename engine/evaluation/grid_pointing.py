@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from shardcam.engine.evaluation.explained_classes import measure_objects
 from shardcam.engine.evaluation.metric import (
     Figure,
     ImageRows,
@@ -15,7 +16,10 @@ from shardcam.engine.evaluation.metric import (
     Reason,
     mean_figure,
 )
-from shardcam.engine.types import F4, NO_CLASS
+from shardcam.engine.evaluation.objects_in_view import boxes_of
+from shardcam.engine.evaluation.view_geometry import boxes_in_view
+from shardcam.engine.truths.truth import Region
+from shardcam.engine.types import F4
 from shardcam.kernels import upsample
 
 F8 = npt.NDArray[np.float64]
@@ -40,23 +44,17 @@ class GridPointing:
 
     def measure(self, maps: F4, rows: ImageRows) -> Measured:
         """See `engine.evaluation.metric.MapMetric`."""
-        value = np.full(rows.target.shape, np.nan, np.float32)
-        reason = np.full(rows.target.shape, Reason.MEASURED, np.uint8)
-        for i, k in np.ndindex(rows.target.shape):
-            truth, cls = rows.truth[i], int(rows.target[i, k])
-            boxes = truth.boxes(cls) if truth is not None else np.empty((0, 4))
-            if cls == NO_CLASS:
-                reason[i, k] = Reason.NO_CLASS
-            elif truth is None:
-                reason[i, k] = Reason.NO_TRUTH
-            elif not len(boxes):
-                reason[i, k] = Reason.NO_REGION
-            elif not np.isfinite(maps[i, k]).all():
-                reason[i, k] = Reason.NO_MAP
-            else:
-                cell = _covered(boxes, rows.crop[i], rows.view_size)
-                value[i, k] = _share(np.ascontiguousarray(maps[i, k]), cell)
-        return Measured(value, reason)
+
+        def measure(i: int, k: int, regions: list[Region]) -> float | Reason:
+            boxes = boxes_of(regions)
+            if not len(boxes):
+                return Reason.NO_REGION
+            if not np.isfinite(maps[i, k]).all():
+                return Reason.NO_MAP
+            seen = boxes_in_view(boxes, rows.crop[i], rows.view_size)
+            return _share(np.ascontiguousarray(maps[i, k]), _covered(seen, rows.view_size))
+
+        return Measured(*measure_objects(rows, measure))
 
     def figure(self, merged: Merged) -> Figure:
         """See `engine.evaluation.metric.MapMetric`."""
@@ -71,20 +69,18 @@ def _share(raw: F4, cell: F8) -> float:
     return float((positive * cell).sum() / total) if total > LEAST else 0.0
 
 
-def _covered(boxes: F8, crop: F8, view_size: tuple[int, int]) -> F8:
-    """(m,4) x0, y0, x1, y1 in the picture -> (H,W), of each pixel of the view what a box covers."""
-    y0, x0, y1, x1 = crop
+def _covered(boxes: F8, view_size: tuple[int, int]) -> F8:
+    """(m,4) x0, y0, x1, y1 in the view -> (H,W), of each of its pixels what a box covers."""
     height, width = view_size
     covered = np.zeros(view_size)
-    for box in boxes:
-        across = _overlap((box[0] - x0) / (x1 - x0), (box[2] - x0) / (x1 - x0), width)
-        down = _overlap((box[1] - y0) / (y1 - y0), (box[3] - y0) / (y1 - y0), height)
+    for x0, y0, x1, y1 in boxes.tolist():
+        across, down = _overlap(x0, x1, width), _overlap(y0, y1, height)
         np.maximum(covered, down[:, None] * across, out=covered)
     return covered
 
 
 def _overlap(start: float, stop: float, count: int) -> F8:
-    """(count,) of each pixel of an axis the part that lies from `start` to `stop`, in its units."""
+    """(count,) of each pixel of an axis the part that lies from `start` to `stop`."""
     pixel = np.arange(count)
-    shares: F8 = np.minimum(stop * count, pixel + 1) - np.maximum(start * count, pixel)
+    shares: F8 = np.minimum(stop, pixel + 1) - np.maximum(start, pixel)
     return shares.clip(0, 1)

@@ -23,6 +23,11 @@ def regions_of(truth: ImageTruth, label: int) -> list[Region]:
     return [] if all(region.difficult for region in regions) else regions
 
 
+def boxes_of(regions: list[Region]) -> F8:
+    """(m,4) x0, y0, x1, y1 of those objects that have a box, in pixels of the picture."""
+    return np.array([r.box for r in regions if r.box is not None], np.float64).reshape(-1, 4)
+
+
 def whole_boxes(boxes: F8, crop: F8, size: tuple[int, int]) -> I8:
     """(m,4) x0, y0, x1, y1 in pixels of the picture -> whole numbers, in pixels of the view.
 
