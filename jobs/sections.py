@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from functools import partial
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
 
+F = TypeVar("F", bound=Callable[..., Any])
 OTHER = "Other options"  # those that name no section
 
 
@@ -18,6 +20,11 @@ class SectionedOption(click.Option):
     def __init__(self, *args: Any, section: str, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.section = section
+
+
+def section_option(section: str) -> Callable[..., Callable[[F], F]]:
+    """``click.option`` for the options of one section."""
+    return partial(click.option, cls=SectionedOption, section=section)
 
 
 class SectionedArgument(click.Argument):

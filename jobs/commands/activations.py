@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from shardcam.jobs.looking.panels import LayerValues, draw_panels
 from shardcam.jobs.looking.tiles import save_picture
 from shardcam.jobs.options import chosen_options, make_config
 from shardcam.jobs.run_extract import run_extract
-from shardcam.jobs.sections import SectionedCommand, SectionedOption
+from shardcam.jobs.sections import SectionedCommand, section_option
 from shardcam.jobs.source_pictures import WHITE, SourcePictures, cut
 from shardcam.jobs.terminal import make_console, printable, score_text
 
@@ -38,7 +37,7 @@ _OPTIONS = (
 )
 
 
-_drawing_option = partial(click.option, cls=SectionedOption, section="What is drawn")
+_drawing_option = section_option("What is drawn")
 
 
 @click.command(cls=SectionedCommand)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
@@ -35,20 +35,15 @@ from shardcam.jobs.looking.evaluation_plots import draw_evaluation, require_plot
 from shardcam.jobs.options import LocalPath, changed_config, place_options
 from shardcam.jobs.outputs import require_new
 from shardcam.jobs.progress import ProgressDisplay
-from shardcam.jobs.sections import SectionedCommand, SectionedOption
+from shardcam.jobs.sections import SectionedCommand, section_option
 from shardcam.jobs.terminal import make_console, stop_on_signals
 from shardcam.jobs.wording import note_rows
 
 NONE = "none"
 COSTS = {"A": "stored maps", "B": "1 pass", "C": "tens of passes"}
-F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _option(*names: str, **settings: Any) -> Callable[[F], F]:
-    decorate: Callable[[F], F] = click.option(
-        *names, cls=SectionedOption, section="Metrics", **settings
-    )
-    return decorate
+_option = section_option("Metrics")
 
 
 @click.command(cls=SectionedCommand)

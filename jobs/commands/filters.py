@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ from shardcam.jobs.looking.unit_responses import (
     draw_responses,
 )
 from shardcam.jobs.options import chosen_options, make_config
-from shardcam.jobs.sections import SectionedCommand, SectionedOption
+from shardcam.jobs.sections import SectionedCommand, SectionedOption, section_option
 from shardcam.jobs.terminal import make_console, printable
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 FILTERS, DEEP_FILTERS = 64, 12  # shown of a layer, if none are named
 
 
-_drawing_option = partial(click.option, cls=SectionedOption, section="What is drawn")
+_drawing_option = section_option("What is drawn")
 
 
 @click.command(cls=SectionedCommand)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.table import Table
@@ -20,16 +20,14 @@ from shardcam.engine.types import Event
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import LocalPath, changed_config, place_options
 from shardcam.jobs.progress import ProgressDisplay
-from shardcam.jobs.sections import SectionedCommand, SectionedOption
+from shardcam.jobs.sections import SectionedCommand, section_option
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
-F = TypeVar("F", bound=Callable[..., Any])
 CURVE = "curve.png"
 _SHOWN = {"spearman": "Spearman", "spearman_abs": "of absolute", "ssim": "SSIM"}
 
 
-def _option(*names: str, **settings: Any) -> Callable[[F], F]:
-    return click.option(*names, cls=SectionedOption, section="Sanity check", **settings)
+_option = section_option("Sanity check")
 
 
 @click.command(cls=SectionedCommand)

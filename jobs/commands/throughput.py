@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ from shardcam.jobs.measuring.timed_runs import Whole
 from shardcam.jobs.options import make_config, run_options_but
 from shardcam.jobs.outputs import require_new
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
+from shardcam.jobs.sections import SectionedCommand, section_option
 from shardcam.jobs.terminal import make_console
 from shardcam.jobs.wording import speed
 
-_measuring_option = partial(click.option, cls=SectionedOption, section="Measurement")
+_measuring_option = section_option("Measurement")
 
 
 @click.command(cls=SectionedCommand)
