@@ -19,7 +19,6 @@ from shardcam.jobs.measuring.measure import Measured, measure
 from shardcam.jobs.measuring.timed_runs import Whole
 from shardcam.jobs.options import make_config, run_options_but
 from shardcam.jobs.outputs import require_new
-from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.sections import SectionedCommand, section_option
 from shardcam.jobs.terminal import make_console
 from shardcam.jobs.wording import speed
