@@ -18,6 +18,7 @@ from shardcam.engine.rundir.events import Progress, ShardDone, ShardStarted, Wor
 from shardcam.engine.types import Shard, ShardReport
 from shardcam.engine.workers.child_process import ChildProcess
 from shardcam.engine.workers.cores import usable_cores
+from shardcam.engine.workers.kernel_log import KERNELS, KernelLog
 from shardcam.engine.workers.retry_queue import RetryQueue
 from shardcam.engine.workers.shard_descriptor import pack, unpack
 from shardcam.engine.workers.threads import limit_threads
@@ -120,7 +121,8 @@ class Child:
         return found
 
     def _receive(self) -> Any:
-        found = self._process.pipe.recv()
+        while isinstance(found := self._process.pipe.recv(), str):
+            KERNELS.info(found)
         if isinstance(found, Exception):
             raise found
         return found
@@ -133,6 +135,7 @@ class Child:
 def serve(driver: Connection) -> None:
     """Be the child: build a runner, and run shards until the driver has no more."""
     limit_threads(usable_cores())
+    KernelLog(driver.send)
     next_shard: Shard | None = None
     try:
         with bugs_named():

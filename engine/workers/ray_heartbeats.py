@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -11,7 +10,8 @@ from ray.exceptions import RayError
 
 from shardcam.engine.protocols import Observer
 from shardcam.engine.rundir.events import Progress
-from shardcam.engine.workers.worker_state import KERNELS, Pulse, WorkerState
+from shardcam.engine.workers.kernel_log import KERNELS
+from shardcam.engine.workers.worker_state import Pulse, WorkerState
 
 _INTERVAL = 2.0  # seconds between heartbeats of a worker, or more:
 _PER_SECOND = 100  # of all workers together
@@ -46,7 +46,7 @@ class Heartbeats:
         worker.pulse = pulse
         if pulse.told and not self._told:  # by the first worker that compiles them
             self._told = pulse.told
-            logging.getLogger(KERNELS).info(pulse.told)
+            KERNELS.info(pulse.told)
         shard = worker.shard
         if shard is not None and not shard.trial and pulse.shard == shard.index:  # not the last one
             found = Progress(worker.name, shard.index, pulse.images, pulse.stage, pulse.passes)

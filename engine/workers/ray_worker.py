@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import Callable
@@ -15,24 +14,11 @@ from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.protocols import ShardRunner
 from shardcam.engine.types import Shard, ShardReport
 from shardcam.engine.workers.cores import claim_cores
+from shardcam.engine.workers.kernel_log import KernelLog
 from shardcam.engine.workers.ray_cluster import RayOptions
 from shardcam.engine.workers.shard_descriptor import Descriptor, unpack
 from shardcam.engine.workers.threads import limit_threads
-from shardcam.engine.workers.worker_state import KERNELS, Pulse
-
-
-class Told(logging.Handler):
-    """Keeps what the kernels of this process log, for the driver to log it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.text = ""
-        log = logging.getLogger(KERNELS)
-        log.setLevel(logging.INFO)
-        log.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()
+from shardcam.engine.workers.worker_state import Pulse
 
 
 class _Worker:
@@ -41,7 +27,8 @@ class _Worker:
     def __init__(self) -> None:
         self._running: tuple[int | None, StageTimer] = None, StageTimer()  # the shard's number
         self._next_shard: Shard | None = None  # which is prefetched
-        self._told = Told()
+        self._told: list[str] = []  # by the kernels
+        KernelLog(self._told.append)
 
     def start(self, build: Callable[[], ShardRunner], options: RayOptions) -> dict[str, Any]:
         """Load the model; everything slow happens here, outside any shard's time."""
@@ -76,7 +63,7 @@ class _Worker:
     def heartbeat(self) -> Pulse:
         """How far the shard is."""
         shard, timer = self._running
-        return Pulse(shard, timer.current, timer.images, timer.passes, self._told.text)
+        return Pulse(shard, timer.current, timer.images, timer.passes, "".join(self._told))
 
 
 _GROUPS: Any = {"concurrency_groups": {"heartbeat": 1}}

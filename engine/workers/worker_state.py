@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 
 from shardcam.engine.types import Shard
 
-KERNELS = "shardcam.kernels"  # the logger that says that they are compiled
-
 
 class Pulse(NamedTuple):
     """How far a worker is."""
