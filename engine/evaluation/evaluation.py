@@ -15,7 +15,7 @@ import numpy.typing as npt
 from shardcam.engine.analysis.open_run import open_run, require_codec
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, RunDirectoryError, storage_error
-from shardcam.engine.evaluation.baselines import BASELINES, EDGES
+from shardcam.engine.evaluation.baselines import EDGES
 from shardcam.engine.evaluation.measure_shard import (
     Pictures,
     ShardEvaluator,
@@ -23,15 +23,21 @@ from shardcam.engine.evaluation.measure_shard import (
     of_shard,
     sampled,
 )
-from shardcam.engine.evaluation.metric import MapMetric, Reason
-from shardcam.engine.evaluation.metrics_known import known_metric, metric_named
+from shardcam.engine.evaluation.metric import Reason
+from shardcam.engine.evaluation.metrics_known import metric_named
 from shardcam.engine.evaluation.pass_metrics import PassMetric
+from shardcam.engine.evaluation.question import (
+    FREE_BASELINES,
+    Question,
+    baselines_of,
+    require_known,
+    wanted_metrics,
+)
 from shardcam.engine.evaluation.summary import Result, forget, summarise, write_summary
 from shardcam.engine.protocols import Observer, ShardRunner
 from shardcam.engine.run.build_worker import WorkerSpec, build_parts
 from shardcam.engine.run.driver import logged
 from shardcam.engine.run.executor_choice import AUTO, chosen_early, chosen_for_metrics
-from shardcam.engine.run.library_versions import version_of
 from shardcam.engine.run.plan import Plan, make_plan
 from shardcam.engine.run.prepare import (
     driver_threads,
@@ -44,21 +50,16 @@ from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.events import RunOpened, ignore
 from shardcam.engine.rundir.hdf5_reading import reading
-from shardcam.engine.rundir.metric_results import MetricManifest, MetricResults
+from shardcam.engine.rundir.metric_results import MetricResults
 from shardcam.engine.rundir.own_datasets import datasets
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.rundir.shard_file import ShardSummary
-from shardcam.engine.truths.run_truth import stored_listing, truth_of_run, truth_place
+from shardcam.engine.truths.run_truth import stored_listing, truth_of_run
 from shardcam.engine.truths.truth import Truth
 from shardcam.engine.types import Note, Shard, counted
 from shardcam.engine.workers.threads import limit_threads
-
-SCHEMA_VERSION = 1
-LAST_SEED = 2**32 - 1
-FREE_BASELINES = tuple(name for name in BASELINES if name != EDGES)  # need no pictures
-LIBRARIES = ("numpy", "numba", "opencv-python-headless", "h5py", "shardcam")
 
 
 @dataclass(frozen=True)
@@ -70,20 +71,6 @@ class Evaluated:
     without_maps: int  # of them, those that failed in the run
     shards_done_now: int
     notes: tuple[Note, ...]
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of a run; see `evaluate`."""
-
-    metrics: tuple[str, ...]
-    truth: str | None = None
-    sample: int | None = None
-    layer: str | None = None
-    baselines: tuple[str, ...] = FREE_BASELINES
-    seed: int = 0
-    replace: bool = False
-    retry: bool = False
 
 
 @names_keywords
@@ -167,10 +154,10 @@ def run_evaluation(
     if asked.sample is not None and asked.sample >= plan.listed:
         asked = replace(asked, sample=None)
     truth = _truth(run_dir, config, asked.truth) if asked.truth is not None else None
-    wanted, manifests = _wanted(asked, manifest, plan.listed, layer, chosen, truth)
+    wanted, manifests = wanted_metrics(asked, manifest, plan.listed, layer, chosen, truth)
     positions = sampled(plan.listed, asked.sample) if asked.sample is not None else None
     if truth is not None:
-        _require_known(truth, asked, wanted, plan, positions)
+        require_known(truth, asked, wanted, plan, positions)
     every = [MetricResults(run_dir, one.folder) for one in wanted]
     passes = _needs_pictures(asked, wanted)
     named = config.executor != AUTO
@@ -209,7 +196,7 @@ def run_evaluation(
                 for _ in executor.run(todo, observe):
                     pass
         found = {
-            one.folder: summarise(run_dir, results, one.metric, _baselines(one.metric, asked))
+            one.folder: summarise(run_dir, results, one.metric, baselines_of(one.metric, asked))
             for one, results in zip(wanted, every, strict=True)
         }
     write_summary(run_dir, found)
@@ -291,79 +278,6 @@ def _truth(run_dir: RunDir, config: RunConfig, source: str) -> Truth:
         return truth_of_run(run_dir, run, config, source)
 
 
-def _wanted(
-    asked: Question, manifest: Manifest, listed: int, layer: str, chosen: bool, truth: Truth | None
-) -> tuple[tuple[Wanted, ...], list[MetricManifest]]:
-    """Every metric with its folder, and what ``metric.json`` says of it."""
-    if not asked.metrics:
-        raise ConfigError("--metrics is missing: name at least one")
-    if asked.sample is not None and asked.sample < 1:
-        raise ConfigError(f"--sample {asked.sample}: takes a number from 1")
-    if not 0 <= asked.seed <= LAST_SEED:
-        raise ConfigError(f"--seed {asked.seed}: takes a number from 0 to {LAST_SEED}")
-    if unknown := set(asked.baselines) - set(BASELINES):
-        raise ConfigError(
-            f"--baselines: unknown {min(unknown)!r}; known: {', '.join(BASELINES)}, none"
-        )
-    wanted, manifests, target = [], [], manifest.numbers["target"]
-    versions = {library: version_of(library) for library in LIBRARIES}
-    for name in asked.metrics:
-        metric = metric_named(name)
-        if metric.needs_truth and truth is None:
-            raise ConfigError(f"{name}: needs --truth: where the objects of each picture are")
-        if known_metric(name.partition(":")[0]).needs_labels and target != "label":
-            raise ConfigError(
-                f"{name}: needs a run that explains the labels (--target label); this one explains "
-                f"{target}"
-            )
-        numbers = {
-            "schema": SCHEMA_VERSION,
-            "run": manifest.fingerprint,
-            "metric": name,
-            "convention": metric.convention,
-            "layer": layer,
-            "baselines": list(_baselines(metric, asked)),
-            "sample": None if asked.sample is None else f"{asked.sample} of {listed}",
-            "seed": asked.seed,
-            "truth": truth.digest if truth and metric.needs_truth else None,
-        }
-        where = truth_place(asked.truth) if asked.truth and metric.needs_truth else None
-        one = MetricManifest(
-            name, metric.convention, numbers, metric.higher_is_better, versions, where
-        )
-        folder = name.replace(":", "-") + (f"@{layer}" if chosen else "")
-        wanted.append(Wanted(folder, one.fingerprint, metric))
-        manifests.append(one)
-    return tuple(wanted), manifests
-
-
-def _require_known(
-    truth: Truth,
-    asked: Question,
-    wanted: Sequence[Wanted],
-    plan: Plan,
-    positions: npt.NDArray[np.int64] | None,
-) -> None:
-    """Refuse a truth that no value could come from, before any is forgotten."""
-    for name, one in zip(asked.metrics, wanted, strict=True):
-        masks = known_metric(name.partition(":")[0]).needs_masks
-        if masks and not truth.has_masks:
-            raise ConfigError(
-                f"{name}: --truth {asked.truth}: {truth.format} without a mask; give PNG masks, or "
-                "COCO JSON with segmentation"
-            )
-        if not one.metric.needs_truth or positions is None:
-            continue
-        found = (truth.of(plan.sample(position).key) for position in positions.tolist())
-        if not any(t and (t.empty or t.has_masks or (t.regions and not masks)) for t in found):
-            images = f"{counted(len(positions), 'image')} asked for"
-            there = "in the truth with a mask" if masks else "in the truth"
-            raise ConfigError(
-                f"{name}: --truth {asked.truth}: none of the {images} is {there}; raise --sample, "
-                "or leave it out"
-            )
-
-
 def _precision_notes(config: RunConfig, wanted: Sequence[Wanted]) -> Iterator[Note]:
     if config.precision != "fp32" and any(isinstance(one.metric, PassMetric) for one in wanted):
         yield Note(
@@ -375,11 +289,6 @@ def _precision_notes(config: RunConfig, wanted: Sequence[Wanted]) -> Iterator[No
 
 def _needs_pictures(asked: Question, wanted: Sequence[Wanted]) -> bool:
     return EDGES in asked.baselines or any(isinstance(w.metric, PassMetric) for w in wanted)
-
-
-def _baselines(metric: MapMetric | PassMetric, asked: Question) -> tuple[str, ...]:
-    """Those of metrics of passes would cost as many passes as the run's maps."""
-    return () if isinstance(metric, PassMetric) else asked.baselines
 
 
 def _make_folder(results: MetricResults) -> None:

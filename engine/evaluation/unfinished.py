@@ -67,8 +67,8 @@ def _before(position: int, asked: int, of_all: int) -> int:
 
 def _command(run_dir: RunDir, name: str, metric: MetricManifest) -> str:
     """As `evaluate` was called for it alone."""
-    from shardcam.engine.evaluation.evaluation import FREE_BASELINES
     from shardcam.engine.evaluation.metrics_known import known_metric
+    from shardcam.engine.evaluation.question import FREE_BASELINES
 
     numbers = metric.numbers
     words = ["shardcam", "evaluate", str(run_dir.home), "--metrics", metric.metric]

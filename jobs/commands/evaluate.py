@@ -15,14 +15,10 @@ from rich.table import Table
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.baselines import BASELINES
-from shardcam.engine.evaluation.evaluation import (
-    FREE_BASELINES,
-    Evaluated,
-    Question,
-    run_evaluation,
-)
+from shardcam.engine.evaluation.evaluation import Evaluated, run_evaluation
 from shardcam.engine.evaluation.metric import Figure, Reason
 from shardcam.engine.evaluation.metrics_known import METRICS
+from shardcam.engine.evaluation.question import FREE_BASELINES, Question
 from shardcam.engine.evaluation.summary import Result
 from shardcam.engine.evaluation.unfinished import unfinished_metrics
 from shardcam.engine.io.whole_file import whole_file
