@@ -83,8 +83,8 @@ def test_commands_look_at_runs():
 def test_what_needs_more_says_so_in_a_line(tmp_path):
     extract = ("extract", STORED / "images", "--model", STORED / "model" / "small-symbol.json")
     for command, told in {
-        (*extract, "--out", tmp_path): "--executor ray needs Ray: pip install 'ray",
-        (*extract, "--out", tmp_path, "--executor", "local"): "Numba is not installed: pip install",
+        (*extract, "--out", tmp_path): "Numba is not installed: pip install",
+        (*extract, "--out", tmp_path, "--executor", "ray"): "needs Ray: pip install 'ray",
         ("layers", "resnet18_v1"): "Numba is not installed: pip install numba",
         ("doctor", "--address", "127.0.0.1:1"): "this needs ray, which is not installed: install",
     }.items():

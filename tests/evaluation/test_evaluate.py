@@ -154,7 +154,11 @@ def test_pictures_that_vanished_or_changed_are_counted_and_maps_measured_all_the
     Image.new("RGB", (50, 70)).save(second)
     baselines = "--baselines", "edges,uniform"
     code, out, _ = evaluate(run, *baselines, metrics="gini,average_drop,entropy")
-    assert code == 0 and "2 (picture or mask cannot be read any more" in out and ": average_drop" in out
+    assert (
+        code == 0
+        and "2 (picture or mask cannot be read any more" in out
+        and ": average_drop" in out
+    )
     with product.open_run(run) as opened:
         assert opened.metrics["gini"]["n"] == opened.metrics["entropy"]["n"] == 8
         assert opened.metrics["gini"]["baselines"]["edges"]["n"] == 6
