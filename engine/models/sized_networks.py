@@ -1,0 +1,79 @@
+"""One network for pictures of many sizes, of which few are bound at a time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+
+from shardcam.engine.models.memory import CPU_PASS
+from shardcam.engine.protocols import ForwardPass, Inputs, Network
+from shardcam.engine.types import F4, U1, LayerInfo
+
+HELD = 8  # networks that stay bound
+USUAL = 224 * 224  # pixels of a picture, of which `CPU_PASS` for each thread go together
+GPU_PASS = 32  # of the same on a GPU
+MOST_ROWS = 64
+
+
+def rows_for(height: int, width: int, threads: int = 1, gpu: bool = False) -> int:
+    """How many pictures of a size go through the network at once, mirrored copies counted."""
+    pixels = USUAL * (GPU_PASS if gpu else CPU_PASS * threads)
+    return min(max(pixels // (height * width), 1), MOST_ROWS)
+
+
+class SizedNetworks:
+    """A network that takes pictures of any size, one size at a time.
+
+    Parameters
+    ----------
+    build
+        Binds the network for (height, width, rows).
+    size
+        Height and width that `layers` are told at.
+    threads
+        Of the CPU.
+    gpu
+        Whether it computes on one.
+    held
+        How many networks stay bound: the one that was used longest ago goes first.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[int, int, int], Network],
+        size: tuple[int, int],
+        threads: int = 1,
+        gpu: bool = False,
+        held: int = HELD,
+    ) -> None:
+        self._build, self._threads, self._gpu, self._held = build, threads, gpu, held
+        self._bound: OrderedDict[tuple[int, int], Network] = OrderedDict()
+        self.on_pass: Callable[[], None] = lambda: None
+        first = self._at(*size)
+        self.layers: tuple[LayerInfo, ...] = first.layers
+        self.buffers = first.buffers
+
+    def rows_for(self, height: int, width: int) -> int:
+        """The most pictures of this size that `forward` takes."""
+        return rows_for(height, width, self._threads, self._gpu)
+
+    def forward(self, images: F4 | U1 | Inputs) -> ForwardPass:
+        """Begin a pass over images of one size; see `engine.protocols.Network`."""
+        if not isinstance(images, np.ndarray):
+            raise TypeError("images of many sizes are arrays")
+        height, width = images.shape[1:3] if images.dtype == np.uint8 else images.shape[2:4]
+        return self._at(height, width).forward(images)
+
+    def _at(self, height: int, width: int) -> Network:
+        """The network of a size, bound if need be."""
+        size = height, width
+        if size not in self._bound:
+            while len(self._bound) >= self._held:
+                self._bound.popitem(last=False)
+            network = self._build(height, width, self.rows_for(height, width))
+            network.on_pass = lambda: self.on_pass()
+            self._bound[size] = network
+        self._bound.move_to_end(size)
+        return self._bound[size]

@@ -1,0 +1,82 @@
+"""One network for pictures of many sizes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.models.checkpoint import checkpoint_network
+from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.models.open_size import require_open_size
+from shardcam.engine.models.sized_networks import SizedNetworks, rows_for
+from tests.models.networks import every_tap_kind
+from tests.models.small_checkpoint import write_checkpoint
+
+SIZES = ((37, 50), (33, 49), (50, 37), (9, 13), (37, 50))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    symbol = write_checkpoint(tmp_path_factory.mktemp("small"), 32)
+    return require_open_size(lambda size: checkpoint_network(Path(symbol), None, size))
+
+
+def pictures(height, width, count=2):
+    return np.random.RandomState(height).randint(0, 256, (count, height, width, 3), np.uint8)
+
+
+def test_each_size_is_as_if_bound_alone(small):
+    def build(height, width, rows):
+        return MxnetNetwork(small.at(height, width), ("two_relu",), rows)
+
+    networks = SizedNetworks(build, (32, 32), held=2)
+    for size in SIZES:
+        found = networks.forward(pictures(*size))
+        alone = build(*size, 2).forward(pictures(*size))
+        np.testing.assert_allclose(found.logits, alone.logits, rtol=1e-5)
+        np.testing.assert_allclose(
+            found.activation("two_relu"), alone.activation("two_relu"), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_few_networks_are_held():
+    built = []
+
+    class Bound:
+        layers, buffers = (), 1
+
+        def forward(self, images):
+            return images.shape
+
+    def build(height, width, rows):
+        built.append((height, width))
+        return Bound()
+
+    networks = SizedNetworks(build, (4, 4), held=2)
+    for size in ((4, 4), (5, 5), (4, 4), (6, 6), (4, 4), (5, 5)):
+        networks.forward(pictures(*size))
+    assert built == [(4, 4), (5, 5), (6, 6), (5, 5)]
+
+
+def test_rows_of_a_pass_by_pixels():
+    assert rows_for(224, 224) == 4
+    assert rows_for(448, 224, threads=2) == 4
+    assert rows_for(4000, 6000, threads=8) == 1
+    assert rows_for(1, 1) == 64
+
+
+def test_a_network_of_one_size_is_refused():
+    taps = every_tap_kind()
+
+    def load(size):
+        height, width = size or (12, 12)
+        return replace(taps, preprocessing=replace(taps.preprocessing, height=height, width=width))
+
+    with pytest.raises(ConfigError, match="--resize none: taps cannot take"):
+        require_open_size(load)
+
+
+def test_a_picture_may_be_too_small(small):
+    assert small.too_small(2, 2) is None
