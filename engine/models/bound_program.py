@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import mxnet as mx
@@ -53,17 +54,19 @@ def program_of(symbol: mx.sym.Symbol, definition: NetworkDefinition, device: mx.
     return Program(symbol, values(arguments), values(states), device)
 
 
-def backbone(
-    definition: NetworkDefinition, cuts: list[Cut], read: tuple[Entry, ...], device: mx.Context
-) -> tuple[list[Entry], Program]:
-    """One program for all cuts and what else is read, and the graph entry of each output.
+def entries_of(cuts: Iterable[Cut], read: Iterable[Entry]) -> list[Entry]:
+    """What a backbone computes: what crosses the cuts, and what else is read; each once."""
+    crossing = [entry for c in cuts for entry in c.backbone]
+    return list(dict.fromkeys([*crossing, *read]))
+
+
+def backbone(definition: NetworkDefinition, entries: list[Entry], device: mx.Context) -> Program:
+    """One program that computes entries of the graph.
 
     BlockGrad keeps each tap outside MXNet's operator fusion: fused, a tap returns the
     value after the operators that follow it. Dense layers need more: a tap makes them shared.
     """
-    crossing = [entry for c in cuts for entry in c.backbone]
-    entries = list(dict.fromkeys([*crossing, *read]))
     tapped = with_shared_dense(prune(Graph(definition.graph.nodes, tuple(entries))))
     internals = mx.sym.load_json(to_json(tapped))
     taps = mx.sym.Group([mx.sym.BlockGrad(internals[i]) for i in range(len(entries))])
-    return entries, program_of(taps, definition, device)
+    return program_of(taps, definition, device)

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from shardcam.engine.config import size_text
+from shardcam.engine.errors import ModelError
 from shardcam.engine.models.graph import Graph, to_json
 from shardcam.engine.types import F4, SOFTMAX, LayerInfo, Preprocessing
 
@@ -30,6 +31,10 @@ def open_size(height: int, width: int) -> str:
     return f"the model file leaves the input's size open: --image-size {size} was taken"
 
 
+class OneSize(ModelError):
+    """A file states a side of its images, and another one is asked for."""
+
+
 @dataclass(frozen=True, eq=False)
 class NetworkDefinition:
     """What a model file says; compared by identity, so that what is found out can be kept by it.
@@ -50,6 +55,7 @@ class NetworkDefinition:
     binary: bool = False  # one output z, here the logits -z and z of classes 0 and 1
     loss: str = ""  # of MXNet, for numbers, which the file ended in
     prediction: LayerInfo | None = None  # (classes,h,w) logits of pixels, of a segmentation network
+    of_one_size: bool = False  # the graph was made for the input's size: others have another
     tokens: int | None = None  # before those of the picture, where the graph does not say
 
     def digest(self) -> str:

@@ -75,6 +75,7 @@ def efficientnet_lite0(
         graph=inference_form(parse(builder.logits().tojson())),
         parameters=builder.parameters,
         preprocessing=Preprocessing(*size, mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0)),
+        of_one_size=True,
     )
 
 

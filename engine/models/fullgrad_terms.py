@@ -19,7 +19,7 @@ from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.types import F4
 
 
-class BiasGradients:
+class BiasProgram:
     """The whole network in float32, a zero added after each convolution and batch normalisation.
 
     The gradient at the zero is the gradient at the bias, position by position. The bias of a
@@ -27,27 +27,47 @@ class BiasGradients:
     (Srinivas & Fleuret 2019, appendix). Dense layers have no positions and are left out.
     """
 
-    def __init__(self, definition: NetworkDefinition, batch_size: int, device: mx.Context) -> None:
-        layouts = map_layouts(definition)
-        shapes = {name: layout.shape for name, layout in layouts.items() if layout.is_map}
-        nodes = definition.graph.nodes
-        biases = {n.name: added_bias(n, definition) for n in nodes if n.name in shapes}
-        self._biases = {name: bias for name, bias in biases.items() if bias is not None}
-        per_row = 8 * sum(math.prod(shapes[name]) for name in self._biases) + 1
-        self._rows = max(1, min(batch_size, HEAD_BYTES // per_row))
-        program = program_of(
-            mx.sym.load_json(
-                to_json(differentiable(_with_zeros(definition.graph, set(self._biases))))
-            ),
-            definition,
-            device,
-        )
-        self._data = mx.nd.zeros((self._rows, *definition.preprocessing.input_shape), device)
-        zeros = {
-            _zero(name): mx.nd.zeros((self._rows, *shapes[name]), device) for name in self._biases
+    def __init__(self, definition: NetworkDefinition, device: mx.Context) -> None:
+        maps = {name for name, layout in map_layouts(definition).items() if layout.is_map}
+        biases = {
+            n.name: added_bias(n, definition) for n in definition.graph.nodes if n.name in maps
         }
-        inputs = {definition.input_name: self._data, **zeros}
-        self._input_name = definition.input_name
+        self.biases = {name: bias for name, bias in biases.items() if bias is not None}
+        self.input_name = definition.input_name
+        graph = differentiable(_with_zeros(definition.graph, {*self.biases}))
+        self.program = program_of(mx.sym.load_json(to_json(graph)), definition, device)
+
+
+class BiasGradients:
+    """Passes of a `BiasProgram` over images of one shape.
+
+    Parameters
+    ----------
+    source
+        The network.
+    shape
+        (N,channels,H,W) of a batch.
+    """
+
+    @in_one_line
+    def __init__(self, source: BiasProgram, shape: tuple[int, ...]) -> None:
+        self._biases, self._input_name = source.biases, source.input_name
+        program = source.program
+        known = {name: value.shape for name, value in program.arguments.items()}
+        batch_size, *image = shape
+
+        def shapes(rows: int) -> dict[str, tuple[int, ...]]:
+            """Of the inputs and the zeros."""
+            known[self._input_name] = rows, *image
+            found = program.symbol.infer_shape(**known)[0]
+            of = dict(zip(program.symbol.list_arguments(), found, strict=True))
+            return {name: of[name] for name in (self._input_name, *map(_zero, self._biases))}
+
+        per_row = 8 * sum(map(math.prod, shapes(1).values()))
+        self._rows = max(1, min(batch_size, HEAD_BYTES // per_row))
+        device = program.device
+        inputs = {name: mx.nd.zeros(one, device) for name, one in shapes(self._rows).items()}
+        self._data = inputs[self._input_name]
         self._gradients = {name: mx.nd.zeros_like(values) for name, values in inputs.items()}
         self._executor = program.bind(inputs, self._gradients)
 

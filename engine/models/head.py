@@ -61,6 +61,11 @@ class Head:
         self._activation: F4 | None = None
 
     @property
+    def activation_shape(self) -> tuple[int, ...]:
+        """(C,h,w)."""
+        return tuple(self._tap.shape[1:])
+
+    @property
     @in_one_line
     def activation(self) -> F4:
         """(N,C,h,w)."""

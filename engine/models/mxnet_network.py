@@ -6,30 +6,28 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import mxnet as mx
 
-from shardcam.engine.models.bound_program import backbone, program_of
-from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.free_memory import HEAD_BYTES, free_memory
 from shardcam.engine.models.fullgrad_terms import BiasGradients
-from shardcam.engine.models.graph import Cut, cut, differentiable, entry_of, to_json
-from shardcam.engine.models.head import Head, HeadProgram
+from shardcam.engine.models.graph import cut
+from shardcam.engine.models.head import Head
 from shardcam.engine.models.input_buffer import InputBuffer
 from shardcam.engine.models.layer_names import (
-    class_count,
     layer_shapes,
-    resolve_layer,
     with_maps,
 )
 from shardcam.engine.models.layer_of_pass import LayerOfPass
 from shardcam.engine.models.memory import CPU_PASS, LARGEST, require_memory
 from shardcam.engine.models.mxnet_errors import in_one_line
+from shardcam.engine.models.mxnet_programs import MxnetPrograms
 from shardcam.engine.models.normalise import in_floats
-from shardcam.engine.models.precision import FP32, lower
+from shardcam.engine.models.precision import FP32
 from shardcam.engine.protocols import Inputs
-from shardcam.engine.types import F4, I4, U1, LayerInfo, Quantization
+from shardcam.engine.types import F4, I4, U1, LayerInfo, Preprocessing, Quantization
 
 BATCH = 32
 
@@ -53,33 +51,81 @@ def batch_that_fits(
     return min(max(min(fits, most) // CPU_PASS, 1) * CPU_PASS, max(index, 1))
 
 
-class MxnetNetwork:
+class BoundNetwork:
     """Forward passes of a fixed batch shape, and gradients at the layers it was cut at.
 
     Parameters
     ----------
-    definition
-        The network to run.
-    layers
-        Names of the layers to explain; `auto` is allowed.
+    programs
+        What it computes.
+    preprocessing
+        Of images of the size that it is bound for.
     batch_size
         Images per batch. Smaller ones are padded: new shapes would grow memory.
-    precision
-        Of the backbone: fp32, bf16 or int8. The heads are float32 always.
-    gpu
-        Compute on the first GPU that this process sees; it must be usable.
-    quantization
-        What int8 needs, as `engine.models.precision.calibrate` found it.
-    extra_layers
-        Names of layers that are not explained, but whose activations are wanted.
-    attention
-        Names of the layers that `engine.models.attention_layers` finds, if methods
-        read them.
+    rows
+        Images that go through the backbone at once; the batch goes through the heads.
+    buffers
+        Passes whose results are held at a time, each in memory of its own.
+    """
+
+    @in_one_line
+    def __init__(
+        self,
+        programs: MxnetPrograms,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        rows: int,
+        buffers: int = 1,
+    ) -> None:
+        self.programs, self.preprocessing = programs, preprocessing
+        self.batch_size, self.rows, self.buffers = batch_size, rows, buffers
+        self.attention = programs.attention
+        self.on_pass: Callable[[], None] = lambda: None
+        bound = [_Bound(self) for _ in range(buffers)]
+        self._turns = itertools.cycle(bound)
+        shapes = {name: head.activation_shape for name, head in bound[0].heads.items()}
+        self.layers: tuple[LayerInfo, ...] = tuple(
+            replace(info, shape=shapes[info.name]) for info in programs.layers
+        )
+
+    @in_one_line
+    def forward(self, images: F4 | U1 | Inputs) -> _Pass:
+        return next(self._turns).forward(images, self.deepest)
+
+    @property
+    def deepest(self) -> str:
+        """The layer whose head gives the logits."""
+        return self.programs.deepest
+
+    @functools.cached_property
+    def spare(self) -> _Bound:
+        """A second set of executors on the same weights, made when a method asks for it."""
+        return _Bound(self)
+
+    @functools.cached_property
+    def biases(self) -> BiasGradients:
+        """The whole network in float32 once more, made when a method asks for it."""
+        shape = self.batch_size, *self.preprocessing.input_shape
+        return BiasGradients(self.programs.biases, shape)
+
+    @property
+    def classes(self) -> int:
+        """Number of logits."""
+        return self.programs.classes
+
+
+class MxnetNetwork(BoundNetwork):
+    """A network for images of its own size.
+
+    Parameters
+    ----------
+    definition, layers, precision, quantization, gpu, extra_layers, attention
+        See `engine.models.mxnet_programs.MxnetPrograms`.
+    batch_size, buffers
+        See `BoundNetwork`.
     threads
         Of the CPU. Four images for each go through the backbone at once, and the batch
         through the heads; on a GPU all goes together.
-    buffers
-        Passes whose results are held at a time, each in memory of its own.
 
     Raises
     ------
@@ -87,7 +133,6 @@ class MxnetNetwork:
         The network has no such layer.
     """
 
-    @in_one_line
     def __init__(
         self,
         definition: NetworkDefinition,
@@ -101,83 +146,32 @@ class MxnetNetwork:
         buffers: int = 1,
         attention: tuple[str, ...] = (),
     ) -> None:
-        self.buffers, self.attention = buffers, attention
-        self.on_pass: Callable[[], None] = lambda: None
-        self.layers: tuple[LayerInfo, ...] = tuple(resolve_layer(definition, n) for n in layers)
-        names = [info.name for info in self.layers]
-        extra_layers = (*extra_layers, *attention)
-        definition = with_maps(definition, [*names, *extra_layers])
-        self._extra = {name: entry_of(definition.graph, name) for name in extra_layers}
-        self.batch_size = batch_size
-        self._pass = batch_size if gpu else min(batch_size, CPU_PASS * threads)
-        free = None if gpu else free_memory()
-        require_memory(definition, names, batch_size, self._pass, free)
-        self._device = mx.gpu(0) if gpu else mx.cpu()
-        self._device_normalises = gpu
-        self._definition = definition
-        cuts = [cut(definition.graph, info.name, definition.parameters) for info in self.layers]
-        self._entries, program = backbone(
-            definition, cuts, tuple(self._extra.values()), self._device
+        programs = MxnetPrograms(
+            definition, layers, precision, quantization, gpu, extra_layers, attention
         )
-        self._program = lower(program, precision, quantization)
-        self._heads = {
-            info.name: self._head(definition, c, info)
-            for info, c in zip(self.layers, cuts, strict=True)
-        }
-        shortest = min(
-            zip(self.layers, cuts, strict=True), key=lambda pair: len(pair[1].head.nodes)
-        )
-        self.deepest = shortest[0].name  # the logits come from its head, in whatever order
-        self._turns = itertools.cycle([_Bound(self) for _ in range(buffers)])
-
-    @in_one_line
-    def forward(self, images: F4 | U1 | Inputs) -> _Pass:
-        return next(self._turns).forward(images, self.deepest)
-
-    @functools.cached_property
-    def spare(self) -> _Bound:
-        """A second set of executors on the same weights, made when a method asks for it."""
-        return _Bound(self)
-
-    @functools.cached_property
-    def biases(self) -> BiasGradients:
-        """The whole network in float32 once more, made when a method asks for it."""
-        return BiasGradients(self._definition, self.batch_size, self._device)
-
-    @functools.cached_property
-    def classes(self) -> int:
-        """Number of logits."""
-        return class_count(self._definition)
-
-    def _head(self, definition: NetworkDefinition, c: Cut, info: LayerInfo) -> HeadProgram:
-        program = program_of(
-            mx.sym.load_json(to_json(differentiable(c.head))), definition, self._device
-        )
-        weight = pooled_dense_weight(c, info.shape)
-        dense = None
-        if weight is not None:
-            dense = definition.parameters[weight].reshape(-1, info.shape[0])
-        linear = is_piecewise_linear(c)
-        return HeadProgram(program, c.crossing, c.backbone, dense, linear)
+        rows = batch_size if gpu else min(batch_size, CPU_PASS * threads)
+        names, free = [info.name for info in programs.layers], None if gpu else free_memory()
+        require_memory(programs.definition, names, batch_size, rows, free)
+        super().__init__(programs, definition.preprocessing, batch_size, rows, buffers)
 
 
 class _Bound:
     """Executors and the buffers between them, for one pass at a time."""
 
-    def __init__(self, network: MxnetNetwork) -> None:
-        self._network = network
-        definition = network._definition
+    def __init__(self, network: BoundNetwork) -> None:
+        self._network, programs = network, network.programs
+        device = programs.device
         self._input = InputBuffer(
-            network._pass, definition.preprocessing, network._device, network._device_normalises
+            network.rows, network.preprocessing, device, device.device_type == "gpu"
         )
-        self._backbone = network._program.bind({definition.input_name: self._input.data})
+        self._backbone = programs.backbone.bind({programs.definition.input_name: self._input.data})
         self.taps = [self._tap(output) for output in self._backbone.outputs]
-        taps = dict(zip(network._entries, self.taps, strict=True))
+        taps = dict(zip(programs.entries, self.taps, strict=True))
         self.heads = {
             name: Head(program, [taps[e] for e in program.entries])
-            for name, program in network._heads.items()
+            for name, program in programs.heads.items()
         }
-        self.extra = {name: taps[entry] for name, entry in network._extra.items()}
+        self.extra = {name: taps[entry] for name, entry in programs.extra.items()}
         self.current: _Pass | None = None  # the one whose results these are
         self._images: F4 | U1 | Inputs
         self._begun = 0  # of these
@@ -185,7 +179,7 @@ class _Bound:
     def _tap(self, output: mx.nd.NDArray) -> mx.nd.NDArray:
         """Where a whole batch of an output is collected: the output itself, if it is one."""
         network = self._network
-        if network._pass == network.batch_size:
+        if network.rows == network.batch_size:
             return output
         return mx.nd.zeros((network.batch_size, *output.shape[1:]), output.ctx, output.dtype)
 
@@ -210,11 +204,11 @@ class _Bound:
 
     def _begin_part(self) -> None:
         network, start = self._network, self._begun
-        part = self._images[start : start + network._pass]
+        part = self._images[start : start + network.rows]
         self._input.put(part)
         self._backbone.forward(is_train=False)
         self._begun = stop = start + len(part)
-        if network._pass < network.batch_size:
+        if network.rows < network.batch_size:
             for tap, output in zip(self.taps, self._backbone.outputs, strict=True):
                 tap[start:stop] = output[: len(part)]
 
@@ -222,13 +216,13 @@ class _Bound:
 class _Pass:
     """One forward pass; see `engine.protocols.ForwardPass`."""
 
-    def __init__(self, network: MxnetNetwork, bound: _Bound, images: F4 | U1 | Inputs) -> None:
+    def __init__(self, network: BoundNetwork, bound: _Bound, images: F4 | U1 | Inputs) -> None:
         self.network, self._bound, self._given = network, bound, images
         self.count = len(images)
 
     @functools.cached_property
     def images(self) -> F4:
-        return in_floats(self._given, self.network._definition.preprocessing)
+        return in_floats(self._given, self.network.preprocessing)
 
     @property
     def images_there(self) -> F4:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
+from itertools import groupby
 from typing import Any
 
 import mxnet as mx
@@ -19,7 +20,7 @@ import numpy as np
 from mxnet.contrib import amp
 from mxnet.contrib import quantization as mxnet_quantization
 
-from shardcam.engine.models.bound_program import Program, backbone
+from shardcam.engine.models.bound_program import Program, backbone, entries_of
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import cut
 from shardcam.engine.models.layer_names import with_maps
@@ -91,7 +92,7 @@ def calibrate(
     layers
         The layers it will be cut at.
     batches
-        Arrays of (N,channels,H,W) preprocessed images, all of the same shape.
+        Arrays of (N,channels,H,W) preprocessed images; those of one shape follow one another.
     keep_first
         Leave the first convolution in float32.
     read
@@ -99,18 +100,18 @@ def calibrate(
     """
     layers = tuple(layers)
     definition = with_maps(definition, [*layers, *read])
-    entries = tuple((definition.graph.number(name), 0) for name in read)
     cuts = [cut(definition.graph, name, definition.parameters) for name in layers]
-    fused = _fused(backbone(definition, cuts, entries, mx.cpu())[1])
+    read_entries = [(definition.graph.number(name), 0) for name in read]
+    fused = _fused(backbone(definition, entries_of(cuts, read_entries), mx.cpu()))
     *_, collector = _quantized(fused, keep_first)
-    stack = np.stack(list(batches))
-    data = mx.nd.array(stack[0])
-    executor = fused.bind({definition.input_name: data})
-    executor.set_monitor_callback(collector.collect, monitor_all=True)
-    for images in stack:
-        data[:] = images
-        executor.forward(is_train=False)
-        mx.nd.waitall()
+    for shape, alike in groupby(batches, np.shape):
+        data = mx.nd.zeros(shape)
+        executor = fused.bind({definition.input_name: data})
+        executor.set_monitor_callback(collector.collect, monitor_all=True)
+        for images in alike:
+            data[:] = images
+            executor.forward(is_train=False)
+            mx.nd.waitall()
     found = collector.min_max_dict.items()
     return Quantization({key: (float(low), float(high)) for key, (low, high) in found}, keep_first)
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
+from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.memory import CPU_PASS
+from shardcam.engine.models.mxnet_network import BoundNetwork
+from shardcam.engine.models.mxnet_programs import MxnetPrograms
+from shardcam.engine.models.open_size import OpenSize
+from shardcam.engine.models.precision import FP32
 from shardcam.engine.protocols import ForwardPass, Inputs, Network
-from shardcam.engine.types import F4, U1, LayerInfo
+from shardcam.engine.types import F4, U1, LayerInfo, Quantization
 
-HELD = 8  # networks that stay bound
+PROGRAMS = 8  # of graphs of one network that differ by size
+HELD = 4  # networks that stay bound: as many as there are scales
 USUAL = 224 * 224  # pixels of a picture, of which `CPU_PASS` for each thread go together
 GPU_PASS = 32  # of the same on a GPU
 MOST_ROWS = 64
@@ -77,3 +85,38 @@ class SizedNetworks:
             self._bound[size] = network
         self._bound.move_to_end(size)
         return self._bound[size]
+
+
+def bind_sizes(
+    network: OpenSize,
+    layers: tuple[str, ...],
+    precision: str = FP32,
+    quantization: Quantization | None = None,
+    gpu: bool = False,
+    extra_layers: tuple[str, ...] = (),
+    threads: int = 1,
+    buffers: int = 1,
+    attention: tuple[str, ...] = (),
+) -> SizedNetworks:
+    """Pass pictures of any size through a network on MXNet; its weights are on the device once.
+
+    Parameters
+    ----------
+    network
+        The network.
+    layers, precision, quantization, gpu, extra_layers, attention
+        See `engine.models.mxnet_programs.MxnetPrograms`.
+    threads, buffers
+        See `SizedNetworks` and `engine.models.mxnet_network.BoundNetwork`.
+    """
+
+    @lru_cache(PROGRAMS)
+    def programs(variant: NetworkDefinition) -> MxnetPrograms:
+        return MxnetPrograms(variant, layers, precision, quantization, gpu, extra_layers, attention)
+
+    def build(height: int, width: int, rows: int) -> Network:
+        own = replace(network.own.preprocessing, height=height, width=width)
+        return BoundNetwork(programs(network.variant(height, width)), own, rows, rows, buffers)
+
+    own = network.own.preprocessing
+    return SizedNetworks(build, (own.height, own.width), threads, gpu)

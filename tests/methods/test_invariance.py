@@ -6,7 +6,7 @@ import pytest
 from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.combine import FirstComponent
 from shardcam.engine.methods.smoothing import smoothed_maps
-from shardcam.engine.models import mxnet_network
+from shardcam.engine.models import mxnet_programs
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.precision import calibrate
 from shardcam.kernels import NON_FINITE, scale_maps
@@ -88,7 +88,7 @@ def test_closed_form_equals_the_head(monkeypatch, name):
     if name == "cam":
         np.testing.assert_allclose(expected, METHODS["gradcam"](view, TARGETS) * 100, rtol=1e-4)
         return
-    monkeypatch.setattr(mxnet_network, "pooled_dense_weight", lambda *_: None)
+    monkeypatch.setattr(mxnet_programs, "pooled_dense_weight", lambda *_: None)
     slow = network(("add_relu",), define=sum_with_its_own_convolution).forward(IMAGES)
     assert not slow.layer("add_relu").closed_form
     found = METHODS[name](slow.layer("add_relu"), TARGETS)

@@ -40,7 +40,7 @@ def test_passes_change_nothing(count, threads):
     for mine, its in zip(found[:2], zip(*each, strict=True), strict=False):
         np.testing.assert_allclose(mine, np.concatenate(its), rtol=1e-4, atol=1e-5)
     one_pass = MxnetNetwork(definition, LAYERS, 11, extra_layers=("concat",), threads=3)
-    assert one_pass._pass == 11
+    assert one_pass.rows == 11
     for mine, its in zip(found, results(one_pass, IMAGES[:count]), strict=True):
         np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5)
 

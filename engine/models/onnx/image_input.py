@@ -7,6 +7,7 @@ from typing import Any
 import onnx
 
 from shardcam.engine.errors import ModelError
+from shardcam.engine.models.definition import OneSize
 from shardcam.engine.models.onnx.ends import CUT, shape_text
 
 DEFAULT_SIZE = 224
@@ -54,9 +55,7 @@ def is_channels_last(shape: tuple[int | None, ...], reader: Any) -> bool:
 def fitting_side(declared: int | None, given: int | None) -> int:
     """A side of the images in pixels: what the file states, else what is asked for."""
     if declared is not None and given is not None and declared != given:
-        raise ModelError(
-            f"it takes images of {declared} pixels, not {given}: leave --image-size out"
-        )
+        raise OneSize(f"it takes images of {declared} pixels, not {given}: leave --image-size out")
     side = declared or given or DEFAULT_SIZE
     if not 0 < side <= MAX_SIDE:
         raise ModelError(f"images of {side} pixels are too large")

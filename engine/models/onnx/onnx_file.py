@@ -108,7 +108,7 @@ def load_onnx(
         read = partial(_Import, path, _parse(data), output, keep_rounding)
         return _network(read, image_size, inputs or {})
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
 
 
 def _network(
@@ -192,6 +192,7 @@ class _Import:
             assumed=not known,
             takes_bytes=self._bytes,
             remarks=self._remarks,
+            of_one_size=True,
         )
         return network if known else with_inner_scaling(network)
 
