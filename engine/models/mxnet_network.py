@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from weakref import ref
 
 import mxnet as mx
 
@@ -156,10 +157,14 @@ class MxnetNetwork(BoundNetwork):
 
 
 class _Bound:
-    """Executors and the buffers between them, for one pass at a time."""
+    """Executors and the buffers between them, for one pass at a time.
+
+    It refers to its network weakly, so that both go as soon as nobody has the network or a pass:
+    until a circle of them is collected, memory for many more would be taken.
+    """
 
     def __init__(self, network: BoundNetwork) -> None:
-        self._network, programs = network, network.programs
+        self._its_network, programs = ref(network), network.programs
         device = programs.device
         self._input = InputBuffer(
             network.rows, network.preprocessing, device, device.device_type == "gpu"
@@ -172,9 +177,15 @@ class _Bound:
             for name, program in programs.heads.items()
         }
         self.extra = {name: taps[entry] for name, entry in programs.extra.items()}
-        self.current: _Pass | None = None  # the one whose results these are
+        self.passes = 0  # the last one is that whose results these are
         self._images: F4 | U1 | Inputs
         self._begun = 0  # of these
+
+    @property
+    def _network(self) -> BoundNetwork:
+        network = self._its_network()
+        assert network is not None
+        return network
 
     def _tap(self, output: mx.nd.NDArray) -> mx.nd.NDArray:
         """Where a whole batch of an output is collected: the output itself, if it is one."""
@@ -194,8 +205,8 @@ class _Bound:
         self._begin_part()
         if self._begun == len(images):
             self.heads[wanted].begin()
-        self.current = _Pass(self._network, self, images)
-        return self.current
+        self.passes += 1
+        return _Pass(self._network, self, images)
 
     def finish(self) -> None:
         """Run the rest of the batch, part by part."""
@@ -218,7 +229,7 @@ class _Pass:
 
     def __init__(self, network: BoundNetwork, bound: _Bound, images: F4 | U1 | Inputs) -> None:
         self.network, self._bound, self._given = network, bound, images
-        self.count = len(images)
+        self.count, self._number = len(images), bound.passes
 
     @functools.cached_property
     def images(self) -> F4:
@@ -252,7 +263,7 @@ class _Pass:
 
     @in_one_line
     def _finished(self) -> _Bound:
-        if self._bound.current is not self:
+        if self._bound.passes != self._number:
             raise RuntimeError("the results of this pass are gone: another one has begun")
         self._bound.finish()
         return self._bound

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.free_memory import give_back
 from shardcam.engine.models.memory import CPU_PASS
 from shardcam.engine.models.mxnet_network import BoundNetwork
 from shardcam.engine.models.mxnet_programs import MxnetPrograms
@@ -80,6 +81,7 @@ class SizedNetworks:
         if size not in self._bound:
             while len(self._bound) >= self._held:
                 self._bound.popitem(last=False)
+                give_back()
             network = self._build(height, width, self.rows_for(height, width))
             network.on_pass = lambda: self.on_pass()
             self._bound[size] = network

@@ -1,14 +1,18 @@
 """One network for pictures of many sizes."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
+from weakref import ref
 
 import numpy as np
 import pytest
 
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.methods import METHODS
+from shardcam.engine.models import sized_networks
 from shardcam.engine.models.checkpoint import checkpoint_network
-from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.models.mxnet_network import BoundNetwork, MxnetNetwork
 from shardcam.engine.models.open_size import OpenSize
 from shardcam.engine.models.sized_networks import SizedNetworks, bind_sizes, rows_for
 from tests.models.networks import every_tap_kind
@@ -79,3 +83,27 @@ def test_a_network_of_one_size_is_refused():
 
 def test_a_picture_may_be_too_small(small):
     assert small.too_small(2, 2) is None
+
+
+def test_a_network_that_is_let_go_of_leaves_no_circle(small, monkeypatch):
+    """Until a circle is collected its memory is taken: hundreds of megabytes for each size."""
+    made = []
+
+    def bound(*given):
+        made.append(BoundNetwork(*given))
+        return made[-1]
+
+    monkeypatch.setattr(sized_networks, "BoundNetwork", bound)
+    networks = bind_sizes(small, ("two_relu",))
+    gc.disable()
+    try:
+        for side in range(20, 40):
+            layer = networks.forward(pictures(side, side)).layer("two_relu")
+            METHODS["layercam"](layer, np.zeros((2, 1), np.int32))
+            layer.of(layer.images).logits  # noqa: B018
+        del layer
+        went = [ref(network) for network in made]
+        made.clear()
+        assert [one() is None for one in went].count(False) == sized_networks.HELD
+    finally:
+        gc.enable()
