@@ -1,7 +1,8 @@
 """Heads whose gradient is known without a backward pass.
 
 Where global average pooling and one dense layer follow a layer A, the logit is linear
-in A's spatial mean: d logit[t] / d A[c,y,x] = W[t,c] / (h*w) (Zhou et al. 2016).
+in A's spatial mean: d logit[t] / d A[c,y,x] = W[t,c] / (h*w) (Zhou et al. 2016). A 1x1
+convolution before the pooling is the same.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _POOLED_DENSE = ("Convolution", "FullyConnected", "Pooling", "mean", "transpose"
 def pooled_dense_weight(cut: Cut, shape: tuple[int, ...]) -> str | None:
     """Name of the dense layer's weight, if the head is global average pooling + one dense layer.
 
+    They may come in either order, the dense layer first as a 1x1 convolution.
+
     Parameters
     ----------
     cut
@@ -37,11 +40,14 @@ def pooled_dense_weight(cut: Cut, shape: tuple[int, ...]) -> str | None:
     operators = [node for node in cut.head.nodes if node.op != VARIABLE]
     if len(cut.crossing) > 1 or len(shape) != 3 or len(operators) < 2:
         return None
-    pooling, *rest = operators
-    linear = [node for node in rest if node.op not in _SHAPE_ONLY]
-    if not _is_global_average(pooling, shape) or len(linear) != 1 or not _is_dense(linear[0]):
+    first, *rest = operators
+    linear = [first, *(node for node in rest if node.op not in _SHAPE_ONLY)]
+    if len(linear) != 2:
         return None
-    return cut.head.nodes[linear[0].inputs[1][0]].name
+    dense, pooling = linear if _is_pointwise(first) else reversed(linear)
+    if not _is_global_average(pooling, shape) or not (dense is first or _is_dense(dense)):
+        return None
+    return cut.head.nodes[dense.inputs[1][0]].name
 
 
 def may_be_pooled_dense(graph: Graph) -> set[str]:
@@ -76,9 +82,15 @@ def _bends_nowhere(node: Node) -> bool:
 
 def _is_dense(node: Node) -> bool:
     """A dense layer, or the convolution of a 1x1 picture that equals one."""
-    if node.op == "Convolution":
-        return _numbers(node, "kernel") == (1, 1) and node.attrs.get("num_group", "1") == "1"
-    return node.op == "FullyConnected"
+    return node.op == "FullyConnected" or _is_pointwise(node)
+
+
+def _is_pointwise(node: Node) -> bool:
+    """A dense layer at each position."""
+    if node.op != "Convolution" or node.attrs.get("num_group", "1") != "1":
+        return False
+    in_place = {*_numbers(node, "stride")} <= {1} and {*_numbers(node, "pad")} <= {0}
+    return _numbers(node, "kernel") == (1, 1) and in_place
 
 
 def _is_global_average(node: Node, shape: tuple[int, ...]) -> bool:
