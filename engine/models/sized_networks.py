@@ -19,8 +19,7 @@ from shardcam.engine.models.precision import FP32
 from shardcam.engine.protocols import ForwardPass, Inputs, Network
 from shardcam.engine.types import F4, U1, LayerInfo, Quantization
 
-PROGRAMS = 8  # of graphs of one network that differ by size
-HELD = 4  # networks that stay bound: as many as there are scales
+HELD = 4  # networks that stay bound: as many as there are scales, usually
 USUAL = 224 * 224  # pixels of a picture, of which `CPU_PASS` for each thread go together
 GPU_PASS = 32  # of the same on a GPU
 MOST_ROWS = 64
@@ -99,6 +98,7 @@ def bind_sizes(
     threads: int = 1,
     buffers: int = 1,
     attention: tuple[str, ...] = (),
+    held: int = HELD,
 ) -> SizedNetworks:
     """Pass pictures of any size through a network on MXNet; its weights are on the device once.
 
@@ -108,11 +108,11 @@ def bind_sizes(
         The network.
     layers, precision, quantization, gpu, extra_layers, attention
         See `engine.models.mxnet_programs.MxnetPrograms`.
-    threads, buffers
+    threads, buffers, held
         See `SizedNetworks` and `engine.models.mxnet_network.BoundNetwork`.
     """
 
-    @lru_cache(PROGRAMS)
+    @lru_cache(held)
     def programs(variant: NetworkDefinition) -> MxnetPrograms:
         return MxnetPrograms(variant, layers, precision, quantization, gpu, extra_layers, attention)
 
@@ -121,4 +121,4 @@ def bind_sizes(
         return BoundNetwork(programs(network.variant(height, width)), own, rows, rows, buffers)
 
     own = network.own.preprocessing
-    return SizedNetworks(build, (own.height, own.width), threads, gpu)
+    return SizedNetworks(build, (own.height, own.width), threads, gpu, held)
