@@ -42,6 +42,40 @@ def test_each_size_is_as_if_bound_alone(small):
         )
 
 
+@pytest.mark.parametrize("name", ["ablationcam", "eigencam", "fullgrad", "gradcam", "layercam"])
+@pytest.mark.parametrize("layer", ["one_relu", "two_relu"])
+def test_methods_are_as_if_bound_alone(small, name, layer):
+    """With a backward pass through the head, and in closed form."""
+    networks, targets = bind_sizes(small, (layer,)), np.array([[3], [7]], np.int32)
+    for size in SIZES:
+        images = pictures(*size)
+        found = networks.forward(images).layer(layer)
+        alone = MxnetNetwork(small.at(*size), (layer,), 2).forward(images).layer(layer)
+        assert found.closed_form == alone.closed_form == (layer == "two_relu")
+        maps, expected = (METHODS[name](view, targets) for view in (found, alone))
+        np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-4 * abs(expected).max())
+
+
+def test_a_slope_at_an_odd_size(small):
+    """A change of the activation moves the logits as the gradient says, in closed form too."""
+    networks = bind_sizes(small, ("one_relu", "two_relu"))
+    for height, width in ((33, 49), (50, 37)):
+        forward = networks.forward(pictures(height, width))
+        for name in ("one_relu", "two_relu"):
+            layer, direction = forward.layer(name), np.eye(10, dtype=np.float32)[[3, 7]]
+            activation, gradient = layer.activation, layer.gradient(direction)
+            gradient = np.broadcast_to(gradient, activation.shape)
+            move = 1e-2 * np.random.RandomState(0).standard_normal(activation.shape)
+            up, down = (
+                (layer.at(activation + sign * move.astype(np.float32), np.arange(2)).logits)
+                for sign in (1, -1)
+            )
+            slope = ((up - down) * direction).sum(1) / 2
+            np.testing.assert_allclose(
+                slope, (gradient * move).sum((1, 2, 3)), rtol=0.02, atol=1e-4
+            )
+
+
 def test_few_networks_are_held():
     built = []
 
