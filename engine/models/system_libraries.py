@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import sys
 from importlib.util import find_spec
@@ -17,6 +18,9 @@ PACKAGES = {  # shared object: Debian and Ubuntu, Fedora
 }
 ADDRESS_SPACE = 1536 << 20  # bytes, before there is a network
 DRIVER = "libcuda.so.1"
+# For each kind of operator MXNet keeps what it made for each shape, for ever unless it is told a
+# number; with thousands of shapes that is gigabytes. The largest networks have a few hundred.
+OPERATORS_KEPT = "MXNET_MKLDNN_CACHE_NUM", "1024"
 
 
 def ready_libraries() -> None:
@@ -46,6 +50,7 @@ def ready_libraries() -> None:
             f"{DRIVER} is missing, which MXNet's GPU wheel needs: install NVIDIA's driver, or "
             "install shardcam with its extra cpu in a new environment"
         )
+    os.environ.setdefault(*OPERATORS_KEPT)
     import_mxnet()
 
 

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from shardcam.engine.errors import ShardcamError
@@ -13,3 +15,13 @@ def test_a_gpu_build_without_a_driver_is_one_line(monkeypatch):
 def test_a_cpu_build_needs_no_driver(monkeypatch):
     monkeypatch.setattr(system, "preload_libraries", list)
     system.ready_libraries()
+
+
+def test_mxnet_keeps_a_bounded_number_of_operators(monkeypatch):
+    name, number = system.OPERATORS_KEPT
+    monkeypatch.setenv(name, "7")
+    system.ready_libraries()
+    assert os.environ[name] == "7"  # the user's
+    monkeypatch.delenv(name)
+    system.ready_libraries()
+    assert os.environ[name] == number
