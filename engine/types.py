@@ -1,7 +1,7 @@
 """The values that travel between the stages of a run.
 
 N images of a batch, K targets of an image, C channels, h x w a map, H x W the
-network's input, D numbers of a dense layer.  All of them are frozen: a stage
+network's input, S scales of it, D numbers of a dense layer.  All of them are frozen: a stage
 makes a new one, it never edits what it was given.
 """
 
@@ -217,6 +217,25 @@ class LayerMaps:
 
 
 @dataclass(frozen=True)
+class Copies:
+    """Which copies of pictures are explained at their own size."""
+
+    scales: tuple[float, ...] = (1.0,)  # S of them
+    flip: bool = False  # each mirrored left to right, too
+
+
+@dataclass(frozen=True)
+class GridMaps:
+    """Maps of one layer of images of one size, at S scales of it.
+
+    Signed; mirrored copies are added to them once both are rectified.
+    """
+
+    normalized: tuple[F4, ...]  # S times (N,K,h,w) in [-1,1]; raw map = normalized * scale
+    scale: F4  # (N,K,S)
+
+
+@dataclass(frozen=True)
 class ResultBatch:
     """Everything known about N images; the optional parts are there if they were asked for."""
 
@@ -228,6 +247,7 @@ class ResultBatch:
     top_score: F4  # (N,T), NaN where there is no class
     flags: U1  # (N,) of Flag
     maps: dict[str, LayerMaps] = field(default_factory=dict)
+    grids: dict[str, GridMaps] = field(default_factory=dict)  # in their place, at native sizes
     activations: dict[str, F4] = field(default_factory=dict)  # (N,C,h,w) or (N,D)
     pooled: dict[str, F4] = field(default_factory=dict)  # (N,C)
     prediction: I2 | None = None  # (N,h,w) class of each pixel, of segmentation networks

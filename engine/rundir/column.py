@@ -7,14 +7,20 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.rundir.codec import Codec
-from shardcam.engine.rundir.schema import DatasetSpec
+from shardcam.engine.rundir.schema import CELLS, DatasetSpec
 from shardcam.kernels import to_half
 
 _CHUNK_BYTES = 1000 * 1024  # HDF5 keeps chunks of up to 1 MiB while they are read
+_CELLS = 1 << 16  # in a chunk: the maps of an image are a few thousand
 
 
 def create_column(file: h5py.File, spec: DatasetSpec, rows: int, most: int, codec: Codec) -> None:
-    """Make an empty dataset of `rows` rows, whose chunks are cut for at most `most`."""
+    """Make an empty dataset of `rows` rows, whose chunks are cut for at most `most`.
+
+    How many cells there will be is not known: their chunks have one size.
+    """
+    if CELLS.fullmatch(spec.name):
+        most = _CELLS
     chunk = (max(1, min(most, _CHUNK_BYTES // spec.row_bytes)), *spec.row_shape)
     dataset = parent_group(file, spec.name).create_dataset(
         spec.name.rpartition("/")[2],
@@ -24,8 +30,7 @@ def create_column(file: h5py.File, spec: DatasetSpec, rows: int, most: int, code
         maxshape=(None, *spec.row_shape),
         **codec.filters,
     )
-    dataset.attrs["axes"] = spec.axes
-    dataset.attrs["unit"] = spec.unit
+    dataset.attrs.update(spec.attributes)
 
 
 class Column:
@@ -36,14 +41,14 @@ class Column:
     dataset
         From `create_column`, with nothing in it.
     rows
-        How many there can be; fewer may come.
+        How many there can be; fewer may come. None: as many as come.
     codec
         How chunks are packed; the one it was made with.
     """
 
-    def __init__(self, dataset: h5py.Dataset, rows: int, codec: Codec) -> None:
-        self._dataset, self._codec, self._rows = dataset, codec, rows
-        if len(dataset) != rows:
+    def __init__(self, dataset: h5py.Dataset, rows: int | None, codec: Codec) -> None:
+        self._dataset, self._codec = dataset, codec
+        if rows is not None and len(dataset) != rows:
             dataset.resize(rows, axis=0)
         chunk, dtype = dataset.chunks, dataset.dtype
         size = int(np.prod(chunk)) * dtype.itemsize
@@ -71,7 +76,7 @@ class Column:
     def finish(self) -> None:
         """Store the last rows; the dataset then has as many rows as came."""
         end = self._stored + self._held
-        if end < self._rows:
+        if end < len(self._dataset):
             self._dataset.resize(end, axis=0)
         if self._held:
             self._chunk[self._held :] = np.zeros((), self._chunk.dtype)  # a chunk has one size
@@ -79,9 +84,11 @@ class Column:
 
     def _store(self) -> None:
         place = (self._stored, *(0 for _ in self._chunk.shape[1:]))
+        if (end := self._stored + self._held) > len(self._dataset):
+            self._dataset.resize(end, axis=0)
         packed = self._codec.pack(self._bytes, self._spare)
         self._dataset.id.write_direct_chunk(place, packed)
-        self._stored, self._held = self._stored + self._held, 0
+        self._stored, self._held = end, 0
 
 
 def _convert(values: npt.NDArray[np.generic], out: npt.NDArray[np.generic]) -> None:

@@ -23,6 +23,7 @@ from shardcam.engine.rundir.codec import codec as codec_of
 from shardcam.engine.rundir.column import Column, create_column
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import (
+    CELLS,
     FAILURES,
     SCHEMA_VERSION,
     DatasetSpec,
@@ -102,7 +103,11 @@ class Hdf5ShardWriter:
         self._staged = StagedFile(run_dir.staging_path(shard.name), run_dir.shards, blank)
         with self._staged.guarded():
             self._columns = {
-                spec.name: Column(self._staged.file[spec.name], len(shard.samples), codec)
+                spec.name: Column(
+                    self._staged.file[spec.name],
+                    None if CELLS.fullmatch(spec.name) else len(shard.samples),
+                    codec,
+                )
                 for spec in specs
                 if not spec.name.startswith(FAILURES)
             }
@@ -123,7 +128,8 @@ class Hdf5ShardWriter:
             for name, column in self._columns.items():
                 if name not in rows:
                     raise ValueError(f"the batch has no {name}")
-                column.append(rows[name], len(batch.samples))
+                ragged = CELLS.fullmatch(name)
+                column.append(rows[name], len(rows[name]) if ragged else len(batch.samples))
             self._flagged += flag_counts(batch.flags)
         self._staged.begin_writeback()
 
@@ -197,7 +203,8 @@ def _blank_shard(specs: tuple[DatasetSpec, ...], rows: int, codec: str) -> bytes
         for spec in specs:
             failure = spec.name.startswith(FAILURES)
             own = codec_of("gzip" if failure else codec)
-            create_column(file, spec, 0 if failure else rows, rows, own)
+            unknown = failure or CELLS.fullmatch(spec.name)
+            create_column(file, spec, 0 if unknown else rows, rows, own)
     return stream.getvalue()
 
 

@@ -1,7 +1,7 @@
 """The layout of a shard file: every name, shape and type, in one place.
 
 N samples, F failures, K targets, C channels, h x w a map, H x W the network's
-view, D numbers of a dense layer, T = min(5, classes).
+view, S scales of it, M cells, D numbers of a dense layer, T = min(5, classes).
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ from shardcam.engine.types import (
     NO_LINK,
     SOFTMAX,
     TOP,
+    Copies,
     Failure,
     Flag,
+    GridMaps,
     LayerInfo,
     ResultBatch,
 )
 
 SCHEMA_VERSION = 1
-FAILURES = "failure/"  # datasets with a row per failure; all others have a row per good sample
+FAILURES = "failure/"  # datasets with a row per failure
+CELLS = re.compile("cam/[^/]+/cells")  # those with a row per cell of a map
+# All others have a row per good sample.
 
 _STAGE, _ERROR, _MESSAGE = 16, 32, 256  # bytes of the texts of a failure
 _NOT_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -36,13 +40,22 @@ _FLAGS = "bits: " + ", ".join(f"{flag.value} {flag.words}" for flag in Flag)
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """One dataset: its first axis counts samples or failures, `row_shape` is the rest."""
+    """One dataset: its first axis counts samples, failures or cells, `row_shape` is the rest."""
 
     name: str
     row_shape: tuple[int, ...]
     dtype: str  # of NumPy; S is UTF-8
     axes: str
     unit: str
+    copies: Copies | None = None  # of `CELLS`: what the maps are of
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the dataset says of itself."""
+        own: dict[str, Any] = {"axes": self.axes, "unit": self.unit}
+        if self.copies:
+            own |= {"scales": np.array(self.copies.scales, np.float64), "flip": self.copies.flip}
+        return own
 
     @property
     def row_bytes(self) -> int:
@@ -72,6 +85,8 @@ _FORMS: dict[str, tuple[str, tuple[int, ...]]] = {
 _OPTIONAL: dict[str, tuple[str, tuple[int, ...]]] = {
     "cam/map": ("f", (0, 0, 0)),
     "cam/scale": ("f", (0,)),
+    "cam/cells": ("f", ()),
+    "cam/grid": ("i", (0, 2)),
     "prediction": ("i", (0, 0)),
     "logits": ("f", (0,)),
     "heatmap": ("u1", (0, 0, 0)),
@@ -82,15 +97,18 @@ _SAME = (  # have the same number of classes
 )
 _EDGE, _SIDE = 2.0**31, 2.0**-10  # of a view, in pixels: the largest edge, the shortest side
 _PIXELS = 1 << 31  # of a picture
+_LONGEST = 1 << 20  # side of a map
 
 
 def form_problem(name: str, form: Form) -> str | None:
     """What is wrong with a dataset of that name, or None; of an unknown name it can be any."""
     shape, dtype = form
     parts = name.split("/")
-    if parts[0] in ("activation", "pooled"):
+    if parts[0] == "cam" and parts[2:] == ["scale"] and len(shape) == 2:  # at native sizes
+        known: tuple[str, tuple[int, ...]] | None = ("f", (0, 0))
+    elif parts[0] in ("activation", "pooled"):
         spatial = parts[0] == "activation" and len(shape) == 3
-        known: tuple[str, tuple[int, ...]] | None = ("f", (0, 0, 0) if spatial else (0,))
+        known = ("f", (0, 0, 0) if spatial else (0,))
     else:
         known = (_FORMS | _OPTIONAL).get(_without_layer(parts))
     if known is None:
@@ -120,7 +138,36 @@ def forms_problem(forms: Mapping[str, Form]) -> str | None:
         for name, (shape, _) in forms.items():
             if _without_layer(name.split("/")) in same and shape[0] != first:
                 return f"{name} has {shape[0]} for each image, {same[0]} {first}"
+    return _cells_problem(forms)
+
+
+def _cells_problem(forms: Mapping[str, Form]) -> str | None:
+    """What is wrong with the maps of a run at native sizes: no part without the others."""
+    for layer in {name.split("/")[1] for name in forms if name.startswith("cam/")}:
+        cells, grid, scale, plain = (
+            forms.get(f"cam/{layer}/{part}") for part in ("cells", "grid", "scale", "map")
+        )
+        ragged = scale is not None and len(scale[0]) == 2
+        if not ragged == (cells is not None) == (grid is not None) == (plain is None):
+            return f"cam/{layer} has maps of two kinds, or parts of them"
+        if ragged and grid and scale and grid[0][0] != scale[0][1]:
+            return f"cam/{layer}/grid has {grid[0][0]} scales, cam/{layer}/scale {scale[0][1]}"
     return None
+
+
+def cell_counts(target: npt.NDArray[Any], grid: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """(N,) cells of each image's maps: of all classes that are explained, at all scales.
+
+    Parameters
+    ----------
+    target
+        (N,K) classes.
+    grid
+        (N,S,2) rows and columns at each scale.
+    """
+    explained = np.count_nonzero(target != NO_CLASS, axis=1)
+    counts: npt.NDArray[np.int64] = explained * grid.astype(np.int64).prod(axis=2).sum(axis=1)
+    return counts
 
 
 def _without_layer(parts: list[str]) -> str:
@@ -145,6 +192,9 @@ def values_problem(name: str, values: npt.NDArray[Any], deep: bool = False) -> s
     if name == "image_size":
         fits = values.min() > 0 and (values.shape[1:] != (2,) or _largest(values) <= _PIXELS)
         return None if fits else "sizes that no picture has"
+    if name.startswith("cam/") and name.endswith("/grid"):
+        fits = values.min() > 0 and values.max() <= _LONGEST
+        return None if fits else "sizes that no map has"
     if name == "crop":
         fits = bool((abs(values) <= _EDGE).all())  # and no NaN
         if fits and values.shape[1:] == (4,):
@@ -198,6 +248,7 @@ def dataset_specs(
     link: str = SOFTMAX,
     binary: bool = False,
     prediction: LayerInfo | None = None,
+    copies: Copies | None = None,
 ) -> tuple[DatasetSpec, ...]:
     """Return every dataset of a shard file, failures last.
 
@@ -223,6 +274,8 @@ def dataset_specs(
         The network has one output, and two classes.
     prediction
         The layer of the logits of pixels, of a segmentation network.
+    copies
+        Of pictures at their own size, whose maps differ in size.
 
     Raises
     ------
@@ -234,7 +287,7 @@ def dataset_specs(
     score = "output" if link == NO_LINK else score
     specs = _sample_specs(max(1, key_bytes), targets, min(TOP, classes), score)
     if "maps" in save:
-        specs += [spec for layer in layers for spec in _map_specs(layer, targets)]
+        specs += [spec for layer in layers for spec in _map_specs(layer, targets, copies)]
     for layer in read:
         specs += _activation_specs(layer, activation_dtype, save)
     if prediction:
@@ -275,8 +328,15 @@ def _sample_specs(key_bytes: int, targets: int, top: int, score: str) -> list[Da
     ]
 
 
-def _map_specs(layer: LayerInfo, targets: int) -> list[DatasetSpec]:
+def _map_specs(layer: LayerInfo, targets: int, copies: Copies | None) -> list[DatasetSpec]:
     name, size = layer_path(layer.name), (targets, *layer.shape[1:])
+    if copies:
+        scales = len(copies.scales)
+        return [
+            DatasetSpec(f"cam/{name}/cells", (), "f2", "M", "scale", copies),
+            DatasetSpec(f"cam/{name}/grid", (scales, 2), "i4", "N,S,(rows,columns)", "cell"),
+            DatasetSpec(f"cam/{name}/scale", (targets, scales), "f4", "N,K,S", "raw map"),
+        ]
     return [
         DatasetSpec(f"cam/{name}/map", size, "f2", "N,K,h,w", "scale"),
         DatasetSpec(f"cam/{name}/scale", (targets,), "f4", "N,K", "raw map"),
@@ -323,10 +383,22 @@ def sample_columns(batch: ResultBatch) -> dict[str, npt.NDArray[np.generic]]:
     for layer, maps in batch.maps.items():
         columns[f"cam/{layer_path(layer)}/map"] = maps.normalized
         columns[f"cam/{layer_path(layer)}/scale"] = maps.scale
+    for layer, grids in batch.grids.items():
+        columns[f"cam/{layer_path(layer)}/cells"] = _cells(grids, batch.target)
+        grid = np.array([one.shape[2:] for one in grids.normalized], np.int32)
+        columns[f"cam/{layer_path(layer)}/grid"] = np.tile(grid, (len(samples), 1, 1))
+        columns[f"cam/{layer_path(layer)}/scale"] = grids.scale
     for kind, values in (("activation", batch.activations), ("pooled", batch.pooled)):
         columns |= {f"{kind}/{layer_path(layer)}": array for layer, array in values.items()}
     optional = {"prediction": batch.prediction, "logits": batch.logits, "heatmap": batch.heatmap}
     return columns | {name: array for name, array in optional.items() if array is not None}
+
+
+def _cells(grids: GridMaps, target: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """(M,) cells: image by image, of each class by class, then scale by scale, row by row."""
+    flat = [one.reshape(*target.shape, -1) for one in grids.normalized]
+    cells: npt.NDArray[np.float32] = np.concatenate(flat, axis=2)[target != NO_CLASS].ravel()
+    return cells
 
 
 def failure_columns(failures: Sequence[Failure]) -> dict[str, npt.NDArray[np.generic]]:

@@ -21,7 +21,14 @@ from shardcam.engine.rundir.hdf5_reading import (
 )
 from shardcam.engine.rundir.own_datasets import Unsound, dataset_of, datasets, require_stored
 from shardcam.engine.rundir.run_dir import ShardFile
-from shardcam.engine.rundir.schema import FAILURES, Form, forms_problem, values_problem
+from shardcam.engine.rundir.schema import (
+    CELLS,
+    FAILURES,
+    Form,
+    cell_counts,
+    forms_problem,
+    values_problem,
+)
 from shardcam.engine.rundir.user_block import checksum_problem
 from shardcam.engine.types import Failure, flag_counts
 
@@ -160,11 +167,21 @@ def shard_problem(
     problem = summary_problem(summary, expected, fingerprint)
     if problem:
         return problem
+    ragged = [name for name in found if CELLS.fullmatch(name)]
     for name, dataset in found.items():
         rows = summary.failed if name.startswith(FAILURES) else summary.ok
-        if len(dataset) != rows:
+        if name not in ragged and len(dataset) != rows:
             return f"{name} has {len(dataset)} rows, not {rows}"
-    return forms_problem(forms_of(found))
+    if problem := forms_problem(forms_of(found)):
+        return problem
+    for name in ragged:
+        grid = found[f"{name.removesuffix('cells')}grid"][:]
+        if problem := values_problem(name.removesuffix("cells") + "grid", grid):
+            return f"{name} has {problem}"
+        cells = int(cell_counts(found["target"][:], grid).sum())
+        if len(found[name]) != cells:
+            return f"{name} has {len(found[name])} cells, not {cells}"
+    return None
 
 
 def forms_of(found: dict[str, h5py.Dataset]) -> dict[str, Form]:

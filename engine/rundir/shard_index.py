@@ -21,9 +21,9 @@ from shardcam.engine.rundir.account import Account
 from shardcam.engine.rundir.column import hdf5_dtype, parent_group
 from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.hdf5_sink import StagedFile
-from shardcam.engine.rundir.own_datasets import datasets
+from shardcam.engine.rundir.own_datasets import Unsound, datasets
 from shardcam.engine.rundir.run_dir import RunDir, ShardFile
-from shardcam.engine.rundir.schema import FAILURES, DatasetSpec, Form
+from shardcam.engine.rundir.schema import CELLS, FAILURES, DatasetSpec, Form
 from shardcam.engine.rundir.shard_file import (
     ShardSummary,
     forms_of,
@@ -32,7 +32,7 @@ from shardcam.engine.rundir.shard_file import (
     summarize,
 )
 from shardcam.engine.rundir.staging import fsync_directory
-from shardcam.engine.types import shard_name
+from shardcam.engine.types import Copies, shard_name
 
 _Forms = dict[str, Form]
 
@@ -46,8 +46,11 @@ class Part:
 
     source: str  # its name relative to the index
     summary: ShardSummary
+    cells: dict[str, int]  # rows of the datasets that have one for each cell of a map
 
     def rows(self, spec: DatasetSpec) -> int:
+        if spec.name in self.cells:
+            return self.cells[spec.name]
         return self.summary.failed if spec.name.startswith(FAILURES) else self.summary.ok
 
 
@@ -138,10 +141,23 @@ def _read_specs(path: ShardFile) -> tuple[DatasetSpec, ...]:
     with reading(path) as file:
         return tuple(
             DatasetSpec(
-                name, data.shape[1:], data.dtype.str, data.attrs["axes"], data.attrs["unit"]
+                name,
+                data.shape[1:],
+                data.dtype.str,
+                data.attrs["axes"],
+                data.attrs["unit"],
+                copies_of(data) if CELLS.fullmatch(name) else None,
             )
             for name, data in datasets(file).items()
         )
+
+
+def copies_of(cells: h5py.Dataset) -> Copies:
+    """What the maps of a run at native sizes are of, as the dataset of their cells says."""
+    scales, flip = np.asarray(cells.attrs["scales"]), cells.attrs["flip"]
+    if scales.ndim != 1 or not scales.size or scales.dtype.kind != "f":
+        raise Unsound(f"{cells.name[1:]} does not say of which scales it is")
+    return Copies(tuple(scales.tolist()), bool(flip))
 
 
 def _read_part(number: int, shard: ShardFile, fingerprint: str) -> tuple[Part, _Forms]:
@@ -150,9 +166,10 @@ def _read_part(number: int, shard: ShardFile, fingerprint: str) -> tuple[Part, _
         summary, found = summarize(file), datasets(file)
         problem = shard_problem(found, summary, number, fingerprint)
         forms = forms_of(found)
+        cells = {name: len(data) for name, data in found.items() if CELLS.fullmatch(name)}
     if problem:
         raise RunDirectoryError(f"{shard}: {problem}")
-    return Part(f"shards/{shard_name(number)}", summary), forms
+    return Part(f"shards/{shard_name(number)}", summary, cells), forms
 
 
 def _map(file: h5py.File, spec: DatasetSpec, parts: list[Part]) -> None:
@@ -173,8 +190,7 @@ def _map(file: h5py.File, spec: DatasetSpec, parts: list[Part]) -> None:
     dataset = parent_group(file, spec.name).create_virtual_dataset(
         spec.name.rpartition("/")[2], layout, _SENTINELS.get(dtype.kind)
     )
-    dataset.attrs["axes"] = spec.axes
-    dataset.attrs["unit"] = spec.unit
+    dataset.attrs.update(spec.attributes)
 
 
 def shards_digest(summaries: Iterable[ShardSummary]) -> str:
