@@ -66,6 +66,16 @@ class Reader(Protocol):
             except OSError as error:
                 yield error
 
+    def read_start(self, sample: Sample, length: int) -> bytes | U1:
+        """Return at least the first bytes of an encoded image, or all that `read` returns.
+
+        Raises
+        ------
+        OSError
+            It cannot be read.
+        """
+        return self.read(sample)
+
     def notes(self) -> SourceNotes:
         """What was met besides samples, as far as `samples` has come."""
         return SourceNotes()
@@ -219,6 +229,13 @@ class Network(Protocol):
         (N,H,W,channels) uint8, which it normalises, (N,channels,H,W) float32, which it does not,
         or what writes such.
         """
+
+
+class SizedNetwork(Network, Protocol):
+    """A network that takes images of any size, those of a pass having the same."""
+
+    def rows_for(self, height: int, width: int) -> int:
+        """The most images of a size that `forward` takes."""
 
 
 class Method(Protocol):

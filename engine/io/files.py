@@ -88,6 +88,20 @@ def read_range(path: str, offset: int, length: int) -> bytes:
     return data
 
 
+def read_start(path: str, offset: int, length: int) -> bytes:
+    """Return `length` bytes of a file from `offset` on, or as many as there are.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    if is_url(path):
+        end = offset + length
+        return ask(path, lambda system: bytes(system.cat_file(path, start=offset, end=end)))
+    return _read_part(path, offset, max(min(length, _regular(path) - offset), 0))
+
+
 def walk(url: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Folders below a URL: each one's URL, and its subfolders and files by name.
 

@@ -80,6 +80,9 @@ class NpyReader(PartReader):
         _, start, end = super()._part(sample)
         return self._path, start, end  # any bytes would do for pixels: those of no other file
 
+    def read_start(self, sample: Sample, length: int) -> bytes | U1:
+        return self.read(sample)
+
     def _image(self, data: bytes) -> U1:
         return picture_of(data, self._layout[1])
 

@@ -28,6 +28,16 @@ class PartReader(Reader):
     def read(self, sample: Sample) -> bytes | U1:
         return self._image(_read(self._part(sample)))
 
+    def read_start(self, sample: Sample, length: int) -> bytes | U1:
+        path, start, end = self._part(sample)
+        if end is not None and end - start <= length:
+            return self.read(sample)
+        return self._start(files.read_start(path, start, length))
+
+    def _start(self, data: bytes) -> bytes | U1:
+        """The first bytes of the image in the first bytes of a sample; OSError as for `_image`."""
+        return self._image(data)
+
     def read_many(self, samples: Sequence[Sample]) -> Iterator[bytes | U1 | OSError]:
         """See `engine.protocols.Reader`; what does not come is read alone."""
         parts = [self._part_or_error(sample) for sample in samples]

@@ -92,8 +92,14 @@ class RecordReader(PartReader):
         return self._labels.met()
 
     def _image(self, data: bytes) -> bytes:
+        return self._behind_labels(data, _joined)
+
+    def _start(self, data: bytes) -> bytes:
+        return self._behind_labels(data, _first_part)
+
+    def _behind_labels(self, data: bytes, payload_of: Callable[[bytes], bytes]) -> bytes:
         try:
-            payload = _joined(data)
+            payload = payload_of(data)
             count = _HEADER.unpack_from(payload)[0]
         except struct.error as error:
             raise OSError("the record is damaged") from error
@@ -163,6 +169,12 @@ def _label(prefix: bytes, total: int) -> tuple[float, str]:
             return nan, f"the record is shorter than its {count} labels"
         (value,) = _LABEL.unpack_from(prefix, _HEADER.size)
     return value, ""
+
+
+def _first_part(data: bytes) -> bytes:
+    """The payload of a record's first part, as far as it is there."""
+    (word,) = _WORD.unpack_from(data, 4)
+    return data[8 : 8 + (word & _LENGTH)]
 
 
 def _joined(data: bytes) -> bytes:
