@@ -18,14 +18,15 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
 
 if TYPE_CHECKING:
-    from shardcam.engine.types import Decoding
+    from shardcam.engine.types import Copies, Decoding
 
 SMOOTHINGS = ("aug", "eigen")
 SAVEABLE = ("maps", "activations", "pooled", "logits", "heatmaps", "overlays")
 LITE0 = "efficientnet_lite0"  # the network that needs no file
 RANDOM_PARAMS = "random"
 ANY = "any"
-RESIZES = ("crop", "squash", "pad")
+RESIZES = ("crop", "squash", "pad", "none")
+NATIVE = "none"  # of these: pictures at their own size
 SHORTER = r"shorter:(\d{1,9}),crop"
 MODEL_FILES = (".json", ".onnx")
 PATH_OPTIONS = (
@@ -36,9 +37,11 @@ PLACE_OPTIONS = (  # where a run is computed and on what: given anew by each com
     *("executor", "workers", "cpus_per_worker", "gpus_per_worker", "decode_processes", "address"),
     *("priority", "batch_size", "hang_timeout", "recycle", "cache", "cache_size"),
 )
+SEPARATED = ("save", "smooth", "extensions", "scales")  # lists that are given with commas
 Channels = tuple[float, ...]
 ImageSize = int | tuple[int, int]  # of a square, or height and width
 SMALLEST, LARGEST = 8, 4096  # sides of the network's input
+LARGEST_SCALE = 4
 OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each once
     "Source": (
         *("source", "extensions", "follow_links", "limit"),
@@ -48,7 +51,7 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
     "Network and its input": (
         *("model", "params", "labels", "output", "input", "rounding", "link"),
         *("runtime", "precision", "randomise", "seed"),
-        *("image_size", "resize", "interpolation", "channels", "mean", "std"),
+        *("image_size", "resize", "scales", "flip", "interpolation", "channels", "mean", "std"),
     ),
     "Explanation": ("method", "target", "target_mask", "layer", "tokens", "fuse", "smooth"),
     "What is saved": (
@@ -208,8 +211,20 @@ class RunConfig(BaseModel):
     resize: str = Field(
         "crop",
         description="How an image is fitted to the network's input: the largest centre crop; "
-        "squash to its shape; pad; or shorter:N,crop: resize the shorter side to N, then crop the "
-        "centre, as most networks are tested (shorter:256,crop for an input of 224).",
+        "squash to its shape; pad; shorter:N,crop: resize the shorter side to N, then crop the "
+        "centre, as most networks are tested (shorter:256,crop for an input of 224); or none: take "
+        "each image at its own size, if the network can.",
+    )
+    scales: tuple[float, ...] = Field(
+        (1.0,),
+        description="With --resize none: explain each image at these sizes too, such as "
+        "1,0.5,1.5,2 times its own, resampled as Pillow's BICUBIC does. Scores are those of 1, or "
+        "of the first.",
+    )
+    flip: bool = Field(
+        False,
+        description="With --resize none: explain each image mirrored left to right as well; of "
+        "both maps what is positive is added up.",
     )
     interpolation: Literal["area", "nearest", "bilinear", "bicubic", "lanczos"] = Field(
         "area",
@@ -401,6 +416,23 @@ class RunConfig(BaseModel):
             )
         return value
 
+    @field_validator("scales", mode="before")
+    @classmethod
+    def _factors(cls, value: Any) -> Any:
+        """A number, several, or texts of them."""
+        given = [value] if isinstance(value, int | float) else [*value]
+        try:
+            scales = tuple(float(one) for one in given)
+        except (TypeError, ValueError):
+            scales = ()
+        fit = all(0 < one <= LARGEST_SCALE for one in scales)
+        if not scales or not fit or len({*scales}) < len(scales):
+            raise ValueError(
+                f"takes different numbers above 0 and up to {LARGEST_SCALE} with commas between, "
+                f"such as 1,0.5,1.5,2; not {','.join(map(str, given))}"
+            )
+        return scales
+
     @field_validator("input")
     @classmethod
     def _assignments(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -456,10 +488,10 @@ class RunConfig(BaseModel):
         ConfigError
             One line for the first option that is wrong, called as on the command line.
         """
-        for name in ("layer", "activation_layer", "save", "smooth", "extensions", "input"):
+        for name in ("layer", "activation_layer", "input", *SEPARATED):
             value = values.get(name)
             if isinstance(value, str):
-                commas = name in ("save", "smooth", "extensions")  # as on the command line
+                commas = name in SEPARATED  # as on the command line
                 values[name] = tuple(value.split(",")) if commas else (value,)
         try:
             return cls(**values)
@@ -494,6 +526,13 @@ class RunConfig(BaseModel):
         named = self.depth_range in ("auto", "full")
         depth_range = self.depth_range if named else _two_numbers(self.depth_range)
         return Decoding(self.max_pixels, self.fast_decode, self.background, depth_range)
+
+    @property
+    def copies(self) -> Copies | None:
+        """Which copies of pictures at their own size are explained; None: all have one size."""
+        from shardcam.engine.types import Copies
+
+        return Copies(self.scales, self.flip) if self.resize == NATIVE else None
 
     @property
     def inputs(self) -> dict[str, str]:

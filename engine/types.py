@@ -74,12 +74,22 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """The sizes of pictures that are listed by them: height, then width."""
+
+    distinct: int
+    largest: tuple[int, int]  # that with the most pixels
+    pixels: int  # of all pictures
+
+
+@dataclass(frozen=True)
 class SourceNotes:
     """What a reader met while it listed, besides samples."""
 
     notes: tuple[Note, ...] = ()
     classes: dict[str, int] = field(default_factory=dict)  # class of each folder, if asked for
     named: bool = False  # what classes are called can decide labels
+    sizes: Sizes | None = None  # of pictures that are listed by size
 
 
 @dataclass(frozen=True)
@@ -148,13 +158,16 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a decoded picture to the network's input: ``(pixel - mean) / std``, 0-255 scale."""
+    """From a decoded picture to the network's input: ``(pixel - mean) / std``, 0-255 scale.
+
+    With the resize ``none`` pictures keep their size, and height and width are an example.
+    """
 
     height: int
     width: int
     mean: tuple[float, ...]  # one number for each input channel, in the order of `channels`
     std: tuple[float, ...]
-    resize: str = "crop"  # crop, squash, pad or shorter:N,crop
+    resize: str = "crop"  # crop, squash, pad, shorter:N,crop or none
     interpolation: str = "area"  # a key of engine.pictures.imaging.INTERPOLATIONS
     channels: str = "rgb"  # or bgr: the order in which the network takes three
 
@@ -295,6 +308,7 @@ class ShardReport:
     failed: int
     published: bool  # False: somebody else had published this shard first
     seconds: dict[str, float]  # by stage
+    room: int = 0  # images that its batches had room for, where pictures keep their size
 
 
 @dataclass(frozen=True)

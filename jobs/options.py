@@ -43,6 +43,7 @@ _COMMA = {  # given as one word, A,B,C
     "std": "R,G,B",
     "image_size": "SIDE|HEIGHT,WIDTH",
     "background": "R,G,B",
+    "scales": "SCALE[,SCALE...]",
 }
 _METAVARS = _COMMA | {
     **dict.fromkeys(("out", "root", "cache"), "FOLDER"),
@@ -53,7 +54,7 @@ _METAVARS = _COMMA | {
     "target": "CLASSES",
     "randomise": "LAYER|head",
     "address": "HOST:PORT",
-    "resize": "crop|squash|pad|shorter:N,crop",
+    "resize": "crop|squash|pad|shorter:N,crop|none",
     "depth_range": "auto|full|LOW,HIGH",
     "output": "NAME",
     "input": "NAME=NUMBERS",
@@ -198,7 +199,12 @@ def _help(info: FieldInfo, required: bool) -> str:
     if info.is_required() or info.default in (None, False, ()):
         return text
     default = info.default
-    return f"{text}  [default: {','.join(default) if isinstance(default, tuple) else default}]"
+    told = ",".join(map(_plain, default)) if isinstance(default, tuple) else default
+    return f"{text}  [default: {told}]"
+
+
+def _plain(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _kind(annotation: Any) -> Any:

@@ -39,7 +39,7 @@ def view_of(
         See `decode`, or the box lies outside the picture.
     """
     enough = None
-    if decoding.fast and box is None:
+    if decoding.fast and box is None and preprocessing.resize != "none":
         enough = preprocessing.shorter or max(preprocessing.height, preprocessing.width)
     picture = picture_of(data, decoding, enough)
     part, top, left = picture.pixels, 0, 0
@@ -55,7 +55,19 @@ def view_of(
 
 def _part(pixels: U1, box: Box) -> tuple[U1, int, int]:
     """The pixels that a box touches, and the first of their rows and columns."""
-    height, width = pixels.shape[:2]
+    top, left, bottom, right = part_of((pixels.shape[0], pixels.shape[1]), box)
+    return np.ascontiguousarray(pixels[top:bottom, left:right]), top, left
+
+
+def part_of(size: tuple[int, int], box: Box) -> tuple[int, int, int, int]:
+    """The whole pixels of a picture of some height and width that a box touches, as a box.
+
+    Raises
+    ------
+    UndecodableImage
+        There are none.
+    """
+    height, width = size
     top, left = max(floor(box[0]), 0), max(floor(box[1]), 0)
     bottom, right = min(ceil(box[2]), height), min(ceil(box[3]), width)
     if top >= bottom or left >= right:
@@ -63,7 +75,7 @@ def _part(pixels: U1, box: Box) -> tuple[U1, int, int]:
         raise UndecodableImage(
             "box outside", f"the box {x0:g},{y0:g},{x1:g},{y1:g} is outside {width}x{height} pixels"
         )
-    return np.ascontiguousarray(pixels[top:bottom, left:right]), top, left
+    return top, left, bottom, right
 
 
 def _range_flag(pixels: U1) -> Flag:
@@ -79,9 +91,9 @@ def view(
 ) -> View:
     """Fit a picture to the network's input.
 
-    ``crop`` takes the largest centred part of the input's shape; ``squash`` takes all
-    of it and ignores its shape; ``pad`` keeps the shape and fills up with the mean
-    colour; ``shorter:N,crop`` makes the shorter side N and takes the centre, as torchvision's
+    ``none`` leaves it as it is; ``crop`` takes the largest centred part of the input's shape;
+    ``squash`` takes all of it and ignores its shape; ``pad`` keeps the shape and fills up with the
+    mean colour; ``shorter:N,crop`` makes the shorter side N and takes the centre, as torchvision's
     Resize and CenterCrop do, and what lies outside of the picture is black.  With the
     interpolation ``area``, shrinking averages areas, as OpenCV's INTER_AREA, and enlarging is
     bilinear.
@@ -96,6 +108,9 @@ def view(
     if preprocessing.shorter is not None:
         shown = image_size or pixels.shape[:2]
         return _shorter(pixels, preprocessing, preprocessing.shorter, shown)
+    if preprocessing.resize == "none":
+        height, width = pixels.shape[:2]
+        return View(pixels, (height, width), (0.0, 0.0, float(height), float(width)))
     if preprocessing.resize == "squash":
         return _whole(pixels, preprocessing)
     fit = _crop if preprocessing.resize == "crop" else _pad

@@ -40,7 +40,7 @@ class ForwardAhead:
         """
         begun: deque[tuple[Batch, ForwardPass | None]] = deque()
         batches = self._prefetcher.batches(shard, next_shard)
-        while (batch := _next(batches, timer)) is not None:
+        while (batch := next_batch(batches, timer)) is not None:
             with timer.stage("forward"):
                 begun.append((batch, self._begin(batch)))
             if len(begun) > self._ahead:
@@ -66,7 +66,8 @@ class ForwardAhead:
                 self._early = batch, self._network.forward(batch.images)
 
 
-def _next(batches: Iterator[Batch], timer: Timer) -> Batch | None:
+def next_batch(batches: Iterator[Batch], timer: Timer) -> Batch | None:
+    """Wait for the next batch, if there is one; the timer gets its own times too."""
     with timer.stage("wait"):
         batch = next(batches, None)
     if batch is not None:

@@ -23,7 +23,10 @@ from shardcam.engine.pipeline.targets import Targets
 from shardcam.engine.protocols import Reader
 from shardcam.engine.types import U1, Decoding, Failure, Preprocessing, Sample, Shard, View
 
+Place = tuple[U1 | None, int]
+
 AHEAD = 2  # batches
+ITS_OWN: Place = (None, 0)
 TOGETHER = 32  # samples, or one batch if that is more, that may be fetched at once
 BYTES_TOGETHER = 64 << 20  # of those, where the listing knows their sizes
 
@@ -35,9 +38,10 @@ class Batch:
     listed: int  # samples of the shard that it accounts for
     samples: tuple[Sample, ...]  # those with a picture
     views: tuple[View, ...]
-    images: U1  # (N,H,W,channels)
+    images: U1  # (N,H,W,channels); of pictures at their own size none: the views have them
     failures: tuple[Failure, ...]
     seconds: dict[str, float]  # read: wall clock; decode: of the processor, by thread
+    room: int = 0  # images that it could have, at their own size
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class _Read:
     """What a reader returned for a sample, and the seconds it took."""
 
     sample: Sample
-    images: U1  # of its batch
+    images: U1 | None  # of its batch, if they have one size
     row: int  # of these
     data: bytes | U1 | Failure
     seconds: float
@@ -56,7 +60,7 @@ class Tried:
     """A sample's view or failure, and the seconds it took."""
 
     sample: Sample
-    images: U1  # of its batch
+    images: U1 | None  # of its batch, if they have one size
     found: View | Failure
     read: float
     decode: float
@@ -114,7 +118,9 @@ class BatchLoader:
     def _batch(self, listed: int, tried: Sequence[Tried]) -> Batch:
         begun = time.thread_time()
         rows = [row for row, one in enumerate(tried) if isinstance(one.found, View)]
-        images = tried[0].images if rows else room_for(0, self.preprocessing)
+        images = tried[0].images if rows else None
+        if images is None:
+            images = room_for(0, self.preprocessing)
         others = self.processes
         seconds = {
             "read": sum(one.read for one in tried) / (others.count if others else 1),
@@ -126,7 +132,7 @@ class BatchLoader:
             listed,
             tuple(tried[row].sample for row in rows),
             tuple(one.found for one in tried if isinstance(one.found, View)),
-            images[rows] if 0 < len(rows) < len(tried) else images,
+            images[rows] if 0 < len(rows) < len(images) else images,
             tuple(one.found for one in tried if isinstance(one.found, Failure)),
             seconds,
         )
@@ -136,21 +142,21 @@ class BatchLoader:
         yield from self.tried(chain(*wanted), self._places(wanted))
 
     def tried(
-        self, samples: Iterable[Sample], places: Iterator[tuple[U1, int]]
+        self, samples: Iterable[Sample], places: Iterator[Place]
     ) -> Generator[Tried, None, None]:
         """Read and decode, sample by sample: a file need not be held once it is decoded.
 
-        Places say where each view goes: the images of its batch, and the row.
+        Places say where each view goes: the images of its batch, and the row; `ITS_OWN`: nowhere.
         """
         for group in _groups(samples, self.batch_size * -(-TOGETHER // self.batch_size)):
             yield from self.decoders.map(self._decoded, self._read(group, places))
 
-    def _places(self, batches: Sequence[Sequence[Sample]]) -> Iterator[tuple[U1, int]]:
+    def _places(self, batches: Sequence[Sequence[Sample]]) -> Iterator[Place]:
         for samples in batches:
             images = room_for(len(samples), self.preprocessing)
             yield from ((images, row) for row in range(len(samples)))
 
-    def _read(self, samples: Sequence[Sample], places: Iterator[tuple[U1, int]]) -> Iterator[_Read]:
+    def _read(self, samples: Sequence[Sample], places: Iterator[Place]) -> Iterator[_Read]:
         """Read those that have a target."""
         refused = {s.index: refusal for s in samples if (refusal := self._refusal(s))}
         found = self.reader.read_many([s for s in samples if s.index not in refused])
@@ -172,17 +178,21 @@ class BatchLoader:
     def _decoded(self, read: _Read) -> Tried:
         begun = time.thread_time()
         with bugs_named((read.sample,)):
-            found = self._view(read.sample, read.data, read.images[read.row])
+            found = self._view(read.sample, read.data)
+            if isinstance(found, View) and read.images is not None:
+                found = self._placed(found, read.images[read.row])
         return Tried(read.sample, read.images, found, read.seconds, time.thread_time() - begun)
 
-    def _view(self, sample: Sample, data: bytes | U1 | Failure, place: U1) -> View | Failure:
-        """Its pixels are at `place` as the network takes them, and not twice if these are RGB."""
+    def _view(self, sample: Sample, data: bytes | U1 | Failure) -> View | Failure:
         if isinstance(data, Failure):
             return data
         try:
-            view = view_of(data, sample.box, self.preprocessing, self.decoding)
+            return view_of(data, sample.box, self.preprocessing, self.decoding)
         except UndecodableImage as error:
             return Failure(sample.key, sample.index, "decode", error.reason, str(error))
+
+    def _placed(self, view: View, place: U1) -> View:
+        """Its pixels are at `place` as the network takes them, and not twice if these are RGB."""
         put(view.pixels, self.preprocessing, place)
         is_rgb = place.shape == view.pixels.shape and self.preprocessing.channels == "rgb"
         return replace(view, pixels=place) if is_rgb else view

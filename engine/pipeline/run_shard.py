@@ -5,6 +5,7 @@ Every executor runs `ShardPipeline`, and there is no other path through the engi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,8 @@ from shardcam.engine.types import (
     Shard,
     ShardReport,
 )
+
+Results = Iterator[tuple[Batch, ResultBatch | None]]  # None: no picture of the batch is good
 
 
 @dataclass(frozen=True)
@@ -72,33 +75,43 @@ class ShardPipeline:
         waits for reading and decoding; `forward` is the backbone, `head` what is above the
         explained layers, up to the logits.
         """
-        parts = self.parts
-        failures = list(shard.given_up)
-        parts.network.on_pass = timer.pass_begun
-        writer = parts.sink.open(shard)
-        try:
-            for batch, forward in self.forward_ahead.passes(shard, next_shard, timer):
-                failures += batch.failures
-                if forward is not None:
-                    with bugs_named(batch.samples):
-                        with timer.stage("forward"):
-                            forward.wait()
-                        with timer.stage("head"):
-                            logits = forward.logits
-                        with timer.stage("map"):
-                            results = explain(batch, logits, forward, parts)
-                        with timer.stage("write"):
-                            writer.write(results)
-                timer.batch_done(batch.listed)
-            with timer.stage("write"):
-                published = not shard.trial and writer.commit(failures)
-        except BaseException:
-            writer.discard()
-            raise
-        if shard.trial:
-            writer.discard()
-        listed, failed = len(shard.samples), len(failures)
-        return ShardReport(shard.index, listed, listed - failed, failed, published, timer.seconds)
+        return publish(shard, self._results(shard, timer, next_shard), self.parts, timer)
+
+    def _results(self, shard: Shard, timer: Timer, next_shard: Shard | None) -> Results:
+        for batch, forward in self.forward_ahead.passes(shard, next_shard, timer):
+            results = None
+            if forward is not None:
+                with bugs_named(batch.samples):
+                    with timer.stage("forward"):
+                        forward.wait()
+                    with timer.stage("head"):
+                        logits = forward.logits
+                    with timer.stage("map"):
+                        results = explain(batch, logits, forward, self.parts)
+            yield batch, results
+
+
+def publish(shard: Shard, results: Results, parts: Parts, timer: Timer) -> ShardReport:
+    """Write what comes of a shard's batches; nothing is published if this raises."""
+    failures = list(shard.given_up)
+    parts.network.on_pass = timer.pass_begun
+    writer = parts.sink.open(shard)
+    try:
+        for batch, found in results:
+            failures += batch.failures
+            if found is not None:
+                with bugs_named(batch.samples), timer.stage("write"):
+                    writer.write(found)
+            timer.batch_done(batch.listed)
+        with timer.stage("write"):
+            published = not shard.trial and writer.commit(failures)
+    except BaseException:
+        writer.discard()
+        raise
+    if shard.trial:
+        writer.discard()
+    listed, failed = len(shard.samples), len(failures)
+    return ShardReport(shard.index, listed, listed - failed, failed, published, timer.seconds)
 
 
 def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> ResultBatch:
@@ -120,7 +133,7 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
         if parts.targets.kind == "top":
             target = _winning(scores, target)
     activations = {name: forward.activation(name) for name in parts.activation_layers}
-    maps, raised = _scaled(_maps(forward, target, parts))
+    maps, raised = _scaled(raw_maps(forward, target, parts))
     drawn = "heatmaps" in save or ("overlays" in save and len(maps) > 1)
     size = (parts.preprocessing.height, parts.preprocessing.width)
     half = parts.half_precision and "activations" in save
@@ -131,7 +144,7 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
             "scale": {name: layer.scale for name, layer in maps.items()},
             "raised": raised,
             "activations": _stored(activations, half) if "activations" in save else {},
-            "pooled": _pooled(activations) if "pooled" in save else {},
+            "pooled": pooled(activations) if "pooled" in save else {},
             "largest": _largest(activations) if half else {},
             "heatmap": {"": heatmaps(maps, size, parts.fuse)} if drawn else {},
         }
@@ -146,9 +159,9 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
         samples=samples,
         views=views,
         target=target,
-        score=_scores_of(scores, target),
+        score=scores_of(scores, target),
         top_class=top,
-        top_score=_scores_of(scores, top),
+        top_score=scores_of(scores, top),
         flags=flags,
         maps={n: LayerMaps(found["normalized"][n], found["scale"][n]) for n in maps},
         activations=found["activations"],
@@ -159,7 +172,7 @@ def explain(batch: Batch, logits: F4, forward: ForwardPass, parts: Parts) -> Res
     )
 
 
-def _scores_of(scores: F4, classes: I4) -> F4:
+def scores_of(scores: F4, classes: I4) -> F4:
     """(N,classes), (N,K) -> (N,K), NaN where there is no class, or no finite score of it."""
     found = np.take_along_axis(scores, classes, axis=1)
     return np.where((classes != NO_CLASS) & np.isfinite(found), found, np.float32(np.nan))
@@ -171,7 +184,7 @@ def _winning(share: F4, classes: I4) -> I4:
     return np.where(nowhere, np.int32(NO_CLASS), classes)
 
 
-def _maps(forward: ForwardPass, target: I4, parts: Parts) -> dict[str, F4]:
+def raw_maps(forward: ForwardPass, target: I4, parts: Parts) -> dict[str, F4]:
     """Raw maps of every layer, NaN where there is no class to explain.
 
     What else is wanted of the pass must be read before. Columns without any class, which are
@@ -210,7 +223,7 @@ def _stored(activations: dict[str, F4], half: bool) -> dict[str, F4]:
     return {n: halved(v) if half else v for n, v in activations.items()}
 
 
-def _pooled(activations: dict[str, F4]) -> dict[str, F4]:
+def pooled(activations: dict[str, F4]) -> dict[str, F4]:
     """Spatial means; a dense layer's values are their own."""
     return {
         n: array_namespace(v).mean(v.reshape(*v.shape[:2], -1), axis=2)

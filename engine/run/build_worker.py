@@ -9,15 +9,16 @@ import gc
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ModelError
 from shardcam.engine.io.download_cache import PartCache
 from shardcam.engine.models.system_libraries import ready_libraries
-from shardcam.engine.protocols import Network, ShardRunner, Sink
+from shardcam.engine.protocols import Network, ShardRunner, Sink, SizedNetwork
 from shardcam.engine.run.method_choice import attention_of, bound_method, fuse_of, method_of
 from shardcam.engine.run.network_choice import load_definition
+from shardcam.engine.run.own_size import Limits, open_size
 from shardcam.engine.run.runtime_choice import TORCH, require_gpu
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.rundir.run_dir import RunDir
@@ -26,9 +27,14 @@ from shardcam.engine.types import F4, I4, LayerInfo, Quantization
 from shardcam.engine.workers.cores import usable_cores
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shardcam.engine.models.definition import NetworkDefinition
+    from shardcam.engine.models.open_size import OpenSize
+    from shardcam.engine.models.sized_networks import SizedNetworks
     from shardcam.engine.pipeline.prefetch import BatchLoader
     from shardcam.engine.pipeline.run_shard import Parts
+    from shardcam.engine.pipeline.sized_batches import SizedLoader
     from shardcam.engine.pipeline.targets import Targets
     from shardcam.engine.types import Preprocessing
     from shardcam.engine.workers.decoder_processes import DecoderProcesses
@@ -79,7 +85,12 @@ def build_runner(spec: WorkerSpec) -> ShardRunner:
         forward = network.forward(blank)
         _ = forward.logits  # waits for it
     warm_up(forward.layer(network.layers[0].name).activation)
-    return ShardPipeline(parts, ForwardAhead(Prefetcher(loader.batches), network))
+    prefetcher = Prefetcher(loader.batches)
+    if copies := spec.config.copies:
+        from shardcam.engine.pipeline.sized_pipeline import SizedPipeline
+
+        return SizedPipeline(parts, cast("SizedNetwork", network), prefetcher, copies)
+    return ShardPipeline(parts, ForwardAhead(prefetcher, network))
 
 
 def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
@@ -95,13 +106,17 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     config = spec.config
     if config.gpus_per_worker:
         require_gpu(config.runtime)
-    definition = load_definition(config)
+    sizes = open_size(config) if config.copies else None
+    definition = sizes.own if sizes else load_definition(config)
     if definition.digest() != spec.model:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
-    if spec.similar is not None:
-        definition = similar_to(definition, spec.similar)
-    if spec.mask is not None:
-        definition = over_pixels(definition, spec.mask)
+
+    def adapted(definition: NetworkDefinition) -> NetworkDefinition:
+        if spec.similar is not None:
+            definition = similar_to(definition, spec.similar)
+        return definition if spec.mask is None else over_pixels(definition, spec.mask)
+
+    definition = adapted(definition)
     warm_up()
     threads, preprocessing = worker_threads(config), definition.preprocessing
     targets = parse_targets(config.target, class_count(definition), definition.link, spec.given)
@@ -111,7 +126,11 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
         from shardcam.engine.workers.decoder_processes import DecoderProcesses
 
         processes = DecoderProcesses(count, load, preprocessing, spec.batch_size)
-    network = _network(spec, definition, threads)
+    network: Network
+    if sizes is None:
+        network = _network(spec, definition, threads, spec.batch_size)
+    else:
+        network = _sized(spec, sizes, adapted, threads)
     parts = Parts(
         network=network,
         method=bound_method(config),
@@ -127,7 +146,47 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
         binary=definition.binary,
         prediction=definition.prediction.name if definition.prediction else None,
     )
-    return load(threads, processes), parts
+    loader = load(threads, processes)
+    return (loader if sizes is None else _of_sizes(spec, loader, network, sizes)), parts
+
+
+def _sized(
+    spec: WorkerSpec,
+    sizes: OpenSize,
+    adapted: Callable[[NetworkDefinition], NetworkDefinition],
+    threads: int,
+) -> SizedNetworks:
+    """The network for pictures at their own size, bound for each as it is met."""
+    from shardcam.engine.models.sized_networks import SizedNetworks
+
+    def bound(height: int, width: int, rows: int) -> Network:
+        return _network(spec, adapted(sizes.at(height, width)), threads, rows)
+
+    own = sizes.own.preprocessing
+    return SizedNetworks(bound, (own.height, own.width), threads, spec.config.gpus_per_worker > 0)
+
+
+def _of_sizes(
+    spec: WorkerSpec, loader: BatchLoader, network: Network, sizes: OpenSize
+) -> SizedLoader:
+    """What makes batches of pictures at their own size: their copies go through the network."""
+    from shardcam.engine.models.free_memory import free_memory
+    from shardcam.engine.models.memory import require_memory
+    from shardcam.engine.pipeline.sized_batches import SizedLoader
+
+    copies = spec.config.copies
+    assert copies is not None
+    sized, each = cast("SizedNetwork", network), 1 + copies.flip
+
+    def fits(definition: NetworkDefinition) -> None:
+        free = None if spec.config.gpus_per_worker else free_memory()
+        require_memory(definition, spec.layers, 1, 1, free)
+
+    def rows_for(height: int, width: int) -> int:
+        return max(sized.rows_for(height, width) // each, 1)
+
+    fields = {name: getattr(loader, name) for name in loader.__dataclass_fields__}
+    return SizedLoader(**fields, rows_for=rows_for, refuse=Limits(sizes, copies, fits).refuse)
 
 
 def _loader(
@@ -148,7 +207,9 @@ def _loader(
     )
 
 
-def _network(spec: WorkerSpec, definition: NetworkDefinition, threads: int) -> Network:
+def _network(
+    spec: WorkerSpec, definition: NetworkDefinition, threads: int, batch_size: int
+) -> Network:
     """Bound to the worker's device, by the runtime that the driver chose."""
     gc.collect()  # a network refers to itself: that of a run before goes now, with its memory
     config = spec.config
@@ -162,14 +223,14 @@ def _network(spec: WorkerSpec, definition: NetworkDefinition, threads: int) -> N
 
         laid = with_maps(definition, [*spec.layers, *read, *attention])
         return TorchNetwork(
-            laid, spec.layers, spec.batch_size, config.precision, gpu, read, buffers, attention
+            laid, spec.layers, batch_size, config.precision, gpu, read, buffers, attention
         )
     from shardcam.engine.models.mxnet_network import MxnetNetwork
 
     return MxnetNetwork(
         definition,
         spec.layers,
-        spec.batch_size,
+        batch_size,
         config.precision,
         spec.quantization,
         gpu,
@@ -198,6 +259,8 @@ def decode_processes(config: RunConfig) -> int:
     """Processes of each worker that read and decode: by default its cores, if it has a GPU."""
     if config.decode_processes is not None:
         return config.decode_processes
+    if config.copies:  # what they share has the size of a batch
+        return 0
     return worker_threads(config) if config.gpus_per_worker else 0
 
 

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 ADDED = (
     "background",
     "depth_range",
+    "flip",
     "input",
     "output",
     "randomise",
     "rounding",
+    "scales",
     "seed",
 )  # since runs that must resume: left out at the default
 LIBRARIES = (

@@ -49,6 +49,12 @@ from shardcam.engine.run.method_choice import (
     require_explainable,
 )
 from shardcam.engine.run.network_choice import load_definition
+from shardcam.engine.run.own_size import (
+    open_size,
+    own_size_notes,
+    require_own_size_possible,
+    require_same_limit,
+)
 from shardcam.engine.run.plan import Plan, make_plan
 from shardcam.engine.run.run_target import given_by
 from shardcam.engine.run.runtime_choice import TORCH, require_gpu, with_runtime
@@ -125,7 +131,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     from shardcam.engine.pipeline.targets import parse_targets
 
     method_of(config)
-    own = definition = load_definition(config)
+    own = definition = open_size(config).own if config.copies else load_definition(config)
     given = given_by(config)
     if concept := concept_of(config, own):
         definition = similar_to(own, concept.vectors)
@@ -175,6 +181,8 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
             if given is not None:
                 given.require_source(config, listing.facts)
             stored = read_manifest(run_dir) if run_dir.exists(run_dir.run_json) else None
+            if stored is not None and config.copies:
+                require_same_limit(config, stored)
             plan = make_plan(listing, config.shard_size or _shard_size(stored))
             specs = dataset_specs(
                 layers=layers,
@@ -188,6 +196,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
                 key_bytes=listing.facts.key_bytes,
                 save=config.save,
                 activation_dtype=config.activation_dtype,
+                copies=config.copies,
             )
             config, choice = with_executor(config, plan.listed, work_of(config, definition, layers))
             require_room(config, specs, plan)
@@ -228,6 +237,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         *assumptions(config, definition, layers),
         *(calibration_notes(calibration) if calibration else ()),
         *plan.listing.notes,
+        *(own_size_notes(config, plan.listing.sizes) if config.copies else ()),
         *(several.notes if by_labels else ()),
         *_label_notes(config, definition, plan, classes),
     )
@@ -315,6 +325,7 @@ def require_possible(config: RunConfig) -> None:
     ConfigError
         The message names them.
     """
+    require_own_size_possible(config)
     if config.executor == "local" and (
         config.workers or config.address or config.cpus_per_worker > 1
     ):
@@ -408,9 +419,12 @@ def _batch_size(
     config: RunConfig, definition: NetworkDefinition, layers: tuple[str, ...], plan: Plan
 ) -> int:
     from shardcam.engine.models.mxnet_network import BATCH, batch_that_fits
+    from shardcam.engine.models.sized_networks import MOST_ROWS
 
     if config.batch_size:
         return config.batch_size
+    if config.copies:  # as many as a pass takes
+        return MOST_ROWS
     large = config.runtime == TORCH and config.gpus_per_worker > 0
     return batch_that_fits(definition, layers, plan.shard_size, GPU_BATCH if large else BATCH)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -15,7 +16,7 @@ from shardcam.engine.rundir.events import SourceListing
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.write_listing import NAMES, run_listing
-from shardcam.engine.types import Sample, SourceNotes
+from shardcam.engine.types import Sample, Sizes, SourceNotes
 
 LISTING_OPTIONS = {"source", "root", "label_from_folder", "limit"}  # decide what is listed
 LATER_OPTIONS = {"extensions", "follow_links", "label_data"}  # so do these; older ones lack them
@@ -54,29 +55,47 @@ def listing_of(
     config: RunConfig, on_event: Observer, classes: int | None = None
 ) -> AbstractContextManager[Listing]:
     """The listing that the run directory holds, or a new one, for a network of so many classes."""
+    by_own_size = config.copies is not None
     config_used = config.absolute()
     origin = config_used.model_dump(mode="json", include=LISTING_OPTIONS)
     origin |= config_used.model_dump(mode="json", include=LATER_OPTIONS, exclude_defaults=True)
-    origin |= {NAMES: config_used.labels}
+    origin |= {NAMES: config_used.labels} | ({"order": "size"} if by_own_size else {})
     reader: Reader | None = None  # a saved listing needs none
+    sizes: Sizes | None = None
 
     def samples() -> Iterable[Sample]:
-        nonlocal reader
+        nonlocal reader, sizes
         reader = make_reader(config, classes=classes)
-        return _counted(islice(reader.samples(), config.limit), on_event)
+        listed = islice(reader.samples(), config.limit)
+        if not by_own_size:
+            return _counted(listed, on_event)
+        from shardcam.engine.run.order_by_size import by_size
+
+        ordered, sizes = by_size(listed, reader, _reported(on_event))
+        on_event(SourceListing(len(ordered), done=True))
+        return ordered
 
     def notes() -> SourceNotes:
-        return reader.notes() if reader else SourceNotes()
+        return replace(reader.notes(), sizes=sizes) if reader else SourceNotes()
 
     return run_listing(RunDir.open(config.out), origin, samples, notes)
 
 
 def _counted(samples: Iterable[Sample], on_event: Observer) -> Iterator[Sample]:
     """Hand samples on, and report how many there are so far."""
-    number = 0
-    on_event(SourceListing(number, done=False))
+    number, report = 0, _reported(on_event)
     for number, sample in enumerate(samples, 1):
-        if number % EVERY == 0:
-            on_event(SourceListing(number, done=False))
+        report(number)
         yield sample
     on_event(SourceListing(number, done=True))
+
+
+def _reported(on_event: Observer) -> Callable[[int], None]:
+    """Report at the start, and then now and again, how many samples there are so far."""
+    on_event(SourceListing(0, done=False))
+
+    def report(number: int) -> None:
+        if number % EVERY == 0:
+            on_event(SourceListing(number, done=False))
+
+    return report

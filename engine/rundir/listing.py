@@ -27,11 +27,14 @@ from zipfile import BadZipFile, ZipFile
 
 from shardcam.engine.errors import RunDirectoryError, read_error
 from shardcam.engine.io.plain_file import open_plain
-from shardcam.engine.types import NO_LABEL, Note, Sample
+from shardcam.engine.types import NO_LABEL, Note, Sample, Sizes
 
-VERSION = 2
-_BEFORE_NOTES = 1  # the version whose facts have none of _LATER
-_LATER: dict[str, Any] = {"notes": [], "classes": {}, "label_range": []}
+VERSION = 3
+_LATER: dict[int, dict[str, Any]] = {  # what the facts of earlier versions lack
+    1: {"notes": [], "classes": {}, "label_range": [], "sizes": []},
+    2: {"sizes": []},
+    3: {},
+}
 _REMEDY = "the same extract command lists the source again"
 FACTS = "listing.json"
 SAMPLE_FIELDS = tuple(f.name for f in fields(Sample))
@@ -72,6 +75,7 @@ class ListingFacts:
     notes: list[list[str]] = field(default_factory=list)  # kind and text of each
     classes: dict[str, int] = field(default_factory=dict)  # class of each folder, if asked for
     label_range: list[int] = field(default_factory=list)  # the lowest and the highest, if any
+    sizes: list[int] = field(default_factory=list)  # of `engine.types.Sizes`, flat; if by size
 
 
 _FACTS = {name: get_origin(kind) or kind for name, kind in get_type_hints(ListingFacts).items()}
@@ -117,6 +121,14 @@ class Listing:
         return tuple(Note(*map(str, note)) for note in self.facts.notes)
 
     @property
+    def sizes(self) -> Sizes | None:
+        """Those of the pictures, if they are listed by size."""
+        if not self.facts.sizes:
+            return None
+        distinct, height, width, pixels = self.facts.sizes
+        return Sizes(distinct, (height, width), pixels)
+
+    @property
     def created(self) -> datetime:
         return datetime.fromisoformat(self.facts.created)
 
@@ -155,10 +167,9 @@ class Listing:
     def _facts(self) -> ListingFacts:
         stored = self._member(FACTS, dict)
         version, checksum = stored.pop("version", None), stored.pop("checksum", None)
-        if version not in (_BEFORE_NOTES, VERSION):
+        if not isinstance(version, int) or version not in _LATER:
             raise ValueError("written by another version of shardcam")
-        later = _LATER if version == _BEFORE_NOTES else {}
-        known = {name: type(value) for name, value in (stored | later).items()}
+        known = {name: type(value) for name, value in (stored | _LATER[version]).items()}
         if known != _FACTS:
             raise ValueError("edited")
         facts = ListingFacts(**stored)
@@ -315,6 +326,9 @@ def _require_possible(facts: ListingFacts) -> None:
     numbers = [*facts.classes.values(), *facts.label_range]
     if not all(type(number) is int and NO_LABEL <= number <= _LABELS for number in numbers):
         raise ValueError("its classes are not numbers")
+    sizes = facts.sizes
+    if len(sizes) not in (0, 4) or not all(type(n) is int and 0 <= n <= _SIZES for n in sizes):
+        raise ValueError("its sizes are not numbers")
     if not all(isinstance(note, list) and len(note) == 2 for note in facts.notes):
         raise ValueError("its notes are not texts")
 

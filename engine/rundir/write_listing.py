@@ -162,6 +162,7 @@ class _Writer:
             notes=[[note.kind, note.text] for note in met.notes],
             classes=met.classes,
             label_range=self._label_range,
+            sizes=[met.sizes.distinct, *met.sizes.largest, met.sizes.pixels] if met.sizes else [],
         )
         checksum = facts_checksum(asdict(facts), [info.CRC for info in self._archive.infolist()])
         stored = {"version": VERSION, "checksum": checksum, **asdict(facts)}

@@ -25,7 +25,7 @@ from shardcam.engine.rundir.listing import Listing, facts_checksum, listing_dige
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import require_usable
 from shardcam.engine.rundir.write_listing import run_listing
-from shardcam.engine.types import Note, Sample, SourceNotes
+from shardcam.engine.types import Note, Sample, Sizes, SourceNotes
 
 ORIGIN = {"source": "/photographs", "limit": None}
 TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)))
@@ -41,24 +41,34 @@ def save(root, listed, origin=ORIGIN):
         return listing
 
 
-def test_what_was_met_is_kept_and_a_listing_without_it_is_read(tmp_path):
-    met = SourceNotes((Note("skipped", "3 files"),), {"cat": 0, "dog": 1})
+@pytest.mark.parametrize(
+    ("version", "lacking"),
+    [(1, ("notes", "classes", "label_range", "sizes")), (2, ("sizes",)), (3, ())],
+)
+def test_what_was_met_is_kept_and_a_listing_without_it_is_read(tmp_path, version, lacking):
+    met = SourceNotes(
+        (Note("skipped", "3 files"),), {"cat": 0, "dog": 1}, sizes=Sizes(2, (30, 40), 5000)
+    )
     with run_listing(RunDir(tmp_path), ORIGIN, lambda: samples(5), lambda: met):
         pass
     path = RunDir(tmp_path).listing
     with ZipFile(path) as archive:
         listing = Listing(path)
         assert (listing.notes, listing.facts.classes) == (met.notes, met.classes)
+        assert listing.sizes == met.sizes
         members = {name: archive.read(name) for name in archive.namelist()}
-    facts = json.loads(members["listing.json"])  # as before there were notes
-    for name in ("version", "checksum", "notes", "classes"):
+    facts = json.loads(members["listing.json"])
+    for name in ("version", "checksum", *lacking):
         del facts[name]
     with ZipFile(path, "w") as archive:
         archive.writestr("000000.json", members["000000.json"])
         checksum = facts_checksum(facts, [info.CRC for info in archive.infolist()])
-        archive.writestr("listing.json", json.dumps({"version": 1, "checksum": checksum, **facts}))
+        stored = {"version": version, "checksum": checksum, **facts}
+        archive.writestr("listing.json", json.dumps(stored))
     listing = Listing(path)
-    assert (len(listing), listing.notes, listing.facts.classes) == (5, (), {})
+    assert len(listing) == 5
+    assert (listing.notes == ()) == ("notes" in lacking)
+    assert (listing.sizes is None) == ("sizes" in lacking)
 
 
 @given(
@@ -268,7 +278,7 @@ def test_torn_listings(saved):
         ("000001.json", "(?s).*", None, "a block is missing"),
         ("listing.json", "5000", "4999", "edited"),
         ("listing.json", '"digest": "..', '"digest": "xx', "edited"),
-        ("listing.json", '"version": 2', '"version": 3', "written by another version of shardcam"),
+        ("listing.json", '"version": 3', '"version": 4', "written by another version of shardcam"),
         ("listing.json", "(?s).*", "[]", ""),
         ("listing.json", '"block": 2048', '"block": null', "edited"),
         ("listing.json", '"samples": 5000', '"sample": 5000', "edited"),

@@ -1,0 +1,161 @@
+"""``--resize none``: networks that take pictures of any size, and what such runs cannot have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from shardcam.engine.config import NATIVE, RunConfig, size_text
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.rundir.run_json import Manifest
+from shardcam.engine.types import Note, Sizes, counted
+
+if TYPE_CHECKING:
+    from shardcam.engine.models.definition import NetworkDefinition
+    from shardcam.engine.models.open_size import OpenSize
+    from shardcam.engine.pipeline.sized_batches import Refusal, Size
+    from shardcam.engine.types import Copies
+
+_OF_ONE_SIZE = {"activations": "pooled", "heatmaps": "maps"}  # outputs, and what to save instead
+_UNUSED = ("interpolation", "fast_decode")  # options of resizing
+
+
+def require_own_size_possible(config: RunConfig) -> None:
+    """Refuse options that exclude one another where pictures keep their size, or do not.
+
+    Raises
+    ------
+    ConfigError
+        The message names them.
+    """
+    fields = RunConfig.model_fields
+    if config.resize != NATIVE:
+        for name in ("scales", "flip"):
+            if getattr(config, name) != fields[name].default:
+                raise ConfigError(f"--{name}: is for images at their own size: add --resize none")
+        return
+    if config.image_size is not None:
+        raise ConfigError(
+            "--image-size: with --resize none each image has its own size; leave one of them out"
+        )
+    for name in _UNUSED:
+        if getattr(config, name) != fields[name].default:
+            option = name.replace("_", "-")
+            raise ConfigError(f"--{option}: with --resize none nothing is resized; leave it out")
+    for name, instead in _OF_ONE_SIZE.items():
+        if name in config.save:
+            raise ConfigError(
+                f"--save {name}: with --resize none they have a size for each image; save "
+                f"{instead} instead"
+            )
+    if config.decode_processes:
+        raise ConfigError(
+            "--decode-processes: with --resize none threads of the worker decode; leave it out"
+        )
+
+
+def require_same_limit(config: RunConfig, stored: Manifest) -> None:
+    """Refuse to let a run grow whose listing is in the order of sizes.
+
+    Raises
+    ------
+    ConfigError
+        It names the limit that the run has.
+    """
+    limit = stored.config.get("limit")
+    if stored.config.get("resize") == NATIVE and config.limit != limit:
+        had = f"--limit {limit}" if limit else "no --limit"
+        raise ConfigError(
+            f"--limit: this run was begun with {had}, and with --resize none it cannot grow; give "
+            "another --out"
+        )
+
+
+def own_size_notes(config: RunConfig, sizes: Sizes | None) -> Iterator[Note]:
+    """How many sizes there are, and at which scale scores are taken where 1 is not among them."""
+    if sizes:
+        height, width = sizes.largest
+        text = f"{counted(sizes.distinct, 'size')} of images, the largest {width}x{height} pixels"
+        yield Note("sizes", text)
+    if 1.0 not in config.scales:
+        yield Note("sizes", f"scores are those of the images at scale {config.scales[0]:g}")
+
+
+def open_size(config: RunConfig) -> OpenSize:
+    """The network that options name, at any size of its input.
+
+    Raises
+    ------
+    ConfigError, ModelError
+        It cannot be loaded, takes images of one size only, or gives a class for each pixel.
+    """
+    from shardcam.engine.models.open_size import require_open_size
+    from shardcam.engine.run.network_choice import load_definition
+
+    def load(size: tuple[int, int] | None) -> NetworkDefinition:
+        return load_definition(config.model_copy(update={"image_size": size}))
+
+    network = require_open_size(load)
+    if network.own.prediction is not None:
+        raise ConfigError(
+            f"--resize none: {network.own.name} gives a class for each pixel; give --image-size "
+            "without it"
+        )
+    return network
+
+
+class Limits:
+    """Which sizes of pictures a network takes here; asked for thousands, it looks at few.
+
+    Parameters
+    ----------
+    network
+        The network.
+    copies
+        That are explained of each picture.
+    fits
+        Raises ConfigError where a definition needs more memory than there is.
+    """
+
+    def __init__(
+        self, network: OpenSize, copies: Copies, fits: Callable[[NetworkDefinition], None]
+    ) -> None:
+        self._network, self._fits = network, fits
+        self._smallest, self._largest = min(copies.scales), max(copies.scales)
+        self._enough: set[Size] = set()  # sizes that are not too small
+        self._few = 0  # pixels that are not too many
+
+    def refuse(self, height: int, width: int) -> Refusal | None:
+        """Why pictures of a size are refused, if they are."""
+        from shardcam.engine.pictures.resampling import scaled_size
+        from shardcam.engine.pipeline.sized_batches import Refusal
+
+        small = scaled_size(height, width, self._smallest)
+        large = scaled_size(height, width, self._largest)
+        if (reason := self._too_small(*small)) is not None:
+            return Refusal("too small", reason)
+        if (reason := self._too_large(*large)) is not None:
+            return Refusal("too large", reason)
+        return None
+
+    def _too_small(self, height: int, width: int) -> str | None:
+        if any(height >= least[0] and width >= least[1] for least in self._enough):
+            return None
+        reason = self._network.too_small(height, width)
+        if reason is None:
+            self._enough = {s for s in self._enough if s[0] < height or s[1] < width}
+            self._enough.add((height, width))
+        return reason
+
+    def _too_large(self, height: int, width: int) -> str | None:
+        if height * width <= self._few:
+            return None
+        for more in (2, 1):  # so that sizes that grow bit by bit are not all looked at
+            try:
+                self._fits(self._network.at(more * height, width))
+            except ConfigError as error:
+                reason = str(error)
+            else:
+                self._few = more * height * width
+                return None
+        return f"{size_text(height, width)} pixels: {reason.partition(': ')[2]}"
