@@ -281,6 +281,7 @@ def only_read(
 
 def _sink(spec: WorkerSpec) -> Sink:
     """The shard files, behind the pictures, each in a thread: what commits last is what counts."""
+    from shardcam.engine.methods.heatmaps import heatmaps
     from shardcam.engine.pipeline.background_sink import BackgroundSink
     from shardcam.engine.pipeline.tee_sink import TeeSink
     from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
@@ -292,4 +293,5 @@ def _sink(spec: WorkerSpec) -> Sink:
     if "overlays" not in config.save:
         return shards
     style = OverlayStyle(config.overlay_format, config.colormap, config.alpha, config.overlay_norm)
-    return TeeSink(BackgroundSink(OverlaySink(run_dir, style)), shards)
+    fuse = partial(heatmaps, fuse=fuse_of(config))
+    return TeeSink(BackgroundSink(OverlaySink(run_dir, style, fuse)), shards)

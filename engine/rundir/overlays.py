@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,23 @@ from shardcam.engine.errors import storage_error
 from shardcam.engine.io.plain_file import beside
 from shardcam.engine.protocols import ShardWriter
 from shardcam.engine.rundir.colormaps import colour_table
+from shardcam.engine.rundir.one_map import one_map
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import F4, NO_CLASS, Failure, ResultBatch, Sample, Shard, View
+from shardcam.engine.types import (
+    F4,
+    NO_CLASS,
+    U1,
+    Failure,
+    LayerMaps,
+    ResultBatch,
+    Sample,
+    Shard,
+    View,
+)
 from shardcam.kernels import overlay
 
 FUSED = "fused"
+Fuse = Callable[[Mapping[str, LayerMaps], tuple[int, int]], U1]
 _ENCODING = {"jpg": [cv2.IMWRITE_JPEG_QUALITY, 92], "png": [cv2.IMWRITE_PNG_COMPRESSION, 1]}
 
 
@@ -45,11 +57,15 @@ class OverlaySink:
         The run directory.
     style
         How the pictures look.
+    fuse
+        From the maps of several layers and a size to their common heatmaps (N,K,H,W), where a
+        batch comes without: that of pictures at their own size.
     """
 
-    def __init__(self, run_dir: RunDir, style: OverlayStyle) -> None:
+    def __init__(self, run_dir: RunDir, style: OverlayStyle, fuse: Fuse | None = None) -> None:
         self._run_dir = run_dir
         self._style = style
+        self._fuse = fuse
 
     def open(self, shard: Shard) -> ShardWriter:
         folder = self._run_dir.overlays
@@ -57,25 +73,31 @@ class OverlaySink:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(error, folder) from error
-        return _OverlayWriter(self._run_dir, self._style)
+        return _OverlayWriter(self._run_dir, self._style, self._fuse)
 
 
 class _OverlayWriter:
     """Nothing to undo: pictures are written atomically, and a second run writes the same."""
 
-    def __init__(self, run_dir: RunDir, style: OverlayStyle) -> None:
+    def __init__(self, run_dir: RunDir, style: OverlayStyle, fuse: Fuse | None) -> None:
         self._run_dir = run_dir
         self._folder = run_dir.overlays
         self._drawn: list[Path] = []
-        self._style = style
+        self._style, self._fuse = style, fuse
         self._colours = colour_table(style.colormap)
 
     def write(self, batch: ResultBatch) -> None:
-        names = layer_names(batch.maps)
-        for layer, maps in batch.maps.items():
+        height, width = batch.views[0].pixels.shape[:2]
+        grids = {n: one_map(found, (height, width)) for n, found in batch.grids.items()}
+        layers = batch.maps | grids
+        names = layer_names(layers)
+        for layer, maps in layers.items():
             self._draw_layer(batch, names[layer], maps.normalized)
-        if len(batch.maps) > 1 and batch.heatmap is not None:
-            self._draw_layer(batch, FUSED, batch.heatmap.astype(np.float32))
+        heatmap = batch.heatmap
+        if len(grids) > 1 and self._fuse:
+            heatmap = self._fuse(grids, (height, width))
+        if len(layers) > 1 and heatmap is not None:
+            self._draw_layer(batch, FUSED, heatmap.astype(np.float32))
 
     def commit(self, failures: Iterable[Failure]) -> bool:
         self._run_dir.hand_over(self._drawn)
