@@ -27,8 +27,6 @@ from shardcam.engine.types import F4, I4, LayerInfo, Quantization
 from shardcam.engine.workers.cores import usable_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from shardcam.engine.models.definition import NetworkDefinition
     from shardcam.engine.models.open_size import OpenSize
     from shardcam.engine.models.sized_networks import SizedNetworks
@@ -110,13 +108,10 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     definition = sizes.own if sizes else load_definition(config)
     if definition.digest() != spec.model:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")
-
-    def adapted(definition: NetworkDefinition) -> NetworkDefinition:
-        if spec.similar is not None:
-            definition = similar_to(definition, spec.similar)
-        return definition if spec.mask is None else over_pixels(definition, spec.mask)
-
-    definition = adapted(definition)
+    if spec.similar is not None:
+        definition = similar_to(definition, spec.similar)
+    if spec.mask is not None:
+        definition = over_pixels(definition, spec.mask)
     warm_up()
     threads, preprocessing = worker_threads(config), definition.preprocessing
     targets = parse_targets(config.target, class_count(definition), definition.link, spec.given)
@@ -128,9 +123,9 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
         processes = DecoderProcesses(count, load, preprocessing, spec.batch_size)
     network: Network
     if sizes is None:
-        network = _network(spec, definition, threads, spec.batch_size)
+        network = _network(spec, definition, threads)
     else:
-        network = _sized(spec, sizes, adapted, threads)
+        network = _sized_networks(spec, sizes, threads)
     parts = Parts(
         network=network,
         method=bound_method(config),
@@ -150,20 +145,23 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     return (loader if sizes is None else _of_sizes(spec, loader, network, sizes)), parts
 
 
-def _sized(
-    spec: WorkerSpec,
-    sizes: OpenSize,
-    adapted: Callable[[NetworkDefinition], NetworkDefinition],
-    threads: int,
-) -> SizedNetworks:
+def _sized_networks(spec: WorkerSpec, sizes: OpenSize, threads: int) -> SizedNetworks:
     """The network for pictures at their own size, bound for each as it is met."""
-    from shardcam.engine.models.sized_networks import SizedNetworks
+    from shardcam.engine.models.sized_networks import HELD, bind_sizes
 
-    def bound(height: int, width: int, rows: int) -> Network:
-        return _network(spec, adapted(sizes.at(height, width)), threads, rows)
-
-    own = sizes.own.preprocessing
-    return SizedNetworks(bound, (own.height, own.width), threads, spec.config.gpus_per_worker > 0)
+    config, gpu = spec.config, spec.config.gpus_per_worker > 0
+    return bind_sizes(
+        sizes,
+        spec.layers,
+        config.precision,
+        spec.quantization,
+        gpu,
+        only_read(spec.layers, spec.read, None),
+        threads,
+        _buffers(config),
+        _attention(spec, sizes.own),
+        max(HELD, len(config.scales)),
+    )
 
 
 def _of_sizes(
@@ -207,14 +205,11 @@ def _loader(
     )
 
 
-def _network(
-    spec: WorkerSpec, definition: NetworkDefinition, threads: int, batch_size: int
-) -> Network:
+def _network(spec: WorkerSpec, definition: NetworkDefinition, threads: int) -> Network:
     """Bound to the worker's device, by the runtime that the driver chose."""
     gc.collect()  # a network refers to itself: that of a run before goes now, with its memory
     config = spec.config
-    gpu, smooth = config.gpus_per_worker > 0, "aug" in config.smooth
-    buffers = 2 if gpu and not smooth else 1  # averaging over copies runs passes in between
+    gpu, buffers = config.gpus_per_worker > 0, _buffers(config)
     read = only_read(spec.layers, spec.read, definition.prediction)
     attention = _attention(spec, definition)
     if config.runtime == TORCH:
@@ -223,14 +218,14 @@ def _network(
 
         laid = with_maps(definition, [*spec.layers, *read, *attention])
         return TorchNetwork(
-            laid, spec.layers, batch_size, config.precision, gpu, read, buffers, attention
+            laid, spec.layers, spec.batch_size, config.precision, gpu, read, buffers, attention
         )
     from shardcam.engine.models.mxnet_network import MxnetNetwork
 
     return MxnetNetwork(
         definition,
         spec.layers,
-        batch_size,
+        spec.batch_size,
         config.precision,
         spec.quantization,
         gpu,
@@ -239,6 +234,11 @@ def _network(
         buffers,
         attention,
     )
+
+
+def _buffers(config: RunConfig) -> int:
+    """Passes that a network holds: averaging over copies runs passes in between."""
+    return 2 if config.gpus_per_worker and "aug" not in config.smooth else 1
 
 
 def _attention(spec: WorkerSpec, definition: NetworkDefinition) -> tuple[str, ...]:

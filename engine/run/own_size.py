@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shardcam.engine.config import NATIVE, RunConfig, size_text
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.rundir.run_json import Manifest
-from shardcam.engine.types import Note, Sizes, counted
+from shardcam.engine.types import SIMILAR, Note, Sizes, counted
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
     from shardcam.engine.models.open_size import OpenSize
-    from shardcam.engine.pipeline.sized_batches import Refusal, Size
+    from shardcam.engine.pipeline.sized_batches import Refusal
     from shardcam.engine.types import Copies
 
 _OF_ONE_SIZE = {"activations": "pooled", "heatmaps": "maps"}  # outputs, and what to save instead
@@ -42,6 +43,10 @@ def require_own_size_possible(config: RunConfig) -> None:
         if getattr(config, name) != fields[name].default:
             option = name.replace("_", "-")
             raise ConfigError(f"--{option}: with --resize none nothing is resized; leave it out")
+    if config.target.startswith(SIMILAR):
+        raise ConfigError(
+            f"--target {config.target}: compares images of one size; leave --resize none out"
+        )
     for name, instead in _OF_ONE_SIZE.items():
         if name in config.save:
             raise ConfigError(
@@ -89,19 +94,31 @@ def open_size(config: RunConfig) -> OpenSize:
     ConfigError, ModelError
         It cannot be loaded, takes images of one size only, or gives a class for each pixel.
     """
-    from shardcam.engine.models.open_size import require_open_size
+    from shardcam.engine.models.open_size import OpenSize
     from shardcam.engine.run.network_choice import load_definition
+
+    if config.runtime == "torch":
+        raise ConfigError("--resize none: is for --runtime mxnet; give --image-size without it")
 
     def load(size: tuple[int, int] | None) -> NetworkDefinition:
         return load_definition(config.model_copy(update={"image_size": size}))
 
-    network = require_open_size(load)
+    network = OpenSize(load)
     if network.own.prediction is not None:
         raise ConfigError(
             f"--resize none: {network.own.name} gives a class for each pixel; give --image-size "
             "without it"
         )
     return network
+
+
+def definition_at_own_size(config: RunConfig) -> NetworkDefinition:
+    """That of `open_size`, for an example of a size, of which nothing is said."""
+    from shardcam.engine.models import definition
+
+    own = open_size(config).own
+    told = definition.open_size(own.preprocessing.height, own.preprocessing.width)
+    return replace(own, remarks=tuple(text for text in own.remarks if text != told))
 
 
 class Limits:
@@ -122,7 +139,6 @@ class Limits:
     ) -> None:
         self._network, self._fits = network, fits
         self._smallest, self._largest = min(copies.scales), max(copies.scales)
-        self._enough: set[Size] = set()  # sizes that are not too small
         self._few = 0  # pixels that are not too many
 
     def refuse(self, height: int, width: int) -> Refusal | None:
@@ -132,20 +148,11 @@ class Limits:
 
         small = scaled_size(height, width, self._smallest)
         large = scaled_size(height, width, self._largest)
-        if (reason := self._too_small(*small)) is not None:
+        if (reason := self._network.too_small(*small)) is not None:
             return Refusal("too small", reason)
         if (reason := self._too_large(*large)) is not None:
             return Refusal("too large", reason)
         return None
-
-    def _too_small(self, height: int, width: int) -> str | None:
-        if any(height >= least[0] and width >= least[1] for least in self._enough):
-            return None
-        reason = self._network.too_small(height, width)
-        if reason is None:
-            self._enough = {s for s in self._enough if s[0] < height or s[1] < width}
-            self._enough.add((height, width))
-        return reason
 
     def _too_large(self, height: int, width: int) -> str | None:
         if height * width <= self._few:

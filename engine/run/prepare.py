@@ -50,7 +50,7 @@ from shardcam.engine.run.method_choice import (
 )
 from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.own_size import (
-    open_size,
+    definition_at_own_size,
     own_size_notes,
     require_own_size_possible,
     require_same_limit,
@@ -131,7 +131,8 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     from shardcam.engine.pipeline.targets import parse_targets
 
     method_of(config)
-    own = definition = open_size(config).own if config.copies else load_definition(config)
+    load = definition_at_own_size if config.copies else load_definition
+    own = definition = load(config)
     given = given_by(config)
     if concept := concept_of(config, own):
         definition = similar_to(own, concept.vectors)
