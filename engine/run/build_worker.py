@@ -18,7 +18,7 @@ from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.protocols import Network, ShardRunner, Sink, SizedNetwork
 from shardcam.engine.run.method_choice import attention_of, bound_method, fuse_of, method_of
 from shardcam.engine.run.network_choice import load_definition
-from shardcam.engine.run.own_size import Limits, open_size
+from shardcam.engine.run.own_size import limits_of, open_size
 from shardcam.engine.run.runtime_choice import TORCH, require_gpu
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.rundir.run_dir import RunDir
@@ -168,23 +168,18 @@ def _of_sizes(
     spec: WorkerSpec, loader: BatchLoader, network: Network, sizes: OpenSize
 ) -> SizedLoader:
     """What makes batches of pictures at their own size: their copies go through the network."""
-    from shardcam.engine.models.free_memory import free_memory
-    from shardcam.engine.models.memory import require_memory
     from shardcam.engine.pipeline.sized_batches import SizedLoader
 
     copies = spec.config.copies
     assert copies is not None
     sized, each = cast("SizedNetwork", network), 1 + copies.flip
 
-    def fits(definition: NetworkDefinition) -> None:
-        free = None if spec.config.gpus_per_worker else free_memory()
-        require_memory(definition, spec.layers, 1, 1, free)
-
     def rows_for(height: int, width: int) -> int:
         return max(sized.rows_for(height, width) // each, 1)
 
     fields = {name: getattr(loader, name) for name in loader.__dataclass_fields__}
-    return SizedLoader(**fields, rows_for=rows_for, refuse=Limits(sizes, copies, fits).refuse)
+    limits = limits_of(spec.config, sizes, spec.layers)
+    return SizedLoader(**fields, rows_for=rows_for, refuse=limits.refuse)
 
 
 def _loader(

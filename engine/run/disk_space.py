@@ -15,7 +15,7 @@ UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 def dataset_sizes(specs: tuple[DatasetSpec, ...], plan: Plan) -> dict[str, int]:
     """Bytes of each dataset of the whole run before compression, if no sample fails."""
     rows = (spec for spec in specs if not spec.name.startswith(FAILURES))
-    sizes = {spec.name: spec.row_bytes * plan.listed for spec in rows}
+    sizes = {spec.name: int(spec.row_bytes * spec.each * plan.listed) for spec in rows}
     return sizes | {"structure of the files": STRUCTURE * len(specs) * plan.shards}
 
 

@@ -28,6 +28,7 @@ from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.types import Event, Failure, Note, Part, RunReport, Shard, ShardReport
 
 FEWEST = 32  # images below which start-up dominates the seconds
+FULL = 0.8  # share of the places in batches, below which it is told why
 
 
 @dataclass
@@ -36,11 +37,16 @@ class Tally:
 
     shards: int = 0
     images: int = 0
+    placed: int = 0  # images in batches that count their places
+    room: int = 0  # those places
     seconds: Counter[str] = field(default_factory=Counter)  # by stage
 
     def add(self, report: ShardReport) -> None:
         self.shards += 1
         self.images += report.listed
+        if report.room:
+            self.placed += report.ok
+            self.room += report.room
         self.seconds.update(report.seconds)
 
 
@@ -121,6 +127,7 @@ def execute(
     fresh = bool(todo) or not _index_is_good(run_dir, fingerprint)
     if fresh and not todo:
         tally = _tally_of_parts(run_dir)
+    notes = (*notes, *_batch_notes(plan, tally))
     result = _close(plan, run_dir, done, tally, seconds, fresh, notes)
     if fresh:
         build_index(run_dir)
@@ -128,6 +135,20 @@ def execute(
         text = json.dumps(asdict(result), indent=2) + "\n"
         run_dir.write_atomically(run_dir.report, text)
     return result
+
+
+def _batch_notes(plan: Plan, tally: Tally) -> Iterator[Note]:
+    """How full batches of pictures of many sizes were, and why no fuller."""
+    if not tally.room or not (sizes := plan.listing.sizes):
+        return
+    share = tally.placed / tally.room
+    text = f"batches were {share:.0%} full"
+    if share < FULL:
+        text += (
+            f": a size has {plan.listed / max(sizes.distinct, 1):.3g} images, and batches end with "
+            f"their shard of {plan.shard_size} (a larger --shard-size has fuller ones)"
+        )
+    yield Note("sizes", text)
 
 
 def execute_part(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shardcam.engine.config import NATIVE, RunConfig, size_text
+from shardcam.engine.config import NATIVE, RunConfig
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.run_json import Manifest
-from shardcam.engine.types import SIMILAR, Note, Sizes, counted
+from shardcam.engine.types import SIMILAR, Note, counted
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
@@ -76,12 +77,18 @@ def require_same_limit(config: RunConfig, stored: Manifest) -> None:
         )
 
 
-def own_size_notes(config: RunConfig, sizes: Sizes | None) -> Iterator[Note]:
-    """How many sizes there are, and at which scale scores are taken where 1 is not among them."""
-    if sizes:
+def own_size_notes(
+    config: RunConfig, network: OpenSize, layers: Sequence[str], plan: Plan
+) -> Iterator[Note]:
+    """How many sizes there are, which fit no memory, and whose the scores are if not scale 1's."""
+    sizes = plan.listing.sizes
+    if sizes and sizes.distinct:
         height, width = sizes.largest
         text = f"{counted(sizes.distinct, 'size')} of images, the largest {width}x{height} pixels"
         yield Note("sizes", text)
+        here = config.executor == "local"
+        if refusal := limits_of(config, network, layers, here).refuse(height, width):
+            yield Note("warning", f"images of {width}x{height} pixels will fail: {refusal.message}")
     if 1.0 not in config.scales:
         yield Note("sizes", f"scores are those of the images at scale {config.scales[0]:g}")
 
@@ -94,6 +101,7 @@ def open_size(config: RunConfig) -> OpenSize:
     ConfigError, ModelError
         It cannot be loaded, takes images of one size only, or gives a class for each pixel.
     """
+    from shardcam.engine.models import definition
     from shardcam.engine.models.open_size import OpenSize
     from shardcam.engine.run.network_choice import load_definition
 
@@ -109,16 +117,26 @@ def open_size(config: RunConfig) -> OpenSize:
             f"--resize none: {network.own.name} gives a class for each pixel; give --image-size "
             "without it"
         )
+    own = network.own
+    told = definition.open_size(own.preprocessing.height, own.preprocessing.width)
+    network.own = replace(own, remarks=tuple(text for text in own.remarks if text != told))
     return network
 
 
-def definition_at_own_size(config: RunConfig) -> NetworkDefinition:
-    """That of `open_size`, for an example of a size, of which nothing is said."""
-    from shardcam.engine.models import definition
+def limits_of(
+    config: RunConfig, network: OpenSize, layers: Sequence[str], here: bool = True
+) -> Limits:
+    """Which sizes of pictures the network takes; `here`: the memory is that of this process."""
+    from shardcam.engine.models.free_memory import free_memory
+    from shardcam.engine.models.memory import require_memory
 
-    own = open_size(config).own
-    told = definition.open_size(own.preprocessing.height, own.preprocessing.width)
-    return replace(own, remarks=tuple(text for text in own.remarks if text != told))
+    assert config.copies is not None
+    known = here and not config.gpus_per_worker
+
+    def fits(definition: NetworkDefinition) -> None:
+        require_memory(definition, layers, 1, 1, free_memory() if known else None)
+
+    return Limits(network, config.copies, fits)
 
 
 class Limits:
@@ -165,4 +183,4 @@ class Limits:
             else:
                 self._few = more * height * width
                 return None
-        return f"{size_text(height, width)} pixels: {reason.partition(': ')[2]}"
+        return f"at {width}x{height} pixels {reason.partition(': ')[2].rpartition('; ')[0]}"

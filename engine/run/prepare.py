@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -50,7 +50,7 @@ from shardcam.engine.run.method_choice import (
 )
 from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.own_size import (
-    definition_at_own_size,
+    open_size,
     own_size_notes,
     require_own_size_possible,
     require_same_limit,
@@ -131,8 +131,8 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     from shardcam.engine.pipeline.targets import parse_targets
 
     method_of(config)
-    load = definition_at_own_size if config.copies else load_definition
-    own = definition = load(config)
+    sizes = open_size(config) if config.copies else None
+    own = definition = sizes.own if sizes else load_definition(config)
     given = given_by(config)
     if concept := concept_of(config, own):
         definition = similar_to(own, concept.vectors)
@@ -198,10 +198,12 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
                 save=config.save,
                 activation_dtype=config.activation_dtype,
                 copies=config.copies,
+                pixels=listing.sizes.pixels / plan.listed if listing.sizes else 0.0,
             )
             config, choice = with_executor(config, plan.listed, work_of(config, definition, layers))
             require_room(config, specs, plan)
-            _require_memory(config, definition, layers, plan)
+            if sizes is None:
+                _require_memory(config, definition, layers, plan)
             calibration = _calibration(config, definition, layers, read, plan)
             manifest = make_manifest(
                 *(config, plan, own, layers, read, calibration, classes),
@@ -238,7 +240,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         *assumptions(config, definition, layers),
         *(calibration_notes(calibration) if calibration else ()),
         *plan.listing.notes,
-        *(own_size_notes(config, plan.listing.sizes) if config.copies else ()),
+        *(own_size_notes(config, sizes, names, plan) if sizes else ()),
         *(several.notes if by_labels else ()),
         *_label_notes(config, definition, plan, classes),
     )
@@ -449,7 +451,10 @@ def _calibration(
     stored = read_calibration(run_dir)
     if stored is not None and run_dir.exists(run_dir.run_json):  # else of one that never began
         return stored
-    views = views_of_source(plan, make_reader(config), definition.preprocessing, config.decoding)
+    preprocessing = definition.preprocessing
+    if config.copies:  # of pictures of one size, as large as the network's own
+        preprocessing = replace(preprocessing, resize="crop")
+    views = views_of_source(plan, make_reader(config), preprocessing, config.decoding)
     names = tuple(info.name for info in layers)
     return calibrate_on_source(
         definition,

@@ -16,6 +16,7 @@ _GPU = 2_500_000_000  # bytes more, for CUDA and cuDNN
 _COPIES = 3  # of the weights: as loaded, and as bound below and above the layer
 _LAYERS = 3  # of the size of the largest, that a pass holds at once
 _PIXEL = 24  # bytes: of a batch that waits, of the one that is decoded, and in float32
+_PICTURE = 1_000_000  # pixels of a picture at its own size, where larger ones are rare
 _SPARE = 1.25
 
 
@@ -31,15 +32,21 @@ def worker_memory(config: RunConfig) -> int | None:
         from shardcam.engine.models.layer_names import layer_shapes
         from shardcam.engine.models.memory import CPU_PASS
         from shardcam.engine.models.mxnet_network import BATCH
+        from shardcam.engine.models.sized_networks import USUAL
 
         definition = load_definition(config)
         largest = max(map(math.prod, layer_shapes(definition).values()))
+        pixels = math.prod(definition.preprocessing.input_shape[1:])
     except ShardcamError:
         return None
     weights = sum(value.nbytes for value in definition.parameters.values())
-    pixels = math.prod(definition.preprocessing.input_shape[1:])
-    batch = _PIXEL * pixels * (config.batch_size or BATCH)
-    passes = 4 * _LAYERS * largest * CPU_PASS * config.cpus_per_worker
+    batch: float = config.batch_size or BATCH
+    at_once: float = CPU_PASS * config.cpus_per_worker
+    if config.copies:  # a picture at its largest scale, or many small ones
+        at_once = max(USUAL * at_once, _PICTURE * max(config.scales) ** 2) / pixels
+        batch = at_once
+    passes = 4 * _LAYERS * largest * at_once
     gpu = _GPU if config.gpus_per_worker else 0
     decoders = _DECODER * decode_processes(config)
-    return int(_SPARE * (_PROCESS + _COPIES * weights + batch + passes + gpu + decoders))
+    inputs = _PIXEL * pixels * batch
+    return int(_SPARE * (_PROCESS + _COPIES * weights + inputs + passes + gpu + decoders))

@@ -6,6 +6,7 @@ view, S scales of it, M cells, D numbers of a dense layer, T = min(5, classes).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class DatasetSpec:
     axes: str
     unit: str
     copies: Copies | None = None  # of `CELLS`: what the maps are of
+    each: float = 1.0  # rows for each sample, about
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -249,6 +251,7 @@ def dataset_specs(
     binary: bool = False,
     prediction: LayerInfo | None = None,
     copies: Copies | None = None,
+    pixels: float = 0.0,
 ) -> tuple[DatasetSpec, ...]:
     """Return every dataset of a shard file, failures last.
 
@@ -276,6 +279,8 @@ def dataset_specs(
         The layer of the logits of pixels, of a segmentation network.
     copies
         Of pictures at their own size, whose maps differ in size.
+    pixels
+        Of such a picture, on average: how many cells there are is reckoned from them.
 
     Raises
     ------
@@ -287,7 +292,8 @@ def dataset_specs(
     score = "output" if link == NO_LINK else score
     specs = _sample_specs(max(1, key_bytes), targets, min(TOP, classes), score)
     if "maps" in save:
-        specs += [spec for layer in layers for spec in _map_specs(layer, targets, copies)]
+        share = pixels / (view[0] * view[1])
+        specs += [spec for layer in layers for spec in _map_specs(layer, targets, copies, share)]
     for layer in read:
         specs += _activation_specs(layer, activation_dtype, save)
     if prediction:
@@ -328,12 +334,16 @@ def _sample_specs(key_bytes: int, targets: int, top: int, score: str) -> list[Da
     ]
 
 
-def _map_specs(layer: LayerInfo, targets: int, copies: Copies | None) -> list[DatasetSpec]:
+def _map_specs(
+    layer: LayerInfo, targets: int, copies: Copies | None, share: float
+) -> list[DatasetSpec]:
+    """Those of a layer; `share` is the pixels of a picture by those of the view."""
     name, size = layer_path(layer.name), (targets, *layer.shape[1:])
     if copies:
         scales = len(copies.scales)
+        cells = math.prod(size) * share * sum(scale**2 for scale in copies.scales)
         return [
-            DatasetSpec(f"cam/{name}/cells", (), "f2", "M", "scale", copies),
+            DatasetSpec(f"cam/{name}/cells", (), "f2", "M", "scale", copies, cells),
             DatasetSpec(f"cam/{name}/grid", (scales, 2), "i4", "N,S,(rows,columns)", "cell"),
             DatasetSpec(f"cam/{name}/scale", (targets, scales), "f4", "N,K,S", "raw map"),
         ]

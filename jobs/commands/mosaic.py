@@ -97,6 +97,8 @@ def mosaic(
     config = stored_config(runs[0], manifest.config)
     if config.link == NO_LINK:
         raise ConfigError(f"{runs[0]}: its network claims no class, so it is sure of none")
+    if config.copies:
+        raise ConfigError(f"{runs[0]}: its images keep their size (--resize none); cells have one")
     preprocessing = _preprocessing(manifest.numbers["preprocessing"])
     height, width = preprocessing.height * grid, preprocessing.width * grid
     if max(height, width) > LARGEST:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError
 from shardcam.engine.protocols import Observer
 from shardcam.engine.run.prepare import driver_threads, prepare
 from shardcam.engine.rundir.events import Progress
@@ -51,6 +52,8 @@ def measure(config: RunConfig, rounds: int, sweeping: bool, console: Console) ->
 
     Each setting runs `rounds` times.
     """
+    if config.copies:
+        raise ConfigError("--resize none: images of one size are measured; give --image-size")
     limit_threads(driver_threads(config))
     config = with_workers(config)
     same = {"shard_size": shard_size(config, config.limit or FEW)}  # for a batch may be no larger
