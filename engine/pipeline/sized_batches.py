@@ -36,20 +36,18 @@ class SizedLoader(BatchLoader):
 
     def _grouped(self, samples: Sequence[Sample], given_up: int) -> Generator[Batch, None, None]:
         held: list[Tried] = []
-        now: Size | None = None  # that of the pictures among them
+        sizes: list[Size] = []  # of the pictures among them: all are the same
         with closing(self.tried(samples, repeat(ITS_OWN))) as load:
             for one in map(self._admitted, load):
                 size = _size(one)
-                if size and now and size != now:
-                    yield self._sized(held, given_up, now)
-                    held, given_up, now = [], 0, None
+                full = self._room(sizes[0]) if sizes else TOGETHER
+                if len(sizes or held) == full or (size and sizes and size != sizes[0]):
+                    yield self._sized(held, given_up, sizes)
+                    held, sizes, given_up = [], [], 0
                 held.append(one)
-                now = now or size
-                if len(held) == (self._room(now) if now else TOGETHER):
-                    yield self._sized(held, given_up, now)
-                    held, given_up, now = [], 0, None
+                sizes += [size] if size else []
         if held or given_up:
-            yield self._sized(held, given_up, now)
+            yield self._sized(held, given_up, sizes)
 
     def _room(self, size: Size) -> int:
         return min(self.rows_for(*size), self.batch_size)
@@ -64,9 +62,9 @@ class SizedLoader(BatchLoader):
         why = Failure(sample.key, sample.index, "decode", refusal.error, refusal.message)
         return replace(one, found=why)
 
-    def _sized(self, held: Sequence[Tried], given_up: int, size: Size | None) -> Batch:
+    def _sized(self, held: Sequence[Tried], given_up: int, sizes: Sequence[Size]) -> Batch:
         batch = self._batch(len(held) + given_up, held)
-        return replace(batch, room=self._room(size)) if size else batch
+        return replace(batch, room=self._room(sizes[0])) if sizes else batch
 
 
 def _size(one: Tried) -> Size | None:
