@@ -40,12 +40,14 @@ class SizedLoader(BatchLoader):
         with closing(self.tried(samples, repeat(ITS_OWN))) as load:
             for one in map(self._admitted, load):
                 size = _size(one)
-                full = self._room(sizes[0]) if sizes else TOGETHER
-                if len(sizes or held) == full or (size and sizes and size != sizes[0]):
+                if size and sizes and size != sizes[0]:
                     yield self._sized(held, given_up, sizes)
                     held, sizes, given_up = [], [], 0
                 held.append(one)
                 sizes += [size] if size else []
+                if len(sizes or held) == (self._room(sizes[0]) if sizes else TOGETHER):
+                    yield self._sized(held, given_up, sizes)
+                    held, sizes, given_up = [], [], 0
         if held or given_up:
             yield self._sized(held, given_up, sizes)
 
