@@ -1,6 +1,7 @@
 """Pictures at their own size, at several scales and mirrored, as a person extracts their maps."""
 
 import json
+import re
 import signal
 import time
 
@@ -14,7 +15,15 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.run import build_worker, own_size
 from shardcam.engine.rundir.codec import PLAIN
-from tests.jobs.command import CHECKPOINT, assert_same, contents, shardcam, shardcam_process, start
+from tests.jobs.command import (
+    CHECKPOINT,
+    ROOT,
+    assert_same,
+    contents,
+    shardcam,
+    shardcam_process,
+    start,
+)
 
 NETWORK = ("--model", CHECKPOINT, "--resize", "none", "--method", "cam")
 LOCAL = ("--executor", "local")
@@ -341,6 +350,22 @@ def test_an_index_is_merged_and_its_rows_are_those_of_the_shards(pictures, tmp_p
         cells = index[f"{LAYER}cells"]
         assert not cells.is_virtual and cells.attrs["flip"]
         assert cells.attrs["scales"].tolist() == list(SCALES)
+
+
+def test_the_lines_of_the_documentation_read_the_maps_of_an_image(pictures, tmp_path, monkeypatch):
+    extract(pictures, tmp_path / "runs" / "voc", *COPIES, "--target", "above:0.15,3")
+    page = (ROOT / "docs" / "run-directory.md").read_text()
+    (block,) = (one for one in re.findall(r"```python\n(.*?)```", page, re.S) if "cells" in one)
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(block.replace("layer4", "two_relu"), found)
+    rows = contents(tmp_path / "runs" / "voc")
+    key, grid = rows["key"][7].decode(), rows[f"{LAYER}grid"][7]
+    classes, expected = maps_of(tmp_path / "runs" / "voc")[key]
+    scale = rows[f"{LAYER}scale"][7, : len(classes)]
+    for s, part in enumerate(found["maps"]):
+        raw = part.reshape(-1, *grid[s]) * scale[:, s, None, None]
+        np.testing.assert_array_equal(raw, expected[s])
 
 
 def files_of(run):
