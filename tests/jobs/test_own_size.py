@@ -4,6 +4,8 @@ import json
 import re
 import signal
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import cv2
 import h5py
@@ -387,6 +389,28 @@ def test_a_killed_run_goes_on_to_the_byte(tmp_path):
     assert 4 <= len(list(shards.glob("*.h5"))) < 19
     assert shardcam_process(*command, tmp_path / "killed")[0] == 0
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_many_sizes(tmp_path):
+    """2,000 pictures of 300 sizes: 1,200 shapes go through the network."""
+    sizes = [(60 + 7 * i % 83, 50 + 11 * i % 97) for i in range(300)]
+    assert len({*sizes}) == 300
+    folder = make_pictures(tmp_path / "pictures", 2000, sizes)
+    process = start("extract", folder, *NETWORK, *LOCAL, *COPIES, "--out", tmp_path / "run")
+    shards, memory = tmp_path / "run" / "shards", {}
+    while process.poll() is None:
+        with suppress(OSError, TypeError):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            kilobytes = int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+            memory[len(list(shards.glob("*.h5")))] = kilobytes
+        time.sleep(0.2)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    early, late = (max(v for n, v in memory.items() if n in some)
+                   for some in (range(6, 12), range(24, 32)))  # fmt: skip
+    assert late < 1.15 * early, memory
+    assert re.search(r"batches were \d+% full: a size has 6.67 images", out)
 
 
 @pytest.mark.ray
