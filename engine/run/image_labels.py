@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from shardcam.engine.readers.parquet import parquet_rows, require_pyarrow
 from shardcam.engine.run.class_names import class_names
 from shardcam.engine.run.class_numbers import class_numbers
 from shardcam.engine.run.label_dictionary import LARGEST, label_dictionary
+from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.truths.read_truth import read_truth
 from shardcam.engine.truths.truth import picture_name
@@ -29,6 +31,7 @@ from shardcam.engine.truths.truth_files import read_whole
 from shardcam.engine.truths.truth_pictures import Pictures, matched
 from shardcam.engine.types import I4, LABELS, NO_CLASS, Note, counted
 
+GONE = -1  # place of a row that was not listed
 MOST = 128  # classes of one image: every image has room for as many as the one with most
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 _Classes = Mapping[int, Iterable[int]]  # of each image of the listing that has some
@@ -101,6 +104,7 @@ def _of_table(
     columns: list[str] = []
     found: dict[int, list[int]] = {}
     names: list[str] = []
+    places = itertools.count() if file else _places(config, listing, count)
     for index, (number, (below, key, cell)) in enumerate(_rows(path, config, columns)):
         if "labels" not in {column.strip().lower() for column in columns}:
             told = ", ".join(columns)[:200]
@@ -110,7 +114,7 @@ def _of_table(
         if not file and index == len(listing):  # of --limit
             break
         known = (said.of(value, "line", number) for value in _values(cell))
-        found[index] = [label for label in known if label >= 0]
+        found[next(places, GONE)] = [label for label in known if label >= 0]
         names.append(str(key or below))
     notes = list(said.met().notes)
     if not file:
@@ -118,6 +122,10 @@ def _of_table(
             raise ConfigError(
                 f"--target {config.target}: {path} has {len(names)} rows now, and had "
                 f"{len(listing)} or more when it was listed"
+            )
+        if GONE in found:
+            raise ConfigError(
+                f"--target {config.target}: {path} has other rows now than when it was listed"
             )
         return found, notes
     meant, told_ways = _meant(names, listing)
@@ -127,6 +135,15 @@ def _of_table(
         for image in images:
             together.setdefault(image, []).extend(found[index])
     return together, notes
+
+
+def _places(config: RunConfig, listing: Listing, classes: int) -> Iterator[int]:
+    """Where each row of the source is in the listing, which may be in the order of sizes."""
+    if listing.sizes is None:
+        return itertools.count()
+    places = {sample.key: sample.index for sample in listing}
+    samples = make_reader(config, classes=classes).samples()
+    return (places.get(sample.key, GONE) for sample in samples)
 
 
 def _rows(path: str, config: RunConfig, columns: list[str]) -> Iterable[Row]:

@@ -225,6 +225,36 @@ def test_classes_of_labels_and_scores_of_several_labels(pictures, tmp_path, refe
     assert np.array_equal((stored["score"] > 0.5), stored["target"] >= 0)
 
 
+def test_labels_are_those_of_their_rows_whatever_the_order(tmp_path):
+    """Of pictures and boxes whose order is not that of sizes, and of the first of them."""
+    folder = make_pictures(tmp_path / "pictures", 5)
+    boxes = [(0, 0, 30, 30), (0, 0, 12, 20)]
+    rows = [(f"{i:04d}.png", ("",) * 4, f"{i};{i + 5}") for i in (4, 0, 3, 1, 2)]
+    rows += [("0002.png", box, str(7 + i)) for i, box in enumerate(boxes)]
+    lines = [",".join([path, *map(str, box), labels]) for path, box, labels in rows]
+    (folder / "list.csv").write_text("\n".join(["path,x0,y0,x1,y1,labels", *lines]) + "\n")
+    for limit in (7, 4):
+        out = tmp_path / str(limit)
+        extract(folder / "list.csv", out, "--target", "labels", "--limit", limit)
+        stored = contents(out)
+        expected = {
+            path if box == ("",) * 4 else f"{path}#{','.join(map(str, box))}": labels
+            for path, box, labels in rows[:limit]
+        }
+        found = {
+            key.decode(): ";".join(str(one) for one in target if one >= 0)
+            for key, target in zip(stored["key"], stored["target"], strict=True)
+        }
+        assert found == expected
+    lines = [f"000{i}.png,{i}" for i in (4, 3, 2, 1)]
+    (folder / "list.csv").write_text("\n".join(["path,labels", *lines]) + "\n")
+    code, _, err = shardcam(
+        *("extract", folder / "list.csv", *NETWORK, *LOCAL, "--out", tmp_path / "4"),
+        *("--target", "labels", "--limit", 4),
+    )
+    assert code == 2 and "has other rows now than when it was listed" in err
+
+
 def test_boxes_and_turned_pictures(tmp_path, reference):
     """What is looked at decides the size, as it is shown."""
     folder = make_pictures(tmp_path / "pictures", 3)
