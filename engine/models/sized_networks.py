@@ -46,6 +46,10 @@ class SizedNetworks:
         Whether it computes on one.
     held
         How many networks stay bound: the one that was used longest ago goes first.
+    whole
+        Whether a network is always bound for as many pictures as it takes, as methods want that
+        run it on changed ones. Else for the next power of two: so many are computed, whatever is
+        in their places.
     """
 
     def __init__(
@@ -55,11 +59,13 @@ class SizedNetworks:
         threads: int = 1,
         gpu: bool = False,
         held: int = HELD,
+        whole: bool = False,
     ) -> None:
         self._build, self._threads, self._gpu, self._held = build, threads, gpu, held
-        self._bound: OrderedDict[tuple[int, int], Network] = OrderedDict()
+        self._whole = whole
+        self._bound: OrderedDict[tuple[int, int, int], Network] = OrderedDict()
         self.on_pass: Callable[[], None] = lambda: None
-        first = self._at(*size)
+        first = self._at(*size, 1)
         self.layers: tuple[LayerInfo, ...] = first.layers
         self.buffers = first.buffers
 
@@ -72,16 +78,21 @@ class SizedNetworks:
         if not isinstance(images, np.ndarray):
             raise TypeError("images of many sizes are arrays")
         height, width = images.shape[1:3] if images.dtype == np.uint8 else images.shape[2:4]
-        return self._at(height, width).forward(images)
+        return self._at(height, width, len(images)).forward(images)
 
-    def _at(self, height: int, width: int) -> Network:
-        """The network of a size, bound if need be."""
-        size = height, width
+    def _at(self, height: int, width: int, count: int) -> Network:
+        """The network for so many pictures of a size, bound if need be.
+
+        The number of rows it has depends on nothing else: what it computes must not, either.
+        """
+        most = self.rows_for(height, width)
+        rows = most if self._whole else min(1 << (count - 1).bit_length(), most)
+        size = height, width, rows
         if size not in self._bound:
             while len(self._bound) >= self._held:
                 self._bound.popitem(last=False)
                 give_back()
-            network = self._build(height, width, self.rows_for(height, width))
+            network = self._build(*size)
             network.on_pass = lambda: self.on_pass()
             self._bound[size] = network
         self._bound.move_to_end(size)
@@ -99,6 +110,7 @@ def bind_sizes(
     buffers: int = 1,
     attention: tuple[str, ...] = (),
     held: int = HELD,
+    whole: bool = False,
 ) -> SizedNetworks:
     """Pass pictures of any size through a network on MXNet; its weights are on the device once.
 
@@ -108,7 +120,7 @@ def bind_sizes(
         The network.
     layers, precision, quantization, gpu, extra_layers, attention
         See `engine.models.mxnet_programs.MxnetPrograms`.
-    threads, buffers, held
+    threads, buffers, held, whole
         See `SizedNetworks` and `engine.models.mxnet_network.BoundNetwork`.
     """
 
@@ -121,4 +133,4 @@ def bind_sizes(
         return BoundNetwork(programs(network.variant(height, width)), own, rows, rows, buffers)
 
     own = network.own.preprocessing
-    return SizedNetworks(build, (own.height, own.width), threads, gpu, held)
+    return SizedNetworks(build, (own.height, own.width), threads, gpu, held, whole)

@@ -182,7 +182,8 @@ def _passes(
 
     A pass is begun before the results of the last are used, if the network holds both.
     """
-    most = network.rows_for(rows.shape[1], rows.shape[2])
+    passes = -(-len(rows) // network.rows_for(rows.shape[1], rows.shape[2]))
+    most = -(-len(rows) // passes)  # of passes that are about as long
     begun: deque[tuple[int, ForwardPass, int]] = deque()
     for start in range(0, len(rows), most):
         some = rows[start : start + most]

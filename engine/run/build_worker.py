@@ -161,6 +161,7 @@ def _sized_networks(spec: WorkerSpec, sizes: OpenSize, threads: int) -> SizedNet
         _buffers(config),
         _attention(spec, sizes.own),
         max(HELD, len(config.scales)),
+        method_of(config).multi_pass,
     )
 
 

@@ -86,13 +86,20 @@ def test_few_networks_are_held():
             return images.shape
 
     def build(height, width, rows):
-        built.append((height, width))
+        built.append((height, width, rows))
         return Bound()
 
     networks = SizedNetworks(build, (4, 4), held=2)
     for size in ((4, 4), (5, 5), (4, 4), (6, 6), (4, 4), (5, 5)):
-        networks.forward(pictures(*size))
-    assert built == [(4, 4), (5, 5), (6, 6), (5, 5)]
+        networks.forward(pictures(*size, 1))
+    assert built == [(4, 4, 1), (5, 5, 1), (6, 6, 1), (5, 5, 1)]
+    built.clear()
+    for count in (1, 5, 8, 9, 15, 64):
+        networks.forward(pictures(4, 4, count))
+    assert [rows for *_, rows in built] == [8, 16, 64]
+    networks = SizedNetworks(build, (4, 4), held=2, whole=True)
+    networks.forward(pictures(112, 112, 5))
+    assert built[-2:] == [(4, 4, 64), (112, 112, 16)]
 
 
 def test_rows_of_a_pass_by_pixels():
