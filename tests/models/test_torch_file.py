@@ -58,8 +58,8 @@ def test_truncated(tmp_path, name, part):
     assert "\n" not in str(caught.value)
 
 
-def described(**changes):
-    """A zip archive with one float tensor, described as asked."""
+def described(names=("w",), **changes):
+    """A zip archive with one float tensor, described as asked, under one or several names."""
     tensor = {"count": 4, "offset": 0, "shape": (2, 2), "stride": (2, 1)} | changes
 
     class Pickler(pickle.Pickler):
@@ -85,11 +85,11 @@ def described(**changes):
         (rebuild, "torch._utils", "_rebuild_tensor_v2"),
     ):
         thing.__module__, thing.__qualname__, thing.__name__ = module, name, name
-    pickled = _pickle_unchecked(Pickler, stream, {"w": Rebuild()})
+    pickled = _pickle_unchecked(Pickler, stream, {name: Rebuild() for name in names})
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("x/data.pkl", pickled)
-        file.writestr("x/data/0", np.arange(4, dtype="<f4").tobytes())
+        file.writestr("x/data/0", np.arange(min(tensor["count"], 10**4), dtype="<f4").tobytes())
     return archive.getvalue()
 
 
@@ -114,6 +114,17 @@ def _pickle_unchecked(base, stream, value):
 def test_a_well_described_tensor(tmp_path):
     (tmp_path / "w.pth").write_bytes(described())
     assert read_torch_weights(tmp_path / "w.pth")["w"].tolist() == [[0, 1], [2, 3]]
+
+
+def test_names_of_one_tensor(tmp_path):
+    """IRN's networks hold each three times; with many a small file would fill the memory."""
+    large = {"count": 10**4, "shape": (100, 100), "stride": (100, 1)}
+    (tmp_path / "w.pth").write_bytes(described("abc", **large))
+    weights = read_torch_weights(tmp_path / "w.pth")
+    assert [weights[name].sum() for name in "abc"] == [49_995_000] * 3
+    (tmp_path / "w.pth").write_bytes(described("abcdef", **large))
+    with pytest.raises(ModelError, match="its tensors would take 240000 bytes"):
+        read_torch_weights(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize(
