@@ -64,7 +64,8 @@ test-versions: .venv-oldest/.ready .venv-newest/.ready
 # What the slow tests compare with (14 GB), written by a PyTorch in an environment of its own (5 GB).
 # What is there already is not written again.
 build/torch-exports/.ready: tests/models/export_torchvision.py \
-		tests/models/export_torch_weights.py tests/models/export_families.py
+		tests/models/export_torch_weights.py tests/models/export_families.py \
+		tests/models/export_irn.py
 	@test -x .venv-torch/bin/python || $(PYTHON) -m venv .venv-torch
 	@.venv-torch/bin/python -m pip install -q --disable-pip-version-check torch==2.14.1 \
 		torchvision==0.29.1 timm==1.0.31 onnx onnxscript safetensors \
@@ -72,6 +73,7 @@ build/torch-exports/.ready: tests/models/export_torchvision.py \
 	@mkdir -p build/torch-exports
 	.venv-torch/bin/python tests/models/export_torchvision.py build/torch-exports
 	.venv-torch/bin/python tests/models/export_torch_weights.py build/torch-exports
+	.venv-torch/bin/python tests/models/export_irn.py build/torch-exports
 	.venv-torch/bin/python tests/models/export_families.py build/torch-exports/families
 	@touch $@
 

@@ -76,8 +76,8 @@ class RunConfig(BaseModel):
         "manifest, .rec, .tar, .h5, .npy or IDX file; a path or a URL."
     )
     model: str = Field(
-        description="efficientnet_lite0, the name of a network of Gluon's zoo (with "
-        "--params), NAME-symbol.json or FILE.onnx."
+        description="efficientnet_lite0, the name of a network of Gluon's zoo or resnet50_irn "
+        "(with --params), NAME-symbol.json or FILE.onnx."
     )
     out: str = Field(
         description="Run directory, or a URL: s3://BUCKET/FOLDER, gs:// or another "
@@ -86,8 +86,8 @@ class RunConfig(BaseModel):
     )
     params: str | None = Field(
         None,
-        description="Weights of a zoo network or symbol file: .params, .safetensors or "
-        ".pth; 'random' to try one without weights.",
+        description="Weights of a zoo network, resnet50_irn or symbol file: .params, .safetensors "
+        "or .pth; 'random' to try one without weights.",
     )
     method: str = Field("gradcam", description="CAM method; `shardcam methods` lists them.")
     smooth: tuple[str, ...] = Field(

@@ -23,7 +23,7 @@ def load_network(
     inputs: Mapping[str, str] | None = None,
     keep_rounding: bool = False,
 ) -> NetworkDefinition:
-    """Load `model`: ``efficientnet_lite0``, a zoo name with `params`, or a file.
+    """Load `model`: ``efficientnet_lite0``, IRN's or a zoo name with `params`, or a file.
 
     `link` is from its logits to scores, see `engine.models.links`; by default as the file says.
     Of a file `output` names the value that holds the logits, and `inputs` has numbers for the
@@ -80,14 +80,18 @@ def _load(
             raise ModelError(f"{model}: contains its weights; leave --params out")
         return load_onnx(Path(model), image_size, output, inputs, keep_rounding)
     from shardcam.engine.models.checkpoint import SUFFIX, checkpoint_network
+    from shardcam.engine.models.resnet_irn import STAGES, resnet50_irn
     from shardcam.engine.models.zoo import NAMES, zoo_network
 
     if model.endswith(SUFFIX):
         return checkpoint_network(Path(model), params, image_size, output)
     if model in NAMES:
         return zoo_network(model, params, image_size)
-    near = difflib.get_close_matches(model, (LITE0, *NAMES), n=3, cutoff=0.5)
-    offer = f"nearest: {', '.join(near)}" if near else f"known: {', '.join((LITE0, *NAMES))}"
+    if model in STAGES:
+        return resnet50_irn(model, params, image_size)
+    names = (LITE0, *STAGES, *NAMES)
+    near = difflib.get_close_matches(model, names, n=3, cutoff=0.5)
+    offer = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(names)}"
     raise ConfigError(
         f"--model: unknown model {model!r}; give a NAME{SUFFIX} or .onnx file or a name; {offer}"
     )

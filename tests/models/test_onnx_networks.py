@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shardcam.engine.methods import METHODS
+from shardcam.engine.models.layer_names import resolve_layer
+from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.onnx.onnx_file import load_onnx
 from tests.models.onnx_gradcam import gradcam_errors, relative_error
 from tests.models.onnx_models import reference_of_file, run
@@ -74,3 +77,20 @@ def test_gradcam_equals_autograd(exports, name, exporter):
     errors = gradcam_errors(definition, np.load(exports / f"{name}.npz"))
     assert len(errors) == 3
     assert max(errors.values()) < MAPS, errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("name", ["irn", "convolution_first"])
+def test_networks_of_weak_supervision(exports, name, exporter):
+    """Of any height and width; their maps without a backward pass."""
+    expected = np.load(exports / f"{name}.npz")
+    images, logits = expected["images"], expected["logits"]
+    definition = load_onnx(exports / f"{name}.{exporter}.onnx", images.shape[2:])
+    info = resolve_layer(definition, "auto")
+    assert info.closed_form
+    forward = MxnetNetwork(definition, ("auto",), 2).forward(images)
+    every = np.tile(np.arange(logits.shape[1], dtype=np.int32), (2, 1))
+    maps = np.maximum(METHODS["cam"](forward.layer(info.name), every), 0)
+    assert relative_error(forward.logits, logits) < LOGITS
+    assert relative_error(maps, expected["maps"]) < LOGITS
