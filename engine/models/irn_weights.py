@@ -2,6 +2,7 @@
 
 Its modules hold each layer three times, and so do its checkpoints: ``resnet50.layer1.0...``,
 ``stage1.4.0...`` and ``backbone.0.4.0...``, the last one as ``classifier`` and ``newly_added.0``.
+Of some successors ``backbone`` is the last two of the four stages.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from shardcam.engine.errors import ModelError
 from shardcam.engine.models.weight_files import Weights
 
 _COUNTER = "num_batches_tracked"
-_STAGES = (  # of IRN's four, which begin with what comes before torchvision's first
+_BACKBONE = re.compile(r"backbone\.(\d)\.")
+_COUNT = 4  # stages; the first begins with what comes before torchvision's
+_STAGES = (
     (r"stage1\.0\.", "conv1."),
     (r"stage1\.1\.", "bn1."),
     (r"stage1\.4\.", "layer1."),
@@ -35,10 +38,12 @@ def by_torchvision_names(weights: Weights) -> Weights:
     """
     kept = [name for name in weights if name.rpartition(".")[2] != _COUNTER]
     wrapper = _wrapper(kept)
+    held = [int(at[1]) for name in kept if (at := _BACKBONE.match(name, wrapper))]
+    missing = _COUNT - 1 - max(held, default=0)
     found: Weights = {}
     first: dict[str, str] = {}
     for name in kept:
-        plain = _plain(name[wrapper:])
+        plain = _plain(name[wrapper:], missing)
         if plain not in found:
             found[plain], first[plain] = weights[name], name
         elif not np.array_equal(found[plain], weights[name]):
@@ -54,10 +59,12 @@ def _wrapper(names: Collection[str]) -> int:
     return first.rfind(".", 0, [*same, False].index(False)) + 1
 
 
-def _plain(name: str) -> str:
+def _plain(name: str, missing: int) -> str:
+    """torchvision's name, where ``backbone`` lacks so many of the first stages."""
     name = name.removeprefix("resnet50.")
     name = re.sub(r"^newly_added\.0\.", "classifier.", name)
-    name = re.sub(r"^backbone\.([0-3])\.", lambda found: f"stage{int(found[1]) + 1}.", name)
+    if found := _BACKBONE.match(name):
+        name = f"stage{int(found[1]) + 1 + missing}.{name[found.end() :]}"
     for pattern, layer in _STAGES:
         name = re.sub(f"^{pattern}", layer, name)
     return name

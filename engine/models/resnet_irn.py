@@ -103,7 +103,7 @@ def _fitted(weights: Weights, shapes: dict[str, Shape], names: dict[str, str]) -
     """The weights of all variables, whose `names` in the file are known; and no others."""
     for wrong, words in (
         (names.values() - weights.keys(), "missing"),
-        (weights.keys() - names.values(), "that it does not have"),
+        (weights.keys() - names.values(), "unknown (give the network as ONNX)"),
     ):
         if wrong:
             raise ModelError(f"{len(wrong)} {words}, e.g. {min(wrong)[:100]!r}")

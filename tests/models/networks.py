@@ -3,7 +3,6 @@
 import mxnet as mx
 import numpy as np
 
-from shardcam.engine.config import sides_of
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import inference_form, parse
 from shardcam.engine.types import Preprocessing
@@ -13,7 +12,7 @@ HAND_LOGIT = 54.0
 
 
 def define(symbol, parameters, channels, size, name="test"):
-    preprocessing = Preprocessing(*sides_of(size), mean=(0.0,) * channels, std=(1.0,) * channels)
+    preprocessing = Preprocessing(size, size, mean=(0.0,) * channels, std=(1.0,) * channels)
     graph = inference_form(parse(symbol.tojson()))
     return NetworkDefinition(name, graph, parameters, preprocessing)
 
