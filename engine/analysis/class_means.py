@@ -41,20 +41,21 @@ def class_means(samples: Samples, layer: str, by: str = "predicted", target: int
     Raises
     ------
     ConfigError
-        `by` is neither, or the layer has no maps.
+        `by` is neither, or the layer has no maps, or maps of several sizes.
     IndexError
         There are not so many targets.
     """
     if by not in _BY:
         raise ConfigError(f"by: expected predicted or label, got {by!r}")
-    samples.cam(layer)._require_target(target)
-    shape = samples.cam(layer).shape[2:]
+    every = samples.cam(layer)
+    every._require_target(target)
+    shape = every.one_size("class means")
     sums: dict[int, npt.NDArray[np.float64]] = {}
     counts: dict[int, int] = {}
     for shard in samples.shards():
         predicted, flags = shard["top_class"][:, 0], shard["flags"][:]
         classes = shard["label"][:] if by == "label" else predicted
-        maps = shard.cam(layer).normalized()[:, target]
+        maps = np.asarray(shard.cam(layer).normalized()[:, target])
         lost = (flags & Flag.NON_FINITE != 0) & ~maps.any(axis=(1, 2))
         lost |= (flags & Flag.NON_FINITE != 0) & (predicted == NO_CLASS)
         keep = (classes != NO_LABEL) & (shard["target"][:, target] != NO_CLASS) & ~lost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from numpy.lib.format import write_array_header_1_0
 
 from shardcam.engine.analysis.samples import Samples
@@ -24,7 +25,7 @@ def npy(samples: Samples, path: str | Path, layer: str, target: int = 0) -> int:
     Raises
     ------
     ConfigError
-        The layer has no maps.
+        The layer has no maps, or maps of several sizes.
     IndexError
         There are not so many targets.
     DiskFull, RunDirectoryError
@@ -32,10 +33,10 @@ def npy(samples: Samples, path: str | Path, layer: str, target: int = 0) -> int:
     """
     maps = samples.cam(layer)
     maps._require_target(target)
-    shape = (len(samples), *maps.shape[2:])
+    shape = (len(samples), *maps.one_size("npy"))
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     with whole_file(Path(path)) as stream:
         write_array_header_1_0(stream, header)  # type: ignore[no-untyped-call]
         for shard in samples.shards():
-            stream.write(shard.cam(layer)[:, target].astype("<f4", copy=False).tobytes())
+            stream.write(np.asarray(shard.cam(layer)[:, target], "<f4").tobytes())
     return len(samples)

@@ -23,13 +23,13 @@ def xarray(samples: Samples, layer: str) -> xr.DataArray:
     Raises
     ------
     ConfigError
-        xarray is not installed, or the layer has no maps.
+        xarray is not installed, or the layer has no maps, or maps of several sizes.
     """
     package = require("xarray", "export.xarray")
     maps = samples.cam(layer)
-    height, width = maps.shape[2:]
+    height, width = maps.one_size("xarray")
     array: xr.DataArray = package.DataArray(
-        maps[:],
+        np.asarray(maps[:]).reshape(*maps.shape[:2], height, width),
         dims=("sample", "target", "y", "x"),
         coords={
             "sample": samples["sample"][:],

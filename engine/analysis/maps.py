@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -16,30 +17,17 @@ from shardcam.kernels import heatmap_u8, normalize
 _READ_AHEAD = 64  # samples whose maps are read at once
 
 
-class RawMaps(Rows):
-    """(N,K,h,w) float32 signed maps of one layer, in the network's own unit.
+class PlacedMaps:
+    """What maps of pictures can do, whether they are of one size or each of its own."""
 
-    Parameters
-    ----------
-    normalized, scale
-        What is stored: maps in [-1,1] and their scales, raw = normalized * scale.
-    crop, image_size
-        Of each sample: the view in the picture's pixels, the picture's height and width.
-    style
-        How the run draws heatmaps over pictures.
-    """
+    shape: tuple[int, ...]  # N, K and, of maps of one size, h and w
+    _normalized: Any  # the maps, without their unit
+    _crop: Rows
+    _image_size: Rows
+    _style: OverlayStyle
 
-    def __init__(
-        self, normalized: Rows, scale: Rows, crop: Rows, image_size: Rows, style: OverlayStyle
-    ) -> None:
-        def read(rows: Positions, part: Part) -> Array:
-            raw = normalized.read(rows, part).astype(np.float32)
-            raw *= scale.read(rows, part)[..., None, None]
-            return raw
-
-        super().__init__(normalized.shape, np.float32, read)
-        self._normalized, self._style = normalized, style
-        self._crop, self._image_size = crop, image_size
+    def __len__(self) -> int:
+        return self.shape[0]
 
     def _require_target(self, target: int) -> None:
         """Refuse a number that is not that of an explained class.
@@ -52,27 +40,6 @@ class RawMaps(Rows):
         explained = self.shape[1]
         if not -explained <= target < explained:
             raise IndexError(f"target {target}: {explained} explained of each sample, from 0")
-
-    def normalized(self) -> Rows:
-        """(N,K,h,w) float32, from 0 to 1: `kernels.normalize` of the stored maps."""
-        return self._mapped(self.shape[2:], np.float32, normalize)
-
-    def heatmap(self, size: tuple[int, int]) -> Rows:
-        """(N,K,H,W) uint8, levels 0 to 255: `kernels.heatmap_u8` of the stored maps.
-
-        Parameters
-        ----------
-        size
-            H and W, in pixels.
-
-        Raises
-        ------
-        ValueError
-            A size is not positive.
-        """
-        if min(size) < 1:
-            raise ValueError(f"size: expected positive numbers, got {size}")
-        return self._mapped(tuple(size), np.uint8, lambda maps: heatmap_u8(maps, size))
 
     def on_original(self, i: int, target: int = 0) -> U1:
         """(height,width) uint8: the heatmap on the pixels of the original picture.
@@ -139,6 +106,63 @@ class RawMaps(Rows):
 
     def _placed(self, i: int, target: int) -> tuple[U1, tuple[slice, slice]]:
         return place(self._normalized[i, target], self._crop[i], self._image_size[i])
+
+
+class RawMaps(Rows, PlacedMaps):
+    """(N,K,h,w) float32 signed maps of one layer, in the network's own unit.
+
+    Parameters
+    ----------
+    normalized, scale
+        What is stored: maps in [-1,1] and their scales, raw = normalized * scale.
+    crop, image_size
+        Of each sample: the view in the picture's pixels, the picture's height and width.
+    style
+        How the run draws heatmaps over pictures.
+    """
+
+    def __init__(
+        self, normalized: Rows, scale: Rows, crop: Rows, image_size: Rows, style: OverlayStyle
+    ) -> None:
+        def read(rows: Positions, part: Part) -> Array:
+            raw = normalized.read(rows, part).astype(np.float32)
+            raw *= scale.read(rows, part)[..., None, None]
+            return raw
+
+        super().__init__(normalized.shape, np.float32, read)
+        self._normalized, self._style = normalized, style
+        self._crop, self._image_size = crop, image_size
+
+    def normalized(self) -> Rows:
+        """(N,K,h,w) float32, from 0 to 1: `kernels.normalize` of the stored maps."""
+        return self._mapped(self.shape[2:], np.float32, normalize)
+
+    def heatmap(self, size: tuple[int, int]) -> Rows:
+        """(N,K,H,W) uint8, levels 0 to 255: `kernels.heatmap_u8` of the stored maps.
+
+        Parameters
+        ----------
+        size
+            H and W, in pixels.
+
+        Raises
+        ------
+        ValueError
+            A size is not positive.
+        """
+        if min(size) < 1:
+            raise ValueError(f"size: expected positive numbers, got {size}")
+        return self._mapped(tuple(size), np.uint8, lambda maps: heatmap_u8(maps, size))
+
+    def one_size(self, what: str) -> tuple[int, int]:
+        """Height and width of all maps."""
+        height, width = self.shape[2:]
+        return height, width
+
+    def grouped(self, rows: Any) -> Iterator[tuple[Positions, F4]]:
+        """Some samples as one group: which of them, all, and (n,K,h,w) their maps."""
+        maps = self[rows]
+        yield np.arange(len(maps)), maps
 
     def _mapped(self, size: tuple[int, ...], dtype: type, function: Callable[[F4], Array]) -> Rows:
         def read(rows: Positions, part: Part) -> Array:

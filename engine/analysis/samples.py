@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from shardcam.engine.analysis.grid_rows import GridRows, StoredGrids
 from shardcam.engine.analysis.maps import RawMaps
 from shardcam.engine.analysis.optional_packages import require
 from shardcam.engine.analysis.row_filter import Classes, RowFilter
@@ -27,7 +28,7 @@ from shardcam.engine.analysis.stored_rows import (
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.overlays import OverlayStyle
-from shardcam.engine.rundir.schema import FAILURES, Form, layer_path
+from shardcam.engine.rundir.schema import CELLS, FAILURES, Form, layer_path
 from shardcam.engine.types import F4, NO_CLASS
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ class Samples:
             raise ConfigError(
                 f"{name}: belongs to failed samples, which have no row here; see failures"
             )
+        if CELLS.fullmatch(name):
+            layer = name.split("/")[1]
+            raise ConfigError(f"{name}: has a row for each cell of a map; see cam({layer!r})")
         form = self._forms[name]
         found = column(file, name, form, self._parts, self._chosen, self._within)
         return self._without_invented(found) if name == "top_class" else found
@@ -170,8 +174,8 @@ class Samples:
         table: pd.DataFrame = pandas.DataFrame(columns)
         return table
 
-    def cam(self, layer: str) -> RawMaps:
-        """Return the raw maps of a layer.
+    def cam(self, layer: str) -> RawMaps | GridRows:
+        """Return the raw maps of a layer; `GridRows` where pictures kept their own sizes.
 
         Raises
         ------
@@ -182,8 +186,14 @@ class Samples:
         if name not in self.layers:
             known = ", ".join(self.layers) or "none; see --save maps"
             raise ConfigError(f"no maps of layer {layer!r}; layers with maps: {known}")
+        crop, image_size = self["crop"], self["image_size"]
+        if f"cam/{name}/cells" in self._forms:
+            stored = StoredGrids(
+                self._open, name, self._forms, self._parts, self._chosen, self._within
+            )
+            return GridRows(name, stored, self[f"cam/{name}/grid"], crop, image_size, self._style)
         normalized, scale = self[f"cam/{name}/map"], self[f"cam/{name}/scale"]
-        return RawMaps(normalized, scale, self["crop"], self["image_size"], self._style)
+        return RawMaps(normalized, scale, crop, image_size, self._style)
 
     @property
     def activation_layers(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def column(
         if not within:
             return _read_shards(name, form, shards, wanted, part)
         try:
-            return _read(file, name, form, every, wanted, part)
+            return read_rows(file, name, form, every, wanted, part)
         except Unsound as error:
             raise RunDirectoryError(f"{file.filename}: unreadable ({error})") from error
 
@@ -167,15 +167,22 @@ def _read_shards(
 ) -> Array:
     """Read rows from the files that hold them."""
     found = _empty(form, len(rows), part)
+    for shard, places in by_shard(shards, rows):
+        there, wanted = shard.stop - shard.start, rows[places] - shard.start
+        with reading(shard.path) as file:
+            found[places] = read_rows(file, name, form, there, wanted, part)
+    return found
+
+
+def by_shard(
+    shards: tuple[ShardRows, ...], rows: Positions
+) -> Iterator[tuple[ShardRows, Positions]]:
+    """The shards that hold some rows of a run, and which of these each holds, ascending."""
     order = np.argsort(rows, kind="stable")
     numbers = np.searchsorted([shard.stop for shard in shards], rows[order], side="right")
     starts = np.flatnonzero(np.diff(numbers, prepend=-1))
     for number, places in zip(numbers[starts], np.split(order, starts[1:]), strict=False):
-        shard = shards[number]
-        there, wanted = shard.stop - shard.start, rows[places] - shard.start
-        with reading(shard.path) as file:
-            found[places] = _read(file, name, form, there, wanted, part)
-    return found
+        yield shards[number], places
 
 
 def _empty(form: Form, rows: int, part: Part) -> Array:
@@ -185,7 +192,9 @@ def _empty(form: Form, rows: int, part: Part) -> Array:
     return np.empty((rows, *none.shape[1:]), none.dtype)
 
 
-def _read(file: h5py.File, name: str, form: Form, there: int, rows: Positions, part: Part) -> Array:
+def read_rows(
+    file: h5py.File, name: str, form: Form, there: int, rows: Positions, part: Part = slice(None)
+) -> Array:
     """Read rows of a shard that has so many; Unsound where they are not what they should be."""
     dataset = dataset_of(file, name)
     text = dataset.dtype.kind == form[1].kind == "S"  # a run that grew may have longer keys
@@ -206,19 +215,20 @@ def _read_blocks(dataset: h5py.Dataset, form: Form, rows: Positions, part: Part)
     if not len(rows):
         return found
     if (np.diff(rows) == 1).all():
-        return _read_span(dataset, (slice(rows[0], rows[-1] + 1), *rest))
+        return read_span(dataset, (slice(rows[0], rows[-1] + 1), *rest))
     row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
     block = max(1, _BLOCK_BYTES // row_bytes)
     order = np.argsort(rows, kind="stable")
     starts = np.flatnonzero(np.diff(rows[order] // block)) + 1
     for places in np.split(order, starts):
         wanted = rows[places]
-        values = _read_span(dataset, (slice(wanted[0], wanted[-1] + 1), *rest))
+        values = read_span(dataset, (slice(wanted[0], wanted[-1] + 1), *rest))
         found[places] = values[wanted - wanted[0]]
     return found
 
 
-def _read_span(dataset: h5py.Dataset, index: tuple[Part, ...]) -> Array:
+def read_span(dataset: h5py.Dataset, index: tuple[Part, ...]) -> Array:
+    """Read a part of a dataset; what goes wrong is told as of the file."""
     try:
         values: Array = dataset[index]
     except Exception as error:
