@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import h5py
@@ -28,7 +29,8 @@ from shardcam.engine.rundir.one_map import STRIDE, one_map
 from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.rundir.own_datasets import Unsound, dataset_of
 from shardcam.engine.rundir.schema import Form, cell_counts
-from shardcam.engine.types import F4, NO_CLASS, GridMaps
+from shardcam.engine.rundir.shard_index import copies_of
+from shardcam.engine.types import F4, NO_CLASS, Copies, GridMaps
 from shardcam.kernels import heatmap_u8, normalize
 
 _MOST = 1 << 24  # cells of a map
@@ -129,6 +131,11 @@ class GridRows(RaggedRows, PlacedMaps):
         found = [_raw(grids) for grids in self._stored.read(np.atleast_1d(wanted))]
         return found if wanted.ndim else found[0]
 
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """At which sizes pictures were explained, as factors of their own."""
+        return self._stored.copies.scales
+
     def view_sizes(self, rows: Any) -> Any:
         """(n,2) height and width, in pixels, of what the network saw of some samples at scale 1."""
         crop = self._crop[rows]
@@ -227,20 +234,34 @@ class StoredGrids:
         self._shards, self._chosen, self._within = shards, chosen, within
         self.explained = forms["target"][0][0]
 
+    @cached_property
+    def copies(self) -> Copies:
+        """What the maps are of."""
+        with self._opened(self._shards[0]) as file:
+            return copies_of(dataset_of(file, f"{self._layer}/cells"))
+
     def read(self, rows: Positions) -> list[GridMaps]:
         """(n,) positions -> the maps of each, N being 1; their scales are NaN without a class."""
         wanted = rows if self._chosen is None else self._chosen[rows]
-        if not self._file:
-            raise ValueError(CLOSED)
         found: dict[int, GridMaps] = {}
         for shard, places in by_shard(self._shards, wanted):
             there, inside = shard.stop - shard.start, wanted[places] - shard.start
-            with nullcontext(self._file) if self._within else reading(shard.path) as file:
-                try:
-                    found |= zip(places.tolist(), self._of_shard(file, there, inside), strict=True)
-                except Unsound as error:
-                    raise RunDirectoryError(f"{shard.path}: unreadable ({error})") from error
+            with self._opened(shard) as file:
+                found |= zip(places.tolist(), self._of_shard(file, there, inside), strict=True)
         return [found[place] for place in range(len(wanted))]
+
+    @contextmanager
+    def _opened(self, shard: ShardRows) -> Iterator[h5py.File]:
+        if not self._file:
+            raise ValueError(CLOSED)
+        if not self._within:
+            with reading(shard.path) as file:
+                yield file
+            return
+        try:
+            yield self._file
+        except Unsound as error:
+            raise RunDirectoryError(f"{shard.path}: unreadable ({error})") from error
 
     def _of_shard(self, file: h5py.File, there: int, rows: Positions) -> Iterator[GridMaps]:
         names = "target", f"{self._layer}/grid"

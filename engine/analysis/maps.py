@@ -160,9 +160,9 @@ class RawMaps(Rows, PlacedMaps):
         return height, width
 
     def grouped(self, rows: Any) -> Iterator[tuple[Positions, F4]]:
-        """Some samples as one group: which of them, all, and (n,K,h,w) their maps."""
-        maps = self[rows]
-        yield np.arange(len(maps)), maps
+        """Some samples as one group, if any: which of them, all, and (n,K,h,w) their maps."""
+        if len(maps := self[rows]):
+            yield np.arange(len(maps)), maps
 
     def _mapped(self, size: tuple[int, ...], dtype: type, function: Callable[[F4], Array]) -> Rows:
         def read(rows: Positions, part: Part) -> Array:

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import count, repeat
+from itertools import count
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.analysis.grid_rows import GridRows
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.likeness import MEASURES, Comparison, Likeness, finite
 from shardcam.engine.evaluation.metric import is_mean
@@ -32,7 +33,7 @@ from shardcam.kernels.map_similarity import WINDOW
 Array = npt.NDArray[Any]
 F8 = npt.NDArray[np.float64]
 I8 = npt.NDArray[np.int64]
-_ENLARGED = 16  # pairs of maps that a thread holds enlarged
+_ENLARGED = 1 << 20  # pixels of each run's maps that a thread holds enlarged
 _SAME_CROP = 0.5  # pixels
 
 
@@ -86,7 +87,7 @@ class RunComparison:
         self._names, self._runs, self._by_class = names, runs, by_class
         self._worst, self._pool = worst, pool
         self._layers = [_Layer(pair) for pair in _layer_pairs(names, runs, asked)]
-        self._size = _view_size(names[0])
+        self._size = np.array(_view_size(names[0]))
         common = [name for name in runs[0].metrics if name in runs[1].metrics]
         self._unlike = [n for n in common if len({_how_measured(run, n) for run in names}) > 1]
         self._metrics = {name: RunningMean() for name in common if name not in self._unlike}
@@ -136,9 +137,12 @@ class RunComparison:
         for name, mean in self._metrics.items():
             mean.add(differences[name])
         for layer in self._layers:
-            maps = block.part.cam(layer.names[0])[here][image, k]
-            others = other.cam(layer.names[1])[there][image, other_k]
-            found = self._measured(maps, others)
+            maps = block.part.cam(layer.names[0])
+            mine, theirs = maps[here], other.cam(layer.names[1])[there]
+            found = self._measured(
+                [(mine[i][at], theirs[i][to]) for i, at, to in zip(image, k, other_k, strict=True)],
+                maps.view_sizes(here)[image] if isinstance(maps, GridRows) else self._size,
+            )
             self._add_layer(layer, found, block)
             if rows.wanted:
                 rows.write(self._table(layer, found, block, agreeing, differences))
@@ -153,13 +157,20 @@ class RunComparison:
         self._agreeing.add(agreeing)
         return agreeing
 
-    def _measured(self, maps: F4, others: F4) -> F8:
-        """(M,h,w), (M,h',w') -> (M,measures)."""
-        size = max(maps.shape[1], others.shape[1]), max(maps.shape[2], others.shape[2])
-        parts = [slice(i, i + _ENLARGED) for i in range(0, len(maps), _ENLARGED)]
-        pairs = ((maps[some], others[some]) for some in parts)
-        found = [*self._pool.map(_measure, pairs, repeat(size), repeat(self._size))]
-        return np.concatenate([np.empty((0, len(MEASURES))), *found])
+    def _measured(self, pairs: list[tuple[F4, F4]], view: Array) -> F8:
+        """M pairs of maps, (M,2) H and W of the views -> (M,measures)."""
+        shapes = np.array([(*mine.shape, *theirs.shape) for mine, theirs in pairs]).reshape(-1, 4)
+        sizes = np.column_stack([shapes, np.broadcast_to(view, (len(pairs), 2))])
+        kinds, kind = np.unique(sizes, axis=0, return_inverse=True)
+        parts = []
+        for number, (*_, height, width) in enumerate(kinds.tolist()):
+            places, step = np.flatnonzero(kind == number), max(1, _ENLARGED // (height * width))
+            parts += [(places[i : i + step], (height, width)) for i in range(0, len(places), step)]
+        found = np.empty((len(pairs), len(MEASURES)))
+        alike = self._pool.map(lambda part: _measure([pairs[i] for i in part[0]], part[1]), parts)
+        for (places, _), values in zip(parts, alike, strict=True):
+            found[places] = values
+        return found
 
     def _add_layer(self, layer: _Layer, found: F8, block: ImagePairs) -> None:
         for values, mean in zip(found.T, layer.means.values(), strict=True):
@@ -227,9 +238,10 @@ class RunComparison:
             yield Note("left out", f"{counted(left, 'pair')} with a constant or non-finite map")
 
 
-def _measure(pair: tuple[F4, F4], size: tuple[int, int], view: tuple[int, int]) -> F8:
-    """(M,h,w), (M,h',w') -> (M,measures), in the order of `MEASURES`."""
-    maps = [np.ascontiguousarray(one) for one in pair]
+def _measure(pairs: list[tuple[F4, F4]], view: tuple[int, int]) -> F8:
+    """M pairs of maps (h,w) and (h',w') -> (M,measures), in the order of `MEASURES`."""
+    maps = [np.stack(one) for one in zip(*pairs, strict=True)]
+    size = max(one.shape[1] for one in maps), max(one.shape[2] for one in maps)
     first, second = (one if one.shape[1:] == size else upsample(one, size) for one in maps)
     alike = similarity(first, second)
     large = max(view[0], size[0], WINDOW), max(view[1], size[1], WINDOW)

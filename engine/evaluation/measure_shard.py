@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from shardcam.engine.analysis.grid_rows import GridRows
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.analysis.stored_rows import Positions, ShardRows
 from shardcam.engine.errors import bugs_named
@@ -89,21 +89,25 @@ class ShardEvaluator:
             usable = chosen[~np.isin(samples[chosen], given_up)]
             for first in range(0, len(usable), TOGETHER):
                 some = usable[first : first + TOGETHER]
-                maps, images = self._stored(stored, some, timer)
-                with bugs_named(shard.samples), timer.stage("measure"):
-                    for folder, name, measured in self._of_maps(maps, images):
-                        tables[folder].add(name, np.searchsorted(chosen, some), measured)
+                for places, maps, images in self._stored(stored, some, timer):
+                    with bugs_named(shard.samples), timer.stage("measure"):
+                        rows = np.searchsorted(chosen, some[places])
+                        for folder, name, measured in self._of_maps(maps, images):
+                            tables[folder].add(name, rows, measured)
                 if self.pictures is None:
                     timer.batch_done(len(some))
             if self.pictures is not None:
                 self.pictures.passes.tell(timer.pass_begun)
                 for some, batch in self._batches(self.pictures, shard, samples, usable):
-                    maps, images = self._stored(stored, some, timer)
-                    with bugs_named(batch.samples), timer.stage("measure"):
-                        same = _same_size(batch, images)
-                        places = np.searchsorted(chosen, some[same])
-                        for folder, name, measured in self._of_pictures(batch, same, maps, images):
-                            tables[folder].add(name, places, measured)
+                    same = np.flatnonzero(_same_size(batch, stored["image_size"][some]))
+                    for places, maps, images in self._stored(stored, some[same], timer):
+                        with bugs_named(batch.samples), timer.stage("measure"):
+                            own = same[places]
+                            rows = np.searchsorted(chosen, some[own])
+                            for folder, name, measured in self._of_pictures(
+                                batch, own, maps, images
+                            ):
+                                tables[folder].add(name, rows, measured)
                     timer.batch_done(len(some))
             explained = stored["target"].shape[1]
         published = False
@@ -119,16 +123,32 @@ class ShardEvaluator:
         self, pictures: Pictures, shard: Shard, samples: npt.NDArray[np.int64], usable: Positions
     ) -> Iterator[tuple[Positions, Batch]]:
         """Rows whose pictures can be read, and these."""
-        wanted = set(samples[usable].tolist())
+        wanted, order = set(samples[usable].tolist()), np.argsort(samples)
         some = replace(shard, samples=tuple(s for s in shard.samples if s.index in wanted))
         for batch in Prefetcher(pictures.loader.batches).batches(some):
             if batch.samples:
                 found = [sample.index for sample in batch.samples]
-                yield np.flatnonzero(np.isin(samples, found)), batch
+                yield order[np.searchsorted(samples, found, sorter=order)], batch
 
-    def _stored(self, stored: Samples, some: Positions, timer: Timer) -> tuple[F4, ImageRows]:
+    def _stored(
+        self, stored: Samples, some: Positions, timer: Timer
+    ) -> Iterator[tuple[Positions, F4, ImageRows]]:
+        """Some rows by the size of what the network saw: which of them, their maps, the rest."""
         with timer.stage("read"):
-            return stored.cam(self.layer)[some], self._images(stored, some)
+            cam = stored.cam(self.layer)
+            groups = list(cam.grouped(some))
+        for places, maps in groups:
+            with timer.stage("read"):
+                images = self._images(stored, some[places])
+                if isinstance(cam, GridRows):
+                    rows = some[places]
+                    images = replace(
+                        images,
+                        view_size=tuple(cam.view_sizes(rows[0]).tolist()),
+                        grids=tuple(cam.grids(rows)),
+                        scales=cam.scales,
+                    )
+            yield places, maps, images
 
     def _images(self, stored: Samples, some: Positions) -> ImageRows:
         keys = tuple(k.decode(errors="backslashreplace") for k in stored["key"][some].tolist())
@@ -156,18 +176,17 @@ class ShardEvaluator:
                     yield one.folder, name, self._baseline(one.metric, name, maps, images)
 
     def _of_pictures(
-        self, batch: Batch, same: Bools, maps: F4, images: ImageRows
+        self, batch: Batch, own: Positions, maps: F4, images: ImageRows
     ) -> Iterator[tuple[str, str, Measured]]:
-        """The same of what needs the pictures, for those rows of a batch that are the `same`."""
-        maps, images = maps[same], images.take(same)
+        """The same of what needs the pictures: `own` are those of the batch."""
         asking = {one.metric.name: one for one in self.wanted if isinstance(one.metric, PassMetric)}
         if asking and self.pictures is not None:
             metrics = [one.metric for one in asking.values() if isinstance(one.metric, PassMetric)]
-            given = batch.images[same]
+            given = batch.images[own]
             measured = self.pictures.measure(metrics, given, maps, images, self.seed)
             yield from ((one.folder, "", measured[name]) for name, one in asking.items())
-        if EDGES in self.baselines and len(images):
-            pixels = np.stack([view.pixels for view in compress(batch.views, same)])
+        if EDGES in self.baselines:
+            pixels = np.stack([batch.views[place].pixels for place in own])
             for one in self.wanted:
                 if not isinstance(one.metric, PassMetric):
                     yield one.folder, EDGES, self._baseline(one.metric, EDGES, maps, images, pixels)
@@ -175,13 +194,14 @@ class ShardEvaluator:
     def _baseline(
         self, metric: MapMetric, name: str, maps: F4, images: ImageRows, pixels: U1 | None = None
     ) -> Measured:
+        images = replace(images, grids=None)
         return measure_baseline(metric, name, maps.shape[2:], images, seed=self.seed, pixels=pixels)
 
 
-def _same_size(batch: Batch, images: ImageRows) -> Bools:
+def _same_size(batch: Batch, seen: Array) -> Bools:
     """(n,) whether a picture is as large as the one that the run saw: else it is another one."""
     sizes = np.array([view.image_size for view in batch.views]).reshape(-1, 2)
-    same: Bools = (sizes == images.image_size).all(axis=1)
+    same: Bools = (sizes == seen).all(axis=1)
     return same
 
 

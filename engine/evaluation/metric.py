@@ -6,9 +6,8 @@ n images, K classes explained of each, h x w a map, H x W the network's input.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import compress
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +18,7 @@ from shardcam.engine.truths.truth import ImageTruth
 from shardcam.engine.types import F4, I4, U1
 
 Array = npt.NDArray[Any]
+Grids = tuple[F4, ...]  # (K,h,w) of an image at each scale, raw
 
 
 class Reason(IntEnum):
@@ -62,17 +62,13 @@ class ImageRows:
     top_class: I4  # (n,T)
     crop: npt.NDArray[np.float64]  # (n,4) y0, x0, y1, x1 of the view in the picture's pixels
     image_size: I4  # (n,2) height, width of the picture
-    view_size: tuple[int, int]  # H, W
+    view_size: tuple[int, int]  # H, W of all of them
     truth: tuple[ImageTruth | None, ...]
+    grids: tuple[Grids, ...] | None = None  # of pictures at their own size
+    scales: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sample)
-
-    def take(self, keep: npt.NDArray[np.bool_]) -> ImageRows:
-        """(n,) -> the images that are kept."""
-        arrays = {n: one[keep] for n, one in vars(self).items() if isinstance(one, np.ndarray)}
-        keys, truth = tuple(compress(self.keys, keep)), tuple(compress(self.truth, keep))
-        return replace(self, keys=keys, truth=truth, **arrays)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from shardcam.engine.config import NATIVE
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.baselines import BASELINES, EDGES
 from shardcam.engine.evaluation.measure_shard import Wanted
@@ -62,6 +63,11 @@ def wanted_metrics(
         metric = metric_named(name)
         if metric.needs_truth and truth is None:
             raise ConfigError(f"{name}: needs --truth: where the objects of each picture are")
+        if isinstance(metric, PassMetric) and manifest.config.get("resize") == NATIVE:
+            raise ConfigError(
+                f"{name}: asks the network about changed images of one size; those of the run keep "
+                "their size (--resize none)"
+            )
         if known_metric(name.partition(":")[0]).needs_labels and target != "label":
             raise ConfigError(
                 f"{name}: needs a run that explains the labels (--target label); this one explains "

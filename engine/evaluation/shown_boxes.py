@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from shardcam.engine.analysis.grid_rows import GridRows
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, RunDirectoryError, ShardcamError, SourceError
@@ -47,7 +48,7 @@ class ShownBoxes:
     layer: str
     convention: str  # how the boxes of maps are found; empty: there are none
     _truth: Truth
-    _size: tuple[int, int]  # H, W of the network's input
+    _size: tuple[int, int]  # H, W of the network's input, unless pictures keep their own
     _best: _BestBoxes | None
 
     def of(self, samples: Samples, i: int) -> list[ClassBoxes]:
@@ -55,33 +56,37 @@ class ShownBoxes:
         key = bytes(samples["key"][i]).decode(errors="backslashreplace")
         known = self._truth.of(key)
         crop, picture = samples["crop"][i].astype(np.float64), samples["image_size"][i].tolist()
-        maps = samples.cam(self.layer)[i] if self._best else None
+        cam = samples.cam(self.layer)
+        size = tuple(cam.view_sizes(i).tolist()) if isinstance(cam, GridRows) else self._size
+        maps = cam[i] if self._best else None
         boxes = []
         for k, label in enumerate(samples["target"][i].tolist()):
             regions = regions_of(known, label) if known else []
-            truth = [box for one in regions for box in self._box(one, crop, tuple(picture))]
-            found: Any = self._best(maps[k], self._size) if self._best and maps is not None else []
-            boxes.append(ClassBoxes(self._shares(found), self._shares(truth)))
+            truth = [box for one in regions for box in _box(one, crop, tuple(picture), size)]
+            found: Any = self._best(maps[k], size) if self._best and maps is not None else []
+            boxes.append(ClassBoxes(_shares(found, size), _shares(truth, size)))
         return boxes
 
-    def _box(self, region: Region, crop: F8, picture: tuple[int, int]) -> list[F8]:
-        """In pixels of the view; of a mask, that around its pixels."""
-        if region.box is not None:
-            return [boxes_in_view(np.array([region.box]), crop, self._size)[0]]
-        if region.mask is None:
-            return []
-        try:
-            y, x = np.nonzero(mask_in_view(region.mask() > 0, picture, crop, self._size))
-        except UnreadableMask:
-            return []
-        return [np.array([x.min(), y.min(), x.max() + 1, y.max() + 1], float)] if len(x) else []
 
-    def _shares(self, boxes: Any) -> F8:
-        sides = np.asarray(boxes, np.float64).reshape(-1, 4)
-        width, height = sides[:, 2] - sides[:, 0], sides[:, 3] - sides[:, 1]
-        largest = np.argsort(-width * height, kind="stable")[:MOST]
-        shares: F8 = sides[largest] / np.array([*self._size[::-1], *self._size[::-1]])
-        return shares
+def _box(region: Region, crop: F8, picture: tuple[int, int], size: tuple[int, int]) -> list[F8]:
+    """In pixels of the view; of a mask, that around its pixels."""
+    if region.box is not None:
+        return [boxes_in_view(np.array([region.box]), crop, size)[0]]
+    if region.mask is None:
+        return []
+    try:
+        y, x = np.nonzero(mask_in_view(region.mask() > 0, picture, crop, size))
+    except UnreadableMask:
+        return []
+    return [np.array([x.min(), y.min(), x.max() + 1, y.max() + 1], float)] if len(x) else []
+
+
+def _shares(boxes: Any, size: tuple[int, int]) -> F8:
+    sides = np.asarray(boxes, np.float64).reshape(-1, 4)
+    width, height = sides[:, 2] - sides[:, 0], sides[:, 3] - sides[:, 1]
+    largest = np.argsort(-width * height, kind="stable")[:MOST]
+    shares: F8 = sides[largest] / np.array([*size[::-1], *size[::-1]])
+    return shares
 
 
 def shown_boxes(

@@ -47,22 +47,27 @@ class NativeRun:
         return [one * scale[:, s, None, None] for s, one in enumerate(self.maps[i])]
 
 
-def make_native_run(root, sizes=SIZES, copies=ONE, per_shard=4, failures=1, config=None):
-    """Shards of so many good samples, and failures besides; every third lacks its second class."""
+def make_native_run(root, sizes=SIZES, copies=ONE, per_shard=4, failures=1, twin=False):
+    """Shards of so many good samples, and failures besides; every third lacks its second class.
+
+    A `twin` has the same maps, all of one size and at one scale, as a run whose network has one.
+    """
     paths = RunDir(root)
     parts = [sizes[i : i + per_shard] for i in range(0, len(sizes), per_shard)]
     listed = len(sizes) + failures * len(parts)
     options = {"method": "gradcam", "source": "photos", "model": "net.onnx", "out": str(root)}
     manifest = Manifest(
-        options | {"resize": "none"} | (config or {}),
-        {"schema": 1, "preprocessing": {}},
+        options | {"resize": "squash" if twin else "none"},
+        {"schema": 1, "preprocessing": {"height": sizes[0][0], "width": sizes[0][1]}},
         {"samples": listed, "shards": len(parts), "shard_size": per_shard + failures},
         {},
     )
     begin_run(paths, manifest)
+    layer = replace(LAYER, shape=(4, *grid_of(sizes[0], 1)))
     specs = dataset_specs(
-        (LAYER,), (LAYER,), CLASSES, 2, (0, 0), 8, ("maps", "pooled"), copies=copies
-    )
+        (layer,), (layer,), CLASSES, 2, sizes[0], 8, ("maps", "pooled"),
+        copies=None if twin else copies,
+    )  # fmt: skip
     sink, first, batches = Hdf5Sink(paths, specs, manifest.fingerprint), 0, []
     for index, own in enumerate(parts):
         names = [f"{i:04d}.png" for i in range(first, first + len(own) + failures)]
@@ -71,7 +76,7 @@ def make_native_run(root, sizes=SIZES, copies=ONE, per_shard=4, failures=1, conf
         rows = zip(own, samples, strict=False)
         for size, group in groupby(rows, key=lambda row: row[0]):
             batches.append(native_batch(tuple(s for _, s in group), size, copies))
-            writer.write(batches[-1])
+            writer.write(twin_batch(batches[-1]) if twin else batches[-1])
         writer.commit(
             [Failure(s.key, s.index, "decode", "empty", "no") for s in samples[len(own) :]]
         )
