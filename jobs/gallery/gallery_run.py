@@ -41,6 +41,7 @@ from shardcam.jobs.gallery.run_metrics import (
 from shardcam.jobs.gallery.run_statistics import measure
 
 UNREAD = "The photographs were not asked for."
+NO_AVERAGES = "There are no average maps: the images kept their own sizes (--resize none)."
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class OpenedRun:
             statistics=measure(self.columns, self.name_of),
             layers=self.run.layers,
             maps=self.maps,
+            averages=self.averages,
             evaluation=self.evaluation,
             measures=tuple(one.name for one in self.measures),
             boxes=self.boxes.layer if self.boxes else None,
@@ -85,10 +87,20 @@ class OpenedRun:
             choices=self._choices(shown.predicted),
             labels=self._choices(shown.label[shown.label != NO_LABEL]),
             alpha=self.config.alpha,
-            notes=self.notes,
+            notes=self.notes
+            if self.averages or not self.run.layers
+            else (*self.notes, NO_AVERAGES),
             items=items,
             means=means,
         )
+
+    @cached_property
+    def averages(self) -> bool:
+        """Whether there are maps, all of a layer's being of one size, so that they have a mean."""
+        try:
+            return bool([self.run.cam(layer).one_size("means") for layer in self.run.layers])
+        except ConfigError:
+            return False
 
     @property
     def maps(self) -> tuple[str, ...]:

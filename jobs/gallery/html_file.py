@@ -31,7 +31,7 @@ def write_page(opened: OpenedRun, path: Path, sample: int) -> int:
     items = make_items(
         opened.run, rows, opened.name_of, partial(_pictures, opened), opened.measures, opened.boxes
     )
-    means = {layer: opened.means(layer) for layer in opened.run.layers}
+    means = {layer: opened.means(layer) for layer in opened.run.layers if opened.averages}
     page = render(opened.gallery(opened.columns.take(rows), items, means))
     with whole_file(path) as stream:
         stream.write(page.encode())

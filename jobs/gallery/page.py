@@ -35,7 +35,7 @@ _OPTIONS: tuple[str, ...] = (
     "target",
     "precision",
 )
-_OPTIONS += ("output", "link", "image_size", "resize", "channels", "tokens")
+_OPTIONS += ("output", "link", "image_size", "resize", "scales", "flip", "channels", "tokens")
 _OPTIONS += ("label_from_folder", "limit", "save", "codec")
 
 
@@ -58,6 +58,7 @@ class Gallery:
     statistics: Statistics
     layers: tuple[str, ...]
     maps: tuple[str, ...]  # what is drawn of each image: of its layers, and of another run's
+    averages: bool  # whether there are maps that can be averaged
     targets: int
     choices: tuple[Choice, ...]  # predicted classes to filter by
     labels: tuple[Choice, ...]  # given classes to filter by
@@ -160,7 +161,7 @@ def _finalized(value: Any) -> Any:
 
 
 def _given(value: Any) -> bool:
-    return value not in (None, False, [], "", ["auto"])
+    return value not in (None, False, [], "", ["auto"], [1.0])
 
 
 def _words(value: Any) -> str:
