@@ -33,7 +33,7 @@ def npy(samples: Samples, path: str | Path, layer: str, target: int = 0) -> int:
     """
     maps = samples.cam(layer)
     maps._require_target(target)
-    shape = (len(samples), *maps.one_size("npy"))
+    shape = (len(samples), *maps.one_size("npy", "a file of each (--to irn, --to psa)"))
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     with whole_file(Path(path)) as stream:
         write_array_header_1_0(stream, header)  # type: ignore[no-untyped-call]

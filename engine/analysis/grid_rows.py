@@ -172,26 +172,25 @@ class GridRows(RaggedRows, PlacedMaps):
 
         return Rows((*self.shape, *size), np.uint8, read)
 
-    def one_size(self, what: str) -> tuple[int, int]:
+    def one_size(self, what: str, otherwise: str = "one picture at a time") -> tuple[int, int]:
         """Height and width of all maps.
+
+        `otherwise` is what can be done in place of `what`.
 
         Raises
         ------
         ConfigError
             They differ, and `what` can use only one size.
         """
-        each = (
-            self._grid[:, 0]
-            if self._grid.shape[1] == 1
-            else -(-self.view_sizes(slice(None)) // STRIDE)
-        )
-        sizes = np.unique(each, axis=0).tolist()
+        single = self._grid.shape[1] == 1
+        every = self._grid[:, 0] if single else -(-self.view_sizes(slice(None)) // STRIDE)
+        sizes = np.unique(every, axis=0).tolist()
         if len(sizes) > 1:
             smallest, largest = (f"{height}x{width}" for height, width in (sizes[0], sizes[-1]))
             raise ConfigError(
                 f"{what}: takes maps of one size; those of {self._layer} have {len(sizes)}, "
                 f"{smallest} to {largest}, as their pictures do (--resize none): take pictures of "
-                "one size, or one picture at a time"
+                f"one size, or {otherwise}"
             )
         height, width = sizes[0] if sizes else (1, 1)  # of no picture
         return height, width

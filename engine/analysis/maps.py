@@ -154,7 +154,7 @@ class RawMaps(Rows, PlacedMaps):
             raise ValueError(f"size: expected positive numbers, got {size}")
         return self._mapped(tuple(size), np.uint8, lambda maps: heatmap_u8(maps, size))
 
-    def one_size(self, what: str) -> tuple[int, int]:
+    def one_size(self, what: str, otherwise: str = "") -> tuple[int, int]:
         """Height and width of all maps."""
         height, width = self.shape[2:]
         return height, width
