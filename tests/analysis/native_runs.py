@@ -48,7 +48,9 @@ class NativeRun:
 
 
 def make_native_run(root, sizes=SIZES, copies=ONE, per_shard=4, failures=1, twin=False):
-    """Shards of so many good samples, and failures besides; every third lacks its second class.
+    """Shards of so many good samples, and failures besides.
+
+    Every third lacks its second class, and the fourth has none.
 
     A `twin` has the same maps, all of one size and at one scale, as a run whose network has one.
     """
@@ -102,6 +104,7 @@ def native_batch(samples, size, copies):
     batch, rng = make_batch(samples, "squash"), np.random.default_rng(samples[0].index)
     target = batch.target.copy()
     target[[s.index % 3 == 2 for s in samples], 1] = NO_CLASS
+    target[[s.index == 3 for s in samples]] = NO_CLASS
     maps = []
     for scale in copies.scales:
         raw = rng.normal(size=(*target.shape, *grid_of(size, scale))).astype(np.float32)

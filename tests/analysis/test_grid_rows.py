@@ -12,6 +12,7 @@ from shardcam.engine.errors import ConfigError, RunDirectoryError
 from shardcam.engine.types import NO_CLASS, Copies
 from shardcam.kernels import heatmap_u8
 from tests.analysis.native_runs import FOUR, MAP, SIZES, grid_of, make_native_run
+from tests.rundir.test_cells import change
 
 
 @pytest.fixture(scope="module", params=[Copies(), Copies((0.5,), flip=True), FOUR], ids=str)
@@ -122,7 +123,8 @@ def test_on_the_original_picture(made, maps):
         assert abs(placed.astype(int) - maps.heatmap(size)[i, 0]).max() <= 1
         picture = np.full((*size, 3), 100, np.uint8)
         assert maps.overlay(i, picture, alpha=0.0).tolist() == picture.tolist()
-        assert maps.on_original(i, 1).any() != (made.target[i, 1] == NO_CLASS)
+        for k in (0, 1):
+            assert maps.on_original(i, k).any() != (made.target[i, k] == NO_CLASS)
     with pytest.raises(ValueError, match=r"picture: expected uint8 \(33, 49, 3\)"):
         maps.overlay(0, np.zeros((49, 33, 3), np.uint8))
 
@@ -135,12 +137,13 @@ def test_groups_are_of_pictures_of_one_size(made, maps):
 
 def test_masks_and_regions_are_of_each_picture(made, tmp_path):
     with open_run(made.paths.root) as run:
-        assert export.masks(run, tmp_path / "masks", MAP, 0.4) == 6
+        assert export.masks(run, tmp_path / "masks", MAP, 0.4) == 5  # one has no class
         paths = sorted((tmp_path / "masks").iterdir())
         masks = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in paths]
-        for mask, placed in zip(masks, run.cam(MAP).each_on_original(), strict=True):
-            np.testing.assert_array_equal(mask > 0, placed >= 0.4 * 255)
-        assert [mask.shape for mask in masks] == list(SIZES)
+        placed = [*run.take([0, 1, 2, 4, 5]).cam(MAP).each_on_original()]
+        for mask, levels in zip(masks, placed, strict=True):
+            np.testing.assert_array_equal(mask > 0, levels >= 0.4 * 255)
+        assert [mask.shape for mask in masks] == [*SIZES[:3], *SIZES[4:]]
         assert export.coco(run, tmp_path / "regions.json", MAP, 0.4)
     found = json.loads((tmp_path / "regions.json").read_text())
     assert [(one["height"], one["width"]) for one in found["images"]] == list(SIZES)
@@ -164,7 +167,7 @@ def test_what_takes_one_size_takes_maps_of_one_size(made, tmp_path):
         array = export.xarray(same, MAP)
         np.testing.assert_array_equal(array.values, np.stack(same.cam(MAP)[:]))
         means = class_means(same, MAP)
-        assert means.counts.sum() == 2 and means.maps.shape[1:] == stacked.shape[1:]
+        assert means.counts.sum() == 1 and means.maps.shape[1:] == stacked.shape[1:]
         none = run.take([])
         assert export.npy(none, tmp_path / "none.npy", MAP) == 0
         assert export.xarray(none, MAP).shape == (0, 2, 1, 1)
@@ -176,11 +179,24 @@ def test_maps_of_one_size_are_an_array(tmp_path):
         assert np.asarray(run.cam(MAP)).shape == (3, 2, *grid_of((32, 48), 1))
 
 
-def test_cells_that_do_not_fit_are_damage(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "edit", "problem"),
+    [
+        ("cells", lambda cells: cells[:-1], r"cells has \d+ cells, not \d+"),
+        (
+            "grid",
+            lambda grid: np.where(np.arange(4)[:, None, None] == 3, 1 << 20, grid),
+            "no map has",
+        ),
+        ("scale", lambda scale: scale[:-1], "scale is"),
+    ],
+)
+def test_maps_that_claim_too_much_are_damage(tmp_path, name, edit, problem):
+    """Of a picture without a class no cell tells how large its maps are."""
     made = make_native_run(tmp_path / "run")
     with open_run(made.paths.root) as run:
-        shard = made.paths.shard(0)
-        maps = run.cam(MAP)
-        shard.write_bytes(made.paths.shard(1).read_bytes())
-        with pytest.raises(RunDirectoryError, match="unreadable"):
-            maps[0]
+        change(made.paths.shard(0), f"cam/{MAP}/{name}", edit)
+        for rows in (3, slice(None)):
+            with pytest.raises(RunDirectoryError, match=problem):
+                run.cam(MAP)[rows]
+        assert run.cam(MAP)[5].shape == (2, *grid_of(SIZES[5], 1))

@@ -104,14 +104,14 @@ def test_runs_of_one_size_and_of_several_are_compared_picture_by_picture(tmp_pat
         for kind in ("native", "twin")
     )
     (found,) = compare(native, twin, worst=0)
-    assert found.images == 6 and not found.notes
+    assert found.images == 6 and found.without_pair == 1
     for name, figure in found.layers[0].figures.items():
         assert figure.value == pytest.approx(1, abs=1e-6), name
-        assert figure.n == 10
+        assert figure.n == 8
     large = make_native_run(tmp_path / "large", copies=FOUR).paths.root
     small = make_native_run(tmp_path / "small").paths.root
     (found,) = compare(large, small)
-    assert found.images == 6 and found.layers[0].figures["ssim"].n == 10
+    assert found.images == 6 and found.layers[0].figures["ssim"].n == 8
     (back,) = compare(small, large)
     for name, figure in found.layers[0].figures.items():
         assert figure.value == pytest.approx(back.layers[0].figures[name].value, abs=1e-6)
@@ -124,6 +124,8 @@ def test_boxes_are_shown_where_they_lie_in_each_picture(tmp_path):
         best = lambda raw, size: np.array([[0, 0, size[1], size[0] // 2]])  # noqa: E731
         shown = ShownBoxes(LAYER.name, "", truth, (224, 224), best)
         for i, (height, width) in enumerate(SIZES):
+            if made.target[i, 0] == NO_CLASS:
+                continue
             one = shown.of(run, i)[0]
             np.testing.assert_allclose(one.found, [[0, 0, 1, height // 2 / height]])
             (x0, y0, x1, y1) = one.truth[0] * (width, height, width, height)
