@@ -7,11 +7,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.jobs.gallery.gallery_run import opened_run
 from shardcam.jobs.gallery.html_file import write_page
 from shardcam.jobs.gallery.page import PER_PAGE
 from shardcam.jobs.gallery.server import ReportServer
 from tests.jobs.shown import make_shown_run
+from tests.jobs.test_own_size import COPIES, SIZES, extract, make_pictures
 
 pytestmark = pytest.mark.browser
 NEEDED = ("chromium", "chromedriver")
@@ -413,3 +415,25 @@ def test_words_stand_out_from_their_ground(report, scheme):
         """
     )
     assert worst[0] >= 4.5, worst
+
+
+@pytest.mark.parametrize("kind", ["file", "served"])
+def test_images_at_their_own_size_are_drawn_in_their_proportions(browser, kind, tmp_path):
+    extract(make_pictures(tmp_path / "pictures", 10), tmp_path / "run", *COPIES)
+    with opened_run(RunDir(tmp_path / "run"), photographs=True) as opened, served(opened) as place:
+        write_page(opened, tmp_path / "report.html", 100)
+        browser.get_log("browser")
+        page = place if kind == "served" else (tmp_path / "report.html").as_uri()
+        report = Report(browser, page).open()
+        report.wait(DRAWN % "#grid")
+        shapes = report.run(
+            "return [...document.querySelectorAll('#grid img')]"
+            ".map(i => i.naturalWidth / i.naturalHeight)"
+        )
+        assert len(shapes) == 20
+        expected = [width / height for height, width in SIZES]
+        assert all(min(abs(one - x) for x in expected) < 0.01 for one in shapes)
+        assert len({round(one, 2) for one in shapes}) == len(expected)
+        report.find(".card").click()
+        report.wait("return document.querySelector('dialog').open")
+        assert not [line for line in browser.get_log("browser") if line["level"] != "INFO"]
