@@ -38,7 +38,7 @@ def normalize(maps: F4) -> F4:
     return out
 
 
-def upsample(maps: F4, size: tuple[int, int]) -> F4:
+def upsample(maps: F4, size: tuple[int, int], align_corners: bool = False) -> F4:
     """(M,h,w) -> (M,H,W), float32, C order.
 
     Bilinear with half-pixel centres: output pixel `i` of `n` samples the input at
@@ -51,6 +51,9 @@ def upsample(maps: F4, size: tuple[int, int]) -> F4:
         A NaN or an infinity spreads to the pixels around it.
     size : (H, W)
         In pixels.
+    align_corners : bool
+        The centres of the corners stay where they are, as PyTorch's option of that name has it:
+        output pixel `i` samples the input at `i * (h - 1) / (n - 1)`.
 
     Returns
     -------
@@ -64,7 +67,7 @@ def upsample(maps: F4, size: tuple[int, int]) -> F4:
         not positive.
     """
     count, h, w = require("maps", maps, np.float32, "M", "h", "w")
-    down, across = taps(h, size[0]), taps(w, size[1])
+    down, across = taps(h, size[0], align_corners), taps(w, size[1], align_corners)
     out = np.empty((count, *size), np.float32)
     _upsample(maps, down, across, out=(out,))
     return out
@@ -103,7 +106,7 @@ def heatmap_u8(maps: F4, size: tuple[int, int]) -> U1:
 
 
 @functools.lru_cache(maxsize=64)
-def taps(source: int, target: int) -> Taps:
+def taps(source: int, target: int, align_corners: bool = False) -> Taps:
     """(target,), (target,), (<= 2 source,): what each output pixel mixes along one axis.
 
     The first, uint64, is the lower of two neighbouring samples; the second, float32, the
@@ -112,8 +115,11 @@ def taps(source: int, target: int) -> Taps:
     """
     if target < 1:
         raise ValueError(f"size: expected positive numbers, got {target}")
-    position = (np.arange(target) + 0.5) * (source / target) - 0.5
-    position = np.clip(position, 0, source - 1)
+    if align_corners:
+        position = np.linspace(0, source - 1, target)
+    else:
+        position = (np.arange(target) + 0.5) * (source / target) - 0.5
+        position = np.clip(position, 0, source - 1)
     lower = position.astype(np.uint64)
     share = (position - lower).astype(np.float32)
     first = np.diff(lower, prepend=source) != 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,13 @@ import numpy.typing as npt
 
 from shardcam.engine.analysis.placement import enlarged_onto
 from shardcam.engine.types import F4, I4, NO_CLASS
+from shardcam.kernels import upsample
 
 IRN, PSA, SEAM, PGC = NORMALISATIONS = "irn", "psa", "seam", "pgc"
+IRN_STRIDE = 4  # pixels of a picture for each cell of IRN's `cam`
+_IRN_BLOCK = 16  # pixels that the sides of its network's input are multiples of
 _SMALL = np.float32(1e-5)
+_Size = tuple[int, int]
 
 
 def class_scores(
@@ -32,9 +36,7 @@ def class_scores(
         from a little below 0 at the minimum to 1. ``pgc``: from 0 to 1 on the map's grid, and
         again when enlarged, as pytorch-grad-cam does.
     """
-    usable = (classes != NO_CLASS) & np.isfinite(maps).all(axis=(1, 2))
-    chosen = np.flatnonzero(usable)
-    chosen = chosen[np.argsort(classes[chosen], kind="stable")]
+    chosen = _usable([maps], classes)
     before, after = _STEPS[how]
     height, width = image_size.tolist()
     scores = np.zeros((len(chosen), height, width), np.float32)
@@ -43,6 +45,69 @@ def class_scores(
         if values.size:
             scores[k][seen] = after(values)
     return classes[chosen], scores
+
+
+def grid_scores(
+    grids: Sequence[F4],
+    scales: Sequence[float],
+    classes: I4,
+    crop: npt.NDArray[Any],
+    image_size: npt.NDArray[Any],
+    how: str = IRN,
+) -> tuple[I4, F4]:
+    """(K,h,w) raw maps of each scale -> (k,) classes and (k,height,width) scores, by rising class.
+
+    Those of NO_CLASS and those that are not finite are left out. The scores are of the sum over
+    scales of maps, each enlarged bilinearly (half-pixel centres); outside of a crop they are 0.
+
+    Parameters
+    ----------
+    grids
+        Of one sample that the network saw at its own size; mirrored maps are added already.
+    scales
+        Of the pictures that the maps are of.
+    classes, crop, image_size
+        As a run has them.
+    how
+        ``irn``: rectified, enlarged to the size that is rounded up to multiples of 16 and cut
+        (``high_res``), over the maximum. ``psa``: the same, but enlarged to the size itself.
+        ``seam``: enlarged to the scaled size by SEAM's network, whose corners are aligned, from
+        there to the size, summed, and rectified only then; see `seam_range`. ``pgc``: of
+        `one_map`, as `class_scores` has it.
+    """
+    top, left, bottom, right = (round(edge) for edge in crop.tolist())
+    size = bottom - top, right - left
+    if how == PGC:
+        return class_scores(one_map(grids, size), classes, crop, image_size, PGC)
+    chosen = _usable(grids, classes)
+    if how == SEAM:
+        parts = [
+            upsample(maps[chosen], (round(size[0] * scale), round(size[1] * scale)), True)
+            for maps, scale in zip(grids, scales, strict=True)
+        ]
+    else:
+        parts = [_rectified(maps[chosen]) for maps in grids]
+    block = _IRN_BLOCK if how == IRN else 1
+    onto = -(-size[0] // block) * block, -(-size[1] // block) * block
+    scores = np.ascontiguousarray(_enlarged_sum(parts, onto)[:, : size[0], : size[1]])
+    for one in scores:
+        one[:] = _STEPS[how][1](one)
+    height, width = image_size.tolist()
+    if size != (height, width):
+        seen, scores = scores, np.zeros((len(chosen), height, width), np.float32)
+        scores[:, top:bottom, left:right] = seen
+    return classes[chosen], scores
+
+
+def one_map(grids: Sequence[F4], size: _Size) -> F4:
+    """(K,h,w) raw maps of each scale -> (K,H,W): IRN's ``cam`` before it is divided.
+
+    The sum of the rectified maps at a quarter of the `size`, rounded up; of a single scale its map.
+    """
+    if len(grids) == 1:
+        return grids[0]
+    onto = -(-size[0] // IRN_STRIDE), -(-size[1] // IRN_STRIDE)
+    return _enlarged_sum([_rectified(maps) for maps in grids], onto)
 
 
 def over_maximum(values: F4) -> F4:
@@ -69,6 +134,23 @@ def pgc_range(values: F4) -> F4:
     values -= values.min()
     scores: F4 = values / (values.max() + np.float32(1e-7))
     return scores
+
+
+def _usable(grids: Sequence[F4], classes: I4) -> npt.NDArray[np.intp]:
+    """Places of the classes that there are and have finite maps only, by rising class."""
+    usable = classes != NO_CLASS
+    for maps in grids:
+        usable = usable & np.isfinite(maps).all(axis=(1, 2))
+    places = np.flatnonzero(usable)
+    chosen: npt.NDArray[np.intp] = places[np.argsort(classes[places], kind="stable")]
+    return chosen
+
+
+def _enlarged_sum(parts: Sequence[F4], size: _Size) -> F4:
+    total = upsample(np.ascontiguousarray(parts[0]), size)
+    for maps in parts[1:]:
+        total += upsample(np.ascontiguousarray(maps), size)
+    return total
 
 
 def _rectified(raw: F4) -> F4:

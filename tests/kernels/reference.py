@@ -50,9 +50,10 @@ def normalize(maps: F4) -> F4:
     return unit
 
 
-def upsample(maps: F4, size: tuple[int, int]) -> F4:
+def upsample(maps: F4, size: tuple[int, int], align_corners: bool = False) -> F4:
     """(M,h,w) -> (M,H,W), float32, C order."""
-    down, across = _hat_weights(maps.shape[1], size[0]), _hat_weights(maps.shape[2], size[1])
+    weights = _corner_weights if align_corners else _hat_weights
+    down, across = weights(maps.shape[1], size[0]), weights(maps.shape[2], size[1])
     heatmaps: F4 = (down @ maps @ across.T).astype(np.float32)
     return heatmaps
 
@@ -159,6 +160,13 @@ def resize(
     first, start, last, stop = window or (0, 0, height, width)
     seen = np.floor(resized[first:last, start:stop] + 0.5)
     return np.ascontiguousarray(seen.astype(np.uint8))
+
+
+def _corner_weights(source: int, target: int) -> NDArray[np.float64]:
+    """(target, source) float64: linear interpolation from the first sample to the last."""
+    place = np.arange(target)[:, None] * (source - 1) / max(target - 1, 1)
+    weights: NDArray[np.float64] = np.maximum(0, 1 - np.abs(place - np.arange(source)))
+    return weights
 
 
 def _area_weights(source: int, target: int) -> NDArray[np.float64]:

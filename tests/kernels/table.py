@@ -160,6 +160,7 @@ PAIRS = (
     _pair("scale_maps", _raw),
     _pair("normalize", _maps),
     _pair("upsample", _maps_and_size),
+    _pair("upsample", _maps_and_size, align_corners=True),
     _pair("heatmap_u8", _maps_and_size, levels=1),
     _pair("overlay", _picture, levels=3),
     _pair("overlay", _picture, levels=5, peak_normalize=True),
