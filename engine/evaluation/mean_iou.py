@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.analysis.class_scores import IRN, PGC, PSA, SEAM, class_scores
+from shardcam.engine.analysis.class_scores import (
+    IRN,
+    PGC,
+    PSA,
+    SEAM,
+    class_scores,
+    grid_scores,
+)
 from shardcam.engine.evaluation.metric import Figure, ImageRows, Measured, Merged, Reason
 from shardcam.engine.truths.truth import ImageTruth, UnreadableMask
 from shardcam.engine.types import F4, NO_CLASS, U1
@@ -76,9 +83,11 @@ class MeanIoU:
                 reason[i, explained] = found
                 continue
             planes, kinds = found
-            classes, scores = class_scores(
-                maps[i], rows.target[i], rows.crop[i], rows.image_size[i], self.normalisation
-            )
+            rest = rows.target[i], rows.crop[i], rows.image_size[i], self.normalisation
+            if rows.grids:
+                classes, scores = grid_scores(rows.grids[i], rows.scales, *rest)
+            else:
+                classes, scores = class_scores(maps[i], *rest)
             reason[i, explained] = Reason.NO_MAP
             if not len(classes):
                 for g, plane in enumerate(planes):

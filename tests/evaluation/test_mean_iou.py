@@ -1,5 +1,7 @@
 """mIoU: IRN's figures, every threshold against argmax, what the network did not see."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -28,14 +30,17 @@ def bilinear(grid, size):
     return taps(grid.shape[0], size[0]) @ grid @ taps(grid.shape[1], size[1]).T
 
 
+def irn_grids():
+    """(3,h,w) of four scales, as IRN's recipe has them: rectified, mirrored ones added."""
+    for k, (height, width) in enumerate([(2, 2), (1, 1), (2, 3), (3, 4)]):
+        c, y, x = np.ogrid[:3, :height, :width]
+        a, b = (c + 1) * (y + 1) - x / 2 + k / 4, (c + 2) * (x + 1) / 2 - y
+        yield np.maximum(a, 0) + np.maximum(b, 0)[..., ::-1]
+
+
 def irn_sums():
-    """Of IRN's recipe: (3,32,32) summed over scales, each enlarged onto the padded size."""
-    summed = np.zeros((3, 32, 32))
-    for k, grid in enumerate([(2, 2), (1, 1), (2, 3), (3, 4)]):
-        y, x = np.mgrid[: grid[0], : grid[1]].astype(float)
-        for c in range(3):
-            a, b = (c + 1) * (y + 1) - x / 2 + k / 4, (c + 2) * (x + 1) / 2 - y
-            summed[c] += bilinear(np.maximum(a, 0) + np.maximum(b, 0)[:, ::-1], (32, 32))
+    """Of IRN's recipe: (2,20,27) summed over scales, each enlarged onto the padded size."""
+    summed = sum(np.array([bilinear(one, (32, 32)) for one in maps]) for maps in irn_grids())
     return summed[[0, 2], :HEIGHT, :WIDTH]
 
 
@@ -89,6 +94,15 @@ def test_golden_figures_of_chainercv(threshold, expected):
     assert curve[round(threshold * 1000)] == pytest.approx(expected, rel=1e-15)
     assert found.value == max(curve) >= expected
     assert curve[round(found.details["threshold"] * 1000)] == found.value
+
+
+def test_golden_figures_from_maps_of_each_scale():
+    """What a run of pictures at their own size stores; `maps` is for metrics that take one map."""
+    grids = tuple(maps[[0, 2]].astype(np.float32) for maps in irn_grids())
+    rows = replace(irn_rows(), grids=(grids,), scales=(1.0, 0.5, 1.5, 2.0))
+    found = figure(metric_named("miou"), np.zeros((1, 2, 5, 7), np.float32), rows).details
+    for threshold, expected in ((150, 0.36425569564255694), (600, 0.5209571937325573)):
+        assert found["curve"][threshold] == pytest.approx(expected, rel=1e-15)
 
 
 def test_classes_at_the_best_threshold_and_the_value_of_an_image():
