@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from shardcam.engine.analysis.export_files import Made, export_files
 from shardcam.engine.analysis.placement import level_of
 from shardcam.engine.analysis.samples import Samples
-from shardcam.engine.io.whole_file import make_folder, whole_file
 from shardcam.engine.rundir.overlays import layer_names, picture_stem
 from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.types import NO_CLASS, NO_LABEL, Flag, Sample
@@ -46,11 +46,11 @@ def masks(
     DiskFull, RunDirectoryError
         No space, no permission to write, or a damaged shard.
     """
-    folder, level, written = Path(folder), level_of(threshold), 0
+    level = level_of(threshold)
     samples.cam(layer)._require_target(target)
     called = layer_names(samples.layers)[layer_path(layer)]
-    make_folder(folder)
-    for shard in samples.shards():
+
+    def made(shard: Samples) -> Made:
         maps, numbers, classes = shard.cam(layer), shard["sample"][:], shard["target"][:, target]
         flags = shard["flags"][:]
         for i, heatmap in enumerate(maps.each_on_original(target)):
@@ -59,7 +59,6 @@ def masks(
             sample = Sample(shard.keys[i], int(numbers[i]), NO_LABEL, "", 0)
             name = f"{picture_stem(sample, called, int(classes[i]))}.png"
             mask = (heatmap >= level).astype(np.uint8) * 255
-            with whole_file(folder / name) as stream:
-                stream.write(cv2.imencode(".png", mask)[1].tobytes())
-            written += 1
-    return written
+            yield name, cv2.imencode(".png", mask)[1].tobytes()
+
+    return export_files(samples, Path(folder), made)

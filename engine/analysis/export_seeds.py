@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from shardcam.engine.analysis.class_scores import IRN, PSA, class_scores
+from shardcam.engine.analysis.class_scores import IRN, PSA, class_scores, grid_scores, one_map
+from shardcam.engine.analysis.export_files import Made, export_files
+from shardcam.engine.analysis.grid_rows import GridRows
 from shardcam.engine.analysis.npy_dictionary import Tensor, npy_dictionary
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.io.whole_file import make_folder, whole_file
 from shardcam.engine.rundir.overlays import picture_name
 from shardcam.engine.types import F4, I4, U1
 
@@ -29,7 +31,7 @@ IGNORE = 255
 EVAL_THRESHOLD = 0.15  # IRN's cam_eval_thres
 _READ_AHEAD = 64  # samples whose maps are read at once
 _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
-_Make = Callable[[F4, I4, npt.NDArray[Any], npt.NDArray[Any]], bytes]
+Refine = Callable[[U1, int], U1]  # from (H,W) numbers of planes, of so many, to better ones
 
 
 def seeds(
@@ -78,11 +80,7 @@ def seeds(
         )
     require_few_classes(samples)
 
-    def make(maps: F4, target: I4, crop: npt.NDArray[Any], size: npt.NDArray[Any]) -> bytes:
-        classes, found = class_scores(maps, target, crop, size, scores)
-        return _png(seed_of(classes, found, low, high))
-
-    return _written(samples, Path(folder), layer, ".png", make, keep)
+    return _written(samples, Path(folder), SeedFiles("seeds", layer, low, high, scores), keep)
 
 
 def require_few_classes(samples: Samples) -> None:
@@ -100,7 +98,7 @@ def irn(samples: Samples, folder: str | Path, layer: str, keep: bool = False) ->
     A dictionary of ``keys`` (k,) int64 and ``cam`` (k,ceil(H/4),ceil(W/4)) float32, which load as
     tensors, and ``high_res`` (k,H,W) float32. For the parameters see `seeds`.
     """
-    return _written(samples, Path(folder), layer, ".npy", _irn, keep)
+    return _written(samples, Path(folder), SeedFiles("irn", layer), keep)
 
 
 def psa(samples: Samples, folder: str | Path, layer: str, keep: bool = False) -> int:
@@ -108,52 +106,120 @@ def psa(samples: Samples, folder: str | Path, layer: str, keep: bool = False) ->
 
     For the parameters see `seeds`.
     """
-    return _written(samples, Path(folder), layer, ".npy", _psa, keep)
+    return _written(samples, Path(folder), SeedFiles("psa", layer), keep)
 
 
-def seed_of(classes: I4, scores: F4, low: float, high: float) -> U1:
-    """(k,) and (k,H,W) -> (H,W): class + 1 above `high`, 0 up to `low`, else 255."""
+def seed_of(classes: I4, scores: F4, low: float, high: float, refine: Refine | None = None) -> U1:
+    """(k,) and (k,H,W) -> (H,W): class + 1 above `high`, 0 up to `low`, else 255.
+
+    What is above either threshold may be refined first, by the picture.
+    """
     if not len(classes):
         return np.zeros(scores.shape[1:], np.uint8)
-    best = scores.max(axis=0)
-    found: U1 = (classes + 1).astype(np.uint8)[scores.argmax(axis=0)]
-    found[best <= np.float32(high)] = IGNORE
-    found[best <= np.float32(low)] = 0
+    best, highest = scores.max(axis=0), scores.argmax(axis=0)
+
+    def planes(threshold: float) -> U1:
+        """(H,W) 0 for the background, and the classes counted from 1."""
+        found: U1 = np.where(best > np.float32(threshold), highest + 1, 0).astype(np.uint8)
+        return found if refine is None else refine(found, len(classes) + 1)
+
+    sure = planes(high)
+    maybe = sure if low == high else planes(low)
+    found: U1 = np.array([IGNORE, *(classes + 1)], np.uint8)[sure]
+    found[(sure == 0) & (maybe == 0)] = 0
     return found
 
 
-def _irn(maps: F4, target: I4, crop: npt.NDArray[Any], size: npt.NDArray[Any]) -> bytes:
-    small = -(-size // 4)
-    classes, high = class_scores(maps, target, crop, size, IRN)
-    _, cam = class_scores(maps, target, crop * np.tile(small / size, 2), small, IRN)
-    keys = Tensor(classes.astype(np.int64))
-    return npy_dictionary({"keys": keys, "cam": Tensor(cam), "high_res": high})
+@dataclass(frozen=True)
+class SeedFiles:
+    """What is made of each sample.
+
+    Parameters
+    ----------
+    form
+        ``seeds``, ``irn`` or ``psa``.
+    layer
+        Whose maps.
+    low, high, scores
+        Of seeds.
+    """
+
+    form: str
+    layer: str
+    low: float = EVAL_THRESHOLD
+    high: float = EVAL_THRESHOLD
+    scores: str = IRN
+
+    @property
+    def ending(self) -> str:
+        return ".png" if self.form == "seeds" else ".npy"
+
+    def made(self, shard: Samples, stems: Sequence[str], but: Callable[[str], bool]) -> Made:
+        """Names and contents of files of a shard's samples, whose stems are given, but some."""
+        names = [f"{stem}{self.ending}" for stem in stems]
+        wanted = [i for i, name in enumerate(names) if not but(name)]
+        for i, shown in _each_shown(shard, self.layer, wanted):
+            yield names[i], self._contents(shown)
+
+    def _contents(self, shown: _Shown) -> bytes:
+        if self.form == "irn":
+            classes, high = shown.scores(IRN)
+            keys = Tensor(classes.astype(np.int64))
+            return npy_dictionary({"keys": keys, "cam": Tensor(shown.irn_cam()), "high_res": high})
+        if self.form == "psa":
+            classes, high = shown.scores(PSA)
+            return npy_dictionary(dict(zip(classes.tolist(), high, strict=True)))
+        return _png(seed_of(*shown.scores(self.scores), self.low, self.high))
 
 
-def _psa(maps: F4, target: I4, crop: npt.NDArray[Any], size: npt.NDArray[Any]) -> bytes:
-    classes, high = class_scores(maps, target, crop, size, PSA)
-    return npy_dictionary(dict(zip(classes.tolist(), high, strict=True)))
+@dataclass(frozen=True)
+class _Shown:
+    """What a run has of one sample."""
+
+    maps: Any  # (K,h,w), or those of each scale
+    scales: tuple[float, ...]  # empty where maps are of one size
+    classes: I4
+    crop: npt.NDArray[Any]
+    image_size: npt.NDArray[Any]
+
+    def scores(self, how: str) -> tuple[I4, F4]:
+        rest = self.classes, self.crop, self.image_size, how
+        if self.scales:
+            return grid_scores(self.maps, self.scales, *rest)
+        return class_scores(self.maps, *rest)
+
+    def irn_cam(self) -> F4:
+        """(k,ceil(H/4),ceil(W/4)) IRN's ``cam``."""
+        maps = self.maps
+        if self.scales:
+            height, width = np.rint(self.crop[2:] - self.crop[:2]).astype(int).tolist()
+            maps = one_map(maps, (height, width))
+        small = -(-self.image_size // 4)
+        crop = self.crop * np.tile(small / self.image_size, 2)
+        return class_scores(maps, self.classes, crop, small, IRN)[1]
 
 
-def _written(
-    samples: Samples, folder: Path, layer: str, ending: str, make: _Make, keep: bool
-) -> int:
-    samples.cam(layer)  # refuses a layer without maps
-    names = iter(file_stems(samples.keys, samples["sample"][:].tolist()))
-    make_folder(folder)
-    written = 0
-    for shard in samples.shards():
-        maps, targets = shard.cam(layer), shard["target"]
-        paths = [folder / f"{next(names)}{ending}" for _ in range(len(shard))]
-        wanted = [i for i, path in enumerate(paths) if not (keep and path.exists())]
-        for first in range(0, len(wanted), _READ_AHEAD):
-            some = np.array(wanted[first : first + _READ_AHEAD])
-            rows = maps[some], targets[some], shard["crop"][some], shard["image_size"][some]
-            for i, *row in zip(some.tolist(), *rows, strict=True):
-                with whole_file(paths[i]) as stream:
-                    stream.write(make(*row))
-                written += 1
-    return written
+def _each_shown(shard: Samples, layer: str, wanted: Sequence[int]) -> Iterator[tuple[int, _Shown]]:
+    maps = shard.cam(layer)
+    columns = [shard[name] for name in ("target", "crop", "image_size")]
+    scales = maps.scales if isinstance(maps, GridRows) else ()
+    for first in range(0, len(wanted), _READ_AHEAD):
+        some = np.array(wanted[first : first + _READ_AHEAD])
+        read = maps.grids(some) if isinstance(maps, GridRows) else maps[some]
+        rows = zip(some.tolist(), read, *(column[some] for column in columns), strict=True)
+        for i, one, *rest in rows:
+            yield i, _Shown(one, scales, *rest)
+
+
+def _written(samples: Samples, folder: Path, files: SeedFiles, keep: bool) -> int:
+    samples.cam(files.layer)  # refuses a layer without maps
+    stems = iter(file_stems(samples.keys, samples["sample"][:].tolist()))
+
+    def made(shard: Samples) -> Made:
+        own = [next(stems) for _ in range(len(shard))]
+        return files.made(shard, own, lambda name: keep and (folder / name).exists())
+
+    return export_files(samples, folder, made)
 
 
 def file_stems(keys: list[str], indices: list[int]) -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -320,18 +323,52 @@ class Samples:
         RunDirectoryError
             A shard is missing or damaged.
         """
+        for part in self.closed_shards():
+            with part.opened(self._metrics) as samples:
+                yield samples
+
+    def closed_shards(self, most: int | None = None) -> Iterator[ClosedSamples]:
+        """The samples of each shard in turn, which need not be open; at most so many at once."""
         for part in self._parts:
             rows = part.stop - part.start
             chosen = None
             if self._chosen is not None:
                 first, last = np.searchsorted(self._chosen, (part.start, part.stop))
                 chosen = self._chosen[first:last] - part.start
-            if rows if chosen is None else len(chosen):
-                with reading(part.path) as file:
-                    whole = (ShardRows(part.path, 0, rows),)
-                    yield Samples(
-                        file, whole, chosen, self._style, self._forms, True, self._metrics
-                    )
+            count = rows if chosen is None else len(chosen)
+            step = most or max(count, 1)
+            for start in range(0, count, step):
+                some = chosen
+                if step < count:
+                    some = (np.arange(rows) if chosen is None else chosen)[start : start + step]
+                yield ClosedSamples(part.path, rows, some, self._style, self._forms)
+
+
+@dataclass(frozen=True)
+class ClosedSamples:
+    """Some samples of a shard, which another process can open, too."""
+
+    path: Path
+    rows: int  # of the shard
+    chosen: Positions | None
+    style: OverlayStyle
+    forms: Mapping[str, Form]
+
+    def __len__(self) -> int:
+        return self.rows if self.chosen is None else len(self.chosen)
+
+    @contextmanager
+    def opened(self, metrics: StoredMetrics | None = None) -> Iterator[Samples]:
+        """Open the shard.
+
+        Raises
+        ------
+        RunDirectoryError
+            It is missing or damaged.
+        """
+        with reading(self.path) as file:
+            whole = (ShardRows(self.path, 0, self.rows),)
+            yield Samples(file, whole, self.chosen, self.style, self.forms, True, metrics)
 
 
 class _Columns:

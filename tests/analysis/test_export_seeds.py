@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shardcam import export
+from shardcam import export, open_run
+from shardcam.engine.analysis.class_scores import class_scores, grid_scores, one_map
 from shardcam.engine.analysis.export_seeds import file_stems, seed_of
 from shardcam.engine.errors import ConfigError
-from tests.analysis.runs import MAP
+from tests.analysis import native_runs
+from tests.analysis.native_runs import FOUR, ONE, make_native_run
+from tests.analysis.runs import MAP, make_run
 
 
 def scores_by_hand(run, i, size=None, low=0.0):
@@ -32,9 +35,6 @@ def scores_by_hand(run, i, size=None, low=0.0):
 
 @pytest.fixture
 def squashed(tmp_path):
-    from shardcam import open_run
-    from tests.analysis.runs import make_run
-
     made = make_run(tmp_path / "run", resize="squash", keys="2007_{:06d}.jpg")
     with open_run(made.paths.root) as run:
         yield run
@@ -151,3 +151,37 @@ def test_bad_thresholds(squashed, tmp_path, threshold):
     with pytest.raises(ConfigError, match="threshold"):
         export.seeds(squashed, tmp_path / "seeds", MAP, threshold)
     assert not (tmp_path / "seeds").exists()
+
+
+@pytest.fixture(params=[ONE, FOUR], ids=["one scale", "four scales"])
+def native(tmp_path, request):
+    """A run of pictures at their own sizes, and its copies of each."""
+    made = make_native_run(tmp_path / "run", copies=request.param)
+    with open_run(made.paths.root) as run:
+        yield made, request.param.scales, run
+
+
+def test_files_of_pictures_at_their_own_sizes(native, tmp_path, stand_in):
+    made, scales, run = native
+    for form in (export.irn, export.psa, export.seeds):
+        assert form(run, tmp_path / form.__name__, native_runs.MAP) == len(run) == 6
+    for i, key in enumerate(run.keys):
+        name = key.removesuffix(".png")
+        size = run["image_size"][i]
+        rest = run["target"][i], np.array([0, 0, *size]), size
+        classes, high = grid_scores(made.raw(i), scales, *rest)
+        found = np.load(tmp_path / "irn" / f"{name}.npy", allow_pickle=True).item()
+        assert found["keys"].tolist() == classes.tolist() == sorted(set(rest[0].tolist()) - {-1})
+        np.testing.assert_array_equal(found["high_res"], high)
+        small = -(-size // 4)
+        _, cam = class_scores(
+            one_map(made.raw(i), size.tolist()), rest[0], small[[0, 0, 0, 1]] * [0, 0, 1, 1], small
+        )
+        np.testing.assert_allclose(found["cam"], cam, atol=1e-6)
+        levels = np.asarray(Image.open(tmp_path / "seeds" / f"{name}.png"))
+        np.testing.assert_array_equal(levels, seed_of(classes, high, 0.15, 0.15))
+        _, high = grid_scores(made.raw(i), scales, *rest, "psa")
+        found = np.load(tmp_path / "psa" / f"{name}.npy", allow_pickle=True).item()
+        assert [*found] == classes.tolist()
+        for one, expected in zip(found.values(), high):
+            np.testing.assert_array_equal(one, expected)
