@@ -12,7 +12,12 @@ import click
 from shardcam import open_run
 from shardcam.engine.analysis.class_scores import IRN, NORMALISATIONS
 from shardcam.engine.analysis.export_coco import NO_REGIONS
-from shardcam.engine.analysis.export_seeds import EVAL_THRESHOLD, file_stems, require_few_classes
+from shardcam.engine.analysis.export_seeds import (
+    EVAL_THRESHOLD,
+    SeedFiles,
+    file_stems,
+    require_few_classes,
+)
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import ConfigError, storage_error
 from shardcam.engine.io.plain_file import parse_json, read_plain
@@ -22,8 +27,9 @@ from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import NO_CLASS, counted
-from shardcam.export import coco, irn, masks, npy, psa, seeds
+from shardcam.export import coco, masks, npy
 from shardcam.jobs.completion import complete_path
+from shardcam.jobs.export_processes import Writer, write_all
 from shardcam.jobs.outputs import require_new
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
@@ -69,6 +75,12 @@ _MOST = 1 << 20  # bytes of that file
     type=click.Choice(NORMALISATIONS),
     help=f"From maps to the scores that seeds are made of  [default: {IRN}]",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes that write seeds, irn or psa  [default: one for each core, fewer for few "
+    "images]",
+)
 @stop_on_signals("the same command begins anew; seeds, irn and psa go on")
 def export(
     run: str,
@@ -79,6 +91,7 @@ def export(
     threshold: str | None,
     target_index: int | None,
     scores: str | None,
+    workers: int | None,
 ) -> None:
     """Write the maps of RUN for other programs, a shard at a time.
 
@@ -96,12 +109,16 @@ def export(
         )
     if scores is not None and form != "seeds":
         raise ConfigError(f"--scores: it is for seeds, not for {form}")
+    if workers is not None and form not in SEEDS:
+        raise ConfigError(f"--workers: {form} is written by one process")
     levels = _levels(threshold, form)
     if form in SEEDS:
         if target_index is not None:
             raise ConfigError(f"--target-index: {form} takes all explained classes")
         with open_run(run) as opened:
-            _export_seeds(opened, run, form, out, force, layer, levels, scores or IRN)
+            chosen = layer or _only_layer(opened)
+            files = SeedFiles(form, chosen, levels[0], levels[-1], scores or IRN)
+            _export_seeds(opened, run, Writer(out, files), force, workers)
         return
     if form == "masks":
         _require_new_folder(out, force)
@@ -151,45 +168,33 @@ def _levels(threshold: str | None, form: str) -> tuple[float, ...]:
     return levels
 
 
-def _export_seeds(
-    opened: Run,
-    run: str,
-    form: str,
-    out: Path,
-    force: bool,
-    layer: str | None,
-    levels: tuple[float, ...],
-    scores: str,
-) -> None:
+def _export_seeds(opened: Run, run: str, writer: Writer, force: bool, workers: int | None) -> None:
     """Files of each image; those that the same command wrote before are kept."""
-    chosen = layer or _only_layer(opened)
+    out, files = writer.folder, writer.files
     made_of: dict[str, Any] = {
         "run": read_manifest(RunDir.open(run)).fingerprint,
-        "to": form,
-        "layer": chosen,
+        "to": files.form,
+        "layer": files.layer,
     }
-    if form == "seeds":
-        made_of |= {"threshold": list(levels), "scores": scores}
-    opened.cam(chosen)  # refuses a layer without maps before anything is written
-    if form == "seeds":
+    if files.form == "seeds":
+        made_of |= {"threshold": sorted({files.low, files.high}), "scores": files.scores}
+    opened.cam(files.layer)  # refuses a layer without maps before anything is written
+    if files.form == "seeds":
         require_few_classes(opened)
     anew = force or _is_bare(out)
     keep = not anew and _begun(out, made_of)
     if not keep:
         _require_new_folder(out, anew)
     if not keep:
-        _remove_old(opened, out, ".png" if form == "seeds" else ".npy")
+        _remove_old(opened, out, files.ending)
         with whole_file(out / MADE_OF) as stream:
             stream.write(json.dumps(made_of, indent=1).encode() + b"\n")
-    if form == "seeds":
-        low, high = levels[0], levels[-1]
-        written = seeds(opened, out, chosen, (low, high), scores, keep)
-    else:
-        written = {"irn": irn, "psa": psa}[form](opened, out, chosen, keep)
+    console = make_console()
+    written = write_all(opened, writer, workers, console)
     there = f", {len(opened) - written} were there" if written < len(opened) else ""
     failed = f"; {counted(len(opened.failures), 'image')} failed in the run" * bool(opened.failures)
-    text = f"{counted(written, 'file')} of {chosen} written to {out}{there}{failed}"
-    make_console().print(text, soft_wrap=True)
+    text = f"{counted(written, 'file')} of {files.layer} written to {out}{there}{failed}"
+    console.print(text, soft_wrap=True)
 
 
 def _remove_old(opened: Run, out: Path, ending: str) -> None:
