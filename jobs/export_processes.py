@@ -164,7 +164,8 @@ class _Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def advance(self, done: tuple[int, int]) -> int:
         """Count so many samples; of the files that were written for them, how many."""

@@ -41,6 +41,7 @@ def seeds(
     threshold: float | tuple[float, float] = EVAL_THRESHOLD,
     scores: str = IRN,
     keep: bool = False,
+    classes: Sequence[int] = (),
 ) -> int:
     """Write a PNG with a palette for each sample: 0 background, class + 1, 255 undecided.
 
@@ -60,6 +61,8 @@ def seeds(
         See `engine.analysis.class_scores.class_scores`.
     keep
         Leave files that are there, which are whole.
+    classes
+        The only ones that count, if any: the first becomes 1, the next 2, and so on.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def seeds(
     Raises
     ------
     ConfigError
-        The layer has no maps, a threshold is not from 0 to 1, or a class is above 253.
+        The layer has no maps, a threshold is not from 0 to 1, a class is above 253 or given twice.
     DiskFull, RunDirectoryError
         No space, no permission to write, or a damaged shard.
     """
@@ -78,17 +81,20 @@ def seeds(
         raise ConfigError(
             f"threshold: expected a number from 0 to 1, or two by rising value, got {threshold}"
         )
-    require_few_classes(samples)
+    require_few_classes(samples, classes)
+    files = SeedFiles("seeds", layer, low, high, scores, tuple(classes))
+    return _written(samples, Path(folder), files, keep)
 
-    return _written(samples, Path(folder), SeedFiles("seeds", layer, low, high, scores), keep)
 
-
-def require_few_classes(samples: Samples) -> None:
-    """Raise ConfigError where a class is too high for seeds."""
-    if (most := int(samples["target"][:].max(initial=0))) >= IGNORE - 1:
+def require_few_classes(samples: Samples, classes: Sequence[int] = ()) -> None:
+    """Raise ConfigError where seeds cannot have the classes that are explained, or are chosen."""
+    if len(set(classes)) < len(classes):
+        raise ConfigError("classes of seeds: one is given twice")
+    most = len(classes) - 1 if classes else int(samples["target"][:].max(initial=0))
+    if most >= IGNORE - 1:
         raise ConfigError(
             f"class {most}: seeds are PNG files of 8 bits, for the classes 0 to {IGNORE - 2}; "
-            "export so many classes to psa or irn (--to psa, --to irn)"
+            "choose those that count (--classes), or export to psa or irn (--to psa, --to irn)"
         )
 
 
@@ -140,8 +146,8 @@ class SeedFiles:
         ``seeds``, ``irn`` or ``psa``.
     layer
         Whose maps.
-    low, high, scores
-        Of seeds.
+    low, high, scores, classes
+        Of seeds, see `seeds`.
     """
 
     form: str
@@ -149,6 +155,7 @@ class SeedFiles:
     low: float = EVAL_THRESHOLD
     high: float = EVAL_THRESHOLD
     scores: str = IRN
+    classes: tuple[int, ...] = ()
 
     @property
     def ending(self) -> str:
@@ -169,7 +176,12 @@ class SeedFiles:
         if self.form == "psa":
             classes, high = shown.scores(PSA)
             return npy_dictionary(dict(zip(classes.tolist(), high, strict=True)))
-        return _png(seed_of(*shown.scores(self.scores), self.low, self.high))
+        classes, scores = shown.scores(self.scores)
+        if self.classes:
+            counts = np.isin(classes, self.classes)
+            chosen = [self.classes.index(number) for number in classes[counts].tolist()]
+            classes, scores = np.array(chosen, np.int32), scores[counts]
+        return _png(seed_of(classes, scores, self.low, self.high))
 
 
 @dataclass(frozen=True)

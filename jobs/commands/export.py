@@ -76,6 +76,12 @@ _MOST = 1 << 20  # bytes of that file
     help=f"From maps to the scores that seeds are made of  [default: {IRN}]",
 )
 @click.option(
+    "--classes",
+    metavar="NUMBER[,NUMBER...]",
+    help="The only classes that count in seeds, the first of which becomes 1  [default: all, "
+    "class + 1]",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     help="Processes that write seeds, irn or psa  [default: one for each core, fewer for few "
@@ -91,6 +97,7 @@ def export(
     threshold: str | None,
     target_index: int | None,
     scores: str | None,
+    classes: str | None,
     workers: int | None,
 ) -> None:
     """Write the maps of RUN for other programs, a shard at a time.
@@ -109,15 +116,17 @@ def export(
         )
     if scores is not None and form != "seeds":
         raise ConfigError(f"--scores: it is for seeds, not for {form}")
+    if classes is not None and form != "seeds":
+        raise ConfigError(f"--classes: it is for seeds, not for {form}")
     if workers is not None and form not in SEEDS:
         raise ConfigError(f"--workers: {form} is written by one process")
-    levels = _levels(threshold, form)
+    levels, numbers = _levels(threshold, form), _numbers(classes)
     if form in SEEDS:
         if target_index is not None:
             raise ConfigError(f"--target-index: {form} takes all explained classes")
         with open_run(run) as opened:
             chosen = layer or _only_layer(opened)
-            files = SeedFiles(form, chosen, levels[0], levels[-1], scores or IRN)
+            files = SeedFiles(form, chosen, levels[0], levels[-1], scores or IRN, numbers)
             _export_seeds(opened, run, Writer(out, files), force, workers)
         return
     if form == "masks":
@@ -168,6 +177,13 @@ def _levels(threshold: str | None, form: str) -> tuple[float, ...]:
     return levels
 
 
+def _numbers(classes: str | None) -> tuple[int, ...]:
+    words = [] if classes is None else classes.split(",")
+    if not all(word.strip().isdecimal() for word in words):
+        raise ConfigError(f"--classes {classes}: takes numbers of classes, such as 281,285")
+    return tuple(map(int, words))
+
+
 def _export_seeds(opened: Run, run: str, writer: Writer, force: bool, workers: int | None) -> None:
     """Files of each image; those that the same command wrote before are kept."""
     out, files = writer.folder, writer.files
@@ -178,9 +194,11 @@ def _export_seeds(opened: Run, run: str, writer: Writer, force: bool, workers: i
     }
     if files.form == "seeds":
         made_of |= {"threshold": sorted({files.low, files.high}), "scores": files.scores}
+        if files.classes:
+            made_of["classes"] = list(files.classes)
     opened.cam(files.layer)  # refuses a layer without maps before anything is written
     if files.form == "seeds":
-        require_few_classes(opened)
+        require_few_classes(opened, files.classes)
     anew = force or _is_bare(out)
     keep = not anew and _begun(out, made_of)
     if not keep:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from shardcam import export, open_run
+from shardcam.engine.analysis.class_scores import class_scores
 from shardcam.engine.config import RunConfig
 from shardcam.engine.run.class_names import class_names
 from tests.jobs.command import contents, shardcam, start
@@ -108,6 +109,9 @@ def test_coco_names_the_classes(real, tmp_path):
             2,
             "class 285: seeds are PNG files of 8 bits, for the classes 0 to 253",
         ),
+        (("--to", "seeds", "--classes", "285,cat"), 2, "--classes 285,cat: takes numbers of"),
+        (("--to", "seeds", "--classes", "285,285"), 2, "classes of seeds: one is given twice"),
+        (("--to", "psa", "--classes", "285"), 2, "--classes: it is for seeds, not for psa"),
         (("--to", "tiff"), 2, "'tiff' is not one of 'npy', 'masks', 'coco', 'seeds', 'irn', 'psa'"),
     ],
     ids=str,
@@ -241,3 +245,20 @@ def test_seeds_of_labels(real, tmp_path):
     assert code == 2 and "holds an export of another threshold and scores" in err
     code, _, err = shardcam(*command, "--threshold", "0.1,0.2,0.3")
     assert code == 2 and "--threshold 0.1,0.2,0.3: takes a number, or two for seeds" in err
+
+
+def test_seeds_of_chosen_classes(real, tmp_path):
+    """Of a thousand, by their place among those: 281 is the second, 285 does not count."""
+    command = ("export", real / "run", "--to", "seeds", "--out", tmp_path / "seeds")
+    code, _, err = shardcam(*command, "--classes", "7,281")
+    assert (code, err) == (0, "")
+    with open_run(real / "run") as run:
+        (layer,) = run.layers
+        for i, path in enumerate(sorted((tmp_path / "seeds").glob("*.png"))):
+            rest = run["target"][i], run["crop"][i], run["image_size"][i]
+            classes, scores = class_scores(run.cam(layer)[i], *rest)
+            assert classes.tolist() == [281, 285]
+            expected = np.where(scores[0] > np.float32(0.15), 2, 0)
+            np.testing.assert_array_equal(np.asarray(Image.open(path)), expected)
+    code, _, err = shardcam(*command, "--classes", "281,7")
+    assert code == 2 and "holds an export of another classes" in err
