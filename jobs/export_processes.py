@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -17,13 +18,16 @@ from rich.progress import Progress as Bar
 from shardcam.engine.analysis.export_files import write_files
 from shardcam.engine.analysis.export_seeds import SeedFiles, file_stems
 from shardcam.engine.analysis.samples import ClosedSamples, Samples
+from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import InternalError, ShardcamError, WorkerError, bugs_named
 from shardcam.engine.io.whole_file import make_folder
+from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.types import counted
 from shardcam.engine.workers.child_process import ChildProcess
 from shardcam.engine.workers.cores import usable_cores
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.progress import LINE_EVERY
+from shardcam.jobs.source_pictures import SourcePictures
 
 TOGETHER = 32  # samples that a process is given at once
 ENOUGH = 8 * TOGETHER  # for another process, which takes a second to start
@@ -44,11 +48,20 @@ class Writer:
 
     folder: Path
     files: SeedFiles
+    listing: Path  # of the run
+    config: RunConfig
+
+    @cached_property
+    def _pictures(self) -> SourcePictures:
+        return SourcePictures(Listing(self.listing), self.config)
 
     def write(self, part: Part) -> Iterator[str]:
         """The name of each file that is written; those that are there are whole, and kept."""
         with part.samples.opened() as shard:
-            made = self.files.made(shard, part.stems, lambda name: (self.folder / name).exists())
+            pictures = self._pictures.read if self.files.crf else None
+            made = self.files.made(
+                shard, part.stems, lambda name: (self.folder / name).exists(), pictures
+            )
             yield from write_files(self.folder, made)
 
 

@@ -21,6 +21,7 @@ from shardcam.kernels.map_similarity import similarity, ssim
 from shardcam.kernels.masking import multiply, switch
 from shardcam.kernels.overlay import overlay
 from shardcam.kernels.packing import lzw_length, packbits_length
+from shardcam.kernels.permutohedral import Permutohedral
 from shardcam.kernels.preprocess import planar
 from shardcam.kernels.ranking import ranks
 from shardcam.kernels.regions import run_lengths
@@ -40,6 +41,7 @@ __all__ = [
     "CONSTANT",
     "IOU_UNIT",
     "NON_FINITE",
+    "Permutohedral",
     "add_noise",
     "argmax_histogram",
     "blur",

@@ -11,6 +11,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from shardcam.engine.analysis.class_scores import IRN, PSA, class_scores, grid_scores, one_map
+from shardcam.engine.analysis.dense_crf import DenseCrf
 from shardcam.engine.analysis.export_files import Made, export_files
 from shardcam.engine.analysis.grid_rows import GridRows
 from shardcam.engine.analysis.npy_dictionary import Tensor, npy_dictionary
@@ -32,6 +34,7 @@ EVAL_THRESHOLD = 0.15  # IRN's cam_eval_thres
 _READ_AHEAD = 64  # samples whose maps are read at once
 _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 Refine = Callable[[U1, int], U1]  # from (H,W) numbers of planes, of so many, to better ones
+Pictures = Callable[[Samples, int], U1]
 
 
 def seeds(
@@ -42,6 +45,7 @@ def seeds(
     scores: str = IRN,
     keep: bool = False,
     classes: Sequence[int] = (),
+    pictures: Pictures | None = None,
 ) -> int:
     """Write a PNG with a palette for each sample: 0 background, class + 1, 255 undecided.
 
@@ -63,6 +67,9 @@ def seeds(
         Leave files that are there, which are whole.
     classes
         The only ones that count, if any: the first becomes 1, the next 2, and so on.
+    pictures
+        From a shard of the samples and a position in it to the picture, (height,width,3) uint8
+        RGB. Then what is above a threshold is refined by a dense CRF, as IRN does.
 
     Returns
     -------
@@ -82,8 +89,8 @@ def seeds(
             f"threshold: expected a number from 0 to 1, or two by rising value, got {threshold}"
         )
     require_few_classes(samples, classes)
-    files = SeedFiles("seeds", layer, low, high, scores, tuple(classes))
-    return _written(samples, Path(folder), files, keep)
+    files = SeedFiles("seeds", layer, low, high, scores, tuple(classes), pictures is not None)
+    return _written(samples, Path(folder), files, keep, pictures)
 
 
 def require_few_classes(samples: Samples, classes: Sequence[int] = ()) -> None:
@@ -148,6 +155,8 @@ class SeedFiles:
         Whose maps.
     low, high, scores, classes
         Of seeds, see `seeds`.
+    crf
+        Whether seeds are refined by a dense CRF, which needs the pictures.
     """
 
     form: str
@@ -156,32 +165,45 @@ class SeedFiles:
     high: float = EVAL_THRESHOLD
     scores: str = IRN
     classes: tuple[int, ...] = ()
+    crf: bool = False
 
     @property
     def ending(self) -> str:
         return ".png" if self.form == "seeds" else ".npy"
 
-    def made(self, shard: Samples, stems: Sequence[str], but: Callable[[str], bool]) -> Made:
+    def made(
+        self,
+        shard: Samples,
+        stems: Sequence[str],
+        but: Callable[[str], bool],
+        pictures: Pictures | None = None,
+    ) -> Made:
         """Names and contents of files of a shard's samples, whose stems are given, but some."""
         names = [f"{stem}{self.ending}" for stem in stems]
         wanted = [i for i, name in enumerate(names) if not but(name)]
         for i, shown in _each_shown(shard, self.layer, wanted):
-            yield names[i], self._contents(shown)
+            if self.form == "seeds":
+                picture = partial(pictures, shard, i) if self.crf and pictures else None
+                yield names[i], _png(self._seed(shown, picture))
+            else:
+                yield names[i], self._dictionary(shown)
 
-    def _contents(self, shown: _Shown) -> bytes:
+    def _dictionary(self, shown: _Shown) -> bytes:
         if self.form == "irn":
             classes, high = shown.scores(IRN)
             keys = Tensor(classes.astype(np.int64))
             return npy_dictionary({"keys": keys, "cam": Tensor(shown.irn_cam()), "high_res": high})
-        if self.form == "psa":
-            classes, high = shown.scores(PSA)
-            return npy_dictionary(dict(zip(classes.tolist(), high, strict=True)))
+        classes, high = shown.scores(PSA)
+        return npy_dictionary(dict(zip(classes.tolist(), high, strict=True)))
+
+    def _seed(self, shown: _Shown, picture: Callable[[], U1] | None) -> U1:
         classes, scores = shown.scores(self.scores)
         if self.classes:
             counts = np.isin(classes, self.classes)
             chosen = [self.classes.index(number) for number in classes[counts].tolist()]
             classes, scores = np.array(chosen, np.int32), scores[counts]
-        return _png(seed_of(classes, scores, self.low, self.high))
+        refine = DenseCrf(picture()).refine if picture is not None and len(classes) else None
+        return seed_of(classes, scores, self.low, self.high, refine)
 
 
 @dataclass(frozen=True)
@@ -223,13 +245,15 @@ def _each_shown(shard: Samples, layer: str, wanted: Sequence[int]) -> Iterator[t
             yield i, _Shown(one, scales, *rest)
 
 
-def _written(samples: Samples, folder: Path, files: SeedFiles, keep: bool) -> int:
+def _written(
+    samples: Samples, folder: Path, files: SeedFiles, keep: bool, pictures: Pictures | None = None
+) -> int:
     samples.cam(files.layer)  # refuses a layer without maps
     stems = iter(file_stems(samples.keys, samples["sample"][:].tolist()))
 
     def made(shard: Samples) -> Made:
         own = [next(stems) for _ in range(len(shard))]
-        return files.made(shard, own, lambda name: keep and (folder / name).exists())
+        return files.made(shard, own, lambda name: keep and (folder / name).exists(), pictures)
 
     return export_files(samples, folder, made)
 

@@ -82,6 +82,11 @@ _MOST = 1 << 20  # bytes of that file
     "class + 1]",
 )
 @click.option(
+    "--crf",
+    is_flag=True,
+    help="Refine seeds by a dense CRF and the pictures, as IRN does: what is above each threshold.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     help="Processes that write seeds, irn or psa  [default: one for each core, fewer for few "
@@ -98,6 +103,7 @@ def export(
     target_index: int | None,
     scores: str | None,
     classes: str | None,
+    crf: bool,
     workers: int | None,
 ) -> None:
     """Write the maps of RUN for other programs, a shard at a time.
@@ -108,7 +114,7 @@ def export(
     Examples:
       shardcam export runs/photos --to npy --out maps.npy
       shardcam export runs/photos --to masks --out masks --threshold 0.3
-      shardcam export runs/voc --to seeds --out seeds --threshold 0.05,0.30
+      shardcam export runs/voc --to seeds --out seeds --threshold 0.05,0.30 --crf
     """
     if form in ("npy", "irn", "psa") and threshold is not None:
         raise ConfigError(
@@ -118,6 +124,8 @@ def export(
         raise ConfigError(f"--scores: it is for seeds, not for {form}")
     if classes is not None and form != "seeds":
         raise ConfigError(f"--classes: it is for seeds, not for {form}")
+    if crf and form != "seeds":
+        raise ConfigError(f"--crf: it is for seeds, not for {form}")
     if workers is not None and form not in SEEDS:
         raise ConfigError(f"--workers: {form} is written by one process")
     levels, numbers = _levels(threshold, form), _numbers(classes)
@@ -126,8 +134,8 @@ def export(
             raise ConfigError(f"--target-index: {form} takes all explained classes")
         with open_run(run) as opened:
             chosen = layer or _only_layer(opened)
-            files = SeedFiles(form, chosen, levels[0], levels[-1], scores or IRN, numbers)
-            _export_seeds(opened, run, Writer(out, files), force, workers)
+            files = SeedFiles(form, chosen, levels[0], levels[-1], scores or IRN, numbers, crf)
+            _export_seeds(opened, RunDir.open(run), files, out, force, workers)
         return
     if form == "masks":
         _require_new_folder(out, force)
@@ -184,11 +192,12 @@ def _numbers(classes: str | None) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
-def _export_seeds(opened: Run, run: str, writer: Writer, force: bool, workers: int | None) -> None:
+def _export_seeds(
+    opened: Run, run_dir: RunDir, files: SeedFiles, out: Path, force: bool, workers: int | None
+) -> None:
     """Files of each image; those that the same command wrote before are kept."""
-    out, files = writer.folder, writer.files
     made_of: dict[str, Any] = {
-        "run": read_manifest(RunDir.open(run)).fingerprint,
+        "run": read_manifest(run_dir).fingerprint,
         "to": files.form,
         "layer": files.layer,
     }
@@ -196,6 +205,8 @@ def _export_seeds(opened: Run, run: str, writer: Writer, force: bool, workers: i
         made_of |= {"threshold": sorted({files.low, files.high}), "scores": files.scores}
         if files.classes:
             made_of["classes"] = list(files.classes)
+        if files.crf:
+            made_of["crf"] = True
     opened.cam(files.layer)  # refuses a layer without maps before anything is written
     if files.form == "seeds":
         require_few_classes(opened, files.classes)
@@ -207,6 +218,9 @@ def _export_seeds(opened: Run, run: str, writer: Writer, force: bool, workers: i
         _remove_old(opened, out, files.ending)
         with whole_file(out / MADE_OF) as stream:
             stream.write(json.dumps(made_of, indent=1).encode() + b"\n")
+    if files.crf:
+        run_dir.fetch(run_dir.listing)
+    writer = Writer(out, files, run_dir.listing, stored_config(run_dir.home, opened.config))
     console = make_console()
     written = write_all(opened, writer, workers, console)
     there = f", {len(opened) - written} were there" if written < len(opened) else ""

@@ -14,6 +14,8 @@ from PIL import Image
 
 from shardcam import export, open_run
 from shardcam.engine.analysis.class_scores import class_scores
+from shardcam.engine.analysis.dense_crf import DenseCrf
+from shardcam.engine.analysis.export_seeds import seed_of
 from shardcam.engine.config import RunConfig
 from shardcam.engine.run.class_names import class_names
 from tests.jobs.command import contents, shardcam, start
@@ -262,3 +264,27 @@ def test_seeds_of_chosen_classes(real, tmp_path):
             np.testing.assert_array_equal(np.asarray(Image.open(path)), expected)
     code, _, err = shardcam(*command, "--classes", "281,7")
     assert code == 2 and "holds an export of another classes" in err
+
+
+def test_seeds_that_follow_the_pictures(real, tmp_path):
+    """Each by the dense CRF of its own picture, which the run's source has."""
+    command = ("export", real / "run", "--to", "seeds", "--classes", "281", "--out")
+    options = ("--threshold", "0.05,0.3", "--crf")
+    code, _, err = shardcam(*command, tmp_path / "seeds", *options)
+    assert (code, err) == (0, "")
+    paths, changed = sorted((tmp_path / "seeds").glob("*.png")), 0
+    with open_run(real / "run") as run:
+        (layer,) = run.layers
+        for i, (path, key) in enumerate(zip(paths, run.keys)):
+            rest = run["target"][i], run["crop"][i], run["image_size"][i]
+            _, scores = class_scores(run.cam(layer)[i], *rest)
+            crf = DenseCrf(cv2.imread(str(real / "pictures" / key))[..., ::-1].copy())
+            expected = seed_of(np.zeros(1, "i4"), scores[:1], 0.05, 0.3, crf.refine)
+            found = np.asarray(Image.open(path))
+            assert (found != expected).mean() < 0.01  # another decoder of JPEG
+            changed += (found != seed_of(np.zeros(1, "i4"), scores[:1], 0.05, 0.3)).mean() > 0.02
+    assert changed
+    code, _, err = shardcam(*command, tmp_path / "seeds")
+    assert code == 2 and "holds an export of another threshold" in err
+    code, _, err = shardcam(*command[:3], "psa", "--crf", "--out", tmp_path / "psa")
+    assert code == 2 and "--crf: it is for seeds, not for psa" in err
