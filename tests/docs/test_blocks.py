@@ -19,21 +19,23 @@ REASONS = {"installs packages", "needs a download"}
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with `photos`, `photo.jpg` and the command `shardcam`."""
+    """A folder with `photos`, `photo.jpg`, `docs`, and the commands `shardcam` and `python`."""
     shipped = Path(skimage.__file__).parent / "data"
     (tmp_path / "photos").mkdir()
     for name in PHOTOGRAPHS:
         (tmp_path / "photos" / name).symlink_to(shipped / name)
     shutil.copy(shipped / "rocket.jpg", tmp_path / "photo.jpg")
-    command = tmp_path / "bin" / "shardcam"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m shardcam "$@"\n')
-    command.chmod(0o755)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    (tmp_path / "bin").mkdir()
+    for name, runs in (("shardcam", "-m shardcam "), ("python", "")):
+        command = tmp_path / "bin" / name
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} {runs}"$@"\n')
+        command.chmod(0o755)
     return tmp_path
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/weak-supervision.md"])
 def test_blocks(page, folder):
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
