@@ -30,7 +30,7 @@ from shardcam.jobs.progress import LINE_EVERY
 from shardcam.jobs.source_pictures import SourcePictures
 
 TOGETHER = 32  # samples that a process is given at once
-ENOUGH = 8 * TOGETHER  # for another process, which takes a second to start
+ENOUGH = 8 * TOGETHER  # for another process, which takes a second to start, without a CRF
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}")
 
 
@@ -84,7 +84,8 @@ def write_all(samples: Samples, writer: Writer, workers: int | None, console: Co
     closed = samples.closed_shards(TOGETHER)
     parts = [Part(one, [next(stems) for _ in range(len(one))]) for one in closed]
     if workers is None:
-        workers = min(usable_cores(), -(-len(samples) // ENOUGH))
+        enough = TOGETHER if writer.files.crf else ENOUGH
+        workers = min(usable_cores(), -(-len(samples) // enough))
     workers = min(workers, len(parts))
     make_folder(writer.folder)
     _remove_temporary(writer)
