@@ -13,6 +13,7 @@ Those that are logged are lines of the run's ``events.jsonl`` too, with the same
 
 from shardcam.engine.run.extraction import RunPlanned
 from shardcam.engine.rundir.events import (
+    AgreementMeasured,
     ClusterShared,
     Progress,
     RunAwaited,
@@ -32,6 +33,7 @@ from shardcam.engine.rundir.events import (
 from shardcam.engine.types import Event
 
 __all__ = [
+    "AgreementMeasured",
     "ClusterShared",
     "Event",
     "Progress",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +26,13 @@ from shardcam.engine.evaluation.measure_shard import (
 from shardcam.engine.evaluation.metric import Reason
 from shardcam.engine.evaluation.metrics_known import metric_named
 from shardcam.engine.evaluation.pass_metrics import PassMetric
+from shardcam.engine.evaluation.passes import NetworkPasses
+from shardcam.engine.evaluation.precision_agreement import (
+    COMPARED,
+    AgreementMeter,
+    agreement_details,
+    agreement_note,
+)
 from shardcam.engine.evaluation.question import (
     FREE_BASELINES,
     Question,
@@ -34,7 +41,7 @@ from shardcam.engine.evaluation.question import (
     wanted_metrics,
 )
 from shardcam.engine.evaluation.summary import Result, forget, summarise, write_summary
-from shardcam.engine.protocols import Observer, ShardRunner
+from shardcam.engine.protocols import Observer
 from shardcam.engine.run.build_worker import WorkerSpec, build_parts
 from shardcam.engine.run.driver import logged
 from shardcam.engine.run.executor_choice import AUTO, chosen_early, chosen_for_metrics
@@ -48,9 +55,15 @@ from shardcam.engine.run.prepare import (
 from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.check_index import check_index
-from shardcam.engine.rundir.events import RunOpened, ignore
+from shardcam.engine.rundir.events import (
+    AgreementMeasured,
+    Progress,
+    RunOpened,
+    ShardDone,
+    ignore,
+)
 from shardcam.engine.rundir.hdf5_reading import reading
-from shardcam.engine.rundir.metric_results import MetricResults
+from shardcam.engine.rundir.metric_results import Agreement, MetricResults
 from shardcam.engine.rundir.own_datasets import datasets
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
@@ -58,7 +71,7 @@ from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.rundir.shard_file import ShardSummary
 from shardcam.engine.truths.run_truth import stored_listing, truth_of_run
 from shardcam.engine.truths.truth import Truth
-from shardcam.engine.types import Note, Shard, counted
+from shardcam.engine.types import Event, Note, Shard, counted
 from shardcam.engine.workers.threads import limit_threads
 
 
@@ -187,9 +200,9 @@ def run_evaluation(
         left = sum(len(shard.samples) for shard in todo)
         shards = plan.shards if positions is None else len(_shards_of(plan, positions))
         on_event(RunOpened(shards, shards - len(todo), images, images - left))
+        apart = died or (passes and not named)
         if todo:
             forget(run_dir, [one.folder for one in wanted])
-            apart = died or (passes and not named)
             executor = executor_of(config, partial(build_evaluator, spec), may_exit, apart)
             home = RunDir.open(f"{run_dir.home}/metrics")
             with logged(home, plan, len(todo), on_event) as observe:
@@ -199,10 +212,16 @@ def run_evaluation(
             one.folder: summarise(run_dir, results, one.metric, baselines_of(one.metric, asked))
             for one, results in zip(wanted, every, strict=True)
         }
+        agreement = _agreement(config, spec, every, plan, positions, on_event, may_exit, apart)
+    for folder, measured in agreement.items():
+        details = agreement_details(config.precision, measured)
+        found[folder] = found[folder].with_details(agreement=details)
     write_summary(run_dir, found)
     without = images - max(one.images for one in found.values())
-    notes = (*(truth.notes() if truth else ()), *_precision_notes(config, wanted))
-    return Evaluated(found, images, without, len(todo), notes)
+    notes = [*truth.notes()] if truth else []
+    if agreement:
+        notes.append(agreement_note(config.precision, agreement.values()))
+    return Evaluated(found, images, without, len(todo), tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -219,7 +238,7 @@ class _Spec:
     worker: WorkerSpec | None  # of the run, where its network or its pictures are needed
 
 
-def build_evaluator(spec: _Spec) -> ShardRunner:
+def build_evaluator(spec: _Spec) -> ShardEvaluator:
     """Make what measures one shard after the other."""
     return ShardEvaluator(
         run_dir=RunDir.open(spec.run),
@@ -232,18 +251,73 @@ def build_evaluator(spec: _Spec) -> ShardRunner:
         truth=spec.truth,
         baselines=spec.asked.baselines,
         seed=spec.asked.seed,
-        pictures=_pictures(spec.worker, spec.layer) if spec.worker else None,
+        pictures=_pictures(spec.worker, spec.layer)[0] if spec.worker else None,
     )
 
 
-def _pictures(worker: WorkerSpec, layer: str) -> Pictures:
+def _pictures(worker: WorkerSpec, layer: str) -> tuple[Pictures, NetworkPasses]:
     """Load the run's network, as its own workers do."""
-    from shardcam.engine.evaluation.passes import NetworkPasses
     from shardcam.engine.models.normalise import normalised
 
     loader, parts = build_parts(worker)
     name = next(name for name in worker.layers if layer_path(name) == layer)
-    return Pictures(loader, NetworkPasses.of(parts, name, worker.batch_size), normalised)
+    passes = NetworkPasses.of(parts, name, worker.batch_size)
+    return Pictures(loader, passes, normalised), passes
+
+
+def _agreement(
+    config: RunConfig,
+    spec: _Spec,
+    every: Sequence[MetricResults],
+    plan: Plan,
+    positions: npt.NDArray[np.int64] | None,
+    on_event: Observer,
+    may_exit: bool,
+    apart: bool,
+) -> dict[str, Agreement]:
+    """How well scores agree with float32, by the folder of each metric that asks a network in less.
+
+    What is not known yet is measured, on a few images evenly over those that are asked for.
+    """
+    if config.precision == "fp32":
+        return {}
+    asking = [
+        (results, one, name)
+        for results, one, name in zip(every, spec.wanted, spec.metrics, strict=True)
+        if isinstance(metric_named(name), PassMetric)
+    ]
+
+    def known() -> dict[str, Agreement]:
+        found = {folder: results.agreement(digest) for results, (folder, digest), _ in asking}
+        return {folder: one for folder, one in found.items() if one is not None}
+
+    there = known()
+    missing = [(one, name) for _, one, name in asking if one[0] not in there]
+    if missing:
+        wanted, metrics = zip(*missing, strict=True)
+        few = replace(spec, wanted=wanted, metrics=metrics)
+        asked = np.arange(plan.listed) if positions is None else positions
+        drawn = asked[sampled(len(asked), min(COMPARED, len(asked)))]
+        shard = Shard(int(drawn[0]) // plan.shard_size, tuple(map(plan.sample, drawn.tolist())))
+        on_event(AgreementMeasured(config.precision, len(drawn)))
+
+        def observe(event: Event) -> None:  # its progress is not that of the run
+            on_event(Event() if isinstance(event, Progress | ShardDone) else event)
+
+        build = partial(build_agreement_meter, few, plan.shard_size)
+        for _ in executor_of(config, build, may_exit, apart).run([shard], observe):
+            pass
+    return known()
+
+
+def build_agreement_meter(spec: _Spec, shard_size: int) -> AgreementMeter:
+    """Make what compares the scores of a few images with those of the network in float32."""
+    assert spec.worker is not None
+    config = spec.worker.config.model_copy(update={"precision": "fp32", "decode_processes": 0})
+    pictures, lowered = _pictures(spec.worker, spec.layer)
+    _, exact = _pictures(replace(spec.worker, config=config, quantization=None), spec.layer)
+    evaluator = build_evaluator(replace(spec, worker=None))
+    return AgreementMeter(replace(evaluator, pictures=pictures), lowered, exact, shard_size)
 
 
 def _complete(run_dir: RunDir, manifest: Manifest) -> dict[int, ShardSummary]:
@@ -276,15 +350,6 @@ def _layer_of(
 def _truth(run_dir: RunDir, config: RunConfig, source: str) -> Truth:
     with open_run(run_dir.home) as run:
         return truth_of_run(run_dir, run, config, source)
-
-
-def _precision_notes(config: RunConfig, wanted: Sequence[Wanted]) -> Iterator[Note]:
-    if config.precision != "fp32" and any(isinstance(one.metric, PassMetric) for one in wanted):
-        yield Note(
-            "assumed",
-            f"scores of changed pictures are those of the network in {config.precision}; measure "
-            "the same images in fp32 (extract --target from:RUN) and compare to see how they agree",
-        )
 
 
 def _needs_pictures(asked: Question, wanted: Sequence[Wanted]) -> bool:

@@ -109,6 +109,10 @@ class NetworkPasses:
             found[part] = self._scores(forward, classes[part])
         return found
 
+    def every_score(self, inputs: Inputs) -> F4:
+        """M inputs -> (M,classes) scores by the network's link."""
+        return np.concatenate([self._all_scores(forward) for _, forward in self._passes(inputs)])
+
     def explained(self, inputs: Inputs, classes: I4) -> tuple[F4, F4]:
         """See `Passes`."""
         scores, maps = [np.empty(0, np.float32)], []

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,11 @@ class Result:
     left_out: dict[str, int]  # classes of images, by the reason
     baselines: dict[str, Figure]
     images: int = 0  # that have a row, with a value or a reason why there is none
+
+    def with_details(self, **more: Any) -> Result:
+        """The same, and more that is told of the run's maps."""
+        figure = replace(self.figure, details={**self.figure.details, **more})
+        return replace(self, figure=figure)
 
     def as_json(self) -> dict[str, Any]:
         """As ``summary.json`` has it; what is not a number is null there."""

@@ -67,6 +67,14 @@ class WorkerStarted(Event):
 
 
 @dataclass(frozen=True)
+class AgreementMeasured(Event):
+    """Changed pictures go through the network in float32, too; not logged."""
+
+    precision: str  # that it is compared with
+    images: int
+
+
+@dataclass(frozen=True)
 class WorkerWaiting(Event):
     """Workers wait for free CPUs or GPUs of the cluster."""
 

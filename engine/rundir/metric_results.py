@@ -55,6 +55,27 @@ class MetricManifest:
         return sha256(json.dumps(self.numbers, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How scores of changed pictures agree with those of the network in float32; it adds up."""
+
+    images: int = 0
+    pictures: int = 0  # changed ones of these images, with scores in both
+    first_class: int = 0  # of them, those of which it is the same
+    difference: float = 0.0  # of the scores of the explained class, absolute: the sum
+    largest: float = 0.0  # of these differences
+
+    def __add__(self, other: Agreement) -> Agreement:
+        """Of the same images."""
+        return Agreement(
+            max(self.images, other.images),
+            self.pictures + other.pictures,
+            self.first_class + other.first_class,
+            self.difference + other.difference,
+            max(self.largest, other.largest),
+        )
+
+
 class MetricResults:
     """The folder of one metric of a run.
 
@@ -84,6 +105,7 @@ class MetricResults:
                 raise RunDirectoryError(f"{path}: {error.strerror}") from None
         self.folder = RunDir.open(f"{run_dir.home}/metrics/{name}")
         self._json = self.folder.root / "metric.json"
+        self._agreement = self.folder.root / "agreement.json"
 
     @property
     def exists(self) -> bool:
@@ -160,10 +182,28 @@ class MetricResults:
     def clear(self) -> None:
         """Forget what was measured: ``metric.json`` first, without which the rest is nothing."""
         self.folder.remove(self._json)
+        self.folder.remove(self._agreement)
         for number in self.folder.shard_numbers():
             self.folder.remove(self.folder.shards / shard_name(number))
         if self.folder.shared:
             shutil.rmtree(self.folder.shards, ignore_errors=True)
+
+    def write_agreement(self, fingerprint: str, found: Agreement) -> None:
+        """Keep how well a few images agree with float32 where they are measured in less."""
+        text = json.dumps({"fingerprint": fingerprint, **asdict(found)}, indent=2)
+        self.folder.write_atomically(self._agreement, text + "\n")
+
+    def agreement(self, fingerprint: str) -> Agreement | None:
+        """What `write_agreement` kept; None where that is nothing, damaged, or of other values."""
+        try:
+            if not self.folder.fetch(self._agreement):
+                return None
+            stored = parse_json(read_plain(self._agreement, _MOST))
+            if stored.pop("fingerprint") != fingerprint:
+                return None
+            return Agreement() + Agreement(**stored)  # which numbers add up to
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+            return None
 
     def write(
         self, number: int, fingerprint: str, source: ShardSummary, tables: Mapping[str, Array]

@@ -397,13 +397,31 @@ def test_seeds_against_masks(made, tmp_path):
     assert "miou" in out and "best of 1001 thresholds" in " ".join(out.split())
 
 
-def test_a_lower_precision_is_told(made, tmp_path):
-    pictures = made.parent / "pictures"
+def test_agreement_of_a_lower_precision_is_measured(made, tmp_path):
+    pictures, run = made.parent / "pictures", tmp_path / "int8"
     low = ("extract", pictures, *SMALL, "--precision", "int8", "--executor", "local")
-    assert shardcam(*low, "--out", tmp_path / "int8")[0] == 0
-    said = "scores of changed pictures are those of the network in int8"
-    assert said in evaluate(tmp_path / "int8", metrics="average_drop")[1]
-    assert said not in evaluate(tmp_path / "int8", metrics="gini")[1]
+    assert shardcam(*low, "--shard-size", 8, "--out", run)[0] == 0
+    code, out, err = evaluate(run, metrics="average_drop,deletion:torchcam,gini")
+    assert code == 0, err
+    summary = json.loads((run / "metrics" / "summary.json").read_text())
+    found = summary["deletion-torchcam"]["details"]["agreement"]
+    assert found["precision"] == "int8"
+    assert (found["images"], found["pictures"]) == (7, 7 * 19)  # one of eight is no picture
+    assert 0.5 < found["first_class"] <= 1
+    assert 0 < found["mean_difference"] < found["largest_difference"] < 0.5
+    assert summary["average_drop"]["details"]["agreement"]["pictures"] == 7
+    assert "agreement" not in summary["gini"].get("details", {})
+    assert "140 changed pictures of 7 images" in " ".join(out.split())
+    assert "comparing int8 with fp32" in out
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("agreement.json")}
+    code, out, _ = evaluate(run, metrics="deletion:torchcam")
+    assert code == 0 and "133 changed pictures" in " ".join(out.split())
+    assert "comparing" not in out
+    assert {p: p.stat().st_mtime_ns for p in before} == before and len(before) == 2
+    (run / "metrics" / "deletion-torchcam" / "agreement.json").write_text("{")
+    assert "comparing int8" in evaluate(run, metrics="deletion:torchcam")[1]
+    after = json.loads((run / "metrics" / "summary.json").read_text())
+    assert after == summary
 
 
 def test_verify_reads_what_was_measured(run):

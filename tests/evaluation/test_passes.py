@@ -1,10 +1,13 @@
 """Passes over inputs that are written where the network reads them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from shardcam.engine.evaluation.evaluation import evaluate
 from shardcam.engine.evaluation.passes import Masked, NetworkPasses, Switched
+from shardcam.engine.evaluation.precision_agreement import ComparedPasses
 from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.scores import linked, won_pixels
 from shardcam.engine.models.load_network import load_network
@@ -75,6 +78,34 @@ def test_the_scores_of_zeros_cost_one_pass(definition):
                      np.zeros((4, 4), np.int64))  # fmt: skip
     np.testing.assert_array_equal(first, again)
     np.testing.assert_allclose(first, passes.scores(zeros, classes), atol=1e-6)
+
+
+def test_scores_are_compared_with_those_of_another_network(definition, inputs):
+    other = replace(definition, parameters={k: 1.05 * v for k, v in definition.parameters.items()})
+    both = [
+        NetworkPasses(
+            MxnetNetwork(one, (LAYER,), 4), METHODS["gradcam"], LAYER, one.preprocessing, 4
+        )
+        for one in (definition, other)
+    ]
+    classes = np.arange(11, dtype=np.int32) % 5
+    low, exact = (
+        np.concatenate([
+            linked(passes.network.forward(written(inputs)[s : s + 4]).logits, "softmax")
+            for s in range(0, 11, 4)
+        ])
+        for passes in both
+    )  # fmt: skip
+    compared = ComparedPasses(*both)
+    rows = np.arange(11), classes
+    np.testing.assert_allclose(compared.scores(inputs, classes), low[rows], atol=1e-6)
+    scores, maps = compared.explained(inputs, classes)
+    np.testing.assert_array_equal(scores, both[0].explained(inputs, classes)[0])
+    found, difference = compared.found, np.abs(low[rows] - exact[rows])
+    assert (found.pictures, found.largest) == (22, pytest.approx(difference.max(), abs=1e-6))
+    assert found.first_class == 2 * (low.argmax(axis=1) == exact.argmax(axis=1)).sum()
+    assert found.difference == pytest.approx(2 * difference.sum(), abs=1e-5)
+    assert len(maps) == 11
 
 
 def test_the_timer_sees_each_pass_within_a_batch(tmp_path, monkeypatch):
