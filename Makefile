@@ -69,7 +69,7 @@ build/torch-exports/.ready: tests/models/export_torchvision.py \
 	@test -x .venv-torch/bin/python || $(PYTHON) -m venv .venv-torch
 	@.venv-torch/bin/python -m pip install -q --disable-pip-version-check torch==2.14.1 \
 		torchvision==0.29.1 timm==1.0.31 onnx onnxscript safetensors \
-		grad-cam==1.5.7 torchcam==0.5.0
+		grad-cam==1.5.7 torchcam==0.5.0 quantus==0.6.0
 	@mkdir -p build/torch-exports
 	.venv-torch/bin/python tests/models/export_torchvision.py build/torch-exports
 	.venv-torch/bin/python tests/models/export_torch_weights.py build/torch-exports

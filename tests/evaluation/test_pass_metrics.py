@@ -26,12 +26,20 @@ from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.scores import linked
 from shardcam.engine.methods.smoothing import smoothed_maps
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.types import NO_CLASS, Preprocessing
+from shardcam.engine.types import NO_CLASS, SOFTMAX, Preprocessing
 from shardcam.kernels import add_noise, normalize
+from tests.evaluation import xplique_values
 from tests.kernels import reference
 from tests.models.networks import HAND_INPUT, every_tap_kind, hand_checked
 
 LAYER = "e_relu"
+OF_XPLIQUE = {  # as xplique_values.py prints them
+    "insertion:xplique": [0.226675, 0.5670551, 0.2467887],
+    "deletion:xplique": [0.6515915, 0.153578, 0.3489048],
+    "average_drop:xplique": [0.6513184, 0.0, 0.0],
+    "average_increase:xplique": [0.0, 1.0, 1.0],
+    "average_gain:xplique": [0.0, 0.02794, 0.0031625],
+}
 NAMES = sorted(PASS_METRICS)
 
 
@@ -104,6 +112,40 @@ def test_golden_curves(golden, steps, torchcam, points, deletion, insertion):
     assert found["deletion"].value[0, 0] == pytest.approx(deletion, rel=1e-6)
     assert found["insertion"].value[0, 0] == pytest.approx(insertion, rel=1e-6)
     assert found["insertion"].columns["curve"][0, 0, [0, -1]].tolist() == [0, 1]
+
+
+@dataclass
+class Dense:
+    """The softmax of one dense layer, over pictures flattened with their channels last."""
+
+    weights: np.ndarray
+    rows: int = 4
+
+    def all_scores(self, pictures):
+        return linked(
+            pictures.transpose(0, 2, 3, 1).reshape(len(pictures), -1) @ self.weights, SOFTMAX
+        )
+
+    def scores(self, inputs, classes):
+        out = np.empty((len(inputs), *inputs.pictures.shape[1:]), np.float32)
+        inputs.write(out)
+        return self.all_scores(out)[np.arange(len(out)), classes]
+
+    def blank(self, classes):
+        return np.full(len(classes), 1 / self.weights.shape[1], np.float32)
+
+
+def test_values_of_xplique():
+    pictures, maps, weights, classes = xplique_values.inputs()
+    pictures = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+    passes = Dense(weights)
+    target = classes[:, None]
+    score = np.take_along_axis(passes.all_scores(pictures), target, axis=1)
+    rows = rows_of(target, score, view_size=maps.shape[1:])
+    metrics = [PASS_METRICS[name] for name in OF_XPLIQUE]
+    found = measure_passes(metrics, pictures, maps[:, None], rows, passes)
+    for name, expected in OF_XPLIQUE.items():
+        np.testing.assert_allclose(found[name].value[:, 0], expected, atol=2e-6, err_msg=name)
 
 
 def test_the_points_of_each_rule():

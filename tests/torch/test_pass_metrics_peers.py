@@ -31,7 +31,8 @@ class Network(TorchNetwork):
 
     def forward(self, images):
         if not isinstance(images, np.ndarray):
-            given, images = images, np.empty((len(images), 3, *SIZE), np.float32)
+            given, shape = images, (len(images), *images.pictures.shape[1:])
+            images = np.empty(shape, np.float32)
             given.write(images)
         return super().forward(images)
 
