@@ -1,23 +1,24 @@
 """Drop, insertion and deletion of ResNet-50: seconds an image, beside torchcam and quantus.
 
-``python -m benchmarks.evaluation_speed --peers PYTHON [--images 8] [--rounds 3] [--threads N]``,
-where PYTHON has torch, torchvision, torchcam 0.5.0 and, if it is to be measured, quantus 0.6.0.
-Rounds of ours in fp32 and int8 and of theirs alternate on the same cores, and medians of the
-rounds' ratios are told. With one thread it is the processor's time that is measured, which others
-that work on the machine change little. Weights are random: time does not depend on them.
+``python -m benchmarks.evaluation_speed --peers PYTHON [--images 8] [--rounds 3]``, where PYTHON
+has torch, torchvision, torchcam 0.5.0 and, if it is to be measured, quantus 0.6.0. Rounds of ours
+in fp32 and int8 and of theirs alternate on the same cores, and medians of the rounds' ratios are
+told, and what share of our time the forward passes alone would take. With OMP_NUM_THREADS=1 it is
+the processor's time that is measured, which others that work on the machine change little.
+Weights are random: time does not depend on them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.all_cores import THREADS
 from benchmarks.test_precision import prepared
 from shardcam.engine.evaluation.metric import ImageRows
 from shardcam.engine.evaluation.pass_metrics import PASS_METRICS, PassMetric, measure_passes
@@ -26,25 +27,25 @@ from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.scores import softmax
 from shardcam.engine.models.mxnet_network import BATCH, MxnetNetwork
 from shardcam.engine.types import F4
-from shardcam.engine.workers.threads import limit_threads
 
 SETS = {
     "torchcam": ("average_drop:torchcam", "insertion:torchcam", "deletion:torchcam"),
     "RISE": ("average_drop", "insertion", "deletion"),
     "ROAD": ("road",),
 }
+PASSES = {"torchcam": 39, "RISE": 56, "ROAD": 8}  # of an image
 PEERS = Path(__file__).parent / "peers" / "evaluation.py"
 
 
 class Ours:
     """A network at a precision, and pictures with their maps and rows."""
 
-    def __init__(self, precision: str, count: int, threads: int) -> None:
+    def __init__(self, precision: str, count: int) -> None:
         definition, layer, calibration = prepared("resnet50_v1", precision)
         network = MxnetNetwork(
-            definition, (layer,), BATCH, precision, calibration.quantization, threads=threads
+            definition, (layer,), BATCH, precision, calibration.quantization, threads=THREADS
         )
-        self.now = time.process_time if threads == 1 else time.perf_counter
+        self.now = time.process_time if THREADS == 1 else time.perf_counter
         method = METHODS["gradcam"]
         self.passes = NetworkPasses(network, method, layer, definition.preprocessing, BATCH)
         shape = (count, *definition.preprocessing.input_shape)
@@ -67,9 +68,10 @@ class Ours:
         return (self.now() - start) / len(self.pictures)
 
     def forward(self) -> float:
+        batch: F4 = np.resize(self.pictures, (BATCH, *self.pictures.shape[1:]))
         start = self.now()
-        _ = self.passes.network.forward(self.pictures[:BATCH]).logits
-        return (self.now() - start) / min(len(self.pictures), BATCH)
+        _ = self.passes.network.forward(batch).logits
+        return (self.now() - start) / BATCH
 
 
 def main() -> None:
@@ -77,13 +79,8 @@ def main() -> None:
     parser.add_argument("--peers", required=True)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    ours = {
-        precision: Ours(precision, options.images, options.threads)
-        for precision in ("fp32", "int8")
-    }
-    limit_threads(options.threads)
+    ours = {precision: Ours(precision, options.images) for precision in ("fp32", "int8")}
     ours["fp32"].seconds(SETS["ROAD"])  # its kernels are compiled
     rounds: list[dict[str, float]] = []
     for number in range(options.rounds):
@@ -92,13 +89,17 @@ def main() -> None:
             found[f"{precision} forward"] = one.forward()
             for name, metrics in SETS.items():
                 found[f"{precision} {name}"] = one.seconds(metrics)
-        command = [options.peers, str(PEERS), str(options.images), str(options.threads)]
+        command = [options.peers, str(PEERS), str(options.images), str(THREADS)]
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         peers = {f"peer {name}": value for name, value in json.loads(told).items()}
         rounds.append(found | peers)
         print(number, json.dumps({name: round(v, 3) for name, v in rounds[-1].items()}), flush=True)
     for name in rounds[0]:
         print(f"{name}: {np.median([one[name] for one in rounds]):.3g} s an image")
+    for precision in ours:
+        for name, passes in PASSES.items():
+            shares = [passes * r[f"{precision} forward"] / r[f"{precision} {name}"] for r in rounds]
+            print(f"{precision} {name}: {np.median(shares):.1%} of it are forward passes")
     pairs = [(peer, ours) for peer in ("peer torchcam", "peer quantus") for ours in rounds[0]
              if peer in rounds[0] and not ours.startswith("peer")]  # fmt: skip
     for peer, one in pairs:

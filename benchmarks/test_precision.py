@@ -9,7 +9,6 @@ build/precision.png.
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.all_cores import THREADS
 from shardcam.engine.config import RunConfig
 from shardcam.engine.methods import METHODS
 from shardcam.engine.models.layer_names import auto_layer
@@ -34,14 +34,10 @@ from shardcam.engine.run.plan import make_plan
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.engine.types import Decoding
-from shardcam.engine.workers.threads import limit_threads
 
 PLOT = Path("build/precision.png")
 MODELS = {"efficientnet_lite0": None, "resnet50_v1": "random", "vgg16": "random"}
 DECODING = Decoding(RunConfig.model_fields["max_pixels"].default)
-
-THREADS = os.cpu_count() or 1
-limit_threads(THREADS)
 
 
 @cache
