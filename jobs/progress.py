@@ -36,7 +36,7 @@ REPORTED: dict[type[Event], str] = {  # events that a person should know of
     WorkerWaiting: "workers waiting for {resource}: {workers}",
     ClusterShared: "other runs on this cluster: {runs}; workers for this one: {workers}",
     WorkerLost: "{worker} is lost and replaced: {reason}",
-    AgreementMeasured: "comparing {precision} with fp32 on changed pictures: images: {images}",
+    AgreementMeasured: "comparing changed pictures in {precision} with fp32: images: {images}",
     SearchStarted: "shard {shard}: searching for the image, of {images}, that crashes its workers",
     SampleGivenUp: "{key}: crashes every worker that reads it, and is recorded as a failure",
 }

@@ -412,14 +412,14 @@ def test_agreement_of_a_lower_precision_is_measured(made, tmp_path):
     assert summary["average_drop"]["details"]["agreement"]["pictures"] == 7
     assert "agreement" not in summary["gini"].get("details", {})
     assert "140 changed pictures of 7 images" in " ".join(out.split())
-    assert "comparing int8 with fp32" in out
+    assert "changed pictures in int8 with fp32: images: 8" in out
     before = {p: p.stat().st_mtime_ns for p in run.rglob("agreement.json")}
     code, out, _ = evaluate(run, metrics="deletion:torchcam")
     assert code == 0 and "133 changed pictures" in " ".join(out.split())
-    assert "comparing" not in out
+    assert "comparing changed" not in out
     assert {p: p.stat().st_mtime_ns for p in before} == before and len(before) == 2
     (run / "metrics" / "deletion-torchcam" / "agreement.json").write_text("{")
-    assert "comparing int8" in evaluate(run, metrics="deletion:torchcam")[1]
+    assert "comparing changed" in evaluate(run, metrics="deletion:torchcam")[1]
     after = json.loads((run / "metrics" / "summary.json").read_text())
     assert after == summary
 
