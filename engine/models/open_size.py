@@ -19,6 +19,7 @@ from shardcam.engine.types import F4
 
 Load = Callable[[tuple[int, int] | None], NetworkDefinition]
 
+PROBES = 8
 VARIANTS = 64  # graphs of one network that are remembered
 INSTEAD = "give --image-size without --resize none"
 
@@ -138,14 +139,14 @@ class OpenSize:
         return replace(network, graph=replace(network.graph, nodes=nodes))
 
 
-def _probes(own: NetworkDefinition) -> tuple[tuple[int, int], tuple[int, int]]:
+def _probes(own: NetworkDefinition) -> list[tuple[int, int]]:
     """Sizes to try a network at: twice its own and more, so that no window covers a map by chance.
 
-    Halved six times and rounded up, one side stays odd and one even: what pads by parity shows.
+    What depends on the parity of a map's sides shows at one of them, however deep the map lies.
     """
     longer = max(own.preprocessing.height, own.preprocessing.width)
-    odd = 64 * (longer // 28 + 1) + 1
-    return (odd, odd + 63), (odd + 63, odd)
+    sides = np.random.RandomState(0).randint(2 * longer + 8, 4 * longer + 16, (PROBES, 2))
+    return [(int(height), int(width)) for height, width in sides]
 
 
 def _at(network: NetworkDefinition, height: int, width: int) -> NetworkDefinition:

@@ -20,7 +20,7 @@ ADDRESS_SPACE = 1536 << 20  # bytes, before there is a network
 DRIVER = "libcuda.so.1"
 # For each kind of operator MXNet keeps what it made for each shape, for ever unless it is told a
 # number; with thousands of shapes that is gigabytes. The largest networks have a few hundred.
-OPERATORS_KEPT = "MXNET_MKLDNN_CACHE_NUM", "1024"
+OPERATORS_KEPT = "MXNET_MKLDNN_CACHE_NUM", "512"
 
 
 def ready_libraries() -> None:
