@@ -34,6 +34,13 @@ class OpenSize:
     ----------
     load
         Loads it for an input of (height, width), None for the network's own.
+    one_graph
+        What is known of it: whether one graph is for all sizes. None: it is tried.
+
+    Attributes
+    ----------
+    one_graph : bool
+        See above.
 
     Raises
     ------
@@ -41,7 +48,7 @@ class OpenSize:
         It takes inputs of one size only; the line says why.
     """
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, one_graph: bool | None = None) -> None:
         self._load = load
         own = load(None)
         self._whole = _whole_windows(own)
@@ -50,10 +57,11 @@ class OpenSize:
         self.variant = lru_cache(VARIANTS)(self._variant)
         self._fits = {(own.preprocessing.height, own.preprocessing.width)}
         self._too_small: dict[tuple[int, int], str] = {}
-        self._one_graph = False
-        probed = [self._probed(*size) for size in _probes(own)]
-        self._one_graph = probed == [self.own] * len(probed)
-        self.variant.cache_clear()
+        self.one_graph = bool(one_graph)
+        if one_graph is None:
+            probed = [self._probed(*size) for size in _probes(own)]
+            self.one_graph = probed == [self.own] * len(probed)
+            self.variant.cache_clear()
 
     def at(self, height: int, width: int) -> NetworkDefinition:
         """The network for inputs of this size.
@@ -83,7 +91,7 @@ class OpenSize:
 
     def _variant(self, height: int, width: int) -> NetworkDefinition:
         """The network with the graph and the parameters of a size: one for all that share them."""
-        if self._one_graph:
+        if self.one_graph:
             return self.own
         loaded = self._loaded(height, width)
         known = (self.own, *self._variants)

@@ -51,6 +51,7 @@ class WorkerSpec:
     similar: F4 | None  # (K,D) embeddings that images are compared with
     mask: F4 | None  # (h,w) what each pixel of the maps of a segmentation network counts
     given: I4 | None  # (listed,K) classes to explain of each image, where a run gives them
+    one_graph: bool | None  # whether the network has one for all sizes, where images keep theirs
     specs: tuple[DatasetSpec, ...]  # of a shard file
     batch_size: int  # images
 
@@ -104,7 +105,7 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     config = spec.config
     if config.gpus_per_worker:
         require_gpu(config.runtime)
-    sizes = open_size(config) if config.copies else None
+    sizes = open_size(config, spec.one_graph) if config.copies else None
     definition = sizes.own if sizes else load_definition(config)
     if definition.digest() != spec.model:
         raise ModelError(f"{config.model}: the weights differ from those the run began with")

@@ -93,8 +93,10 @@ def own_size_notes(
         yield Note("sizes", f"scores are those of the images at scale {config.scales[0]:g}")
 
 
-def open_size(config: RunConfig) -> OpenSize:
+def open_size(config: RunConfig, one_graph: bool | None = None) -> OpenSize:
     """The network that options name, at any size of its input.
+
+    `one_graph`: what the driver found out, see `engine.models.open_size.OpenSize`.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def open_size(config: RunConfig) -> OpenSize:
     def load(size: tuple[int, int] | None) -> NetworkDefinition:
         return load_definition(config.model_copy(update={"image_size": size}))
 
-    network = OpenSize(load)
+    network = OpenSize(load, one_graph)
     if network.own.prediction is not None:
         raise ConfigError(
             f"--resize none: {network.own.name} gives a class for each pixel; give --image-size "

@@ -231,6 +231,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         similar=concept.vectors if concept else None,
         mask=mask.weights if mask else None,
         given=chosen,
+        one_graph=sizes.one_graph if sizes else None,
         specs=specs,
         batch_size=_batch_size(config, definition, names, plan),
     )
