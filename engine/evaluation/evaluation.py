@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from shardcam.engine.analysis.open_run import open_run, require_codec
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import ConfigError, RunDirectoryError, storage_error
+from shardcam.engine.errors import ConfigError, RunDirectoryError
 from shardcam.engine.evaluation.baselines import EDGES
 from shardcam.engine.evaluation.measure_shard import (
     Pictures,
@@ -180,7 +180,7 @@ def run_evaluation(
     with ExitStack() as stack:
         died = False
         for results in every:
-            _make_folder(results)
+            results.make()
             died |= stack.enter_context(results.folder.lock())
         for results, one in zip(every, manifests, strict=True):
             results.begin(one, asked.replace)
@@ -354,13 +354,6 @@ def _truth(run_dir: RunDir, config: RunConfig, source: str) -> Truth:
 
 def _needs_pictures(asked: Question, wanted: Sequence[Wanted]) -> bool:
     return EDGES in asked.baselines or any(isinstance(w.metric, PassMetric) for w in wanted)
-
-
-def _make_folder(results: MetricResults) -> None:
-    try:
-        results.folder.root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(error, results.folder.root) from error
 
 
 def _view_size(manifest: Manifest) -> tuple[int, int]:

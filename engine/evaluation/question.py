@@ -86,7 +86,12 @@ def wanted_metrics(
         }
         where = truth_place(asked.truth) if asked.truth and metric.needs_truth else None
         one = MetricManifest(
-            name, metric.convention, numbers, metric.higher_is_better, versions, where
+            metric=name,
+            convention=metric.convention,
+            numbers=numbers,
+            higher_is_better=metric.higher_is_better,
+            versions=versions,
+            truth=where,
         )
         folder = name.replace(":", "-") + (f"@{layer}" if chosen else "")
         wanted.append(Wanted(folder, one.fingerprint, metric))

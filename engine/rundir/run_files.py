@@ -36,8 +36,8 @@ class RunFiles:
         The locks of the driver, and of who begins the run.
     overlays, activations : Path
         Folders of pictures, if asked for.
-    metrics : Path
-        Folder of what was measured of the maps.
+    metrics, clusters : Path
+        Folders of what was measured of the maps, and of which are alike.
     """
 
     def __init__(self, root: Path) -> None:
@@ -59,6 +59,7 @@ class RunFiles:
         self.overlays = root / "overlays"
         self.activations = root / "activations"
         self.metrics = root / "metrics"
+        self.clusters = root / "clusters"
 
     def require_plain(self) -> None:
         """Refuse links, pipes and devices in the place of the run's files and folders.
