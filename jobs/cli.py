@@ -25,6 +25,7 @@ SECTIONS = {  # a command's name is that of its file in commands/
     "Results": {
         "report": "Show a run in a browser",
         "evaluate": "Measure how good the maps are",
+        "cluster": "Find images that the network treats alike",
         "compare": "Compare the maps of runs, image by image",
         "sanity": "See maps change as the weights are lost",
         "mosaic": "Make mosaics to test maps without truth",
@@ -48,7 +49,10 @@ SECTIONS = {  # a command's name is that of its file in commands/
     },
 }
 
-EXTRACTION = ("mxnet", "numba", "onnx", "ray")  # of extras: looking at runs needs none
+EXTRAS = {  # libraries that looking at runs does not need, and the extras with them
+    **dict.fromkeys(("mxnet", "numba", "onnx", "ray"), "cpu, cu117 or cu112"),
+    **dict.fromkeys(("scipy", "sklearn", "threadpoolctl"), "clusters"),
+}
 
 
 @click.group(
@@ -112,10 +116,10 @@ def main() -> None:
         _tell("shardcam: out of memory: give it more, or a smaller --batch-size")
         sys.exit(1)
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and error.name in EXTRACTION:
+        if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
             _tell(
                 f"shardcam: this needs {error.name}, which is not installed: install shardcam with "
-                "its extra cpu, cu117 or cu112"
+                f"its extra {EXTRAS[error.name]}"
             )
             sys.exit(1)
         met, trace = "", traceback.format_exc().rstrip()

@@ -2,7 +2,8 @@
 
 ``extract`` runs a network over a source and reports ``events``, ``open_run`` reads what a run
 wrote, ``evaluate`` measures how good its maps are, ``compare`` how alike those of several are,
-and ``export`` writes them for other programs. Everything that is not in ``__all__`` is private.
+``cluster`` finds images that the network treats alike, and ``export`` writes maps for other
+programs. Everything that is not in ``__all__`` is private.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from shardcam import events, export
     from shardcam.engine.analysis.open_run import open_run
+    from shardcam.engine.clusters.clustering import cluster
     from shardcam.engine.config import RunConfig
     from shardcam.engine.errors import ConfigError, ShardcamError, TooManyFailures
     from shardcam.engine.evaluation.comparison import compare
@@ -26,6 +28,7 @@ __all__ = [
     "RunReport",
     "ShardcamError",
     "TooManyFailures",
+    "cluster",
     "compare",
     "evaluate",
     "events",
@@ -41,6 +44,7 @@ _HOMES = {
     "RunReport": "types",
     "ShardcamError": "errors",
     "TooManyFailures": "errors",
+    "cluster": "clusters.clustering",
     "compare": "evaluation.comparison",
     "evaluate": "evaluation.evaluation",
     "extract": "run.extraction",

@@ -24,6 +24,11 @@ ONLY_IN = {  # library: where it may be imported
     "array_api_compat": ("engine/methods/", "engine/pipeline/run_shard.py"),
     "signal": ("jobs/terminal.py", "engine/workers/signals.py", "kernels/_signals.py"),
     "onnx": ("engine/models/onnx/",),
+    "scipy": ("engine/clusters/",),
+    "sklearn": ("engine/clusters/",),
+    "threadpoolctl": ("engine/clusters/",),
+    "pynndescent": ("engine/clusters/",),
+    "umap": ("engine/clusters/",),
     "torch": ("engine/models/torch/", "engine/methods/arrays.py"),
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 
 from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.analysis.stored_clusters import StoredClusters
 from shardcam.engine.analysis.stored_metrics import StoredMetrics
 from shardcam.engine.analysis.stored_rows import ShardRows
 from shardcam.engine.rundir.overlays import OverlayStyle
@@ -50,7 +51,15 @@ class Run(Samples):
             for shard, end in zip(shards, ends, strict=True)
         )
         style = OverlayStyle(colormap=config.get("colormap", "jet"), alpha=config.get("alpha", 0.5))
-        super().__init__(index, parts, None, style, forms, metrics=StoredMetrics(run_dir))
+        super().__init__(
+            index,
+            parts,
+            None,
+            style,
+            forms,
+            metrics=StoredMetrics(run_dir),
+            clusters=StoredClusters(run_dir),
+        )
         self.config, self._run_dir, self._shards = config, run_dir, shards
 
     @property

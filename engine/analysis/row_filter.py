@@ -65,9 +65,9 @@ class RowFilter:
         """
         keep = np.ones(len(columns), bool)
         if self.predicted is not None:
-            keep &= _is_one_of("predicted", columns.predicted, self.predicted)
+            keep &= is_one_of("predicted", columns.predicted, self.predicted)
         if self.label is not None:
-            keep &= _is_one_of("label", columns.label, self.label)
+            keep &= is_one_of("label", columns.label, self.label)
         if self.min_score is not None:
             keep &= columns.score >= self.min_score
         if self.max_score is not None:
@@ -93,7 +93,14 @@ def judged(label: Array, predicted: Array, flags: Array) -> Mask:
     return known
 
 
-def _is_one_of(name: str, found: Array, wanted: int | Collection[int]) -> Mask:
+def is_one_of(name: str, found: Array, wanted: int | Collection[int]) -> Mask:
+    """(N,) whether a number is the one that is wanted, or one of those.
+
+    Raises
+    ------
+    ConfigError
+        They are no numbers; `name` says what they are.
+    """
     classes = np.array(list(wanted) if isinstance(wanted, Collection) else wanted)
     if classes.size and classes.dtype.kind not in "iu":
         raise ConfigError(f"{name}: expected class numbers, got {wanted!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ import numpy.typing as npt
 from shardcam.engine.analysis.grid_rows import GridRows, StoredGrids
 from shardcam.engine.analysis.maps import RawMaps
 from shardcam.engine.analysis.optional_packages import require
-from shardcam.engine.analysis.row_filter import Classes, RowFilter
+from shardcam.engine.analysis.row_filter import Classes, RowFilter, is_one_of
+from shardcam.engine.analysis.stored_clusters import Clustering, StoredClusters
 from shardcam.engine.analysis.stored_metrics import StoredMetrics, keyword
 from shardcam.engine.analysis.stored_rows import (
     CLOSED,
@@ -62,6 +63,8 @@ class Samples:
         Whether the file is a shard, which holds the rows itself.
     metrics
         What was measured of the run's maps.
+    clusters
+        Which of the run's images are alike.
     """
 
     def __init__(
@@ -73,9 +76,11 @@ class Samples:
         forms: Mapping[str, Form],
         within: bool = False,
         metrics: StoredMetrics | None = None,
+        clusters: StoredClusters | None = None,
     ) -> None:
         self._file, self._parts, self._chosen, self._style = file, parts, chosen, style
-        self._forms, self._within, self._metrics = forms, within, metrics
+        self._forms, self._within = forms, within
+        self._metrics, self._clusters = metrics, clusters
 
     @property
     def _open(self) -> h5py.File:
@@ -155,7 +160,8 @@ class Samples:
         so on for each of the K explained classes; ``top_class_0``, ``top_score_0`` and so on
         for the prediction, -1 where there is no class; ``height``, ``width``; ``y0``, ``x0``,
         ``y1``, ``x1`` of the crop; each metric by its name, or as ``NAME_0`` and so on if there are
-        several explained classes. Types are those of the files.
+        several explained classes; ``cluster``, ``outlier``, ``embedding_0`` and ``embedding_1`` of
+        `clusters`, with ``_NAME`` behind if the run has several. Types are those of the files.
 
         Raises
         ------
@@ -174,6 +180,10 @@ class Samples:
             values = self.metric(name).T
             names = [name] if len(values) == 1 else [f"{name}_{k}" for k in range(len(values))]
             columns |= dict(zip(names, values, strict=True))
+        for name, one in self.clusters.items():
+            end = f"_{name}" if len(self.clusters) > 1 else ""
+            columns |= {f"cluster{end}": one.cluster, f"outlier{end}": one.outlier}
+            columns |= {f"embedding_{k}{end}": v for k, v in enumerate(one.embedding.T)}
         table: pd.DataFrame = pandas.DataFrame(columns)
         return table
 
@@ -236,6 +246,24 @@ class Samples:
             raise ConfigError(f"no metric {name!r} here")
         return self._metrics.values(name, samples)
 
+    @property
+    def clusters(self) -> dict[str, Clustering]:
+        """Each clustering of the run by its name; see ``shardcam cluster``."""
+        _ = self._open
+        if self._clusters is None:
+            return {}
+        return {
+            name: Clustering(
+                summary,
+                partial(self._cluster_columns, self._clusters, name),
+                partial(self._clusters.of_class, name),
+            )
+            for name, summary in self._clusters.summary.items()
+        }
+
+    def _cluster_columns(self, stored: StoredClusters, name: str) -> dict[str, Array]:
+        return stored.columns(name, self["sample"][:])
+
     def select(
         self,
         *,
@@ -244,6 +272,8 @@ class Samples:
         min_score: float | None = None,
         flags: int | None = None,
         correct: bool | None = None,
+        cluster: Classes = None,
+        clustering: str | None = None,
         **bounds: float,
     ) -> Samples:
         """Return the samples that meet every condition given; only single columns are read.
@@ -261,6 +291,11 @@ class Samples:
             Whether prediction and label agree; samples without a label are neither, nor are those
             of a network that claims no class; those with a label and logits that are not finite
             are not.
+        cluster
+            Of its class, or several of which it is one; -1 where it is in none. The clusters of a
+            class are numbered from 0, so give the class, too: ``predicted=3, cluster=1``.
+        clustering
+            Whose clusters are meant, if the run has several; see `clusters`.
         bounds
             Of a metric of the first explained class: ``min_insertion=0.5``,
             ``max_average_drop=0.2``; what was not measured meets none.
@@ -268,12 +303,18 @@ class Samples:
         Raises
         ------
         ConfigError
-            Something given is not a class number, or the run has no such metric.
+            Something given is not a class number, or the run has no such metric or clustering.
         """
         wanted = RowFilter(
             predicted=predicted, label=label, min_score=min_score, flags=flags, correct=correct
         )
         keep = wanted.matching(_Columns(self))
+        if cluster is not None:
+            if self._clusters is None:
+                raise ConfigError("no clusters here")
+            name = self._clusters.named(clustering)
+            found = self._cluster_columns(self._clusters, name)["cluster"]
+            keep &= is_one_of("cluster", found, cluster)
         for bound, limit in bounds.items():
             keep &= self._within_bound(bound, limit)
         return self.take(keep)
@@ -311,6 +352,7 @@ class Samples:
             self._forms,
             self._within,
             self._metrics,
+            self._clusters,
         )
 
     def shards(self) -> Iterator[Samples]:
@@ -324,7 +366,7 @@ class Samples:
             A shard is missing or damaged.
         """
         for part in self.closed_shards():
-            with part.opened(self._metrics) as samples:
+            with part.opened(self._metrics, self._clusters) as samples:
                 yield samples
 
     def closed_shards(self, most: int | None = None) -> Iterator[ClosedSamples]:
@@ -358,7 +400,9 @@ class ClosedSamples:
         return self.rows if self.chosen is None else len(self.chosen)
 
     @contextmanager
-    def opened(self, metrics: StoredMetrics | None = None) -> Iterator[Samples]:
+    def opened(
+        self, metrics: StoredMetrics | None = None, clusters: StoredClusters | None = None
+    ) -> Iterator[Samples]:
         """Open the shard.
 
         Raises
@@ -368,7 +412,9 @@ class ClosedSamples:
         """
         with reading(self.path) as file:
             whole = (ShardRows(self.path, 0, self.rows),)
-            yield Samples(file, whole, self.chosen, self.style, self.forms, True, metrics)
+            yield Samples(
+                file, whole, self.chosen, self.style, self.forms, True, metrics, clusters
+            )
 
 
 class _Columns:

@@ -11,6 +11,7 @@ from shardcam.engine.analysis.open_run import require_codec
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.account import Account
 from shardcam.engine.rundir.check_index import check_index, require_own_rows
+from shardcam.engine.rundir.cluster_results import damaged_clusters
 from shardcam.engine.rundir.listing import Listing, listing_digest
 from shardcam.engine.rundir.metric_results import damaged_metrics
 from shardcam.engine.rundir.replace_shards import move_to_damaged
@@ -85,6 +86,10 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
         for problem in metrics:
             console.print(problem, soft_wrap=True)
         raise RunDirectoryError(f"{run}: what was measured is damaged; evaluate --replace mends it")
+    if deep and (clusters := list(damaged_clusters(run_dir))):
+        for problem in clusters:
+            console.print(problem, soft_wrap=True)
+        raise RunDirectoryError(f"{run}: clusters are damaged; cluster --replace mends them")
     without = sum(not shard.checksum for shard in shards)
     if deep and without:
         of = counted(len(shards), "shard")

@@ -1,0 +1,297 @@
+"""``shardcam cluster``: images that the network treats alike, and unlike others of their class."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from shardcam.engine.clusters.settings import (
+    ALL,
+    BY,
+    CLUSTERINGS,
+    KINDS,
+    PLANES,
+    Comparison,
+    Settings,
+)
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.io.whole_file import whole_file
+from shardcam.engine.run.class_names import ClassName, kept_class_names, numbered
+from shardcam.engine.run.stored_options import stored_config
+from shardcam.engine.rundir.events import Progress, RunOpened, WorkerLost
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.run_json import read_manifest
+from shardcam.engine.types import Event, counted
+from shardcam.jobs.completion import complete_path
+from shardcam.jobs.options import LocalPath, changed_config, place_options
+from shardcam.jobs.sections import SectionedCommand, SectionedOption
+from shardcam.jobs.terminal import make_console, printable, stop_on_signals
+
+if TYPE_CHECKING:
+    from shardcam.engine.clusters.clustering import Clustered
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT = Settings()
+FIGURES = ("cluster", "count", "unlikeness", "apart", "joined", "spread", "right", "score")
+
+
+def _option(*names: str, section: str = "What is compared", **settings: Any) -> Callable[[F], F]:
+    decorate: Callable[[F], F] = click.option(
+        *names, cls=SectionedOption, section=section, **settings
+    )
+    return decorate
+
+
+def _how(*names: str, **settings: Any) -> Callable[[F], F]:
+    return _option(*names, section="How", show_default=True, **settings)
+
+
+def _result(*names: str, **settings: Any) -> Callable[[F], F]:
+    return _option(*names, section="Results", **settings)
+
+
+@click.command(cls=SectionedCommand)
+@click.argument("run", shell_complete=complete_path)
+@_option(
+    "--by",
+    type=click.Choice(BY),
+    default=BY[0],
+    show_default=True,
+    help="Compare the images of each predicted class, of each label, or all together.",
+)
+@_option(
+    "--of",
+    type=click.Choice(KINDS),
+    default=KINDS[0],
+    show_default=True,
+    help="What is compared: maps, or pooled activations (of a run with --save pooled).",
+)
+@_option("--layer", help="Layer whose maps or activations to compare  [default: the run's first]")
+@_option(
+    "--target",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Which of the explained classes of each image, from 0.",
+)
+@_option("--classes", metavar="ID[,ID...]", help="Only these classes  [default: all]")
+@_how(
+    "--neighbours",
+    type=click.IntRange(min=1),
+    default=DEFAULT.neighbours,
+    help="Nearest neighbours of each image in the graph; a tenth of the class at most.",
+)
+@_how(
+    "--vectors",
+    type=click.IntRange(min=2),
+    default=DEFAULT.vectors,
+    help="Leading eigenvectors to compute and to keep.",
+)
+@_how(
+    "--clusters",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Clusters of each class  [default: as many as the eigengap suggests]",
+)
+@_how(
+    "--clustering",
+    type=click.Choice(CLUSTERINGS),
+    default=DEFAULT.clustering,
+    help="How the embedding is cut: k-means, or by density, where some images are in no cluster.",
+)
+@_how(
+    "--plane",
+    type=click.Choice(PLANES),
+    default=DEFAULT.plane,
+    help="Places to look at: two eigenvectors, t-SNE (minutes for 10,000 images), or UMAP.",
+)
+@_how(
+    "--exact-to",
+    type=click.IntRange(min=1),
+    default=DEFAULT.exact_to,
+    metavar="N",
+    help="Images of a class beyond which neighbours are approximate; needs pynndescent.",
+)
+@_how("--seed", type=int, default=DEFAULT.seed, help="Of whatever is drawn.")
+@_result(
+    "--name",
+    help="Folder in RUN/clusters  [default: after what is compared: predicted, label-pooled, ...]",
+)
+@_result(
+    "--replace",
+    is_flag=True,
+    help="Forget clusters that were made in another way under the same name, and damaged ones.",
+)
+@_result(
+    "--top",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="How many clusters to list, those most unlike the rest of their class first.",
+)
+@_result("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_result(
+    "--csv",
+    "table_file",
+    type=LocalPath(path_type=Path, dir_okay=False),
+    help="Write all clusters to this file, too.",
+)
+@place_options
+def cluster(
+    run: str,
+    by: str,
+    of: str,
+    layer: str | None,
+    target: int,
+    classes: str | None,
+    neighbours: int,
+    vectors: int,
+    clusters: int | None,
+    clustering: str,
+    plane: str,
+    exact_to: int,
+    seed: int,
+    name: str | None,
+    replace: bool,
+    top: int,
+    as_json: bool,
+    table_file: Path | None,
+    **place: Any,
+) -> None:
+    """Find which images of RUN its network treats alike, and which unlike the rest of their class.
+
+    The maps of each class are compared with one another (spectral relevance analysis): where the
+    network looks at something else in some images, as at a mark, these are a cluster of their own.
+    RUN must be complete. Results go to RUN/clusters/NAME, class by class, and become columns of the
+    run. The same command resumes what was stopped. Needs the extra clusters.
+
+    \b
+    Examples:
+      shardcam cluster runs/photos
+      shardcam cluster runs/photos --by label --classes 207,208 --plane tsne
+      shardcam cluster runs/photos --of pooled --clusters 8 --csv clusters.csv
+    """
+    from shardcam.engine.clusters.clustering import run_clustering
+
+    run_dir = RunDir.open(run)
+    config = changed_config(stored_config(run, read_manifest(run_dir).config), place)
+    config = config.model_copy(update={"out": run})
+    asked = Comparison(
+        by=by,
+        of=of,
+        layer=layer,
+        target=target,
+        classes=_numbers(classes),
+        name=name,
+        replace=replace,
+        settings=Settings(
+            neighbours=neighbours,
+            vectors=vectors,
+            clusters=clusters,
+            clustering=clustering,
+            plane=plane,
+            exact_to=exact_to,
+            seed=seed,
+        ),
+    )
+    console = make_console()
+    console.quiet = as_json
+    with stop_on_signals("run the same command again to resume") as require_no_signal:
+        with console.status("clustering") as status:
+
+            def show(event: Event) -> None:
+                require_no_signal()
+                if isinstance(event, RunOpened) and event.images_done:
+                    classes = counted(event.images, "class")
+                    console.print(f"resuming: {event.images_done} of {classes} done")
+                elif isinstance(event, Progress):
+                    status.update(f"clustering: {counted(event.images, 'class')} of this share")
+                elif isinstance(event, WorkerLost):
+                    console.print(printable(f"{event.worker} is lost: {event.reason}"))
+
+            found = run_clustering(config, asked, show, may_exit=True)
+        name_of = (kept_class_names(run_dir, config) or numbered) if by != ALL else _all
+        if table_file is not None:
+            _write_csv(found, name_of, table_file)
+        if as_json:
+            click.echo(json.dumps(_as_json(found), indent=2, allow_nan=False))
+        else:
+            _print(found, run, top, name_of, console)
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in (text or "").split(",") if word.strip())
+    except ValueError:
+        raise ConfigError(f"--classes {text}: takes class numbers: 3 or 3,17") from None
+
+
+def _all(number: int) -> str:
+    return ALL
+
+
+def _as_json(found: Clustered) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "without_class": found.without_class,
+        "classes": {str(one.number): one.as_json() for one in found.classes},
+    }
+
+
+def _print(found: Clustered, run: str, top: int, name_of: ClassName, console: Console) -> None:
+    from shardcam.engine.clusters.cluster_summary import ranked
+
+    table = Table(box=None)
+    table.add_column("class")
+    for column in ("cluster", "images", "unlike", "apart", "joined", "right", "score"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for one, cluster in islice(ranked(found.classes), top):
+        table.add_row(
+            printable(name_of(one.number)),
+            str(cluster.cluster),
+            f"{cluster.count} of {one.count}",
+            *(f"{x:.2f}" for x in (cluster.unlikeness, cluster.apart, cluster.joined)),
+            "-" if cluster.right is None else f"{cluster.right:.1%}",
+            "-" if cluster.score is None else f"{cluster.score:.3f}",
+            "look at it" if cluster.stands_out else "",
+        )
+    console.print(table)
+    notes = Table(show_header=False, box=None)
+    every = [cluster for one in found.classes for cluster in one.clusters]
+    of = f"{counted(len(every), 'cluster')} of {counted(len(found.classes), 'class')}"
+    unlike = sum(cluster.stands_out for cluster in every)
+    notes.add_row("found", f"{of}; {unlike} unlike the rest of their class")
+    left_out = sum((Counter(one.left_out) for one in found.classes), Counter[str]())
+    for reason, count in left_out.items():
+        notes.add_row("left out", f"{counted(count, 'image')} ({reason})")
+    if found.without_class:
+        notes.add_row("left out", f"{counted(found.without_class, 'image')} without a class")
+    notes.add_row("written", f"{run}/clusters/{found.name}, and columns of the run")
+    console.print(notes)
+
+
+def _write_csv(found: Clustered, name_of: ClassName, path: Path) -> None:
+    """A row for each cluster, those most unlike the rest of their class first."""
+    from shardcam.engine.clusters.cluster_summary import ranked
+
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("class", "name", *FIGURES, "nearest"))
+    for one, cluster in ranked(found.classes):
+        numbers = (getattr(cluster, name) for name in FIGURES)
+        nearest = " ".join(map(str, cluster.nearest))
+        rows.writerow((one.number, printable(name_of(one.number)), *numbers, nearest))
+    with whole_file(path) as stream:
+        stream.write(text.getvalue().encode())
