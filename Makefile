@@ -30,8 +30,9 @@ quick: $(VENV)/.ready-dev
 test: quick
 	$(PYTEST) -m "(process or ray) and not slow and not browser"
 
-test-all: $(VENV)/.ready-dev build/torch-exports/.ready
-	SHARDCAM_TORCH_EXPORTS=build/torch-exports $(BIN)/python -m pytest -q -m "slow or not slow"
+test-all: $(VENV)/.ready-dev build/torch-exports/.ready build/venv-corelay/.ready
+	SHARDCAM_TORCH_EXPORTS=build/torch-exports SHARDCAM_CORELAY=build/venv-corelay/bin/python \
+		$(BIN)/python -m pytest -q -m "slow or not slow"
 	$(MAKE) test-torch
 
 # The second runtime beside the first: this environment's packages, and behind them PyTorch's.
@@ -75,6 +76,12 @@ build/torch-exports/.ready: tests/models/export_torchvision.py \
 	.venv-torch/bin/python tests/models/export_torch_weights.py build/torch-exports
 	.venv-torch/bin/python tests/models/export_irn.py build/torch-exports
 	.venv-torch/bin/python tests/models/export_families.py build/torch-exports/families
+	@touch $@
+
+# CoRelAy, which asks for a newer NumPy than MXNet takes.
+build/venv-corelay/.ready:
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check corelay==1.0.0
 	@touch $@
 
 bench: $(VENV)/.ready-dev

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from shardcam.engine.clusters.grouping import hdbscan, k_means, plane
 from shardcam.engine.clusters.neighbours import nearest, nearest_about
-from shardcam.engine.clusters.settings import BY_K_MEANS, Settings
+from shardcam.engine.clusters.settings import BY_DENSITY, Settings
 from shardcam.engine.clusters.spectral import affinity, eigengap, leading
 from shardcam.engine.clusters.unlikeness import unlikeness
 from shardcam.engine.types import F4, I4
@@ -21,6 +21,8 @@ I8 = npt.NDArray[np.int64]
 SHOWN = 12  # nearest and farthest images of a cluster
 _SHARE = 10  # a row has at most a tenth of the others as neighbours
 _FEWEST = 3  # neighbours, all the same
+_TRIED = range(2, 9)  # clusters of a class
+_NEARLY = 0.95  # of the clearest cluster, for which no more clusters are taken
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,18 @@ def _clustered(rows: ClassRows, settings: Settings, order: int, threads: int) ->
     graph = affinity(neighbours)
     values, vectors = leading(graph, settings.vectors, seed)
     suggested = eigengap(values)
-    if settings.clustering == BY_K_MEANS:
-        clusters = k_means(vectors, settings.clusters or suggested, seed)
+    if settings.clustering == BY_DENSITY:
+        cuts = [hdbscan(vectors, max(settings.clusters or suggested, 2))]
     else:
-        clusters = hdbscan(vectors, max(settings.clusters or suggested, 2))
+        numbers = [settings.clusters] if settings.clusters else [suggested, *_TRIED]
+        cuts = [k_means(vectors, n, seed) for n in dict.fromkeys(numbers) if n < len(values)]
+    cuts = cuts or [np.zeros(total, np.int32)]
+    measured = [unlikeness(points, cut, graph, values, order) for cut in cuts]
+    clearest = np.array([one.unlike.max(initial=0) for one in measured])
+    best = int(np.argmax(clearest >= _NEARLY * clearest.max()))
+    clusters, found = cuts[best], measured[best]
     away = distances.mean(axis=1) if distances.shape[1] else np.zeros(total)
     usual = (float(np.median(away)) or float(away.mean()) or 1.0) if total else 1.0
-    found = unlikeness(points, clusters, graph, values, order)
     return {
         "sample": rows.sample,
         "cluster": clusters,

@@ -98,7 +98,7 @@ class ClassClusterer:
             explained, label = shard["target"][:, target], shard["label"][:]
             is_map = self.view.of == MAPS
             values = shard.cam(layer)[:, target] if is_map else shard[f"pooled/{layer}"][:]
-            points, reason = comparable(values, explained, self.view.of)
+            points, reason = comparable(values, explained, self.view.of, self.settings.blur)
             known = judged(label, shard["top_class"][:, 0], shard["flags"][:])
             right = np.where(known, label == shard["top_class"][:, 0], -1).astype(np.int8)
             sample = shard["sample"][:].astype(np.int64)

@@ -100,8 +100,8 @@ def cluster(
         Is called with each event, one of `shardcam.events`.
     options
         How, fields of `engine.clusters.settings.Settings`: ``neighbours``, ``vectors``,
-        ``clusters``, ``clustering``, ``plane``, ``exact_to``, ``seed``; and where it is computed,
-        as for `extract`: ``executor="local"``, ``workers=4``.
+        ``clusters``, ``clustering``, ``plane``, ``blur``, ``exact_to``, ``seed``; and where it is
+        computed, as for `extract`: ``executor="local"``, ``workers=4``.
 
     Raises
     ------
@@ -247,6 +247,8 @@ def _require_settings(asked: Comparison) -> None:
     ):
         if number < least:
             raise ConfigError(f"--{option} {number}: takes a number from {least}")
+    if not 0 <= one.blur <= 1:
+        raise ConfigError(f"--blur {one.blur}: takes a share of the map's side, from 0 to 1")
     if one.clusters is not None and one.clusters >= one.vectors:
         raise ConfigError(f"--clusters {one.clusters}: needs --vectors {one.clusters + 1} at least")
     if not 0 <= one.seed <= LAST_SEED:

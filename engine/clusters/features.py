@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
 
 from shardcam.engine.clusters.settings import MAPS, POOLED
 from shardcam.engine.types import F4, I4, NO_CLASS, U1
@@ -35,11 +36,11 @@ _WORDS = {
 }
 
 
-def comparable(values: npt.NDArray[Any], target: I4, kind: str) -> tuple[F4, U1]:
+def comparable(values: npt.NDArray[Any], target: I4, kind: str, blur: float = 0) -> tuple[F4, U1]:
     """(N,...) maps or pooled activations -> (N,D) rows, and (N,) 0 or of `LeftOut`.
 
-    Maps: raw and signed; negatives become 0, and a map is divided by its sum. Pooled activations:
-    divided by their length. What is left out has a row of zeros.
+    Maps: raw and signed; negatives become 0, and a map is smoothed and divided by its sum. Pooled
+    activations: divided by their length. What is left out has a row of zeros.
 
     Parameters
     ----------
@@ -47,6 +48,8 @@ def comparable(values: npt.NDArray[Any], target: I4, kind: str) -> tuple[F4, U1]
         (N,) the class that is explained, NO_CLASS where there is none.
     kind
         ``maps`` or ``pooled``.
+    blur
+        Of maps; see `settings.Settings`.
     """
     rows = values.reshape(len(values), -1).astype(np.float64)
     reason = np.zeros(len(rows), np.uint8)
@@ -55,6 +58,11 @@ def comparable(values: npt.NDArray[Any], target: I4, kind: str) -> tuple[F4, U1]
     constant = np.ptp(rows, axis=1) == 0
     if kind == MAPS:
         np.maximum(rows, 0, out=rows)
+        sides = values.shape[1:]
+        smooth = gaussian_filter(
+            rows.reshape(-1, *sides), (0, *(blur * side for side in sides)), mode="reflect"
+        )
+        rows = smooth.reshape(rows.shape)
     length = np.linalg.norm(rows, NORMS[kind], axis=1)
     if kind == MAPS:
         reason[constant] = LeftOut.CONSTANT

@@ -21,11 +21,15 @@ class Settings:
     vectors
         Leading eigenvectors that are kept.
     clusters
-        How many; None: as many as the eigengap suggests.
+        How many; None: of 2 to 8, and of as many as the eigengap suggests, the first with
+        which a cluster is nearly as unlike the rest of its class as with any.
     clustering
         ``kmeans`` or ``hdbscan``.
     plane
         What the embedding is: ``spectral``, ``tsne`` or ``umap``.
+    blur
+        Standard deviation of a Gaussian that maps are smoothed with, as a share of their height
+        and width: so that a strip of relevance and its neighbour are alike.
     exact_to
         Rows of a class beyond which neighbours are approximate, by pynndescent.
     seed
@@ -37,6 +41,7 @@ class Settings:
     clusters: int | None = None
     clustering: str = BY_K_MEANS
     plane: str = SPECTRAL
+    blur: float = 0.125
     exact_to: int = 200_000
     seed: int = 0
 

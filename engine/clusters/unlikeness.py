@@ -24,7 +24,7 @@ from scipy.sparse import csr_array
 from shardcam.engine.types import F4, I4
 
 F8 = npt.NDArray[np.float64]
-STANDS_OUT = 1 / 3  # unlikeness of a cluster that should be looked at
+STANDS_OUT = 0.3  # unlikeness of a cluster that should be looked at
 _ISLAND = 0.2  # joined, at most
 
 

@@ -101,7 +101,8 @@ def _result(*names: str, **settings: Any) -> Callable[[F], F]:
     "--clusters",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Clusters of each class  [default: as many as the eigengap suggests]",
+    help="Clusters of each class  [default: as many as show most clearly, or as the eigengap "
+    "suggests]",
 )
 @_how(
     "--clustering",
@@ -114,6 +115,12 @@ def _result(*names: str, **settings: Any) -> Callable[[F], F]:
     type=click.Choice(PLANES),
     default=DEFAULT.plane,
     help="Places to look at: two eigenvectors, t-SNE (minutes for 10,000 images), or UMAP.",
+)
+@_how(
+    "--blur",
+    type=click.FloatRange(0, 1),
+    default=DEFAULT.blur,
+    help="Smooth maps by a Gaussian of this share of their side, so that near places are alike.",
 )
 @_how(
     "--exact-to",
@@ -160,6 +167,7 @@ def cluster(
     clusters: int | None,
     clustering: str,
     plane: str,
+    blur: float,
     exact_to: int,
     seed: int,
     name: str | None,
@@ -201,6 +209,7 @@ def cluster(
             clusters=clusters,
             clustering=clustering,
             plane=plane,
+            blur=blur,
             exact_to=exact_to,
             seed=seed,
         ),

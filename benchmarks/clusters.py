@@ -1,0 +1,102 @@
+"""Clustering: seconds and peak memory of classes of many maps, beside CoRelAy.
+
+``python -m benchmarks.clusters [--rows 10000 30000 100000] [--classes 1000] [--peer PYTHON]``,
+where PYTHON has corelay 1.0.0. Each measurement is a process of its own. Maps are 7x7, hills at
+places that wander, with a mark in a tenth of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shardcam.engine.types import F4
+
+SIDE = 7
+PEER = """
+import json, resource, sys, time
+import numpy as np
+from corelay.processor.affinity import SparseKNN
+from corelay.processor.distance import SciPyPDist
+from corelay.processor.embedding import EigenDecomposition
+from corelay.processor.laplacian import SymmetricNormalLaplacian
+from sklearn.cluster import KMeans
+
+points = np.load(sys.argv[1])
+begun = time.perf_counter()
+graph = SparseKNN(n_neighbors=32)(SciPyPDist(metric="euclidean")(points))
+values, vectors = EigenDecomposition(n_eigval=32)(SymmetricNormalLaplacian()(graph))
+KMeans(2, n_init=4).fit_predict(vectors)
+print(json.dumps({"seconds": time.perf_counter() - begun,
+                  "GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}))
+"""
+
+
+def maps(count: int, seed: int = 0) -> F4:
+    """(count,49) rows that sum to 1."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    at = np.float32([4, 3]) + rng.normal(0, 1, (count, 2)).astype(np.float32)
+    at[rng.random(count) < 0.1] = 0.5
+    away = (y - at[:, :1, None]) ** 2 + (x - at[:, 1:, None]) ** 2
+    found = np.exp(-away / 3) + np.float32(0.1) * rng.random((count, SIDE, SIDE), dtype=np.float32)
+    rows: F4 = found.reshape(count, -1)
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+def measure(count: int, classes: int) -> None:
+    """Cluster so many classes of so many rows, and print seconds and memory."""
+    from shardcam.engine.clusters.cluster_class import ClassRows, cluster_class
+    from shardcam.engine.clusters.settings import Settings
+
+    begun = time.perf_counter()
+    for number in range(classes):
+        points = maps(count, number)
+        ones = np.ones(count, np.float32)
+        rows = ClassRows(np.arange(count), points, ones.astype(np.int8), ones)
+        found = cluster_class(rows, Settings(), 1, os.cpu_count() or 1)
+    told: dict[str, Any] = {
+        "seconds": time.perf_counter() - begun,
+        "GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "unlike": found["of_cluster/unlikeness"].round(2).tolist(),
+    }
+    print(json.dumps(told))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 30_000, 100_000])
+    parser.add_argument("--classes", type=int, default=1000, help="of 1,000 maps")
+    parser.add_argument("--peer")
+    parser.add_argument("--measure", type=int, nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        measure(*options.measure)
+        return
+    for count, classes in [(rows, 1) for rows in options.rows] + [(1000, options.classes)]:
+        if classes:
+            command = ("-m", "benchmarks.clusters", "--measure", str(count), str(classes))
+            print(f"{classes} x {count:,}: {_told(sys.executable, *command)}", flush=True)
+    if options.peer:
+        with tempfile.TemporaryDirectory() as folder:
+            np.save(Path(folder) / "maps.npy", maps(10_000))
+            told = _told(options.peer, "-c", PEER, f"{folder}/maps.npy")
+            print(f"CoRelAy, 1 x 10,000: {told}")
+
+
+def _told(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
