@@ -61,13 +61,16 @@ def _clustered(rows: ClassRows, settings: Settings, order: int, threads: int) ->
     suggested = eigengap(values)
     if settings.clustering == BY_DENSITY:
         cuts = [hdbscan(vectors, max(settings.clusters or suggested, 2))]
+    elif settings.clusters:
+        cuts = [k_means(vectors, settings.clusters, seed)]
     else:
-        numbers = [settings.clusters] if settings.clusters else [suggested, *_TRIED]
-        cuts = [k_means(vectors, n, seed) for n in dict.fromkeys(numbers) if n < len(values)]
-    cuts = cuts or [np.zeros(total, np.int32)]
+        tried = sorted({suggested, *(number for number in _TRIED if number < len(values))})
+        cuts = [k_means(vectors, number, seed) for number in tried]
     measured = [unlikeness(points, cut, graph, values, order) for cut in cuts]
     clearest = np.array([one.unlike.max(initial=0) for one in measured])
     best = int(np.argmax(clearest >= _NEARLY * clearest.max()))
+    if len(cuts) > 1 and not clearest.max():
+        best = tried.index(suggested)
     clusters, found = cuts[best], measured[best]
     away = distances.mean(axis=1) if distances.shape[1] else np.zeros(total)
     usual = (float(np.median(away)) or float(away.mean()) or 1.0) if total else 1.0

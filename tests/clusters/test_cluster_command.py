@@ -178,8 +178,9 @@ def test_options_that_cannot_be_used(run, options, told):
 def test_many_classes_on_ray(run):
     cluster(run)
     here = shards(run, "label")
-    code, _, err = shardcam_process("cluster", run, "--by", "label", "--name", "far", "--executor", "ray",
-                                    "--workers", 2)  # fmt: skip
+    code, _, err = shardcam_process(
+        "cluster", run, "--by", "label", "--name", "far", "--executor", "ray", "--workers", 2
+    )
     assert code == 0, err
     there = shards(run, "far")
     assert there.keys() == here.keys()
@@ -193,7 +194,7 @@ def test_many_classes_on_ray(run):
 
 
 def test_predicted_classes(run):
-    code, out, err = cluster(run, by="predicted")
+    code, _, err = cluster(run, by="predicted")
     assert code == 0, err
     with product.open_run(run) as opened:
         found, predicted = opened.clusters["predicted"], opened["top_class"][:, 0]
