@@ -1,4 +1,4 @@
-"""Clustering: seconds, of the clock and of the processor, and peak memory of classes of many maps, beside CoRelAy.
+"""Clustering: seconds and peak memory of classes of many maps, beside CoRelAy.
 
 ``python -m benchmarks.clusters [--rows 10000 30000 100000] [--classes 1000] [--peer PYTHON]``,
 where PYTHON has corelay 1.0.0. Each measurement is a process of its own. Maps are 7x7, hills at

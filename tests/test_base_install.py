@@ -16,7 +16,8 @@ pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parent.parent
 EXTRAS = ("mxnet", "numba", "llvmlite", "onnx", "ray", "requests", "torch", "pandas", "xarray",
-          "matplotlib", "skimage", "hdf5plugin", "pyarrow", "fsspec", "aiohttp")  # fmt: skip
+          "matplotlib", "skimage", "scipy", "sklearn", "threadpoolctl", "hdf5plugin", "pyarrow",
+          "fsspec", "aiohttp")  # fmt: skip
 BLOCK = f"""
 import sys
 
@@ -86,6 +87,7 @@ def test_what_needs_more_says_so_in_a_line(tmp_path):
         (*extract, "--out", tmp_path): "Numba is not installed: pip install",
         (*extract, "--out", tmp_path, "--executor", "ray"): "needs Ray: pip install 'ray",
         ("layers", "resnet18_v1"): "Numba is not installed: pip install numba",
+        ("cluster", STORED / "run"): "install shardcam with its extra clusters",
         ("doctor", "--address", "127.0.0.1:1"): "this needs ray, which is not installed: install",
     }.items():
         done = python(COMMAND, *command)
