@@ -30,8 +30,10 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, RunDirectoryError, WorkerError
 from shardcam.engine.protocols import Observer, ShardRunner
 from shardcam.engine.run.build_worker import worker_threads
+from shardcam.engine.run.executor_choice import chosen_early, chosen_for_metrics
 from shardcam.engine.run.library_versions import version_of
 from shardcam.engine.run.prepare import driver_threads, executor_of, require_possible
+from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.cluster_results import ClusterManifest, ClusterResults
@@ -60,6 +62,7 @@ class Clustered:
     without_class: int  # images with no label, or of which the network claims no class
 
 
+@names_keywords
 def cluster(
     run: str | PathLike[str],
     *,
@@ -128,9 +131,8 @@ def run_clustering(
     run_dir = RunDir.open(config.out)
     manifest = read_manifest(run_dir)
     require_codec(run_dir, manifest)
-    require_possible(config)
+    require_possible(chosen_early(config))
     _require_settings(asked)
-    limit_threads(driver_threads(config))
     source = _complete(run_dir, manifest)
     with open_run(run_dir.home) as run:
         view, name = _view_of(run, asked)
@@ -140,6 +142,9 @@ def run_clustering(
     sizes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     without = sizes.pop(NO_GROUP, 0)
     wanted = _wanted(asked, sizes)
+    shared = sum(sizes[number] for number in wanted) if len(wanted) > 1 else 0
+    config = chosen_for_metrics(config, shared, passes=False)
+    limit_threads(driver_threads(config))
     how = ClusterManifest(
         name=name,
         numbers={
