@@ -412,9 +412,7 @@ class ClosedSamples:
         """
         with reading(self.path) as file:
             whole = (ShardRows(self.path, 0, self.rows),)
-            yield Samples(
-                file, whole, self.chosen, self.style, self.forms, True, metrics, clusters
-            )
+            yield Samples(file, whole, self.chosen, self.style, self.forms, True, metrics, clusters)
 
 
 class _Columns:
