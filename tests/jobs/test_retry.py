@@ -92,7 +92,7 @@ def test_where_a_run_was_computed_is_not_of_the_run(source, tmp_path, monkeypatc
     monkeypatch.setattr(retry_failed, "run_extract", lambda config, *_: given.append(config))
     for options in ((), LOCAL, ("--address", "head:6379", "--workers", 3, "--cache", "here")):
         assert shardcam("retry-failed", tmp_path / "run", *options)[0] == 0
-    defaults = dict.fromkeys(gone) | {"executor": "ray", "gpus_per_worker": 0.0}
+    defaults = dict.fromkeys(gone) | {"executor": "auto", "gpus_per_worker": 0.0}
     expected = [{}, {"executor": "local"}, {"address": "head:6379", "workers": 3, "cache": "here"}]
     for config, changed in zip(given, expected, strict=True):
         assert {n: getattr(config, n) for n in defaults} == defaults | changed
