@@ -135,7 +135,7 @@ def test_boxes_are_those_that_were_measured(made, page):
             assert iou == stored[item["sample"]][0]
             checked += iou > 0.1 * IOU_UNIT
         else:
-            assert item["row"] == IMAGES - 1
+            assert item["row"] == IMAGES - 1 or max(side_y, side_x) == 1  # as if in shares
     assert checked > 3
 
 
