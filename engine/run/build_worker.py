@@ -97,7 +97,7 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     ready_libraries()
     from shardcam.engine.models.layer_names import class_count
     from shardcam.engine.models.segmentation import over_pixels
-    from shardcam.engine.models.similarity import similar_to
+    from shardcam.engine.models.similar_outputs import similar_to
     from shardcam.engine.pipeline.run_shard import Parts
     from shardcam.engine.pipeline.targets import parse_targets
     from shardcam.kernels import warm_up

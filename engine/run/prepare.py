@@ -127,7 +127,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     _require_cluster(config, run_dir)
     from shardcam.engine.models.layer_names import class_count, resolve_layer
     from shardcam.engine.models.segmentation import over_pixels
-    from shardcam.engine.models.similarity import similar_to
+    from shardcam.engine.models.similar_outputs import similar_to
     from shardcam.engine.pipeline.targets import parse_targets
 
     method_of(config)

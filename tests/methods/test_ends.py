@@ -14,7 +14,7 @@ from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.scores import linked, won_pixels
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.models.similarity import similar_to
+from shardcam.engine.models.similar_outputs import similar_to
 from shardcam.kernels import normalize, upsample
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "ends"
