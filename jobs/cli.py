@@ -27,6 +27,7 @@ SECTIONS = {  # a command's name is that of its file in commands/
         "evaluate": "Measure how good the maps are",
         "cluster": "Find images that the network treats alike",
         "compare": "Compare the maps of runs, image by image",
+        "similarity": "See how alike layers and networks are",
         "sanity": "See maps change as the weights are lost",
         "mosaic": "Make mosaics to test maps without truth",
         "export": "Write maps as .npy, PNG masks or COCO JSON",

@@ -2,8 +2,8 @@
 
 ``extract`` runs a network over a source and reports ``events``, ``open_run`` reads what a run
 wrote, ``evaluate`` measures how good its maps are, ``compare`` how alike those of several are,
-``cluster`` finds images that the network treats alike, and ``export`` writes maps for other
-programs. Everything that is not in ``__all__`` is private.
+``similarity`` how alike layers are, ``cluster`` finds images that the network treats alike, and
+``export`` writes maps for other programs. Everything that is not in ``__all__`` is private.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shardcam.engine.errors import ConfigError, ShardcamError, TooManyFailures
     from shardcam.engine.evaluation.comparison import compare
     from shardcam.engine.evaluation.evaluation import evaluate
+    from shardcam.engine.evaluation.layer_similarity import similarity
     from shardcam.engine.run.extraction import extract
     from shardcam.engine.types import RunReport
 
@@ -35,6 +36,7 @@ __all__ = [
     "export",
     "extract",
     "open_run",
+    "similarity",
 ]
 
 _MODULES = ("events", "export")
@@ -49,6 +51,7 @@ _HOMES = {
     "evaluate": "evaluation.evaluation",
     "extract": "run.extraction",
     "open_run": "analysis.open_run",
+    "similarity": "evaluation.layer_similarity",
 }
 
 

@@ -131,7 +131,7 @@ class Samples:
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers that have maps, slashes replaced by dots."""
-        return self._layers_with("cam")
+        return self.layers_with("cam")
 
     @property
     def hidden_layers(self) -> dict[str, str]:
@@ -139,10 +139,11 @@ class Samples:
         return {
             layer: f"{kind}/{layer}"
             for kind in ("pooled", "activation")
-            for layer in self._layers_with(kind)
+            for layer in self.layers_with(kind)
         }
 
-    def _layers_with(self, kind: str) -> tuple[str, ...]:
+    def layers_with(self, kind: str) -> tuple[str, ...]:
+        """The layers that have datasets of a kind: ``cam``, ``activation`` or ``pooled``."""
         _ = self._open
         parts = (name.split("/") for name in self._forms)
         return tuple(dict.fromkeys(part[1] for part in parts if part[0] == kind and part[1:]))
@@ -211,7 +212,7 @@ class Samples:
     @property
     def activation_layers(self) -> tuple[str, ...]:
         """The layers whose activations were saved, slashes replaced by dots."""
-        return self._layers_with("activation")
+        return self.layers_with("activation")
 
     def activation(self, layer: str) -> Rows:
         """(N,C,h,w), or (N,D) of a dense layer: what a layer computed, as it was stored.

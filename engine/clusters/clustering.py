@@ -264,7 +264,7 @@ def _require_settings(asked: Comparison) -> None:
 
 def _view_of(run: Run, asked: Comparison) -> tuple[View, str]:
     """What is compared, and what that is called: ``predicted``, ``label-pooled``, ``all@conv``."""
-    layers = list(run.layers if asked.of == MAPS else run._layers_with("pooled"))
+    layers = list(run.layers if asked.of == MAPS else run.layers_with("pooled"))
     if not layers:
         what = "maps" if asked.of == MAPS else "pooled activations"
         raise ConfigError(f"{run.name}: it has no {what}: it was made without --save {asked.of}")

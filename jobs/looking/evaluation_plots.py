@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.evaluation.layer_similarity import Similarity
 from shardcam.engine.evaluation.likeness import MEASURES, Comparison
 from shardcam.engine.evaluation.metric import Figure
 from shardcam.engine.evaluation.summary import Result
 from shardcam.engine.io.plain_text import printable
 from shardcam.engine.io.whole_file import whole_file
+from shardcam.engine.types import counted
 from shardcam.jobs.gallery.run_metrics import CurveChart, charts_of
 
 _COLUMNS = 3  # charts beside one another
 _RUN, _BASELINE = "#0b6b75", "#a9b4bf"
 _LONGEST = 32  # letters of a name
 _DPI = 120
+_IN_CELLS = 16  # representations up to which a matrix has numbers
 
 
 def require_plot(path: Path) -> None:
@@ -83,6 +86,28 @@ def draw_comparisons(found: Sequence[Comparison], path: Path) -> None:
     for axis, (title, rows) in zip(axes, groups, strict=True):
         _draw_dots(axis, title, rows, [_label(one) for one in found])
     axes[0].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.12), borderaxespad=0)
+    _save(figure, path)
+
+
+def draw_similarity(found: Similarity, path: Path) -> None:
+    """Draw a matrix for each measure."""
+    names, count = [_short(name) for name in found.names], len(found.names)
+    side = 2.5 + 0.45 * count
+    figure = _figure(side * len(found.values) + 0.5, side)
+    for axis, (measure, values) in zip(
+        figure.subplots(1, len(found.values), squeeze=False)[0], found.values.items(), strict=True
+    ):
+        low = float(np.nanmin(values, initial=0))
+        drawn = axis.imshow(values, cmap="viridis", vmin=low, vmax=1)
+        for i, j in np.ndindex(values.shape) if count <= _IN_CELLS else ():
+            dark = values[i, j] < (low + 1) / 2
+            text = "-" if np.isnan(values[i, j]) else f"{values[i, j]:.2f}"
+            axis.text(j, i, text, ha="center", va="center", fontsize=7, color="w" if dark else "k")
+        axis.set_xticks(range(count), names, rotation=45, ha="right")
+        axis.set_yticks(range(count), names)
+        axis.set_title(f"{measure} ({counted(found.compared[measure], 'image')})", fontsize=9)
+        figure.colorbar(drawn, ax=axis, shrink=0.7).ax.tick_params(labelsize=8)
+        _tidy(axis)
     _save(figure, path)
 
 
