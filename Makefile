@@ -30,8 +30,10 @@ quick: $(VENV)/.ready-dev
 test: quick
 	$(PYTEST) -m "(process or ray) and not slow and not browser"
 
-test-all: $(VENV)/.ready-dev build/torch-exports/.ready build/venv-corelay/.ready
+test-all: $(VENV)/.ready-dev build/torch-exports/.ready build/venv-corelay/.ready \
+		build/venv-readers/.ready
 	SHARDCAM_TORCH_EXPORTS=build/torch-exports SHARDCAM_CORELAY=build/venv-corelay/bin/python \
+		SHARDCAM_READERS=build/venv-readers/bin/python \
 		$(BIN)/python -m pytest -q -m "slow or not slow"
 	$(MAKE) test-torch
 
@@ -82,6 +84,14 @@ build/torch-exports/.ready: tests/models/export_torchvision.py \
 build/venv-corelay/.ready:
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install -q --disable-pip-version-check corelay==1.0.0
+	@touch $@
+
+# Programs that exports are for, which ask for a newer NumPy than MXNet takes (1.3 GB).
+build/venv-readers/.ready:
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check faiss-cpu==1.15.1 zarr==3.1.6 \
+		fiftyone==1.22.1
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check virelay==0.6.1
 	@touch $@
 
 bench: $(VENV)/.ready-dev

@@ -30,7 +30,7 @@ SECTIONS = {  # a command's name is that of its file in commands/
         "similarity": "See how alike layers and networks are",
         "sanity": "See maps change as the weights are lost",
         "mosaic": "Make mosaics to test maps without truth",
-        "export": "Write maps as .npy, PNG masks or COCO JSON",
+        "export": "Write maps and features for other programs",
     },
     "Methods and networks": {
         "methods": "List the CAM methods",

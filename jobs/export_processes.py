@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from shardcam.engine.analysis.export_files import write_files
-from shardcam.engine.analysis.export_seeds import SeedFiles, file_stems
+from shardcam.engine.analysis.export_files import ImageFiles, file_stems, write_files
 from shardcam.engine.analysis.samples import ClosedSamples, Samples
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import InternalError, ShardcamError, WorkerError, bugs_named
@@ -47,7 +46,7 @@ class Writer:
     """Writes the files of parts. Travels to the processes that do it."""
 
     folder: Path
-    files: SeedFiles
+    files: ImageFiles
     listing: Path  # of the run
     config: RunConfig
 
@@ -58,7 +57,7 @@ class Writer:
     def write(self, part: Part) -> Iterator[str]:
         """The name of each file that is written; those that are there are whole, and kept."""
         with part.samples.opened() as shard:
-            pictures = self._pictures.read if self.files.crf else None
+            pictures = self._pictures.read if self.files.needs_pictures else None
             made = self.files.made(
                 shard, part.stems, lambda name: (self.folder / name).exists(), pictures
             )
@@ -84,7 +83,7 @@ def write_all(samples: Samples, writer: Writer, workers: int | None, console: Co
     closed = samples.closed_shards(TOGETHER)
     parts = [Part(one, [next(stems) for _ in range(len(one))]) for one in closed]
     if workers is None:
-        enough = TOGETHER if writer.files.crf else ENOUGH
+        enough = TOGETHER if writer.files.needs_pictures else ENOUGH
         workers = min(usable_cores(), -(-len(samples) // enough))
     workers = min(workers, len(parts))
     make_folder(writer.folder)

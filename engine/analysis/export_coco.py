@@ -74,16 +74,16 @@ def coco(
 
     with whole_file(Path(path)) as stream:
         stream.write(b'{"images": ')
-        _write_list(stream, _images(samples))
+        write_list(stream, _images(samples))
         stream.write(b',\n"annotations": ')
-        count = _write_list(stream, annotations())
+        count = write_list(stream, annotations())
         stream.write(b',\n"categories": ')
-        _write_list(stream, ({"id": number, "name": names(number)} for number in sorted(classes)))
+        write_list(stream, ({"id": number, "name": names(number)} for number in sorted(classes)))
         stream.write(b"}\n")
     return count
 
 
-def _write_list(stream: BinaryIO, entries: Iterator[_Entry]) -> int:
+def write_list(stream: BinaryIO, entries: Iterator[_Entry]) -> int:
     """One entry on each line."""
     count = 0
     for count, entry in enumerate(entries, 1):

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.io.whole_file import make_folder, whole_file
+from shardcam.engine.rundir.overlays import picture_name
+from shardcam.engine.types import U1
 
 Made = Iterator[tuple[str, bytes]]  # names and contents of files
+Pictures = Callable[[Samples, int], U1]  # the picture of a row, (height,width,3) RGB
+_SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+
+
+class ImageFiles(Protocol):
+    """What is made of each sample: a file that is called as its picture is."""
+
+    @property
+    def layer(self) -> str: ...
+
+    @property
+    def ending(self) -> str: ...
+
+    @property
+    def needs_pictures(self) -> bool: ...
+
+    def made(
+        self,
+        shard: Samples,
+        stems: Sequence[str],
+        but: Callable[[str], bool],
+        pictures: Pictures | None = None,
+    ) -> Made:
+        """Names and contents of files of a shard's samples, whose stems are given, but some."""
 
 
 def export_files(samples: Samples, folder: Path, made: Callable[[Samples], Made]) -> int:
@@ -23,3 +52,34 @@ def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> Iterator[st
         with whole_file(folder / name) as stream:
             stream.write(contents)
         yield name
+
+
+def export_images(
+    samples: Samples,
+    folder: Path,
+    files: ImageFiles,
+    keep: bool,
+    pictures: Pictures | None = None,
+) -> int:
+    """Write the file of each sample, but those that are there and are kept; how many."""
+    samples.cam(files.layer)  # refuses a layer without maps
+    stems = iter(file_stems(samples.keys, samples["sample"][:].tolist()))
+
+    def made(shard: Samples) -> Made:
+        own = [next(stems) for _ in range(len(shard))]
+        return files.made(shard, own, lambda name: keep and (folder / name).exists(), pictures)
+
+    return export_files(samples, folder, made)
+
+
+def file_stems(keys: list[str], indices: list[int]) -> list[str]:
+    """How the files of pictures are called, without an ending.
+
+    As the pictures, without their folders; where two would be called the same, or a name is not
+    safe on every file system, all begin with their index, as overlays do.
+    """
+    stems = [posixpath.splitext(posixpath.basename(key))[0] for key in keys]
+    distinct = len({stem.lower() for stem in stems}) == len(stems)
+    if distinct and all(map(_SAFE.fullmatch, stems)):
+        return stems
+    return [picture_name(index, key) for index, key in zip(indices, keys, strict=True)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.format import write_array_header_1_0
 
 from shardcam.engine.analysis.samples import Samples
@@ -34,9 +37,17 @@ def npy(samples: Samples, path: str | Path, layer: str, target: int = 0) -> int:
     maps = samples.cam(layer)
     maps._require_target(target)
     shape = (len(samples), *maps.one_size("npy", "a file of each (--to irn, --to psa)"))
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    parts = (np.asarray(shard.cam(layer)[:, target]) for shard in samples.shards())
     with whole_file(Path(path)) as stream:
-        write_array_header_1_0(stream, header)  # type: ignore[no-untyped-call]
-        for shard in samples.shards():
-            stream.write(np.asarray(shard.cam(layer)[:, target], "<f4").tobytes())
+        write_array(stream, shape, parts)
     return len(samples)
+
+
+def write_array(
+    stream: BinaryIO, shape: tuple[int, ...], parts: Iterable[npt.NDArray[Any]]
+) -> None:
+    """Write a float32 array of that shape whose rows come in parts, as ``np.save`` would."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    write_array_header_1_0(stream, header)  # type: ignore[no-untyped-call]
+    for part in parts:
+        stream.write(part.astype("<f4", copy=False).tobytes())

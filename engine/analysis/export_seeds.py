@@ -7,8 +7,6 @@ picture.
 from __future__ import annotations
 
 import io
-import posixpath
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,20 +19,17 @@ from PIL import Image
 
 from shardcam.engine.analysis.class_scores import IRN, PSA, class_scores, grid_scores, one_map
 from shardcam.engine.analysis.dense_crf import DenseCrf
-from shardcam.engine.analysis.export_files import Made, export_files
+from shardcam.engine.analysis.export_files import Made, Pictures, export_images
 from shardcam.engine.analysis.grid_rows import GridRows
 from shardcam.engine.analysis.npy_dictionary import Tensor, npy_dictionary
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.rundir.overlays import picture_name
 from shardcam.engine.types import F4, I4, U1
 
 IGNORE = 255
 EVAL_THRESHOLD = 0.15  # IRN's cam_eval_thres
 _READ_AHEAD = 64  # samples whose maps are read at once
-_SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 Refine = Callable[[U1, int], U1]  # from (H,W) numbers of planes, of so many, to better ones
-Pictures = Callable[[Samples, int], U1]
 
 
 def seeds(
@@ -90,7 +85,7 @@ def seeds(
         )
     require_few_classes(samples, classes)
     files = SeedFiles("seeds", layer, low, high, scores, tuple(classes), pictures is not None)
-    return _written(samples, Path(folder), files, keep, pictures)
+    return export_images(samples, Path(folder), files, keep, pictures)
 
 
 def require_few_classes(samples: Samples, classes: Sequence[int] = ()) -> None:
@@ -111,7 +106,7 @@ def irn(samples: Samples, folder: str | Path, layer: str, keep: bool = False) ->
     A dictionary of ``keys`` (k,) int64 and ``cam`` (k,ceil(H/4),ceil(W/4)) float32, which load as
     tensors, and ``high_res`` (k,H,W) float32. For the parameters see `seeds`.
     """
-    return _written(samples, Path(folder), SeedFiles("irn", layer), keep)
+    return export_images(samples, Path(folder), SeedFiles("irn", layer), keep)
 
 
 def psa(samples: Samples, folder: str | Path, layer: str, keep: bool = False) -> int:
@@ -119,7 +114,7 @@ def psa(samples: Samples, folder: str | Path, layer: str, keep: bool = False) ->
 
     For the parameters see `seeds`.
     """
-    return _written(samples, Path(folder), SeedFiles("psa", layer), keep)
+    return export_images(samples, Path(folder), SeedFiles("psa", layer), keep)
 
 
 def seed_of(classes: I4, scores: F4, low: float, high: float, refine: Refine | None = None) -> U1:
@@ -170,6 +165,10 @@ class SeedFiles:
     @property
     def ending(self) -> str:
         return ".png" if self.form == "seeds" else ".npy"
+
+    @property
+    def needs_pictures(self) -> bool:
+        return self.crf
 
     def made(
         self,
@@ -243,32 +242,6 @@ def _each_shown(shard: Samples, layer: str, wanted: Sequence[int]) -> Iterator[t
         rows = zip(some.tolist(), read, *(column[some] for column in columns), strict=True)
         for i, one, *rest in rows:
             yield i, _Shown(one, scales, *rest)
-
-
-def _written(
-    samples: Samples, folder: Path, files: SeedFiles, keep: bool, pictures: Pictures | None = None
-) -> int:
-    samples.cam(files.layer)  # refuses a layer without maps
-    stems = iter(file_stems(samples.keys, samples["sample"][:].tolist()))
-
-    def made(shard: Samples) -> Made:
-        own = [next(stems) for _ in range(len(shard))]
-        return files.made(shard, own, lambda name: keep and (folder / name).exists(), pictures)
-
-    return export_files(samples, folder, made)
-
-
-def file_stems(keys: list[str], indices: list[int]) -> list[str]:
-    """How the files of pictures are called, without an ending.
-
-    As the pictures, without their folders; where two would be called the same, or a name is not
-    safe on every file system, all begin with their index, as overlays do.
-    """
-    stems = [posixpath.splitext(posixpath.basename(key))[0] for key in keys]
-    distinct = len({stem.lower() for stem in stems}) == len(stems)
-    if distinct and all(map(_SAFE.fullmatch, stems)):
-        return stems
-    return [picture_name(index, key) for index, key in zip(indices, keys, strict=True)]
 
 
 def _png(levels: U1) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 from shardcam.engine.errors import ConfigError
 
 
-def require(name: str, what: str) -> Any:
+def require(name: str, what: str, install: str = "pandas xarray") -> Any:
     """Import a library that analyses alone need.
 
     Raises
@@ -20,4 +20,4 @@ def require(name: str, what: str) -> Any:
         return import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name
-    raise ConfigError(f"{what} needs {missing}: pip install pandas xarray")
+    raise ConfigError(f"{what} needs {missing}: pip install {install}")

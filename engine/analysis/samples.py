@@ -129,6 +129,11 @@ class Samples:
         return Rows(classes.shape, classes.dtype, read)
 
     @property
+    def style(self) -> OverlayStyle:
+        """How the run draws heatmaps over pictures."""
+        return self._style
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """The layers that have maps, slashes replaced by dots."""
         return self.layers_with("cam")
@@ -170,13 +175,8 @@ class Samples:
             pandas is not installed.
         """
         pandas = require("pandas", "a table")
-        columns: dict[str, Any] = {"key": pandas.Series(self.keys, dtype=object)}
-        for name in _SINGLE:
-            columns[name] = self[name][:]
-        for name in _NUMBERED:
-            columns |= {f"{name}_{k}": values for k, values in enumerate(self[name][:].T)}
-        for name, parts in _NAMED.items():
-            columns |= dict(zip(parts, self[name][:].T, strict=True))
+        columns = self.columns()
+        columns["key"] = pandas.Series(columns["key"], dtype=object)
         for name in self.metrics:
             values = self.metric(name).T
             names = [name] if len(values) == 1 else [f"{name}_{k}" for k in range(len(values))]
@@ -187,6 +187,17 @@ class Samples:
             columns |= {f"embedding_{k}{end}": v for k, v in enumerate(one.embedding.T)}
         table: pd.DataFrame = pandas.DataFrame(columns)
         return table
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of `table` that are not metrics: arrays, and ``key`` as a list."""
+        columns: dict[str, Any] = {"key": self.keys}
+        for name in _SINGLE:
+            columns[name] = self[name][:]
+        for name in _NUMBERED:
+            columns |= {f"{name}_{k}": values for k, values in enumerate(self[name][:].T)}
+        for name, parts in _NAMED.items():
+            columns |= dict(zip(parts, self[name][:].T, strict=True))
+        return columns
 
     def cam(self, layer: str) -> RawMaps | GridRows:
         """Return the raw maps of a layer; `GridRows` where pictures kept their own sizes.

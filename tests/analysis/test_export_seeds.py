@@ -12,7 +12,8 @@ from PIL import Image
 
 from shardcam import export, open_run
 from shardcam.engine.analysis.class_scores import class_scores, grid_scores, one_map
-from shardcam.engine.analysis.export_seeds import file_stems, seed_of
+from shardcam.engine.analysis.export_files import file_stems
+from shardcam.engine.analysis.export_seeds import seed_of
 from shardcam.engine.errors import ConfigError
 from tests.analysis import native_runs
 from tests.analysis.native_runs import FOUR, ONE, make_native_run

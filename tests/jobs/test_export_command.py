@@ -97,7 +97,14 @@ def test_coco_names_the_classes(real, tmp_path):
     ("arguments", "expected", "words"),
     [
         (("--to", "npy", "--layer", "nose"), 2, "no maps of layer 'nose'"),
-        (("--to", "npy", "--threshold", 0.5), 2, "--threshold: npy takes the maps as they are"),
+        (
+            ("--to", "npy", "--threshold", 0.5),
+            2,
+            "--threshold: it is for masks, coco, crops, seeds, not for npy",
+        ),
+        (("--to", "masks", "--of", "maps"), 2, "--of: it is for thingsvision, clip-retrieval"),
+        (("--to", "faiss", "--of", "pooled"), 2, "this run has no pooled: it was made without"),
+        (("--to", "faiss", "--target-index", 2), 2, "--target-index 2: 2 explained, from 0"),
         (
             ("--to", "masks", "--threshold", 0),
             2,
@@ -114,7 +121,7 @@ def test_coco_names_the_classes(real, tmp_path):
         (("--to", "seeds", "--classes", "285,cat"), 2, "--classes 285,cat: takes numbers of"),
         (("--to", "seeds", "--classes", "285,285"), 2, "classes of seeds: one is given twice"),
         (("--to", "psa", "--classes", "285"), 2, "--classes: it is for seeds, not for psa"),
-        (("--to", "tiff"), 2, "'tiff' is not one of 'npy', 'masks', 'coco', 'seeds', 'irn', 'psa'"),
+        (("--to", "tiff"), 2, "'tiff' is not one of 'npy', 'masks', 'coco', 'heatmaps'"),
     ],
     ids=str,
 )
@@ -178,7 +185,7 @@ def test_an_interrupted_export_leaves_nothing(real, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 4
-    assert "stopped by SIGTERM; the same command begins anew" in err
+    assert "stopped by SIGTERM; the same command goes on; npy, masks and coco begin anew" in err
     assert os.listdir(tmp_path) == []
 
 

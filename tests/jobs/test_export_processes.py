@@ -88,9 +88,7 @@ def test_a_stopped_export_ends_its_processes_and_goes_on(run, expected, tmp_path
     process = start(*export(run, tmp_path / "out", "psa", "--workers", 2))
     numbers = children(process)
     process.send_signal(signal.SIGINT)
-    assert "stopped by SIGINT; the same command begins anew; seeds, irn and psa" in ended(
-        process, 4
-    )
+    assert "stopped by SIGINT; the same command goes on; npy, masks and coco" in ended(process, 4)
     while any(is_running(number) for number in numbers):  # one that was just being started
         time.sleep(0.01)
     assert_goes_on(run, tmp_path / "out", expected)
@@ -124,7 +122,7 @@ def test_what_is_left_of_a_killed_export_is_removed(run, expected, tmp_path):
 def test_processes_are_for_files_of_each_image(run, tmp_path):
     code, _, err = shardcam(*export(run, tmp_path / "m.npy", "npy", "--workers", 2))
     assert (code, err.count("\n")) == (2, 1)
-    assert "--workers: npy is written by one process" in err
+    assert "--workers: it is for heatmaps, crops, seeds, irn, psa, not for npy" in err
 
 
 def test_a_long_export_says_how_far_it_is(run, tmp_path, monkeypatch):
