@@ -8,10 +8,10 @@ makes a new one, it never edits what it was given.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -170,6 +170,12 @@ class Preprocessing:
     resize: str = "crop"  # crop, squash, pad, shorter:N,crop or none
     interpolation: str = "area"  # a key of engine.pictures.imaging.INTERPOLATIONS
     channels: str = "rgb"  # or bgr: the order in which the network takes three
+
+    @classmethod
+    def stored(cls, numbers: Mapping[str, Any]) -> Preprocessing:
+        """That of a run, as its manifest has it."""
+        pairs = {name: tuple(numbers[name]) for name in ("mean", "std")}
+        return cls(**{**numbers, **pairs})
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from rich.console import Console
 
 from shardcam import export
@@ -17,14 +19,17 @@ from shardcam.engine.analysis.export_seeds import EVAL_THRESHOLD, SeedFiles, req
 from shardcam.engine.analysis.feature_rows import MAPS, feature_rows
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.placement import level_of
+from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.run.class_names import ClassName, kept_class_names, numbered
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import counted
+from shardcam.engine.rundir.run_json import read_manifest
+from shardcam.engine.types import U1, Preprocessing, counted
 from shardcam.jobs.export_processes import Writer, write_all
+from shardcam.jobs.source_pictures import SourcePictures
 
 THRESHOLD = 0.5
 FILE, FOLDER = "file", "folder"  # what --out is
@@ -259,6 +264,43 @@ def _fiftyone(asked: Asked) -> Job:
     return Job(write, made_of, asked.out.glob("fields/heatmap/*.png"))
 
 
+def _virelay(asked: Asked) -> Job:
+    layer, run, config = asked.map_layer, asked.run, asked.config
+    run.cam(layer).one_size("--to virelay")
+    seen = Preprocessing.stored(read_manifest(asked.home).numbers["preprocessing"])
+    if seen.resize == "none":
+        raise ConfigError("--to virelay: takes pictures of one size, not --resize none")
+    pictures = SourcePictures(asked.listing, config)
+
+    def view(samples: Samples, i: int) -> U1:
+        size = seen.width, seen.height
+        found = cv2.resize(pictures.view(samples, i, seen), size, interpolation=cv2.INTER_AREA)
+        return np.asarray(found, np.uint8)
+
+    about = {
+        "name": asked.home.name,
+        "model": Path(config.model).name,
+        "method": config.method,
+        "strategy": "true_label" if config.target == "label" else "predicted_label",
+    }
+
+    def write(keep: bool) -> str:
+        written = export.virelay(
+            run, asked.out, layer, view, asked.target, keep, asked.class_name, about
+        )
+        analyses = f"analyses: {', '.join(run.clusters) or 'none; see shardcam cluster'}"
+        return f"{_done(asked, counted(written, 'file'))}; {analyses}"
+
+    made_of = {"layer": layer, "target": asked.target, "images": len(run)}
+    made_of["clusters"] = {
+        name: {**clustering.summary, "classes": len(clustering.summary["classes"])}
+        for name, clustering in run.clusters.items()
+    }
+    old = (path for pattern in ("*.h5", "labels.json", "project.yaml") for path in
+           asked.out.glob(pattern))  # fmt: skip
+    return Job(write, made_of, old)
+
+
 def _takes(*options: str) -> frozenset[str]:
     return frozenset(options)
 
@@ -288,6 +330,7 @@ FORMS = {
     "parquet": Form(_features(export.parquet, "part-*.parquet"), FOLDER, _FEATURES),
     "zarr": Form(_features(export.zarr, "*/[0-9]*", "*/.z*", note=".zattrs"), FOLDER, _FEATURES),
     "fiftyone": Form(_fiftyone, FOLDER, _takes("target_index")),
+    "virelay": Form(_virelay, FOLDER, _takes("target_index")),
 }  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 ``extract`` runs a network over a source and reports ``events``, ``open_run`` reads what a run
 wrote, ``evaluate`` measures how good its maps are, ``compare`` how alike those of several are,
 ``similarity`` how alike layers are, ``cluster`` finds images that the network treats alike, and
-``export`` writes maps for other programs. Everything that is not in ``__all__`` is private.
+``export`` writes maps and features for other programs. Everything that is not in ``__all__`` is
+private.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from shardcam.engine.analysis.export_heatmaps import heatmaps
 from shardcam.engine.analysis.export_masks import masks
 from shardcam.engine.analysis.export_npy import npy
 from shardcam.engine.analysis.export_seeds import irn, psa, seeds
+from shardcam.engine.analysis.export_virelay import virelay
 from shardcam.engine.analysis.export_xarray import xarray
 from shardcam.engine.analysis.export_zarr import zarr
 
@@ -35,6 +36,7 @@ __all__ = [
     "psa",
     "seeds",
     "thingsvision",
+    "virelay",
     "xarray",
     "zarr",
 ]

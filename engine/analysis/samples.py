@@ -128,6 +128,10 @@ class Samples:
 
         return Rows(classes.shape, classes.dtype, read)
 
+    def has(self, name: str) -> bool:
+        """Whether the run has a dataset."""
+        return name in self._forms
+
     @property
     def style(self) -> OverlayStyle:
         """How the run draws heatmaps over pictures."""

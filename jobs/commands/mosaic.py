@@ -99,7 +99,7 @@ def mosaic(
         raise ConfigError(f"{runs[0]}: its network claims no class, so it is sure of none")
     if config.copies:
         raise ConfigError(f"{runs[0]}: its images keep their size (--resize none); cells have one")
-    preprocessing = _preprocessing(manifest.numbers["preprocessing"])
+    preprocessing = Preprocessing.stored(manifest.numbers["preprocessing"])
     height, width = preprocessing.height * grid, preprocessing.width * grid
     if max(height, width) > LARGEST:
         raise ConfigError(
@@ -135,11 +135,6 @@ def tiled(views: U1) -> U1:
     grid = isqrt(cells)
     rows = views.reshape(grid, grid, height, width, 3).swapaxes(1, 2)
     return rows.reshape(grid * height, grid * width, 3)
-
-
-def _preprocessing(stored: dict[str, Any]) -> Preprocessing:
-    numbers = {name: tuple(stored[name]) for name in ("mean", "std")}
-    return Preprocessing(**stored | numbers)
 
 
 def _name(number: int) -> str:
