@@ -145,6 +145,10 @@ class Clustering:
         found: F4 = self._columns()["distance"]
         return found
 
+    def columns(self) -> dict[str, Array]:
+        """All four columns, in one pass over the samples."""
+        return self._columns()
+
     def of_class(self, number: int) -> dict[str, Array]:
         """Every dataset of a class, such as ``of_cluster/mean`` and ``eigenvalue``.
 
