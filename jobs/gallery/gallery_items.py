@@ -18,6 +18,7 @@ from shardcam.engine.run.class_names import ClassName
 from shardcam.engine.types import F4, NO_CLASS, NO_LABEL, U1, Flag
 from shardcam.jobs.gallery.heatmap_pictures import data_uri, draw_mean, view_size
 from shardcam.jobs.gallery.row_columns import Columns, Positions
+from shardcam.jobs.gallery.run_clusters import RunClusters
 from shardcam.jobs.gallery.run_metrics import Measure
 from shardcam.jobs.gallery.run_statistics import FREQUENT, flag_words
 from shardcam.jobs.terminal import printable
@@ -74,6 +75,7 @@ class Item:
     measured: list[list[float | None]]  # of each measure, of each target
     view: list[int]  # width and height of its pictures
     boxes: list[Boxes]  # of each target; none where no truth is known
+    clusters: list[tuple[int, int]]  # class and cluster, of each clustering
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def make_items(
     pictures: Callable[[Samples, int, int], Pictures],
     measures: Sequence[Measure] = (),
     boxes: ShownBoxes | None = None,
+    clusters: Sequence[RunClusters] = (),
 ) -> list[Item]:
     """Describe some rows of a run; each of their shards is opened once.
 
@@ -109,7 +112,10 @@ def make_items(
             values = {name: column[i] for name, column in columns.items()}
             measured = [_numbers(measure.values[row]) for measure in measures]
             drawn = _boxes(boxes, shard, i) if boxes else []
-            items.append(_item(row, values, name_of, pictures(shard, i, row), measured, drawn))
+            found = [(int(one.group[row]), int(one.cluster[row])) for one in clusters]
+            items.append(
+                _item(row, values, name_of, pictures(shard, i, row), measured, drawn, found)
+            )
     return [items[place] for place in np.searchsorted(ascending, rows)]
 
 
@@ -132,6 +138,7 @@ def _item(
     pictures: Pictures,
     measured: list[list[float | None]],
     boxes: list[Boxes],
+    clusters: list[tuple[int, int]],
 ) -> Item:
     label, flags = int(values["label"]), int(values["flags"])
     targets = _scored(values["target"], values["score"], name_of)
@@ -158,6 +165,7 @@ def _item(
         measured=measured,
         view=list(view_size(values["crop"])[::-1]),
         boxes=boxes,
+        clusters=clusters,
     )
 
 

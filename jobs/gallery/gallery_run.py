@@ -29,8 +29,18 @@ from shardcam.jobs.gallery.beside import Beside
 from shardcam.jobs.gallery.gallery_items import Item, MeanMap, mean_maps
 from shardcam.jobs.gallery.heatmap_pictures import Photographs, draw_heatmap
 from shardcam.jobs.gallery.page import Choice, Gallery
-from shardcam.jobs.gallery.row_columns import Columns, read_columns
+from shardcam.jobs.gallery.row_columns import Columns, Positions, read_columns
 from shardcam.jobs.gallery.run_account import RunAccount, read_account
+from shardcam.jobs.gallery.run_clusters import (
+    OUTLIER,
+    ClassView,
+    RunClusters,
+    ShownClusters,
+    class_view,
+    file_classes,
+    groups,
+    read_clusters,
+)
 from shardcam.jobs.gallery.run_metrics import (
     DIFFERENCE,
     Evaluation,
@@ -60,6 +70,7 @@ class OpenedRun:
     boxes: ShownBoxes | None
     beside: Beside | None
     evaluation: Evaluation | None
+    clusters: tuple[RunClusters, ...]
     notes: tuple[str, ...]  # what the reader of the page should know
 
     @cached_property
@@ -68,7 +79,11 @@ class OpenedRun:
         return colour_table(self.config.colormap)
 
     def gallery(
-        self, shown: Columns, items: list[Item] | None, means: dict[str, list[MeanMap]] | None
+        self,
+        shown: Columns,
+        items: list[Item] | None,
+        means: dict[str, list[MeanMap]] | None,
+        clusters: tuple[ShownClusters, ...] = (),
     ) -> Gallery:
         """The contents of a page with some, or all, of the rows."""
         return Gallery(
@@ -92,6 +107,7 @@ class OpenedRun:
             else (*self.notes, NO_AVERAGES),
             items=items,
             means=means,
+            clusters=clusters,
         )
 
     @cached_property
@@ -126,6 +142,24 @@ class OpenedRun:
     def means(self, layer: str) -> list[MeanMap]:
         """The average maps of a layer."""
         return mean_maps(self.run, layer, self.columns, self.name_of, self.colours)
+
+    def class_clusters(self, clustering: int, number: int) -> ClassView:
+        """The clusters of a class."""
+        return class_view(self.clusters[clustering], number, self.colours)
+
+    def shown_clusters(self, rows: Positions | None = None) -> tuple[ShownClusters, ...]:
+        """What a page says of clusters: one with some of the rows, or one that can ask for all."""
+        every, layers = enumerate(self.clusters), self.run.layers
+        held = [] if rows is None else file_classes(self.clusters)
+        return tuple(
+            ShownClusters(
+                one,
+                layers.index(one.layer) if one.layer in layers else None,
+                groups(one, rows),
+                {number: self.class_clusters(i, number) for number in held[i]} if held else None,
+            )
+            for i, one in every
+        )
 
     def _choices(self, classes: I4) -> tuple[Choice, ...]:
         numbers, counts = np.unique(classes, return_counts=True)
@@ -175,10 +209,15 @@ def opened_run(
             name = beside.name if beside.name != run.name else str(beside.home)
             other = Beside(there, name, paired)
             lost = _alone(other)
+        clusters, unclear = read_clusters(run, columns, name_of)
         measures = [Measure(n, v) for n, v in values.items()]
+        explained = (len(run), run["target"].shape[1])
+        measures += [
+            Measure(OUTLIER.format(one.name), _of_first(one.outlier, explained)) for one in clusters
+        ]
         if other is not None:
             measures += [
-                Measure(DIFFERENCE.format(n), _of_first(v, values[n]))
+                Measure(DIFFERENCE.format(n), _of_first(v, values[n].shape))
                 for n, v in other.paired.first.items()
             ]
         evaluation = make_evaluation(
@@ -188,17 +227,17 @@ def opened_run(
             other.paired if other else None,
             boxes.convention if boxes else "",
         )
-        told = (_precision(run_dir, config), *notes, note, lost, *unread, unknown)
+        told = (_precision(run_dir, config), *notes, note, lost, *unread, *unclear, unknown)
         yield OpenedRun(
             run, manifest, account, columns, name_of, pictures, config, results, tuple(measures),
-            boxes, other, evaluation, tuple(words for words in told if words),
+            boxes, other, evaluation, clusters, tuple(words for words in told if words),
         )  # fmt: skip
 
 
-def _of_first(difference: F4, values: F4) -> F4:
+def _of_first(first: F4, shape: tuple[int, ...]) -> F4:
     """(N,) -> (N,K), of the first class alone."""
-    table = np.full(values.shape, np.nan, np.float32)
-    table[:, 0] = difference
+    table = np.full(shape, np.nan, np.float32)
+    table[:, 0] = first
     return table
 
 

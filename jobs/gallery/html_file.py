@@ -14,6 +14,7 @@ from shardcam.jobs.gallery.gallery_run import OpenedRun
 from shardcam.jobs.gallery.heatmap_pictures import NoPhotograph, data_uri, encode
 from shardcam.jobs.gallery.page import render
 from shardcam.jobs.gallery.row_columns import spread
+from shardcam.jobs.gallery.run_clusters import file_rows
 from shardcam.jobs.gallery.run_metrics import EXTREMES
 
 
@@ -25,14 +26,21 @@ def write_page(opened: OpenedRun, path: Path, sample: int) -> int:
     DiskFull, RunDirectoryError
         No space, no permission to write, or a damaged shard.
     """
-    rows = spread(opened.columns, sample)
+    rows = np.union1d(spread(opened.columns, sample), file_rows(opened.clusters))
     for measure in opened.measures:
         rows = np.union1d(rows, measure.extremes(EXTREMES))
     items = make_items(
-        opened.run, rows, opened.name_of, partial(_pictures, opened), opened.measures, opened.boxes
+        opened.run,
+        rows,
+        opened.name_of,
+        partial(_pictures, opened),
+        opened.measures,
+        opened.boxes,
+        opened.clusters,
     )
     means = {layer: opened.means(layer) for layer in opened.run.layers if opened.averages}
-    page = render(opened.gallery(opened.columns.take(rows), items, means))
+    clusters = opened.shown_clusters(rows)
+    page = render(opened.gallery(opened.columns.take(rows), items, means, clusters))
     with whole_file(path) as stream:
         stream.write(page.encode())
     return len(items)

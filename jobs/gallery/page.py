@@ -20,6 +20,7 @@ from shardcam.engine.types import counted
 from shardcam.jobs.gallery.evaluation_charts import band, bars, line, outline, share
 from shardcam.jobs.gallery.gallery_items import Item, MeanMap
 from shardcam.jobs.gallery.run_account import MOST, RunAccount
+from shardcam.jobs.gallery.run_clusters import RANKED, ShownClusters
 from shardcam.jobs.gallery.run_metrics import Evaluation
 from shardcam.jobs.gallery.run_statistics import FLAGS, Statistics
 from shardcam.jobs.terminal import printable
@@ -70,12 +71,13 @@ class Gallery:
     measures: tuple[str, ...]  # what pictures can be ordered by, besides
     boxes: str | None  # the layer whose boxes can be drawn
     beside: str | None  # name of the other run
+    clusters: tuple[ShownClusters, ...]  # each clustering of the run
 
 
 def render(gallery: Gallery) -> str:
     """The page as HTML."""
     environment = _environment()
-    style, script = _part("style.css"), _part("page.js")
+    style, script = _part("style.css"), _script()
     config = gallery.manifest.config
     return environment.get_template("page.html").render(
         gallery=gallery,
@@ -85,6 +87,7 @@ def render(gallery: Gallery) -> str:
         options={name: _words(config[name]) for name in _OPTIONS if _given(config.get(name))},
         flags=FLAGS,
         most=MOST,
+        most_ranked=RANKED,
         served=gallery.items is None,
         style=Markup(style),
         script=Markup(script),
@@ -97,8 +100,20 @@ def render(gallery: Gallery) -> str:
             "measures": [printable(name) for name in gallery.measures],
             "boxes": None if gallery.boxes is None else gallery.layers.index(gallery.boxes),
             "perPage": PER_PAGE,
+            "clusterings": [_clustering(one) for one in gallery.clusters],
         },
     )
+
+
+def _clustering(one: ShownClusters) -> dict[str, Any]:
+    """What the script is given of a clustering."""
+    return {
+        "name": printable(one.run.name),
+        "layer": one.layer,
+        "target": one.run.target,
+        "groups": {group.number: group.clusters for group in one.groups},
+        "held": one.held,
+    }
 
 
 def as_json(value: Any) -> str:
@@ -113,7 +128,7 @@ def policy(served: bool) -> str:
     rules = [
         "default-src 'none'",
         f"style-src {_digest(_part('style.css'))}",
-        f"script-src {_digest(_part('page.js'))}",
+        f"script-src {_digest(_script())}",
         f"img-src data:{own}",
         "base-uri 'none'",
         "form-action 'none'",
@@ -123,6 +138,10 @@ def policy(served: bool) -> str:
 
 def _digest(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _script() -> str:
+    return _part("page.js") + _part("clusters.js")
 
 
 @cache

@@ -17,13 +17,15 @@ import numpy.typing as npt
 
 from shardcam.engine.analysis.row_filter import RowFilter
 from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.analysis.stored_clusters import NO_CLUSTER
 from shardcam.engine.errors import ConfigError, ShardcamError
 from shardcam.engine.types import F4, NO_CLASS
-from shardcam.jobs.gallery.gallery_items import MeanMap, Pictures, make_items
+from shardcam.jobs.gallery.gallery_items import Item, MeanMap, Pictures, make_items
 from shardcam.jobs.gallery.gallery_run import UNREAD, OpenedRun
 from shardcam.jobs.gallery.heatmap_pictures import FORM, NoPhotograph, encode
 from shardcam.jobs.gallery.page import PER_PAGE, as_json, policy, render
-from shardcam.jobs.gallery.row_columns import MEASURE_ORDERS, ORDERS, in_order
+from shardcam.jobs.gallery.row_columns import MEASURE_ORDERS, ORDERS, Positions, in_order
+from shardcam.jobs.gallery.run_clusters import RunClusters
 
 LOOPBACK = "127.0.0.1"
 _HOSTS = (LOOPBACK, "localhost")  # what a browser of this machine calls us
@@ -38,6 +40,7 @@ _CONDITIONS = {  # what a query calls a condition, the filter's name for it, and
 }
 _BOUNDS = ("least", "most")  # of a measure
 _LARGEST = 2**31
+_MOST_ROWS = 64  # that are asked for at once
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,13 @@ class Pages:
     def __init__(self, opened: OpenedRun) -> None:
         self._opened, self._lock = opened, Lock()
         self._means: dict[str, list[MeanMap]] = {}
-        self._page = render(opened.gallery(opened.columns, None, None)).encode()
+        every = opened.gallery(opened.columns, None, None, opened.shown_clusters())
+        self._page = render(every).encode()
         self._parts: dict[re.Pattern[str], Callable[..., Answer]] = {
             re.compile(r"/items"): self._items,
             re.compile(r"/means"): self._mean_maps,
+            re.compile(r"/rows"): self._rows,
+            re.compile(r"/clusters/(\d{1,9})/(\d{1,9})"): self._clusters,
             re.compile(r"/photo/(\d{1,9})\.webp"): self._photo,
             re.compile(r"/heat/(\d{1,9})/(\d{1,9})/(\d{1,9})\.webp"): self._heat,
         }
@@ -88,12 +94,45 @@ class Pages:
         page = _number("page", asked.pop("page", "0"), int)
         opened, order = self._opened, _order(asked.pop("order", ORDERS[0]))
         columns, values, measured = opened.columns, *self._measured(asked)
-        rows = in_order(columns, measured & _filter(asked).matching(columns), order, values)
+        wanted = measured & self._clustered(asked)
+        rows = in_order(columns, wanted & _filter(asked).matching(columns), order, values)
         part = rows[page * PER_PAGE : (page + 1) * PER_PAGE]
-        items = make_items(
-            opened.run, part, opened.name_of, self._addresses, opened.measures, opened.boxes
+        return _json({"total": len(rows), "items": self._made(part)})
+
+    def _rows(self, asked: dict[str, str]) -> Answer:
+        rows = [_number("rows", text, int) for text in asked.get("rows", "").split(",")]
+        if len(rows) > _MOST_ROWS:
+            raise ValueError(f"rows: {_MOST_ROWS} at most")
+        return _json(self._made(np.array(rows, np.intp)))
+
+    def _made(self, rows: Positions) -> list[Item]:
+        opened = self._opened
+        return make_items(
+            opened.run,
+            rows,
+            opened.name_of,
+            self._addresses,
+            opened.measures,
+            opened.boxes,
+            opened.clusters,
         )
-        return _json({"total": len(rows), "items": items})
+
+    def _clusters(self, _: dict[str, str], clustering: int, number: int) -> Answer:
+        if number not in self._opened.clusters[clustering].classes:
+            raise IndexError(f"class {number} was not clustered")
+        return _json(self._opened.class_clusters(clustering, number))
+
+    def _clustered(self, asked: dict[str, str]) -> npt.NDArray[np.bool_]:
+        """(N,) which rows are of the class and the cluster that are asked for."""
+        of, cluster = asked.pop("group", None), asked.pop("cluster", None)
+        if of is None:
+            if cluster is not None:
+                raise ValueError("cluster: of which class?")
+            return np.ones(len(self._opened.columns), bool)
+        clustering, number = (_number("group", text, int) for text in f"{of}:".split(":")[:2])
+        wanted = None if cluster is None else _number("cluster", cluster, int, NO_CLUSTER)
+        one: RunClusters = self._opened.clusters[clustering]
+        return one.matching(number, wanted)
 
     def _measured(self, asked: dict[str, str]) -> tuple[F4 | None, npt.NDArray[np.bool_]]:
         """(N,) values of the measure that is asked for, and which rows meet its bounds."""

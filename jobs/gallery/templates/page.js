@@ -3,7 +3,8 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (selector, root = document) => root.querySelector(selector);
 const grid = $("#grid"), filters = $("#filters"), dialog = $("#detail");
-const shown = { page: 0, total: 0, items: [], open: 0 };  // items of this page; which is open
+const shown = { page: 0, total: 0, items: [] };  // items of this page
+const viewed = { items: [], at: 0, box: grid };  // which is open, of which pictures
 
 /* Where pictures come from: the page itself, or the server that sent it. */
 
@@ -11,6 +12,12 @@ function within(value, wanted) {
   return value !== null
     && (wanted.least === undefined || value >= +wanted.least)
     && (wanted.most === undefined || value <= +wanted.most);
+}
+
+function isOf(item, wanted) {
+  const [clustering, group] = wanted.group.split(":");
+  const [own, cluster] = item.clusters[+clustering];
+  return own === +group && (wanted.cluster === undefined || cluster === +wanted.cluster);
 }
 
 function answers(item, wanted) {
@@ -21,6 +28,7 @@ function answers(item, wanted) {
     && (wanted.correct === undefined || item.correct === (wanted.correct === "1"))
     && (wanted.low === undefined || sure((score) => score >= +wanted.low))
     && (wanted.high === undefined || sure((score) => score <= +wanted.high))
+    && (wanted.group === undefined || isOf(item, wanted))
     && (wanted.measure === undefined || within(item.measured[+wanted.measure][0], wanted))
     && (wanted.flag === undefined || (+wanted.flag ? (item.flags & +wanted.flag) !== 0 : item.flags === 0));
 }
@@ -98,13 +106,15 @@ function drawBoxes(svg, item, layer, target) {
 
 const exact = (value) => (value === null || value === undefined ? "–" : String(+value.toPrecision(4)));
 
-function makeCard(item, place) {
+function makeCard(item, place, { layer, target, open } = {
+  layer: chosen("layer", data.layers.length - 1), target: chosen("target", 0), open: openDetail,
+}) {
   const card = $("#card").content.cloneNode(true).firstElementChild;
-  const target = chosen("target", 0), measure = $("#measure")?.value ?? "";
+  const measure = $("#measure")?.value ?? "";
   const best = item.predictions[0], mark = $(".mark", card);
   const named = item.pictures.heat.length ? item.targets[target] : best;  // the class of the map
   const predicted = named.number === best.number ? "" : `predicted: ${best.name} ${percent(best.score)}`;
-  fillView($(".view", card), item, chosen("layer", data.layers.length - 1), target);
+  fillView($(".view", card), item, layer, target);
   $(".name", card).textContent = named.name;
   $(".score", card).textContent = percent(named.score);
   $(".predicted", card).textContent = predicted;
@@ -119,17 +129,17 @@ function makeCard(item, place) {
   card.title = item.key;
   card.setAttribute("aria-label", [`${item.key}: ${named.name} ${percent(named.score)}`,
     predicted, words(item), $(".truth", card).textContent, $(".measured", card).textContent, ...item.flag_words].filter(Boolean).join(", "));
-  card.addEventListener("click", () => openDetail(place));
+  card.addEventListener("click", () => open(place));
   card.addEventListener("focus", () => rove(card));
   return card;
 }
 
 function rove(card) {
-  for (const other of grid.children) other.tabIndex = other === card ? 0 : -1;
+  for (const other of card.parentElement.children) other.tabIndex = other === card ? 0 : -1;
 }
 
 function draw() {
-  grid.replaceChildren(...shown.items.map(makeCard));
+  grid.replaceChildren(...shown.items.map((item, place) => makeCard(item, place)));
   const first = shown.page * data.perPage + 1, last = first + shown.items.length - 1;
   $("#place").textContent = shown.total
     ? `${first.toLocaleString("en")}–${last.toLocaleString("en")} of ${shown.total.toLocaleString("en")}` : "none";
@@ -279,7 +289,7 @@ function prediction({ name, score }) {
 }
 
 function showDetail() {
-  const item = shown.items[shown.open], note = $(".notice", dialog);
+  const item = viewed.items[viewed.at], note = $(".notice", dialog);
   const figures = data.maps.flatMap((_, layer) => item.targets.map((_, target) => figure(item, layer, target)));
   $("#detail-title .file").textContent = item.key;
   $(".detail-grid", dialog).replaceChildren(...(figures.length ? figures : [figure(item, null, 0)]));
@@ -293,29 +303,32 @@ function showDetail() {
     pair("size", `${item.width} × ${item.height} pixels`),
     ...(item.label === null ? [] : [pair("label", item.label_name)]),
     ...(item.correct === null ? [] : [pair("prediction", words(item))]),
+    ...item.clusters.flatMap(([group, cluster], number) => clusterWords(number, group, cluster)),
     ...(item.flags ? [pair("flags", item.flag_words.join(", "))] : []),
   );
   $(".measures", dialog)?.replaceChildren(...data.measures.map((name, number) =>
     pair(name, item.measured[number].map(exact).join(", "))));
-  const at = shown.page * data.perPage + shown.open;
+  const paged = viewed.items === shown.items;
+  const at = viewed.at + (paged ? shown.page * data.perPage : 0);
   $("[data-step='-1']", dialog).disabled = at === 0;
-  $("[data-step='1']", dialog).disabled = at + 1 >= shown.total;
+  $("[data-step='1']", dialog).disabled = at + 1 >= (paged ? shown.total : viewed.items.length);
 }
 
-function openDetail(place) {
-  shown.open = place;
+function openDetail(at, items = shown.items, box = grid) {
+  Object.assign(viewed, { items, at, box });
   showDetail();
   if (!dialog.open) dialog.showModal();
 }
 
 async function step(by) {
-  const place = shown.open + by;
-  if (!shown.items[place]) {
+  const at = viewed.at + by, { items, box } = viewed;
+  if (!items[at]) {
+    if (items !== shown.items) return;
     const page = shown.page + by;
     if (page < 0 || page >= pages() || !(await turn(page))) return;
     return openDetail(by > 0 ? 0 : shown.items.length - 1);
   }
-  openDetail(place);
+  openDetail(at, items, box);
 }
 
 dialog.addEventListener("keydown", (event) => {
@@ -328,7 +341,7 @@ dialog.addEventListener("click", (event) => {
   if (event.target === dialog || button?.dataset.close !== undefined) dialog.close();
   else if (button?.dataset.step) step(+button.dataset.step);
 });
-dialog.addEventListener("close", () => grid.children[shown.open]?.focus());
+dialog.addEventListener("close", () => viewed.box.children[viewed.at]?.focus());
 
 /* Average maps, once they are looked at. */
 
