@@ -151,7 +151,8 @@ function drawPlane(box, view, how) {
   });
   svg.setAttribute("aria-label", `${view.name}: ${images(points.length)} on a plane; arrow keys move from one to the next, Enter opens it`);
 
-  $(".keyed", box).replaceChildren(...kinds.map((of) => {
+  const named = new Set([-1, ...view.clusters.map(({ number }) => number)]);
+  $(".keyed", box).replaceChildren(...kinds.filter((of) => named.has(of)).map((of) => {
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: clusterName(of), className: `link ${colour(of)}` });
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => {
@@ -217,10 +218,11 @@ async function showClass(clustering, group) {
   $(".plane", made).hidden = !view.points.row.length;
   $(".outliers", made).hidden = !view.outliers.length;
   box.replaceChildren(made);
-  for (const [place, cluster] of view.clusters.entries()) {  // one after another: a page asks for dozens of pictures
-    for (const kind of ["nearest", "farthest"]) await fillStrip($(`.${kind}`, cards[place]), cluster[kind], how);
+  const strips = view.clusters.flatMap(({ nearest, farthest }, place) =>
+    [[$(".nearest", cards[place]), nearest], [$(".farthest", cards[place]), farthest]]);
+  for (const [strip, rows] of [...strips, [$(".outliers .strip", made), view.outliers]]) {
+    if (made.isConnected) await fillStrip(strip, rows, how);  // one after another: they are dozens
   }
-  await fillStrip($(".outliers .strip", made), view.outliers, how);
 }
 
 function chooseClass(clustering, group) {
