@@ -90,7 +90,7 @@ def test_a_folder_that_cannot_be_had_is_told_before_the_work(tmp_path):
     }.items():
         code, out, err = shardcam(
             "extract", tmp_path / "images", "--model", "efficientnet_lite0", "--image-size", "64",
-            "--out", tmp_path / "run", "--cache", cache,
+            "--out", tmp_path / "run", "--cache", cache, "--executor", "local",
         )  # fmt: skip
         assert (code, out, err) == (2, "", f"shardcam: --cache {cache}: {told}\n")
         assert not (tmp_path / "run").exists()
