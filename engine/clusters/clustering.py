@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from shardcam.engine.analysis.finished_run import Run
+from shardcam.engine.analysis.grid_rows import GridRows
 from shardcam.engine.analysis.open_run import open_run, require_codec
 from shardcam.engine.clusters.cluster_classes import NO_GROUP, ClassClusterer, View, groups_of
 from shardcam.engine.clusters.cluster_summary import ClassClusters, summarise, write_cluster_summary
@@ -136,8 +137,7 @@ def run_clustering(
     source = _complete(run_dir, manifest)
     with open_run(run_dir.home) as run:
         view, name = _view_of(run, asked)
-        shape = run[f"cam/{view.layer}/map" if view.of == MAPS else f"pooled/{view.layer}"].shape
-        shape = shape[2:] if view.of == MAPS else shape[1:]
+        shape = _shape_of(run, view)
         numbers, counts = np.unique(groups_of(run, view.by), return_counts=True)
     sizes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     without = sizes.pop(NO_GROUP, 0)
@@ -220,6 +220,19 @@ def build_clusterer(spec: _Spec) -> ShardRunner:
         source=spec.source,
         threads=spec.threads,
     )
+
+
+def _shape_of(run: Run, view: View) -> tuple[int, ...]:
+    """Of what is compared of an image."""
+    if view.of != MAPS:
+        return run[f"pooled/{view.layer}"].shape[1:]
+    maps = run.cam(view.layer)
+    if isinstance(maps, GridRows):
+        raise ConfigError(
+            "cluster: compares maps of one size, and the images of this run keep theirs (--resize "
+            "none); give --of pooled, with a run that saved pooled activations (--save maps,pooled)"
+        )
+    return maps.shape[2:]
 
 
 def _complete(run_dir: RunDir, manifest: Manifest) -> str:

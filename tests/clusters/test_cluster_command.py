@@ -217,3 +217,16 @@ def test_killed_and_resumed_equals_undisturbed(run, tmp_path):
     code, _, err = cluster(other, "--plane", "tsne")
     assert code == 0, err
     assert shards(other, "label") == undisturbed
+
+
+def test_maps_of_images_at_their_own_sizes_are_refused_and_pooled_activations_taken(tmp_path):
+    make_folder(tmp_path / "pictures", 12)
+    code, _, err = shardcam(
+        "extract", tmp_path / "pictures", "--model", "efficientnet_lite0", "--resize", "none",
+        "--out", tmp_path / "run", "--executor", "local", "--save", "maps,pooled",
+    )  # fmt: skip
+    assert code == 0, err
+    code, _, err = cluster(tmp_path / "run", by="all")
+    assert code == 2 and "--resize none" in err and "--of pooled" in err and err.count("\n") == 1
+    code, _, err = cluster(tmp_path / "run", "--of", "pooled", by="all")
+    assert code == 0, err
