@@ -98,6 +98,7 @@ def no_waiting():
 
 def commands(run):
     out = run.parent / "out"
+    out.mkdir(exist_ok=True)
     return (
         ("status", run),
         ("verify", run),
@@ -106,7 +107,7 @@ def commands(run):
         ("export", run, "--to", "coco", "--layer", LAST, "--out", out / "coco.json", "--force"),
         ("index", run, "--merge", "--out", out / "merged.h5", "--force"),
         ("index", run),
-        ("retry-failed", run),
+        ("retry-failed", run, "--executor", "local"),
         ("verify", run, "--repair"),
     )
 
