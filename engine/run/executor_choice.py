@@ -46,10 +46,13 @@ def with_executor(
     cores = usable_cores()
     seconds = images * multiply_adds / (SPEED * cores)
     executor = RAY if seconds > LONG and cores > 1 else LOCAL
+    config = config.model_copy(update={"executor": executor})
+    if not images:
+        return config, None
     work = f"{counted(images, 'image')}, very roughly {max(seconds, 1):.0f} s of work"
     other = LOCAL if executor == RAY else RAY
     note = Note("executor", f"{executor}, for {work} here; --executor {other} asks for the other")
-    return config.model_copy(update={"executor": executor}), note
+    return config, note
 
 
 def chosen_for_metrics(config: RunConfig, images: int, passes: bool) -> RunConfig:

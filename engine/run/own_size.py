@@ -93,6 +93,16 @@ def own_size_notes(
         yield Note("sizes", f"scores are those of the images at scale {config.scales[0]:g}")
 
 
+def looks_at(config: RunConfig, definition: NetworkDefinition, plan: Plan) -> float:
+    """How many times as many pixels of an image the network is given as its own input has."""
+    copies, sizes = config.copies, plan.listing.sizes
+    if copies is None or sizes is None:
+        return 1.0
+    own = definition.preprocessing
+    area = sizes.pixels / max(plan.listed, 1) / (own.height * own.width)
+    return area * sum(scale**2 for scale in copies.scales) * (1 + copies.flip)
+
+
 def open_size(config: RunConfig, one_graph: bool | None = None) -> OpenSize:
     """The network that options name, at any size of its input.
 

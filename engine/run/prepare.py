@@ -50,6 +50,7 @@ from shardcam.engine.run.method_choice import (
 )
 from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.own_size import (
+    looks_at,
     open_size,
     own_size_notes,
     require_own_size_possible,
@@ -200,7 +201,9 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
                 copies=config.copies,
                 pixels=listing.sizes.pixels / plan.listed if listing.sizes else 0.0,
             )
-            config, choice = with_executor(config, plan.listed, work_of(config, definition, layers))
+            work = work_of(config, definition, layers) * looks_at(config, definition, plan)
+            left = _left(run_dir, plan) if stored is not None else plan.listed
+            config, choice = with_executor(config, left, work)
             require_room(config, specs, plan)
             if sizes is None:
                 _require_memory(config, definition, layers, plan)
@@ -431,6 +434,12 @@ def _batch_size(
         return MOST_ROWS
     large = config.runtime == TORCH and config.gpus_per_worker > 0
     return batch_that_fits(definition, layers, plan.shard_size, GPU_BATCH if large else BATCH)
+
+
+def _left(run_dir: RunDir, plan: Plan) -> int:
+    """Images of the shards that are not there, whatever those that are hold."""
+    there = {number for number in run_dir.shard_numbers() if number < plan.shards}
+    return plan.listed - sum(map(plan.samples_in, there))
 
 
 def _shard_size(stored: Manifest | None) -> int | None:

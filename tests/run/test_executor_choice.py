@@ -62,6 +62,7 @@ def test_large_sets_are_for_ray():
     large, told = with_executor(config(), 10_000, 4e9)
     assert large.executor == "ray" and told.text.startswith("ray, for 10000 images")
     assert with_executor(config(executor="local"), 10_000, 4e9)[1] is None
+    assert with_executor(config(), 0, 4e9)[1] is None  # there is nothing to do
 
 
 def test_metrics_of_maps_need_few_workers():
