@@ -36,6 +36,7 @@ PATH_OPTIONS = (
 PLACE_OPTIONS = (  # where a run is computed and on what: given anew by each command that does
     *("executor", "workers", "cpus_per_worker", "gpus_per_worker", "decode_processes", "address"),
     *("priority", "batch_size", "hang_timeout", "recycle", "cache", "cache_size"),
+    "calibration_cache",
 )
 SEPARATED = ("save", "smooth", "extensions", "scales")  # lists that are given with commas
 Channels = tuple[float, ...]
@@ -50,7 +51,7 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
     ),
     "Network and its input": (
         *("model", "params", "labels", "output", "input", "rounding", "link"),
-        *("runtime", "precision", "randomise", "seed"),
+        *("runtime", "precision", "calibration_cache", "randomise", "seed"),
         *("image_size", "resize", "scales", "flip", "interpolation", "channels", "mean", "std"),
     ),
     "Explanation": ("method", "target", "target_mask", "layer", "tokens", "fuse", "smooth"),
@@ -172,6 +173,11 @@ class RunConfig(BaseModel):
         description="Precision of the network up to the explained layer: bf16 and int8 "
         "on CPUs, fp16 on GPUs; with --runtime torch bf16 and tf32 on GPUs too, and no int8. "
         "int8 is calibrated on images of SOURCE.",
+    )
+    calibration_cache: Literal["on", "off"] = Field(
+        "on",
+        description="Keep what --precision int8 finds of a network and its pictures for the next "
+        "run, in shardcam/int8 of the user's cache folder: 64 files and 64 MiB at most.",
     )
     randomise: str | None = Field(
         None,

@@ -225,6 +225,7 @@ class Quantization:
 
     ranges: dict[str, tuple[float, float]]  # smallest and largest value of each tensor
     keep_first: bool  # the first convolution stays in float32
+    steps: dict[str, str] = field(default_factory=dict)  # off the nearest, of weights by name
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import shardcam.engine.models  # noqa: F401  (MXNet is then imported as it has t
 from shardcam.engine.workers.threads import limit_threads
 
 limit_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
-_BUCKETS = itertools.count()
+_BUCKETS, _FOLDERS = itertools.count(), itertools.count()
 _MAY_START = {"process", "ray", "slow", "browser"}  # marks of tests that start processes
 _running = None  # the test that runs now
 
@@ -42,6 +42,14 @@ def _require_mark(event, arguments):
 
 
 sys.addaudithook(_require_mark)
+
+
+@pytest.fixture(autouse=True)
+def own_calibrations(monkeypatch, tmp_path_factory):
+    """Calibrations of a test are kept for itself, not in the folder of the user."""
+    if (cache := sys.modules.get("shardcam.engine.run.calibration_cache")) is not None:
+        folder = tmp_path_factory.getbasetemp() / f"int8-{next(_FOLDERS)}"
+        monkeypatch.setattr(cache, "user_folder", lambda: folder)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import (
     F4,
+    I4,
     NO_CLASS,
     Decoding,
     Note,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 IMAGES = 32  # for the ranges, and as many again to compare on
 BATCH = 8
 FEW = 16  # images, below which agreement says little
-_MOST = 1 << 26  # bytes of the file
+MOST_BYTES = 1 << 26  # of the file
 LOW_TOP1, LOW_CORRELATION = 0.9, 0.95  # below either, the user is warned
 
 
@@ -49,17 +50,21 @@ class Calibration:
     top1_agreement: float | None  # share of images with the same first class
     map_correlation: float | None  # mean Pearson correlation of raw maps of that class
     correlations: tuple[float, ...] = ()  # of each held-out image
+    steps: dict[str, str] = field(
+        default_factory=dict
+    )  # see Quantization; runs of before have none
 
     @property
     def digest(self) -> str:
         """SHA-256 of what changes the numbers."""
-        numbers = json.dumps([self.ranges, self.keep_first], sort_keys=True)
+        rounded = [self.steps] if self.steps else []
+        numbers = json.dumps([self.ranges, self.keep_first, *rounded], sort_keys=True)
         return hashlib.sha256(numbers.encode()).hexdigest()
 
     @property
     def quantization(self) -> Quantization:
         """The part that a network needs."""
-        return Quantization(self.ranges, self.keep_first)
+        return Quantization(self.ranges, self.keep_first, self.steps)
 
     @property
     def agrees(self) -> bool:
@@ -82,7 +87,7 @@ def read_calibration(run_dir: RunDir) -> Calibration | None:
     try:
         if not run_dir.fetch(run_dir.calibration):
             return None
-        text = read_plain(run_dir.calibration, _MOST)
+        text = read_plain(run_dir.calibration, MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -90,7 +95,15 @@ def read_calibration(run_dir: RunDir) -> Calibration | None:
     except ValueError as error:
         raise RunDirectoryError(f"{place}: damaged: {error}") from error
     try:
-        stored = parse_json(text)
+        return parsed(text)
+    except ValueError as error:
+        raise RunDirectoryError(f"{place}: damaged: {str(error)[:200]}") from error
+
+
+def parsed(text: bytes) -> Calibration:
+    """Read what `as_text` wrote; ValueError where it is something else."""
+    stored = parse_json(text)
+    try:
         for name in ("images", "held_out", "top1_agreement", "map_correlation"):
             if (
                 not isinstance(value := stored[name], int | float | None)
@@ -99,15 +112,22 @@ def read_calibration(run_dir: RunDir) -> Calibration | None:
                 raise ValueError(f"its {name} is not a number")
         ranges = {str(k): (float(low), float(high)) for k, (low, high) in stored["ranges"].items()}
         each = tuple(float(one) for one in stored.get("correlations", ()))  # old runs have none
-        return Calibration(**{**stored, "ranges": ranges, "correlations": each})
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise RunDirectoryError(f"{place}: damaged: {str(error)[:200]}") from error
+        steps = dict(stored.get("steps", {}))
+        if not all(isinstance(text, str) for text in steps.values()):
+            raise ValueError("its steps are not texts")
+        return Calibration(**{**stored, "ranges": ranges, "correlations": each, "steps": steps})
+    except (TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+
+
+def as_text(calibration: Calibration) -> str:
+    """JSON, as a run directory holds it."""
+    return json.dumps(asdict(calibration), indent=2) + "\n"
 
 
 def write_calibration(run_dir: RunDir, calibration: Calibration) -> None:
     """Keep the calibration with the run; resuming reads it back."""
-    text = json.dumps(asdict(calibration), indent=2) + "\n"
-    run_dir.write_atomically(run_dir.calibration, text)
+    run_dir.write_atomically(run_dir.calibration, as_text(calibration))
 
 
 def agreement(calibration: Calibration) -> str:
@@ -163,22 +183,27 @@ def calibrate_on_source(
         There is no view.
     """
     from shardcam.engine.models.mxnet_network import MxnetNetwork
-    from shardcam.engine.models.precision import calibrate
+    from shardcam.engine.models.precision import observe
 
     if not views:
         raise SourceError("no image of the source can be decoded: nothing to calibrate int8 on")
     half = (len(views) + 1) // 2
-    batches, held = _batches(views[:half], definition), views[half:]
+    observed = observe(definition, layers, _batches(views[:half], definition), read)
+    held = views[half:]
     if not held:
-        found = calibrate(definition, layers, batches, True, read)
-        return Calibration(found.ranges, True, half, 0, None, None)
+        found = observed.quantization(keep_first=True)
+        return Calibration(found.ranges, True, half, 0, None, None, steps=found.steps)
     compared = _batches(held, definition)
     exact = MxnetNetwork(definition, layers, BATCH)
+    truths = [_truth(exact, method, images) for images in compared]
+    del exact
     for keep_first in (False, True):
-        found = calibrate(definition, layers, batches, keep_first, read)
+        found = observed.quantization(keep_first)
         fast = MxnetNetwork(definition, layers, BATCH, precision, found, extra_layers=read)
-        measured = _agreement(exact, fast, method, compared, len(held))
-        calibration = Calibration(found.ranges, keep_first, half, len(held), *measured)
+        measured = _agreement(truths, fast, method, compared, len(held))
+        calibration = Calibration(
+            found.ranges, keep_first, half, len(held), *measured, steps=found.steps
+        )
         if calibration.agrees:
             break
     return calibration
@@ -211,8 +236,17 @@ def _batches(views: list[View], definition: NetworkDefinition) -> list[F4]:
     return [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
 
 
+def _truth(exact: Network, method: Method, images: F4) -> tuple[I4, F4]:
+    """(N,1) first classes, and their maps."""
+    from shardcam.engine.pipeline.targets import top_classes
+
+    passed = exact.forward(images)
+    first = top_classes(passed.logits, 1)
+    return first, method(passed.layer(exact.layers[-1].name), np.maximum(first, 0))
+
+
 def _agreement(
-    exact: Network, fast: Network, method: Method, batches: list[F4], count: int
+    truths: list[tuple[I4, F4]], fast: Network, method: Method, batches: list[F4], count: int
 ) -> tuple[float, float, tuple[float, ...]]:
     """Share of equal first classes, and correlation of the maps of float32's first class.
 
@@ -222,17 +256,12 @@ def _agreement(
 
     same: list[bool] = []
     correlations: list[float] = []
-    for images in batches:
-        truth, guess = exact.forward(images), fast.forward(images)
-        first = top_classes(truth.logits, 1)
+    for images, (first, maps) in zip(batches, truths, strict=True):
+        guess = fast.forward(images)
         agrees = (first != NO_CLASS) & (top_classes(guess.logits, 1) == first)
         same += agrees[:, 0].tolist()
-        target = np.maximum(first, 0)
-        name = exact.layers[-1].name
-        pairs = zip(
-            method(truth.layer(name), target), method(guess.layer(name), target), strict=True
-        )
-        correlations += [_correlation(a, b) for a, b in pairs]
+        others = method(guess.layer(fast.layers[-1].name), np.maximum(first, 0))
+        correlations += [_correlation(a, b) for a, b in zip(maps, others, strict=True)]
     each = tuple(correlations[:count])
     return float(np.mean(same[:count])), float(np.mean(each)), each
 

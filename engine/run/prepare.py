@@ -19,6 +19,7 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.protocols import Executor, Observer, ShardRunner
+from shardcam.engine.run import calibration_cache
 from shardcam.engine.run.assumptions import assumptions
 from shardcam.engine.run.build_worker import (
     WorkerSpec,
@@ -466,10 +467,13 @@ def _calibration(
         preprocessing = replace(preprocessing, resize="crop")
     views = views_of_source(plan, make_reader(config), preprocessing, config.decoding)
     names = tuple(info.name for info in layers)
-    return calibrate_on_source(
-        definition,
-        names,
-        comparing_method(config),
-        views,
-        read=only_read(names, read, definition.prediction),
-    )
+    read_only = only_read(names, read, definition.prediction)
+    if config.calibration_cache == "on":
+        how = names, read_only, config.method, config.smooth
+        key = calibration_cache.key_of(definition.digest(), preprocessing, views, *how)
+        if kept := calibration_cache.find(key):
+            return kept
+    made = calibrate_on_source(definition, names, comparing_method(config), views, read=read_only)
+    if config.calibration_cache == "on":
+        calibration_cache.keep(key, made)
+    return made

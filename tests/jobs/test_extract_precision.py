@@ -1,5 +1,7 @@
 """int8 from the command line: calibrated once, told honestly, resumable."""
 
+import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -46,6 +48,39 @@ def test_int8_run_is_calibrated_once_and_resumed(tmp_path):
     assert "precision: int8 there, fp32 now" in err
 
 
+def test_the_next_run_finds_the_calibration(tmp_path, monkeypatch):
+    make_folder(tmp_path / "images", 6)
+    common = ("extract", tmp_path / "images", *LITE0, "--precision", "int8", "--out")
+
+    def extract(number, *options):
+        code, out, err = shardcam(*common, tmp_path / f"run{number}", *options)
+        assert code == 0, err
+        assert "calibrated on 3 images" in out
+
+    extract(0)
+    extract(1, "--calibration-cache", "off")
+    with monkeypatch.context() as patch:
+        patch.setattr(wiring, "calibrate_on_source", None)
+        extract(2)
+    assert_same(contents(tmp_path / "run2"), contents(tmp_path / "run0"))
+    stored = [json.loads((tmp_path / f"run{n}" / "calibration.json").read_text()) for n in range(3)]
+    assert stored[0] == stored[1] == stored[2]
+    assert set(stored[0]["steps"])
+
+
+def test_a_calibration_of_before_has_the_digest_of_before(tmp_path):
+    run_dir = RunDir(tmp_path)
+    old = {"ranges": {"data": [-1.0, 1.0]}, "keep_first": False, "images": 1, "held_out": 0}
+    run_dir.calibration.write_text(
+        json.dumps({**old, "top1_agreement": None, "map_correlation": None})
+    )
+    numbers = json.dumps([old["ranges"], False], sort_keys=True)
+    found = read_calibration(run_dir)
+    assert found.digest == hashlib.sha256(numbers.encode()).hexdigest()
+    assert found.quantization.steps == {}
+    assert dataclasses.replace(found, steps={"w": ""}).digest != found.digest
+
+
 def test_nothing_to_calibrate_on(tmp_path):
     make_folder(tmp_path / "images", 4, bad=4)
     code, _, err = shardcam(
@@ -69,7 +104,8 @@ def int8(tmp_path, monkeypatch):
 
     monkeypatch.setattr(wiring, "calibrate_on_source", calibrate)
     options = {"source": str(tmp_path / "images"), "out": str(tmp_path / "run")}
-    return RunConfig(**options, model="efficientnet_lite0", precision="int8"), made
+    options |= {"model": "efficientnet_lite0", "precision": "int8", "calibration_cache": "off"}
+    return RunConfig(**options), made
 
 
 @pytest.mark.parametrize("killed", ["listing.zip", "calibration.json", "run.json"])

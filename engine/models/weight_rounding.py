@@ -1,0 +1,141 @@
+"""int8 weights of convolutions, rounded for what comes out and not each to the nearest.
+
+MXNet gives each output channel of a convolution a step of its own, 1/127 of its largest weight,
+and rounds every weight to the nearest. Inputs of the first convolutions are alike in all places
+and channels, so errors of that kind add up, to a tenth of what EfficientNet-Lite0's first block
+computes. Here each weight makes good what the ones rounded before it left, by the second moments
+of the inputs on calibration images: the nearest plane of Babai, also known as GPTQ (Frantar et
+al., arXiv:2210.17323). MXNet leaves weights on a step where they are.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from ast import literal_eval
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shardcam.engine.types import F4
+
+MOST_INPUTS = 255  # of an output; with more of them errors of rounding cancel by themselves
+_PLACES = 32  # of an image whose inputs count
+_LEVELS = 127
+_NONE = 1e-30  # weights that are as good as 0
+_DAMPING = 0.01  # of the mean second moment: what the images do not show counts a little, too
+
+F8 = npt.NDArray[np.float64]
+I1 = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A convolution: what it reads, and how."""
+
+    weight: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    dilate: tuple[int, int]
+    groups: int
+
+    @classmethod
+    def of(cls, weight: str, attrs: Mapping[str, str]) -> Site:
+        """By the attributes of MXNet's ``Convolution``."""
+
+        def pair(name: str, default: int) -> Any:
+            return tuple(literal_eval(attrs.get(name, "()"))) or (default, default)
+
+        sides = pair("kernel", 1), pair("stride", 1), pair("pad", 0), pair("dilate", 1)
+        return cls(weight, *sides, int(attrs.get("num_group", 1)))
+
+    def moments(self, data: F4) -> F8:
+        """(groups,K,K) second moments of the K inputs of an output, over some places of `data`.
+
+        `data` is (N,C,H,W).
+        """
+        count, channels, height, width = data.shape
+        spans = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilate, strict=True)]
+        down, across = (
+            (side + 2 * pad - span) // stride + 1
+            for side, pad, span, stride in zip(
+                (height, width), self.pad, spans, self.stride, strict=True
+            )
+        )
+        area = self.kernel[0] * self.kernel[1]
+        inputs = channels // self.groups * area
+        places = min(_PLACES, inputs, down * across)
+        chosen = np.random.RandomState(0).choice(down * across, places, replace=False)
+        rows, columns = (
+            (at * stride - pad)[:, None] + np.arange(kernel) * dilate
+            for at, stride, pad, kernel, dilate in zip(
+                np.divmod(chosen, across), self.stride, self.pad, self.kernel, self.dilate,
+                strict=True,
+            )
+        )  # fmt: skip
+        rows, columns = rows[:, :, None], columns[:, None, :]
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        at = rows.clip(0, height - 1) * width + columns.clip(0, width - 1)
+        seen = data.reshape(count, channels, -1).take(at.ravel(), axis=2)
+        if not inside.all():
+            seen *= inside.ravel()
+        seen = seen.reshape(count, self.groups, -1, places, area).swapaxes(3, 4)
+        seen = seen.reshape(count, self.groups, inputs, places)
+        moments: F8 = np.matmul(seen, seen.swapaxes(2, 3)).sum(axis=0, dtype=np.float64)
+        return moments
+
+
+def steps_off(weight: F4, moments: F8) -> str:
+    """How many steps each weight is to lie off the nearest one, for `on_steps`.
+
+    Parameters
+    ----------
+    weight
+        (O,...) weights.
+    moments
+        See `Site.moments`.
+    """
+    groups, inputs = moments.shape[:2]
+    exact = _in_steps(weight)[0].astype(np.float64).reshape(groups, -1, inputs).transpose(0, 2, 1)
+    largest = np.abs(exact).argmax(axis=1)  # makes the step, and must stay
+    damping = _DAMPING * np.einsum("gkk->g", moments) / inputs + np.finfo(np.float32).tiny
+    factor = np.linalg.cholesky(moments + damping[:, None, None] * np.eye(inputs))
+    factor = factor.transpose(0, 2, 1)
+    left = np.zeros_like(exact)
+    for k in reversed(range(inputs)):
+        carried = np.matmul(factor[:, k : k + 1, k + 1 :], left[:, k + 1 :])[:, 0]
+        rounded = np.rint(exact[:, k] + carried / factor[:, k, k, None]).clip(-_LEVELS, _LEVELS)
+        rounded = np.where(largest == k, np.rint(exact[:, k]), rounded)
+        left[:, k] = exact[:, k] - rounded
+    chosen = np.rint(exact - left)
+    off: I1 = (chosen - np.rint(exact)).transpose(0, 2, 1).astype(np.int8)
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(off).tobytes(), 1)).decode()
+
+
+def on_steps(weight: F4, off: str) -> F4:
+    """The weights on their steps; as they are if `off` is of as many others.
+
+    A network for another size of input may have other kernels.
+
+    Raises
+    ------
+    ValueError
+        `off` is none of `steps_off`.
+    """
+    data = zlib.decompressobj().decompress(base64.b64decode(off, validate=True), weight.size + 1)
+    if len(data) != weight.size:
+        return weight
+    exact, step = _in_steps(weight)
+    chosen: F4 = (np.rint(exact) + np.frombuffer(data, np.int8).reshape(weight.shape)) * step
+    return chosen
+
+
+def _in_steps(weight: F4) -> tuple[F4, F4]:
+    """The weights in steps of their output channel, and those steps."""
+    peak = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True)
+    step = np.where(peak > _NONE, peak, np.float32(1)) / np.float32(_LEVELS)
+    return weight / step, step

@@ -1,0 +1,70 @@
+"""Weights rounded for what comes out, against numpy's windows and rounding to the nearest."""
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+from shardcam.engine.models.weight_rounding import Site, on_steps, steps_off
+
+SITES = [
+    Site("w", (3, 3), (2, 2), (1, 1), (1, 1), 1),
+    Site("w", (3, 3), (1, 1), (2, 2), (2, 2), 2),
+    Site("w", (1, 5), (1, 1), (0, 2), (1, 1), 1),
+]
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_moments_are_those_of_the_inputs_of_an_output(site):
+    data = np.random.RandomState(0).standard_normal((3, 4, 4, 4)).astype(np.float32)
+    (top, left), (down, right) = site.pad, site.dilate
+    padded = np.pad(data, ((0, 0), (0, 0), (top, top), (left, left)))
+    spans = [(k - 1) * d + 1 for k, d in zip(site.kernel, site.dilate)]
+    windows = sliding_window_view(padded, spans, (2, 3))
+    windows = windows[:, :, :: site.stride[0], :: site.stride[1], ::down, ::right]
+    patches = windows.transpose(1, 4, 5, 0, 2, 3).reshape(
+        site.groups, -1, windows[:, 0, :, :, 0, 0].size
+    )
+    expected = patches @ patches.transpose(0, 2, 1)
+    np.testing.assert_allclose(site.moments(data), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_site_of_an_operator():
+    attrs = {"kernel": "(3, 3)", "stride": "(2, 2)", "num_group": "8", "num_filter": "8"}
+    assert Site.of("w", attrs) == Site("w", (3, 3), (2, 2), (0, 0), (1, 1), 8)
+
+
+@pytest.mark.parametrize(("groups", "inputs"), [(1, 48), (16, 9)])
+def test_outputs_of_inputs_that_are_alike_change_less(groups, inputs):
+    random = np.random.RandomState(1)
+    weight = random.standard_normal((16, inputs, 1, 1)).astype(np.float32)
+    seen = random.standard_normal((groups, inputs, 400)) + 5 * random.standard_normal(
+        (groups, 1, 400)
+    )
+    rounded = on_steps(weight, steps_off(weight, seen @ seen.transpose(0, 2, 1)))
+    step = np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / 127
+    nearest = np.rint(weight / step) * step
+
+    def error(of):
+        return np.linalg.norm((of - weight).reshape(groups, -1, inputs) @ seen)
+
+    assert error(rounded) < 0.5 * error(nearest)
+    levels = rounded / (np.abs(rounded).max(axis=(1, 2, 3), keepdims=True) / 127)
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)  # MXNet rounds nothing more
+    np.testing.assert_allclose(
+        np.abs(rounded).max(axis=(1, 2, 3)), np.abs(weight).max(axis=(1, 2, 3)), rtol=1e-6
+    )
+
+
+def test_channels_that_are_zero_and_inputs_that_are_stay_finite():
+    weight = np.zeros((2, 3, 1, 1), np.float32)
+    weight[0] = 1
+    off = steps_off(weight, np.zeros((1, 3, 3)))
+    np.testing.assert_allclose(on_steps(weight, off), weight, rtol=1e-6)
+
+
+def test_steps_of_other_kernels_are_left():
+    weight = np.full((2, 3, 1, 1), 0.3, np.float32)
+    off = steps_off(np.ones((2, 2, 1, 1), np.float32), np.eye(2)[None])
+    assert on_steps(weight, off) is weight
+    with pytest.raises(ValueError):
+        on_steps(weight, "no base64")
