@@ -36,7 +36,6 @@ PATH_OPTIONS = (
 PLACE_OPTIONS = (  # where a run is computed and on what: given anew by each command that does
     *("executor", "workers", "cpus_per_worker", "gpus_per_worker", "decode_processes", "address"),
     *("priority", "batch_size", "hang_timeout", "recycle", "cache", "cache_size"),
-    "calibration_cache",
 )
 SEPARATED = ("save", "smooth", "extensions", "scales")  # lists that are given with commas
 Channels = tuple[float, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 from shardcam.engine.config import size_text
 from shardcam.engine.errors import ModelError
@@ -60,6 +61,10 @@ class NetworkDefinition:
 
     def digest(self) -> str:
         """SHA-256 of the graph and of every parameter's name, shape and bytes."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         state = hashlib.sha256(to_json(self.graph).encode())
         for name in sorted(self.parameters):
             value = self.parameters[name]

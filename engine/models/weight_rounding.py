@@ -23,7 +23,7 @@ import numpy.typing as npt
 from shardcam.engine.types import F4
 
 MOST_INPUTS = 255  # of an output; with more of them errors of rounding cancel by themselves
-_PLACES = 32  # of an image whose inputs count
+_FEWEST, _PLACES = 4, 32  # of an image whose inputs count, more where an output has more inputs
 _LEVELS = 127
 _NONE = 1e-30  # weights that are as good as 0
 _DAMPING = 0.01  # of the mean second moment: what the images do not show counts a little, too
@@ -68,7 +68,7 @@ class Site:
         )
         area = self.kernel[0] * self.kernel[1]
         inputs = channels // self.groups * area
-        places = min(_PLACES, inputs, down * across)
+        places = min(_PLACES, max(_FEWEST, inputs // 4), down * across)
         chosen = np.random.RandomState(0).choice(down * across, places, replace=False)
         rows, columns = (
             (at * stride - pad)[:, None] + np.arange(kernel) * dilate

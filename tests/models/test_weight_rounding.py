@@ -6,16 +6,16 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from shardcam.engine.models.weight_rounding import Site, on_steps, steps_off
 
-SITES = [
-    Site("w", (3, 3), (2, 2), (1, 1), (1, 1), 1),
-    Site("w", (3, 3), (1, 1), (2, 2), (2, 2), 2),
-    Site("w", (1, 5), (1, 1), (0, 2), (1, 1), 1),
+SITES = [  # and the side of a picture of which all places count
+    (Site("w", (3, 3), (2, 2), (1, 1), (1, 1), 1), 4),
+    (Site("w", (3, 3), (1, 1), (2, 2), (2, 2), 2), 2),
+    (Site("w", (1, 5), (1, 1), (0, 2), (1, 1), 1), 2),
 ]
 
 
-@pytest.mark.parametrize("site", SITES)
-def test_moments_are_those_of_the_inputs_of_an_output(site):
-    data = np.random.RandomState(0).standard_normal((3, 4, 4, 4)).astype(np.float32)
+@pytest.mark.parametrize(("site", "side"), SITES)
+def test_moments_are_those_of_the_inputs_of_an_output(site, side):
+    data = np.random.RandomState(0).standard_normal((3, 4, side, side)).astype(np.float32)
     (top, left), (down, right) = site.pad, site.dilate
     padded = np.pad(data, ((0, 0), (0, 0), (top, top), (left, left)))
     spans = [(k - 1) * d + 1 for k, d in zip(site.kernel, site.dilate)]
