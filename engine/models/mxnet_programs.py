@@ -14,6 +14,7 @@ from shardcam.engine.models.graph import Cut, cut, differentiable, entry_of, to_
 from shardcam.engine.models.head import HeadProgram
 from shardcam.engine.models.layer_names import class_count, resolve_layer, with_maps
 from shardcam.engine.models.precision import FP32, lower
+from shardcam.engine.models.whole_blocks import with_whole_blocks
 from shardcam.engine.types import LayerInfo, Quantization
 
 
@@ -70,7 +71,10 @@ class MxnetPrograms:
     @functools.cached_property
     def backbone(self) -> Program:
         """From the input to `entries`."""
-        return lower(backbone(self.definition, self.entries, self.device), *self._lowering)
+        definition = self.definition
+        if self._lowering[0] == FP32 and self.device.device_type == "cpu":
+            definition = with_whole_blocks(definition, self.entries)
+        return lower(backbone(definition, self.entries, self.device), *self._lowering)
 
     @functools.cached_property
     def heads(self) -> dict[str, HeadProgram]:
