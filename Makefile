@@ -109,10 +109,11 @@ bench-scale: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -q -s benchmarks/test_scale.py
 	$(BIN)/python -m pytest -q -s benchmarks/test_driver.py
 
-# The same methods and the same runs with pytorch-grad-cam and torchcam, and IRN's step in PyTorch:
-# compare multiples, not milliseconds.
+# The same methods and runs with pytorch-grad-cam, torchcam and ONNX Runtime, and IRN's step in
+# PyTorch: compare multiples, not milliseconds.
 bench-peers: $(VENV)/.ready-dev build/torch-exports/.ready
-	@.venv-torch/bin/python -m pip install -q --disable-pip-version-check grad-cam==1.5.7 torchcam==0.5.0 h5py
+	@.venv-torch/bin/python -m pip install -q --disable-pip-version-check grad-cam==1.5.7 torchcam==0.5.0 \
+		onnxruntime==1.32.0 h5py
 	$(BIN)/python -m pytest -q -s benchmarks/test_methods.py
 	.venv-torch/bin/python benchmarks/peers/methods.py
 	$(BIN)/python -m benchmarks.end_to_end --part peers --peers .venv-torch/bin/python

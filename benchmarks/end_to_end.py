@@ -33,10 +33,9 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.jobs.measuring.measure import processor_name
 
 EXTRACT = Path(__file__).parent / "peers" / "extract.py"
-PEERS = ("pytorch-grad-cam", "torchcam")
 PRECISIONS = ("fp32", "int8")
 IMAGES = {  # per round: shardcam in fp32, in int8, the peers
-    "resnet50": (768, 2048, {"pytorch-grad-cam": 96, "torchcam": 192}),
+    "resnet50": (768, 2048, {"pytorch-grad-cam": 96, "torchcam": 192, "onnxruntime": 384}),
     "vgg16": (256, 768, {"pytorch-grad-cam": 64, "torchcam": 64}),
 }
 BATCHES = (8, 32)  # of the peers: where they were fastest, and ours
@@ -143,7 +142,7 @@ def peers(bench: Bench) -> Iterator[Figures]:
             for precision, images in zip(PRECISIONS, (plain, fast), strict=True):
                 figures[precision] = found = bench.limits(model, precision, images)
                 say(f"{network} {precision} {found['rate']:.2f}/s, {found['reached']:.1%}")
-            for tool in PEERS if bench.python else ():
+            for tool in theirs if bench.python else ():
                 figures[tool] = {}
                 for batch in BATCHES:
                     out = bench.work / "peer.h5"
@@ -162,7 +161,7 @@ def compare(bench: Bench, network: str, model: Path) -> None:
     with open_run(run) as found:
         maps = found.cam(found.layers[0])
         low, high = maps.normalized()[:, 0], maps.heatmap((224, 224))[:, 0] / 255
-    for tool in PEERS:
+    for tool in IMAGES[network][2]:
         arguments = (network, bench.photographs, SAME, SAME, bench.work / "same.h5")
         peer(str(bench.python), tool, *arguments)
         with h5py.File(bench.work / "same.h5") as file:
@@ -242,7 +241,7 @@ PARTS: dict[str, Callable[[Bench], Iterator[Figures]]] = {
 
 
 @click.command()
-@click.option("--peers", "python", help="A Python with torch, torchcam and pytorch-grad-cam.")
+@click.option("--peers", "python", help="A Python with what peers/extract.py needs.")
 @click.option("--part", "parts", multiple=True, type=click.Choice([*PARTS]), default=[*PARTS])
 @click.option("--rounds", default=3)
 @click.option("--json", "file", type=click.Path(path_type=Path), default="build/bench.json")

@@ -29,7 +29,8 @@ TITLES = {
     "vgg16": "VGG16",
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
-TOOLS = {"pytorch-grad-cam": "#c2773a", "torchcam": "#8a8f98"}
+CAM_TOOLS = ("pytorch-grad-cam", "torchcam")
+TOOLS = {"pytorch-grad-cam": "#c2773a", "torchcam": "#8a8f98", "onnxruntime": "#5e8c61"}
 LABELS = {"pytorch-grad-cam": "pytorch-\ngrad-cam"}
 OURS = {"fp32": "#3b6ea5", "int8": "#1d3f66"}
 
@@ -59,24 +60,23 @@ def peers_table(rounds: Rounds) -> list[str]:
     """Images/s, the share of the limit, and ratios to the peers."""
     lines = [
         "| JPEG photographs to HDF5 maps, Grad-CAM | images/s | of what decoding and forward "
-        "passes allow | over pytorch-grad-cam | over torchcam | over both with batches of 32 |",
-        "|---|---|---|---|---|---|",
+        "passes allow | over pytorch-grad-cam | over torchcam | over onnxruntime | over these with "
+        "batches of 32 |",
+        "|---|---|---|---|---|---|---|",
     ]
     for network, turns in by(rounds, "network"):
         for precision in OURS:
             rates = [turn[precision]["rate"] for turn in turns]
             reached = [100 * turn[precision]["reached"] for turn in turns]
-            cells = [spread(rates, ".1f"), spread(reached, ".0f") + " %", "", "", ""]
-            if "torchcam" in turns[0]:
-                over = [
-                    [turn[precision]["rate"] / best(turn[tool]) for turn in turns] for tool in TOOLS
-                ]
-                same = [
-                    median(turn[precision]["rate"] / turn[tool]["32"] for turn in turns)
-                    for tool in TOOLS
-                ]
-                cells[2:] = [f"{spread(ratios)}x" for ratios in over]
-                cells += [", ".join(f"{ratio:.1f}x" for ratio in same)]
+            cells = [spread(rates, ".1f"), spread(reached, ".0f") + " %"]
+            same = []
+            for tool in TOOLS:
+                run = [turn for turn in turns if tool in turn]
+                over = [turn[precision]["rate"] / best(turn[tool]) for turn in run]
+                cells.append(f"{spread(over)}x" if run else "")
+                if run:
+                    same.append(median(turn[precision]["rate"] / turn[tool]["32"] for turn in run))
+            cells.append(", ".join(f"{ratio:.1f}x" for ratio in same))
             lines.append(f"| {TITLES[network]}, {precision} | " + " | ".join(cells) + " |")
         for tool in TOOLS:
             if tool in turns[0]:
@@ -84,7 +84,7 @@ def peers_table(rounds: Rounds) -> list[str]:
                     f"{spread([turn[tool][batch] for turn in turns], '.1f')} with {batch}"
                     for batch in turns[0][tool]
                 ]
-                lines.append(f"| {TITLES[network]}, {tool} | {', '.join(each)} | | | | |")
+                lines.append(f"| {TITLES[network]}, {tool} | {', '.join(each)} | | | | | |")
     return lines
 
 
@@ -107,7 +107,10 @@ def costs_table(costs: dict[str, dict[str, float]]) -> list[str]:
     columns = {
         key: title
         for ours, theirs in (("resnet50_v1", "resnet50"), ("vgg16", "vgg16"))
-        for key, title in ((ours, TITLES[ours]), *((f"{theirs} {tool}", tool) for tool in TOOLS))
+        for key, title in (
+            (ours, TITLES[ours]),
+            *((f"{theirs} {tool}", tool) for tool in CAM_TOOLS),
+        )
     }
     lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
     for name, found in costs.items():
@@ -175,7 +178,7 @@ def draw(rounds: Rounds, title: str, place: Path) -> None:
     for axes, (network, turns) in zip(figure.subplots(1, len(networks)), networks, strict=True):
         rates = {tool: [best(turn[tool]) for turn in turns] for tool in TOOLS if tool in turns[0]}
         rates |= {f"shardcam {p}": [turn[p]["rate"] for turn in turns] for p in OURS}
-        colours = [*TOOLS.values(), *OURS.values()][-len(rates) :]
+        colours = [TOOLS[tool] for tool in rates if tool in TOOLS] + [*OURS.values()]
         middle = [median(values) for values in rates.values()]
         low = [value - min(values) for value, values in zip(middle, rates.values(), strict=True)]
         high = [max(values) - value for value, values in zip(middle, rates.values(), strict=True)]

@@ -1,14 +1,17 @@
-"""CAMs of a folder of JPEG files by pytorch-grad-cam or torchcam, to HDF5, as their docs show.
+"""CAMs of a folder of JPEG files to HDF5: by pytorch-grad-cam or torchcam, as their docs show, or
+by ten lines around ONNX Runtime, for networks that end in global average pooling and one dense
+layer.
 
-Run by a Python that has torch, torchvision, grad-cam, torchcam, opencv and h5py
+Run by a Python that has torch, torchvision, grad-cam, torchcam, onnx, onnxruntime, opencv and h5py
 (`make bench-peers`):
 
     python benchmarks/peers/extract.py export NETWORK FILE.onnx
-    python benchmarks/peers/extract.py pytorch-grad-cam|torchcam NETWORK FOLDER IMAGES BATCH OUT.h5
-        [DEVICE PROCESSES]
+    python benchmarks/peers/extract.py pytorch-grad-cam|torchcam|onnxruntime NETWORK FOLDER IMAGES
+        BATCH OUT.h5 [DEVICE PROCESSES]
     python benchmarks/peers/extract.py versions
 
-The second prints images per second after a first batch. A DataLoader reads and decodes; with no
+The second prints images per second after a first batch, and on stderr how long it took to get
+there. A DataLoader reads and decodes; with no
 process of its own it was the fastest on two cores. FOLDER memory: the same batch again and again,
 on the device already. The view is the centred square, shrunk by
 averaging, as shardcam's.
@@ -16,7 +19,9 @@ averaging, as shardcam's.
 
 import copy
 import functools
+import io
 import json
+import os
 import sys
 import time
 import warnings
@@ -89,12 +94,45 @@ def by_torchcam(network, layer):
     return maps
 
 
+def by_onnxruntime(network, layer):
+    """The features and the rows of the dense layer, which is what Grad-CAM comes to here."""
+    import onnx
+    import onnxruntime
+
+    written = io.BytesIO()
+    export_network(network, written)
+    model = onnx.load_from_string(written.getvalue())
+    pool = next(node for node in model.graph.node if node.op_type == "GlobalAveragePool")
+    dense = next(node for node in model.graph.node if node.op_type == "Gemm").input[1]
+    weights = next(
+        onnx.numpy_helper.to_array(w) for w in model.graph.initializer if w.name == dense
+    )
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(pool.input[0]))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+
+    def maps(images):
+        scores, features = session.run(None, {"data": images.numpy()})
+        sums = np.einsum("nchw,nc->nhw", features, weights[scores.argmax(1)], optimize=True)
+        low, high = (edge(sums.clip(0), axis=(1, 2), keepdims=True) for edge in (np.min, np.max))
+        return (sums.clip(0) - low) / np.maximum(high - low, 1e-12)  # (N,h,w)
+
+    return maps
+
+
+TOOLS = {
+    "pytorch-grad-cam": by_pytorch_grad_cam,
+    "torchcam": by_torchcam,
+    "onnxruntime": by_onnxruntime,
+}
+
+
 def extract(tool, name, folder, count, batch, out, device="cpu", processes=0):
     """Images per second after a first batch."""
+    began = time.perf_counter()
     network = copy.deepcopy(build(name)).to(device)
-    maps = {"pytorch-grad-cam": by_pytorch_grad_cam, "torchcam": by_torchcam}[tool](
-        network, LAYERS[name]
-    )
+    maps = TOOLS[tool](network, LAYERS[name])
     if folder == "memory":
         loader = [torch.randn(batch, 3, 224, 224, device=device)] * -(-count // batch)
     else:
@@ -109,25 +147,28 @@ def extract(tool, name, folder, count, batch, out, device="cpu", processes=0):
                 stored = file.create_dataset("cam", shape, "f4", chunks=(1, *shape[1:]))
             stored[done : done + len(values)] = values
             done += len(values)
-            start = start or time.perf_counter()  # after a first batch: processes, threads, memory
+            if not start:  # after a first batch: processes, threads, memory
+                start = time.perf_counter()
+                print(f"{tool}: {start - began:.1f} s to the first maps", file=sys.stderr)
     return (done - batch) / (time.perf_counter() - start)
 
 
-def export(name, file):
+def export_network(network, file):
     images = torch.zeros(2, 3, 224, 224)
     options = {"input_names": ["data"], "output_names": ["logits"], "dynamo": False}
-    torch.onnx.export(build(name), (images,), file, dynamic_axes={"data": {0: "n"}}, **options)
+    torch.onnx.export(network, (images,), file, dynamic_axes={"data": {0: "n"}}, **options)
 
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     what, *rest = sys.argv[1:]
     if what == "versions":
-        print(json.dumps({name: version(name) for name in ("torch", "grad-cam", "torchcam")}))
+        names = ("torch", "grad-cam", "torchcam", "onnxruntime")
+        print(json.dumps({name: version(name) for name in names}))
         sys.exit()
     name, *rest = rest
     if what == "export":
-        export(name, rest[0])
+        export_network(build(name), rest[0])
     else:
         folder, count, batch, out, *where = rest
         device, processes = where or ("cpu", 0)
