@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from shardcam.engine.workers.blas_core import name_core
+
 if TYPE_CHECKING:
     from shardcam import events, export
     from shardcam.engine.analysis.open_run import open_run
@@ -54,6 +56,8 @@ _HOMES = {
     "open_run": "analysis.open_run",
     "similarity": "evaluation.layer_similarity",
 }
+
+name_core()  # before anything of ours imports NumPy or MXNet
 
 
 def __dir__() -> list[str]:
