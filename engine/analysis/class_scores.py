@@ -82,7 +82,7 @@ def grid_scores(
     chosen = _usable(grids, classes)
     if how == SEAM:
         parts = [
-            upsample(maps[chosen], (round(size[0] * scale), round(size[1] * scale)), True)
+            upsample(maps[chosen], _scaled(size, scale), True)
             for maps, scale in zip(grids, scales, strict=True)
         ]
     else:
@@ -144,6 +144,12 @@ def _usable(grids: Sequence[F4], classes: I4) -> npt.NDArray[np.intp]:
     places = np.flatnonzero(usable)
     chosen: npt.NDArray[np.intp] = places[np.argsort(classes[places], kind="stable")]
     return chosen
+
+
+def _scaled(size: _Size, scale: float) -> _Size:
+    """Of the picture that the network saw at a scale."""
+    height, width = (max(round(side * scale), 1) for side in size)
+    return height, width
 
 
 def _enlarged_sum(parts: Sequence[F4], size: _Size) -> F4:

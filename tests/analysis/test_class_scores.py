@@ -161,3 +161,11 @@ def test_a_box_of_a_picture_is_the_picture_that_the_network_saw():
         np.testing.assert_allclose(scores[:, 5:25, 30:57], inside, atol=1e-6)
         scores[:, 5:25, 30:57] = 0
         assert scores.shape == (3, 50, 60) and not scores.any()
+
+
+@pytest.mark.parametrize("how", ["irn", "psa", "seam", "pgc"])
+def test_a_scale_of_which_a_pixel_is_left(how):
+    grids = [np.full((1, 1, 1), 3, np.float32), np.arange(1, 7, dtype=np.float32).reshape(1, 2, 3)]
+    _, scores = grid_scores(grids, (0.001, 1), np.array([0], "i4"), *whole((20, 27)), how)
+    assert scores.shape == (1, 20, 27)
+    assert scores.max() == scores[0, -1, -1] == pytest.approx(1, abs=1e-4)
