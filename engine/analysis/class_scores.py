@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.analysis.placement import enlarged_onto
+from shardcam.engine.rundir.one_map import summed
 from shardcam.engine.types import F4, I4, NO_CLASS
 from shardcam.kernels import upsample
 
 IRN, PSA, SEAM, PGC = NORMALISATIONS = "irn", "psa", "seam", "pgc"
-IRN_STRIDE = 4  # pixels of a picture for each cell of IRN's `cam`
 _IRN_BLOCK = 16  # pixels that the sides of its network's input are multiples of
 _SMALL = np.float32(1e-5)
 _Size = tuple[int, int]
@@ -106,8 +106,7 @@ def one_map(grids: Sequence[F4], size: _Size) -> F4:
     """
     if len(grids) == 1:
         return grids[0]
-    onto = -(-size[0] // IRN_STRIDE), -(-size[1] // IRN_STRIDE)
-    return _enlarged_sum([_rectified(maps) for maps in grids], onto)
+    return summed(grids, size)
 
 
 def over_maximum(values: F4) -> F4:
