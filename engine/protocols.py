@@ -237,6 +237,9 @@ class SizedNetwork(Network, Protocol):
     def rows_for(self, height: int, width: int) -> int:
         """The most images of a size that `forward` takes."""
 
+    def let_go(self) -> None:
+        """Give back memory that is held for sizes that may come again."""
+
 
 class Method(Protocol):
     """A class activation map method, ready to be used."""

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from shardcam.engine.protocols import ForwardPass, Inputs, Network
 from shardcam.engine.types import F4, U1, LayerInfo, Quantization
 
 HELD = 4  # networks that stay bound: as many as there are scales, usually
+HELD_PIXELS = 1 << 22  # of all their passes: ResNet-50 takes some 300 bytes for each
 USUAL = 224 * 224  # pixels of a picture, of which `CPU_PASS` for each thread go together
 GPU_PASS = 32  # of the same on a GPU
 MOST_ROWS = 64
@@ -27,8 +29,16 @@ MOST_ROWS = 64
 
 def rows_for(height: int, width: int, threads: int = 1, gpu: bool = False) -> int:
     """How many pictures of a size go through the network at once, mirrored copies counted."""
-    pixels = USUAL * (GPU_PASS if gpu else CPU_PASS * threads)
-    return min(max(pixels // (height * width), 1), MOST_ROWS)
+    return min(max(_pass_pixels(threads, gpu) // (height * width), 1), MOST_ROWS)
+
+
+def held_pixels(held: int, threads: int = 1, gpu: bool = False) -> int:
+    """Pixels of the passes of so many networks, beyond which fewer of them stay bound."""
+    return max(held * _pass_pixels(threads, gpu), HELD_PIXELS)
+
+
+def _pass_pixels(threads: int, gpu: bool) -> int:
+    return USUAL * (GPU_PASS if gpu else CPU_PASS * threads)
 
 
 class SizedNetworks:
@@ -45,7 +55,8 @@ class SizedNetworks:
     gpu
         Whether it computes on one.
     held
-        How many networks stay bound: the one that was used longest ago goes first.
+        How many networks stay bound, fewer of large pictures (`held_pixels`): the one that was
+        used longest ago goes first.
     whole
         Whether a network is always bound for as many pictures as it takes, as methods want that
         run it on changed ones. Else for the next power of two: so many are computed, whatever is
@@ -62,7 +73,7 @@ class SizedNetworks:
         whole: bool = False,
     ) -> None:
         self._build, self._threads, self._gpu, self._held = build, threads, gpu, held
-        self._whole = whole
+        self._whole, self._pixels = whole, held_pixels(held, threads, gpu)
         self._bound: OrderedDict[tuple[int, int, int], Network] = OrderedDict()
         self.on_pass: Callable[[], None] = lambda: None
         first = self._at(*size, 1)
@@ -89,14 +100,24 @@ class SizedNetworks:
         rows = most if self._whole else min(1 << (count - 1).bit_length(), most)
         size = height, width, rows
         if size not in self._bound:
-            while len(self._bound) >= self._held:
-                self._bound.popitem(last=False)
-                give_back()
+            self._make_room(prod(size))
             network = self._build(*size)
             network.on_pass = lambda: self.on_pass()
             self._bound[size] = network
         self._bound.move_to_end(size)
         return self._bound[size]
+
+    def _make_room(self, pixels: int) -> None:
+        while self._bound and (
+            len(self._bound) >= self._held or sum(map(prod, self._bound)) + pixels > self._pixels
+        ):
+            self._bound.popitem(last=False)
+            give_back()
+
+    def let_go(self) -> None:
+        """Hold no network: what is asked for next is bound anew."""
+        self._bound.clear()
+        give_back()
 
 
 def bind_sizes(

@@ -32,7 +32,7 @@ def worker_memory(config: RunConfig) -> int | None:
         from shardcam.engine.models.layer_names import layer_shapes
         from shardcam.engine.models.memory import CPU_PASS
         from shardcam.engine.models.mxnet_network import BATCH
-        from shardcam.engine.models.sized_networks import USUAL
+        from shardcam.engine.models.sized_networks import HELD, held_pixels
 
         definition = load_definition(config)
         largest = max(map(math.prod, layer_shapes(definition).values()))
@@ -42,8 +42,9 @@ def worker_memory(config: RunConfig) -> int | None:
     weights = sum(value.nbytes for value in definition.parameters.values())
     batch: float = config.batch_size or BATCH
     at_once: float = CPU_PASS * config.cpus_per_worker
-    if config.copies:  # a picture at its largest scale, or many small ones
-        at_once = max(USUAL * at_once, _PICTURE * max(config.scales) ** 2) / pixels
+    if config.copies:  # a picture at its largest scale, or what is held
+        held = held_pixels(max(HELD, len(config.scales)), config.cpus_per_worker)
+        at_once = max(held, _PICTURE * max(config.scales) ** 2) / pixels
         batch = at_once
     passes = 4 * _LAYERS * largest * at_once
     gpu = _GPU if config.gpus_per_worker else 0

@@ -116,6 +116,30 @@ def test_few_networks_are_held():
     assert built[-2:] == [(4, 4, 64), (112, 112, 16)]
 
 
+def test_of_large_pictures_fewer_networks_are_held(monkeypatch):
+    """Each takes memory by its pixels: four of photographs of 12 million would take 15 GB."""
+    built = []
+
+    class Bound:
+        layers, buffers = (), 1
+
+        def forward(self, images):
+            return images.shape
+
+    monkeypatch.setattr(sized_networks, "HELD_PIXELS", 10_000)
+    monkeypatch.setattr(sized_networks, "USUAL", 1)
+    networks = SizedNetworks(lambda *size: built.append(size) or Bound(), (4, 4), held=4)
+    for size in ((60, 50), (50, 60), (60, 51), (60, 50), (50, 60), (200, 100), (60, 50)):
+        networks.forward(pictures(*size, 1))
+    assert [size[:2] for size in built[1:]] == [
+        *((60, 50), (50, 60), (60, 51), (200, 100), (60, 50)),
+    ]
+    built.clear()
+    networks.let_go()
+    networks.forward(pictures(60, 50, 1))
+    assert built == [(60, 50, 1)]
+
+
 def test_rows_of_a_pass_by_pixels():
     assert rows_for(224, 224) == 4
     assert rows_for(448, 224, threads=2) == 4
