@@ -12,6 +12,7 @@ bug, which stops a run with its traceback::
     |-- RunDirectoryError    exit 1   a run directory of another fingerprint, damaged or unwritable
     |-- StoreError           exit 1   what cannot be read or written now: refused, or no answer
     |-- WorkerError          exit 1   a worker that cannot start, or dies again and again
+    |   `-- OutOfMemory      exit 1   of a worker
     |-- AccountingError      exit 1   listed != ok + failed
     |-- JobFailed            exit as the job did   a submitted job failed
     |-- TooManyFailures      exit 3   the run is done, but more samples failed than allowed
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LONGEST = 1000  # letters of what is said of a model file
-_NO_MEMORY = re.compile("out of memory|failed to allocate", re.IGNORECASE)  # MXNet's, OpenCV's
+NO_MEMORY = re.compile(  # MXNet's, oneDNN's, OpenCV's
+    "out of memory|failed to allocate|bad_alloc|could not create a memory object", re.IGNORECASE
+)
 
 
 class ShardcamError(Exception):
@@ -76,6 +79,10 @@ class StoreError(ShardcamError):
 
 class WorkerError(ShardcamError):
     """A worker that cannot start, or dies again and again."""
+
+
+class OutOfMemory(WorkerError):
+    """Memory ran out while something was computed."""
 
 
 class AccountingError(ShardcamError):
@@ -153,7 +160,7 @@ def bugs_named(samples: Sequence[Sample] = ()) -> Iterator[None]:
     InternalError
         In place of any exception but those of this module. Where it is nested, the innermost
         one names the samples.
-    WorkerError
+    OutOfMemory
         Memory has run out.
     """
     try:
@@ -162,8 +169,8 @@ def bugs_named(samples: Sequence[Sample] = ()) -> Iterator[None]:
         raise
     except Exception as error:
         what, where = one_line(error), _named(samples)
-        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-            raise WorkerError(
+        if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+            raise OutOfMemory(
                 f"out of memory {where}: {what}; use a smaller --batch-size or fewer --workers, "
                 "and the same command resumes"
             ) from error

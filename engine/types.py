@@ -126,7 +126,7 @@ class Failure:
 
     key: str
     sample: int
-    stage: str  # read, decode, target, worker
+    stage: str  # read, decode, target, forward, worker
     error: str  # a short class of reasons, to group by
     message: str
 

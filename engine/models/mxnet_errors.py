@@ -9,9 +9,8 @@ from typing import ParamSpec, TypeVar
 
 import mxnet as mx
 
-from shardcam.engine.errors import ModelError, WorkerError
+from shardcam.engine.errors import NO_MEMORY, ModelError, OutOfMemory
 
-_NO_MEMORY = re.compile("out of memory|failed to allocate|bad_alloc", re.IGNORECASE)
 _PLACE = re.compile(r"MXNetError: |Error in operator operator: |\[[\d:]+\] \S+:\d+: ")
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -30,7 +29,7 @@ def in_one_line(function: Callable[_Given, _Result]) -> Callable[_Given, _Result
 
     Raises
     ------
-    WorkerError
+    OutOfMemory
         Memory ran out.
     ModelError
         MXNet cannot run the network.
@@ -41,8 +40,8 @@ def in_one_line(function: Callable[_Given, _Result]) -> Callable[_Given, _Result
         try:
             return function(*args, **kwargs)
         except mx.MXNetError as error:
-            if _NO_MEMORY.search(str(error)):
-                raise WorkerError(
+            if NO_MEMORY.search(str(error)):
+                raise OutOfMemory(
                     f"out of memory: {reason(error)}; use a smaller --batch-size, --image-size or "
                     "fewer --workers, and the same command resumes"
                 ) from error

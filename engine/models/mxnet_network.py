@@ -239,6 +239,7 @@ class _Pass:
     def images_there(self) -> F4:
         return self.images
 
+    @in_one_line
     def wait(self) -> None:
         for tap in self._finished().taps:
             tap.wait_to_read()

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.errors import bugs_named
+from shardcam.engine.errors import OutOfMemory, bugs_named
 from shardcam.engine.methods.arrays import scale_maps, to_host
 from shardcam.engine.methods.scores import linked
 from shardcam.engine.pictures.imaging import stacked
-from shardcam.engine.pictures.resampling import rescaled
+from shardcam.engine.pictures.resampling import rescaled, scaled_size
 from shardcam.engine.pipeline.forward_ahead import next_batch
 from shardcam.engine.pipeline.prefetch import Batch, Prefetcher
 from shardcam.engine.pipeline.run_shard import (
@@ -38,6 +38,7 @@ from shardcam.engine.types import (
     TOP,
     U1,
     Copies,
+    Failure,
     Flag,
     GridMaps,
     ResultBatch,
@@ -72,11 +73,23 @@ class SizedPipeline:
         batches = self.prefetcher.batches(shard, next_shard)
         while (batch := next_batch(batches, timer)) is not None:
             room.append(batch.room)
-            results = None
-            if batch.samples:
-                with bugs_named(batch.samples):
-                    results = explain_copies(batch, self.parts, self.network, self.copies, timer)
-            yield batch, results
+            yield self._of_batch(batch, timer) if batch.samples else (batch, None)
+
+    def _of_batch(self, batch: Batch, timer: Timer) -> tuple[Batch, ResultBatch | None]:
+        """The results of a batch, or failures of pictures that are too large for the memory."""
+        try:
+            with bugs_named(batch.samples):
+                return batch, explain_copies(batch, self.parts, self.network, self.copies, timer)
+        except OutOfMemory:
+            height, width = batch.views[0].pixels.shape[:2]
+            large = scaled_size(height, width, max(self.copies.scales))
+            if self.network.rows_for(*large) > 1:
+                raise  # it is not for them
+        self.network.let_go()
+        why = f"at {large[1]}x{large[0]} pixels memory ran out"
+        failed = [Failure(s.key, s.index, "forward", "too large", why) for s in batch.samples]
+        failures = *batch.failures, *failed
+        return replace(batch, samples=(), views=(), failures=failures), None
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import cv2
 import h5py
+import mxnet
 import numpy as np
 import pytest
 from PIL import Image
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.load_network import load_network
+from shardcam.engine.models.mxnet_errors import in_one_line
+from shardcam.engine.models.mxnet_network import BoundNetwork
 from shardcam.engine.run import build_worker, own_size
 from shardcam.engine.rundir.codec import PLAIN
 from tests.jobs.command import (
@@ -298,6 +301,29 @@ def test_pictures_of_sizes_that_the_network_cannot_take_fail(tmp_path, monkeypat
     assert b"too large" in rows["failure/error"].tolist()
     assert len(rows["key"]) == 4
     assert "WARNING: images of 40x4000 pixels will fail" in out
+
+
+def test_pictures_that_memory_does_not_suffice_for_fail(tmp_path, monkeypatch):
+    """They alone: where it runs out at pictures of the usual size, the run stops."""
+    folder = make_pictures(tmp_path / "pictures", 4, ((40, 56),))
+    Image.new("RGB", (1200, 700)).save(folder / "large.png")
+    passes = BoundNetwork.forward
+
+    def forward(self, images):
+        if images.shape[1] >= most:
+            raise mxnet.MXNetError("MXNetError: could not create a memory object")
+        return passes(self, images)
+
+    monkeypatch.setattr(BoundNetwork, "forward", in_one_line(forward))
+    most, run = 600, tmp_path / "run"
+    extract(folder, run, "--scales", "0.5,1", "--flip")
+    rows = contents(run)
+    assert b"large.png" not in rows["key"] and len(rows["key"]) == 4
+    failed = dict(zip(rows["failure/key"].tolist(), rows["failure/message"].tolist(), strict=True))
+    assert failed[b"large.png"] == b"at 1200x700 pixels memory ran out"
+    most = 40
+    code, _, err = shardcam("extract", folder, *NETWORK, *LOCAL, "--out", tmp_path / "stops")
+    assert code == 1 and "out of memory" in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(

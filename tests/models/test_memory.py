@@ -6,7 +6,7 @@ import sys
 import mxnet as mx
 import pytest
 
-from shardcam.engine.errors import ConfigError, ModelError, WorkerError
+from shardcam.engine.errors import ConfigError, ModelError, OutOfMemory
 from shardcam.engine.models.free_memory import free_memory
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.memory import LARGEST, require_memory
@@ -90,8 +90,9 @@ def test_free_memory_of_a_container(tmp_path):
             ModelError,
             "run the network: Ch",
         ),
-        ("Traceback\nMXNetError: Failed to allocate CPU Memory", WorkerError, "--batch-size"),
-        ("std::bad_alloc", WorkerError, "out of memory"),
+        ("Traceback\nMXNetError: Failed to allocate CPU Memory", OutOfMemory, "--batch-size"),
+        ("std::bad_alloc", OutOfMemory, "out of memory"),
+        ("MXNetError: could not create a memory object", OutOfMemory, "out of memory"),
     ],
 )
 def test_errors_of_mxnet_are_one_line(text, kind, said):
