@@ -33,7 +33,7 @@ def open_size(height: int, width: int) -> str:
 
 
 class OneSize(ModelError):
-    """A file states a side of its images, and another one is asked for."""
+    """A file states a side of its images, or needs one, and another one is asked for or taken."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shardcam.engine.config import LITE0, MODEL_FILES, ImageSize
 from shardcam.engine.errors import ConfigError, ModelError
 from shardcam.engine.models.definition import NetworkDefinition
+
+if TYPE_CHECKING:
+    from shardcam.engine.models.onnx.onnx_file import OnnxFile
 
 
 def load_network(
@@ -22,12 +26,14 @@ def load_network(
     output: str | None = None,
     inputs: Mapping[str, str] | None = None,
     keep_rounding: bool = False,
+    opened: OnnxFile | None = None,
 ) -> NetworkDefinition:
     """Load `model`: ``efficientnet_lite0``, IRN's or a zoo name with `params`, or a file.
 
     `link` is from its logits to scores, see `engine.models.links`; by default as the file says.
     Of a file `output` names the value that holds the logits, and `inputs` has numbers for the
     inputs that take no images; `keep_rounding` rounds activations as a quantised one does.
+    `opened` is `model` where that is an ONNX file that is read already.
 
     Raises
     ------
@@ -37,7 +43,7 @@ def load_network(
         Its weights are missing, damaged, not finite, or of another network.
     """
     try:
-        definition = _load(model, params, image_size, output, inputs or {}, keep_rounding)
+        definition = _load(model, params, image_size, output, inputs or {}, keep_rounding, opened)
     except MemoryError as error:
         raise ModelError(
             f"{model}: there is too little memory for its weights: {str(error)[:200]}"
@@ -60,6 +66,7 @@ def _load(
     output: str | None,
     inputs: Mapping[str, str],
     keep_rounding: bool,
+    opened: OnnxFile | None,
 ) -> NetworkDefinition:
     if inputs and not model.endswith(".onnx"):
         raise ConfigError(f"--input: {model} has no further inputs; only ONNX files may")
@@ -74,11 +81,12 @@ def _load(
             raise ModelError(f"{LITE0} brings its own weights; leave --params out")
         return efficientnet_lite0(image_size or 224)
     if model.endswith(".onnx"):
-        from shardcam.engine.models.onnx.onnx_file import load_onnx
+        from shardcam.engine.models.onnx.onnx_file import OnnxFile
 
         if params is not None:
             raise ModelError(f"{model}: contains its weights; leave --params out")
-        return load_onnx(Path(model), image_size, output, inputs, keep_rounding)
+        file = opened or OnnxFile(Path(model))
+        return file.network(image_size, output, inputs, keep_rounding)
     from shardcam.engine.models.checkpoint import SUFFIX, checkpoint_network
     from shardcam.engine.models.resnet_irn import STAGES, resnet50_irn
     from shardcam.engine.models.zoo import NAMES, zoo_network

@@ -13,7 +13,7 @@ from shardcam.engine.errors import ConfigError, ModelError
 from shardcam.engine.models.definition import NetworkDefinition, OneSize
 from shardcam.engine.models.graph import VARIABLE, Node
 from shardcam.engine.models.layer_names import class_count, layer_shapes, map_layouts, with_maps
-from shardcam.engine.models.symbol_shapes import require_runnable
+from shardcam.engine.models.symbol_shapes import OTHER_FITS, require_runnable
 from shardcam.engine.models.zoo import NAMES
 from shardcam.engine.types import F4
 
@@ -50,18 +50,23 @@ class OpenSize:
 
     def __init__(self, load: Load, one_graph: bool | None = None) -> None:
         self._load = load
-        own = load(None)
+        try:
+            own = load(None)
+        except OneSize as error:
+            raise ConfigError(f"--resize none: {error}; {INSTEAD}") from error
         self._whole = _whole_windows(own)
         self.own = self._pooled_globally(own)
         self._variants: list[NetworkDefinition] = []
         self.variant = lru_cache(VARIANTS)(self._variant)
         self._fits = {(own.preprocessing.height, own.preprocessing.width)}
-        self._too_small: dict[tuple[int, int], str] = {}
+        self._too_small: set[tuple[int, int]] = set()
         self.one_graph = bool(one_graph)
         if one_graph is None:
             probed = [self._probed(*size) for size in _probes(own)]
             self.one_graph = probed == [self.own] * len(probed)
             self.variant.cache_clear()
+        if self.one_graph:
+            del self._load  # with the file that it may hold
 
     def at(self, height: int, width: int) -> NetworkDefinition:
         """The network for inputs of this size.
@@ -75,19 +80,24 @@ class OpenSize:
 
     def too_small(self, height: int, width: int) -> str | None:
         """Why the network cannot take pictures of a size; None if it can."""
-        for size, why in self._too_small.items():
-            if height <= size[0] and width <= size[1]:
-                return why
+        own = self.own.preprocessing
+        if self._fit(min(height, own.height), min(width, own.width)):
+            return None  # what its own sides fit, longer ones do
+        return f"{width}x{height} pixels are too few for {self.own.name}"
+
+    def _fit(self, height: int, width: int) -> bool:
+        """Whether sides no longer than the network's own are long enough."""
         if any(height >= size[0] and width >= size[1] for size in self._fits):
-            return None
+            return True
+        if any(height <= size[0] and width <= size[1] for size in self._too_small):
+            return False
         try:
             self._loaded(height, width)
         except ModelError:
-            why = f"{height}x{width} pixels are too few for {self.own.name}"
-            self._too_small[height, width] = why
-            return why
+            self._too_small.add((height, width))
+            return False
         self._fits.add((height, width))
-        return None
+        return True
 
     def _variant(self, height: int, width: int) -> NetworkDefinition:
         """The network with the graph and the parameters of a size: one for all that share them."""
@@ -103,7 +113,7 @@ class OpenSize:
 
     def _loaded(self, height: int, width: int) -> NetworkDefinition:
         """The network as it is for a size, once every operator is known to fit."""
-        if self.own.of_one_size:
+        if self.own.of_one_size and not self.one_graph:
             return self._pooled_globally(self._load((height, width)))
         network = _at(self.own, height, width)
         shapes = {name: value.shape for name, value in network.parameters.items()}
@@ -130,8 +140,9 @@ class OpenSize:
                 f"; {window!r} pools the whole map at {size_text(own.height, own.width)} only"
                 for window in self._whole
             )
+            misfit = str(error).removesuffix(OTHER_FITS)
             raise ConfigError(
-                f"--resize none: {name} cannot take pictures of any size: at {size} {error}{why}; "
+                f"--resize none: {name} cannot take pictures of any size: at {size} {misfit}{why}; "
                 f"{INSTEAD}"
             ) from error
         return variant

@@ -20,6 +20,7 @@ from shardcam.engine.models.symbol_operators import output_count
 from shardcam.engine.models.symbol_rules import MIXES, Use, check_use
 
 BATCHES = (5, 7)
+OTHER_FITS = "; another --image-size may fit"  # ends what is said where shapes do not fit
 MAX_ELEMENTS = 2**28  # for one image; 7 of them fit MXNet's index of 31 bits
 
 
@@ -100,7 +101,7 @@ class _Walk:
             try:
                 self._seen[key] = node_shapes(node, shapes, output_count(node.op, node.attrs))
             except ModelError as error:
-                raise ModelError(f"{error}; another --image-size may fit") from error
+                raise ModelError(f"{error}{OTHER_FITS}") from error
         return self._seen[key]
 
 

@@ -11,10 +11,13 @@ from shardcam.engine.types import NO_LINK, SIMILAR, counted
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
+    from shardcam.engine.models.onnx.onnx_file import OnnxFile
 
 
-def network_of(config: RunConfig) -> NetworkDefinition:
+def network_of(config: RunConfig, opened: OnnxFile | None = None) -> NetworkDefinition:
     """The network, with the preprocessing that its file has.
+
+    `opened` is that file where it is read already.
 
     Raises
     ------
@@ -32,19 +35,22 @@ def network_of(config: RunConfig) -> NetworkDefinition:
         output=config.output,
         inputs=config.inputs,
         keep_rounding=config.rounding == "keep",
+        opened=opened,
     )
     return replace(definition, tokens=config.tokens)
 
 
-def load_definition(config: RunConfig) -> NetworkDefinition:
+def load_definition(config: RunConfig, opened: OnnxFile | None = None) -> NetworkDefinition:
     """The network, with the preprocessing and the random weights the user asked for.
+
+    `opened` is its file where that is read already.
 
     Raises
     ------
     ConfigError, ModelError
         It cannot be loaded, or the options do not fit the channels or the type of its input.
     """
-    definition = network_of(config)
+    definition = network_of(config, opened)
     own = definition.preprocessing
     _require_pictures(config, definition)
     for name, values in (("--mean", config.mean), ("--std", config.std)):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shardcam.engine.config import NATIVE, RunConfig
-from shardcam.engine.errors import ConfigError
+from shardcam.engine.errors import ConfigError, ModelError
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.run_json import Manifest
 from shardcam.engine.types import SIMILAR, Note, counted
@@ -54,6 +55,7 @@ def require_own_size_possible(config: RunConfig) -> None:
                 f"--save {name}: with --resize none they have a size for each image; save "
                 f"{instead} instead"
             )
+    _require_mxnet(config)
     if config.decode_processes:
         raise ConfigError(
             "--decode-processes: with --resize none threads of the worker decode; leave it out"
@@ -114,14 +116,16 @@ def open_size(config: RunConfig, one_graph: bool | None = None) -> OpenSize:
         It cannot be loaded, takes images of one size only, or gives a class for each pixel.
     """
     from shardcam.engine.models import definition
+    from shardcam.engine.models.onnx.onnx_file import OnnxFile
     from shardcam.engine.models.open_size import OpenSize
     from shardcam.engine.run.network_choice import load_definition
 
-    if config.runtime == "torch":
-        raise ConfigError("--resize none: is for --runtime mxnet; give --image-size without it")
+    _require_mxnet(config)
+    onnx = config.model.endswith(".onnx") and config.params is None
+    opened = OnnxFile(Path(config.model)) if onnx else None
 
     def load(size: tuple[int, int] | None) -> NetworkDefinition:
-        return load_definition(config.model_copy(update={"image_size": size}))
+        return load_definition(config.model_copy(update={"image_size": size}), opened)
 
     network = OpenSize(load, one_graph)
     if network.own.prediction is not None:
@@ -133,6 +137,11 @@ def open_size(config: RunConfig, one_graph: bool | None = None) -> OpenSize:
     told = definition.open_size(own.preprocessing.height, own.preprocessing.width)
     network.own = replace(own, remarks=tuple(text for text in own.remarks if text != told))
     return network
+
+
+def _require_mxnet(config: RunConfig) -> None:
+    if config.runtime == "torch":
+        raise ConfigError("--resize none: is for --runtime mxnet; give --image-size without it")
 
 
 def limits_of(
@@ -179,20 +188,22 @@ class Limits:
         small = scaled_size(height, width, self._smallest)
         large = scaled_size(height, width, self._largest)
         if (reason := self._network.too_small(*small)) is not None:
-            return Refusal("too small", reason)
+            at = f"at scale {self._smallest:g} " if self._smallest != 1 else ""
+            return Refusal("too small", at + reason)
         if (reason := self._too_large(*large)) is not None:
             return Refusal("too large", reason)
         return None
 
     def _too_large(self, height: int, width: int) -> str | None:
-        if height * width <= self._few:
+        if self._network.one_graph and height * width <= self._few:
             return None
-        for more in (2, 1):  # so that sizes that grow bit by bit are not all looked at
+        # so that sizes that grow bit by bit are not all looked at
+        for more in (2, 1) if self._network.one_graph else (1,):
             try:
                 self._fits(self._network.at(more * height, width))
-            except ConfigError as error:
+            except (ConfigError, ModelError) as error:
                 reason = str(error)
             else:
                 self._few = more * height * width
                 return None
-        return f"at {width}x{height} pixels {reason.partition(': ')[2].rpartition('; ')[0]}"
+        return f"at {width}x{height} pixels {reason.partition(': ')[2].partition('; ')[0]}"

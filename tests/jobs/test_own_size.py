@@ -341,6 +341,7 @@ def test_pictures_that_memory_does_not_suffice_for_fail(tmp_path, monkeypatch):
         (("--fast-decode",), "--fast-decode: with --resize none nothing is resized"),
         (("--interpolation", "bicubic"), "--interpolation: with --resize none nothing is resized"),
         (("--decode-processes", 2), "--decode-processes: with --resize none threads of the worker"),
+        (("--runtime", "torch"), "--resize none: is for --runtime mxnet; give --image-size"),
         (("--target", "similar:x.npy"), "--target similar:x.npy: compares images of one size"),
     ],
 )

@@ -5,11 +5,15 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.models import model_files
 from shardcam.engine.models.load_network import load_network
+from shardcam.engine.models.onnx import onnx_file
 from shardcam.engine.models.onnx.onnx_file import load_onnx
 from shardcam.engine.models.open_size import OpenSize
 from shardcam.engine.models.sized_networks import bind_sizes
+from shardcam.engine.run.own_size import limits_of, open_size
 from tests.models.networks import define
 from tests.models.onnx_models import ints, make, node, weight
 
@@ -191,12 +195,53 @@ def test_a_window_for_one_size_is_named():
 def test_zoo_networks_pool_globally():
     """Gluon's SqueezeNet, DenseNet and Inception have a window for their own size."""
     network = OpenSize(lambda size: load_network("squeezenet1.1", "random", size))
-    assert network.too_small(20, 30) == "20x30 pixels are too few for squeezenet1.1"
+    assert network.too_small(20, 30) == "30x20 pixels are too few for squeezenet1.1"
+    assert network.too_small(20, 1 << 20) == "1048576x20 pixels are too few for squeezenet1.1"
+    assert network.too_small(48, 1 << 20) is None
     networks = bind_sizes(network, ("concat7",), extra_layers=("relu25_fwd",))
     forward = networks.forward(np.zeros((1, 97, 131, 3), np.uint8))
     scores = forward.activation("relu25_fwd")
     assert scores.shape == (1, 1000, 6, 8)
     np.testing.assert_allclose(forward.logits, scores.mean((2, 3)), rtol=1e-4, atol=1e-6)
+
+
+def test_a_file_that_fits_another_size_is_refused_as_it_can_be_used(tmp_path):
+    nodes = [CONV, RELU, node("Flatten", "r", "f"), node("Gemm", "f wide", "y", transB=1)]
+    with pytest.raises(ConfigError) as caught:
+        opened(tmp_path, nodes, wide=weight(5, 8 * 16 * 16))
+    assert str(caught.value).startswith("--resize none: ")
+    assert str(caught.value).endswith(
+        "may need another (--image-size HEIGHT,WIDTH); give --image-size without --resize none"
+    )
+
+
+@pytest.mark.parametrize("name", ["plain", "ceil that divides at its own size", "same"])
+def test_a_file_is_read_once_whatever_is_asked(tmp_path, monkeypatch, name):
+    read = []
+    monkeypatch.setattr(
+        onnx_file, "read_model_file", lambda path: read.append(path) or reading(path)
+    )
+    reading = model_files.read_model_file
+    path, _ = opened(tmp_path, OPEN_NETWORKS[name])
+    read.clear()
+    config = RunConfig(source="x", model=str(path), out="y", resize="none")
+    network = open_size(config)
+    assert network.one_graph == (name == "plain")
+    for height, width in SIZES:
+        assert network.too_small(height, width) is None
+        assert network.at(height, width).preprocessing.input_shape == (3, height, width)
+    assert read == [path]
+
+
+def test_what_no_graph_can_be_made_for_is_too_large(tmp_path):
+    path, _ = opened(tmp_path, OPEN_NETWORKS["same"])
+    config = RunConfig(source="x", model=str(path), out="y", resize="none")
+    limits = limits_of(config, open_size(config), ("r",), here=False)
+    assert limits.refuse(300, 200) is None
+    for size in ((300, 1 << 15), (1 << 14, 1 << 14), (9, 1 << 15)):
+        refusal = limits.refuse(*size)
+        assert refusal.error == "too large" and "too large" in refusal.message
+    assert limits.refuse(1 << 13, 9) is None
 
 
 @pytest.mark.parametrize("shape", [("N", 3, 224, 224), ("N", 3, "height", 224)])

@@ -9,7 +9,8 @@ whether the input is of whole numbers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from shardcam.engine.errors import ModelError
 from shardcam.engine.models.definition import (
     MAX_CHANNELS,
     NetworkDefinition,
+    OneSize,
     open_size,
     usual_scale,
 )
@@ -103,12 +105,36 @@ def load_onnx(
         The file is missing or damaged, contradicts `image_size`, or holds something that
         is not understood.
     """
-    data = read_model_file(path)
-    try:
-        read = partial(_Import, path, _parse(data), output, keep_rounding)
-        return _network(read, image_size, inputs or {})
-    except ModelError as error:
-        raise type(error)(f"{path}: {error}") from error
+    return OnnxFile(path).network(image_size, output, inputs, keep_rounding)
+
+
+class OnnxFile:
+    """A file that is read once, for inputs of several sizes; see `load_onnx`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        data = read_model_file(path)
+        with self._named():
+            self._model = _parse(data)
+
+    def network(
+        self,
+        image_size: ImageSize | None = None,
+        output: str | None = None,
+        inputs: Mapping[str, str] | None = None,
+        keep_rounding: bool = False,
+    ) -> NetworkDefinition:
+        """What the file computes of images of a size."""
+        with self._named():
+            read = partial(_Import, self._path, self._model, output, keep_rounding)
+            return _network(read, image_size, inputs or {})
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except ModelError as error:
+            raise type(error)(f"{self._path}: {error}") from error
 
 
 def _network(
@@ -275,14 +301,14 @@ class _Import:
             for output, value in zip(node.output, outputs, strict=False):
                 self._define(output, value)
         except (ModelError, *_MALFORMED) as error:
-            known = isinstance(error, ModelError)
+            known, misfit = isinstance(error, ModelError), False
             reason = str(error) if known else f"it is malformed: {repr(error)[:200]}"
             if known and not any(way in reason for way in ("--output", "ORT_ENABLE", CUT)):
-                misfit = self._taken_size and "supported" not in reason
+                misfit = bool(self._taken_size) and "supported" not in reason
                 reason += f"; {OTHER_SIZE.format(self._taken_size) if misfit else ADVICE}"
             self.baked |= self._batch is None and node.op_type in BAKED
             where = f"{node.op_type} node {name!r} (opset {self._opset})"
-            raise ModelError(f"{where}: {reason}") from error
+            raise (OneSize if misfit else ModelError)(f"{where}: {reason}") from error
 
     def _outputs(self, node: Any, name: str) -> tuple[Value, ...]:
         missing = [i for i in node.input if i and i not in self._values]
