@@ -44,6 +44,7 @@ from shardcam.engine.models.onnx.node_order import ordered, read_by
 from shardcam.engine.models.onnx.one_image import BAKED
 from shardcam.engine.models.onnx.onnx_graph import (
     FOR_EACH_WEIGHT,
+    Array,
     Builder,
     Known,
     Quantised,
@@ -113,6 +114,7 @@ class OnnxFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._weights: dict[int, Array] = {}  # by their place
         data = read_model_file(path)
         with self._named():
             self._model = _parse(data)
@@ -126,7 +128,7 @@ class OnnxFile:
     ) -> NetworkDefinition:
         """What the file computes of images of a size."""
         with self._named():
-            read = partial(_Import, self._path, self._model, output, keep_rounding)
+            read = partial(_Import, self._path, self._model, self._weights, output, keep_rounding)
             return _network(read, image_size, inputs or {})
 
     @contextmanager
@@ -170,10 +172,17 @@ def _parse(data: bytes) -> Any:
 class _Import:
     """One file on its way to a network definition."""
 
-    def __init__(self, path: Path, model: Any, output: str | None, keep_rounding: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        model: Any,
+        weights: dict[int, Array],
+        output: str | None,
+        keep_rounding: bool,
+    ) -> None:
         if len(model.graph.sparse_initializer):
             raise ModelError("sparse weights are not supported: save them as dense ones")
-        self._path, self._graph = path, model.graph
+        self._path, self._graph, self._weights = path, model.graph, weights
         self._opset = _opset_of(model)
         self._reader = TensorReader(path.parent)
         self._build = Builder(rounds=keep_rounding)
@@ -193,10 +202,12 @@ class _Import:
 
     def network(self, image_size: ImageSize | None, inputs: Mapping[str, str]) -> NetworkDefinition:
         read = {name for node in self._graph.node for name in read_by(node)}
-        for proto in self._graph.initializer:
+        for place, proto in enumerate(self._graph.initializer):
             if proto.data_type == onnx.TensorProto.STRING and proto.name not in read:
                 continue  # names of classes
-            weight = self._reader.read(proto)
+            if place not in self._weights:
+                self._weights[place] = self._reader.read(proto)
+            weight = self._weights[place]
             self._build.allowance += FOR_EACH_WEIGHT * weight.size
             self._build.room.grow(weight.nbytes)
             self._define(proto.name, Known.of(weight, proto.name))
