@@ -172,7 +172,11 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     with run_dir.beginning(lambda holder: on_event(RunAwaited(holder))):
         with listing_of(config, on_event, classes) as listing:
             listed = listing.path != run_dir.listing
-            made_of = SIMILAR + concept.digest if concept else given.target if given else None
+            made_of = SIMILAR + concept.digest if concept else None
+            if given is not None:
+                given = given.of(config, listing)
+                chosen, made_of = given.classes, given.target
+                targets = parse_targets(config.target, classes, definition.link, chosen)
             if by_labels:
                 from shardcam.engine.run.image_labels import image_labels
 
@@ -181,8 +185,6 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
                 targets = parse_targets(config.target, classes, definition.link, chosen)
             if targets.kind == "label":
                 require_labels(listing.facts)
-            if given is not None:
-                given.require_source(config, listing.facts)
             stored = read_manifest(run_dir) if run_dir.exists(run_dir.run_json) else None
             if stored is not None and config.copies:
                 require_same_limit(config, stored)

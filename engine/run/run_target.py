@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.hdf5_reading import reading
-from shardcam.engine.rundir.listing import ListingFacts
+from shardcam.engine.rundir.listing import Listing, identity
 from shardcam.engine.rundir.own_datasets import Unsound, dataset_of
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
@@ -24,25 +25,38 @@ class Given:
 
     classes: I4  # (listed,K), NO_CLASS where there is none
     source: str  # digest of its listing
+    run: RunDir
 
     @property
     def target(self) -> str:
         """As the fingerprint has it: the same wherever the run is."""
         return FROM_RUN + hashlib.sha256(self.classes.tobytes()).hexdigest()
 
-    def require_source(self, config: RunConfig, facts: ListingFacts) -> None:
-        """Refuse a run of other images.
+    def of(self, config: RunConfig, listing: Listing) -> Given:
+        """The same in the order of a listing: that of sizes may be the order of one of them only.
 
         Raises
         ------
         ConfigError
-            The listings differ.
+            The run is of other images.
         """
-        if facts.digest != self.source:
+        if listing.facts.digest == self.source:
+            return self
+        places = self._places() if len(listing) == len(self.classes) else {}
+        rows = [places.get(identity(sample), NO_CLASS) for sample in listing]
+        if NO_CLASS in rows:
             raise ConfigError(
                 f"--target {config.target}: a run of other images ({len(self.classes)} of them; "
-                f"{facts.samples} here): it takes a run of the same SOURCE and --limit"
+                f"{len(listing)} here): it takes a run of the same SOURCE and --limit"
             )
+        return replace(self, classes=self.classes[rows], source=listing.facts.digest)
+
+    def _places(self) -> dict[str, int]:
+        """Where each image is in the listing of the run, if that is there."""
+        if not self.run.fetch(self.run.listing):
+            return {}
+        with closing(Listing(self.run.listing)) as listing:
+            return {identity(sample): sample.index for sample in listing}
 
 
 def given_by(config: RunConfig) -> Given | None:
@@ -77,4 +91,4 @@ def given_by(config: RunConfig) -> Given | None:
             if samples.max(initial=0) >= listed or found.shape[1:] != classes.shape[1:]:
                 raise Unsound("its samples are not those of the run")
             classes[samples] = found
-    return Given(classes, manifest.numbers["source"])
+    return Given(classes, manifest.numbers["source"], run_dir)

@@ -204,6 +204,23 @@ def test_several_layers_and_what_else_is_saved(pictures, tmp_path, reference):
         assert list(shown.shape[:2]) == rows["image_size"][rows["sample"] == number][0].tolist()
 
 
+@pytest.mark.parametrize("listed_by_size", ["first", "second"])
+def test_classes_of_a_run_whose_images_are_in_another_order(pictures, tmp_path, listed_by_size):
+    first, second = tmp_path / "first", tmp_path / "second"
+    own, other = ("--resize", "none"), ("--resize", "squash", "--image-size", 32)
+    sized = listed_by_size == "first"
+    extract(pictures, first, "--target", "top2", *(own if sized else other))
+    target = ("--target", f"from:{first}")
+    extract(pictures, second, *target, *(other if sized else own))
+    found = [dict(zip(rows["key"].tolist(), rows["target"].tolist(), strict=True))
+             for rows in map(contents, (first, second))]  # fmt: skip
+    assert found[0] == found[1] and list(found[0]) != list(found[1])
+    assert "0 done now" in extract(pictures, second, *target, *(other if sized else own))
+    others = make_pictures(tmp_path / "others", 17, seed=1)
+    code, _, err = shardcam("extract", others, *NETWORK, *LOCAL, *target, "--out", tmp_path / "no")
+    assert code == 2 and "a run of other images (18 of them; 18 here)" in err
+
+
 def test_classes_of_labels_and_scores_of_several_labels(pictures, tmp_path, reference):
     rows = [f"{i:04d}.png,{i % 10};{(i + 3) % 10}" for i in range(8)]
     rows += [f"{i:04d}.png,{i % 10}" for i in range(8, 17)]
