@@ -14,6 +14,7 @@ from shardcam.engine.io.whole_file import whole_file
 
 MADE_OF = "export.json"
 _MOST = 1 << 20  # bytes of that file
+_CALLED = {"to": "form", "names": "way to name files"}
 
 
 def begin_or_go_on(
@@ -35,6 +36,7 @@ def begin_or_go_on(
     ConfigError
         The folder holds something else, and `force` is false.
     """
+    _require_no_file(out)
     anew = force or _is_bare(out, name)
     if not anew and _begun(out, made_of, name):
         return True
@@ -51,12 +53,16 @@ def begin_or_go_on(
 
 def require_new_folder(out: Path, force: bool) -> None:
     """Nothing of the user's may be lost, and masks of two runs may not be mixed."""
-    if out.is_file():
-        raise ConfigError(f"--out {out}: is a file; name a folder")
+    _require_no_file(out)
     if out.is_dir() and any(out.iterdir()) and not force:
         raise ConfigError(f"--out {out}: not empty; --force replaces what is there")
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out}: there is no folder {out.parent}")
+
+
+def _require_no_file(out: Path) -> None:
+    if out.is_file():
+        raise ConfigError(f"--out {out}: is a file; name a folder")
 
 
 def _is_bare(out: Path, name: str) -> bool:
@@ -82,7 +88,8 @@ def _begun(out: Path, made_of: dict[str, Any], name: str) -> bool:
         stored = None
     if stored != made_of:
         there = stored if isinstance(stored, dict) else {}
-        changed = [one for one in made_of if there.get(one) != made_of[one]] or sorted(there)
+        every = dict.fromkeys([*made_of, *there])
+        changed = [_CALLED.get(one, one) for one in every if there.get(one) != made_of.get(one)]
         raise ConfigError(
             f"--out {out}: holds an export of another {' and '.join(changed)}; --force replaces "
             "what is there"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from shardcam import export
-from shardcam.engine.analysis.export_files import ImageFiles, file_stems
+from shardcam.engine.analysis.export_files import ImageFiles, file_stems, plain_stem
 from shardcam.engine.analysis.export_heatmaps import CropFiles, HeatmapFiles, shows_nothing
 from shardcam.engine.analysis.export_seeds import EVAL_THRESHOLD, SeedFiles, require_few_classes
 from shardcam.engine.analysis.feature_rows import MAPS, feature_rows
@@ -178,12 +179,20 @@ def _seeds(asked: Asked) -> Job:
     made_of: dict[str, Any] = {}
     if asked.form == "seeds":
         require_few_classes(asked.run, asked.classes)
+        _require_known(asked)
         made_of = {"threshold": sorted({low, high}), "scores": asked.scores}
         if asked.classes:
             made_of["classes"] = list(asked.classes)
         if asked.crf:
             made_of["crf"] = True
     return _images(asked, files, made_of)
+
+
+def _require_known(asked: Asked) -> None:
+    """Of a class that the network does not have nothing would be in seeds."""
+    count = read_manifest(asked.home).plan.get("classes", sys.maxsize)
+    if beyond := [number for number in asked.classes if number >= count]:
+        raise ConfigError(f"--classes {beyond[0]}: the network has classes 0 to {count - 1}")
 
 
 def _heatmaps(asked: Asked) -> Job:
@@ -213,6 +222,8 @@ def _images(asked: Asked, files: ImageFiles, made_of: dict[str, Any], without: s
         were = f", {there} were there" if there else ""
         return _done(asked, counted(written, "file")) + were + without + failed
 
+    if stems and stems[0] != plain_stem(run.keys[0]):  # those of a run that grew may be
+        made_of = {**made_of, "names": "numbered"}
     return Job(write, {"layer": files.layer, **made_of}, paths)
 
 

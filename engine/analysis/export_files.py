@@ -72,13 +72,18 @@ def export_images(
     return export_files(samples, folder, made)
 
 
+def plain_stem(key: str) -> str:
+    """The name of a picture without folders and ending."""
+    return posixpath.splitext(posixpath.basename(key))[0]
+
+
 def file_stems(keys: list[str], indices: list[int]) -> list[str]:
     """How the files of pictures are called, without an ending.
 
     As the pictures, without their folders; where two would be called the same, or a name is not
     safe on every file system, all begin with their index, as overlays do.
     """
-    stems = [posixpath.splitext(posixpath.basename(key))[0] for key in keys]
+    stems = list(map(plain_stem, keys))
     distinct = len({stem.lower() for stem in stems}) == len(stems)
     if distinct and all(map(_SAFE.fullmatch, stems)):
         return stems

@@ -18,7 +18,7 @@ from shardcam.engine.analysis.dense_crf import DenseCrf
 from shardcam.engine.analysis.export_seeds import seed_of
 from shardcam.engine.config import RunConfig
 from shardcam.engine.run.class_names import class_names
-from tests.jobs.command import contents, shardcam, start
+from tests.jobs.command import SMALL, contents, shardcam, start
 from tests.jobs.images import make_folder
 
 EXTRACT = ("--model", "efficientnet_lite0", "--image-size", "64", "--executor", "local")
@@ -120,6 +120,8 @@ def test_coco_names_the_classes(real, tmp_path):
         ),
         (("--to", "seeds", "--classes", "285,cat"), 2, "--classes 285,cat: takes numbers of"),
         (("--to", "seeds", "--classes", "285,285"), 2, "classes of seeds: one is given twice"),
+        (("--to", "seeds", "--classes", "1000"), 2, "--classes 1000: the network has classes 0 to"),
+        (("--to", "psa", "--out", __file__), 2, f"--out {__file__}: is a file; name a folder"),
         (("--to", "psa", "--classes", "285"), 2, "--classes: it is for seeds, not for psa"),
         (("--to", "tiff"), 2, "'tiff' is not one of 'npy', 'masks', 'coco', 'heatmaps'"),
     ],
@@ -207,12 +209,27 @@ def test_seeds_go_on_where_they_were_stopped(real, tmp_path):
     again = seed_files(tmp_path / "irn")
     assert [name for name in again if again[name] != first[name]] == [gone]
     code, _, err = shardcam(*command[:3], "psa", *command[4:])
-    assert code == 2 and "holds an export of another to; --force replaces" in err
+    assert code == 2 and "holds an export of another form; --force replaces" in err
     assert seed_files(tmp_path / "irn") == again
     code, _, err = shardcam(*command[:3], "psa", *command[4:], "--force")
     assert (code, err) == (0, "")
     found = np.load(tmp_path / "irn" / gone, allow_pickle=True).item()
     assert sorted(found) == [281, 285]
+
+
+def test_files_that_would_be_called_otherwise_are_not_mixed(tmp_path):
+    """Of a run that grew by a picture that is called as another is."""
+    folder, run = tmp_path / "pictures", tmp_path / "run"
+    for name in ("a.png", "b.png", "c/a.png"):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.new("RGB", (40, 30), "red").save(folder / name)
+    command = ("extract", folder, *SMALL, "--executor", "local", "--out", run)
+    export = ("export", run, "--to", "psa", "--out", tmp_path / "psa")
+    assert shardcam(*command, "--limit", 2)[0] == shardcam(*export)[0] == 0
+    code, _, err = shardcam(*command)
+    assert code == 0, err
+    code, _, err = shardcam(*export)
+    assert code == 2 and "holds an export of another way to name files; --force" in err
 
 
 def test_a_folder_that_only_says_what_was_to_be_made_is_no_export(real, tmp_path):
@@ -293,5 +310,7 @@ def test_seeds_that_follow_the_pictures(real, tmp_path):
     assert changed
     code, _, err = shardcam(*command, tmp_path / "seeds")
     assert code == 2 and "holds an export of another threshold" in err
+    code, _, err = shardcam(*command, tmp_path / "seeds", *options[:2])
+    assert code == 2 and "holds an export of another crf; --force replaces" in err
     code, _, err = shardcam(*command[:3], "psa", "--crf", "--out", tmp_path / "psa")
     assert code == 2 and "--crf: it is for seeds, not for psa" in err
