@@ -12,6 +12,7 @@ import click
 from shardcam.engine.errors import InternalError, Interrupted, ShardcamError
 from shardcam.engine.io.plain_text import printable
 from shardcam.jobs.sections import SectionedGroup
+from shardcam.jobs.stopping import stop_on_signals
 
 SECTIONS = {  # a command's name is that of its file in commands/
     "Extract": {
@@ -109,7 +110,8 @@ def main() -> None:
     print_anything()
     tell_of_kernels()
     try:
-        cli(prog_name="shardcam")
+        with stop_on_signals("run the same command again"):  # from before the first import
+            cli(prog_name="shardcam")
     except (ShardcamError, Interrupted) as error:
         _tell(printable(f"shardcam: {error}"))
         sys.exit(error.exit_code)

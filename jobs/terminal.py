@@ -1,32 +1,25 @@
-"""The one console, which prints names as far as it can, and how signals stop a command."""
+"""The one console, which prints names as far as it can."""
 
 from __future__ import annotations
 
-import _thread
 import errno
 import os
 import re
-import signal
 import sys
-import threading
-import time
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.text import Text
 
-from shardcam.engine.errors import Interrupted, storage_error
+from shardcam.engine.errors import storage_error
 from shardcam.engine.io.plain_text import printable as printable
+from shardcam.jobs.stopping import stop_on_signals as stop_on_signals
 
 _PIPED_WIDTH = 100_000  # columns where output goes to a file or a pipe: no line is broken
 _PADDING = re.compile(r" +$", re.MULTILINE)  # of tables, whose last column is filled up too
-_STOPPING: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_LOOK = 0.05  # seconds between two looks at whether a signal still has its effect
 _GONE = (errno.EIO, errno.EPIPE)  # a terminal that was closed, a pipe that nobody reads
 
 
@@ -94,66 +87,3 @@ class _Outlived:
     def flush(self) -> None:
         with outlived(self._stream):
             self._stream.flush()
-
-
-@contextmanager
-def stop_on_signals(what_next: str) -> Iterator[Callable[[], None]]:
-    """Let Ctrl-C, SIGTERM and SIGHUP (a closed terminal) raise `Interrupted` in the block.
-
-    A library that is loading or calling back may swallow whatever is raised in it. An exception
-    that is gone, or was only printed, while the block goes on was swallowed: the signal is then
-    sent again. A library may also keep it; the function that is given to the block raises it
-    again where there was a signal. SIGHUP stays ignored where it is, as under ``nohup``.
-
-    Parameters
-    ----------
-    what_next
-        What the same command does when it is given again.
-    """
-    inside, stopped, calls = True, "", 0
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        nonlocal stopped, calls
-        calls += 1
-        stopped = f"stopped by {signal.Signals(number).name}; {what_next}"
-        raised = Interrupted(stopped)
-        try:
-            with suppress(RuntimeError):  # there can be no more threads
-                _thread.start_new_thread(insist, (number, weakref.ref(raised), calls))
-            raise raised
-        finally:
-            del raised  # from its own traceback, which would keep it alive
-
-    def insist(number: int, raised: weakref.ref[Interrupted], call: int) -> None:
-        sent = False
-        while calls == call:
-            swallowed = raised() in (None, getattr(sys, "last_value", None))
-            if not inside:
-                return
-            # One that comes just before a long call of C is seen after it: so not only once,
-            # but for handlers of others, which may wait.
-            if swallowed and not (sent and signal.getsignal(number) is not stop):
-                signal.pthread_kill(threading.main_thread().ident or 0, number)
-                sent = True
-            time.sleep(_LOOK)
-
-    def require_no_signal() -> None:
-        if stopped:
-            raise Interrupted(stopped)
-
-    before: dict[int, Any] = {}
-    try:
-        for number in _STOPPING:
-            handler = signal.getsignal(number)
-            if number != signal.SIGHUP or handler != signal.SIG_IGN:
-                before[number] = handler
-                signal.signal(number, stop)
-        yield require_no_signal
-    except Exception as error:
-        if stopped:  # what a library made of it
-            raise Interrupted(stopped) from error
-        raise
-    finally:
-        inside = False
-        for number, handler in before.items():
-            signal.signal(number, handler)

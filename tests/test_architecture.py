@@ -22,7 +22,7 @@ ONLY_IN = {  # library: where it may be imported
     "pyarrow": ("engine/readers/parquet.py",),
     "numba": ("kernels/",),
     "array_api_compat": ("engine/methods/", "engine/pipeline/run_shard.py"),
-    "signal": ("jobs/terminal.py", "engine/workers/signals.py", "kernels/_signals.py"),
+    "signal": ("jobs/stopping.py", "engine/workers/signals.py", "kernels/_signals.py"),
     "onnx": ("engine/models/onnx/",),
     "scipy": ("engine/clusters/",),
     "sklearn": ("engine/clusters/",),

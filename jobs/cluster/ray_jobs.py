@@ -119,7 +119,7 @@ class RayJobs:
         try:
             follower = Follower(self, job)
             info = asyncio.run(follower.follow() if log else follower.wait())
-        except KeyboardInterrupt:
+        except Interrupted:
             raise Interrupted(
                 f"no longer following; {job} goes on: shardcam jobs logs {job} --follow, or "
                 f"shardcam jobs stop {job}"

@@ -17,7 +17,7 @@ from shardcam.engine.errors import DiskFull, Interrupted
 from shardcam.engine.workers.signals import DeferredSignals
 from shardcam.jobs.cli import tell_of_kernels
 from shardcam.jobs.terminal import make_console, stop_on_signals
-from tests.jobs.command import ROOT, SMALL, shardcam
+from tests.jobs.command import ROOT, SMALL, shardcam, start
 
 TERM, HANG_UP = signal.SIGTERM, signal.SIGHUP
 
@@ -144,6 +144,21 @@ def test_a_run_whose_terminal_is_closed_is_resumed(tmp_path):
     log = (run / "events.jsonl").read_text().splitlines()
     assert "Interrupted: stopped by SIGHUP" in log[-1]
     assert shardcam("status", run)[0] == 0
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGINT, TERM])
+@pytest.mark.parametrize("seconds", [0.3, 1])
+def test_a_signal_while_a_command_is_imported_is_told_in_one_line(tmp_path, number, seconds):
+    np.save(tmp_path / "images.npy", np.zeros((20_000, 32, 32, 3), np.uint8))
+    process = start("extract", tmp_path / "images.npy", *SMALL, "--out", tmp_path / "run")
+    time.sleep(seconds)
+    process.send_signal(number)
+    told = process.communicate(timeout=60)[1].splitlines()[-1:]
+    if process.returncode != -number:  # before Python is up
+        assert process.returncode == Interrupted.exit_code
+        signal_name = signal.Signals(number).name
+        assert told[0].startswith(f"shardcam: stopped by {signal_name}; run the same command again")
 
 
 def test_a_table_in_a_pipe_has_no_blanks_at_its_ends_and_no_broken_lines(capsys):
