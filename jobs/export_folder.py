@@ -10,11 +10,12 @@ from typing import Any
 
 from shardcam.engine.errors import ConfigError, storage_error
 from shardcam.engine.io.plain_file import parse_json, read_plain
+from shardcam.engine.io.plain_text import shortened
 from shardcam.engine.io.whole_file import whole_file
 
 MADE_OF = "export.json"
 _MOST = 1 << 20  # bytes of that file
-_CALLED = {"to": "form", "names": "way to name files"}
+_LONGEST = 40  # letters of a value in a message
 
 
 def begin_or_go_on(
@@ -56,8 +57,9 @@ def require_new_folder(out: Path, force: bool) -> None:
     _require_no_file(out)
     if out.is_dir() and any(out.iterdir()) and not force:
         raise ConfigError(f"--out {out}: not empty; --force replaces what is there")
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}")
+    above = next(path for path in out.absolute().parents if path.exists())
+    if not above.is_dir():
+        raise ConfigError(f"--out {out}: {above} is a file, not a folder")
 
 
 def _require_no_file(out: Path) -> None:
@@ -80,18 +82,36 @@ def _begun(out: Path, made_of: dict[str, Any], name: str) -> bool:
     """Whether a folder has files of the same export."""
     try:
         stored = parse_json(read_plain(out / name, _MOST))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         raise storage_error(error, out / name) from error
     except ValueError:
         stored = None
-    if stored != made_of:
-        there = stored if isinstance(stored, dict) else {}
-        every = dict.fromkeys([*made_of, *there])
-        changed = [_CALLED.get(one, one) for one in every if there.get(one) != made_of.get(one)]
-        raise ConfigError(
-            f"--out {out}: holds an export of another {' and '.join(changed)}; --force replaces "
-            "what is there"
-        )
-    return True
+    if stored == made_of:
+        return True
+    if not isinstance(stored, dict) or not {"run", "to"} <= stored.keys():
+        raise ConfigError(f"--out {out}: {name} is of no export; --force replaces what is there")
+    changed = [
+        _difference(one, stored.get(one), made_of.get(one))
+        for one in {**made_of, **stored}
+        if stored.get(one) != made_of.get(one)
+    ]
+    raise ConfigError(
+        f"--out {out}: holds another export ({'; '.join(changed)}); --force replaces what is there"
+    )
+
+
+def _difference(name: str, there: Any, now: Any) -> str:
+    before, after = _said(there), _said(now)
+    if name == "run" or before == after:  # a fingerprint says nothing
+        return f"another {name}"
+    return f"{name}: {before} there, {after} now"
+
+
+def _said(value: Any) -> str:
+    """A value as its option is typed; of more than that the names."""
+    if value is None or value is True:
+        return "given" if value else "not given"
+    text = ",".join(map(str, value)) if isinstance(value, list | dict) else str(value)
+    return shortened(text or "none", _LONGEST)

@@ -84,7 +84,6 @@ def _those_that_take(option: str) -> str:
     help=f"Processes that write {_those_that_take('workers')}  [default: one for each core, fewer "
     "for few images]",
 )
-@stop_on_signals("the same command goes on; npy, masks and coco begin anew")
 def export(
     run: str,
     form: str,
@@ -134,12 +133,16 @@ def export(
             of, workers, console,
         )  # fmt: skip
         job, keep = FORMS[form].prepare(asked), False
+        what_next = "begins anew"
         if job.made_of is not None:
-            made_of = {"run": read_manifest(home).fingerprint, "to": form, **job.made_of}
-            keep = begin_or_go_on(out, made_of, job.old, force, job.note or MADE_OF)
-        elif FORMS[form].place == FOLDER:
-            require_new_folder(out, force)
-        console.print(job.write(keep), soft_wrap=True)
+            what_next = "without --force goes on" if force else "goes on"
+        with stop_on_signals(f"the same command {what_next}"):
+            if job.made_of is not None:
+                made_of = {"run": read_manifest(home).fingerprint, "to": form, **job.made_of}
+                keep = begin_or_go_on(out, made_of, job.old, force, job.note or MADE_OF)
+            elif FORMS[form].place == FOLDER:
+                require_new_folder(out, force)
+            console.print(job.write(keep), soft_wrap=True)
 
 
 def _levels(threshold: str | None, form: str) -> tuple[float, ...]:

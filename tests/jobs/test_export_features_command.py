@@ -59,7 +59,9 @@ def test_an_export_goes_on(real, tmp_path, form):
     assert ": 1 file written to" in text
     code, text = export(real, form, out, "--of", "maps")
     assert code == 2
-    assert "holds an export of another of and target; --force replaces" in text
+    assert (
+        "holds another export (of: pooled there, maps now; target: not given there, 0 now)" in text
+    )
     assert files(out) == before
     assert export(real, form, out, "--of", "maps", "--force")[0] == 0
     assert json.loads((out / note).read_text())["of"] == "maps"
@@ -112,7 +114,7 @@ def test_crops_and_heatmaps(real, tmp_path):
     assert (code, files(tmp_path / "crops")) == (0, before)
     assert f"0 files of {layer}" in text and f"{len(shown)} were there" in text
     code, text = export(real, "crops", tmp_path / "crops")
-    assert code == 2 and "holds an export of another threshold" in text
+    assert code == 2 and "holds another export (threshold: 0.6 there, 0.5 now)" in text
 
 
 def test_pictures_that_are_gone_or_no_files(real, tmp_path):

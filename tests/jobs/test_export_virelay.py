@@ -83,7 +83,7 @@ def test_it_goes_on_and_has_the_clusters_of_the_run(made, tmp_path):
         assert code == 0, err
     code, _, err = shardcam("export", run, "--to", "virelay", "--out", out)
     assert code == 2
-    assert "holds an export of another clusters; --force replaces" in err
+    assert "holds another export (clusters: none there, all,label now); --force" in err
     assert "analyses: all, label" in export(run, out, "--force")
     with open_run(run) as opened, h5py.File(out / "analysis-label.h5") as analysis:
         found = opened.clusters["label"].cluster
