@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from itertools import filterfalse, islice
+from itertools import islice, pairwise
+from pathlib import PurePath
 
 import click
 
@@ -22,7 +24,7 @@ from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.terminal import make_console
 
-NAMED = 1000  # missing shards that are named one by one
+NAMED = 1000  # gaps that are named one by one
 
 
 @click.command()
@@ -60,22 +62,24 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
     )
     damaged = {number: problem for number, problem in checked if problem}
     missing = planned - len(held)
-    gaps = islice(filterfalse(set(held).__contains__, range(planned)), NAMED)
-    problems = damaged | {number: f"{run_dir.shard(number)}: missing" for number in gaps}
+    gaps = [*islice(_gaps(held, planned), NAMED)]
+    named = sum(last - first + 1 for first, last in gaps)
+    problems = damaged | {gap[0]: f"{_shards(run_dir, *gap)}: missing" for gap in gaps}
     for _, problem in sorted(problems.items()):
         console.print(problem, soft_wrap=True)
-    if missing > NAMED:
-        console.print(f"and {missing - NAMED} more are missing")
+    if missing > named:
+        console.print(f"and {missing - named} more are missing")
     if problems:
         count, of = len(damaged) + missing, counted(planned, "shard")
         note = f"{run}: {count} of {of} missing or damaged"
         if repair:
             moved = _move_damaged(run_dir, manifest, set(damaged), deep)
             note += f"; {moved} moved to {run_dir.place(run_dir.damaged)}"
-            note += ", the same extract command refills them"
             if moved:
                 run_dir.remove(run_dir.index)  # plain h5py would read invented rows from it
-        raise RunDirectoryError(note)
+        elif damaged:
+            note += "; verify --repair moves damaged ones aside"
+        raise RunDirectoryError(f"{note}; the same extract command goes on and computes them")
     shards = [read_shard_summary(shard) for _, shard in run_dir.open_shards(held)]
     account = Account.of(shards)
     if wrong := account.problem(manifest.plan["samples"]):
@@ -98,6 +102,18 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
     how = "every byte read" if deep else "counts and fingerprints"
     note = f"{account.listed} listed = {account.ok} ok + {account.failed} failed"
     console.print(f"{run}: {note}; all shards good ({how})")
+
+
+def _gaps(held: Iterable[int], planned: int) -> Iterator[tuple[int, int]]:
+    """The first and the last of missing shards that follow each other."""
+    for before, after in pairwise((-1, *sorted(held), planned)):
+        if after - before > 1:
+            yield before + 1, after - 1
+
+
+def _shards(run_dir: RunDir, first: int, last: int) -> str:
+    name = str(run_dir.shard(first))
+    return name if first == last else f"{name} to {PurePath(str(run_dir.shard(last))).name}"
 
 
 def _move_damaged(run_dir: RunDir, manifest: Manifest, numbers: set[int], deep: bool) -> int:

@@ -22,7 +22,7 @@ from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.jobs.commands import verify as verifying
 from shardcam.jobs.gallery.run_account import read_account
-from tests.jobs.command import start
+from tests.jobs.command import shardcam, start
 from tests.rundir.sink_conformance import make_shard, publish
 from tests.rundir.test_shard_file import SPECS
 
@@ -92,6 +92,20 @@ def test_damaged_shards_are_moved_aside_and_none_is_overwritten(paths):
         assert (paths.damaged / wanted).read_text() == wanted
     with pytest.raises(RunDirectoryError, match="1 of 3 shards missing or damaged; 0 moved"):
         verify(paths, "--repair")
+
+
+def test_an_unfinished_run_goes_on(paths):
+    """Shards in a row are one line."""
+    goes_on = "the same extract command goes on and computes them"
+    paths.shard(1).write_bytes(b"damaged")
+    aside = f"1 of 3 shards missing or damaged; verify --repair moves damaged ones aside; {goes_on}"
+    code, out, err = shardcam("verify", paths.home)
+    assert (code, err) == (1, f"shardcam: {paths.home}: {aside}\n")
+    for number in (1, 2):
+        paths.shard(number).unlink()
+    code, out, err = shardcam("verify", paths.home)
+    assert (code, out) == (1, f"{paths.shard(1)} to shard-000002.h5: missing\n")
+    assert err == f"shardcam: {paths.home}: 2 of 3 shards missing or damaged; {goes_on}\n"
 
 
 @pytest.mark.parametrize("kind", ["memory", "s3", "file"])
