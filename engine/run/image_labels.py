@@ -29,7 +29,7 @@ from shardcam.engine.truths.truth import picture_name
 from shardcam.engine.truths.truth_classes import named_classes
 from shardcam.engine.truths.truth_files import read_whole
 from shardcam.engine.truths.truth_pictures import Pictures, matched
-from shardcam.engine.types import I4, LABELS, NO_CLASS, Note, counted
+from shardcam.engine.types import I4, LABELS, NO_CLASS, NO_LABEL, Note, counted
 
 GONE = -1  # place of a row that was not listed
 MOST = 128  # classes of one image: every image has room for as many as the one with most
@@ -76,8 +76,8 @@ def _laid_out(
     inside = {i: sorted({c for c in some if 0 <= c < count}) for i, some in found.items()}
     beyond = sum(len(set(some)) for some in found.values()) - sum(map(len, inside.values()))
     if beyond:
-        text = f"{counted(beyond, 'label')} left out: the network has classes 0 to {count - 1}"
-        notes.append(Note("labels", text))
+        first = next(c for some in found.values() for c in some if not 0 <= c < count)
+        notes.append(_left_out(beyond, str(first), count))
     labelled = sum(map(bool, inside.values()))
     if not labelled:
         why = "; ".join(note.text for note in notes) or "it names none of the run's images"
@@ -96,6 +96,11 @@ def _laid_out(
     return ImageLabels(classes, (Note("labels", text), *notes))
 
 
+def _left_out(labels: int, first: str, count: int) -> Note:
+    text = f"{counted(labels, 'label')} left out, the first {first}"
+    return Note("labels", f"{text}: the network has classes 0 to {count - 1}")
+
+
 def _of_table(
     file: str, config: RunConfig, listing: Listing, count: int
 ) -> tuple[dict[int, list[int]], list[Note]]:
@@ -104,6 +109,7 @@ def _of_table(
     columns: list[str] = []
     found: dict[int, list[int]] = {}
     names: list[str] = []
+    first, beyond = "", 0  # of the labels that are no class of the network
     places = itertools.count() if file else _places(config, listing, count)
     for index, (number, (below, key, cell)) in enumerate(_rows(path, config, columns)):
         if "labels" not in {column.strip().lower() for column in columns}:
@@ -113,10 +119,18 @@ def _of_table(
             )
         if not file and index == len(listing):  # of --limit
             break
-        known = (said.of(value, "line", number) for value in _values(cell))
-        found[next(places, GONE)] = [label for label in known if label >= 0]
+        inside = found[next(places, GONE)] = []
+        for value in _values(cell):
+            label = said.of(value, "line", number)
+            if 0 <= label < count:
+                inside.append(label)
+            elif label != NO_LABEL or str(value).strip() == str(NO_LABEL):
+                first = first or f"{label} (line {number})"
+                beyond += 1
         names.append(str(key or below))
     notes = list(said.met().notes)
+    if beyond:
+        notes.append(_left_out(beyond, first, count))
     if not file:
         if len(names) < len(listing):
             raise ConfigError(

@@ -105,12 +105,13 @@ def test_a_table_beside_the_source_and_every_other_form(folder):
 
 
 def test_images_without_labels_fail_and_other_labels_are_another_run(folder):
-    (folder / "some.csv").write_text(f"path,labels\n{KEYS[0]},7;12\n{KEYS[1]},\n{KEYS[2]},x\n")
+    (folder / "some.csv").write_text(f"path,labels\n{KEYS[0]},7;12;-1\n{KEYS[1]},-1\n{KEYS[2]},x\n")
     found, told, rows = explained(folder, "photos", f"labels:{folder}/some.csv")
     assert found == [[7]]
     assert [*map(bytes.decode, rows["failure/error"])] == ["no target"] * 2
     assert b"the image has no label of a class of the network" in rows["failure/message"][0]
-    assert "1 label left out: the network has classes 0 to 9" in told
+    left_out = "3 labels left out, the first 12 (line 2): the network has classes 0 to 9"
+    assert left_out in " ".join(told.split())
     assert "1 label was not understood, the first 'x' (line 4)" in told
     (folder / "some.csv").write_text(f"path,labels\n{KEYS[0]},7\n{KEYS[1]},2\n")
     code, _, err = extract(folder, "photos", f"labels:{folder}/some.csv")
