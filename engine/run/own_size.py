@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from shardcam.engine.config import NATIVE, RunConfig
 from shardcam.engine.errors import ConfigError, ModelError
 from shardcam.engine.run.plan import Plan
-from shardcam.engine.rundir.run_json import Manifest
+from shardcam.engine.rundir.run_json import Manifest, is_raised
 from shardcam.engine.types import SIMILAR, Note, counted
 
 if TYPE_CHECKING:
@@ -73,9 +73,14 @@ def require_same_limit(config: RunConfig, stored: Manifest) -> None:
     limit = stored.config.get("limit")
     if stored.config.get("resize") == NATIVE and config.limit != limit:
         had = f"--limit {limit}" if limit else "no --limit"
+        shrinks = is_raised(config.limit, limit)
+        why = (
+            f"has {counted(stored.plan['samples'], 'image')} already"
+            if shrinks
+            else "cannot grow with --resize none"
+        )
         raise ConfigError(
-            f"--limit: this run was begun with {had}, and with --resize none it cannot grow; give "
-            "another --out"
+            f"--limit: this run was begun with {had}, and {why}; give that, or another --out"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +17,12 @@ from shardcam.engine.types import counted
 
 _NEXT = "restore it, or begin another run"
 _LISTING = ("label_from_folder", "label_data", "labels", "extensions", "follow_links", "root")
+_MADE_OF = {  # options that decide numbers of another name
+    "overlays": ("colormap", "alpha", "overlay_format", "overlay_norm"),
+    "preprocessing": ("image_size", "resize", "interpolation", "channels", "mean", "std"),
+    "source": _LISTING,
+}
+_REPEATED = ("layer", "activation_layer", "input")  # for each of their values
 _MOST = 1 << 26  # bytes; 100,000 class folders take some 5 MB
 
 
@@ -168,17 +175,46 @@ def _require_same(run_dir: RunDir, stored: Manifest, wanted: Manifest) -> None:
     if stored.fingerprint == wanted.fingerprint and (grows or stored.source == wanted.source):
         return
     before, after = (_flat(as_stored(m.numbers | {"source": m.source})) for m in (stored, wanted))
+    names = [n for n in sorted(before.keys() | after.keys()) if before.get(n) != after.get(n)]
     changed = [
         _source_difference(stored, wanted)
         if name == "source"
         else f"{name}: {_short(before.get(name))} there, {_short(after.get(name))} now"
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
+        for name in names
     ]
     raise RunDirectoryError(
         f"{run_dir.home}: holds another run ({'; '.join(changed)}); "
-        "give another --out, or delete it"
+        f"give another --out, {_go_on(stored.config, wanted.config, names)}"
     )
+
+
+def _go_on(there: dict[str, Any], now: dict[str, Any], changed: list[str]) -> str:
+    """What else to do about a run of other numbers: the options that it has, as they are typed."""
+    parts = dict.fromkeys(name.partition(".")[0] for name in changed)
+    options = dict.fromkeys(option for part in parts for option in _MADE_OF.get(part, (part,)))
+    if is_raised(now.get("limit"), there.get("limit")):
+        options["limit"] = None
+    differing = [name for name in options if name in there and there[name] != now.get(name)]
+    unset = [_flag(name) for name in differing if there[name] in (None, [])]
+    typed = [word for name in differing for word in _typed(name, there[name])]
+    ways = " and ".join(
+        f"{how} {' '.join(words)}" for how, words in (("with", typed), ("without", unset)) if words
+    )
+    return f"delete it, or go on {ways}" if ways else "or delete it"
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _typed(name: str, value: Any) -> list[str]:
+    """An option with its value, as words of a command; none if it has none."""
+    if isinstance(value, bool):
+        return [_flag(name) if value else f"--no-{_flag(name)[2:]}"]
+    if isinstance(value, list) and name not in _REPEATED:
+        value = ",".join(map(str, value))
+    values = value if isinstance(value, list) else [value] * (value not in (None, ""))
+    return [word for one in values for word in (_flag(name), shlex.quote(str(one)))]
 
 
 def _source_difference(stored: Manifest, wanted: Manifest) -> str:
@@ -186,13 +222,14 @@ def _source_difference(stored: Manifest, wanted: Manifest) -> str:
     before, after = stored.config.get("limit"), wanted.config.get("limit")
     limits = [f"--limit {limit}" if limit else "no --limit" for limit in (before, after)]
     if is_raised(after, before):
-        return f"{limits[0]} there, {limits[1]} now: a run can grow, but not shrink"
+        has = f"it has {counted(there, 'image')} already, and can grow, but not shrink"
+        return f"{limits[0]} there, {limits[1]} now: {has}"
     if is_raised(before, after) and now >= there:
         return (
             f"{limits[0]} there, {limits[1]} now, and not the same first {counted(there, 'image')}"
         )
     options = [
-        f"--{name.replace('_', '-')}: {_given(old)} there, {_given(new)} now"
+        f"{_flag(name)}: {_given(old)} there, {_given(new)} now"
         for name in _LISTING
         if (old := stored.config.get(name)) != (new := wanted.config.get(name)) and (old or new)
     ]

@@ -97,8 +97,13 @@ def test_growth_that_is_stopped_loses_nothing_and_goes_on(run, images, tmp_path,
 @pytest.mark.parametrize(
     ("first", "then", "change", "told"),
     [
-        (5, 3, None, "--limit 5 there, --limit 3 now: a run can grow, but not shrink"),
-        (None, 3, None, "no --limit there, --limit 3 now: a run can grow, but not shrink"),
+        (
+            5,
+            3,
+            None,
+            "5 there, --limit 3 now: it has 5 images already, and can grow, but not shrink)",
+        ),
+        (None, 3, None, "no --limit there, --limit 3 now: it has 21 images already, and can grow"),
         (5, 9, "new", "--limit 5 there, --limit 9 now, and not the same first 5 images"),
         (5, None, "few", "5 images there, 3 now"),
         (5, 9, "method", "method: gradcam there, layercam now"),
@@ -122,12 +127,30 @@ def test_what_is_no_growth_is_refused_and_says_why(images, tmp_path, first, then
     assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == files
 
 
+def test_another_run_names_the_options_to_go_on_with(run):
+    ways = {
+        "with --save maps,overlays": (("--save", "maps,overlays"), ()),
+        "with --alpha 0.5": (("--save", "overlays"), ("--save", "overlays", "--alpha", 0.7)),
+        "with --no-fast-decode": ((), ("--fast-decode",)),
+        "without --mean": ((), ("--mean", "1,2,3")),
+        "with --mean 1.0,2.0,3.0 and without --std": (("--mean", "1,2,3"), ("--std", "4,5,6")),
+        "without --limit": ((), ("--limit", 2)),
+        "with --method gradcam": ((), ("--method", "cam")),
+    }
+    for i, (way, (first, then)) in enumerate(ways.items()):
+        assert run(None, f"run-{i}", *first)[0] == 0
+        code, _, err = run(None, f"run-{i}", *then)
+        assert code == 1 and err.endswith(f"; give another --out, delete it, or go on {way}\n")
+
+
 def test_a_grown_run_does_not_shrink_to_what_it_was_begun_with(images, tmp_path):
     """Though the fingerprint is of that."""
     options = {"model": CHECKPOINT, "image_size": 32, "out": tmp_path / "run", "executor": "local"}
     extract(images, **options, limit=5)
     assert extract(images, **options, limit=16).listed == 16
-    with pytest.raises(RunDirectoryError, match="limit 16 there, limit 5 now: a run can grow"):
+    with pytest.raises(
+        RunDirectoryError, match="limit 16 there, limit 5 now: it has 16 images already"
+    ):
         extract(images, **options, limit=5)
     (tmp_path / "run" / "listing.zip").unlink()
     assert extract(images, **options, limit=16).listed == 16

@@ -375,7 +375,9 @@ def test_a_run_cannot_grow_and_throughput_is_of_one_size(pictures, tmp_path):
     extract(pictures, tmp_path / "run", "--limit", 5)
     again = ("extract", pictures, *NETWORK, *LOCAL, "--out", tmp_path / "run", "--limit", 6)
     code, _, err = shardcam(*again)
-    assert code == 2 and "--limit: this run was begun with --limit 5" in err
+    assert code == 2 and "was begun with --limit 5, and cannot grow with --resize none" in err
+    code, _, err = shardcam(*again[:-1], 3)
+    assert code == 2 and "was begun with --limit 5, and has 5 images already; give that" in err
     code, _, err = shardcam("throughput", pictures, *NETWORK, *LOCAL)
     assert code == 2 and "--resize none: images of one size are measured" in err
     names = ("insertion", "average_drop")
