@@ -9,6 +9,7 @@ import numpy as np
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.evaluation.paired_images import PairedMetrics
+from shardcam.engine.rundir.run_json import Manifest
 from shardcam.engine.types import U1
 from shardcam.jobs.gallery.heatmap_pictures import encode, view_size
 from shardcam.jobs.source_pictures import GREY, cut
@@ -21,6 +22,7 @@ class Beside:
     run: Run
     name: str
     paired: PairedMetrics
+    manifest: Manifest
 
     def heatmap(
         self, samples: Samples, i: int, row: int, layer: str, target: int, colours: U1

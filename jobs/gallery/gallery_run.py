@@ -28,7 +28,7 @@ from shardcam.engine.types import F4, I4, NO_LABEL, U1, counted
 from shardcam.jobs.gallery.beside import Beside
 from shardcam.jobs.gallery.gallery_items import Item, MeanMap, mean_maps
 from shardcam.jobs.gallery.heatmap_pictures import Photographs, draw_heatmap
-from shardcam.jobs.gallery.page import Choice, Gallery
+from shardcam.jobs.gallery.page import Choice, Gallery, ShownRun
 from shardcam.jobs.gallery.row_columns import Columns, Positions, read_columns
 from shardcam.jobs.gallery.run_account import RunAccount, read_account
 from shardcam.jobs.gallery.run_clusters import (
@@ -98,6 +98,7 @@ class OpenedRun:
             measures=tuple(one.name for one in self.measures),
             boxes=self.boxes.layer if self.boxes else None,
             beside=self.beside.name if self.beside else None,
+            runs=self._runs(),
             targets=self.run["target"].shape[1],
             choices=self._choices(shown.predicted),
             labels=self._choices(shown.label[shown.label != NO_LABEL]),
@@ -109,6 +110,12 @@ class OpenedRun:
             means=means,
             clusters=clusters,
         )
+
+    def _runs(self) -> tuple[ShownRun, ...]:
+        first, other = ShownRun(self.run.name, self.manifest, self.run.layers), self.beside
+        if other is None:
+            return (first,)
+        return first, ShownRun(other.name, other.manifest, other.run.layers)
 
     @cached_property
     def averages(self) -> bool:
@@ -207,7 +214,7 @@ def opened_run(
             unread += tuple(f"{beside.name}: {words}" for words in others[2])
             paired = pair_metrics(run, there, [name for name in values if name in others[1]])
             name = beside.name if beside.name != run.name else str(beside.home)
-            other = Beside(there, name, paired)
+            other = Beside(there, name, paired, theirs)
             lost = _alone(other)
         clusters, unclear = read_clusters(run, columns, name_of)
         measures = [Measure(n, v) for n, v in values.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.rundir.run_json import Manifest
@@ -26,6 +27,7 @@ from shardcam.jobs.gallery.run_statistics import FLAGS, Statistics
 from shardcam.jobs.terminal import printable
 
 PER_PAGE = 24
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _OPTIONS: tuple[str, ...] = (
     "source",
     "model",
@@ -50,6 +52,15 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class ShownRun:
+    """What a page says of each of its runs."""
+
+    name: str
+    manifest: Manifest
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Gallery:
     """What is on the pages of a run."""
 
@@ -71,6 +82,7 @@ class Gallery:
     measures: tuple[str, ...]  # what pictures can be ordered by, besides
     boxes: str | None  # the layer whose boxes can be drawn
     beside: str | None  # name of the other run
+    runs: tuple[ShownRun, ...]  # that of the page, and the other one
     clusters: tuple[ShownClusters, ...]  # each clustering of the run
 
 
@@ -78,13 +90,16 @@ def render(gallery: Gallery) -> str:
     """The page as HTML."""
     environment = _environment()
     style, script = _part("style.css"), _script()
-    config = gallery.manifest.config
     return environment.get_template("page.html").render(
         gallery=gallery,
         run=gallery.manifest,
         account=gallery.account,
         statistics=gallery.statistics,
-        options={name: _words(config[name]) for name in _OPTIONS if _given(config.get(name))},
+        options={
+            name: values
+            for name in _OPTIONS
+            if any(values := [_option(one.manifest.config.get(name)) for one in gallery.runs])
+        },
         flags=FLAGS,
         most=MOST,
         most_ranked=RANKED,
@@ -166,6 +181,7 @@ def _environment() -> Environment:
         "size": readable,
         "duration": _duration,
         "figure": _figure,
+        "whole_options": whole_options,
     }
     environment.globals |= {
         "band": band, "bars": bars, "line": line, "outline": outline, "share": share
@@ -174,16 +190,21 @@ def _environment() -> Environment:
     return environment
 
 
+def whole_options(text: object) -> Markup:
+    """A text whose options of the command are not broken at their hyphens."""
+    words = str(escape(printable(str(text))))
+    return Markup(_OPTION.sub(r'<span class="whole">\g<0></span>', words))
+
+
 def _finalized(value: Any) -> Any:
     """What is put into the page: texts of the run without control characters."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _given(value: Any) -> bool:
-    return value not in (None, False, [], "", ["auto"], [1.0])
-
-
-def _words(value: Any) -> str:
+def _option(value: Any) -> str:
+    """An option's value in words; empty, if it was not given."""
+    if value in (None, False, [], "", ["auto"], [1.0]):
+        return ""
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

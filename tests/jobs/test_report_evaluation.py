@@ -13,9 +13,11 @@ import shardcam as product
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.comparison import compare
 from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.jobs.gallery.gallery_run import opened_run
 from shardcam.jobs.gallery.heatmap_pictures import data_uri, draw_heatmap, view_size
 from shardcam.jobs.gallery.html_file import write_page
+from shardcam.jobs.gallery.page import whole_options
 from shardcam.jobs.gallery.server import Pages
 from shardcam.kernels import IOU_UNIT, box_overlaps
 from tests.jobs.command import shardcam
@@ -291,6 +293,22 @@ def test_two_runs_are_beside_each_other(made, both):
             value = there.metric("gini")[0, same[0]]
             assert found == pytest.approx(value - item["measured"][gini][0], abs=1e-6)
             assert item["pictures"]["heat"][1][0].startswith("data:image/webp")
+
+
+def test_both_runs_are_told_by_name_method_and_options(made, both):
+    model = read_manifest(RunDir(made.run)).config["model"]
+    methods = [read_manifest(RunDir(run)).config["method"] for run in (made.run, made.other)]
+    assert both.texts["title"][0] == "run and other \N{EN DASH} shardcam"
+    for name, method in zip(("run", "other"), methods, strict=True):
+        assert f"{name} : {method} of {model} , layer" in both.words
+    assert f"method run : {methods[0]} other : {methods[1]}" in both.words
+    assert "Counts, failures and stages are of run ." in both.words
+
+
+def test_options_are_not_broken_at_their_hyphens():
+    assert whole_options("x-y or another --cpus-per-worker <1>.") == (
+        'x-y or another <span class="whole">--cpus-per-worker</span> &lt;1&gt;.'
+    )
 
 
 def test_the_same_map_beside_itself_is_the_same_picture(made, tmp_path):
