@@ -26,6 +26,12 @@ def band(chart: CurveChart, series: Series) -> str:
     return _points(np.r_[x, x[::-1]], np.r_[low, high[::-1]])
 
 
+def mark(chart: CurveChart, series: Series) -> tuple[float, float]:
+    """Where the highest point of a curve is."""
+    at, best = series.best
+    return float(_x(np.array(at))), float(_y(chart, np.array(best)))
+
+
 def bars(histogram: Histogram) -> list[tuple[float, float, float, int]]:
     """Left edge, top, height and count of each bar that is not empty."""
     tops = _tops(histogram, histogram.counts)

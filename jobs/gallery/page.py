@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.rundir.run_json import Manifest
 from shardcam.engine.types import counted
-from shardcam.jobs.gallery.evaluation_charts import band, bars, line, outline, share
+from shardcam.jobs.gallery.evaluation_charts import band, bars, line, mark, outline, share
 from shardcam.jobs.gallery.gallery_items import Item, MeanMap
 from shardcam.jobs.gallery.run_account import MOST, RunAccount
 from shardcam.jobs.gallery.run_clusters import RANKED, ShownClusters
@@ -184,7 +184,7 @@ def _environment() -> Environment:
         "whole_options": whole_options,
     }
     environment.globals |= {
-        "band": band, "bars": bars, "line": line, "outline": outline, "share": share
+        "band": band, "bars": bars, "line": line, "mark": mark, "outline": outline, "share": share
     }  # fmt: skip
     environment.policies["json.dumps_function"] = lambda value, **_: as_json(value)
     return environment

@@ -22,11 +22,14 @@ EXTREMES = 6  # images of each end that a file shows beside its sample
 DIFFERENCE = "{}: difference"
 SCORE = "Mean score"
 _REMOVED = "pixels removed and filled in"
+_THRESHOLD = "threshold"
+_TICKS = 8  # of an axis, at most about
 _FAMILIES = (  # what is on the axes, and metrics without convention or with it
     ("Insertion and deletion", "pixels inserted or deleted", SCORE, {"insertion", "deletion"}),
     ("MoRF and LeRF", _REMOVED, SCORE, {"morf", "lerf"}),
     ("MoRF and LeRF", _REMOVED, "Mean change of the score", {"morf-pgc", "lerf-pgc"}),
     ("ROAD", _REMOVED, "Mean of (LeRF - MoRF) / 2", {"road", "road-pgc"}),
+    ("mIoU", _THRESHOLD, "Mean IoU", {"miou"}),
 )
 
 
@@ -61,10 +64,16 @@ class Series:
     name: str
     run: int  # 1: the other one
     colour: int  # the same for both runs
-    at: F8  # (P,) shares of the pixels
+    at: F8  # (P,) shares of the pixels, or thresholds
     mean: F8
     low: F8  # (P,) NaN where there is none
     high: F8
+
+    @property
+    def best(self) -> tuple[float, float]:
+        """Where the curve is highest, the first place of several, and how high."""
+        place = int(self.mean.argmax())
+        return float(self.at[place]), float(self.mean[place])
 
 
 @dataclass(frozen=True)
@@ -77,13 +86,25 @@ class CurveChart:
     series: tuple[Series, ...]
 
     @property
+    def by_threshold(self) -> bool:
+        """Whether the curves are over thresholds, of which one is best, and not over pixels."""
+        return self.across == _THRESHOLD
+
+    @property
     def bounds(self) -> tuple[float, float]:
-        """Of the vertical axis: those of a score, or round numbers; a band may leave them."""
-        every = np.concatenate([one.mean for one in self.series])
-        low, high = min(float(every.min()), 0.0), max(float(every.max()), 0.0)
-        if low == 0 and (high == 0 or (self.of == SCORE and high <= 1)):
+        """Of the vertical axis: those of a score, which a band may leave, or beyond all bands."""
+        means = np.concatenate([one.mean for one in self.series])
+        if self.of == SCORE and means.min() >= 0 and means.max() <= 1:
             return 0.0, 1.0
-        step = 10.0 ** np.floor(np.log10(max(high - low, 1e-9)))
+        every = np.concatenate([means, *(side for s in self.series for side in (s.low, s.high))])
+        known = every[np.isfinite(every)]
+        low, high = min(float(known.min()), 0.0), max(float(known.max()), 0.0)
+        if low == high:
+            return 0.0, 1.0
+        room = 0.05 * (high - low)
+        low, high = low - room * (low < 0), high + room * (high > 0)
+        power = 10.0 ** np.floor(np.log10((high - low) / _TICKS))
+        step = next(s * power for s in (1, 2, 5, 10) if s * power * _TICKS >= high - low)
         return float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
 
 
@@ -210,9 +231,14 @@ def _family(name: str) -> set[str] | None:
 
 
 def curve_of(figure: Figure) -> tuple[F8, F8, F8, F8] | None:
-    """(P,) shares of the pixels, and mean, low and high there; None where there is no curve."""
+    """(P,) where the curve has points, and mean, low and high there; None: there is no curve.
+
+    It has them at shares of the pixels, or where it is a mean alone, at thresholds from 0 to 1.
+    """
     curve: Any = figure.details.get("curve")
     try:
+        if isinstance(curve, list | np.ndarray):
+            curve = {"mean": curve} | dict.fromkeys(("low", "high"), [np.nan] * len(curve))
         mean, low, high = (_numbers(curve[name]) for name in ("mean", "low", "high"))
         at = _numbers(curve["at"]) if "at" in curve else np.linspace(0, 1, len(mean))
     except (KeyError, TypeError, ValueError):

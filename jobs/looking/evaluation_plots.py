@@ -137,12 +137,17 @@ def _draw_bars(axis: Any, result: Result) -> None:
 
 
 def _draw_curves(axis: Any, chart: CurveChart) -> None:
+    scale = 1 if chart.by_threshold else 100
     for one in chart.series:
-        (drawn,) = axis.plot(100 * one.at, one.mean, label=_short(one.name))
-        axis.fill_between(100 * one.at, one.low, one.high, color=drawn.get_color(), alpha=0.2)
+        (drawn,) = axis.plot(scale * one.at, one.mean, label=_short(one.name))
+        band = scale * one.at, one.low, one.high
+        axis.fill_between(*band, color=drawn.get_color(), alpha=0.2)
+        if chart.by_threshold:
+            at, best = one.best
+            axis.plot(at, best, "o", color=drawn.get_color(), label=f"best: {best:.4g} at {at:g}")
     axis.set_ylim(*chart.bounds)
-    axis.set_xlim(0, 100)
-    axis.set_xlabel(f"% of {chart.across}", fontsize=9)
+    axis.set_xlim(0, scale)
+    axis.set_xlabel(chart.across if chart.by_threshold else f"% of {chart.across}", fontsize=9)
     axis.set_ylabel(chart.of, fontsize=9)
     axis.set_title(chart.title, fontsize=9, loc="left")
     axis.legend(fontsize=8)

@@ -122,7 +122,7 @@ def test_curves_begin_where_pixels_were_removed(made):
 
 @pytest.mark.parametrize(
     ("mean", "bounds"),
-    [([0.2, 0.7], (0, 1)), ([-0.23, 0.41], (-0.3, 0.5)), ([3.2, 17], (0, 20)), ([0, 0], (0, 1))],
+    [([0.2, 0.7], (0, 1)), ([-0.23, 0.41], (-0.4, 0.6)), ([3.2, 17], (0, 20)), ([0, 0], (0, 1))],
 )
 def test_axes_end_at_round_numbers(mean, bounds):
     found = {"insertion": result("insertion", Figure(0, 0, 0, 1, curve(mean)))}
@@ -144,9 +144,37 @@ def test_differences_have_an_axis_of_their_own():
     assert {s.name: chart.of for chart in charts for s in chart.series} == of
     assert [chart.bounds for chart in charts] == [
         (0, 1),
-        (0, pytest.approx(0.3)),
-        (0, pytest.approx(0.3)),
+        pytest.approx((-0.2, 0.4)),
+        pytest.approx((-0.2, 0.4)),
     ]
+
+
+@pytest.mark.parametrize("highest", [0.199, 0.2, 0.201, 0.95])
+def test_a_band_of_differences_is_within_the_axis(highest):
+    found = {"road": result("road", Figure(0, 0, 0, 1, curve([0, highest], 0.03)))}
+    (chart,) = charts_of(("run",), (found,))
+    low, high = chart.bounds
+    assert low < -0.03 and highest + 0.03 < high < 1.5 * (highest + 0.1)
+
+
+def test_the_mean_iou_is_drawn_over_thresholds_with_the_best_marked(tmp_path):
+    """As evaluate has it, and as `summary.json` does."""
+    mean = 0.5 - np.abs(np.arange(1001) / 1000 - 0.314)
+    figure = Figure(0.5, NAN, NAN, 3, {"curve": mean, "threshold": 0.314})
+    written = result("miou-seam", figure).as_json()
+    stored = stored_result("miou-seam", json.loads(json.dumps(written)))
+    for one in (result("miou-seam", figure), stored):
+        (chart,) = charts_of(("run",), ({one.name: one},))
+        (series,) = chart.series
+        assert chart.by_threshold and series.best == (0.314, 0.5)
+        np.testing.assert_array_equal(series.mean, mean)
+        np.testing.assert_allclose(series.at, np.arange(1001) / 1000, atol=1e-12)
+    without = result("gini", Figure(0.5, NAN, NAN, 3))
+    heights = []
+    for name, one in (("curve", stored), ("bars", without)):
+        draw_evaluation({one.name: one}, tmp_path / f"{name}.png")
+        heights.append(len(picture(tmp_path / f"{name}.png")))
+    assert heights[0] > heights[1] + 200
 
 
 def test_a_result_is_read_as_it_was_written():

@@ -105,6 +105,22 @@ def test_items_have_the_values_and_their_extremes_are_in_the_file(made, page, tm
     assert len(written(made.run, tmp_path / "all.html", sample=1000).data["items"]) == IMAGES
 
 
+def test_the_curve_of_thresholds_has_its_best_marked(run, tmp_path):
+    curve = [0.2, 0.3, 0.5, 0.4, 0.1]
+
+    def measured(summary):
+        details = {"threshold": 0.5, "curve": curve}
+        summary["insertion"] |= {"details": details}
+        summary["miou"] = summary["insertion"]
+        shutil.copytree(run / "metrics" / "insertion", run / "metrics" / "miou")
+
+    change_summary(run, measured)
+    page = written(run, tmp_path / "page.html")
+    (mark,) = (a for tag, a in page.elements if tag == "circle" and a["class"] == "best s0")
+    assert (mark["cx"], mark["cy"]) == ("222.0", f"{170 - 156 * 0.5 / 0.6:.1f}")
+    assert "Mean IoU by the threshold:" in page.words and "miou: best 0.5 at 0.5" in page.words
+
+
 def test_boxes_are_those_that_were_measured(made, page):
     """The IoU of what is drawn is the one that is stored for the best threshold."""
     threshold = summary_of(made.run)["max_box_acc"]["details"]["threshold"]["0.5"]
