@@ -1,8 +1,11 @@
-"""Files that commands are asked to write: nothing of the user's is replaced unasked."""
+"""Files that commands are asked to write: nothing of the user's is replaced unasked, all told."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
 
 from shardcam.engine.errors import ConfigError
 
@@ -23,3 +26,12 @@ def require_new(option: str, path: Path | None, force: bool = False) -> None:
         raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
     if path.exists() and not force:
         raise ConfigError(f"{option} {path}: exists; --force replaces it")
+
+
+def print_written(console: Console, *paths: Path | None) -> None:
+    """Tell which files were written; None is one that was not asked for."""
+    table = Table(show_header=False, box=None)
+    for number, path in enumerate(path for path in paths if path is not None):
+        table.add_row("" if number else "written", str(path))
+    if table.row_count:
+        console.print(table)

@@ -21,7 +21,7 @@ from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_comparisons, require_plot
 from shardcam.jobs.options import LocalPath
-from shardcam.jobs.outputs import require_new
+from shardcam.jobs.outputs import print_written, require_new
 from shardcam.jobs.terminal import make_console, stop_on_signals
 from shardcam.jobs.wording import note_rows
 
@@ -124,6 +124,7 @@ def compare(
         write_comparisons(found, table_file)
     if plot is not None:
         draw_comparisons(found, plot)
+    print_written(console, *(out / name for name in FILES if out), table_file, plot)
 
 
 def _at_least_two(runs: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,14 @@ from shardcam.engine.types import Event, counted
 from shardcam.jobs.completion import complete_list, complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_evaluation, require_plot
 from shardcam.jobs.options import LocalPath, changed_config, place_options
-from shardcam.jobs.outputs import require_new
+from shardcam.jobs.outputs import print_written, require_new
 from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.sections import SectionedCommand, section_option
 from shardcam.jobs.terminal import make_console, stop_on_signals
 from shardcam.jobs.wording import note_rows
 
 NONE = "none"
+FEW_CLASSES = 25  # of mIoU, up to which they are printed
 COSTS = {"A": "stored maps", "B": "1 pass", "C": "tens of passes"}
 
 
@@ -164,6 +165,7 @@ def evaluate(
             _write_csv(found, table_file)
         if plot is not None:
             draw_evaluation(found.results, plot)
+        print_written(console, table_file, plot)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -182,9 +184,14 @@ def _print_metrics(console: Console) -> None:
 
 def _print_results(found: Evaluated, run: str, console: Console) -> None:
     console.print(_figures(list(found.results.values())))
+    for result in found.results.values():
+        if 0 < len(classes := _by_class(result)) <= FEW_CLASSES:
+            console.print(_classes(result.name, classes))
     table = Table(show_header=False, box=None)
     for result in found.results.values():
         table.add_row(result.name, result.convention)
+        if told := _best_threshold(result):
+            table.add_row("", told)
     left_out: dict[tuple[str, int], list[str]] = {}
     for result in found.results.values():
         for counted_reason in result.left_out.items():
@@ -219,6 +226,36 @@ def _figures(results: Sequence[Result]) -> Table:
         row = (result.name, _number(one), interval, str(one.n), *beside)
         table.add_row(*row, better[result.higher_is_better])
     return table
+
+
+def _by_class(result: Result) -> Mapping[str, Any]:
+    """What mIoU says of each class; empty for other metrics."""
+    found = result.figure.details.get("classes")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _classes(name: str, classes: Mapping[str, Any]) -> Table:
+    """A row for each class, at the best threshold."""
+    table = Table(box=None, title=f"{name} by class", title_justify="left")
+    table.add_column("class")
+    for column in ("IoU", "precision", "recall"):
+        table.add_column(column, justify="right")
+    for cls, one in classes.items():
+        values = (one[column] for column in ("iou", "precision", "recall"))
+        table.add_row(cls, *("-" if math.isnan(value) else f"{value:.4g}" for value in values))
+    return table
+
+
+def _best_threshold(result: Result) -> str:
+    """Empty where there is none, or it is given."""
+    found = result.figure.details.get("threshold")
+    if isinstance(found, Mapping):
+        each = (f"{threshold:g} for an IoU of {iou}" for iou, threshold in found.items())
+        return f"best threshold {', '.join(each)}"
+    if found is None or "cam2016" in result.name:
+        return ""
+    many = len(_by_class(result)) > FEW_CLASSES
+    return f"best threshold {found:g}" + "; IoU of each class: details in summary.json" * many
 
 
 def _number(figure: Figure) -> str:

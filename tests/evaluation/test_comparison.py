@@ -148,6 +148,8 @@ def test_the_command_writes_tables_rows_and_json(gradcam, layercam, tmp_path):
     asked = ("compare", gradcam, layercam, gradcam, "--out", out, "--csv", table)
     code, printed, err = shardcam(*asked)
     assert code == 0, err
+    files = out / "compare.json", out / "images.csv", table
+    assert printed.split()[-4:] == ["written", *map(str, files)]
     assert f"{layercam} against {gradcam}" in " ".join(printed.split())
     assert "2 images of" in printed
     told = json.loads((out / "compare.json").read_text())

@@ -57,6 +57,7 @@ def test_values_are_columns_of_the_run(run):
     code, out, err = evaluate(run, "--csv", run.parent / "table.csv")
     assert code == 0, err
     assert "complexity" in out and "centre" in out and "1 image that failed in the run" in out
+    assert out.split()[-2:] == ["written", str(run.parent / "table.csv")]
     summary = json.loads((run / "metrics" / "summary.json").read_text())
     with product.open_run(run) as opened:
         values = opened.metric("gini")
@@ -392,6 +393,11 @@ def test_seeds_against_masks(made, tmp_path):
     assert summary["mean"] == max(summary["details"]["curve"])
     assert summary["details"]["pixels"] == matrix.sum()
     assert set(summary["details"]["classes"]) == {"background", "2", "7"}
+    words = " ".join(out.split())
+    assert f"best threshold {summary['details']['threshold']:g}" in words
+    for name, one in summary["details"]["classes"].items():
+        columns = (one[column] for column in ("iou", "precision", "recall"))
+        assert " ".join((name, *(f"{value:.4g}" for value in columns))) in words
     with product.open_run(tmp_path / "run") as opened:
         np.testing.assert_allclose(opened.metric("miou")[:, 0], values, atol=2e-3)
     assert "miou" in out and "best of 1001 thresholds" in " ".join(out.split())
