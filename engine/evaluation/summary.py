@@ -19,6 +19,7 @@ from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.metric_results import MetricResults, read_summary
 from shardcam.engine.rundir.own_datasets import dataset_of
 from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.types import NO_CLASS
 
 Array = npt.NDArray[Any]
 
@@ -31,7 +32,7 @@ class Result:
     convention: str
     higher_is_better: bool | None
     figure: Figure
-    left_out: dict[str, int]  # classes of images, by the reason
+    left_out: dict[str, int]  # classes of images, and images without any, by the reason
     baselines: dict[str, Figure]
     images: int = 0  # that have a row, with a value or a reason why there is none
 
@@ -121,7 +122,7 @@ def _merged(
         if explained.shape != value.shape or reason.max(initial=0) > max(Reason):
             raise _damaged(results, number)
         classes.append(explained[measured])
-        reasons.update(reason.ravel().tolist())
+        reasons.update(reason[counted_places(explained)].tolist())
         for name, array in found.items():
             if name.startswith(f"{prefix}state/"):
                 key = name.removeprefix(f"{prefix}state/")
@@ -148,6 +149,13 @@ def _merged(
         column,
     )
     return merged, reasons, images
+
+
+def counted_places(explained: Array) -> npt.NDArray[np.bool_]:
+    """(n,K) classes -> (n,K) which places count: those with a class, of images without any one."""
+    counts: npt.NDArray[np.bool_] = explained != NO_CLASS
+    counts[:, :1] |= ~counts.any(axis=1, keepdims=True)
+    return counts
 
 
 def _damaged(results: MetricResults, number: int) -> RunDirectoryError:

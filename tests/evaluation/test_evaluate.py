@@ -16,6 +16,7 @@ from PIL import Image
 
 import shardcam as product
 from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.engine.evaluation.summary import counted_places
 from shardcam.engine.rundir.metric_results import MetricResults
 from tests.jobs.command import SMALL, shardcam, shardcam_process, start
 from tests.jobs.images import make_folder
@@ -476,3 +477,23 @@ def test_what_is_left_out_is_told_once_for_all_metrics(run, tmp_path):
     told = [line for line in out.splitlines() if "picture not in the truth" in line]
     (line,) = told
     assert line.endswith("10 (picture not in the truth): energy, mass, pointing")
+
+
+def test_places_without_a_class_are_no_images_without_one(made, tmp_path):
+    with product.open_run(made) as opened:
+        keys = opened.keys[:4]
+    rows = zip(keys, ("1;2;3", "4", "", "5;6"))
+    (tmp_path / "labels.csv").write_text(
+        "".join(f"{a},{b}\n" for a, b in (("path", "labels"), *rows))
+    )
+    code, _, err = shardcam(
+        "extract", made.parent / "pictures", *SMALL, "--out", tmp_path / "run", "--limit", 5,
+        "--target", f"labels:{tmp_path}/labels.csv", "--executor", "local",
+    )  # fmt: skip
+    assert code == 0, err
+    code, out, err = evaluate(tmp_path / "run", metrics="gini")
+    assert code == 0, err
+    assert "6" in out.split() and "no class to explain" not in out
+    classes = np.array([[1, 2, 3], [4, -1, -1], [-1, -1, -1]])
+    expected = [[True, True, True], [True, False, False], [True, False, False]]
+    assert counted_places(classes).tolist() == expected
