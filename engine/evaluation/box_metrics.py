@@ -71,7 +71,7 @@ class MaxBoxAcc:
         def measure(i: int, k: int, regions: list[Region]) -> float | Reason:
             boxes = _boxes(regions, rows, i)
             if not len(boxes):
-                return Reason.NO_REGION
+                return Reason.NO_BOX
             iou[i, k] = box_overlaps(found_in(maps[i, k]), boxes)
             return float(iou[i, k].max() / IOU_UNIT)
 
@@ -139,7 +139,7 @@ class Localisation:
         def measure(i: int, k: int, regions: list[Region]) -> float | Reason:
             boxes = _boxes(regions, rows, i)
             if not len(boxes):
-                return Reason.NO_REGION
+                return Reason.NO_BOX
             if rows.target[i, k] != rows.label[i]:
                 return Reason.NO_CLASS
             among = np.flatnonzero(rows.top_class[i] == rows.label[i])

@@ -32,6 +32,7 @@ class Reason(IntEnum):
     UNREADABLE = 5
     NO_SCORE = 6
     NO_MASK = 7
+    NO_BOX = 8
 
     @property
     def words(self) -> str:
@@ -47,6 +48,7 @@ _WORDS = {
     Reason.UNREADABLE: "picture or mask cannot be read any more, or is another one now",
     Reason.NO_SCORE: "no usable score",
     Reason.NO_MASK: "the truth has boxes in place of masks",
+    Reason.NO_BOX: "the truth has masks in place of boxes",
 }
 
 

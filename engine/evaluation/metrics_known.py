@@ -42,6 +42,7 @@ class KnownMetric:
     needs_truth: bool = True
     needs_labels: bool = False  # only of runs with `--target label`
     needs_masks: bool = False  # boxes will not do
+    needs_boxes: bool = False  # masks will not do
 
     @property
     def needs(self) -> str:
@@ -159,12 +160,14 @@ _KNOWN = (
         "images whose largest contour's box meets the truth, at the best threshold",
         partial(_box_accuracy, "max_box_acc", (0.5,), False),
         _AS_WSOL,
+        needs_boxes=True,
     ),
     KnownMetric(
         "max_box_acc_v2",
         "the same of all contours, mean of IoU 0.3, 0.5 and 0.7",
         partial(_box_accuracy, "max_box_acc_v2", (0.3, 0.5, 0.7), True),
         _AS_WSOL,
+        needs_boxes=True,
     ),
     KnownMetric("pxap", "average precision of all pixels' scores", _pixels, _AS_WSOL),
     KnownMetric(
@@ -180,6 +183,7 @@ _KNOWN = (
         partial(_localisation, "gt_known"),
         _LOCALISING,
         needs_labels=True,
+        needs_boxes=True,
     ),
     KnownMetric(
         "top1",
@@ -187,6 +191,7 @@ _KNOWN = (
         partial(_localisation, "top1"),
         _LOCALISING,
         needs_labels=True,
+        needs_boxes=True,
     ),
     KnownMetric(
         "top5",
@@ -194,6 +199,7 @@ _KNOWN = (
         partial(_localisation, "top5"),
         _LOCALISING,
         needs_labels=True,
+        needs_boxes=True,
     ),
     KnownMetric(
         "pointing",

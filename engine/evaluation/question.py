@@ -13,14 +13,14 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.baselines import BASELINES, EDGES
 from shardcam.engine.evaluation.measure_shard import Wanted
 from shardcam.engine.evaluation.metric import MapMetric
-from shardcam.engine.evaluation.metrics_known import known_metric, metric_named
+from shardcam.engine.evaluation.metrics_known import KnownMetric, known_metric, metric_named
 from shardcam.engine.evaluation.pass_metrics import PassMetric
 from shardcam.engine.run.library_versions import version_of
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.metric_results import MetricManifest
 from shardcam.engine.rundir.run_json import Manifest
 from shardcam.engine.truths.run_truth import truth_place
-from shardcam.engine.truths.truth import Truth
+from shardcam.engine.truths.truth import ImageTruth, Truth
 from shardcam.engine.types import counted
 
 SCHEMA_VERSION = 1
@@ -108,22 +108,35 @@ def require_known(
 ) -> None:
     """Refuse a truth that no value could come from, before any is forgotten."""
     for name, one in zip(asked.metrics, wanted, strict=True):
-        masks = known_metric(name.partition(":")[0]).needs_masks
-        if masks and not truth.has_masks:
+        known = known_metric(name.partition(":")[0])
+        if known.needs_masks and not truth.has_masks:
             raise ConfigError(
                 f"{name}: --truth {asked.truth}: {truth.format} without a mask; give PNG masks, or "
                 "COCO JSON with segmentation"
             )
+        if known.needs_boxes and not truth.has_boxes:
+            raise ConfigError(
+                f"{name}: --truth {asked.truth}: {truth.format} without a box; give boxes (CSV, "
+                "COCO JSON, XML), or measure pxap, pointing or energy, which take masks"
+            )
         if not one.metric.needs_truth or positions is None:
             continue
         found = (truth.of(plan.sample(position).key) for position in positions.tolist())
-        if not any(t and (t.empty or t.has_masks or (t.regions and not masks)) for t in found):
+        if not any(t and _usable(t, known) for t in found):
             images = f"{counted(len(positions), 'image')} asked for"
-            there = "in the truth with a mask" if masks else "in the truth"
+            what = " with a mask" * known.needs_masks + " with a box" * known.needs_boxes
+            there = f"in the truth{what}"
             raise ConfigError(
                 f"{name}: --truth {asked.truth}: none of the {images} is {there}; raise --sample, "
                 "or leave it out"
             )
+
+
+def _usable(truth: ImageTruth, known: KnownMetric) -> bool:
+    """Whether a value could come from what is known of a picture."""
+    if known.needs_boxes:
+        return truth.has_boxes
+    return truth.empty or truth.has_masks or (bool(truth.regions) and not known.needs_masks)
 
 
 def baselines_of(metric: MapMetric | PassMetric, asked: Question) -> tuple[str, ...]:

@@ -48,6 +48,11 @@ class ImageTruth:
         return any(region.mask is not None for region in self.regions)
 
     @property
+    def has_boxes(self) -> bool:
+        """Whether an object is known by a box, with or without its pixels."""
+        return any(region.box is not None for region in self.regions)
+
+    @property
     def labels(self) -> frozenset[int]:
         """The classes that the picture has objects of."""
         return frozenset(region.label for region in self.regions)
@@ -122,6 +127,12 @@ class Truth:
     def has_masks(self) -> bool:
         """Whether a picture is known by a mask, be it one that shows no object."""
         return bool((self.arrays.mask[self.arrays.flags & IGNORED == 0] >= 0).any())
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether an object that counts is known by a box."""
+        boxes = self.arrays.box[self.arrays.flags & (IGNORED | EMPTY) == 0]
+        return bool((~np.isnan(boxes[:, 0])).any())
 
     def notes(self) -> tuple[Note, ...]:
         """What was read, what was assumed, left out and not found."""

@@ -72,6 +72,7 @@ def read_masks(
     if not seen:
         raise SourceError(f"{root}: no PNG file in it is a mask; {rows.problem_words()}")
     known = values or _values_of(list(seen.values()), rows)
+    rows.numbered = "value"
     if not values:
         how = {
             OBJECT: "any value but 0 is an object of the class of the picture's label",

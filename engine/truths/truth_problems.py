@@ -55,6 +55,9 @@ class Problems:
         if problem in self._first and example:
             self._first[problem] = example
 
+    def __contains__(self, problem: Problem) -> bool:
+        return problem in self._counts
+
     def lines(self) -> list[str]:
         """A line for each kind."""
         found = ((problem, self._first[problem]) for problem in Problem if self._counts[problem])

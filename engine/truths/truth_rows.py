@@ -48,6 +48,7 @@ class TruthRows:
     ) -> None:
         self.where, self.pictures, self.classes = where, pictures, classes
         self.last_pixel = last_pixel
+        self.numbered = "row"  # what the number of a region is, for messages
         self.assumed: list[str] = []
         self._numbers = pictures.numbers
         self._others: dict[str, int] = {}  # names that are no picture's
@@ -101,7 +102,7 @@ class TruthRows:
     ) -> None:
         """A region: of a class, of NO_CLASS, or of that of its picture (LABEL).
 
-        `row` is its line or number in the file, for messages.
+        `row` is its line or number in the file, for messages; 0 where it has none.
         """
         self._picture.append(picture)
         self._label.append(label)
@@ -262,7 +263,8 @@ class TruthRows:
 
     def row_words(self, i: int) -> str:
         """Which region it is, for messages."""
-        return f"{self.named(self._picture[i])}, row {self._row[i]}"
+        name, row = self.named(self._picture[i]), self._row[i]
+        return f"{name}, {self.numbered} {row}" if row else name
 
     def problem_words(self) -> str:
         """What was wrong so far."""
@@ -278,6 +280,11 @@ class TruthRows:
         problems = self._problem_lines()
         if not names and self.pictures.keys and len(self):
             problems.insert(0, f"the first picture of the run is {self.pictures.keys[0]}")
+        if Problem.UNLABELLED in self._problems:
+            problems.append(
+                "extract with labels (a manifest with a column label, --label-from-folder), or "
+                "give a truth that names classes, such as masks with ::from-1"
+            )
         why = "; ".join(problems) or "it is empty"
         return f"{self.where}: no object of a class of the run in any of its pictures: {why}"
 

@@ -158,7 +158,7 @@ def test_what_is_left_out_says_why():
         [measured, no_class],
         [no_truth, no_truth],
         [none, measured],
-        [none, none],
+        [Reason.NO_BOX, Reason.NO_BOX],
         [none, none],
     ]
     assert (np.isfinite(found.value) == (found.reason == measured)).all()

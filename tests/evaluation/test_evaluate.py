@@ -209,6 +209,12 @@ def test_a_truth_that_no_value_comes_from_is_refused_before_any_is_forgotten(run
     code, _, err = evaluate(run, "--truth", shown, "--sample", 3, metrics="miou")
     assert code == 2 and "none of the 3 images asked for is in the truth with a mask" in err
     assert not (run / "metrics" / "miou").exists()
+    code, out, err = evaluate(run, "--truth", shown, metrics="max_box_acc_v2")
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert f"max_box_acc_v2: --truth {shown}: PNG masks (from-1) without a box; give boxes" in err
+    code, _, err = evaluate(run, "--truth", f"{run.parent}/masks::object", metrics="pointing")
+    assert code != 0 and err.count("\n") == 1 and "row" not in err
+    assert f"the first: {last.removesuffix('.jpg')}; extract with labels" in err
 
 
 @pytest.mark.parametrize(
