@@ -20,7 +20,7 @@ from shardcam.engine.evaluation.metric import Figure, Reason
 from shardcam.engine.evaluation.metrics_known import METRICS
 from shardcam.engine.evaluation.question import FREE_BASELINES, Question
 from shardcam.engine.evaluation.summary import Result
-from shardcam.engine.evaluation.unfinished import unfinished_metrics
+from shardcam.engine.evaluation.unfinished import unfinished_metrics, unfinished_words
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.run_dir import RunDir
@@ -205,8 +205,8 @@ def _print_results(found: Evaluated, run: str, console: Console) -> None:
     for kind, text in note_rows(found.notes):
         table.add_row(kind, text)
     run_dir = RunDir.open(run)
-    for one in unfinished_metrics(run_dir, read_manifest(run_dir)):
-        table.add_row("not done", one.words)
+    for words in unfinished_words(unfinished_metrics(run_dir, read_manifest(run_dir))):
+        table.add_row("not done", words)
     table.add_row("written", f"{run}/metrics/summary.json, and a column of the run for each")
     console.print(table)
 

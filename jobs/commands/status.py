@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 
 from shardcam.engine.errors import Interrupted
+from shardcam.engine.evaluation.unfinished import unfinished_words
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
@@ -108,8 +109,8 @@ def _rows(found: RunStatus) -> Iterator[tuple[str, str]]:
     yield "bytes", f"{found.bytes:,}"
     if found.failures:
         yield "failures", ", ".join(f"{n} {reason}" for reason, n in found.failures.items())
-    for number, one in enumerate(found.unfinished):
-        yield "" if number else "metrics", one.words
+    for number, words in enumerate(unfinished_words(found.unfinished)):
+        yield "" if number else "metrics", words
     yield from note_rows(found.notes)
     if found.images_per_second is not None:
         left = "" if found.seconds_left is None else f", {duration(found.seconds_left)} left"

@@ -17,7 +17,7 @@ from shardcam.engine.errors import ConfigError, RunDirectoryError, ShardcamError
 from shardcam.engine.evaluation.paired_images import pair_metrics
 from shardcam.engine.evaluation.shown_boxes import ShownBoxes, shown_boxes
 from shardcam.engine.evaluation.summary import Result
-from shardcam.engine.evaluation.unfinished import unfinished_metrics
+from shardcam.engine.evaluation.unfinished import unfinished_metrics, unfinished_words
 from shardcam.engine.run.calibration import agreement, read_calibration
 from shardcam.engine.run.class_names import ClassName, kept_class_names, numbered
 from shardcam.engine.run.stored_options import stored_config
@@ -202,8 +202,8 @@ def opened_run(
         stack.enter_context(run)
         columns = read_columns(run)
         results, values, unread = read_metrics(run)
-        for one in unfinished_metrics(run_dir, manifest):
-            unread += (f"A metric is not shown, for it is not done. {one.words}",)
+        for words in unfinished_words(unfinished_metrics(run_dir, manifest)):
+            unread += (f"Not shown, for it is not done. {words}",)
         boxes, unknown = _boxes(run_dir, run, config, results) if photographs else (None, None)
         other, others, lost = None, None, None
         if beside is not None:

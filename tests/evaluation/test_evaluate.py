@@ -475,6 +475,35 @@ def test_a_metric_that_was_stopped_is_told_with_what_goes_on(run, monkeypatch):
     assert "gini" not in shardcam("status", run)[1]
 
 
+def test_metrics_that_were_stopped_together_go_on_by_one_command(run, monkeypatch):
+    with product.open_run(run) as opened:
+        rows = zip(opened.keys, opened["target"][:, 0].tolist())
+        truth = run.parent / BOXES
+        truth.write_text("".join(f"{key},{cls},1,1,9,9\n" for key, cls in rows))
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    def stopped(metrics, **options):
+        with pytest.raises(KeyboardInterrupt):
+            product.evaluate(run, metrics, executor="local", **options)
+
+    monkeypatch.setattr(MetricResults, "write", killed)
+    stopped(["gini", "deletion", "mass"], truth=truth, baselines=("centre",), sample=20)
+    stopped(["complexity"])
+    monkeypatch.undo()
+    lines = [line for line in shardcam("status", run)[1].splitlines() if "resume with" in line]
+    assert len(lines) == 2 and lines[0].endswith(f"evaluate {run} --metrics complexity")
+    resume = (
+        f"shardcam evaluate {run} --metrics deletion,gini,mass --truth {truth} --sample 20 "
+        "--baselines centre"
+    )
+    counts = "deletion: 0 of 20, gini: 0 of 20, mass: 0 of 20 images measured"
+    assert lines[1].strip() == f"{counts}; resume with {resume}"
+    assert shardcam(*resume.split()[1:], "--executor", "local")[0] == 0
+    assert "deletion" not in shardcam("status", run)[1]
+
+
 def test_what_is_left_out_is_told_once_for_all_metrics(run, tmp_path):
     with product.open_run(run) as opened:
         rows = zip(opened.keys[:30], opened["target"][:30, 0].tolist())
