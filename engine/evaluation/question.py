@@ -70,8 +70,8 @@ def wanted_metrics(
             )
         if known_metric(name.partition(":")[0]).needs_labels and target != "label":
             raise ConfigError(
-                f"{name}: needs a run that explains the labels (--target label); this one explains "
-                f"{target}"
+                f"{name}: needs a run that explains the labels (--target label); this one was made "
+                f"with --target {manifest.config.get('target', target)}"
             )
         numbers = {
             "schema": SCHEMA_VERSION,
