@@ -6,7 +6,7 @@ import csv
 import heapq
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
@@ -38,10 +38,13 @@ _SAME_CROP = 0.5  # pixels
 
 
 class PairTable:
-    """``images.csv``, written as it comes; without a stream nothing is."""
+    """``images.csv``, written as it comes; without a stream nothing is.
 
-    def __init__(self, stream: BinaryIO | None, begun: bool) -> None:
-        self._stream, self._begun = stream, begun
+    `metrics` have columns: those of all comparisons that the file is of.
+    """
+
+    def __init__(self, stream: BinaryIO | None, begun: bool, metrics: Sequence[str]) -> None:
+        self._stream, self._begun, self.metrics = stream, begun, metrics
 
     @property
     def wanted(self) -> bool:
@@ -88,9 +91,8 @@ class RunComparison:
         self._worst, self._pool = worst, pool
         self._layers = [_Layer(pair) for pair in _layer_pairs(names, runs, asked)]
         self._size = np.array(_view_size(names[0]))
-        common = [name for name in runs[0].metrics if name in runs[1].metrics]
-        self._unlike = [n for n in common if len({_how_measured(run, n) for run in names}) > 1]
-        self._metrics = {name: RunningMean() for name in common if name not in self._unlike}
+        alike, self._unlike = common_metrics(names, (runs[0].metrics, runs[1].metrics))
+        self._metrics = {name: RunningMean() for name in alike}
         self._agreeing = RunningMean()
         self._counts: Counter[str] = Counter()
         self._order = count()
@@ -145,7 +147,7 @@ class RunComparison:
             )
             self._add_layer(layer, found, block)
             if rows.wanted:
-                rows.write(self._table(layer, found, block, agreeing, differences))
+                rows.write(self._table(layer, found, block, agreeing, differences, rows.metrics))
 
     def _compare_classes(self, block: ImagePairs) -> Array:
         """(n,) 1.0 where both runs predict the same class, 0.0 where not, NaN without a class."""
@@ -194,6 +196,7 @@ class RunComparison:
         block: ImagePairs,
         agreeing: Array,
         differences: dict[str, F8],
+        metrics: Sequence[str],
     ) -> Iterator[dict[str, Any]]:
         for at, image in enumerate(block.pairs[0].tolist()):
             same = agreeing[image]
@@ -210,7 +213,7 @@ class RunComparison:
                     f"{name}_difference": finite(differences[name][at])
                     if name in differences
                     else None
-                    for name in self._runs[0].metrics
+                    for name in metrics
                 },
             }
 
@@ -263,6 +266,15 @@ def _layer_pairs(
         return [(layer_path(asked[0]), layer_path(asked[1]))]
     common = [(layer, layer) for layer in runs[0].layers if layer in runs[1].layers]
     return common or [(runs[0].layers[0], runs[1].layers[0])]
+
+
+def common_metrics(
+    names: tuple[str, str], metrics: tuple[Collection[str], Collection[str]]
+) -> tuple[list[str], list[str]]:
+    """Those that two runs have measured in the same way, and in different ways."""
+    common = [name for name in metrics[0] if name in metrics[1]]
+    unlike = [name for name in common if len({_how_measured(run, name) for run in names}) > 1]
+    return [name for name in common if name not in unlike], unlike
 
 
 def _how_measured(run: str, metric: str) -> tuple[str, Any]:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.evaluation.comparing import PairTable, RunComparison
+from shardcam.engine.evaluation.comparing import PairTable, RunComparison, common_metrics
 from shardcam.engine.evaluation.likeness import Comparison
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.run.python_words import names_keywords
+from shardcam.engine.rundir.metric_results import read_summary
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.workers.cores import usable_cores
 
 MATCHES = ("class", "position")
@@ -96,6 +98,14 @@ def run_comparison(
         stream = stack.enter_context(whole_file(folder / IMAGES)) if folder else None
         pool = stack.enter_context(ThreadPoolExecutor(usable_cores()))
         first = stack.enter_context(open_run(names[0]))
+        shared = {
+            metric
+            for name in (names[1:] if folder else ())
+            for metric in common_metrics(
+                (names[0], name), (first.metrics, read_summary(RunDir.open(name)))
+            )[0]
+        }
+        columns = [name for name in first.metrics if name in shared]
         found: list[Comparison] = []
         for number, name in enumerate(names[1:], 1):
             with open_run(name) as other:
@@ -103,7 +113,7 @@ def run_comparison(
                 comparing = RunComparison(
                     (names[0], name), (first, other), asked, match == "class", worst, pool
                 )
-                found.append(comparing.run(PairTable(stream, bool(found)), on_images))
+                found.append(comparing.run(PairTable(stream, bool(found), columns), on_images))
     if folder is not None:
         text = json.dumps([one.as_json() for one in found], indent=2, allow_nan=False)
         with whole_file(folder / COMPARISON) as file:

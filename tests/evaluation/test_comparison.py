@@ -209,6 +209,15 @@ def test_differences_of_images_are_told_from_those_of_figures(copies, tmp_path):
     assert "pxap: differences of what each image has, not of the figures of the whole sets" in out
 
 
+def test_rows_have_columns_of_metrics_that_some_other_run_has_too(copies, layercam, tmp_path):
+    for run, metrics in zip(copies, (["gini", "entropy"], ["gini", "complexity"]), strict=True):
+        api.evaluate(run, metrics, executor="local")
+    api.compare(copies[0], layercam, copies[1], out=tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "images.csv").read_text().splitlines()))
+    assert [name for name in rows[0] if name.endswith("_difference")] == ["gini_difference"]
+    assert {row["other"] for row in rows if row["gini_difference"]} == {str(copies[1])}
+
+
 def test_a_url_is_no_folder(gradcam, layercam, tmp_path):
     for option in ("--out", "--csv"):
         code, _, err = shardcam("compare", gradcam, layercam, option, "memory://x/y", cwd=tmp_path)
