@@ -242,6 +242,21 @@ def test_bad_input_is_one_line_and_leaves_nothing(run, options, words):
     assert not (run / "metrics").exists()
 
 
+def test_a_target_is_named_as_it_was_given(made, tmp_path):
+    labels = tmp_path / "labels.csv"
+    with product.open_run(made) as opened:
+        labels.write_text("path,labels\n" + "".join(f"{key},1\n" for key in opened.keys[:3]))
+    target = f"labels:{labels}"
+    options = ("--target", target, "--limit", 4, "--executor", "local")
+    code, _, err = shardcam(
+        "extract", made.parent / "pictures", *SMALL, *options, "--out", tmp_path / "run"
+    )
+    assert code == 0, err
+    (tmp_path / BOXES).write_text(f"{opened.keys[0]},1,0,0,9,9\n")
+    code, _, err = evaluate(tmp_path / "run", "--truth", tmp_path / BOXES, metrics="gt_known")
+    assert code == 2 and err.endswith(f"this one was made with --target {target}\n")
+
+
 def test_an_unfinished_run_is_refused(run):
     (run / "shards" / "shard-000003.h5").unlink()
     code, _, err = evaluate(run)
