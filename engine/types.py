@@ -104,7 +104,7 @@ class Sample:
     box: Box | None = None  # the part to look at, None: all of it
 
 
-def counted(number: int, noun: str, form: str = "") -> str:
+def counted(number: float, noun: str, form: str = "") -> str:
     """``1 image``, ``2 images``, ``3 classes``; `form` is how to format the number."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number:{form}} {noun}{ending}"

@@ -72,8 +72,9 @@ class SizedPipeline:
     ) -> Results:
         batches = self.prefetcher.batches(shard, next_shard)
         while (batch := next_batch(batches, timer)) is not None:
-            room.append(batch.room)
-            yield self._of_batch(batch, timer) if batch.samples else (batch, None)
+            done, results = self._of_batch(batch, timer) if batch.samples else (batch, None)
+            room.append(done.room)
+            yield done, results
 
     def _of_batch(self, batch: Batch, timer: Timer) -> tuple[Batch, ResultBatch | None]:
         """The results of a batch, or failures of pictures that are too large for the memory."""
@@ -89,7 +90,7 @@ class SizedPipeline:
         why = f"at {large[1]}x{large[0]} pixels memory ran out"
         failed = [Failure(s.key, s.index, "forward", "too large", why) for s in batch.samples]
         failures = *batch.failures, *failed
-        return replace(batch, samples=(), views=(), failures=failures), None
+        return replace(batch, samples=(), views=(), failures=failures, room=0), None
 
 
 @dataclass(frozen=True)

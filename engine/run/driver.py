@@ -25,7 +25,7 @@ from shardcam.engine.rundir.replace_shards import bring_back, set_aside
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures, read_shard_summary
 from shardcam.engine.rundir.shard_index import build_index
-from shardcam.engine.types import Event, Failure, Note, Part, RunReport, Shard, ShardReport
+from shardcam.engine.types import Event, Failure, Note, Part, RunReport, Shard, ShardReport, counted
 
 FEWEST = 32  # images below which start-up dominates the seconds
 FULL = 0.8  # share of the places in batches, below which it is told why
@@ -144,9 +144,10 @@ def _batch_notes(plan: Plan, tally: Tally) -> Iterator[Note]:
     share = tally.placed / tally.room
     text = f"batches were {share:.0%} full"
     if share < FULL:
+        each = plan.listed / max(sizes.distinct, 1)
         text += (
-            f": a size has {plan.listed / max(sizes.distinct, 1):.3g} images, and batches end with "
-            f"their shard of {plan.shard_size} (a larger --shard-size has fuller ones)"
+            f": a size has {counted(each, 'image', '.3g')}, and batches end with their "
+            f"shard of {plan.shard_size} (a larger --shard-size has fuller ones)"
         )
     yield Note("sizes", text)
 

@@ -333,8 +333,9 @@ def test_pictures_that_memory_does_not_suffice_for_fail(tmp_path, monkeypatch):
 
     monkeypatch.setattr(BoundNetwork, "forward", in_one_line(forward))
     most, run = 600, tmp_path / "run"
-    extract(folder, run, "--scales", "0.5,1", "--flip")
+    out = extract(folder, run, "--scales", "0.5,1", "--flip", "--batch-size", 1)
     rows = contents(run)
+    assert "batches were 100% full" in out
     assert b"large.png" not in rows["key"] and len(rows["key"]) == 4
     failed = dict(zip(rows["failure/key"].tolist(), rows["failure/message"].tolist(), strict=True))
     assert failed[b"large.png"] == b"at 1200x700 pixels memory ran out"
