@@ -133,6 +133,8 @@ def _rows(path: Path, found: Mapping[Any, Any]) -> Iterator[tuple[str, npt.NDArr
     for name, value in found.items():
         if not isinstance(value, _Array) or not isinstance(value.value, np.ndarray):
             raise SourceError(f"{path}: {name!s:.40}: not an array with a number for each class")
+        if (other := value.value[~(value.value >= 0)]).size:  # of what is unknown, often
+            raise SourceError(f"{path}: {name!s:.40}: has {other[0]} where 0 or 1 is expected")
         yield _picture(name), value.value
 
 

@@ -185,6 +185,8 @@ class Call:
         ({}, "no dictionary of pictures"),
         ([1], "no dictionary of pictures"),
         ({1: np.ones(2), 2: np.ones(3)}, "some pictures have 2 classes and some 3"),
+        ({1: np.array([1, np.nan])}, "1: has nan where 0 or 1 is expected"),
+        ({1: np.array([1, 0]), 2: np.array([1, -1])}, "2: has -1 where 0 or 1 is expected"),
         ({1: np.ones(2, ">f4")}, "another order of bytes"),
     ],
 )
