@@ -425,7 +425,8 @@ class RunConfig(BaseModel):
     @classmethod
     def _factors(cls, value: Any) -> Any:
         """A number, several, or texts of them."""
-        given = [value] if isinstance(value, int | float) else [*value]
+        words = value.split(",") if isinstance(value, str) else value
+        given = words if isinstance(words, list | tuple) else [words]
         try:
             scales = tuple(float(one) for one in given)
         except (TypeError, ValueError):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_errors import in_one_line
@@ -370,6 +371,18 @@ def test_what_needs_one_size_is_refused_in_one_line(pictures, tmp_path, options,
     assert (code, err.count("\n")) == (2, 1)
     assert told in err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("given", ["1,0.5", [1, 0.5], (1.0, 0.5), ("1", "0.5")])
+def test_scales_are_given_in_any_form(given):
+    config = RunConfig(source="s", model="m", out="o", resize="none", scales=given)
+    assert config.scales == (1.0, 0.5) == RunConfig.of(**config.model_dump(mode="json")).scales
+
+
+@pytest.mark.parametrize("given", [None, (), "", [None], {"a": 1}])
+def test_other_scales_are_refused_in_one_line(given):
+    with pytest.raises(ConfigError, match=r"^--scales: takes different numbers above 0"):
+        RunConfig.of(source="s", model="m", out="o", resize="none", scales=given)
 
 
 def test_a_run_cannot_grow_and_throughput_is_of_one_size(pictures, tmp_path):
