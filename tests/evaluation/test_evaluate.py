@@ -1,6 +1,5 @@
 """`shardcam evaluate`: what it writes, resumes, refuses and tells."""
 
-import html
 import json
 import random
 import re
@@ -18,7 +17,7 @@ import shardcam as product
 from shardcam.engine.errors import ConfigError, RunDirectoryError
 from shardcam.engine.evaluation.summary import counted_places
 from shardcam.engine.rundir.metric_results import MetricResults
-from tests.jobs.command import SMALL, shardcam, shardcam_process, start
+from tests.jobs.command import SMALL, shardcam, shardcam_process, start, words_of
 from tests.jobs.images import make_folder
 
 METRICS = "complexity,gini"
@@ -485,7 +484,7 @@ def test_a_metric_that_was_stopped_is_told_with_what_goes_on(run, monkeypatch):
     assert f"metrics  {told}" in re.sub(" {2,}", "  ", shardcam("status", run)[1])
     assert f"not done  {told}" in re.sub(" {2,}", "  ", evaluate(run, metrics="complexity")[1])
     assert shardcam("report", run, "--no-photographs")[0] == 0
-    assert told in html.unescape((run / "report.html").read_text())
+    assert told in words_of(run / "report.html")
     assert shardcam(*resume.split()[1:], "--executor", "local")[0] == 0
     assert "gini" not in shardcam("status", run)[1]
 

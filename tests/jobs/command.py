@@ -1,9 +1,11 @@
 """Run the command as a person does, and look at what it wrote with plain h5py."""
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from html import unescape
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -70,6 +72,11 @@ def moved(descriptor, file):
         file.flush()
         os.dup2(saved, descriptor)
         os.close(saved)
+
+
+def words_of(page):
+    """The text of a page, whose options are not broken at their hyphens."""
+    return unescape(re.sub(r'<span class="whole">(.*?)</span>', r"\1", Path(page).read_text()))
 
 
 def contents(run):

@@ -238,7 +238,9 @@ def test_files_that_would_be_called_otherwise_are_not_mixed(tmp_path):
     code, _, err = shardcam(*command)
     assert code == 0, err
     code, _, err = shardcam(*export)
-    assert code == 2 and "holds an export of another way to name files; --force" in err
+    assert (
+        code == 2 and "holds another export (names: not given there, numbered now); --force" in err
+    )
 
 
 def test_a_folder_that_only_says_what_was_to_be_made_is_no_export(real, tmp_path):

@@ -2,11 +2,10 @@
 
 import json
 import shutil
-from html import unescape
 
 import pytest
 
-from tests.jobs.command import CHECKPOINT, shardcam
+from tests.jobs.command import CHECKPOINT, shardcam, words_of
 from tests.jobs.images import make_folder
 
 WARNING = "--mean without --std: --std 58.395,57.12,57.375 was taken, ImageNet's"
@@ -46,7 +45,7 @@ def test_all_of_it_comes_at_the_end_each_time_and_is_kept(told):
     again = shardcam(*command)[1]
     status = shardcam("status", base / "run")[1]
     assert shardcam("report", base / "run")[0] == 0
-    page = unescape((base / "run" / "report.html").read_text())
+    page = words_of(base / "run" / "report.html")
     assert "<i>" not in (base / "run" / "report.html").read_text()
     for text in (WARNING, epoch, SIZE):
         for where in (out, " ".join(again.split()), " ".join(status.split()), page):
