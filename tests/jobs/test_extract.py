@@ -302,7 +302,7 @@ def test_a_small_run_is_done_beside_the_command_which_outlives_that(tmp_path):
 @pytest.mark.parametrize("seconds", [1.0, 2.2, 3.2])
 def test_signal_before_the_first_image(tmp_path, seconds, how):
     """Whatever library is loading or starting: exit 4, within seconds, nothing swallowed."""
-    make_folder(tmp_path / "images", 40)
+    make_folder(tmp_path / "images", 600)  # not done in so few seconds
     options = "--executor", how, "--out", tmp_path / "run"
     process = start("extract", tmp_path / "images", *LITE0, *options)
     with pytest.raises(subprocess.TimeoutExpired):
