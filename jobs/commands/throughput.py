@@ -86,9 +86,9 @@ def throughput(
     with tempfile.TemporaryDirectory(prefix="shardcam-", dir=options.pop("out")) as folder:
         limit = options.pop("limit") or images
         config = make_config({**options, "limit": limit, "out": f"{folder}/run"})
-        if chosen_early(config).executor == AUTO:  # what large sets are computed on is measured
-            config = config.model_copy(update={"executor": RAY})
         config = chosen_early(config)
+        if config.executor == AUTO:  # what large sets are computed on is measured
+            config = config.model_copy(update={"executor": RAY})
         if config.part is not None:
             raise ConfigError("--part: leave it out: whole runs are measured")
         measured = measure(config, rounds or (3 if sweep else 1), sweep, console)
