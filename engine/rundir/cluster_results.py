@@ -20,6 +20,7 @@ from shardcam.engine.rundir.results_folder import (
     Array,
     HowComputed,
     ResultsFolder,
+    damaged_results,
     read_json_objects,
 )
 from shardcam.engine.rundir.run_dir import RunDir
@@ -75,9 +76,7 @@ class ClusterResults(ResultsFolder[ClusterManifest]):
         found = set()
         for number, path in self.folder.open_shards(self.folder.shard_numbers()):
             try:
-                with self.reading(path) as file:
-                    held = [str(file.attrs.get(name, "")) for name in ("fingerprint", "source")]
-                if held == [fingerprint, source]:
+                if self.is_of(path, fingerprint, source):
                     if replace:
                         self.read(path)
                     found.add(number)
@@ -112,16 +111,7 @@ class ClusterResults(ResultsFolder[ClusterManifest]):
 
 def damaged_clusters(run_dir: RunDir) -> Iterator[str]:
     """Read every file of the clusters, and say in one line what is wrong with one."""
-    for name in sorted(run_dir.names(run_dir.clusters)):
-        try:
-            results = ClusterResults(run_dir, name)
-            if not results.exists:
-                continue
-            results.manifest()
-            for _, path in results.folder.open_shards(results.folder.shard_numbers()):
-                results.read(path)
-        except RunDirectoryError as error:
-            yield str(error)
+    return damaged_results(run_dir, ClusterResults)
 
 
 def read_cluster_summary(run_dir: RunDir) -> dict[str, Any]:

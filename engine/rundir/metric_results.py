@@ -25,10 +25,11 @@ from shardcam.engine.rundir.results_folder import (
     Array,
     HowComputed,
     ResultsFolder,
+    damaged_results,
     read_json_objects,
     stamp,
 )
-from shardcam.engine.rundir.run_dir import RunDir, ShardFile
+from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import ShardSummary
 from shardcam.engine.types import shard_name
 
@@ -135,7 +136,7 @@ class MetricResults(ResultsFolder[MetricManifest]):
         for number, path in self.folder.open_shards(self.folder.shard_numbers()):
             source = sources.get(number)
             try:
-                if source is not None and self._is_of(path, fingerprint, source):
+                if source is not None and self.is_of(path, fingerprint, stamp(source)):
                     every = replace or again is not None
                     table = self.read(path, names=None if replace else ("reason",)) if every else {}
                     if again is None or not (table["reason"] == again).any():
@@ -146,12 +147,6 @@ class MetricResults(ResultsFolder[MetricManifest]):
                     raise
             self.folder.remove(self.folder.shards / shard_name(number))
         return found
-
-    def _is_of(self, path: ShardFile, fingerprint: str, source: ShardSummary) -> bool:
-        """Whether a file is of this way to measure, and of this state of its shard."""
-        with self.reading(path) as file:
-            stored = [str(file.attrs.get(name, "")) for name in ("fingerprint", "source")]
-            return stored == [fingerprint, stamp(source)]
 
     def require_table(self, found: Mapping[str, h5py.Dataset]) -> None:
         """Numbers: a row for each sample, but of what adds up; of all maps a value and a reason."""
@@ -172,16 +167,7 @@ class MetricResults(ResultsFolder[MetricManifest]):
 
 def damaged_metrics(run_dir: RunDir) -> Iterator[str]:
     """Read every file of what was measured, and say in one line what is wrong with one."""
-    for name in sorted(run_dir.names(run_dir.metrics)):
-        try:
-            results = MetricResults(run_dir, name)
-            if not results.exists:
-                continue
-            results.manifest()
-            for _, path in results.folder.open_shards(results.folder.shard_numbers()):
-                results.read(path)
-        except RunDirectoryError as error:
-            yield str(error)
+    return damaged_results(run_dir, MetricResults)
 
 
 def read_summary(run_dir: RunDir) -> dict[str, Any]:

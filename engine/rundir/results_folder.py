@@ -220,6 +220,12 @@ class ResultsFolder(Generic[M]):
                 if (names is None or name in names) and not (without and name.startswith(without))
             }
 
+    def is_of(self, path: ShardFile, fingerprint: str, source: str) -> bool:
+        """Whether a file was computed in this way, and from this state of what it is of."""
+        with self.reading(path) as file:
+            stored = [str(file.attrs.get(name, "")) for name in ("fingerprint", "source")]
+            return stored == [fingerprint, source]
+
     def require_table(self, found: Mapping[str, h5py.Dataset]) -> None:
         """Raise Unsound where a part does not hold what it should."""
 
@@ -231,6 +237,20 @@ class ResultsFolder(Generic[M]):
                 yield file
         except RunDirectoryError as error:
             raise RunDirectoryError(f"{error}; {self.anew}") from error
+
+
+def damaged_results(run_dir: RunDir, kind: type[ResultsFolder[Any]]) -> Iterator[str]:
+    """Read every file of the results of a kind, and say in one line what is wrong with one."""
+    for name in sorted(run_dir.names(run_dir.root / kind.group)):
+        try:
+            results = kind(run_dir, name)
+            if not results.exists:
+                continue
+            results.manifest()
+            for _, path in results.folder.open_shards(results.folder.shard_numbers()):
+                results.read(path)
+        except RunDirectoryError as error:
+            yield str(error)
 
 
 def read_json_objects(run_dir: RunDir, path: Path, again: str) -> dict[str, Any]:
