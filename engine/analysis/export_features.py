@@ -7,14 +7,14 @@ that are there can be kept. Memory holds some of the rows.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from shardcam.engine.analysis.export_npy import write_array
-from shardcam.engine.analysis.feature_rows import feature_rows
+from shardcam.engine.analysis.feature_rows import FeatureRows, feature_rows
 from shardcam.engine.analysis.optional_packages import require
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.io.plain_text import printable
@@ -101,8 +101,6 @@ def clip_retrieval(
     pyarrow = require("pyarrow", "clip-retrieval's metadata", "pyarrow")
     parquet = require("pyarrow.parquet", "clip-retrieval's metadata", "pyarrow")
     rows = feature_rows(samples, of, layer, target)
-    parts = list(rows.parts())
-    digits = len(str(max(len(parts), 1)))
 
     def embeddings(part: tuple[int, int]) -> _Write:
         return lambda out: np.save(out, rows.directions(*part).astype(np.float16))
@@ -120,8 +118,8 @@ def clip_retrieval(
     return _written(
         Path(folder),
         (
-            (f"{kind}/{kind}_{number:0{digits}d}.{ending}", make(part))
-            for number, part in enumerate(parts)
+            (f"{kind}/{kind}_{number}.{ending}", make(part))
+            for number, part in _numbered(rows)
             for kind, ending, make in (
                 ("metadata", "parquet", metadata),
                 ("img_emb", "npy", embeddings),
@@ -178,8 +176,6 @@ def parquet(
     pyarrow = require("pyarrow", "Parquet", "pyarrow")
     writer = require("pyarrow.parquet", "Parquet", "pyarrow")
     rows = feature_rows(samples, of, layer, target)
-    parts = list(rows.parts())
-    digits = len(str(max(len(parts), 1)))
     about = {"layer": rows.layer, "shape": str(list(rows.shape))}
 
     def write(part: tuple[int, int]) -> _Write:
@@ -195,8 +191,15 @@ def parquet(
 
         return table
 
-    files = ((f"part-{k:0{digits}d}.parquet", write(part)) for k, part in enumerate(parts))
+    files = ((f"part-{number}.parquet", write(part)) for number, part in _numbered(rows))
     return _written(Path(folder), files, keep)
+
+
+def _numbered(rows: FeatureRows) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Each part of the rows with its number, all in as many digits."""
+    parts = list(rows.parts())
+    digits = len(str(max(len(parts), 1)))
+    return ((f"{number:0{digits}d}", part) for number, part in enumerate(parts))
 
 
 def _written(folder: Path, files: Iterable[tuple[str, _Write]], keep: bool) -> int:
