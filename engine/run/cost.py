@@ -49,11 +49,10 @@ def run_cost(
     return Cost(passes, copies * networks * multiply_adds(definition, shapes))
 
 
-def work_of(config: RunConfig, definition: NetworkDefinition, layers: Sequence[LayerInfo]) -> float:
-    """Multiply-adds of one image, by its one pass, or by all those of a method."""
+def work_of(definition: NetworkDefinition, cost: Cost | None) -> float:
+    """Multiply-adds of one image: of its pass, and of those that a method makes besides."""
     from shardcam.engine.models.layer_names import layer_shapes
     from shardcam.engine.models.multiply_adds import multiply_adds
 
-    cost = run_cost(config, definition, layers)
     once = multiply_adds(definition, layer_shapes(definition))
     return once + (cost.multiply_adds if cost else 0)

@@ -204,7 +204,8 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
                 copies=config.copies,
                 pixels=listing.sizes.pixels / plan.listed if listing.sizes else 0.0,
             )
-            work = work_of(config, definition, layers) * looks_at(config, definition, plan)
+            cost = run_cost(config, definition, layers)
+            work = work_of(definition, cost) * looks_at(config, definition, plan)
             left = _left(run_dir, plan) if stored is not None else plan.listed
             config, choice = with_executor(config, left, work)
             require_room(config, specs, plan)
@@ -261,7 +262,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         listed=listed,
         notes=notes,
         before=before,
-        cost=run_cost(config, definition, layers),
+        cost=cost,
     )
 
 
