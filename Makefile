@@ -34,7 +34,7 @@ test-all: $(VENV)/.ready-dev build/torch-exports/.ready build/venv-corelay/.read
 		build/venv-readers/.ready
 	SHARDCAM_TORCH_EXPORTS=build/torch-exports SHARDCAM_CORELAY=build/venv-corelay/bin/python \
 		SHARDCAM_READERS=build/venv-readers/bin/python \
-		$(BIN)/python -m pytest -q -m "slow or not slow"
+		$(BIN)/python -m pytest -q -m "slow or not slow" --hypothesis-profile=default
 	$(MAKE) test-torch
 
 # The second runtime beside the first: this environment's packages, and behind them PyTorch's.

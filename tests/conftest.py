@@ -5,12 +5,16 @@ import os
 import sys
 
 import fsspec
+import hypothesis
 import pytest
 
 import shardcam.engine.models  # noqa: F401  (MXNet is then imported as it has to be)
 from shardcam.engine.workers.threads import limit_threads
 
 limit_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+# The same inputs each time; `make test-all` draws new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 _BUCKETS, _FOLDERS = itertools.count(), itertools.count()
 _MAY_START = {"process", "ray", "slow", "browser"}  # marks of tests that start processes
 _running = None  # the test that runs now

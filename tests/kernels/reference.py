@@ -146,6 +146,15 @@ def resize(
     window: tuple[int, int, int, int] | None = None,
 ) -> U1:
     """(H0,W0,3), (4), (2), (4) -> (H,W,3), uint8, C order."""
+    first, start, last, stop = window or (0, 0, *size)
+    seen = np.floor(unrounded_resize(image, box, size)[first:last, start:stop] + 0.5)
+    return np.ascontiguousarray(seen.astype(np.uint8))
+
+
+def unrounded_resize(
+    image: U1, box: tuple[int, int, int, int], size: tuple[int, int]
+) -> NDArray[np.float64]:
+    """(H0,W0,3), (4), (2) -> (H,W,3), uint8 to float64."""
     top, left, bottom, right = box
     part = image[top:bottom, left:right].astype(np.float64)
     (h, w, _), (height, width) = part.shape, size
@@ -156,10 +165,8 @@ def resize(
     else:
         weights = _area_hat_weights
     across = np.tensordot(part, weights(w, width), axes=(1, 1))  # (h, 3, W)
-    resized = np.tensordot(weights(h, height), across, axes=(1, 0)).transpose(0, 2, 1)
-    first, start, last, stop = window or (0, 0, height, width)
-    seen = np.floor(resized[first:last, start:stop] + 0.5)
-    return np.ascontiguousarray(seen.astype(np.uint8))
+    resized: NDArray[np.float64] = np.tensordot(weights(h, height), across, axes=(1, 0))
+    return resized.transpose(0, 2, 1)
 
 
 def _corner_weights(source: int, target: int) -> NDArray[np.float64]:

@@ -48,10 +48,9 @@ def test_is_opencv_resize(h: int, w: int, height: int, width: int, seed: int) ->
     found = kernels.resize(image, box, (height, width)).astype(int)
     expected = opencv(image[1 : 1 + h, 2 : 2 + w], (height, width))
     assert np.abs(found - expected).max() <= 1
-    twin = reference.resize(image, box, (height, width))
+    exact = reference.unrounded_resize(image, box, (height, width))
     # A tie, half a level, may fall on either side of the rounding.
-    assert np.abs(found - twin).max() <= 1
-    assert found.size < 100 or np.mean(found == twin) >= 0.75
+    assert np.abs(found - exact).max() <= 0.5 + 1e-9
 
 
 @few
