@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import mxnet as mx
 
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import Cut, Entry, Graph, prune, to_json, with_shared_dense
+from shardcam.engine.models.graph import Cut, Entry, Graph, prune
+from shardcam.engine.models.graph_forms import with_shared_dense
 from shardcam.engine.models.mxnet_errors import in_one_line
+from shardcam.engine.models.symbol_json import to_json
 
 
 @dataclass(frozen=True)

@@ -23,19 +23,12 @@ from shardcam.engine.models.definition import (
     open_size,
     usual_scale,
 )
-from shardcam.engine.models.graph import (
-    MAX_TEXT,
-    VARIABLE,
-    Graph,
-    Node,
-    inference_form,
-    parse,
-    to_json,
-    without_loss,
-)
+from shardcam.engine.models.graph import VARIABLE, Graph, Node
+from shardcam.engine.models.graph_forms import inference_form, without_loss
 from shardcam.engine.models.input_scaling import plain_pixels, with_inner_scaling
 from shardcam.engine.models.model_files import read_model_file
 from shardcam.engine.models.mxnet_errors import reason
+from shardcam.engine.models.symbol_json import MAX_TEXT, parse, to_json
 from shardcam.engine.models.symbol_shapes import require_runnable
 from shardcam.engine.models.weight_files import Shape, random_weights, read_weights
 from shardcam.engine.types import F4, Preprocessing

@@ -8,7 +8,8 @@ from functools import cached_property
 
 from shardcam.engine.config import size_text
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.graph import Graph, to_json
+from shardcam.engine.models.graph import Graph
+from shardcam.engine.models.symbol_json import to_json
 from shardcam.engine.types import F4, SOFTMAX, LayerInfo, Preprocessing
 
 # What networks for ImageNet are usually trained with, moved from the 0-1 to the 0-255 scale.

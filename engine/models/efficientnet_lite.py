@@ -19,7 +19,8 @@ import numpy.typing as npt
 from shardcam.engine.config import ImageSize, sides_of
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import inference_form, parse
+from shardcam.engine.models.graph_forms import inference_form
+from shardcam.engine.models.symbol_json import parse
 from shardcam.engine.models.torch_file import read_torch_weights
 from shardcam.engine.types import F4, Preprocessing
 

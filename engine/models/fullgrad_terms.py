@@ -13,9 +13,11 @@ from shardcam.engine.models.biases import added_bias
 from shardcam.engine.models.bound_program import program_of
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.free_memory import HEAD_BYTES
-from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, differentiable, to_json
+from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node
+from shardcam.engine.models.graph_forms import differentiable
 from shardcam.engine.models.layer_names import map_layouts
 from shardcam.engine.models.mxnet_errors import in_one_line
+from shardcam.engine.models.symbol_json import to_json
 from shardcam.engine.types import F4
 
 

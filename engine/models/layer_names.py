@@ -16,10 +16,11 @@ from shardcam.engine.errors import ConfigError, ModelError
 from shardcam.engine.models.axis_parts import Axes, follow_axes
 from shardcam.engine.models.closed_form import pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import VARIABLE, Cut, Node, cut, to_json, with_rows
+from shardcam.engine.models.graph import VARIABLE, Cut, Node, cut, with_rows
 from shardcam.engine.models.last_block import counts, first_of_last_block
 from shardcam.engine.models.layouts import Layout, as_maps, layout_of, layout_of_tokens
 from shardcam.engine.models.mxnet_errors import reason
+from shardcam.engine.models.symbol_json import to_json
 from shardcam.engine.types import AUTO, LayerInfo
 
 # Operators whose outputs people explain; the others reshape or normalise on the way.

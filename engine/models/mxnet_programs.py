@@ -10,10 +10,12 @@ from shardcam.engine.models.bound_program import Program, backbone, entries_of, 
 from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.fullgrad_terms import BiasProgram
-from shardcam.engine.models.graph import Cut, cut, differentiable, entry_of, to_json
+from shardcam.engine.models.graph import Cut, cut, entry_of
+from shardcam.engine.models.graph_forms import differentiable
 from shardcam.engine.models.head import HeadProgram
 from shardcam.engine.models.layer_names import class_count, resolve_layer, with_maps
 from shardcam.engine.models.precision import FP32, lower
+from shardcam.engine.models.symbol_json import to_json
 from shardcam.engine.models.whole_blocks import with_whole_blocks
 from shardcam.engine.types import LayerInfo, Quantization
 

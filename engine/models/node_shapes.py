@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import mxnet as mx
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.graph import VARIABLE, Graph, Node, to_json
+from shardcam.engine.models.graph import VARIABLE, Graph, Node
 from shardcam.engine.models.mxnet_errors import reason
+from shardcam.engine.models.symbol_json import to_json
 
 Shape = tuple[int, ...]
 

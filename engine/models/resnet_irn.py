@@ -15,8 +15,9 @@ import numpy as np
 from shardcam.engine.config import RANDOM_PARAMS, ImageSize, sides_of
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
-from shardcam.engine.models.graph import inference_form, parse
+from shardcam.engine.models.graph_forms import inference_form
 from shardcam.engine.models.irn_weights import by_torchvision_names
+from shardcam.engine.models.symbol_json import parse
 from shardcam.engine.models.weight_files import (
     Shape,
     Weights,

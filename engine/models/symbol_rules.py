@@ -12,7 +12,8 @@ from math import prod
 from typing import Any
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.graph import LOSSES, Node
+from shardcam.engine.models.graph import Node
+from shardcam.engine.models.graph_forms import LOSSES
 from shardcam.engine.models.symbol_operators import value
 
 Shape = tuple[int, ...]

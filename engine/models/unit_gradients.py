@@ -10,9 +10,11 @@ import numpy as np
 
 from shardcam.engine.models.bound_program import program_of
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import Entry, Graph, differentiable, prune, to_json
+from shardcam.engine.models.graph import Entry, Graph, prune
+from shardcam.engine.models.graph_forms import differentiable
 from shardcam.engine.models.layer_names import with_maps
 from shardcam.engine.models.mxnet_errors import in_one_line
+from shardcam.engine.models.symbol_json import to_json
 from shardcam.engine.types import F4, I4
 
 

@@ -13,7 +13,8 @@ from shardcam.engine.config import RANDOM_PARAMS, ImageSize, sides_of, size_text
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models import torchvision_layout
 from shardcam.engine.models.definition import IMAGENET_MEAN, IMAGENET_STD, NetworkDefinition
-from shardcam.engine.models.graph import inference_form, parse
+from shardcam.engine.models.graph_forms import inference_form
+from shardcam.engine.models.symbol_json import parse
 from shardcam.engine.models.weight_files import (
     Shape,
     Weights,

@@ -8,8 +8,9 @@ from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.components import first_component, first_kernel_component
 from shardcam.engine.methods.heatmaps import heatmaps
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import inference_form, parse
+from shardcam.engine.models.graph_forms import inference_form
 from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.models.symbol_json import parse
 from shardcam.engine.types import LayerMaps, Preprocessing
 from shardcam.kernels import ALL_ZERO, CONSTANT, NON_FINITE, scale_maps
 

@@ -3,8 +3,9 @@
 import mxnet as mx
 import numpy as np
 
-from shardcam.engine.models.graph import cut, to_json
+from shardcam.engine.models.graph import cut
 from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.models.symbol_json import to_json
 
 
 def crossing_values(definition, layer, images):

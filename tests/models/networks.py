@@ -4,7 +4,8 @@ import mxnet as mx
 import numpy as np
 
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import inference_form, parse
+from shardcam.engine.models.graph_forms import inference_form
+from shardcam.engine.models.symbol_json import parse
 from shardcam.engine.types import Preprocessing
 
 HAND_INPUT = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)

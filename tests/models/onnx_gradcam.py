@@ -4,9 +4,10 @@ import mxnet as mx
 import numpy as np
 
 from shardcam.engine.methods import METHODS
-from shardcam.engine.models.graph import Graph, to_json
+from shardcam.engine.models.graph import Graph
 from shardcam.engine.models.layer_names import auto_layer, map_layouts
 from shardcam.engine.models.mxnet_network import MxnetNetwork
+from shardcam.engine.models.symbol_json import to_json
 from tests.models.onnx_models import bind
 
 

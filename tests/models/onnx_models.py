@@ -6,8 +6,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from shardcam.engine.models.graph import to_json
 from shardcam.engine.models.onnx.onnx_file import load_onnx
+from shardcam.engine.models.symbol_json import to_json
 
 IR_VERSION = 10
 BATCH = 2

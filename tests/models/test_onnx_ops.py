@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from shardcam.engine.models.graph import parse, to_json
+from shardcam.engine.models.symbol_json import parse, to_json
 from tests.models.onnx_cases import CASES
 from tests.models.onnx_models import (
     assert_same,

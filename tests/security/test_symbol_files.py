@@ -9,8 +9,8 @@ import mxnet as mx
 import pytest
 
 from shardcam.engine.models.efficientnet_lite import efficientnet_lite0
-from shardcam.engine.models.graph import parse, to_json
 from shardcam.engine.models.load_network import load_network
+from shardcam.engine.models.symbol_json import parse, to_json
 from shardcam.engine.models.symbol_operators import OPERATORS
 from shardcam.engine.models.symbol_shapes import require_runnable
 from shardcam.engine.models.zoo import NAMES

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.models.graph import LOSSES, VARIABLE, Graph, Node, to_json
+from shardcam.engine.models.graph import VARIABLE, Graph, Node
+from shardcam.engine.models.graph_forms import LOSSES
+from shardcam.engine.models.symbol_json import to_json
 from shardcam.engine.models.symbol_operators import OPERATORS as KNOWN
 from shardcam.engine.models.symbol_operators import check_operator, output_count
 from shardcam.engine.models.torch.torch_operators import OPERATORS, require_operators

@@ -28,7 +28,8 @@ from shardcam.engine.models.definition import (
     open_size,
     usual_scale,
 )
-from shardcam.engine.models.graph import VARIABLE, Entry, Graph, inference_form
+from shardcam.engine.models.graph import VARIABLE, Entry, Graph
+from shardcam.engine.models.graph_forms import inference_form
 from shardcam.engine.models.input_scaling import plain_pixels, with_inner_scaling
 from shardcam.engine.models.model_files import read_model_file
 from shardcam.engine.models.onnx.call import Attribute, Call
