@@ -32,8 +32,9 @@ from shardcam.engine.run.build_worker import build_runner
 from shardcam.engine.run.prepare import prepare
 from shardcam.engine.rundir.codec import CODECS
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
+from shardcam.engine.rundir.result_rows import sample_columns
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.schema import FAILURES, DatasetSpec, dataset_specs, sample_columns
+from shardcam.engine.rundir.schema import FAILURES, DatasetSpec, dataset_specs
 from shardcam.engine.types import Failure, LayerInfo, ResultBatch, Shard
 from shardcam.engine.workers.threads import limit_threads
 

@@ -28,7 +28,8 @@ from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.one_map import STRIDE, one_map
 from shardcam.engine.rundir.overlays import OverlayStyle
 from shardcam.engine.rundir.own_datasets import Unsound, dataset_of
-from shardcam.engine.rundir.schema import Form, cell_counts
+from shardcam.engine.rundir.result_rows import cell_counts
+from shardcam.engine.rundir.schema import Form
 from shardcam.engine.rundir.shard_index import copies_of
 from shardcam.engine.types import F4, NO_CLASS, Copies, GridMaps
 from shardcam.kernels import heatmap_u8, normalize

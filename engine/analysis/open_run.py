@@ -26,7 +26,8 @@ from shardcam.engine.rundir.open_files import allow_open_files
 from shardcam.engine.rundir.own_datasets import Unsound, dataset_of, datasets
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
-from shardcam.engine.rundir.schema import Form, forms_problem
+from shardcam.engine.rundir.schema import Form
+from shardcam.engine.rundir.schema_checks import forms_problem
 from shardcam.engine.rundir.shard_file import ShardSummary, forms_of
 from shardcam.engine.rundir.shard_index import index_in_memory
 from shardcam.engine.types import counted, shard_name

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.hdf5_reading import reading, reading_problem
 from shardcam.engine.rundir.own_datasets import Unsound, dataset_of
-from shardcam.engine.rundir.schema import Form, values_problem
+from shardcam.engine.rundir.schema import Form
+from shardcam.engine.rundir.schema_checks import values_problem
 
 Array = npt.NDArray[Any]
 Positions = npt.NDArray[np.intp]

@@ -21,15 +21,9 @@ from shardcam.engine.errors import AccountingError, RunDirectoryError, storage_e
 from shardcam.engine.rundir.codec import Codec
 from shardcam.engine.rundir.codec import codec as codec_of
 from shardcam.engine.rundir.column import Column, create_column
+from shardcam.engine.rundir.result_rows import failure_columns, sample_columns
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.schema import (
-    CELLS,
-    FAILURES,
-    SCHEMA_VERSION,
-    DatasetSpec,
-    failure_columns,
-    sample_columns,
-)
+from shardcam.engine.rundir.schema import CELLS, FAILURES, SCHEMA_VERSION, DatasetSpec
 from shardcam.engine.rundir.shard_file import check_shard
 from shardcam.engine.rundir.staging import (
     GuardedStream,

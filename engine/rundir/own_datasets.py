@@ -11,7 +11,7 @@ import os
 
 import h5py
 
-from shardcam.engine.rundir.schema import form_problem
+from shardcam.engine.rundir.schema_checks import form_problem
 from shardcam.engine.types import is_shard_name
 
 

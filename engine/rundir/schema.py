@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.types import (
-    NO_CLASS,
     NO_LINK,
     SOFTMAX,
     TOP,
     Copies,
-    Failure,
     Flag,
-    GridMaps,
     LayerInfo,
-    ResultBatch,
 )
 
 SCHEMA_VERSION = 1
@@ -34,7 +29,7 @@ FAILURES = "failure/"  # datasets with a row per failure
 CELLS = re.compile("cam/[^/]+/cells")  # those with a row per cell of a map
 # All others have a row per good sample.
 
-_STAGE, _ERROR, _MESSAGE = 16, 32, 256  # bytes of the texts of a failure
+STAGE_BYTES, ERROR_BYTES, MESSAGE_BYTES = 16, 32, 256  # of the texts of a failure
 _NOT_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _FLAGS = "bits: " + ", ".join(f"{flag.value} {flag.words}" for flag in Flag)
 
@@ -66,166 +61,6 @@ class DatasetSpec:
 
 
 Form = tuple[tuple[int, ...], "np.dtype[np.generic]"]  # shape of a row, type
-# Kind of the type and shape of a row, by the first and the last part of a name; 0: any size.
-_FORMS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "key": ("S", ()),
-    "sample": ("i", ()),
-    "label": ("i", ()),
-    "image_size": ("i", (2,)),
-    "crop": ("f", (4,)),
-    "target": ("i", (0,)),
-    "score": ("f", (0,)),
-    "top_class": ("i", (0,)),
-    "top_score": ("f", (0,)),
-    "flags": ("u1", ()),
-    "failure/key": ("S", ()),
-    "failure/sample": ("i", ()),
-    "failure/stage": ("S", ()),
-    "failure/error": ("S", ()),
-    "failure/message": ("S", ()),
-}
-_OPTIONAL: dict[str, tuple[str, tuple[int, ...]]] = {
-    "cam/map": ("f", (0, 0, 0)),
-    "cam/scale": ("f", (0,)),
-    "cam/cells": ("f", ()),
-    "cam/grid": ("i", (0, 2)),
-    "prediction": ("i", (0, 0)),
-    "logits": ("f", (0,)),
-    "heatmap": ("u1", (0, 0, 0)),
-}
-_SAME = (  # have the same number of classes
-    ("target", "score", "cam/map", "cam/scale", "heatmap"),
-    ("top_class", "top_score"),
-)
-_EDGE, _SIDE = 2.0**31, 2.0**-10  # of a view, in pixels: the largest edge, the shortest side
-_PIXELS = 1 << 31  # of a picture
-_LONGEST = 1 << 20  # side of a map
-
-
-def form_problem(name: str, form: Form) -> str | None:
-    """What is wrong with a dataset of that name, or None; of an unknown name it can be any."""
-    shape, dtype = form
-    parts = name.split("/")
-    if parts[0] == "cam" and parts[2:] == ["scale"] and len(shape) == 2:  # at native sizes
-        known: tuple[str, tuple[int, ...]] | None = ("f", (0, 0))
-    elif parts[0] in ("activation", "pooled"):
-        spatial = parts[0] == "activation" and len(shape) == 3
-        known = ("f", (0, 0, 0) if spatial else (0,))
-    else:
-        known = (_FORMS | _OPTIONAL).get(_without_layer(parts))
-    if known is None:
-        return None
-    kind, sizes = known
-    typed = dtype.str[1:].startswith(kind) and (kind == "S" or dtype.itemsize <= 8)
-    if typed and len(shape) == len(sizes) and all(map(_fits, shape, sizes)):
-        return None
-    return f"{name} is {dtype} {shape}, which none of a run is"
-
-
-def _fits(has: int, size: int) -> bool:
-    return has > 0 and size in (0, has)
-
-
-def forms_problem(forms: Mapping[str, Form]) -> str | None:
-    """What is wrong with the datasets of a shard file, taken together, or None."""
-    if missing := _FORMS.keys() - forms.keys():
-        return f"there is no {min(missing)} in it"
-    for name, form in forms.items():
-        if problem := form_problem(name, form):
-            return problem
-    if forms["top_class"][0][0] > TOP:
-        return f"top_class has {forms['top_class'][0][0]} for each image, more than {TOP}"
-    for same in _SAME:
-        first = forms[same[0]][0][0]
-        for name, (shape, _) in forms.items():
-            if _without_layer(name.split("/")) in same and shape[0] != first:
-                return f"{name} has {shape[0]} for each image, {same[0]} {first}"
-    return _cells_problem(forms)
-
-
-def _cells_problem(forms: Mapping[str, Form]) -> str | None:
-    """What is wrong with the maps of a run at native sizes: no part without the others."""
-    for layer in {name.split("/")[1] for name in forms if name.startswith("cam/")}:
-        cells, grid, scale, plain = (
-            forms.get(f"cam/{layer}/{part}") for part in ("cells", "grid", "scale", "map")
-        )
-        ragged = scale is not None and len(scale[0]) == 2
-        if not ragged == (cells is not None) == (grid is not None) == (plain is None):
-            return f"cam/{layer} has maps of two kinds, or parts of them"
-        if ragged and grid and scale and grid[0][0] != scale[0][1]:
-            return f"cam/{layer}/grid has {grid[0][0]} scales, cam/{layer}/scale {scale[0][1]}"
-    return None
-
-
-def cell_counts(target: npt.NDArray[Any], grid: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """(N,) cells of each image's maps: of all classes that are explained, at all scales.
-
-    Parameters
-    ----------
-    target
-        (N,K) classes.
-    grid
-        (N,S,2) rows and columns at each scale.
-    """
-    explained = np.count_nonzero(target != NO_CLASS, axis=1)
-    counts: npt.NDArray[np.int64] = explained * grid.astype(np.int64).prod(axis=2).sum(axis=1)
-    return counts
-
-
-def _without_layer(parts: list[str]) -> str:
-    return "/".join((parts[0], *parts[2:])) if parts[0] == "cam" else "/".join(parts)
-
-
-def values_problem(name: str, values: npt.NDArray[Any], deep: bool = False) -> str | None:
-    """What rows of a dataset hold that no row of a run does, or None.
-
-    Parameters
-    ----------
-    values
-        (N, ...), or of some of the numbers of each row.
-    deep
-        Look also at what does no harm when it is shown.
-    """
-    if not values.size:
-        return None
-    if name in ("sample", "label", "target", "top_class", "failure/sample"):
-        least = 0 if name.endswith("sample") else NO_CLASS
-        return None if values.min() >= least else "numbers below that of any class or sample"
-    if name == "image_size":
-        fits = values.min() > 0 and (values.shape[1:] != (2,) or _largest(values) <= _PIXELS)
-        return None if fits else "sizes that no picture has"
-    if name.startswith("cam/") and name.endswith("/grid"):
-        fits = values.min() > 0 and values.max() <= _LONGEST
-        return None if fits else "sizes that no map has"
-    if name == "crop":
-        fits = bool((abs(values) <= _EDGE).all())  # and no NaN
-        if fits and values.shape[1:] == (4,):
-            fits = bool((values[:, 2:] - values[:, :2] >= _SIDE).all())
-        return None if fits else "views that are no part of a picture"
-    if name in ("score", "top_score"):
-        return "an infinite probability" if np.isinf(values).any() else None
-    return _deep_problem(name, values) if deep else None
-
-
-def _deep_problem(name: str, values: npt.NDArray[Any]) -> str | None:
-    if name == "flags":
-        return "flags that there are not" if np.bitwise_or.reduce(values) > sum(Flag) else None
-    if name.startswith("cam/"):
-        single = values.astype(np.float32)
-        if name.endswith("/scale"):
-            return "negative scales" if (single < 0).any() else None
-        beyond = np.isfinite(single) & (abs(single) > 1)
-        return "maps beyond their scale" if beyond.any() else None
-    if values.dtype.kind == "S":
-        try:
-            b"".join(values.tolist()).decode()
-        except UnicodeDecodeError:
-            return "texts that are not UTF-8"
-    return None
-
-
-def _largest(sizes: npt.NDArray[Any]) -> int:
-    return int(sizes.astype(np.int64).prod(axis=1).max())
 
 
 def layer_path(layer: str) -> str:
@@ -369,63 +204,7 @@ def _failure_specs(key_bytes: int) -> list[DatasetSpec]:
     return [
         DatasetSpec(FAILURES + "key", (), f"S{key_bytes}", "F", "text"),
         DatasetSpec(FAILURES + "sample", (), "i8", "F", "index in the source"),
-        DatasetSpec(FAILURES + "stage", (), f"S{_STAGE}", "F", "text"),
-        DatasetSpec(FAILURES + "error", (), f"S{_ERROR}", "F", "text"),
-        DatasetSpec(FAILURES + "message", (), f"S{_MESSAGE}", "F", "text"),
+        DatasetSpec(FAILURES + "stage", (), f"S{STAGE_BYTES}", "F", "text"),
+        DatasetSpec(FAILURES + "error", (), f"S{ERROR_BYTES}", "F", "text"),
+        DatasetSpec(FAILURES + "message", (), f"S{MESSAGE_BYTES}", "F", "text"),
     ]
-
-
-def sample_columns(batch: ResultBatch) -> dict[str, npt.NDArray[np.generic]]:
-    """Return the rows of a batch, by dataset; there may be more than are saved."""
-    samples, views = batch.samples, batch.views
-    columns: dict[str, npt.NDArray[np.generic]] = {
-        "key": np.array([s.key.encode() for s in samples], np.bytes_),
-        "sample": np.array([s.index for s in samples], np.int64),
-        "label": np.array([s.label for s in samples], np.int32),
-        "image_size": np.array([v.image_size for v in views], np.int32),
-        "crop": np.array([v.crop for v in views], np.float32),
-        "target": batch.target,
-        "score": batch.score,
-        "top_class": batch.top_class,
-        "top_score": batch.top_score,
-        "flags": batch.flags,
-    }
-    for layer, maps in batch.maps.items():
-        columns[f"cam/{layer_path(layer)}/map"] = maps.normalized
-        columns[f"cam/{layer_path(layer)}/scale"] = maps.scale
-    for layer, grids in batch.grids.items():
-        columns[f"cam/{layer_path(layer)}/cells"] = _cells(grids, batch.target)
-        grid = np.array([one.shape[2:] for one in grids.normalized], np.int32)
-        columns[f"cam/{layer_path(layer)}/grid"] = np.tile(grid, (len(samples), 1, 1))
-        columns[f"cam/{layer_path(layer)}/scale"] = grids.scale
-    for kind, values in (("activation", batch.activations), ("pooled", batch.pooled)):
-        columns |= {f"{kind}/{layer_path(layer)}": array for layer, array in values.items()}
-    optional = {"prediction": batch.prediction, "logits": batch.logits, "heatmap": batch.heatmap}
-    return columns | {name: array for name, array in optional.items() if array is not None}
-
-
-def _cells(grids: GridMaps, target: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    """(M,) cells: image by image, of each class by class, then scale by scale, row by row."""
-    flat = [one.reshape(*target.shape, -1) for one in grids.normalized]
-    cells: npt.NDArray[np.float32] = np.concatenate(flat, axis=2)[target != NO_CLASS].ravel()
-    return cells
-
-
-def failure_columns(failures: Sequence[Failure]) -> dict[str, npt.NDArray[np.generic]]:
-    """Return the rows of the failures, by dataset; long texts are cut."""
-    texts = {
-        "key": [f.key.encode() for f in failures],
-        "stage": [cut_utf8(f.stage, _STAGE) for f in failures],
-        "error": [cut_utf8(f.error, _ERROR) for f in failures],
-        "message": [cut_utf8(f.message, _MESSAGE) for f in failures],
-    }
-    columns: dict[str, npt.NDArray[np.generic]] = {
-        FAILURES + name: np.array(values, np.bytes_) for name, values in texts.items()
-    }
-    return columns | {FAILURES + "sample": np.array([f.sample for f in failures], np.int64)}
-
-
-def cut_utf8(text: str, size: int) -> bytes:
-    """Encode a text in at most `size` bytes, without cutting a character in two."""
-    encoded = text.encode("utf-8", "backslashreplace")
-    return encoded[:size].decode("utf-8", "ignore").encode()

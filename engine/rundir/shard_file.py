@@ -20,15 +20,10 @@ from shardcam.engine.rundir.hdf5_reading import (
     system_problem,
 )
 from shardcam.engine.rundir.own_datasets import Unsound, dataset_of, datasets, require_stored
+from shardcam.engine.rundir.result_rows import cell_counts
 from shardcam.engine.rundir.run_dir import ShardFile
-from shardcam.engine.rundir.schema import (
-    CELLS,
-    FAILURES,
-    Form,
-    cell_counts,
-    forms_problem,
-    values_problem,
-)
+from shardcam.engine.rundir.schema import CELLS, FAILURES, Form
+from shardcam.engine.rundir.schema_checks import forms_problem, values_problem
 from shardcam.engine.rundir.user_block import checksum_problem
 from shardcam.engine.types import Failure, flag_counts
 
