@@ -20,8 +20,8 @@ import numpy as np
 
 from benchmarks.all_cores import THREADS
 from benchmarks.test_precision import prepared
-from shardcam.engine.evaluation.metric import ImageRows
-from shardcam.engine.evaluation.pass_metrics import PASS_METRICS, PassMetric, measure_passes
+from shardcam.engine.evaluation.metric import ImageRows, PassMetric
+from shardcam.engine.evaluation.pass_metrics import PASS_METRICS, measure_passes
 from shardcam.engine.evaluation.passes import NetworkPasses
 from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.scores import softmax

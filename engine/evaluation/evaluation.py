@@ -23,9 +23,8 @@ from shardcam.engine.evaluation.measure_shard import (
     of_shard,
     sampled,
 )
-from shardcam.engine.evaluation.metric import Reason
+from shardcam.engine.evaluation.metric import PassMetric, Reason
 from shardcam.engine.evaluation.metrics_known import metric_named
-from shardcam.engine.evaluation.pass_metrics import PassMetric
 from shardcam.engine.evaluation.passes import NetworkPasses
 from shardcam.engine.evaluation.precision_agreement import (
     COMPARED,

@@ -14,8 +14,8 @@ from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.analysis.stored_rows import Positions, ShardRows
 from shardcam.engine.errors import bugs_named
 from shardcam.engine.evaluation.baselines import EDGES, measure_baseline
-from shardcam.engine.evaluation.metric import ImageRows, MapMetric, Measured, Reason
-from shardcam.engine.evaluation.pass_metrics import PassMetric, measure_passes
+from shardcam.engine.evaluation.metric import ImageRows, MapMetric, Measured, PassMetric, Reason
+from shardcam.engine.evaluation.pass_metrics import measure_passes
 from shardcam.engine.evaluation.passes import Passes
 from shardcam.engine.pipeline.prefetch import Batch, BatchLoader, Prefetcher
 from shardcam.engine.protocols import Timer

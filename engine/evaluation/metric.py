@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,12 @@ from shardcam.engine.evaluation.intervals import Z95, normal_share
 from shardcam.engine.truths.truth import ImageTruth
 from shardcam.engine.types import F4, I4, U1
 
+if TYPE_CHECKING:
+    from shardcam.engine.evaluation.explained_pairs import Pairs
+
 Array = npt.NDArray[Any]
+F8 = npt.NDArray[np.float64]
+Columns = dict[str, F4]  # (P,...) each
 Grids = tuple[F4, ...]  # (K,h,w) of an image at each scale, raw
 
 
@@ -144,3 +149,47 @@ def is_mean(figure: float, values: F4) -> bool:
     """(N,K) of images -> whether a figure is their mean, and not one of the whole data set."""
     finite = values[np.isfinite(values)].astype(np.float64)
     return not len(finite) or bool(np.isclose(finite.mean(), figure, 1e-4, 1e-6))
+
+
+@runtime_checkable
+class PassMetric(Protocol):
+    """A metric of what the network makes of changed pictures."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def convention(self) -> str:
+        """One line that says how it is measured."""
+
+    @property
+    def higher_is_better(self) -> bool: ...
+
+    @property
+    def needs_truth(self) -> bool: ...
+
+    @property
+    def explained(self) -> str | None:
+        """The mask of the pictures whose maps it asks for, and not only their scores."""
+
+    def of(self, pairs: Pairs) -> tuple[F8 | F4, Columns]:
+        """(P,) values, NaN where the score is no usable one, and more columns."""
+
+    def figure(self, merged: Merged) -> Figure:
+        """Of the whole run."""
+
+
+@dataclass(frozen=True)
+class PassMetricBase:
+    """What metrics of passes have in common."""
+
+    name: str
+    needs_truth: ClassVar[bool] = False
+    share: ClassVar[bool] = False  # whether it is from 0 to 1 with any network
+
+    @property
+    def explained(self) -> str | None:
+        return None
+
+    def figure(self, merged: Merged) -> Figure:
+        return mean_figure(merged, self.share)

@@ -13,8 +13,8 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.box_metrics import LOCALISATIONS, Localisation, MaxBoxAcc
 from shardcam.engine.evaluation.grid_pointing import GridPointing
 from shardcam.engine.evaluation.mean_iou import MeanIoU
-from shardcam.engine.evaluation.metric import MapMetric
-from shardcam.engine.evaluation.pass_metrics import PASS_METRICS, PassMetric
+from shardcam.engine.evaluation.metric import MapMetric, PassMetric
+from shardcam.engine.evaluation.pass_metrics import PASS_METRICS
 from shardcam.engine.evaluation.pixel_precision import PixelAveragePrecision
 from shardcam.engine.evaluation.pointing_game import Pointing
 from shardcam.engine.evaluation.score_maps import ENLARGING

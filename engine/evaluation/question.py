@@ -12,9 +12,8 @@ from shardcam.engine.config import NATIVE
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.baselines import BASELINES, EDGES
 from shardcam.engine.evaluation.measure_shard import Wanted
-from shardcam.engine.evaluation.metric import MapMetric
+from shardcam.engine.evaluation.metric import MapMetric, PassMetric
 from shardcam.engine.evaluation.metrics_known import KnownMetric, known_metric, metric_named
-from shardcam.engine.evaluation.pass_metrics import PassMetric
 from shardcam.engine.run.library_versions import version_of
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.metric_results import MetricManifest

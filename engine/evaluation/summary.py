@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.errors import RunDirectoryError
-from shardcam.engine.evaluation.metric import Figure, MapMetric, Merged, Reason
-from shardcam.engine.evaluation.pass_metrics import PassMetric
+from shardcam.engine.evaluation.metric import Figure, MapMetric, Merged, PassMetric, Reason
 from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.metric_results import MetricResults, read_summary
 from shardcam.engine.rundir.own_datasets import dataset_of

@@ -14,14 +14,10 @@ from scipy.stats import binomtest
 from shardcam.engine.evaluation import explained_pairs
 from shardcam.engine.evaluation.explained_pairs import PGC, SIGNED, UNIT, XPLIQUE, enlarged
 from shardcam.engine.evaluation.metric import ImageRows, Merged, Reason
-from shardcam.engine.evaluation.pass_metrics import (
-    PASS_METRICS,
-    Curve,
-    Road,
-    harmonic_mean,
-    measure_passes,
-)
+from shardcam.engine.evaluation.pass_metrics import PASS_METRICS, measure_passes
 from shardcam.engine.evaluation.passes import NetworkPasses
+from shardcam.engine.evaluation.pixel_curves import Curve, Road
+from shardcam.engine.evaluation.score_changes import harmonic_mean
 from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.scores import linked
 from shardcam.engine.methods.smoothing import smoothed_maps

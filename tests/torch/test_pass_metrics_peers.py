@@ -12,8 +12,9 @@ import torch
 from shardcam.engine.evaluation import explained_pairs
 from shardcam.engine.evaluation.explained_pairs import PGC, UNIT, enlarged
 from shardcam.engine.evaluation.metric import ImageRows, Reason
-from shardcam.engine.evaluation.pass_metrics import PASS_METRICS, Coherency, measure_passes
+from shardcam.engine.evaluation.pass_metrics import PASS_METRICS, measure_passes
 from shardcam.engine.evaluation.passes import NetworkPasses
+from shardcam.engine.evaluation.score_changes import Coherency
 from shardcam.engine.methods import METHODS
 from shardcam.engine.methods.scores import softmax
 from shardcam.engine.models.mxnet_network import MxnetNetwork
