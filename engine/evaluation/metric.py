@@ -5,10 +5,11 @@ n images, K classes explained of each, h x w a map, H x W the network's input.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -151,45 +152,32 @@ def is_mean(figure: float, values: F4) -> bool:
     return not len(finite) or bool(np.isclose(finite.mean(), figure, 1e-4, 1e-6))
 
 
-@runtime_checkable
-class PassMetric(Protocol):
-    """A metric of what the network makes of changed pictures."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def convention(self) -> str:
-        """One line that says how it is measured."""
-
-    @property
-    def higher_is_better(self) -> bool: ...
-
-    @property
-    def needs_truth(self) -> bool: ...
-
-    @property
-    def explained(self) -> str | None:
-        """The mask of the pictures whose maps it asks for, and not only their scores."""
-
-    def of(self, pairs: Pairs) -> tuple[F8 | F4, Columns]:
-        """(P,) values, NaN where the score is no usable one, and more columns."""
-
-    def figure(self, merged: Merged) -> Figure:
-        """Of the whole run."""
-
-
 @dataclass(frozen=True)
-class PassMetricBase:
-    """What metrics of passes have in common."""
+class PassMetric(ABC):
+    """A metric of what the network makes of changed pictures."""
 
     name: str
     needs_truth: ClassVar[bool] = False
     share: ClassVar[bool] = False  # whether it is from 0 to 1 with any network
 
     @property
+    @abstractmethod
+    def convention(self) -> str:
+        """One line that says how it is measured."""
+
+    @property
+    @abstractmethod
+    def higher_is_better(self) -> bool: ...
+
+    @property
     def explained(self) -> str | None:
+        """The mask of the pictures whose maps it asks for, and not only their scores."""
         return None
 
+    @abstractmethod
+    def of(self, pairs: Pairs) -> tuple[F8 | F4, Columns]:
+        """(P,) values, NaN where the score is no usable one, and more columns."""
+
     def figure(self, merged: Merged) -> Figure:
+        """Of the whole run."""
         return mean_figure(merged, self.share)

@@ -16,7 +16,7 @@ from shardcam.engine.evaluation.metric import (
     Columns,
     Figure,
     Merged,
-    PassMetricBase,
+    PassMetric,
     mean_figure,
 )
 from shardcam.engine.types import F4
@@ -37,7 +37,7 @@ _RULES = {
 
 
 @dataclass(frozen=True)
-class Curve(PassMetricBase):
+class Curve(PassMetric):
     """Insertion or deletion: the area under the scores as pixels come or go, strongest first."""
 
     inserts: bool
@@ -85,7 +85,7 @@ class Curve(PassMetricBase):
 
 
 @dataclass(frozen=True)
-class Road(PassMetricBase):
+class Road(PassMetric):
     """Scores with the most (MoRF) or the least relevant pixels (LeRF) filled in from the others."""
 
     kind: str  # morf, lerf, road

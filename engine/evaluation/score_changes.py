@@ -18,7 +18,7 @@ from shardcam.engine.evaluation.metric import (
     Columns,
     Figure,
     Merged,
-    PassMetricBase,
+    PassMetric,
     mean_figure,
 )
 from shardcam.engine.evaluation.pixel_curves import Road
@@ -32,7 +32,7 @@ _MASKS = {
 
 
 @dataclass(frozen=True)
-class ScoreChange(PassMetricBase):
+class ScoreChange(PassMetric):
     """Average drop, increase or gain: how the score changes when only the map is left to see."""
 
     kind: str  # drop, increase, gain
@@ -77,7 +77,7 @@ class ScoreChange(PassMetricBase):
 
 
 @dataclass(frozen=True)
-class Coherency(PassMetricBase):
+class Coherency(PassMetric):
     """How much the map of the masked picture is like the mask."""
 
     mask: str = UNIT
@@ -99,7 +99,7 @@ class Coherency(PassMetricBase):
 
 
 @dataclass(frozen=True)
-class Adcc(PassMetricBase):
+class Adcc(PassMetric):
     """The harmonic mean of coherency, simplicity and what is left of the score."""
 
     explained: ClassVar[str] = UNIT
@@ -117,7 +117,7 @@ class Adcc(PassMetricBase):
 
 
 @dataclass(frozen=True)
-class Arcc(PassMetricBase):
+class Arcc(PassMetric):
     """The harmonic mean of coherency, simplicity and ROAD."""
 
     explained: ClassVar[str] = PGC
