@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.evaluation.explained_classes import measure_objects
-from shardcam.engine.evaluation.intervals import normal_share, wilson
+from shardcam.engine.evaluation.intervals import of_mean_share, wilson
 from shardcam.engine.evaluation.metric import Figure, ImageRows, Measured, Merged, Reason
 from shardcam.engine.evaluation.objects_in_view import boxes_of, whole_boxes
 from shardcam.engine.evaluation.score_maps import (
@@ -82,7 +82,7 @@ class MaxBoxAcc:
             return _nothing()
         steps, hits = _best_hits(merged, self.deltas, self.interval)
         scores = hits.mean(axis=0)
-        low, high = normal_share(scores) if len(hits) > 1 else wilson(scores.sum(), len(scores))
+        low, high = of_mean_share(scores) if len(hits) > 1 else wilson(scores.sum(), len(scores))
         names = [f"{delta:g}" for delta in self.deltas]
         details = {
             "accuracy": dict(zip(names, hits.mean(axis=1).tolist(), strict=True)),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
+F8 = npt.NDArray[np.float64]
+Number = TypeVar("Number", float, F8)
 Z95 = 1.96  # of a normal distribution, 95 % lie within so many standard deviations
 
 
@@ -16,18 +20,27 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
     return (centre - half) / (1 + spread), (centre + half) / (1 + spread)
 
 
-def normal_share(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """95 % interval of a mean of shares, within 0 and 1; NaN for a single value."""
+def normal(mean: Number, variance: Number, n: int) -> tuple[Number, Number]:
+    """95 % interval of the mean of n values, or of n curves point by point."""
+    half = Z95 * (variance / n) ** 0.5
+    return mean - half, mean + half
+
+
+def of_mean(values: F8) -> tuple[float, float]:
+    """95 % normal interval of a mean; NaN for a single value."""
     n = len(values)
     if n < 2:
         return float("nan"), float("nan")
-    mean, half = float(values.mean()), Z95 * float(values.std(ddof=1)) / n**0.5
-    return max(mean - half, 0.0), min(mean + half, 1.0)
+    return normal(float(values.mean()), float(values.var(ddof=1)), n)
 
 
-def of_mean_of_proportions(
-    hits: npt.NDArray[np.float64], n: npt.NDArray[np.float64]
-) -> tuple[float, float]:
+def of_mean_share(values: F8) -> tuple[float, float]:
+    """95 % normal interval of a mean of shares, within 0 and 1; NaN for a single value."""
+    low, high = of_mean(values)
+    return max(low, 0.0), min(high, 1.0)
+
+
+def of_mean_of_proportions(hits: F8, n: F8) -> tuple[float, float]:
     """95 % normal interval of the mean of independent proportions.
 
     Two hits and two misses are added to each for its variance (Agresti and Coull 1998), so

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.evaluation.intervals import Z95, normal_share
+from shardcam.engine.evaluation.intervals import of_mean, of_mean_share
 from shardcam.engine.truths.truth import ImageTruth
 from shardcam.engine.types import F4, I4, U1
 
@@ -139,11 +139,8 @@ def mean_figure(merged: Merged, share: bool = False) -> Figure:
     values, n = merged.values, len(merged.values)
     if not n:
         return Figure(float("nan"), float("nan"), float("nan"), 0)
-    if share:
-        return Figure(float(values.mean()), *normal_share(values), n)
-    mean = float(values.mean())
-    spread = Z95 * float(values.std(ddof=1)) / n**0.5 if n > 1 else float("nan")
-    return Figure(mean, mean - spread, mean + spread, n)
+    low, high = of_mean_share(values) if share else of_mean(values)
+    return Figure(float(values.mean()), low, high, n)
 
 
 def is_mean(figure: float, values: F4) -> bool:

@@ -5,12 +5,11 @@ p is the score of a class, by the network's link, and p' that of the changed pic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from shardcam.engine.evaluation.explained_pairs import PGC, SIGNED, UNIT, XPLIQUE, Pairs
-from shardcam.engine.evaluation.intervals import Z95
 from shardcam.engine.evaluation.metric import (
     F8,
     Columns,
@@ -19,6 +18,7 @@ from shardcam.engine.evaluation.metric import (
     PassMetric,
     mean_figure,
 )
+from shardcam.engine.evaluation.running_mean import RunningMean
 from shardcam.engine.types import F4
 
 _ORDERS = {
@@ -137,19 +137,12 @@ def _with_curve(figure: Figure, merged: Merged, at: tuple[float, ...] = ()) -> F
 
     `at` are the shares of pixels that are changed; points evenly from 0 to 1 need none.
     """
-    count, total, squares = 0, np.zeros(1), np.zeros(1)
+    curves = RunningMean()
     for block in merged.column("curve"):
-        values = block.astype(np.float64)
-        count += len(values)
-        total, squares = total + values.sum(axis=0), squares + (values**2).sum(axis=0)
-    if count < 1:
+        curves.add(block.astype(np.float64))
+    if not curves.count:
         return figure
-    mean = total / count
-    spread = np.full_like(mean, np.nan)
-    if count > 1:
-        variance = np.maximum(squares - count * mean**2, 0) / (count - 1)
-        spread = Z95 * np.sqrt(variance / count)
-    curve = {"mean": mean, "low": mean - spread, "high": mean + spread}
-    lists = {name: values.tolist() for name, values in curve.items()}
-    details = {**figure.details, "curve": lists | ({"at": list(at)} if at else {})}
-    return Figure(figure.value, figure.low, figure.high, figure.n, details)
+    low, high = curves.interval()
+    lists = {"mean": curves.mean.tolist(), "low": low.tolist(), "high": high.tolist()}
+    curve = lists | ({"at": list(at)} if at else {})
+    return replace(figure, details={**figure.details, "curve": curve})

@@ -5,38 +5,39 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-from shardcam.engine.evaluation.intervals import Z95
+from shardcam.engine.evaluation.intervals import F8, normal
 from shardcam.engine.evaluation.metric import Figure
-
-F8 = npt.NDArray[np.float64]
 
 
 class RunningMean:
-    """Mean and spread of numbers that come in blocks."""
+    """Mean and spread of numbers that come in blocks, or of curves, point by point."""
 
     def __init__(self) -> None:
-        self.count, self.mean, self.squares = 0, 0.0, 0.0  # squares of distances from the mean
+        self.count = 0
+        self.mean: F8 = np.zeros(())
+        self._squares: F8 = np.zeros(())  # of distances from the mean
 
     def add(self, values: F8) -> None:
-        """Those that are not NaN."""
-        values = values[~np.isnan(values)]
+        """(m,) or (m,points), those that are not NaN."""
+        values = values[~np.isnan(values).any(axis=tuple(range(1, values.ndim)))]
         if not len(values):
             return
-        mean, total = float(values.mean()), self.count + len(values)
+        mean, total = values.mean(axis=0), self.count + len(values)
         apart = mean - self.mean
-        self.squares += float(((values - mean) ** 2).sum())
-        self.squares += apart**2 * self.count * len(values) / total
-        self.mean += apart * len(values) / total
-        self.count = total
+        squares = ((values - mean) ** 2).sum(axis=0) + apart**2 * self.count * len(values) / total
+        self.mean = self.mean + apart * len(values) / total
+        self.count, self._squares = total, self._squares + squares
+
+    def interval(self) -> tuple[F8, F8]:
+        """Normal, 95 %; NaN for a single value."""
+        unknown = self._squares * np.nan
+        variance = self._squares / (self.count - 1) if self.count > 1 else unknown
+        return normal(self.mean, variance, self.count)
 
     def figure(self) -> Figure:
-        """With a normal 95 % interval."""
-        nan = float("nan")
+        """With its interval, of numbers."""
         if not self.count:
-            return Figure(nan, nan, nan, 0)
-        if self.count == 1:
-            return Figure(self.mean, nan, nan, 1)
-        spread = Z95 * math.sqrt(self.squares / (self.count - 1) / self.count)
-        return Figure(self.mean, self.mean - spread, self.mean + spread, self.count)
+            return Figure(math.nan, math.nan, math.nan, 0)
+        low, high = map(float, self.interval())
+        return Figure(float(self.mean), low, high, self.count)
