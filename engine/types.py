@@ -17,9 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 F4 = npt.NDArray[np.float32]
+F8 = npt.NDArray[np.float64]
 I2 = npt.NDArray[np.int16]
 I4 = npt.NDArray[np.int32]
+I8 = npt.NDArray[np.int64]
 U1 = npt.NDArray[np.uint8]
+U4 = npt.NDArray[np.uint32]
 Box = tuple[float, float, float, float]  # y0, x0, y1, x1 in pixels of the picture
 
 NO_LABEL = -1

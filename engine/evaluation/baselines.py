@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from shardcam.engine.evaluation.metric import ImageRows, MapMetric, Measured
 from shardcam.engine.evaluation.pointing_game import Pointing
-from shardcam.engine.types import F4, U1
+from shardcam.engine.types import F4, I8, U1
 
 CENTRE, UNIFORM, RANDOM, EDGES = BASELINES = "centre", "uniform", "random", "edges"
 
@@ -79,7 +79,7 @@ def centre(grid: tuple[int, ...], view_size: tuple[int, int]) -> F4:
     return found
 
 
-def random_maps(seed: int, sample: npt.NDArray[np.int64], shape: tuple[int, ...]) -> F4:
+def random_maps(seed: int, sample: I8, shape: tuple[int, ...]) -> F4:
     """(n,...) uniform from 0 to 1, each number a function of seed, sample and place alone.
 
     SplitMix64 of a counter (Steele, Lea and Flood 2014): in any version of any library a

@@ -27,15 +27,13 @@ from shardcam.engine.evaluation.score_maps import (
     score_map,
 )
 from shardcam.engine.truths.truth import Region
-from shardcam.engine.types import F4, I4, U1
+from shardcam.engine.types import F4, F8, I4, I8, U1
 from shardcam.kernels import IOU_UNIT, box_overlaps, contour_boxes, largest_boxes
 
 THRESHOLDS = 255  # that differ: a pixel's level is above T, for T from 0 to 254
 CAM_2016 = 0.2  # of the maximum
 
 Bools = npt.NDArray[np.bool_]
-F8 = npt.NDArray[np.float64]
-I8 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,11 @@ from shardcam.engine.rundir.metric_results import MetricResults
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.schema import layer_path
-from shardcam.engine.types import F4, NO_CLASS, Note, counted
+from shardcam.engine.types import F4, F8, NO_CLASS, Note, counted
 from shardcam.kernels import similarity, ssim, upsample
 from shardcam.kernels.map_similarity import WINDOW
 
 Array = npt.NDArray[Any]
-F8 = npt.NDArray[np.float64]
-I8 = npt.NDArray[np.int64]
 _ENLARGED = 1 << 20  # pixels of each run's maps that a thread holds enlarged
 _SAME_CROP = 0.5  # pixels
 

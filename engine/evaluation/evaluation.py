@@ -10,7 +10,6 @@ from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.analysis.open_run import open_run, require_codec
 from shardcam.engine.config import RunConfig
@@ -70,7 +69,7 @@ from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.rundir.shard_file import ShardSummary
 from shardcam.engine.truths.run_truth import stored_listing, truth_of_run
 from shardcam.engine.truths.truth import Truth
-from shardcam.engine.types import Event, Note, Shard, counted
+from shardcam.engine.types import I8, Event, Note, Shard, counted
 from shardcam.engine.workers.threads import limit_threads
 
 
@@ -269,7 +268,7 @@ def _agreement(
     spec: _Spec,
     every: Sequence[MetricResults],
     plan: Plan,
-    positions: npt.NDArray[np.int64] | None,
+    positions: I8 | None,
     on_event: Observer,
     may_exit: bool,
     apart: bool,
@@ -360,7 +359,7 @@ def _view_size(manifest: Manifest) -> tuple[int, int]:
     return int(preprocessing["height"]), int(preprocessing["width"])
 
 
-def _shards_of(plan: Plan, positions: npt.NDArray[np.int64]) -> list[int]:
+def _shards_of(plan: Plan, positions: I8) -> list[int]:
     """Shards that hold some of the samples."""
     return [int(number) for number in np.unique(positions // plan.shard_size)]
 
@@ -370,7 +369,7 @@ def _todo(
     every: Sequence[MetricResults],
     wanted: Sequence[Wanted],
     sources: dict[int, ShardSummary],
-    positions: npt.NDArray[np.int64] | None,
+    positions: I8 | None,
     asked: Question,
 ) -> list[Shard]:
     """Shards of which some metric is not measured yet, with the samples that are asked for."""

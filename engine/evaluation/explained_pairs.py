@@ -8,14 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.evaluation.passes import Imputed, Masked, Passes, Switched
-from shardcam.engine.types import F4, I4
+from shardcam.engine.types import F4, I4, I8, U4
 from shardcam.kernels import blur, normalize, ranks, upsample
 
-I8 = npt.NDArray[np.int64]
-U4 = npt.NDArray[np.uint32]
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 UNIT, PGC, XPLIQUE, SIGNED = "unit", "pgc", "xplique", "signed"  # maps as large as the picture

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.evaluation.explained_classes import measure_objects
 from shardcam.engine.evaluation.metric import (
@@ -19,10 +18,8 @@ from shardcam.engine.evaluation.metric import (
 from shardcam.engine.evaluation.objects_in_view import boxes_of
 from shardcam.engine.evaluation.view_geometry import boxes_in_view
 from shardcam.engine.truths.truth import Region
-from shardcam.engine.types import F4
+from shardcam.engine.types import F4, F8
 from shardcam.kernels import upsample
-
-F8 = npt.NDArray[np.float64]
 
 LEAST = 1e-7  # of the positive values together; below it the share is 0
 

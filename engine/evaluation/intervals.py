@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
+from shardcam.engine.types import F8
 
-F8 = npt.NDArray[np.float64]
 Number = TypeVar("Number", float, F8)
 Z95 = 1.96  # of a normal distribution, 95 % lie within so many standard deviations
 

@@ -10,7 +10,6 @@ from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.open_run import open_run
@@ -27,8 +26,8 @@ from shardcam.engine.evaluation.streamed_similarity import (
 )
 from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.rundir.schema import layer_path
+from shardcam.engine.types import F8, I8
 
-I8 = npt.NDArray[np.int64]
 POOLED, ACTIVATIONS = KINDS = "pooled", "activations"
 _DATASETS = {POOLED: "pooled", ACTIVATIONS: "activation"}
 _WORDS = {POOLED: "pooled features", ACTIVATIONS: "activations"}
@@ -52,7 +51,7 @@ class Similarity:
     representations: tuple[Representation, ...]
     images: int  # that all runs have, or as many as were asked for
     left_out: dict[str, int]  # of each run: images that not all have
-    values: dict[str, npt.NDArray[np.float64]]  # (M,M) by measure; NaN where a layer is constant
+    values: dict[str, F8]  # (M,M) by measure; NaN where a layer is constant
     compared: dict[str, int]  # of the images, those without a feature that stands in the way
 
     @property

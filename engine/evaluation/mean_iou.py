@@ -6,7 +6,6 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.analysis.class_scores import (
     IRN,
@@ -18,15 +17,12 @@ from shardcam.engine.analysis.class_scores import (
 )
 from shardcam.engine.evaluation.metric import Figure, ImageRows, Measured, Merged, Reason
 from shardcam.engine.truths.truth import ImageTruth, UnreadableMask
-from shardcam.engine.types import F4, NO_CLASS, U1
+from shardcam.engine.types import F4, F8, I4, I8, NO_CLASS, U1
 from shardcam.kernels import argmax_histogram
 
 THRESHOLDS = (np.arange(1001) / 1000).astype(np.float32)
 FIXED = {IRN: 150, PSA: 200, SEAM: 260, PGC: 500}  # of thresholds, where an image has its value
 _IGNORED = 255
-
-F8 = npt.NDArray[np.float64]
-I8 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -146,7 +142,7 @@ class MeanIoU:
         return mean
 
 
-def _kinds(truth: ImageTruth | None, size: npt.NDArray[np.int32]) -> tuple[list[int], U1] | Reason:
+def _kinds(truth: ImageTruth | None, size: I4) -> tuple[list[int], U1] | Reason:
     """The planes of a picture, and (height,width) which of them each pixel is of."""
     if truth is None:
         return Reason.NO_TRUTH

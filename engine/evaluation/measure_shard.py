@@ -26,7 +26,7 @@ from shardcam.engine.rundir.own_datasets import datasets
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_file import forms_of, summarize
 from shardcam.engine.truths.truth import Truth
-from shardcam.engine.types import F4, U1, Preprocessing, Shard, ShardReport, shard_name
+from shardcam.engine.types import F4, I8, U1, Preprocessing, Shard, ShardReport, shard_name
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -120,7 +120,7 @@ class ShardEvaluator:
         return ShardReport(shard.index, len(asked), len(chosen), failed, published, timer.seconds)
 
     def _batches(
-        self, pictures: Pictures, shard: Shard, samples: npt.NDArray[np.int64], usable: Positions
+        self, pictures: Pictures, shard: Shard, samples: I8, usable: Positions
     ) -> Iterator[tuple[Positions, Batch]]:
         """Rows whose pictures can be read, and these."""
         wanted, order = set(samples[usable].tolist()), np.argsort(samples)
@@ -214,7 +214,7 @@ class _Table:
     def add(self, name: str, rows: Positions, measured: Measured) -> None:
         self.parts.setdefault(name, []).append((rows, measured))
 
-    def finished(self, samples: npt.NDArray[np.int64], explained: int) -> dict[str, Array]:
+    def finished(self, samples: I8, explained: int) -> dict[str, Array]:
         """The datasets of the file; rows that were not measured are `Reason.UNREADABLE`."""
         count = len(samples)
         table: dict[str, Array] = {"sample": samples}
@@ -237,12 +237,12 @@ class _Table:
         return table
 
 
-def sampled(listed: int, count: int) -> npt.NDArray[np.int64]:
+def sampled(listed: int, count: int) -> I8:
     """Positions of so many samples, evenly over a listing: the same for every metric and method."""
     return np.arange(count, dtype=np.int64) * listed // count
 
 
-def of_shard(positions: Sequence[int] | npt.NDArray[np.int64], start: int, stop: int) -> list[int]:
+def of_shard(positions: Sequence[int] | I8, start: int, stop: int) -> list[int]:
     """Those positions that lie in a shard."""
     first, last = np.searchsorted(positions, (start, stop))
     return [int(p) for p in positions[first:last]]

@@ -16,13 +16,12 @@ import numpy.typing as npt
 
 from shardcam.engine.evaluation.intervals import of_mean, of_mean_share
 from shardcam.engine.truths.truth import ImageTruth
-from shardcam.engine.types import F4, I4, U1
+from shardcam.engine.types import F4, F8, I4, I8, U1
 
 if TYPE_CHECKING:
     from shardcam.engine.evaluation.explained_pairs import Pairs
 
 Array = npt.NDArray[Any]
-F8 = npt.NDArray[np.float64]
 Columns = dict[str, F4]  # (P,...) each
 Grids = tuple[F4, ...]  # (K,h,w) of an image at each scale, raw
 
@@ -62,13 +61,13 @@ _WORDS = {
 class ImageRows:
     """What a run and the truth say of n images."""
 
-    sample: npt.NDArray[np.int64]  # (n,) positions in the listing
+    sample: I8  # (n,) positions in the listing
     keys: tuple[str, ...]
     label: I4  # (n,), NO_LABEL where there is none
     target: I4  # (n,K), NO_CLASS where there is none
     score: F4  # (n,K)
     top_class: I4  # (n,T)
-    crop: npt.NDArray[np.float64]  # (n,4) y0, x0, y1, x1 of the view in the picture's pixels
+    crop: F8  # (n,4) y0, x0, y1, x1 of the view in the picture's pixels
     image_size: I4  # (n,2) height, width of the picture
     view_size: tuple[int, int]  # H, W of all of them
     truth: tuple[ImageTruth | None, ...]
@@ -93,7 +92,7 @@ class Measured:
 class Merged:
     """What was measured of a whole run."""
 
-    values: npt.NDArray[np.float64]  # (M,) of the classes of images that have one
+    values: F8  # (M,) of the classes of images that have one
     classes: I4  # (M,) their classes
     state: Mapping[str, Array]
     column: Callable[[str], Iterator[Array]]  # of those M, (m,...) at a time, in the same order

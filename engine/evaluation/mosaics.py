@@ -6,14 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.paired_images import KeyRows
-from shardcam.engine.types import NO_CLASS, NO_LABEL, counted
-
-I8 = npt.NDArray[np.int64]
+from shardcam.engine.types import F4, I8, NO_CLASS, NO_LABEL, counted
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class SureImages:
 
     rows: I8  # of the first run
     classes: I8
-    scores: npt.NDArray[np.float32]
+    scores: F4
 
 
 def sure_images(runs: Sequence[Run], min_score: float) -> SureImages:

@@ -8,10 +8,8 @@ import numpy.typing as npt
 from shardcam.engine.evaluation.metric import ImageRows
 from shardcam.engine.evaluation.view_geometry import boxes_in_view, mask_in_view
 from shardcam.engine.truths.truth import ImageTruth, Region
-from shardcam.engine.types import U1
+from shardcam.engine.types import F8, I8, U1
 
-F8 = npt.NDArray[np.float64]
-I8 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 _FAR = 2**20  # pixels: a box may end far outside of the view, but not overflow

@@ -14,11 +14,9 @@ from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.evaluation.metric import Figure
 from shardcam.engine.evaluation.running_mean import RunningMean
-from shardcam.engine.types import F4, NO_CLASS
+from shardcam.engine.types import F4, F8, I8, NO_CLASS
 
 Array = npt.NDArray[Any]
-F8 = npt.NDArray[np.float64]
-I8 = npt.NDArray[np.int64]
 TOGETHER = 128  # images whose maps are held at once
 
 

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.evaluation.explained_pairs import PGC, SIGNED, XPLIQUE, Pairs
 from shardcam.engine.evaluation.metric import Array, ImageRows, Measured, PassMetric, Reason
 from shardcam.engine.evaluation.passes import Passes
 from shardcam.engine.evaluation.pixel_curves import Curve, Road
 from shardcam.engine.evaluation.score_changes import Adcc, Arcc, Coherency, ScoreChange
-from shardcam.engine.types import F4, NO_CLASS
+from shardcam.engine.types import F4, NO_CLASS, U1
 
 
 def measure_passes(
@@ -77,7 +76,7 @@ def measure_passes(
     return {name: replace(one, columns=columns[name]) for name, one in found.items()}
 
 
-def _reasons(maps: F4, rows: ImageRows) -> npt.NDArray[np.uint8]:
+def _reasons(maps: F4, rows: ImageRows) -> U1:
     """(n,K) why a class of an image cannot be measured."""
     with np.errstate(invalid="ignore"):
         positive = np.maximum(maps, 0)

@@ -9,18 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.methods.arrays import contiguous, to_host
 from shardcam.engine.methods.scores import linked, won_pixels
 from shardcam.engine.methods.smoothing import smoothed_maps
 from shardcam.engine.pipeline.run_shard import Parts
 from shardcam.engine.protocols import ForwardPass, Inputs, Method, Network
-from shardcam.engine.types import F4, I4, SOFTMAX, U1, Preprocessing
+from shardcam.engine.types import F4, I4, I8, SOFTMAX, U1, U4, Preprocessing
 from shardcam.kernels import add_noise, impute, multiply, switch
-
-I8 = npt.NDArray[np.int64]
-U4 = npt.NDArray[np.uint32]
 
 
 class Passes(Protocol):

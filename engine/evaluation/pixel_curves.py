@@ -11,7 +11,6 @@ import numpy as np
 
 from shardcam.engine.evaluation.explained_pairs import PGC, SIGNED, UNIT, XPLIQUE, Pairs
 from shardcam.engine.evaluation.metric import (
-    F8,
     Columns,
     Figure,
     Merged,
@@ -19,7 +18,7 @@ from shardcam.engine.evaluation.metric import (
     mean_figure,
 )
 from shardcam.engine.evaluation.running_mean import RunningMean
-from shardcam.engine.types import F4
+from shardcam.engine.types import F4, F8
 
 _ORDERS = {
     UNIT: "rectified map, bilinear",

@@ -5,20 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.evaluation.explained_classes import measure_objects
 from shardcam.engine.evaluation.metric import Figure, ImageRows, Measured, Merged
 from shardcam.engine.evaluation.objects_in_view import objects_in_view, picture_in_view, seen_of
 from shardcam.engine.evaluation.score_maps import Repeated, score_map
 from shardcam.engine.truths.truth import Region
-from shardcam.engine.types import F4
+from shardcam.engine.types import F4, I8
 from shardcam.kernels import score_histogram
 
 _BACKGROUND, _OBJECT, _IGNORED = range(3)
-
-F8 = npt.NDArray[np.float64]
-I8 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.evaluation.box_metrics import per_class
 from shardcam.engine.evaluation.explained_classes import measure_objects
 from shardcam.engine.evaluation.intervals import of_mean_of_proportions
 from shardcam.engine.evaluation.metric import Figure, ImageRows, Measured, Merged, Reason
 from shardcam.engine.truths.truth import Region
-from shardcam.engine.types import F4, I4
+from shardcam.engine.types import F4, F8, I4, I8
 
-F8 = npt.NDArray[np.float64]
 Point = tuple[float, float]  # x, y in pixels of the picture
 
 
@@ -123,9 +121,7 @@ def is_near(point: Point, region: Region, image_size: I4, tolerance: float) -> b
     return _outside(x, x0, x1) ** 2 + _outside(y, y0, y1) ** 2 < tolerance**2
 
 
-def _ends(
-    start: float, stop: float, samples: int, pixels: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], F8]:
+def _ends(start: float, stop: float, samples: int, pixels: int) -> tuple[I8, I8, F8]:
     """Of one axis: pixels of the picture in the view at the ends of stretches between the same
     samples, the lower of these, and the share of the upper one."""
     first, last = max(int(np.ceil(start - 0.5)), 0), min(int(np.ceil(stop - 0.5)), pixels)

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from shardcam.engine.config import NATIVE
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.baselines import BASELINES, EDGES
@@ -20,7 +17,7 @@ from shardcam.engine.rundir.metric_results import MetricManifest
 from shardcam.engine.rundir.run_json import Manifest
 from shardcam.engine.truths.run_truth import truth_place
 from shardcam.engine.truths.truth import ImageTruth, Truth
-from shardcam.engine.types import counted
+from shardcam.engine.types import I8, counted
 
 SCHEMA_VERSION = 1
 LAST_SEED = 2**32 - 1
@@ -103,7 +100,7 @@ def require_known(
     asked: Question,
     wanted: Sequence[Wanted],
     plan: Plan,
-    positions: npt.NDArray[np.int64] | None,
+    positions: I8 | None,
 ) -> None:
     """Refuse a truth that no value could come from, before any is forgotten."""
     for name, one in zip(asked.metrics, wanted, strict=True):

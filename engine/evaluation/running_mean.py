@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from shardcam.engine.evaluation.intervals import F8, normal
+from shardcam.engine.evaluation.intervals import normal
 from shardcam.engine.evaluation.metric import Figure
+from shardcam.engine.types import F8
 
 
 class RunningMean:

@@ -13,7 +13,6 @@ import numpy as np
 from shardcam.engine.evaluation.explained_pairs import PGC, UNIT, XPLIQUE, Pairs, enlarged
 from shardcam.engine.evaluation.intervals import wilson
 from shardcam.engine.evaluation.metric import (
-    F8,
     Array,
     Columns,
     Figure,
@@ -22,7 +21,7 @@ from shardcam.engine.evaluation.metric import (
     mean_figure,
 )
 from shardcam.engine.evaluation.pixel_curves import Road
-from shardcam.engine.types import F4
+from shardcam.engine.types import F4, F8
 
 _MASKS = {
     UNIT: "image times map, rectified and stretched at its own resolution, bilinear",

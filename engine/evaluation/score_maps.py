@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.types import U1
+from shardcam.engine.types import F8, U1
 
-F8 = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating[Any]]
 
 T = TypeVar("T")

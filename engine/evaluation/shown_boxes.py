@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.analysis.grid_rows import GridRows
 from shardcam.engine.analysis.samples import Samples
@@ -23,9 +22,8 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.truths.run_truth import truth_of_run
 from shardcam.engine.truths.truth import Region, Truth, UnreadableMask
-from shardcam.engine.types import F4, I4
+from shardcam.engine.types import F4, F8, I4
 
-F8 = npt.NDArray[np.float64]
 MOST = 16  # boxes of a kind that are drawn, the largest
 
 

@@ -14,12 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.types import counted
+from shardcam.engine.types import F8, counted
 
-F8 = npt.NDArray[np.float64]
 Block = Sequence[F8]  # the same n rows (n,C) of each representation
 MEASURES = CKA, UNBIASED, RSA, SPEARMAN = "cka", "cka-unbiased", "rsa", "rsa-spearman"
 _FEWEST = 4  # images: HSIC1 divides by n - 3

@@ -18,7 +18,7 @@ from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.metric_results import MetricResults, read_summary
 from shardcam.engine.rundir.own_datasets import dataset_of
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.types import NO_CLASS
+from shardcam.engine.types import I8, NO_CLASS
 
 Array = npt.NDArray[Any]
 
@@ -164,7 +164,7 @@ def _damaged(results: MetricResults, number: int) -> RunDirectoryError:
     )
 
 
-def _classes(run_dir: RunDir, number: int, samples: npt.NDArray[np.int64]) -> Array:
+def _classes(run_dir: RunDir, number: int, samples: I8) -> Array:
     """(n,K) classes explained of some samples of a shard of the run."""
     with reading(run_dir.shard(number)) as file:
         order = dataset_of(file, "sample")[:]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-F8 = npt.NDArray[np.float64]
-I8 = npt.NDArray[np.int64]
+from shardcam.engine.types import F8, I8
 
 
 def boxes_in_view(boxes: F8, crop: F8, view_size: tuple[int, int]) -> F8:

@@ -7,13 +7,9 @@ with full matrices works on 2048 x 2048.
 
 from __future__ import annotations
 
-import numpy as np
 from array_api_compat import array_namespace
-from numpy.typing import NDArray
 
-from shardcam.engine.types import F4
-
-F8 = NDArray[np.float64]
+from shardcam.engine.types import F4, F8
 
 
 def first_component(terms: F4) -> F4:

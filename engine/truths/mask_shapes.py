@@ -13,9 +13,8 @@ from PIL import Image
 from shardcam.engine.io.plain_file import read_plain
 from shardcam.engine.pictures.png import plain_png
 from shardcam.engine.truths.truth import UnreadableMask
-from shardcam.engine.types import U1
+from shardcam.engine.types import I8, U1
 
-I8 = npt.NDArray[np.int64]
 LARGEST_PNG = 1 << 26  # bytes
 MOST_PIXELS = 1 << 27  # of a mask
 _FINE = 5  # steps in a pixel that an outline goes in

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from shardcam.engine.types import F8
 from shardcam.jobs.gallery.run_metrics import BINS, CurveChart, Histogram, Metric, Series
 
-F8 = npt.NDArray[np.float64]
 LEFT, RIGHT, TOP, BOTTOM = 34, 410, 14, 170  # of the plane of a chart, in a drawing of 420 x 205
 
 

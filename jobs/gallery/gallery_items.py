@@ -15,7 +15,7 @@ from shardcam.engine.analysis.row_filter import RowFilter
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.evaluation.shown_boxes import ShownBoxes
 from shardcam.engine.run.class_names import ClassName
-from shardcam.engine.types import F4, NO_CLASS, NO_LABEL, U1, Flag
+from shardcam.engine.types import F4, F8, NO_CLASS, NO_LABEL, U1, Flag
 from shardcam.jobs.gallery.heatmap_pictures import data_uri, draw_mean, view_size
 from shardcam.jobs.gallery.row_columns import Columns, Positions
 from shardcam.jobs.gallery.run_clusters import RunClusters
@@ -25,8 +25,6 @@ from shardcam.jobs.terminal import printable
 
 _COLUMNS: tuple[str, ...] = ("key", "sample", "label", "flags", "image_size", "crop")
 _COLUMNS += ("target", "score", "top_class", "top_score")
-
-F8 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from shardcam.engine.errors import RunDirectoryError, ShardcamError
 from shardcam.engine.evaluation.metric import Figure, is_mean
 from shardcam.engine.evaluation.paired_images import PairedMetrics
 from shardcam.engine.evaluation.summary import Result, stored_result
-from shardcam.engine.types import F4
+from shardcam.engine.types import F4, F8
 
-F8 = npt.NDArray[np.float64]
 BINS = 25
 EXTREMES = 6  # images of each end that a file shows beside its sample
 DIFFERENCE = "{}: difference"
