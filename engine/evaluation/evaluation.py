@@ -15,21 +15,17 @@ from shardcam.engine.analysis.open_run import open_run, require_codec
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, RunDirectoryError
 from shardcam.engine.evaluation.baselines import EDGES
+from shardcam.engine.evaluation.build_evaluator import EvaluatorSpec, build_evaluator
 from shardcam.engine.evaluation.measure_shard import (
-    Pictures,
-    ShardEvaluator,
     Wanted,
     of_shard,
     sampled,
 )
 from shardcam.engine.evaluation.metric import PassMetric, Reason
-from shardcam.engine.evaluation.metrics_known import metric_named
-from shardcam.engine.evaluation.passes import NetworkPasses
 from shardcam.engine.evaluation.precision_agreement import (
-    COMPARED,
-    AgreementMeter,
     agreement_details,
     agreement_note,
+    measured_agreement,
 )
 from shardcam.engine.evaluation.question import (
     FREE_BASELINES,
@@ -40,7 +36,6 @@ from shardcam.engine.evaluation.question import (
 )
 from shardcam.engine.evaluation.summary import Result, forget, summarise, write_summary
 from shardcam.engine.protocols import Observer
-from shardcam.engine.run.build_worker import WorkerSpec, build_parts
 from shardcam.engine.run.driver import logged
 from shardcam.engine.run.executor_choice import AUTO, chosen_early, chosen_for_metrics
 from shardcam.engine.run.plan import Plan, make_plan
@@ -54,14 +49,11 @@ from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.check_index import check_index
 from shardcam.engine.rundir.events import (
-    AgreementMeasured,
-    Progress,
     RunOpened,
-    ShardDone,
     ignore,
 )
 from shardcam.engine.rundir.hdf5_reading import reading
-from shardcam.engine.rundir.metric_results import Agreement, MetricResults
+from shardcam.engine.rundir.metric_results import MetricResults
 from shardcam.engine.rundir.own_datasets import datasets
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
@@ -69,7 +61,7 @@ from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.rundir.shard_file import ShardSummary
 from shardcam.engine.truths.run_truth import stored_listing, truth_of_run
 from shardcam.engine.truths.truth import Truth
-from shardcam.engine.types import I8, Event, Note, Shard, counted
+from shardcam.engine.types import I8, Note, Shard, counted
 from shardcam.engine.workers.threads import limit_threads
 
 
@@ -183,7 +175,7 @@ def run_evaluation(
         for results, one in zip(every, manifests, strict=True):
             results.begin(one, asked.replace)
             results.folder.clean_staging()
-        spec = _Spec(
+        spec = EvaluatorSpec(
             run=str(run_dir.home),
             layer=layer,
             view_size=_view_size(manifest),
@@ -210,7 +202,9 @@ def run_evaluation(
             one.folder: summarise(run_dir, results, one.metric, baselines_of(one.metric, asked))
             for one, results in zip(wanted, every, strict=True)
         }
-        agreement = _agreement(config, spec, every, plan, positions, on_event, may_exit, apart)
+        agreement = measured_agreement(
+            config, spec, every, plan, positions, on_event, may_exit, apart
+        )
     for folder, measured in agreement.items():
         details = agreement_details(config.precision, measured)
         found[folder] = found[folder].with_details(agreement=details)
@@ -220,102 +214,6 @@ def run_evaluation(
     if agreement:
         notes.append(agreement_note(config.precision, agreement.values()))
     return Evaluated(found, images, without, len(todo), tuple(notes))
-
-
-@dataclass(frozen=True)
-class _Spec:
-    """What a worker needs to measure: small, and readable wherever the same files are seen."""
-
-    run: str
-    layer: str
-    view_size: tuple[int, int]
-    wanted: tuple[tuple[str, str], ...]  # folder and fingerprint of each metric
-    metrics: tuple[str, ...]
-    asked: Question
-    truth: Truth | None
-    worker: WorkerSpec | None  # of the run, where its network or its pictures are needed
-
-
-def build_evaluator(spec: _Spec) -> ShardEvaluator:
-    """Make what measures one shard after the other."""
-    return ShardEvaluator(
-        run_dir=RunDir.open(spec.run),
-        layer=spec.layer,
-        view_size=spec.view_size,
-        wanted=tuple(
-            Wanted(folder, fingerprint, metric_named(name))
-            for (folder, fingerprint), name in zip(spec.wanted, spec.metrics, strict=True)
-        ),
-        truth=spec.truth,
-        baselines=spec.asked.baselines,
-        seed=spec.asked.seed,
-        pictures=_pictures(spec.worker, spec.layer)[0] if spec.worker else None,
-    )
-
-
-def _pictures(worker: WorkerSpec, layer: str) -> tuple[Pictures, NetworkPasses]:
-    """Load the run's network, as its own workers do."""
-    from shardcam.engine.models.normalise import normalised
-
-    loader, parts = build_parts(worker)
-    name = next(name for name in worker.layers if layer_path(name) == layer)
-    passes = NetworkPasses.of(parts, name, worker.batch_size)
-    return Pictures(loader, passes, normalised), passes
-
-
-def _agreement(
-    config: RunConfig,
-    spec: _Spec,
-    every: Sequence[MetricResults],
-    plan: Plan,
-    positions: I8 | None,
-    on_event: Observer,
-    may_exit: bool,
-    apart: bool,
-) -> dict[str, Agreement]:
-    """How well scores agree with float32, by the folder of each metric that asks a network in less.
-
-    What is not known yet is measured, on a few images evenly over those that are asked for.
-    """
-    if config.precision == "fp32":
-        return {}
-    asking = [
-        (results, one, name)
-        for results, one, name in zip(every, spec.wanted, spec.metrics, strict=True)
-        if isinstance(metric_named(name), PassMetric)
-    ]
-
-    def known() -> dict[str, Agreement]:
-        found = {folder: results.agreement(digest) for results, (folder, digest), _ in asking}
-        return {folder: one for folder, one in found.items() if one is not None}
-
-    there = known()
-    missing = [(one, name) for _, one, name in asking if one[0] not in there]
-    if missing:
-        wanted, metrics = zip(*missing, strict=True)
-        few = replace(spec, wanted=wanted, metrics=metrics)
-        asked = np.arange(plan.listed) if positions is None else positions
-        drawn = asked[sampled(len(asked), min(COMPARED, len(asked)))]
-        shard = Shard(int(drawn[0]) // plan.shard_size, tuple(map(plan.sample, drawn.tolist())))
-        on_event(AgreementMeasured(config.precision, len(drawn)))
-
-        def observe(event: Event) -> None:  # its progress is not that of the run
-            on_event(Event() if isinstance(event, Progress | ShardDone) else event)
-
-        build = partial(build_agreement_meter, few, plan.shard_size)
-        for _ in executor_of(config, build, may_exit, apart).run([shard], observe):
-            pass
-    return known()
-
-
-def build_agreement_meter(spec: _Spec, shard_size: int) -> AgreementMeter:
-    """Make what compares the scores of a few images with those of the network in float32."""
-    assert spec.worker is not None
-    config = spec.worker.config.model_copy(update={"precision": "fp32", "decode_processes": 0})
-    pictures, lowered = _pictures(spec.worker, spec.layer)
-    _, exact = _pictures(replace(spec.worker, config=config, quantization=None), spec.layer)
-    evaluator = build_evaluator(replace(spec, worker=None))
-    return AgreementMeter(replace(evaluator, pictures=pictures), lowered, exact, shard_size)
 
 
 def _complete(run_dir: RunDir, manifest: Manifest) -> dict[int, ShardSummary]:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from shardcam.engine.evaluation.measure_shard import ShardEvaluator
+from shardcam.engine.config import RunConfig
+from shardcam.engine.evaluation.build_evaluator import EvaluatorSpec, build_evaluator, pictures_of
+from shardcam.engine.evaluation.measure_shard import ShardEvaluator, sampled
+from shardcam.engine.evaluation.metric import PassMetric
+from shardcam.engine.evaluation.metrics_known import metric_named
 from shardcam.engine.evaluation.passes import NetworkPasses
-from shardcam.engine.protocols import Inputs, Timer
+from shardcam.engine.protocols import Inputs, Observer, Timer
+from shardcam.engine.run.plan import Plan
+from shardcam.engine.run.prepare import executor_of
+from shardcam.engine.rundir.events import AgreementMeasured, Progress, ShardDone
 from shardcam.engine.rundir.metric_results import Agreement, MetricResults
-from shardcam.engine.types import F4, I4, Note, Shard, ShardReport, counted
+from shardcam.engine.types import F4, I4, I8, Event, Note, Shard, ShardReport, counted
 
 COMPARED = 8  # images whose changed pictures are compared
 
@@ -108,6 +116,61 @@ class AgreementMeter:
             results.write_agreement(one.fingerprint, replace(passes.found, images=images))
         count = len(shard.samples)
         return ShardReport(shard.index, count, count, 0, True, timer.seconds)
+
+
+def measured_agreement(
+    config: RunConfig,
+    spec: EvaluatorSpec,
+    every: Sequence[MetricResults],
+    plan: Plan,
+    positions: I8 | None,
+    on_event: Observer,
+    may_exit: bool,
+    apart: bool,
+) -> dict[str, Agreement]:
+    """How well scores agree with float32, by the folder of each metric that asks a network in less.
+
+    What is not known yet is measured, on a few images evenly over those that are asked for.
+    """
+    if config.precision == "fp32":
+        return {}
+    asking = [
+        (results, one, name)
+        for results, one, name in zip(every, spec.wanted, spec.metrics, strict=True)
+        if isinstance(metric_named(name), PassMetric)
+    ]
+
+    def known() -> dict[str, Agreement]:
+        found = {folder: results.agreement(digest) for results, (folder, digest), _ in asking}
+        return {folder: one for folder, one in found.items() if one is not None}
+
+    there = known()
+    missing = [(one, name) for _, one, name in asking if one[0] not in there]
+    if missing:
+        wanted, metrics = zip(*missing, strict=True)
+        few = replace(spec, wanted=wanted, metrics=metrics)
+        asked = np.arange(plan.listed) if positions is None else positions
+        drawn = asked[sampled(len(asked), min(COMPARED, len(asked)))]
+        shard = Shard(int(drawn[0]) // plan.shard_size, tuple(map(plan.sample, drawn.tolist())))
+        on_event(AgreementMeasured(config.precision, len(drawn)))
+
+        def observe(event: Event) -> None:  # its progress is not that of the run
+            on_event(Event() if isinstance(event, Progress | ShardDone) else event)
+
+        build = partial(build_agreement_meter, few, plan.shard_size)
+        for _ in executor_of(config, build, may_exit, apart).run([shard], observe):
+            pass
+    return known()
+
+
+def build_agreement_meter(spec: EvaluatorSpec, shard_size: int) -> AgreementMeter:
+    """Make what compares the scores of a few images with those of the network in float32."""
+    assert spec.worker is not None
+    config = spec.worker.config.model_copy(update={"precision": "fp32", "decode_processes": 0})
+    pictures, lowered = pictures_of(spec.worker, spec.layer)
+    _, exact = pictures_of(replace(spec.worker, config=config, quantization=None), spec.layer)
+    evaluator = build_evaluator(replace(spec, worker=None))
+    return AgreementMeter(replace(evaluator, pictures=pictures), lowered, exact, shard_size)
 
 
 def agreement_details(precision: str, found: Agreement) -> dict[str, Any]:
