@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+import benchmarks.all_cores  # noqa: F401
 from shardcam import open_run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.evaluation import explained_pairs

@@ -9,7 +9,6 @@ into one table.
 from __future__ import annotations
 
 import json
-import os
 import time
 from functools import cache
 
@@ -23,7 +22,6 @@ from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.pipeline.targets import top_classes
 from shardcam.engine.types import F4
-from shardcam.engine.workers.threads import limit_threads
 from shardcam.kernels import warm_up
 
 BATCH = 8
@@ -36,7 +34,6 @@ CASES = [
     if (model, name) != ("vgg16", "cam")  # it needs global average pooling, which VGG16 lacks
 ]
 
-limit_threads(os.cpu_count() or 1)
 warm_up()
 
 

@@ -36,7 +36,6 @@ from shardcam.engine.rundir.result_rows import sample_columns
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import FAILURES, DatasetSpec, dataset_specs
 from shardcam.engine.types import Failure, LayerInfo, ResultBatch, Shard
-from shardcam.engine.workers.threads import limit_threads
 
 ROWS, ROUNDS, PIECE = 512, 7, 1 << 20
 RELU, DENSE = "head_relu6", "head_conv"
@@ -49,8 +48,6 @@ CASES = {  # what is saved, of which layers, in which type
     "logits": (("logits",), (), "f4"),
     "maps": (("maps",), (), "f4"),
 }
-
-limit_threads(os.cpu_count() or 1)
 
 
 class Memory:

@@ -1,0 +1,3 @@
+"""Before any benchmark imports MXNet: all cores."""
+
+import benchmarks.all_cores  # noqa: F401
