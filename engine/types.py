@@ -191,9 +191,30 @@ class Preprocessing:
         side = self.resize.removesuffix(",crop").partition("shorter:")[2]
         return int(side) if side else None
 
+    @property
+    def takes_rgb(self) -> bool:
+        """The network takes pictures as they are decoded."""
+        return self.channels == "rgb" and len(self.mean) == 3
+
     def in_rgb(self, values: tuple[float, ...]) -> tuple[float, ...]:
         """A value for each channel, from the network's order to RGB, or from RGB to that."""
         return values[::-1] if self.channels == "bgr" else values
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a part of a picture becomes the network's view of it."""
+
+    box: tuple[int, int, int, int]  # the part: top, left, bottom, right, in pixels
+    size: tuple[int, int]  # rows and columns that it is resized to
+    start: tuple[int, int]  # row and column of these where the view begins; < 0: in a border
+    crop: Box  # where the view lies in the picture
+
+    def window(self, view: tuple[int, int]) -> tuple[int, int, int, int]:
+        """What is seen of the resized part, in a view of so many rows and columns, as a box."""
+        (top, left), (rows, columns) = self.start, self.size
+        bottom, right = min(top + view[0], rows), min(left + view[1], columns)
+        return max(top, 0), max(left, 0), bottom, right
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from shardcam.engine.pictures.decode_image import picture_of
 from shardcam.engine.pictures.image_header import UndecodableImage
-from shardcam.engine.types import NO_FLAG, U1, Box, Decoding, Flag, Preprocessing, View
+from shardcam.engine.types import NO_FLAG, U1, Box, Decoding, Fit, Flag, Preprocessing, View
 from shardcam.kernels import resize
 
 SMALL_RANGE = 32  # of 256 values: a picture that has fewer is flagged
@@ -42,21 +42,15 @@ def view_of(
     if decoding.fast and box is None and preprocessing.resize != "none":
         enough = preprocessing.shorter or max(preprocessing.height, preprocessing.width)
     picture = picture_of(data, decoding, enough)
-    part, top, left = picture.pixels, 0, 0
-    if box is not None:
-        part, top, left = _part(picture.pixels, box)
-    seen = view(part, preprocessing, picture.image_size if box is None else None)
+    size = picture.pixels.shape[0], picture.pixels.shape[1]
+    top, left, bottom, right = part = (0, 0, *size) if box is None else part_of(size, box)
+    fit = fit_of(part, preprocessing, picture.image_size if box is None else None)
     height, width = picture.image_size
-    y0, x0, y1, x1 = seen.crop
-    down, across = height / picture.pixels.shape[0], width / picture.pixels.shape[1]
-    crop = (y0 + top) * down, (x0 + left) * across, (y1 + top) * down, (x1 + left) * across
-    return View(seen.pixels, (height, width), crop, picture.flags | _range_flag(part))
-
-
-def _part(pixels: U1, box: Box) -> tuple[U1, int, int]:
-    """The pixels that a box touches, and the first of their rows and columns."""
-    top, left, bottom, right = part_of((pixels.shape[0], pixels.shape[1]), box)
-    return np.ascontiguousarray(pixels[top:bottom, left:right]), top, left
+    down, across = height / size[0], width / size[1]
+    y0, x0, y1, x1 = fit.crop
+    crop = y0 * down, x0 * across, y1 * down, x1 * across
+    flags = picture.flags | _range_flag(picture.pixels[top:bottom, left:right])
+    return View(_fitted(picture.pixels, fit, preprocessing), (height, width), crop, flags)
 
 
 def part_of(size: tuple[int, int], box: Box) -> tuple[int, int, int, int]:
@@ -89,7 +83,24 @@ def _range_flag(pixels: U1) -> Flag:
 def view(
     pixels: U1, preprocessing: Preprocessing, image_size: tuple[int, int] | None = None
 ) -> View:
-    """Fit a picture to the network's input.
+    """Fit a picture to the network's input: see `fit_of`.
+
+    Raises
+    ------
+    UndecodableImage
+        The resized picture would be too large; ``area`` needs no more than what is seen.
+    """
+    height, width = pixels.shape[:2]
+    fit = fit_of((0, 0, height, width), preprocessing, image_size)
+    return View(_fitted(pixels, fit, preprocessing), (height, width), fit.crop)
+
+
+def fit_of(
+    part: tuple[int, int, int, int],
+    preprocessing: Preprocessing,
+    image_size: tuple[int, int] | None = None,
+) -> Fit:
+    """How a part of a picture (top, left, bottom, right) is fitted to the network's input.
 
     ``none`` leaves it as it is; ``crop`` takes the largest centred part of the input's shape;
     ``squash`` takes all of it and ignores its shape; ``pad`` keeps the shape and fills up with the
@@ -98,82 +109,70 @@ def view(
     interpolation ``area``, shrinking averages areas, as OpenCV's INTER_AREA, and enlarging is
     bilinear.
 
-    `image_size` is the height and width of the picture that `pixels` are a reduced form of.
-
-    Raises
-    ------
-    UndecodableImage
-        The resized picture would be too large; ``area`` needs no more than what is seen.
+    `image_size` is the height and width of the picture that this is a reduced form of.
     """
+    top, left, bottom, right = part
+    height, width = bottom - top, right - left
+    rows, columns = preprocessing.height, preprocessing.width
+    size, start = (rows, columns), (0, 0)
     if preprocessing.shorter is not None:
-        shown = image_size or pixels.shape[:2]
-        return _shorter(pixels, preprocessing, preprocessing.shorter, shown)
-    if preprocessing.resize == "none":
-        height, width = pixels.shape[:2]
-        return View(pixels, (height, width), (0.0, 0.0, float(height), float(width)))
-    if preprocessing.resize == "squash":
-        return _whole(pixels, preprocessing)
-    fit = _crop if preprocessing.resize == "crop" else _pad
-    return fit(pixels, preprocessing)
-
-
-def _whole(pixels: U1, preprocessing: Preprocessing) -> View:
-    height, width = pixels.shape[:2]
-    size = preprocessing.height, preprocessing.width
-    resized = _resize(pixels, (0, 0, height, width), size, preprocessing.interpolation)
-    return View(resized, (height, width), (0.0, 0.0, float(height), float(width)))
-
-
-def _crop(pixels: U1, preprocessing: Preprocessing) -> View:
-    """Cut before resizing: a picture of one pixel by a million must not be enlarged whole."""
-    height, width = pixels.shape[:2]
-    rows, columns = preprocessing.height, preprocessing.width
-    scale = min(height / rows, width / columns)
-    seen = min(max(round(rows * scale), 1), height), min(max(round(columns * scale), 1), width)
-    top, left = (height - seen[0]) // 2, (width - seen[1]) // 2
-    box = top, left, top + seen[0], left + seen[1]
-    resized = _resize(pixels, box, (rows, columns), preprocessing.interpolation)
-    return View(resized, (height, width), (float(top), float(left), float(box[2]), float(box[3])))
-
-
-def _pad(pixels: U1, preprocessing: Preprocessing) -> View:
-    height, width = pixels.shape[:2]
-    rows, columns = preprocessing.height, preprocessing.width
-    scale = min(rows / height, columns / width)
-    inner = max(round(height * scale), 1), max(round(width * scale), 1)
-    top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
-    colour = np.rint(preprocessing.in_rgb(preprocessing.mean)).clip(0, 255).astype(np.uint8)
-    padded = np.full((rows, columns, 3), colour, np.uint8)  # of one channel: gray
-    resized = _resize(pixels, (0, 0, height, width), inner, preprocessing.interpolation)
-    padded[top : top + inner[0], left : left + inner[1]] = resized
-    y, x = height / inner[0], width / inner[1]  # picture pixels per pixel of the view
-    return View(
-        padded, (height, width), (-top * y, -left * x, (rows - top) * y, (columns - left) * x)
-    )
+        shown = image_size or (height, width)
+        size, start = _shorter(shown, preprocessing.shorter, (rows, columns))
+    elif preprocessing.resize == "pad":
+        scale = min(rows / height, columns / width)
+        size = max(round(height * scale), 1), max(round(width * scale), 1)
+        start = -((rows - size[0]) // 2), -((columns - size[1]) // 2)
+    elif preprocessing.resize == "crop":  # before it is resized: 1 pixel by a million stays small
+        scale = min(height / rows, width / columns)
+        seen = min(max(round(rows * scale), 1), height), min(max(round(columns * scale), 1), width)
+        top, left = top + (height - seen[0]) // 2, left + (width - seen[1]) // 2
+        bottom, right = top + seen[0], left + seen[1]
+    elif preprocessing.resize == "none":
+        size = height, width
+    crop = float(top), float(left), float(bottom), float(right)
+    if preprocessing.shorter is not None or preprocessing.resize == "pad":
+        y, x = height / size[0], width / size[1]  # picture pixels per pixel of the resized one
+        crop = (
+            *(start[0] * y + top, start[1] * x + left),
+            *((start[0] + rows) * y + top, (start[1] + columns) * x + left),
+        )
+    return Fit((top, left, bottom, right), size, start, crop)
 
 
 def _shorter(
-    pixels: U1, preprocessing: Preprocessing, shorter: int, image_size: tuple[int, ...]
-) -> View:
+    shown: tuple[int, int], shorter: int, sides: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
     """The sizes and places of torchvision, to the pixel."""
-    height, width = pixels.shape[:2]
-    sides = preprocessing.height, preprocessing.width
-    inner = [shorter * side // min(image_size) for side in image_size]
+    inner = shorter * shown[0] // min(shown), shorter * shown[1] // min(shown)
     top, left = (
         round((n - side) / 2) if n > side else -((side - n) // 2)
         for n, side in zip(inner, sides, strict=True)
     )
-    bottom, right = top + sides[0], left + sides[1]
-    window = max(top, 0), max(left, 0), min(bottom, inner[0]), min(right, inner[1])
-    whole, interpolation = (0, 0, height, width), preprocessing.interpolation
-    resized = _resize(pixels, whole, (inner[0], inner[1]), interpolation, window)
-    if resized.shape[:2] != sides:
-        around = np.zeros((*sides, 3), np.uint8)
-        rows = slice(window[0] - top, window[2] - top)
-        around[rows, window[1] - left : window[3] - left] = resized
-        resized = around
-    y, x = height / inner[0], width / inner[1]  # picture pixels per pixel of the resized one
-    return View(resized, (height, width), (top * y, left * x, bottom * y, right * x))
+    return inner, (top, left)
+
+
+def border(preprocessing: Preprocessing) -> U1:
+    """(3,) the RGB of what a view shows beyond the picture."""
+    if preprocessing.shorter is not None:
+        return np.zeros(3, np.uint8)
+    colour = np.rint(preprocessing.in_rgb(preprocessing.mean)).clip(0, 255).astype(np.uint8)
+    return np.broadcast_to(colour, 3)  # of one channel: gray
+
+
+def _fitted(pixels: U1, fit: Fit, preprocessing: Preprocessing) -> U1:
+    if preprocessing.resize == "none":
+        top, left, bottom, right = fit.box
+        return np.ascontiguousarray(pixels[top:bottom, left:right])
+    sides = preprocessing.height, preprocessing.width
+    window = fit.window(sides)
+    resized = _resize(pixels, fit.box, fit.size, preprocessing.interpolation, window)
+    if resized.shape[:2] == sides:
+        return resized
+    around = np.empty((*sides, 3), np.uint8)
+    around[:] = border(preprocessing)
+    rows, columns = (slice(window[i] - fit.start[i], window[i + 2] - fit.start[i]) for i in (0, 1))
+    around[rows, columns] = resized
+    return around
 
 
 def stacked(pictures: Sequence[U1], preprocessing: Preprocessing) -> U1:
@@ -212,11 +211,11 @@ def _resize(
     box: tuple[int, int, int, int],
     size: tuple[int, int],
     interpolation: str,
-    window: tuple[int, int, int, int] | None = None,
+    window: tuple[int, int, int, int],
 ) -> U1:
     """The part in the box (top, left, bottom, right), in another size (rows, columns).
 
-    Of the result only the window, if there is one.
+    Of the result only the window.
     """
     method = INTERPOLATIONS[interpolation]
     if method is None:
@@ -231,5 +230,5 @@ def _resize(
     resized: U1 = cv2.resize(
         pixels[top:bottom, left:right], size[::-1], interpolation=method
     ).astype(np.uint8, copy=False)
-    first, start, last, stop = window or (0, 0, *size)
+    first, start, last, stop = window
     return np.ascontiguousarray(resized[first:last, start:stop])

@@ -48,7 +48,7 @@ class _Room:
         channels, height, width = preprocessing.input_shape
         shape, rgb = (count, height, width, channels), (count, height, width, 3)
         images = memory[: prod(shape)].reshape(shape)
-        if _is_rgb(preprocessing):
+        if preprocessing.takes_rgb:
             return cls(images, images)
         return cls(images, memory[prod(shape) : prod(shape) + prod(rgb)].reshape(rgb))
 
@@ -56,11 +56,7 @@ class _Room:
     def size(count: int, preprocessing: Preprocessing) -> int:
         """Bytes."""
         channels, height, width = preprocessing.input_shape
-        return count * height * width * (channels + (0 if _is_rgb(preprocessing) else 3))
-
-
-def _is_rgb(preprocessing: Preprocessing) -> bool:
-    return preprocessing.channels == "rgb" and preprocessing.input_shape[0] == 3
+        return count * height * width * (channels + (0 if preprocessing.takes_rgb else 3))
 
 
 class _SharedMemory:
