@@ -56,17 +56,24 @@ def served(opened):
             thread.join()
 
 
+@contextmanager
+def shown_as(kind, opened, folder):
+    """Where the report of all rows is, as a file or served."""
+    if kind == "served":
+        with served(opened) as place:
+            yield place
+    else:
+        write_page(opened, folder / "report.html", 1000)
+        yield (folder / "report.html").as_uri()
+
+
 @pytest.fixture(scope="module", params=["file", "served"])
 def address(request, shown, tmp_path_factory):
-    """Where the report of all rows is."""
-    with opened_run(shown.paths, photographs=True) as opened:
-        if request.param == "served":
-            with served(opened) as place:
-                yield place
-        else:
-            path = tmp_path_factory.mktemp("file") / "report.html"
-            write_page(opened, path, 1000)
-            yield path.as_uri()
+    with (
+        opened_run(shown.paths, photographs=True) as opened,
+        shown_as(request.param, opened, tmp_path_factory.mktemp("file")) as place,
+    ):
+        yield place
 
 
 class Report:

@@ -4,8 +4,7 @@ import pytest
 
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.jobs.gallery.gallery_run import opened_run
-from shardcam.jobs.gallery.html_file import write_page
-from tests.jobs.test_report_browser import DRAWN, Report, browser, served
+from tests.jobs.test_report_browser import DRAWN, Report, browser, shown_as
 from tests.jobs.test_report_clusters import make_clustered
 
 __all__ = ["browser"]  # the fixture
@@ -21,14 +20,11 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["file", "served"])
 def address(request, made, tmp_path_factory):
-    with opened_run(RunDir(made), True) as opened:
-        if request.param == "served":
-            with served(opened) as place:
-                yield place
-        else:
-            path = tmp_path_factory.mktemp("file") / "report.html"
-            write_page(opened, path, 1000)
-            yield path.as_uri()
+    with (
+        opened_run(RunDir(made), True) as opened,
+        shown_as(request.param, opened, tmp_path_factory.mktemp("file")) as place,
+    ):
+        yield place
 
 
 def opened(browser, address, *how):

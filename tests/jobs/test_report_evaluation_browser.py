@@ -6,9 +6,8 @@ import pytest
 import shardcam as product
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.jobs.gallery.gallery_run import opened_run
-from shardcam.jobs.gallery.html_file import write_page
 from tests.jobs.evaluated import IMAGES, make_evaluated
-from tests.jobs.test_report_browser import DRAWN, Report, browser, served
+from tests.jobs.test_report_browser import DRAWN, Report, browser, shown_as
 
 __all__ = ["browser"]  # the fixture
 
@@ -22,14 +21,11 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["file", "served"])
 def address(request, made, tmp_path_factory):
-    with opened_run(RunDir(made.run), True, RunDir(made.other)) as opened:
-        if request.param == "served":
-            with served(opened) as place:
-                yield place
-        else:
-            path = tmp_path_factory.mktemp("file") / "report.html"
-            write_page(opened, path, 1000)
-            yield path.as_uri()
+    with (
+        opened_run(RunDir(made.run), True, RunDir(made.other)) as opened,
+        shown_as(request.param, opened, tmp_path_factory.mktemp("file")) as place,
+    ):
+        yield place
 
 
 @pytest.fixture

@@ -23,8 +23,7 @@ from shardcam.engine.rundir.write_listing import run_listing
 from shardcam.jobs.commands import verify as verifying
 from shardcam.jobs.gallery.run_account import read_account
 from tests.jobs.command import shardcam, start
-from tests.rundir.sink_conformance import make_shard, publish
-from tests.rundir.test_shard_file import SPECS
+from tests.rundir.sink_conformance import SPECS, make_shard, publish
 
 SHARDS = 3
 PLAN = SimpleNamespace(shards=SHARDS)  # as much of it as resuming looks at

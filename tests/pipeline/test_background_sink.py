@@ -11,24 +11,16 @@ from shardcam.engine.pipeline.background_sink import WAITING, BackgroundSink
 from shardcam.engine.pipeline.tee_sink import TeeSink
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.rundir.shard_file import read_failures
 from tests.rundir.sink_conformance import (
-    CLASSES,
-    KEY_BYTES,
-    LAYER,
     PROMISES,
-    SAVED,
-    TARGETS,
-    VIEW,
+    SPECS,
     SinkCase,
     make_batch,
     make_shard,
     publish,
     rows_of,
 )
-
-SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)

@@ -92,18 +92,23 @@ TABLES = {  # what a column holds, and its classes
 }
 
 
+def written(table, path):
+    """A table of pandas as a manifest."""
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    elif path.suffix == ".jsonl":
+        table.to_json(path, orient="records", lines=True)
+    else:
+        table.to_parquet(path)
+    return path
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_of_pandas(tmp_path, name, kind):
     column, expected = TABLES[name]
     table = pd.DataFrame({"path": ["a.png", "b.png", "c.png"], "label": column})
-    path = tmp_path / f"list.{kind}"
-    if kind == "csv":
-        table.to_csv(path, index=False)
-    elif kind == "jsonl":
-        table.to_json(path, orient="records", lines=True)
-    else:
-        table.to_parquet(path)
+    path = written(table, tmp_path / f"list.{kind}")
     assert labels_of(path, names=lambda: NAMES) == (expected, [])
 
 
@@ -314,13 +319,7 @@ def label_notes(reader):
 @pytest.mark.parametrize("column", ["target", "class", "y", "Category", "class_id", "x", "note"])
 def test_columns_that_may_have_labels_are_named(tmp_path, kind, column):
     table = pd.DataFrame({"path": ["a.png", "b.png"], column: [0, 1]})
-    path = tmp_path / f"list.{kind}"
-    if kind == "csv":
-        table.to_csv(path, index=False)
-    elif kind == "jsonl":
-        table.to_json(path, orient="records", lines=True)
-    else:
-        table.to_parquet(path)
+    path = written(table, tmp_path / f"list.{kind}")
     told = f"no image has a label; columns: path, {column} (labels are read from a column label)"
     assert label_notes(opened(path)) == [told] * (column not in ("x", "note"))
 

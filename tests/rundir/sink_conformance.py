@@ -13,12 +13,14 @@ import pytest
 
 from shardcam.engine.errors import AccountingError
 from shardcam.engine.protocols import Sink
+from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.types import Failure, LayerInfo, LayerMaps, ResultBatch, Sample, Shard, View
 
 CLASSES, TARGETS, VIEW = 3, 2, (8, 10)
 LAYER = LayerInfo("stage/conv", (4, 5, 7), closed_form=False)
 KEY_BYTES = 19
 SAVED = ("maps", "activations", "pooled", "logits", "heatmaps")
+SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from tests.rundir.sink_conformance import (
     LAYER,
     PROMISES,
     SAVED,
+    SPECS,
     TARGETS,
     VIEW,
     SinkCase,
@@ -38,8 +39,6 @@ from tests.rundir.sink_conformance import (
     rows_of,
 )
 from tests.rundir.test_shard_file import seal
-
-SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
 
 
 @pytest.fixture
@@ -421,7 +420,7 @@ KILLED = """
     from pathlib import Path
     import shardcam.engine.rundir.hdf5_sink as hdf5
     from shardcam.engine.rundir.run_dir import RunDir
-    from tests.rundir.test_hdf5_sink import SPECS, make_batch, make_shard
+    from tests.rundir.sink_conformance import SPECS, make_batch, make_shard
 
     shard = make_shard()
     writer = hdf5.Hdf5Sink(RunDir(Path(sys.argv[1])), SPECS, "f00d").open(shard)

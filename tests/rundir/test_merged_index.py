@@ -17,8 +17,8 @@ from shardcam.engine.rundir.own_datasets import datasets
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.shard_index import build_index
 from tests.child import printed_by
-from tests.rundir.sink_conformance import make_shard, publish
-from tests.rundir.test_shard_index import SPECS, publish_shards
+from tests.rundir.sink_conformance import SPECS, make_shard, publish
+from tests.rundir.test_shard_index import publish_shards
 
 FILTERS = ("compression", "compression_opts", "fletcher32")
 

@@ -19,7 +19,6 @@ from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, begin_run
-from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.rundir.shard_file import (
     ShardSummary,
     check_shard,
@@ -30,19 +29,15 @@ from shardcam.engine.rundir.shard_index import build_index
 from shardcam.engine.rundir.user_block import SIZE, write_user_block
 from tests.child import printed_by
 from tests.rundir.sink_conformance import (
-    CLASSES,
-    KEY_BYTES,
     LAYER,
-    SAVED,
+    SPECS,
     TARGETS,
-    VIEW,
     failure_of,
     make_batch,
     make_shard,
     publish,
 )
 
-SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
 FAILED = (0, 6, 2)
 
 

@@ -15,21 +15,14 @@ from shardcam.engine.errors import DiskFull, RunDirectoryError
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.own_datasets import datasets
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.rundir.shard_index import build_index
 from tests.rundir.sink_conformance import (
-    CLASSES,
-    KEY_BYTES,
-    LAYER,
-    SAVED,
+    SPECS,
     TARGETS,
-    VIEW,
     failure_of,
     make_shard,
     publish,
 )
-
-SPECS = dataset_specs((LAYER,), (LAYER,), CLASSES, TARGETS, VIEW, KEY_BYTES, SAVED)
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
 from shardcam.engine.rundir.run_dir import UrlRunDir
 from shardcam.engine.rundir.shard_file import read_failures
 from shardcam.engine.types import shard_name
-from tests.rundir.sink_conformance import PROMISES, SinkCase, rows_of
-from tests.rundir.test_hdf5_sink import SPECS
+from tests.rundir.sink_conformance import PROMISES, SPECS, SinkCase, rows_of
 
 
 @pytest.fixture(params=["memory", "s3"])
