@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,11 @@ class StoredMetrics:
     def __init__(self, run_dir: RunDir) -> None:
         self._run_dir = run_dir
         self._held: dict[str, tuple[npt.NDArray[np.int64], F4]] = {}
-        self._summary: dict[str, Any] | None = None
 
-    @property
+    @cached_property
     def summary(self) -> dict[str, Any]:
         """``metrics/summary.json``."""
-        if self._summary is None:
-            self._summary = read_summary(self._run_dir)
-        return self._summary
+        return read_summary(self._run_dir)
 
     def values(self, name: str, samples: npt.NDArray[Any]) -> F4:
         """(N,) positions in the listing -> (N,K) values, NaN where nothing was measured.
