@@ -2,14 +2,16 @@
 
 A bad image is data: it becomes a `engine.types.Failure` row and the run
 goes on.  A bad run is an exception of this tree, and only the command line
-turns it into one printed line and an exit code.  Anything else that is raised is a
-bug, which stops a run with its traceback::
+turns it into one printed line and an exit code: 2 where what was given cannot be used, so
+that the same command would fail again.  Anything else that is raised is a bug, which stops
+a run with its traceback::
 
     ShardcamError            exit 1
     |-- ConfigError          exit 2   an option, a layer name or a class that cannot be used
-    |-- ModelError           exit 1   a model file that is missing, damaged or not understood
-    |-- SourceError          exit 1   a source that is missing, empty or ambiguous
-    |-- RunDirectoryError    exit 1   a run directory of another fingerprint, damaged or unwritable
+    |-- ModelError           exit 2   a model file that is missing, damaged or not understood
+    |-- SourceError          exit 2   a source that is missing, empty or ambiguous
+    |-- RunDirectoryError    exit 1   a run directory that is damaged, in use or cannot be written
+    |   `-- WrongRun         exit 2   a directory that is not a run, or holds another one
     |-- StoreError           exit 1   what cannot be read or written now: refused, or no answer
     |-- WorkerError          exit 1   a worker that cannot start, or dies again and again
     |   `-- OutOfMemory      exit 1   of a worker
@@ -61,6 +63,8 @@ class ConfigError(ShardcamError):
 class ModelError(ShardcamError):
     """A model file that is missing, damaged or not understood."""
 
+    exit_code = 2
+
     def __str__(self) -> str:
         return shortened(super().__str__(), _LONGEST)  # names and shapes may be of any length
 
@@ -68,9 +72,17 @@ class ModelError(ShardcamError):
 class SourceError(ShardcamError):
     """A source that is missing, empty or ambiguous."""
 
+    exit_code = 2
+
 
 class RunDirectoryError(ShardcamError):
-    """A run directory of another fingerprint, damaged or unwritable."""
+    """A run directory that is damaged, in use or cannot be written."""
+
+
+class WrongRun(RunDirectoryError):
+    """A directory that is not a run, or holds another one than was asked for."""
+
+    exit_code = 2
 
 
 class StoreError(ShardcamError):

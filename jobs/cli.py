@@ -74,7 +74,7 @@ def cli() -> None:
       shardcam report runs/photos
 
     \b
-    Exit codes: 0 done, 1 error, 2 wrong usage, 3 too many images failed,
+    Exit codes: 0 done, 1 error, 2 something given cannot be used, 3 too many images failed,
     4 interrupted (the same command resumes), 5 disk full (the same command resumes).
 
     \b

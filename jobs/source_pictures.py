@@ -31,6 +31,8 @@ _LARGEST = 1 << 26  # pixels of a part that is cut out
 class PictureGone(SourceError):
     """The source has lost a picture, or has another one in its place; `reason` says which."""
 
+    exit_code = 1  # what was given was right once
+
     def __init__(self, place: str, reason: str) -> None:
         super().__init__(f"{place} cannot be read any more: {reason}")
         self.reason = reason

@@ -8,7 +8,7 @@ import shlex
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from shardcam.engine.errors import RunDirectoryError, read_error, storage_error
+from shardcam.engine.errors import RunDirectoryError, WrongRun, read_error, storage_error
 from shardcam.engine.io.plain_file import parse_json, read_plain
 from shardcam.engine.io.store import PROBE
 from shardcam.engine.rundir.run_dir import RunDir
@@ -54,8 +54,10 @@ def read_manifest(run_dir: RunDir) -> Manifest:
 
     Raises
     ------
+    WrongRun
+        There is none.
     RunDirectoryError
-        There is none, or it is damaged.
+        It is damaged.
     StoreError
         It cannot be read now.
     """
@@ -65,9 +67,7 @@ def read_manifest(run_dir: RunDir) -> Manifest:
             raise FileNotFoundError
         text = read_plain(run_dir.run_json, _MOST)
     except FileNotFoundError:
-        raise RunDirectoryError(
-            f"{run_dir.home}: not a run directory (no run.json in it)"
-        ) from None
+        raise WrongRun(f"{run_dir.home}: not a run directory (no run.json in it)") from None
     except OSError as error:
         raise read_error(error, place) from error
     except ValueError as error:
@@ -108,7 +108,7 @@ def holds_run(run_dir: RunDir, manifest: Manifest) -> bool:
 
     Raises
     ------
-    RunDirectoryError
+    WrongRun
         It holds another run (the differences are named), or something that is not a run.
     """
     require_usable(run_dir)
@@ -145,7 +145,7 @@ def require_usable(run_dir: RunDir) -> None:
 
     Raises
     ------
-    RunDirectoryError
+    WrongRun
         It does, or it is not a directory.
     """
     held = run_dir.names(run_dir.root)
@@ -155,9 +155,7 @@ def require_usable(run_dir: RunDir) -> None:
     unfinished = (*(f".{name}" for name in early), *locks, LISTING_STAGED, PROBE)
     left = {name for name in held if name in early or name.startswith(unfinished)}
     if run_dir.run_json.name not in held and left != held:
-        raise RunDirectoryError(
-            f"{run_dir.home}: not empty and not a run directory; give --out another one"
-        )
+        raise WrongRun(f"{run_dir.home}: not empty and not a run directory; give --out another one")
 
 
 def is_raised(before: int | None, after: int | None) -> bool:
@@ -182,7 +180,7 @@ def _require_same(run_dir: RunDir, stored: Manifest, wanted: Manifest) -> None:
         else f"{name}: {_short(before.get(name))} there, {_short(after.get(name))} now"
         for name in names
     ]
-    raise RunDirectoryError(
+    raise WrongRun(
         f"{run_dir.home}: holds another run ({'; '.join(changed)}); "
         f"give another --out, {_go_on(stored.config, wanted.config, names)}"
     )

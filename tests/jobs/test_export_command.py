@@ -160,7 +160,7 @@ def test_a_damaged_run_and_a_bad_place_are_one_line(real, tmp_path):
     assert "shard-000001.h5: unreadable" in err
     assert err.count("\n") == 1
     code, _, err = shardcam("export", tmp_path, "--to", "npy", "--out", tmp_path / "m.npy")
-    assert (code, err.count("\n")) == (1, 1)
+    assert (code, err.count("\n")) == (2, 1)
     assert "not a run directory" in err
 
 

@@ -112,7 +112,7 @@ def test_another_fingerprint_is_shardcam(three_hundred):
     code, _, err = shardcam(
         "extract", base / "images", *LITE0, *LOCAL, "--out", base / "run", "--method", "cam"
     )
-    assert code == 1
+    assert code == 2
     assert "holds another run" in err
     assert "method: gradcam there, cam now" in err
 
@@ -203,18 +203,18 @@ IMAGES = ("{}/images", *LITE0, "--out", "{}/run")  # with the test's folder in t
     ("arguments", "expected", "message"),
     [
         ((*IMAGES, "--layer", "block10_ad"), 2, "nearest: block10_add"),
-        (("{}/empty", *LITE0, "--out", "{}/run"), 1, "no image file in it"),
-        (("{}/nowhere", *LITE0, "--out", "{}/run"), 1, "no such file or folder"),
+        (("{}/empty", *LITE0, "--out", "{}/run"), 2, "no image file in it"),
+        (("{}/nowhere", *LITE0, "--out", "{}/run"), 2, "no such file or folder"),
         (("{}/images", "--model", "vgg61", "--out", "{}/run"), 2, "unknown model 'vgg61'"),
-        (("{}/images", "--model", "vgg16", "--out", "{}/run"), 1, "--params FILE.params"),
+        (("{}/images", "--model", "vgg16", "--out", "{}/run"), 2, "--params FILE.params"),
         (
             ("{}/images", "--model", "vgg16", "--params", "{}/bad.params", "--out", "{}/run"),
-            1,
+            2,
             "bad.params",
         ),
         (
             ("{}/images", "--model", "vgg16", "--params", "{}/no.params", "--out", "{}/run"),
-            1,
+            2,
             "No such file",
         ),
         (("{}/images", *LITE0, "--out", "{}/bad.params/run"), 1, "cannot be written"),
@@ -471,7 +471,7 @@ def test_status_and_verify(tmp_path):
 def test_not_a_run_directory(tmp_path):
     for command in ("status", "verify"):
         code, _, err = shardcam(command, tmp_path)
-        assert code == 1
+        assert code == 2
         assert "no run.json in it" in err
 
 

@@ -44,7 +44,7 @@ def test_int8_run_is_calibrated_once_and_resumed(tmp_path):
     assert "1 done now" in out
     assert_same(contents(tmp_path / "run"), before)
     code, _, err = shardcam(*common[:-1], "fp32", "--out", tmp_path / "run")
-    assert code == 1
+    assert code == 2
     assert "precision: int8 there, fp32 now" in err
 
 
@@ -87,7 +87,7 @@ def test_nothing_to_calibrate_on(tmp_path):
         "extract", tmp_path / "images", *LITE0, "--max-pixels", 10**6, "--precision", "int8",
         "--out", tmp_path / "run",
     )  # fmt: skip
-    assert code == 1
+    assert code == 2
     assert "nothing to calibrate int8 on" in err
     assert not (tmp_path / "run").exists()
 

@@ -287,7 +287,7 @@ def test_wrong_usage_is_one_line(base, tmp_path, arguments, words):
     known = {"RUN": base / "run", "neither": base / "neither", "nowhere": base / "nowhere"}
     arguments = [known.get(word, word) for word in arguments]
     code, out, err = shardcam("filters", *LITE0, *arguments, "--out", tmp_path / "out")
-    assert code in (1, 2)
+    assert code == 2
     assert out == ""
     assert words in err
     assert len(err.splitlines()) == 1
@@ -301,7 +301,7 @@ def test_a_source_that_is_gone_is_one_line(base, tmp_path):
     stored["config"]["source"] = str(tmp_path / "gone")
     (run / "run.json").write_text(json.dumps(stored))
     code, _, err = shardcam("filters", *LITE0, "--examples", run, "--out", tmp_path / "out")
-    assert code == 1
+    assert code == 2
     assert len(err.splitlines()) == 1
     assert str(tmp_path / "gone") in err
 

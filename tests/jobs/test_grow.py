@@ -140,7 +140,7 @@ def test_another_run_names_the_options_to_go_on_with(run):
     for i, (way, (first, then)) in enumerate(ways.items()):
         assert run(None, f"run-{i}", *first)[0] == 0
         code, _, err = run(None, f"run-{i}", *then)
-        assert code == 1 and err.endswith(f"; give another --out, delete it, or go on {way}\n")
+        assert code == 2 and err.endswith(f"; give another --out, delete it, or go on {way}\n")
 
 
 def test_a_grown_run_does_not_shrink_to_what_it_was_begun_with(images, tmp_path):

@@ -115,7 +115,7 @@ def test_images_without_labels_fail_and_other_labels_are_another_run(folder):
     assert "1 label was not understood, the first 'x' (line 4)" in told
     (folder / "some.csv").write_text(f"path,labels\n{KEYS[0]},7\n{KEYS[1]},2\n")
     code, _, err = extract(folder, "photos", f"labels:{folder}/some.csv")
-    assert code == 1 and "target" in err
+    assert code == 2 and "target" in err
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_labels_that_are_not_understood_fail_only_where_they_are_needed(tmp_path
     code, _, err = shardcam(
         *("extract", source, *SMALL, "--executor", "local", "--out", tmp_path / "top1", *names)
     )
-    assert code == 1  # the labels are read again: it is another run
+    assert code == 2  # the labels are read again: it is another run
     assert f"(--labels: not given there, {tmp_path / 'names.txt'} now); give another --out" in err
 
 

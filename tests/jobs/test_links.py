@@ -103,7 +103,7 @@ def test_the_link_belongs_to_the_run(pictures, tmp_path):
     assert "link" not in numbers  # as runs were that had nothing else
     assert extract(pictures, tmp_path, "--link", "softmax")[0] == 0
     code, _, err = extract(pictures, tmp_path, "--link", "sigmoid")
-    assert code == 1 and "link: null there, sigmoid now" in err
+    assert code == 2 and "link: null there, sigmoid now" in err
 
 
 def test_what_is_guessed_is_told_once(pictures, tmp_path):

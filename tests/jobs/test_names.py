@@ -78,4 +78,4 @@ def test_a_terminal_that_has_no_such_letters(tmp_path, monkeypatch):
     code, out, err = shardcam_process(*command, "--print-config", cwd=tmp_path)
     assert "source: " + str(tmp_path / "größe") in out  # a file, and not for reading
     code, _, err = shardcam_process("status", "größe-none", cwd=tmp_path)
-    assert (code, "not a run directory" in err) == (1, True)
+    assert (code, "not a run directory" in err) == (2, True)

@@ -109,7 +109,7 @@ def check_commands(here, run, s3, tmp_path):
     assert code == 0 and (tmp_path / "maps.npy").exists(), err
     check_report(here, run, tmp_path)
     code, _, err = shardcam(*extract(here, run, *LOCAL, "--method", "cam"))
-    assert code == 1 and "method: gradcam there, cam now" in err
+    assert code == 2 and "method: gradcam there, cam now" in err
     s3.asked.clear()
     code, out, err = shardcam(*extract(here, run, *LOCAL))
     assert code == 0 and "of which 0 done now" in out, err
@@ -245,7 +245,7 @@ def test_refusals_come_before_the_work(here, s3, scratch, monkeypatch):
     assert "s3://no-such-bucket/run: cannot be written: " in err and "no such file or bucket" in err
     fsspec.filesystem("s3").pipe_file(f"{s3.bucket}/mine/notes.txt", b"x")
     code, _, err = shardcam(*extract(here, f"{s3.bucket}/mine", *LOCAL))
-    assert code == 1 and "not empty and not a run directory" in err
+    assert code == 2 and "not empty and not a run directory" in err
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     code, out, err = shardcam_process(*extract(here, f"{s3.bucket}/run", *LOCAL))

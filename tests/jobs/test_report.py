@@ -517,7 +517,7 @@ def test_wrong_usage_is_one_line(shown, arguments, words):
 
 def test_what_is_no_run_is_one_line(tmp_path):
     code, _, err = shardcam("report", tmp_path)
-    assert (code, err.count("\n")) == (1, 1)
+    assert (code, err.count("\n")) == (2, 1)
     assert "not a run directory" in err
     made = make_shown_run(tmp_path, shards=(4,))
     for path in RunDir(made.paths.root).shards.glob("*.h5"):

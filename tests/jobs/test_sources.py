@@ -81,7 +81,7 @@ def test_boxes(held, tmp_path):
             "extract", tmp_path / "list.csv", *SMALL, *LOCAL, "--root", base / "png",
             "--out", tmp_path / "moved",
         )  # fmt: skip
-        assert code == i, err
+        assert code == 2 * i, err
     assert "boxes" in err.replace("\n", " ")
 
 
@@ -90,10 +90,10 @@ def test_bad_sources_are_one_line(held, tmp_path):
     (tmp_path / "cut.tar").write_bytes((base / "all.tar").read_bytes()[:2000])
     np.save(tmp_path / "floats.npy", np.zeros((4, 8, 8), np.float32))
     cases = [
-        ((tmp_path / "cut.tar",), 1, "cut.tar: member '00.png' at byte 512: the archive ends"),
-        ((tmp_path / "floats.npy",), 1, "float32 (4, 8, 8) is not an array of images"),
+        ((tmp_path / "cut.tar",), 2, "cut.tar: member '00.png' at byte 512: the archive ends"),
+        ((tmp_path / "floats.npy",), 2, "float32 (4, 8, 8) is not an array of images"),
         ((f"{base}/list.jsonl", "--label-from-folder"), 2, "--label-from-folder is for folders"),
-        (("https://me:secret@host/a.tar",), 1, "give them in the environment"),
+        (("https://me:secret@host/a.tar",), 2, "give them in the environment"),
         ((base / "list.jsonl", "--root", "/nowhere"), 3, "none of 12 images gave a map"),
     ]
     for arguments, expected, message in cases:

@@ -118,7 +118,7 @@ def test_an_index_that_was_lost_is_made_anew(tmp_path):
         with h5py.File(run / "index.h5") as index:
             assert index["sample"].is_virtual == bool(shard), "it stays merged until then"
     code, _, err = shardcam("index", tmp_path / "images")
-    assert code == 1
+    assert code == 2
     assert "not a run directory" in err
 
 

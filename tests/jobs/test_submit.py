@@ -196,7 +196,7 @@ def test_how_the_cluster_gets_shardcam(head, images, tmp_path, more):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "more", "code"),
-    [("bad.onnx", (), 1), ("efficientnet_lite0", ("--max-failed", "0"), 3)],
+    [("bad.onnx", (), 2), ("efficientnet_lite0", ("--max-failed", "0"), 3)],
 )
 def test_exit_codes_of_extract(head, images, tmp_path, model, more, code):
     (tmp_path / "bad.onnx").write_text("no network")

@@ -102,7 +102,7 @@ def test_a_class_in_a_mask(kind, folder, expected, tmp_path):
     assert extract(folder, tmp_path / "run", *options, tmp_path / f"moved.{kind}")[0] == 0
     assert len(read_manifest(RunDir(tmp_path / "run")).numbers["target_mask"]) == 64
     code, _, err = extract(folder, tmp_path / "run", *options[:-1])
-    assert code == 1 and "target_mask" in err
+    assert code == 2 and "target_mask" in err
 
 
 def test_a_mask_is_fitted_as_the_pictures_are(folder, expected, tmp_path):

@@ -152,5 +152,5 @@ def test_bad_input_is_one_line(images, tmp_path):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
     code, _, err = shardcam("throughput", tmp_path / "broken", *SMALL)
-    assert code == 1
+    assert code == 2
     assert err.endswith("none of its first images can be used\n")

@@ -114,7 +114,7 @@ def test_a_run_is_the_same_again_and_of_no_other_runtime(images, tmp_path):
     assert_same(first, again)
     extract(images, tmp_path / "run", *TORCH)  # resumes
     code, _, err = shardcam("extract", images, *SMALL, "--out", tmp_path / "run", *LOCAL)
-    assert code == 1
+    assert code == 2
     assert "holds another run (runtime: torch there, null now)" in err
 
 
