@@ -21,14 +21,10 @@ def boxes_in_view(boxes: F8, crop: F8, view_size: tuple[int, int]) -> F8:
     view_size
         H, W of the network's input.
     """
-    start, extent, sides = _axes(crop, view_size)
-    return (boxes - start) * sides / extent
-
-
-def boxes_in_picture(boxes: F8, crop: F8, view_size: tuple[int, int]) -> F8:
-    """The way back from `boxes_in_view`."""
-    start, extent, sides = _axes(crop, view_size)
-    return boxes * extent / sides + start
+    y0, x0, y1, x1 = crop.tolist()
+    start, end = np.array([x0, y0, x0, y0]), np.array([x1, y1, x1, y1])
+    height, width = view_size
+    return (boxes - start) * np.array([width, height, width, height], np.float64) / (end - start)
 
 
 def mask_in_view(
@@ -52,11 +48,3 @@ def _taken(first: float, last: float, view: int, picture: int, stored: int) -> I
     step = 1 / (view / ((last - first) * stored / picture))  # OpenCV's rounding
     taken: I8 = np.floor(first * stored / picture + np.arange(view) * step).astype(np.int64)
     return taken
-
-
-def _axes(crop: F8, view_size: tuple[int, int]) -> tuple[F8, F8, F8]:
-    """Where x, y, x, y begin, how long they are in the picture, and in the view."""
-    y0, x0, y1, x1 = crop.tolist()
-    start, end = np.array([x0, y0, x0, y0]), np.array([x1, y1, x1, y1])
-    height, width = view_size
-    return start, end - start, np.array([width, height, width, height], np.float64)
