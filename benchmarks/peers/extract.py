@@ -10,11 +10,9 @@ Run by a Python that has torch, torchvision, grad-cam, torchcam, onnx, onnxrunti
         BATCH OUT.h5 [DEVICE PROCESSES]
     python benchmarks/peers/extract.py versions
 
-The second prints images per second after a first batch, and on stderr how long it took to get
-there. A DataLoader reads and decodes; with no
+The second prints images per second after a first batch. A DataLoader reads and decodes; with no
 process of its own it was the fastest on two cores. FOLDER memory: the same batch again and again,
-on the device already. The view is the centred square, shrunk by
-averaging, as shardcam's.
+on the device already.
 """
 
 import copy
@@ -28,16 +26,16 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
-import cv2
 import h5py
 import numpy as np
 import torch
 import torchvision
 from torch.utils.data import DataLoader, Dataset
 
+sys.path.insert(0, str(Path(__file__).parent))
+from jpeg_view import network_input, scaled
+
 LAYERS = {"resnet18": "layer4", "resnet50": "layer4", "vgg16": "features.29"}
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 @functools.cache
@@ -66,13 +64,7 @@ class Photographs(Dataset):
         return len(self.files)
 
     def __getitem__(self, i):
-        pixels = cv2.imread(str(self.files[i]))[..., ::-1]
-        height, width = pixels.shape[:2]
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        square = np.ascontiguousarray(pixels[top : top + side, left : left + side])
-        view = cv2.resize(square, (224, 224), interpolation=cv2.INTER_AREA)
-        return torch.from_numpy(((view / np.float32(255) - MEAN) / STD).transpose(2, 0, 1).copy())
+        return torch.from_numpy(network_input(self.files[i]))
 
 
 def by_pytorch_grad_cam(network, layer):
@@ -115,8 +107,7 @@ def by_onnxruntime(network, layer):
     def maps(images):
         scores, features = session.run(None, {"data": images.numpy()})
         sums = np.einsum("nchw,nc->nhw", features, weights[scores.argmax(1)], optimize=True)
-        low, high = (edge(sums.clip(0), axis=(1, 2), keepdims=True) for edge in (np.min, np.max))
-        return (sums.clip(0) - low) / np.maximum(high - low, 1e-12)  # (N,h,w)
+        return scaled(sums)  # (N,h,w)
 
     return maps
 
@@ -130,7 +121,6 @@ TOOLS = {
 
 def extract(tool, name, folder, count, batch, out, device="cpu", processes=0):
     """Images per second after a first batch."""
-    began = time.perf_counter()
     network = copy.deepcopy(build(name)).to(device)
     maps = TOOLS[tool](network, LAYERS[name])
     if folder == "memory":
@@ -149,7 +139,6 @@ def extract(tool, name, folder, count, batch, out, device="cpu", processes=0):
             done += len(values)
             if not start:  # after a first batch: processes, threads, memory
                 start = time.perf_counter()
-                print(f"{tool}: {start - began:.1f} s to the first maps", file=sys.stderr)
     return (done - batch) / (time.perf_counter() - start)
 
 
