@@ -64,15 +64,18 @@ test-versions: .venv-oldest/.ready .venv-newest/.ready
 	@$(@D)/bin/python -m pip install -q --disable-pip-version-check --no-deps mxnet==1.9.1
 	@touch $@
 
-# What the slow tests compare with (14 GB), written by a PyTorch in an environment of its own (5 GB).
-# What is there already is not written again.
-build/torch-exports/.ready: tests/models/export_torchvision.py \
+# PyTorch, and what is made of it, in an environment of its own (5 GB).
+.venv-torch/.ready:
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check torch==2.14.1 \
+		torchvision==0.29.1 timm==1.0.31 onnx onnxscript safetensors \
+		grad-cam==1.5.7 torchcam==0.5.0 quantus==0.6.0 onnxruntime==1.32.0 h5py
+	@touch $@
+
+# What the slow tests compare with (14 GB). What is there already is not written again.
+build/torch-exports/.ready: .venv-torch/.ready tests/models/export_torchvision.py \
 		tests/models/export_torch_weights.py tests/models/export_families.py \
 		tests/models/export_irn.py
-	@test -x .venv-torch/bin/python || $(PYTHON) -m venv .venv-torch
-	@.venv-torch/bin/python -m pip install -q --disable-pip-version-check torch==2.14.1 \
-		torchvision==0.29.1 timm==1.0.31 onnx onnxscript safetensors \
-		grad-cam==1.5.7 torchcam==0.5.0 quantus==0.6.0
 	@mkdir -p build/torch-exports
 	.venv-torch/bin/python tests/models/export_torchvision.py build/torch-exports
 	.venv-torch/bin/python tests/models/export_torch_weights.py build/torch-exports
@@ -86,6 +89,13 @@ build/venv-corelay/.ready:
 	@$(@D)/bin/python -m pip install -q --disable-pip-version-check corelay==1.0.0
 	@touch $@
 
+# OpenVINO-XAI, which asks for an OpenVINO and a NumPy of 2024 (1 GB).
+build/venv-openvino/.ready:
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check openvino_xai==1.1.0 nncf==2.13.0 \
+		h5py
+	@touch $@
+
 # Programs that exports are for, which ask for a newer NumPy than MXNet takes (1.3 GB).
 build/venv-readers/.ready:
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
@@ -94,29 +104,34 @@ build/venv-readers/.ready:
 	@$(@D)/bin/python -m pip install -q --disable-pip-version-check virelay==0.6.1
 	@touch $@
 
-bench: $(VENV)/.ready-dev
+bench: $(VENV)/.ready-dev build/venv-corelay/.ready
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks/test_kernels.py \
 		benchmarks/test_components.py $(BENCH)
 	$(BIN)/python -m pytest -q -s benchmarks/test_sink.py
-	$(BIN)/python -m pytest -q -s benchmarks/test_precision.py $(BENCH)
+	$(BIN)/python -m pytest -q -s benchmarks/test_precision.py
 	$(BIN)/python -m pytest -q -s benchmarks/test_listing.py
 	$(BIN)/python -m pytest -q -s benchmarks/test_report.py
-	$(BIN)/python -m benchmarks.end_to_end --part workers --part saving --part growth
+	$(BIN)/python -m pytest -q -s benchmarks/test_evaluation.py $(BENCH)
+	$(BIN)/python -m benchmarks.clusters --rows 10000 --classes 0 --rounds 3 \
+		--peer build/venv-corelay/bin/python
+	$(BIN)/python -m benchmarks.end_to_end --part commands --part workers --part saving --part growth
 	$(BIN)/python -m benchmarks.summary
 
-# Ten million lines, 100,000 images, 20,000 shards, 300,000 files: 10 minutes and 3 GB of disk.
+# Ten million lines, 100,000 images, 20,000 shards, 300,000 files, a million maps in clusters:
+# 20 minutes and 3 GB of disk.
 bench-scale: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -q -s benchmarks/test_scale.py
 	$(BIN)/python -m pytest -q -s benchmarks/test_driver.py
+	$(BIN)/python -m benchmarks.clusters --rows 100000 --classes 1000
+	$(BIN)/python -m benchmarks.summary
 
-# The same methods and runs with pytorch-grad-cam, torchcam and ONNX Runtime, and IRN's step in
-# PyTorch: compare multiples, not milliseconds.
-bench-peers: $(VENV)/.ready-dev build/torch-exports/.ready
-	@.venv-torch/bin/python -m pip install -q --disable-pip-version-check grad-cam==1.5.7 torchcam==0.5.0 \
-		onnxruntime==1.32.0 h5py
+# The same methods and runs with pytorch-grad-cam, torchcam, ONNX Runtime and OpenVINO-XAI, and
+# IRN's step in PyTorch: compare multiples, not milliseconds.
+bench-peers: $(VENV)/.ready-dev .venv-torch/.ready build/venv-openvino/.ready
 	$(BIN)/python -m pytest -q -s benchmarks/test_methods.py
 	.venv-torch/bin/python benchmarks/peers/methods.py
-	$(BIN)/python -m benchmarks.end_to_end --part peers --peers .venv-torch/bin/python
+	$(BIN)/python -m benchmarks.end_to_end --part peers --peers .venv-torch/bin/python \
+		--openvino build/venv-openvino/bin/python
 	$(BIN)/python -m benchmarks.weak_supervision --peers .venv-torch/bin/python
 	$(BIN)/python -m benchmarks.summary
 

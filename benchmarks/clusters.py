@@ -1,8 +1,9 @@
 """Clustering: seconds and peak memory of classes of many maps, beside CoRelAy.
 
-``python -m benchmarks.clusters [--rows 10000 30000 100000] [--classes 1000] [--peer PYTHON]``,
-where PYTHON has corelay 1.0.0. Each measurement is a process of its own. Maps are 7x7, hills at
-places that wander, with a mark in a tenth of them.
+``python -m benchmarks.clusters [--rows 10000 100000] [--classes 1000] [--peer PYTHON]``, where
+PYTHON has corelay 1.0.0 and clusters 10,000 maps. Each measurement is a process of its own, and in
+each round all take their turn. Maps are 7x7, hills at places that wander, with a mark in a tenth of
+them.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.figures import saved_figures
 from shardcam.engine.types import F4
 
-SIDE = 7
+SIDE, ALIKE = 7, 10_000  # maps of one class that CoRelAy has as well
 PEER = """
 import json, resource, sys, time
 import numpy as np
@@ -59,15 +61,17 @@ def measure(count: int, classes: int) -> None:
     from shardcam.engine.clusters.cluster_class import ClassRows, cluster_class
     from shardcam.engine.clusters.settings import Settings
 
-    begun, used = time.perf_counter(), time.process_time()
+    seconds = cpu = 0.0
     for number in range(classes):
         points = maps(count, number)
         ones = np.ones(count, np.float32)
         rows = ClassRows(np.arange(count), points, ones.astype(np.int8), ones)
+        begun, used = time.perf_counter(), time.process_time()
         found = cluster_class(rows, Settings(), 1, os.cpu_count() or 1)
+        seconds, cpu = seconds + time.perf_counter() - begun, cpu + time.process_time() - used
     told: dict[str, Any] = {
-        "seconds": time.perf_counter() - begun,
-        "cpu": time.process_time() - used,
+        "seconds": seconds,
+        "cpu": cpu,
         "GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         "unlike": round(float(found["of_cluster/unlikeness"].max()), 2),
     }
@@ -76,27 +80,33 @@ def measure(count: int, classes: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 30_000, 100_000])
+    parser.add_argument("--rows", type=int, nargs="*", default=[ALIKE, 100_000])
     parser.add_argument("--classes", type=int, default=1000, help="of 1,000 maps")
     parser.add_argument("--peer")
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--measure", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         measure(*options.measure)
         return
-    for count, classes in [(rows, 1) for rows in options.rows] + [(1000, options.classes)]:
-        if classes:
-            command = ("-m", "benchmarks.clusters", "--measure", str(count), str(classes))
-            print(f"{classes} x {count:,}: {_told(sys.executable, *command)}", flush=True)
-    if options.peer:
-        with tempfile.TemporaryDirectory() as folder:
-            np.save(Path(folder) / "maps.npy", maps(10_000))
-            told = _told(options.peer, "-c", PEER, f"{folder}/maps.npy")
-            print(f"CoRelAy, 1 x 10,000: {told}")
-
-
-def _told(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    sizes = [(rows, 1) for rows in options.rows] + [(1000, options.classes)] * bool(options.classes)
+    with tempfile.TemporaryDirectory() as folder:
+        own = ("-m", "benchmarks.clusters", "--measure")
+        ways = {
+            f"{count} of {classes}": (sys.executable, *own, f"{count}", f"{classes}")
+            for count, classes in sizes
+        }
+        if options.peer:
+            np.save(Path(folder) / "maps.npy", maps(ALIKE))
+            ways["CoRelAy"] = (options.peer, "-c", PEER, f"{folder}/maps.npy")
+        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+        for _ in range(options.rounds):
+            for name, command in ways.items():
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                rounds[name].append(json.loads(done.stdout))
+                print(f"{name}: {done.stdout.strip()}", flush=True)
+                with saved_figures("clusters") as figures:
+                    figures.setdefault("rounds", {})[name] = rounds[name]
 
 
 if __name__ == "__main__":

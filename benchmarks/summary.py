@@ -1,17 +1,17 @@
-"""The report of `make bench` and `make bench-peers`, and the tables of docs/benchmarks.md.
+"""The report of `make bench` and `make bench-peers`, and the tables of the docs.
 
     python -m benchmarks.summary [--docs]
 
-Reads build/bench.json (from end_to_end.py and test_methods.py) and writes build/bench.md and
-build/bench.png; `--docs` puts the tables between their marks in docs/benchmarks.md, and the plot
-beside it.
+Reads build/bench.json and writes build/bench.md and build/bench.png; `--docs` puts the tables
+between their marks in pages of docs/, and the plots beside them.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,8 +21,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-FIGURES, REPORT = Path("build/bench.json"), Path("build/bench.md")
-PLOT, PAGE = Path("docs/end-to-end.png"), Path("docs/benchmarks.md")
+from benchmarks.figures import FIGURES
+
+REPORT, PLOT = Path("build/bench.md"), Path("docs/end-to-end.png")
+PAGE = Path("docs/benchmarks.md")
 TITLES = {
     "resnet50": "ResNet-50",
     "resnet50_v1": "ResNet-50",
@@ -30,8 +32,14 @@ TITLES = {
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
 CAM_TOOLS = ("pytorch-grad-cam", "torchcam")
-TOOLS = {"pytorch-grad-cam": "#c2773a", "torchcam": "#8a8f98", "onnxruntime": "#5e8c61"}
-LABELS = {"pytorch-grad-cam": "pytorch-\ngrad-cam"}
+TOOLS = {  # with their colours
+    "pytorch-grad-cam": "#c2773a",
+    "torchcam": "#8a8f98",
+    "onnxruntime": "#5e8c61",
+    "openvino-xai": "#9a6fb0",
+    "openvino-xai int8": "#6d4a80",
+}
+LABELS = {"pytorch-grad-cam": "pytorch-\ngrad-cam", "onnxruntime": "onnx-\nruntime"}
 OURS = {"fp32": "#3b6ea5", "int8": "#1d3f66"}
 
 Rounds = list[dict[str, Any]]
@@ -51,40 +59,96 @@ def spread(values: list[float], form: str = ".2f") -> str:
     return text
 
 
-def best(rates: dict[str, float]) -> float:
-    """Of a peer's batch sizes the fastest."""
-    return max(rates.values())
+def best(found: dict[str, dict[str, float]]) -> float:
+    """Of a peer's batch sizes the fastest, images/s."""
+    return max(way["rate"] for way in found.values())
 
 
 def peers_table(rounds: Rounds) -> list[str]:
-    """Images/s, the share of the limit, and ratios to the peers."""
+    """Images/s, the share of the limit, ratios to the peers, and what these take besides."""
     lines = [
         "| JPEG photographs to HDF5 maps, Grad-CAM | images/s | of what decoding and forward "
-        "passes allow | over pytorch-grad-cam | over torchcam | over onnxruntime | over these with "
-        "batches of 32 |",
-        "|---|---|---|---|---|---|---|",
+        "passes allow | fp32 over it | int8 over it | start-up, s |",
+        "|---|---|---|---|---|---|",
     ]
     for network, turns in by(rounds, "network"):
         for precision in OURS:
-            rates = [turn[precision]["rate"] for turn in turns]
-            reached = [100 * turn[precision]["reached"] for turn in turns]
-            cells = [spread(rates, ".1f"), spread(reached, ".0f") + " %"]
-            same = []
-            for tool in TOOLS:
-                run = [turn for turn in turns if tool in turn]
-                over = [turn[precision]["rate"] / best(turn[tool]) for turn in run]
-                cells.append(f"{spread(over)}x" if run else "")
-                if run:
-                    same.append(median(turn[precision]["rate"] / turn[tool]["32"] for turn in run))
-            cells.append(", ".join(f"{ratio:.1f}x" for ratio in same))
-            lines.append(f"| {TITLES[network]}, {precision} | " + " | ".join(cells) + " |")
-        for tool in TOOLS:
-            if tool in turns[0]:
-                each = [
-                    f"{spread([turn[tool][batch] for turn in turns], '.1f')} with {batch}"
-                    for batch in turns[0][tool]
+            rates = spread([turn[precision]["rate"] for turn in turns], ".1f")
+            reached = spread([100 * turn[precision]["reached"] for turn in turns], ".0f")
+            lines.append(f"| **{TITLES[network]}, {precision}** | {rates} | {reached} % | | | |")
+        for tool in (tool for tool in TOOLS if tool in turns[0]):
+            for batch in turns[0][tool]:
+                found = [turn[tool][batch] for turn in turns]
+                over = [
+                    spread([turn[ours]["rate"] / turn[tool][batch]["rate"] for turn in turns])
+                    for ours in OURS
                 ]
-                lines.append(f"| {TITLES[network]}, {tool} | {', '.join(each)} | | | | | |")
+                lines.append(
+                    f"| {TITLES[network]}, {tool}{'' if batch == '1' else f', batches of {batch}'} "
+                    f"| {spread([one['rate'] for one in found], '.1f')} | | "
+                    f"{over[0]}x | {over[1]}x | {spread([one['start'] for one in found], '.0f')} |"
+                )
+    return lines
+
+
+def commands_table(rounds: Rounds) -> list[str]:
+    """Seconds of whole commands."""
+    titles = {
+        "small": "200 images, EfficientNet-Lite0",
+        "small ray": "the same, `--executor ray`",
+        "int8": "600 images, ResNet-50, int8, calibrated anew",
+        "int8 again": "the same again, calibration kept",
+        "status": "`status RUN`",
+        "help": "`--help`",
+    }
+    lines = ["| whole command | s |", "|---|---|"]
+    for name, title in titles.items():
+        lines.append(f"| {title} | {spread([turn[name] for turn in rounds])} |")
+    return lines
+
+
+def precision_table(networks: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
+    """Images/s in float32, ratios to it within a round, and agreement."""
+    lines = ["| batches of 32, all cores | fp32 | bf16 | int8 |", "|---|---|---|---|"]
+    for model, parts in networks.items():
+        weights = "ImageNet" if model == "efficientnet_lite0" else "random"
+        for part, found in parts.items():
+            rates = found["fp32"]["rates"]
+            cells = [f"{median(rates):.3g} images/s"]
+            for name in ("bf16", "int8"):
+                one = found[name]
+                ratios = [a / b for a, b in zip(one["rates"], rates, strict=True)]
+                text = f"{spread(ratios, '.2g')}x"
+                if part == "network":
+                    text += f"; {one['top1_agreement']:.0%}, {one['map_correlation']:.3f}"
+                cells.append(text)
+            title = f"{TITLES[model]}, {weights} weights: backbone"
+            lines.append(f"| {title if part == 'backbone' else 'whole network'} | "
+                         + " | ".join(cells) + " |")  # fmt: skip
+    return lines
+
+
+def clusters_table(rounds: dict[str, Rounds]) -> list[str]:
+    """Time and memory, and CoRelAy's over ours of the same maps."""
+    lines = ["| maps of 7x7 | s | processor seconds | peak memory |", "|---|---|---|---|"]
+    for name, found in rounds.items():
+        title = "CoRelAy 1.0.0, 10,000 of a class: graph, embedding, one k-means"
+        if name != "CoRelAy":
+            count, classes = map(int, name.split(" of "))
+            title = f"{count:,} of a class" if classes == 1 else f"{classes:,} classes of {count:,}"
+        cells = [
+            spread([one["seconds"] for one in found], ".3g"),
+            spread([one["cpu"] for one in found], ".3g"),
+            spread([one["GB"] for one in found]) + " GB",
+        ]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    ours, theirs = rounds.get("10000 of 1", []), rounds.get("CoRelAy", [])
+    if ours and len(ours) == len(theirs):
+        ratios = [
+            spread([b[what] / a[what] for a, b in zip(ours, theirs, strict=True)], ".3g") + "x"
+            for what in ("seconds", "cpu", "GB")
+        ]
+        lines.append(f"| CoRelAy over 10,000 of a class | {' | '.join(ratios)} |")
     return lines
 
 
@@ -137,45 +201,43 @@ def growth_table(rounds: Rounds) -> list[str]:
     return lines
 
 
-def tables(results: dict[str, Any]) -> dict[str, list[str]]:
-    """Every table that there are figures for, by the name of its mark."""
-    made = {}
-    for part, title, ratios in (
-        (
-            "workers",
-            "two cores, images/s over images/s",
-            {
-                "two workers of one core / one worker": ("all", "one"),
-                "Ray, one worker of two cores / no Ray": ("ray", "local"),
-                "two workers of one core / no Ray, two threads": ("all", "local"),
-            },
-        ),
-        (
-            "saving",
-            "images/s over images/s with maps alone",
-            {
-                "and activations, codec none": ("none", "maps"),
-                "and activations, gzip (default)": ("gzip", "maps"),
-            },
-        ),
-    ):
-        if part in results:
-            made[part] = ratio_table(results[part]["rounds"], title, ratios)
-    if "peers" in results:
-        made["peers"] = peers_table(results["peers"]["rounds"])
-    if "methods" in results:
-        made["costs"] = costs_table(results["methods"]["costs"])
-    if "growth" in results:
-        made["growth"] = growth_table(results["growth"]["rounds"])
-    return made
+def workers_table(rounds: Rounds) -> list[str]:
+    ratios = {
+        "two workers of one core / one worker": ("all", "one"),
+        "Ray, one worker of two cores / no Ray": ("ray", "local"),
+        "two workers of one core / no Ray, two threads": ("all", "local"),
+    }
+    return ratio_table(rounds, "two cores, images/s over images/s", ratios)
+
+
+def saving_table(rounds: Rounds) -> list[str]:
+    ratios = {
+        "and activations, codec none": ("none", "maps"),
+        "and activations, gzip (default)": ("gzip", "maps"),
+    }
+    return ratio_table(rounds, "images/s over images/s with maps alone", ratios)
+
+
+TABLES: dict[str, tuple[Path, str, Callable[[Any], list[str]]]] = {  # page, figures, table
+    "peers": (PAGE, "rounds", peers_table),
+    "commands": (PAGE, "rounds", commands_table),
+    "workers": (PAGE, "rounds", workers_table),
+    "saving": (PAGE, "rounds", saving_table),
+    "growth": (PAGE, "rounds", growth_table),
+    "methods": (PAGE, "costs", costs_table),
+    "precision": (Path("docs/models.md"), "networks", precision_table),
+    "clusters": (Path("docs/strategies.md"), "rounds", clusters_table),
+}
 
 
 def draw(rounds: Rounds, title: str, place: Path) -> None:
     """Bars: images per second of each tool, and the limit of ours as a line above."""
     networks = list(by(rounds, "network"))
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (network, turns) in zip(figure.subplots(1, len(networks)), networks, strict=True):
+    widths = [sum(tool in turns[0] for tool in (*TOOLS, *OURS)) for _, turns in networks]
+    row = figure.subplots(1, len(networks), squeeze=False, width_ratios=widths)[0]
+    for axes, (network, turns) in zip(row, networks, strict=True):
         rates = {tool: [best(turn[tool]) for turn in turns] for tool in TOOLS if tool in turns[0]}
         rates |= {f"shardcam {p}": [turn[p]["rate"] for turn in turns] for p in OURS}
         colours = [TOOLS[tool] for tool in rates if tool in TOOLS] + [*OURS.values()]
@@ -194,7 +256,7 @@ def draw(rounds: Rounds, title: str, place: Path) -> None:
         axes.set_title(TITLES[network], fontsize=11)
         axes.tick_params(axis="x", labelsize=8)
         axes.set_xticks(
-            np.arange(len(rates)), [LABELS.get(name, name.replace(" ", "\n")) for name in rates]
+            np.arange(len(rates)), [LABELS.get(name, re.sub("[ -]", "\n", name)) for name in rates]
         )
         axes.set_ylabel("images per second")
         axes.margins(y=0.15)
@@ -215,26 +277,29 @@ def put(page: str, mark: str, lines: list[str]) -> str:
     pattern = rf"(<!-- {mark} -->\n).*?(<!-- end -->)"
     found, count = re.subn(pattern, lambda m: f"{m[1]}{body}\n{m[2]}", page, flags=re.DOTALL)
     if count != 1:
-        raise SystemExit(f"{PAGE}: {count} places marked {mark}")
+        raise SystemExit(f"{count} places marked {mark} on its page")
     return found
 
 
 @click.command()
-@click.option("--docs", is_flag=True, help="Put the tables into docs/benchmarks.md as well.")
+@click.option("--docs", is_flag=True, help="Put the tables into pages of docs/ as well.")
 def main(docs: bool) -> None:
-    """Write the report, the plot, and the tables of the page."""
+    """Write the report, the plots, and the tables of the pages."""
     results = json.loads(FIGURES.read_text())
-    text, page = ["# From files to maps"], PAGE.read_text()
-    for part, lines in tables(results).items():
-        machine = heading(results[part]["machine"])
+    text = ["# What was measured"]
+    for part, (page, figures, table) in TABLES.items():
+        if part not in results:
+            continue
+        machine, lines = heading(results[part]["machine"]), table(results[part][figures])
         text += ["", f"## {part}", "", machine, "", *lines]
         if docs:
-            page = put(page, part, [*lines, "", f"*{machine}*"])
+            page.write_text(put(page.read_text(), part, [*lines, "", f"*{machine}*"]))
         if part == "peers":
             place = PLOT if docs else REPORT.with_suffix(".png")
             draw(results[part]["rounds"], machine.partition(";")[0], place)
+    if docs and (drawn := Path("build/precision.png")).exists():
+        shutil.copy(drawn, "docs")
     REPORT.write_text("\n".join(text) + "\n")
-    PAGE.write_text(page)
     click.echo(f"{REPORT}, and its plot")
 
 

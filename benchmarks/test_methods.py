@@ -8,15 +8,13 @@ into one table.
 
 from __future__ import annotations
 
-import json
 import time
 from functools import cache
 
 import numpy as np
 import pytest
 
-from benchmarks.end_to_end import machine
-from benchmarks.summary import FIGURES
+from benchmarks.figures import saved_figures
 from shardcam.engine.methods import METHODS
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
@@ -47,12 +45,8 @@ def network(model: str, whole: bool) -> tuple[MxnetNetwork, F4]:
 
 def save(model: str, name: str, multiple: float) -> None:
     """Beside the figures of whole runs, for benchmarks/summary.py."""
-    results = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-    part = results.setdefault("methods", {"costs": {}})
-    part["machine"] = machine(None)
-    part["costs"].setdefault(name, {})[model] = multiple
-    FIGURES.parent.mkdir(exist_ok=True)
-    FIGURES.write_text(json.dumps(results, indent=2) + "\n")
+    with saved_figures("methods") as figures:
+        figures.setdefault("costs", {}).setdefault(name, {})[model] = multiple
 
 
 @pytest.mark.parametrize(("model", "name"), CASES)
