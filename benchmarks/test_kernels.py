@@ -1,4 +1,4 @@
-"""Each kernel against its NumPy twin and the fastest OpenCV or BLAS chain for the same job.
+"""Each kernel against its NumPy twin and the fastest OpenCV or BLAS chain, if one does the same.
 
 Every contender runs on one thread. For OpenCV that is set here; BLAS reads the environment when
 NumPy is loaded, so set that first:
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from shardcam import kernels
+from shardcam.kernels.blurring import blur_taps
 from tests.kernels.table import PAIRS, REAL, Pair, Size, arrays
 
 F4 = NDArray[np.float32]
@@ -121,6 +122,13 @@ def resize(image: U1, box: tuple[int, ...], size: tuple[int, int]) -> U1:
     return cv2.resize(image[top:bottom, left:right], size[::-1], interpolation=cv2.INTER_AREA)
 
 
+def blur(pictures: F4) -> F4:
+    out, taps = np.empty_like(pictures), blur_taps(11, 5.0)
+    for source, target in zip(_each_map(pictures), _each_map(out), strict=True):
+        cv2.sepFilter2D(source, -1, taps, taps, dst=target, borderType=cv2.BORDER_CONSTANT)
+    return out
+
+
 def _each_map(stack: F4) -> F4:
     return stack.reshape(-1, *stack.shape[-2:])
 
@@ -143,10 +151,17 @@ CHAINS: dict[str, Callable[..., Any]] = {
     "overlay-peak_normalize": overlay_peak,
     "planar": planar,
     "resize": resize,
+    "blur": blur,
 }
 CASES = [
     ("weighted_sum, 5 targets", PAIRS[0], dataclasses.replace(REAL, targets=5)),
     *((pair.name, pair, REAL) for pair in PAIRS),
+]
+CONTENDERS = [
+    pytest.param(*case, contender, id=f"{case[0]}-{contender}")
+    for case in CASES
+    for contender in ("kernel", "twin", "chain")
+    if contender != "chain" or case[1].name in CHAINS
 ]
 
 
@@ -157,13 +172,12 @@ def one_thread(benchmark: BenchmarkFixture) -> None:
     benchmark.extra_info["blas_threads"] = os.environ.get("OPENBLAS_NUM_THREADS", "not set")
 
 
-@pytest.mark.parametrize("contender", ["kernel", "twin", "chain"])
-@pytest.mark.parametrize(("group", "pair", "size"), CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(("group", "pair", "size", "contender"), CONTENDERS)
 def test_speed(
     group: str, pair: Pair, size: Size, contender: str, benchmark: BenchmarkFixture
 ) -> None:
     benchmark.group = group
-    run = {"kernel": pair.kernel, "twin": pair.twin, "chain": CHAINS[pair.name]}[contender]
+    run = CHAINS[pair.name] if contender == "chain" else getattr(pair, contender)
     expected, *_ = arrays(pair.kernel(*pair.inputs(np.random.default_rng(0), size)))
     inputs = pair.inputs(np.random.default_rng(0), size)
     found, *_ = arrays(run(*inputs))
