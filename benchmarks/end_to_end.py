@@ -1,7 +1,7 @@
 """From JPEG files to published HDF5 maps: whole runs, side by side, in turns.
 
     python -m benchmarks.end_to_end [--peers PYTHON_WITH_TORCH] [--openvino PYTHON] [--part NAME]...
-        [--rounds N] [--network NAME]...
+        [--rounds N] [--network NAME]... [--quick]
 
 Photographs of 500x375, random weights (what a pass takes does not depend on them), all cores of
 this process (`taskset -c 0,1` for two). Images per second are those of the running work, from each
@@ -97,10 +97,11 @@ class Bench:
     """The files, and a new run directory for each run."""
 
     def __init__(
-        self, work: Path, rounds: int, networks: tuple[str, ...], torch: str | None, xai: str | None
-    ) -> None:
-        self.work, self.rounds, self.networks = work, rounds, networks
-        self.torch, self.openvino = torch, xai
+        self, work: Path, rounds: int, networks: tuple[str, ...], quick: bool,
+        torch: str | None, openvino: str | None,
+    ) -> None:  # fmt: skip
+        self.work, self.rounds, self.networks, self.quick = work, rounds, networks, quick
+        self.torch, self.openvino = torch, openvino
         self.photographs = work / "photographs"
         write_photographs(self.photographs, DIFFERENT)
         for i in range(DIFFERENT, MANY):  # links: the same file is decoded as often
@@ -109,7 +110,8 @@ class Bench:
 
     def tools(self, network: str) -> dict[str, tuple[int, ...]]:
         """The peers that there is a Python for, and their batch sizes."""
-        sizes = {tool: (1,) if is_xai(tool) else BATCHES for tool in IMAGES[network][2]}
+        usual = BATCHES[:1] if self.quick else BATCHES
+        sizes = {tool: (1,) if is_xai(tool) else usual for tool in IMAGES[network][2]}
         there = {False: self.torch, True: self.torch and self.openvino}
         return {tool: batches for tool, batches in sizes.items() if there[is_xai(tool)]}
 
@@ -172,13 +174,15 @@ def peers(bench: Bench) -> Iterator[Figures]:
         for turn in range(bench.rounds):
             figures: Figures = {"network": network, "round": turn}
             for precision, images in zip(PRECISIONS, (plain, fast), strict=True):
-                figures[precision] = found = bench.limits(model, precision, images)
+                found = bench.limits(model, precision, images // (1 + bench.quick))
+                figures[precision] = found
                 say(f"{network} {precision} {found['rate']:.2f}/s, {found['reached']:.1%}")
             for tool, batches in bench.tools(network).items():
                 figures[tool] = {}
                 for batch in batches:
                     out = bench.work / "peer.h5"
-                    found = bench.theirs(tool, network, theirs[tool], batch, out)
+                    images = theirs[tool] // (1 + bench.quick)
+                    found = bench.theirs(tool, network, images, batch, out)
                     figures[tool][str(batch)] = found
                     say(
                         f"{network} {tool}, batches of {batch}: {found['rate']:.2f}/s, "
@@ -313,16 +317,17 @@ PARTS: dict[str, Callable[[Bench], Iterator[Figures]]] = {
 @click.option("--openvino", help="With --peers, a Python with what peers/reciprocam.py needs.")
 @click.option("--network", "networks", multiple=True, help="Of the part peers.",
               type=click.Choice([*IMAGES]), default=[*IMAGES])  # fmt: skip
+@click.option("--quick", is_flag=True, help="In the part peers, half the images, batches of 8.")
 @click.option("--part", "parts", multiple=True, type=click.Choice([*PARTS]), default=[*PARTS])
 @click.option("--rounds", default=3)
 def main(
-    torch: str | None, openvino: str | None, networks: tuple[str, ...], parts: tuple[str, ...],
-    rounds: int,
+    torch: str | None, openvino: str | None, networks: tuple[str, ...], quick: bool,
+    parts: tuple[str, ...], rounds: int,
 ) -> None:  # fmt: skip
     """Measure, and save each round as soon as it is done."""
     FIGURES.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=FIGURES.parent) as place:
-        bench = Bench(Path(place).resolve(), rounds, networks, torch, openvino)
+        bench = Bench(Path(place).resolve(), rounds, networks, quick, torch, openvino)
         versions: dict[str, str] = {}
         for python, script in ((torch, EXTRACT), (openvino, RECIPROCAM)):
             versions |= json.loads(peer(python, script, "versions")) if python else {}

@@ -38,7 +38,7 @@ from shardcam.engine.types import Decoding
 
 PLOT = Path("build/precision.png")
 MODELS = {"efficientnet_lite0": None, "resnet50_v1": "random", "vgg16": "random"}
-PRECISIONS, ROUNDS = ("fp32", "bf16", "int8"), 10
+PRECISIONS, ROUNDS = ("fp32", "bf16", "int8"), 5
 DECODING = Decoding(RunConfig.model_fields["max_pixels"].default)
 
 
@@ -59,8 +59,8 @@ def prepared(model: str, precision: str) -> tuple[Any, str, Calibration]:
     return definition, layer, calibration
 
 
-@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("part", ["backbone", "network"])
+@pytest.mark.parametrize("model", MODELS)
 def test_forward(model: str, part: str) -> None:
     networks, found = {}, dict[str, dict[str, Any]]()
     for precision in PRECISIONS:
