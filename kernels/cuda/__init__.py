@@ -1,4 +1,4 @@
-"""The kernels of maps once more, for arrays in the memory of an NVIDIA GPU.
+"""The kernels of maps and of resizing once more, for arrays in the memory of an NVIDIA GPU.
 
 Each equals its twin in `shardcam.kernels`, not finite numbers included, but for the last bit of
 a sum and the rounding of a level, and refuses the same arrays by the same messages. It takes
@@ -19,13 +19,16 @@ from shardcam.kernels.cuda.device_pictures import (
     overlay,
     upsample,
 )
+from shardcam.kernels.cuda.device_resizing import fit_pictures, small_ranges
 
 __all__ = [
+    "fit_pictures",
     "heatmap_u8",
     "normalize",
     "overlay",
     "product_sum",
     "scale_maps",
+    "small_ranges",
     "upsample",
     "weighted_sum",
 ]

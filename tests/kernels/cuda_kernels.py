@@ -15,8 +15,9 @@ from numba import config, cuda
 from numpy.typing import NDArray
 
 from shardcam import kernels
+from shardcam.engine.types import Fit
 from shardcam.kernels import cuda as gpu
-from shardcam.kernels.cuda import device_maps, device_pictures
+from shardcam.kernels.cuda import device_maps, device_pictures, device_resizing
 from tests.kernels.table import JET
 
 _config: Any = config
@@ -34,7 +35,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread of the simulator is one of Python's."""
     if SIMULATED:
         sizes = {"LANES": 4, "ROWS": 2, "THREADS": 4, "PIXELS": 8, "WHOLE": 8}
-        for module in (device_maps, device_pictures):
+        for module in (device_maps, device_pictures, device_resizing):
             for name in sizes.keys() & vars(module).keys():
                 monkeypatch.setattr(module, name, sizes[name])
 
@@ -183,6 +184,61 @@ def test_overlay(alpha: float, peak: bool) -> None:
     assert_levels(back(out), np.stack(expected), 5 if peak else 3)
 
 
+VIEW = 6, 7
+FITS = {  # height and width of a picture; its part, what that is resized to, where the view begins
+    "area": ((13, 17), (1, 2, 12, 16), VIEW, (0, 0)),
+    "whole numbers": ((12, 14), (0, 0, 12, 14), VIEW, (0, 0)),
+    "enlarged": ((4, 5), (0, 1, 4, 5), VIEW, (0, 0)),
+    "one way each": ((20, 3), (0, 0, 20, 3), VIEW, (0, 0)),
+    "copied": ((9, 9), (2, 1, 8, 8), VIEW, (0, 0)),
+    "with a border": ((9, 30), (0, 0, 9, 30), (2, 7), (-2, 0)),
+    "cut out": ((30, 20), (0, 0, 30, 20), (12, 8), (3, 0)),
+    "both": ((11, 40), (0, 0, 11, 40), (4, 15), (-1, 4)),
+    "one pixel": ((1, 1), (0, 0, 1, 1), VIEW, (0, 0)),
+}
+
+
+def planar(pictures: list[NDArray[Any]]) -> tuple[Any, list[int]]:
+    """All of them as the kernels take them, and where each begins."""
+    flat = [one.transpose(2, 0, 1).ravel() for one in pictures]
+    starts = np.cumsum([0, *map(len, flat)]).tolist()
+    return sent(np.concatenate(flat)), starts
+
+
+def test_fit_pictures() -> None:
+    """All at once, the last one first, and nothing outside of what is resized."""
+    fits = [Fit(box, size, start, (0.0, 0.0, 0.0, 0.0)) for _, box, size, start in FITS.values()]
+    pictures = [picture(i, *size, 3) for i, (size, *_) in enumerate(FITS.values())]
+    pixels, starts = planar(pictures)
+    rows = range(len(fits) - 1, -1, -1)
+    numbers = [
+        (start, *one.shape[:2], *fit.box, *fit.size, *fit.start, row)
+        for start, one, fit, row in zip(starts, pictures, fits, rows)
+    ]
+    out = empty(len(fits), *VIEW, 3, dtype=np.uint8)
+    gpu.fit_pictures(pixels, sent(np.array(numbers)), out)
+    for row, one, fit in zip(rows, pictures, fits):
+        expected = np.full((*VIEW, 3), 77, np.uint8)
+        expected[fit.place(VIEW)] = kernels.resize(one, fit.box, fit.size, fit.window(VIEW))
+        assert_levels(back(out)[row], expected, 1)
+
+
+def test_small_ranges() -> None:
+    """Of a part: what lies beside it does not count, nor in which row or colour it differs."""
+    pictures = [np.full((20, 9, 3), 100, np.uint8) for _ in range(5)]
+    pictures[0][3, 8, 2] = 131  # one less than the limit
+    pictures[1][3, 8, 2] = 132
+    pictures[2][0], pictures[2][:, 0] = 0, 255
+    pictures[3][16, 3, 0] = 0
+    pictures[4][1, 1], pictures[4][19, 8] = 85, 117
+    pixels, starts = planar(pictures)
+    boxes = [(0, 0, 20, 9), (0, 0, 20, 9), (1, 1, 20, 9), (0, 0, 17, 9), (1, 1, 20, 9)]
+    parts = [(start, 20, 9, *box) for start, box in zip(starts, boxes)]
+    out = empty(5, dtype=np.uint8)
+    gpu.small_ranges(pixels, sent(np.array(parts)), 32, out)
+    assert back(out).tolist() == [1, 0, 1, 0, 0]
+
+
 Call = Callable[..., None]
 CALLS: dict[str, tuple[Call, dict[str, Any]]] = {
     "weighted_sum": (
@@ -204,18 +260,28 @@ CALLS: dict[str, tuple[Call, dict[str, Any]]] = {
         gpu.overlay,
         {"raw": (2, 4, 5), "images": (2, 8, 9, 3), "table": (256, 3), "out": (2, 8, 9, 3)},
     ),
+    "fit_pictures": (
+        gpu.fit_pictures,
+        {"pixels": (90,), "fits": (2, 12), "out": (2, 8, 9, 3)},
+    ),
+    "small_ranges": (
+        functools.partial(gpu.small_ranges, limit=32),
+        {"pixels": (90,), "parts": (2, 7), "out": (2,)},
+    ),
 }
 BYTES = {("scale_maps", "flags"), ("heatmap_u8", "out")} | {
-    ("overlay", name) for name in ("images", "table", "out")
+    *(("overlay", name) for name in ("images", "table", "out")),
+    *((name, key) for name in ("fit_pictures", "small_ranges") for key in ("pixels", "out")),
 }
+WHOLE_NUMBERS = {("fit_pictures", "fits"), ("small_ranges", "parts")}
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_refuses_and_names_the_argument(name: str) -> None:
     call, shapes = CALLS[name]
+    types = dict.fromkeys(BYTES, np.uint8) | dict.fromkeys(WHOLE_NUMBERS, np.int64)
     good = {
-        key: np.zeros(shape, np.uint8 if (name, key) in BYTES else np.float32)
-        for key, shape in shapes.items()
+        key: np.zeros(shape, types.get((name, key), np.float32)) for key, shape in shapes.items()
     }
     for key, array in good.items():
         others = {other: sent(value) for other, value in good.items() if other != key}
@@ -226,7 +292,7 @@ def test_refuses_and_names_the_argument(name: str) -> None:
             (sent(array[None]), ValueError, "expected shape"),
             (sent(array[..., :0].copy()), ValueError, "expected shape"),
             (sent(np.asfortranarray(array)), ValueError, "expected a C-contiguous, aligned array"),
-        ]:
+        ][: 6 if array.ndim > 1 else 5]:
             with pytest.raises(error, match=f"^{key}: {text}"):
                 call(**others, **{key: wrong})
 
@@ -246,3 +312,6 @@ def test_an_empty_batch_launches_nothing() -> None:
     gpu.product_sum(none, none, "factor", empty(0, 2, 2))
     gpu.scale_maps(none, none, empty(0, 4), empty(0, 4, dtype=np.uint8))
     gpu.heatmap_u8(empty(0, 2, 2), empty(0, 5, 6, dtype=np.uint8))
+    pixels, image = empty(9, dtype=np.uint8), empty(1, 2, 2, 3, dtype=np.uint8)
+    gpu.fit_pictures(pixels, empty(0, 12, dtype=np.int64), image)
+    gpu.small_ranges(pixels, empty(0, 7, dtype=np.int64), 32, empty(0, dtype=np.uint8))
