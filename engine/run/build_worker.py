@@ -6,7 +6,10 @@ Imports of MXNet, Numba and OpenCV wait until they are needed: threads must be s
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 from dataclasses import dataclass
+from dataclasses import dataclass, replace
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -25,6 +28,7 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.schema import DatasetSpec
 from shardcam.engine.types import F4, I4, LayerInfo, Quantization
 from shardcam.engine.workers.cores import usable_cores
+from shardcam.engine.workers.threads import limit_threads
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
@@ -62,6 +66,16 @@ def load_libraries() -> None:
     from shardcam.kernels import warm_up
 
     warm_up()
+
+
+def be_ready() -> None:
+    """Do what a process of a Ray of our own can before it knows its run.
+
+    What fails fails again, and is told, when the run is known.
+    """
+    limit_threads(int(os.environ["OMP_NUM_THREADS"]))
+    with suppress(Exception):
+        load_libraries()
 
 
 def build_runner(spec: WorkerSpec) -> ShardRunner:

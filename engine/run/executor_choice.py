@@ -64,6 +64,12 @@ def chosen_for_metrics(config: RunConfig, images: int, passes: bool) -> RunConfi
     return config.model_copy(update={"executor": executor})
 
 
+def on_own_ray(config: RunConfig) -> bool:
+    """Whether the run is on a Ray that it starts itself."""
+    address = config.address or os.environ.get("RAY_ADDRESS") or LOCAL
+    return config.executor == RAY and address == LOCAL and not _on_ray()
+
+
 def _on_ray() -> bool:
     """Whether this program is on Ray already."""
     ray = sys.modules.get("ray")

@@ -15,14 +15,20 @@ from typing import Any
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, TooManyFailures
 from shardcam.engine.protocols import Observer
-from shardcam.engine.run.build_worker import load_libraries
 from shardcam.engine.run.calibration import Calibration
 from shardcam.engine.run.cost import Cost
 from shardcam.engine.run.disk_space import dataset_sizes
 from shardcam.engine.run.driver import execute, execute_part
 from shardcam.engine.run.executor_choice import AUTO, RAY, chosen_early
-from shardcam.engine.run.prepare import Prepared, driver_threads, make_executor, prepare
+from shardcam.engine.run.prepare import (
+    Prepared,
+    driver_threads,
+    make_executor,
+    prepare,
+    require_possible,
+)
 from shardcam.engine.run.python_words import names_keywords
+from shardcam.engine.run.start_ahead import start_ahead
 from shardcam.engine.rundir.events import ignore
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import Event, Note, Part, RunReport, counted
@@ -127,21 +133,19 @@ def run_extraction(
     if not again:
         run_dir.require_no_driver(part)
     config = chosen_early(config)
+    require_possible(config)
     limit_threads(driver_threads(config))
     with ExitStack() as stack:
-        child = None
-        if config.executor == AUTO:  # it imports what it needs while this process prepares
-            child = Child(load_libraries)
-            stack.callback(child.end)
+        ahead = start_ahead(config)
+        if ahead is not None:
+            stack.callback(ahead.end)
         prepared = prepare(config, on_event)
-        if child is not None and prepared.config.executor == RAY:
-            child.end()
-            child = None
+        if isinstance(ahead, Child) and prepared.config.executor == RAY:
+            ahead.end()
         on_event(_planned(prepared))
         died = False if again else stack.enter_context(run_dir.lock(part))
-        executor = make_executor(
-            prepared, None, may_exit, apart or died or child is not None, child
-        )
+        apart = apart or died or config.executor == AUTO
+        executor = make_executor(prepared, None, may_exit, apart, ahead)
         fingerprint = prepared.manifest.fingerprint
         plan, notes = prepared.plan, prepared.notes
         if part is not None:

@@ -62,6 +62,7 @@ from shardcam.engine.run.run_target import given_by
 from shardcam.engine.run.runtime_choice import TORCH, require_gpu, with_runtime
 from shardcam.engine.run.similar_target import concept_of
 from shardcam.engine.run.source_listing import listing_of, make_reader
+from shardcam.engine.run.start_ahead import all_done
 from shardcam.engine.run.target_mask import mask_of
 from shardcam.engine.rundir import codec
 from shardcam.engine.rundir.events import RunAwaited, ignore
@@ -77,6 +78,7 @@ from shardcam.engine.rundir.run_json import (
 from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.types import LABELS, NO_LINK, SIMILAR, SOFTMAX, LayerInfo, Note
 from shardcam.engine.workers.cores import usable_cores
+from shardcam.engine.workers.own_ray import OwnRay
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
@@ -278,14 +280,14 @@ def make_executor(
     builder: Callable[[WorkerSpec], ShardRunner] | None = None,
     may_exit: bool = False,
     apart: bool = False,
-    child: Child | None = None,
+    ahead: Child | OwnRay | None = None,
 ) -> Executor:
     """The executor that was asked for, with what `builder` makes in each worker.
 
     By default that is what turns shards into results; see `executor_of`.
     """
     build = partial(builder or build_runner, prepared.worker)
-    return executor_of(prepared.config, build, may_exit, apart, child)
+    return executor_of(prepared.config, build, may_exit, apart, ahead)
 
 
 def executor_of(
@@ -293,17 +295,17 @@ def executor_of(
     build: Callable[[], ShardRunner],
     may_exit: bool = False,
     apart: bool = False,
-    child: Child | None = None,
+    ahead: Child | OwnRay | None = None,
 ) -> Executor:
     """The executor that was asked for, with what `build` makes in each worker.
 
     `may_exit`: see `engine.workers.ray_executor.RayExecutor`. `apart`: a local executor works in
-    a child process, for an image may end it; that is `child`, if it was started ahead.
+    a child process, for an image may end it. `ahead`: what was started for it before.
     """
     if config.executor == "local" and apart:
-        from shardcam.engine.workers.apart_executor import ApartExecutor
+        from shardcam.engine.workers.apart_executor import ApartExecutor, Child
 
-        return ApartExecutor(build, child)
+        return ApartExecutor(build, ahead if isinstance(ahead, Child) else None)
     if config.executor == "local":
         from shardcam.engine.workers.local_executor import LocalExecutor
 
@@ -320,7 +322,7 @@ def executor_of(
         config.recycle,
         config.priority,
     )
-    return RayExecutor(build, options, may_exit)
+    return RayExecutor(build, options, may_exit, ahead if isinstance(ahead, OwnRay) else None)
 
 
 def driver_threads(config: RunConfig) -> int:
@@ -378,12 +380,8 @@ def require_possible(config: RunConfig) -> None:
 def _require_cluster(config: RunConfig, run_dir: RunDir) -> None:
     """Before there is a run, where workers are needed; a Ray of our own is started later."""
     asked = config.address or os.environ.get("RAY_ADDRESS") or "ray" in sys.modules
-    if config.executor != "ray" or not asked:
+    if config.executor != "ray" or not asked or all_done(run_dir):
         return
-    if run_dir.exists(run_dir.run_json):
-        planned = read_manifest(run_dir).plan["shards"]
-        if len(run_dir.shard_numbers()) >= planned:  # there is nothing to do, or little
-            return
     from shardcam.engine.workers.ray_cluster import require_cluster
 
     require_cluster(config.address)

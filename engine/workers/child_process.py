@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
@@ -71,10 +71,13 @@ class ChildProcess:
         """What to raise where it dies before it has answered."""
         return WorkerError(f"a child process {self.end()} while it started")
 
-    def end(self) -> str:
-        """End the process if it runs; of what it died."""
+    def end(self, patience: float = 0.0) -> str:
+        """End the process if it runs, so many seconds after its pipe; of what it died."""
         if not self.pipe.closed:
             self.pipe.close()
+            with suppress(subprocess.TimeoutExpired):
+                if patience:
+                    self._process.wait(patience)
             os.close(self._open)
             self._process.kill()
         return death_of(self._process.wait())

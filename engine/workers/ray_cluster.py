@@ -7,27 +7,22 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from shardcam.engine.errors import WorkerError
-from shardcam.engine.workers.cores import usable_cores
-from shardcam.engine.workers.ray_folder import SHARED_MEMORY, ray_folder, start_error
+from shardcam.engine.errors import WorkerError, one_line
+from shardcam.engine.workers.own_ray import OwnRay
 from shardcam.engine.workers.ray_internals import (
-    FOLDER,
-    LOOPBACK,
-    MEMORY_FOLDER,
     admits,
     is_client,
     is_token_auth_enabled,
+    join_own,
     reread_environment,
     silent_worker_logs,
 )
@@ -39,7 +34,6 @@ _TOKEN_HINT = (
 LOCAL = "local"  # the address of a Ray of our own, whatever RAY_ADDRESS says
 _CHANGED = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE")  # in a session; the last by Ray
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-_OBJECT_STORE = 80 * 1024 * 1024  # the least Ray accepts; only reports pass through it
 
 
 @dataclass(frozen=True)
@@ -56,11 +50,11 @@ class RayOptions:
 
 
 @contextmanager
-def session(options: RayOptions) -> Iterator[bool]:
-    """Use the program's Ray, join the cluster that was asked for, or start a Ray of our own.
+def session(options: RayOptions, own: OwnRay | None = None) -> Iterator[bool]:
+    """Use the program's Ray, join the cluster that was asked for, or a Ray of our own.
 
     Gives whether it is the program's: then nobody but the caller ends the workers. A Ray of our
-    own is on loopback, and it ends as the session does.
+    own, which `own` is if it was started ahead, ends as the session does.
     """
     if ray.is_initialized():
         _require_same(options.address)
@@ -68,9 +62,19 @@ def session(options: RayOptions) -> Iterator[bool]:
         return
     address = _wanted(options.address)
     with _environment_kept(), silent_worker_logs(), ExitStack() as ended:
-        folder = ended.enter_context(ray_folder()) if address == LOCAL else None
+        if address == LOCAL:
+            own = own or OwnRay(options.workers, options.cpus_per_worker)
+            ended.callback(own.end)
         ended.callback(ray.shutdown)  # ends the workers too
-        _connect(options, address, folder)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.pop("RAY_ADDRESS", None)  # Ray would prefer it to an explicit address
+        if own is None:
+            reread_environment()
+            _join(address)
+        else:
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": own.token}
+            reread_environment()
+            _join_own(own)
         yield False
 
 
@@ -143,17 +147,12 @@ def _numeric(address: str) -> str:
     return f"{own if host.startswith('127.') else host}:{port}"
 
 
-def _connect(options: RayOptions, address: str, folder: Path | None) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.pop("RAY_ADDRESS", None)  # Ray would prefer it to an explicit address
-    if folder is None:
-        reread_environment()
-        _join(address)
-    else:  # without a token of its own, Ray writes one into the home directory
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        reread_environment()
-        _start(options, folder)
+def _join_own(own: OwnRay) -> None:
+    address = own.address
+    try:
+        join_own(address, **_QUIET)
+    except Exception as error:  # Ray has no class for it
+        raise own.not_started(one_line(error)) from error
 
 
 def _join(address: str) -> None:
@@ -168,25 +167,6 @@ def _explained(address: str) -> Iterator[None]:
         yield
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise WorkerError(f"--address {address}: cannot join: {error}. {_TOKEN_HINT}") from error
-
-
-def _start(options: RayOptions, folder: Path) -> None:
-    workers = options.workers or max(usable_cores() // options.cpus_per_worker, 1)
-    places: dict[str, Any] = {FOLDER: str(folder)}
-    if not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
-        places[MEMORY_FOLDER] = str(folder)
-    try:
-        ray.init(
-            address=LOCAL,  # else Ray joins any cluster it finds running on this machine
-            num_cpus=workers * options.cpus_per_worker,
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE,
-            **LOOPBACK,
-            **places,
-            **_QUIET,
-        )
-    except Exception as error:  # Ray has no class for it
-        raise start_error(error, folder) from error
 
 
 def _require_answer(address: str) -> None:

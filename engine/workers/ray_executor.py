@@ -11,6 +11,7 @@ from operator import length_hint
 
 from shardcam.engine.protocols import Observer, ShardRunner
 from shardcam.engine.types import Event, Shard, ShardReport
+from shardcam.engine.workers.own_ray import OwnRay
 from shardcam.engine.workers.ray_cluster import RayOptions, require_capacity, session
 from shardcam.engine.workers.ray_metrics import RayMetrics
 from shardcam.engine.workers.ray_pool import WorkerPool
@@ -29,17 +30,26 @@ class RayExecutor:
         Number and size of the workers.
     may_exit
         End this process 20 s after a signal if Ray does not answer; for commands.
+    own
+        A Ray of our own that was started ahead, if any.
     """
 
     def __init__(
-        self, build: Callable[[], ShardRunner], options: RayOptions, may_exit: bool = False
+        self,
+        build: Callable[[], ShardRunner],
+        options: RayOptions,
+        may_exit: bool = False,
+        own: OwnRay | None = None,
     ) -> None:
         self._build = build
-        self._options = options
+        self._options, self._own = options, own
         self._patience = PATIENCE if may_exit else None
 
     def run(self, shards: Iterable[Shard], on_event: Observer) -> Iterator[ShardReport]:
-        with DeferredSignals(self._patience) as signals, session(self._options) as shared:
+        with (
+            DeferredSignals(self._patience) as signals,
+            session(self._options, self._own) as shared,
+        ):
             signals.install()
             require_capacity(self._options)
             metrics = RayMetrics(length_hint(shards))

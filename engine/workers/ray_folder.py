@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from shardcam.engine.errors import WorkerError, one_line
+from shardcam.engine.errors import WorkerError
 
 SHARED_MEMORY = Path("/dev/shm")
 _LONGEST = 107  # bytes of a socket's path
@@ -71,9 +71,9 @@ def _bases() -> Iterable[str]:
     return dict.fromkeys(str(Path(place).absolute()) for place in places if place)
 
 
-def start_error(error: Exception, folder: Path) -> WorkerError:
+def start_error(problem: str, folder: Path) -> WorkerError:
     """Return the exception for a Ray that did not start: why, by its logs if they tell."""
-    reason = next(_fatal_lines(folder), None) or one_line(error).partition(". ")[0]
+    reason = next(_fatal_lines(folder), None) or problem.partition(". ")[0]
     return WorkerError(
         f"Ray does not start on this machine: {reason}; raise the limits of open files and "
         f"processes (ulimit -n, ulimit -u), {_ADVICE}"

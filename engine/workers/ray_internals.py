@@ -1,4 +1,7 @@
-"""Every private part of Ray that shardcam uses; look here first when its exact pin is raised."""
+"""Private parts of Ray that shardcam uses; look here first when its exact pin is raised.
+
+`engine.workers.ray_head` uses others, in a process that runs nothing else.
+"""
 
 from __future__ import annotations
 
@@ -18,28 +21,35 @@ from ray.experimental.internal_kv import (
     _internal_kv_put,
 )
 
-# For ray.init
-LOOPBACK: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
-FOLDER, MEMORY_FOLDER = "_temp_dir", "_plasma_directory"
+from shardcam.engine.workers.own_ray import LOOPBACK
+
 _CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 _ANSWER = 10.0  # seconds that a cluster may take
 _OURS = b"shardcam"  # the namespace of the entries that runs make in a cluster's table
 
 __all__ = (
-    "FOLDER",
-    "LOOPBACK",
-    "MEMORY_FOLDER",
     "admits",
     "delete_entry",
     "draining_nodes",
     "is_client",
     "is_token_auth_enabled",
+    "join_own",
     "living_drivers",
     "read_entries",
     "reread_environment",
     "silent_worker_logs",
     "write_entry",
 )
+
+
+def join_own(address: str, **options: Any) -> None:
+    """Join a Ray of our own: on loopback, and without anybody who makes runtime environments."""
+    resolve = ray._private.services.resolve_ip_for_localhost  # to one that others reach
+    ray._private.services.resolve_ip_for_localhost = lambda host: host
+    try:
+        ray.init(address=address, _node_ip_address=LOOPBACK, _skip_env_hook=True, **options)
+    finally:
+        ray._private.services.resolve_ip_for_localhost = resolve
 
 
 def reread_environment() -> None:
