@@ -24,9 +24,8 @@ def start_ahead(config: RunConfig) -> Child | OwnRay | None:
             return None
     if config.executor == AUTO:
         return Child(load_libraries)
-    if on_own_ray(config):
-        first = None if config.gpus_per_worker else be_ready  # a GPU is given to them later
-        return OwnRay(config.workers, config.cpus_per_worker, first)
+    if on_own_ray(config) and not config.gpus_per_worker:  # a GPU is given to workers later
+        return OwnRay(config.workers, config.cpus_per_worker, be_ready)
     return None
 
 

@@ -73,7 +73,8 @@ class OwnRay:
                 "RAY_USAGE_STATS_ENABLED": "0",
             }
             try:
-                self._child.pipe.send((environment, workers, first, params))
+                self._child.pipe.send(environment)
+                self._child.pipe.send((workers, first, params))
             except OSError as error:
                 raise self._child.not_started() from error
             self._end = started.pop_all()
@@ -109,9 +110,9 @@ class OwnRay:
 
 def serve(driver: Connection) -> None:
     """Be the process: start Ray, and end it when the driver closes its end of the pipe."""
-    environment, workers, first, params = driver.recv()
     os.environ.pop("RAY_ADDRESS", None)
-    os.environ.update(environment)
+    os.environ.update(driver.recv())  # which Ray reads as it is imported
+    workers, first, params = driver.recv()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _FILES)), hard))
     from shardcam.engine.workers.ray_head import Head, Processes, end

@@ -4,13 +4,14 @@ import os
 import shutil
 import stat
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import ray
 
 from shardcam.engine.errors import WorkerError
-from shardcam.engine.workers import ray_cluster
+from shardcam.engine.workers import own_ray, ray_cluster
 from shardcam.engine.workers import ray_folder as folders
 from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions, session
 from shardcam.engine.workers.ray_executor import RayExecutor
@@ -159,14 +160,26 @@ def test_a_place_that_ray_cannot_use_is_passed_over(places, monkeypatch):
     ],
 )
 def test_a_ray_that_does_not_start_is_one_line_that_says_why(places, monkeypatch, log, reason):
-    def fail(_temp_dir, **_options):
-        logs = os.path.join(_temp_dir, "session_2026-11-27", "logs")
-        os.makedirs(logs)
-        with open(os.path.join(logs, "raylet.out"), "w") as stream:
-            stream.write(log)
-        raise Exception("The current node timed out during startup. This could happen because")
+    class Failing:
+        """In place of the process that starts Ray."""
 
-    monkeypatch.setattr(ray, "init", fail)
+        def __init__(self, _serve):
+            self.pipe = self
+
+        def send(self, sent):
+            if isinstance(sent, dict):
+                return
+            logs = Path(sent[-1]["temp_dir"]) / "session_2026-11-27" / "logs"
+            logs.mkdir(parents=True)
+            (logs / "raylet.out").write_text(log)
+
+        def recv(self):
+            return None, "Exception: The current node timed out during startup. This could happen"
+
+        def end(self, _patience):
+            pass
+
+    monkeypatch.setattr(own_ray, "ChildProcess", Failing)
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     with pytest.raises(WorkerError) as error, session(OWN):
         pass

@@ -104,7 +104,7 @@ def test_only_a_command_may_be_ended(tmp_path, monkeypatch, handled, may_exit):
     left = threading.Event()
 
     @contextmanager
-    def stuck(_options):
+    def stuck(_options, _own):
         os.kill(os.getpid(), signal.SIGTERM)
         yield left.wait(10 if may_exit else 0.2)
 

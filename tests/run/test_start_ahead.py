@@ -1,0 +1,85 @@
+"""What runs the shards is started while the run is prepared, where it will be needed."""
+
+import pytest
+
+from shardcam import extract
+from shardcam.engine.config import RunConfig
+from shardcam.engine.run import executor_choice, start_ahead
+from shardcam.engine.workers import own_ray
+from tests.jobs.command import CHECKPOINT, ROOT
+
+DONE = ROOT / "tests" / "fixtures" / "run-0.1.0" / "run"
+
+
+class Started:
+    def __init__(self, *given):
+        self.given, self.ended = given, False
+
+    def end(self):
+        self.ended = True
+
+
+class StartedRay(Started):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def recorded(monkeypatch):
+    monkeypatch.setattr(start_ahead, "Child", Started)
+    monkeypatch.setattr(start_ahead, "OwnRay", StartedRay)
+    monkeypatch.setattr(executor_choice, "_on_ray", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def started(out, **options):
+    given = {"source": "photos", "model": "efficientnet_lite0", "out": str(out)}
+    return start_ahead.start_ahead(RunConfig(**given, **options))
+
+
+def test_what_will_be_needed_is_started(tmp_path):
+    assert started(tmp_path).given == (start_ahead.load_libraries,)
+    ahead = started(tmp_path, executor="ray", workers=3, cpus_per_worker=2)
+    assert isinstance(ahead, StartedRay)
+    assert ahead.given == (3, 2, start_ahead.be_ready)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"executor": "local"},
+        {"executor": "ray", "address": "10.0.0.1:6379"},
+        {"executor": "ray", "gpus_per_worker": 1},
+    ],
+)
+def test_what_will_not_is_not(tmp_path, options):
+    assert started(tmp_path, **options) is None
+
+
+def test_a_cluster_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert started(tmp_path, executor="ray") is None
+    assert started(tmp_path, executor="ray", address="local") is not None
+    monkeypatch.setattr(executor_choice, "_on_ray", lambda: True)
+    assert started(tmp_path, executor="ray", address="local") is None
+
+
+def test_a_run_that_is_done_needs_nothing():
+    assert started(DONE) is None
+    assert started(DONE, executor="ray") is None
+
+
+@pytest.mark.ray
+def test_a_run_that_is_refused_leaves_no_ray(tmp_path, monkeypatch):
+    begun = []
+
+    class Begun(own_ray.OwnRay):
+        def __init__(self, *given):
+            super().__init__(*given)
+            begun.append(self)
+
+    monkeypatch.setattr(start_ahead, "OwnRay", Begun)
+    with pytest.raises(Exception, match=r"nowhere"):
+        extract(tmp_path / "nowhere", model=CHECKPOINT, out=tmp_path / "run", executor="ray")
+    (ray,) = begun
+    assert ray._child.pipe.closed
+    assert not ray._folder.exists()
