@@ -106,10 +106,11 @@ def test_every_option_is_explained(name):
         (["--help"], {}, []),
         (["extract", "--help"], {}, ["pydantic"]),
         ([], {"COMP_WORDS": "shardcam extract --model eff", "COMP_CWORD": "3"}, ["pydantic"]),
+        (["status", "tests/fixtures/run-0.1.0/run"], {}, ["h5py", "numpy", "pydantic"]),
     ],
 )
 @pytest.mark.process
-def test_help_and_completion_import_nothing_heavy(arguments, env, may):
+def test_what_takes_no_time_imports_nothing_heavy(arguments, env, may):
     script = f"""if True:
         import sys
         sys.argv = ["shardcam", *{arguments}]
