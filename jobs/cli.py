@@ -91,10 +91,16 @@ def print_anything() -> None:
 
 
 class _Told(logging.Handler):
-    """Prints what the kernels log."""
+    """Prints what the kernels log, once, however many processes say it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        _tell(record.getMessage())
+        if (said := record.getMessage()) not in self._said:
+            self._said.add(said)
+            _tell(said)
 
 
 def tell_of_kernels() -> None:
