@@ -249,7 +249,9 @@ class Quantization:
 
     ranges: dict[str, tuple[float, float]]  # smallest and largest value of each tensor
     keep_first: bool  # the first convolution stays in float32
-    steps: dict[str, str] = field(default_factory=dict)  # off the nearest, of weights by name
+    rounding: dict[str, str] = field(default_factory=dict)  # steps off the nearest, of weights
+    shifts: dict[str, str] = field(default_factory=dict)  # of channels, by the operator's name
+    folded: bool = False  # normalisations are in the weights; runs of before leave that to MXNet
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ import mxnet as mx
 from shardcam.engine.models.bound_program import Program, backbone, entries_of, program_of
 from shardcam.engine.models.closed_form import is_piecewise_linear, pooled_dense_weight
 from shardcam.engine.models.definition import NetworkDefinition
+from shardcam.engine.models.folded_norms import with_folded_norms
 from shardcam.engine.models.fullgrad_terms import BiasProgram
 from shardcam.engine.models.graph import Cut, cut, entry_of
 from shardcam.engine.models.graph_forms import differentiable
 from shardcam.engine.models.head import HeadProgram
 from shardcam.engine.models.layer_names import class_count, resolve_layer, with_maps
+from shardcam.engine.models.precision import FP32, INT8, lower
 from shardcam.engine.models.precision import FP32, lower
 from shardcam.engine.models.symbol_json import to_json
 from shardcam.engine.models.whole_blocks import with_whole_blocks
@@ -73,9 +75,11 @@ class MxnetPrograms:
     @functools.cached_property
     def backbone(self) -> Program:
         """From the input to `entries`."""
-        definition = self.definition
-        if self._lowering[0] == FP32 and self.device.device_type == "cpu":
+        definition, (precision, quantization) = self.definition, self._lowering
+        if precision == FP32 and self.device.device_type == "cpu":
             definition = with_whole_blocks(definition, self.entries)
+        if precision == INT8 and quantization is not None and quantization.folded:
+            definition = with_folded_norms(definition, self.entries)
         return lower(backbone(definition, self.entries, self.device), *self._lowering)
 
     @functools.cached_property

@@ -3,8 +3,9 @@
 int8 follows MXNet's oneDNN recipe: fuse, insert quantised operators, give each its
 range, fuse again.  The ranges are the smallest and largest values that float32 showed
 on a few images ("naive" calibration: its maps agree better with float32 than those of
-entropy calibration).  Weights are rounded by `engine.models.weight_rounding`.  The first
-convolution may stay in float32, for a tenth of the speed.
+entropy calibration).  Weights are rounded by `engine.models.weight_rounding`, and signed
+values moved by `engine.models.unsigned`.  The first convolution may stay in float32, for a
+tenth of the speed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import ctypes
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
 from typing import Any
 
@@ -25,18 +26,17 @@ from mxnet.contrib import quantization as mxnet_quantization
 
 from shardcam.engine.models.bound_program import Program, backbone, entries_of
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import VARIABLE, cut
+from shardcam.engine.models.folded_norms import with_folded_norms
+from shardcam.engine.models.fused_graph import BACKEND, SETTINGS, convolutions, fused, quantized
+from shardcam.engine.models.graph import cut
 from shardcam.engine.models.layer_names import with_maps
 from shardcam.engine.models.mxnet_errors import in_one_line
+from shardcam.engine.models.unsigned import as_text, from_text, in_the_middle, movable, moved
 from shardcam.engine.models.weight_rounding import F8, MOST_INPUTS, Site, on_steps, steps_off
 from shardcam.engine.types import F4, Quantization
 
 FP32, BF16, INT8, FP16 = "fp32", "bf16", "int8", "fp16"
 HALVES = {BF16: "bfloat16", FP16: "float16"}
-
-_BACKEND = "MKLDNN_QUANTIZE"
-_FUSED_CONVOLUTION = "_sg_mkldnn_conv"
-_SETTINGS = {"quantized_dtype": "auto", "calib_mode": "naive"}
 
 
 @in_one_line
@@ -83,26 +83,53 @@ def _mixed_joins(symbol: mx.sym.Symbol) -> list[str]:
 class Observed:
     """What float32 passes of some images showed of a network, cut at its layers.
 
-    `moments` are those of `engine.models.weight_rounding.Site`, by the name of the weight.
+    `moments` are those of `engine.models.weight_rounding.Site`, by the name of the weight;
+    `extremes` the smallest and largest values of each channel, by the name of an operator whose
+    output can be moved.
     """
 
-    fused: Program
+    program: Program
     ranges: dict[str, tuple[float, float]]
     moments: dict[str, F8]
+    extremes: dict[str, tuple[F4, F4]]
+
+    @cached_property
+    def _rounding(self) -> dict[str, str]:
+        return {
+            weight: steps_off(self.program.arguments[weight].asnumpy(), moments)
+            for weight, moments in self.moments.items()
+            if np.isfinite(moments).all()
+        }
+
+    @cached_property
+    def _moved(self) -> tuple[dict[str, str], Program, dict[str, tuple[float, float]]]:
+        """How outputs are moved, the fused program of those, and all its ranges."""
+        finite = all(np.isfinite(ends).all() for ends in self.extremes.values())
+        extremes = self.extremes if finite else {}
+        middles = {name: in_the_middle(*ends) for name, ends in extremes.items()}
+        before = {one.output: one for one in convolutions(fused(self.program))}
+        after = fused(moved(self.program, {name: shift for name, (shift, _) in middles.items()}))
+        names = {one.convolution: one.output for one in convolutions(after)}
+        ranges = {}
+        for name, known in self.ranges.items():
+            one = before.get(name)
+            _, width = middles.get(one.last if one else "", (None, None))
+            ranges[names[one.convolution] if one else name] = (0.0, width) if width else known
+        shifts = {name: as_text(shift) for name, (shift, _) in middles.items()}
+        return shifts, after, ranges
 
     def quantization(self, keep_first: bool) -> Quantization:
         """What int8 needs; `keep_first` leaves the first convolution in float32."""
-        *_, collector = _quantized(self.fused, keep_first)
-        ranges = {
-            name: self.ranges[name] for name in self.ranges if name in collector.include_layer
-        }
-        first = _convolutions(self.fused)[0][1].weight if keep_first else None
-        steps = {
-            weight: steps_off(self.fused.arguments[weight].asnumpy(), moments)
-            for weight, moments in self.moments.items()
-            if weight != first and np.isfinite(moments).all()
-        }
-        return Quantization(ranges, keep_first, steps)
+        shifts, program, ranges = self._moved
+        _, collector = quantized(program, keep_first)
+        first = convolutions(program)[0].site.weight if keep_first else None
+        return Quantization(
+            {name: ranges[name] for name in ranges if name in collector.include_layer},
+            keep_first,
+            {weight: off for weight, off in self._rounding.items() if weight != first},
+            shifts,
+            folded=True,
+        )
 
 
 @in_one_line
@@ -128,15 +155,23 @@ def observe(
     layers = tuple(layers)
     definition = with_maps(definition, [*layers, *read])
     cuts = [cut(definition.graph, name, definition.parameters) for name in layers]
-    read_entries = [(definition.graph.number(name), 0) for name in read]
-    fused = _fused(backbone(definition, entries_of(cuts, read_entries), mx.cpu()))
-    wanted = {name for keep in (False, True) for name in _quantized(fused, keep)[3].include_layer}
+    entries = entries_of(cuts, [(definition.graph.number(name), 0) for name in read])
+    program = backbone(with_folded_norms(definition, entries), entries, mx.cpu())
+    whole = fused(program)
+    wanted = {name for keep in (False, True) for name in quantized(whole, keep)[1].include_layer}
+    found = Observed(program, {}, {}, {})
+    parts = convolutions(whole)
+    lasts = {one.output: one.last for one in parts if one.output in wanted}
+    can_move = movable(program, lasts.values())
     readers: dict[str, list[Site]] = {}
-    for source, site in _convolutions(fused):
-        weight = fused.arguments.get(site.weight)
-        if weight is not None and weight.size // len(weight) <= MOST_INPUTS and source in wanted:
-            readers.setdefault(source, []).append(site)
-    found = Observed(fused, {}, {})
+    for one in parts:
+        weight = program.arguments.get(one.site.weight)
+        if (
+            weight is not None
+            and weight.size // len(weight) <= MOST_INPUTS
+            and one.source in wanted
+        ):
+            readers.setdefault(one.source, []).append(one.site)
 
     def see(done: set[str], raw_name: bytes, handle: Any) -> None:
         name = py_str(raw_name)
@@ -145,6 +180,11 @@ def observe(
         done.add(name)
         array = ctypes.cast(handle, NDArrayHandle)
         values = mx.nd.NDArray(array, writable=False).asnumpy()  # MXNet's own minimum is slow
+        last = lasts.get(name)
+        if last in can_move:
+            ends = values.min(axis=(0, 2, 3)), values.max(axis=(0, 2, 3))
+            known = found.extremes.get(last, ends)
+            found.extremes[last] = np.minimum(known[0], ends[0]), np.maximum(known[1], ends[1])
         low, high = found.ranges.get(name, (np.inf, -np.inf))
         found.ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
         for site in readers.get(name, ()):
@@ -153,7 +193,7 @@ def observe(
 
     for shape, alike in groupby(batches, np.shape):
         data = mx.nd.zeros(shape)
-        executor = fused.bind({definition.input_name: data})
+        executor = whole.bind({definition.input_name: data})
         for images in alike:
             executor.set_monitor_callback(partial(see, set()), monitor_all=True)
             data[:] = images
@@ -175,18 +215,20 @@ def calibrate(
 
 def _to_int8(program: Program, quantization: Quantization) -> Program:
     rounded = {
-        name: mx.nd.array(on_steps(program.arguments[name].asnumpy(), steps), program.device)
-        for name, steps in quantization.steps.items()
+        name: mx.nd.array(on_steps(program.arguments[name].asnumpy(), off), program.device)
+        for name, off in quantization.rounding.items()
         if name in program.arguments
     }
-    fused = _fused(replace(program, arguments=program.arguments | rounded))
-    symbol, _, _, collector = _quantized(fused, quantization.keep_first)
+    program = replace(program, arguments=program.arguments | rounded)
+    shifts = {name: from_text(text) for name, text in quantization.shifts.items()}
+    program = fused(moved(program, shifts))
+    symbol, collector = quantized(program, quantization.keep_first)
     collector.min_max_dict = quantization.ranges
     symbol, arguments, states = mxnet_quantization.calib_graph(
-        symbol, fused.arguments, fused.states, collector, **_SETTINGS
+        symbol, program.arguments, program.states, collector, **SETTINGS
     )
-    arguments |= _by_other_names(symbol, arguments, fused.arguments)
-    return Program(symbol.get_backend_symbol(_BACKEND), arguments, states, program.device)
+    arguments |= _by_other_names(symbol, arguments, program.arguments)
+    return Program(symbol.get_backend_symbol(BACKEND), arguments, states, program.device)
 
 
 def _by_other_names(
@@ -200,41 +242,3 @@ def _by_other_names(
             parts = mx.nd.contrib.quantize(value, value.min(), value.max(), out_type="int8")
             made |= dict(zip((name, f"{name}_min", f"{name}_max"), parts, strict=True))
     return made
-
-
-def _fused(program: Program) -> Program:
-    symbol = program.symbol.get_backend_symbol(_BACKEND)
-    return Program(symbol, program.arguments, program.states, program.device)
-
-
-def _convolutions(fused: Program) -> list[tuple[str, Site]]:
-    """Of each fused convolution the name of the tensor that it reads, and how it reads it."""
-    nodes = json.loads(fused.symbol.tojson())["nodes"]
-    found = []
-    for node in nodes:
-        if not node["op"].startswith(_FUSED_CONVOLUTION):
-            continue
-        (inner,) = node["subgraphs"]
-        convolution = next(n for n in inner["nodes"] if n["op"] == "Convolution")
-        data, weight = (
-            nodes[node["inputs"][inner["arg_nodes"].index(entry[0])][0]]
-            for entry in convolution["inputs"][:2]
-        )
-        source = data["name"] if data["op"] == VARIABLE else f"{data['name']}_output"
-        site = Site.of(weight["name"], convolution.get("attrs", {}))
-        found.append((source, site))
-    return found
-
-
-def _quantized(fused: Program, keep_first: bool) -> tuple[mx.sym.Symbol, Any, Any, Any]:
-    nodes = json.loads(fused.symbol.tojson())["nodes"]
-    convolutions = [n["name"] for n in nodes if n["op"].startswith(_FUSED_CONVOLUTION)]
-    found: tuple[mx.sym.Symbol, Any, Any, Any] = mxnet_quantization.quantize_graph(
-        fused.symbol,
-        fused.arguments,
-        fused.states,
-        quantize_mode="smart",
-        excluded_sym_names=convolutions[:1] if keep_first else None,
-        **_SETTINGS,
-    )
-    return found

@@ -1,6 +1,6 @@
 """int8 weights of convolutions, rounded for what comes out and not each to the nearest.
 
-MXNet gives each output channel of a convolution a step of its own, 1/127 of its largest weight,
+MXNet gives each output channel of a convolution a step of its own, 1/127.5 of its largest weight,
 and rounds every weight to the nearest. Inputs of the first convolutions are alike in all places
 and channels, so errors of that kind add up, to a tenth of what EfficientNet-Lite0's first block
 computes. Here each weight makes good what the ones rounded before it left, by the second moments
@@ -24,12 +24,14 @@ from shardcam.engine.types import F4
 
 MOST_INPUTS = 255  # of an output; with more of them errors of rounding cancel by themselves
 _FEWEST, _PLACES = 4, 32  # of an image whose inputs count, more where an output has more inputs
-_LEVELS = 127
+_LEVELS = np.float32(127.5)  # steps that MXNet gives the largest weight
+_LEAST, _MOST = -128, 127  # that int8 has
 _NONE = 1e-30  # weights that are as good as 0
 _DAMPING = 0.01  # of the mean second moment: what the images do not show counts a little, too
 
 F8 = npt.NDArray[np.float64]
 I1 = npt.NDArray[np.int8]
+Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,15 @@ def steps_off(weight: F4, moments: F8) -> str:
     groups, inputs = moments.shape[:2]
     exact = _in_steps(weight)[0].astype(np.float64).reshape(groups, -1, inputs).transpose(0, 2, 1)
     largest = np.abs(exact).argmax(axis=1)  # makes the step, and must stay
+    theirs = _rounded(np.take_along_axis(exact, largest[:, None], axis=1)[:, 0])
     damping = _DAMPING * np.einsum("gkk->g", moments) / inputs + np.finfo(np.float32).tiny
     factor = np.linalg.cholesky(moments + damping[:, None, None] * np.eye(inputs))
     factor = factor.transpose(0, 2, 1)
     left = np.zeros_like(exact)
     for k in reversed(range(inputs)):
         carried = np.matmul(factor[:, k : k + 1, k + 1 :], left[:, k + 1 :])[:, 0]
-        rounded = np.rint(exact[:, k] + carried / factor[:, k, k, None]).clip(-_LEVELS, _LEVELS)
-        rounded = np.where(largest == k, np.rint(exact[:, k]), rounded)
+        wanted = exact[:, k] + carried / factor[:, k, k, None]
+        rounded = np.where(largest == k, theirs, np.rint(wanted).clip(-_MOST, _MOST))
         left[:, k] = exact[:, k] - rounded
     chosen = np.rint(exact - left)
     off: I1 = (chosen - np.rint(exact)).transpose(0, 2, 1).astype(np.int8)
@@ -129,13 +132,28 @@ def on_steps(weight: F4, off: str) -> F4:
     data = zlib.decompressobj().decompress(base64.b64decode(off, validate=True), weight.size + 1)
     if len(data) != weight.size:
         return weight
-    exact, step = _in_steps(weight)
-    chosen: F4 = (np.rint(exact) + np.frombuffer(data, np.int8).reshape(weight.shape)) * step
+    exact, scale = _in_steps(weight)
+    chosen: F4 = (np.rint(exact) + np.frombuffer(data, np.int8).reshape(weight.shape)) / scale
+    rows = chosen.reshape(len(weight), -1)  # a view
+    largest = np.abs(exact).reshape(rows.shape).argmax(axis=1)[:, None]
+    own = np.take_along_axis(weight.reshape(rows.shape), largest, axis=1)
+    np.put_along_axis(rows, largest, own, axis=1)
     return chosen
 
 
+def nearest(weight: F4) -> F4:
+    """What MXNet makes of the weights of a convolution."""
+    exact, scale = _in_steps(weight)
+    rounded: F4 = _rounded(exact) / scale
+    return rounded
+
+
+def _rounded(exact: Floats) -> Floats:
+    return np.rint(exact).clip(_LEAST, _MOST)
+
+
 def _in_steps(weight: F4) -> tuple[F4, F4]:
-    """The weights in steps of their output channel, and those steps."""
+    """The weights in steps of their output channel, and how many make 1; as MXNet computes them."""
     peak = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True)
-    step = np.where(peak > _NONE, peak, np.float32(1)) / np.float32(_LEVELS)
-    return weight / step, step
+    scale = _LEVELS / np.where(peak > _NONE, peak, np.float32(1))
+    return weight * scale, scale

@@ -6,7 +6,7 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,24 +47,24 @@ class Calibration:
     keep_first: bool
     images: int
     held_out: int
-    top1_agreement: float | None  # share of images with the same first class
-    map_correlation: float | None  # mean Pearson correlation of raw maps of that class
+    top1_agreement: float | None = None  # share of images with the same first class
+    map_correlation: float | None = None  # mean Pearson correlation of raw maps of that class
     correlations: tuple[float, ...] = ()  # of each held-out image
-    steps: dict[str, str] = field(
-        default_factory=dict
-    )  # see Quantization; runs of before have none
+    rounding: dict[str, str] = field(default_factory=dict)  # see Quantization
+    shifts: dict[str, str] = field(default_factory=dict)
+    folded: bool = False  # runs of before have neither of these
 
     @property
     def digest(self) -> str:
         """SHA-256 of what changes the numbers."""
-        rounded = [self.steps] if self.steps else []
-        numbers = json.dumps([self.ranges, self.keep_first, *rounded], sort_keys=True)
+        since = [self.rounding, self.shifts] if self.folded else []
+        numbers = json.dumps([self.ranges, self.keep_first, *since], sort_keys=True)
         return hashlib.sha256(numbers.encode()).hexdigest()
 
     @property
     def quantization(self) -> Quantization:
         """The part that a network needs."""
-        return Quantization(self.ranges, self.keep_first, self.steps)
+        return Quantization(self.ranges, self.keep_first, self.rounding, self.shifts, self.folded)
 
     @property
     def agrees(self) -> bool:
@@ -112,10 +112,10 @@ def parsed(text: bytes) -> Calibration:
                 raise ValueError(f"its {name} is not a number")
         ranges = {str(k): (float(low), float(high)) for k, (low, high) in stored["ranges"].items()}
         each = tuple(float(one) for one in stored.get("correlations", ()))  # old runs have none
-        steps = dict(stored.get("steps", {}))
-        if not all(isinstance(text, str) for text in steps.values()):
-            raise ValueError("its steps are not texts")
-        return Calibration(**{**stored, "ranges": ranges, "correlations": each, "steps": steps})
+        for name in ("rounding", "shifts"):
+            if not all(isinstance(text, str) for text in stored.get(name, {}).values()):
+                raise ValueError(f"its {name} is not of texts")
+        return Calibration(**{**stored, "ranges": ranges, "correlations": each})
     except (TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(str(error)) from error
 
@@ -192,7 +192,7 @@ def calibrate_on_source(
     held = views[half:]
     if not held:
         found = observed.quantization(keep_first=True)
-        return Calibration(found.ranges, True, half, 0, None, None, steps=found.steps)
+        return Calibration(**vars(found), images=half, held_out=0)
     compared = _batches(held, definition)
     exact = MxnetNetwork(definition, layers, BATCH)
     truths = [_truth(exact, method, images) for images in compared]
@@ -202,9 +202,8 @@ def calibrate_on_source(
         found = observed.quantization(keep_first)
         fast = MxnetNetwork(definition, layers, BATCH, precision, found, extra_layers=read)
         measured = _agreement(truths, fast, method, compared, len(held))
-        tried.append(
-            Calibration(found.ranges, keep_first, half, len(held), *measured, steps=found.steps)
-        )
+        measured |= {"images": half, "held_out": len(held)}
+        tried.append(Calibration(**vars(found), **measured))
         if tried[-1].agrees:
             return tried[-1]
     return max(tried, key=lambda one: (one.top1_agreement or 0) + (one.map_correlation or 0))
@@ -248,11 +247,8 @@ def _truth(exact: Network, method: Method, images: F4) -> tuple[I4, F4]:
 
 def _agreement(
     truths: list[tuple[I4, F4]], fast: Network, method: Method, batches: list[F4], count: int
-) -> tuple[float, float, tuple[float, ...]]:
-    """Share of equal first classes, and correlation of the maps of float32's first class.
-
-    The latter as the mean, and of each image.
-    """
+) -> dict[str, Any]:
+    """Fields of `Calibration`: of equal first classes and of the maps of float32's first class."""
     from shardcam.engine.pipeline.targets import top_classes
 
     same: list[bool] = []
@@ -264,7 +260,8 @@ def _agreement(
         others = method(guess.layer(fast.layers[-1].name), np.maximum(first, 0))
         correlations += [_correlation(a, b) for a, b in zip(maps, others, strict=True)]
     each = tuple(correlations[:count])
-    return float(np.mean(same[:count])), float(np.mean(each)), each
+    top1, correlation = float(np.mean(same[:count])), float(np.mean(each))
+    return {"top1_agreement": top1, "map_correlation": correlation, "correlations": each}
 
 
 def _correlation(first: F4, second: F4) -> float:

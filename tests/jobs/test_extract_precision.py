@@ -65,7 +65,7 @@ def test_the_next_run_finds_the_calibration(tmp_path, monkeypatch):
     assert_same(contents(tmp_path / "run2"), contents(tmp_path / "run0"))
     stored = [json.loads((tmp_path / f"run{n}" / "calibration.json").read_text()) for n in range(3)]
     assert stored[0] == stored[1] == stored[2]
-    assert set(stored[0]["steps"])
+    assert set(stored[0]["rounding"])
 
 
 def test_a_calibration_of_before_has_the_digest_of_before(tmp_path):
@@ -77,8 +77,8 @@ def test_a_calibration_of_before_has_the_digest_of_before(tmp_path):
     numbers = json.dumps([old["ranges"], False], sort_keys=True)
     found = read_calibration(run_dir)
     assert found.digest == hashlib.sha256(numbers.encode()).hexdigest()
-    assert found.quantization.steps == {}
-    assert dataclasses.replace(found, steps={"w": ""}).digest != found.digest
+    assert not found.quantization.folded
+    assert dataclasses.replace(found, folded=True).digest != found.digest
 
 
 def test_nothing_to_calibrate_on(tmp_path):

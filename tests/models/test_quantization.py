@@ -60,20 +60,20 @@ def test_weights_are_rounded_for_what_comes_out(definition, images):
     """On photographs that were not calibrated on."""
     layers = ("block2_add", "head_relu6")
     found = calibrate(definition, layers, [images[:3]], keep_first=False)
-    assert "stem_conv_weight" in found.steps
-    assert "head_conv_weight" not in found.steps  # it has 320 inputs
+    assert "stem_conv_weight" in found.rounding
+    assert "head_conv_weight" not in found.rounding  # it has 320 inputs
     truth = MxnetNetwork(definition, layers, 2).forward(images[3:]).layer("block2_add").activation
 
     def error(quantization):
         network = MxnetNetwork(definition, layers, 2, "int8", quantization)
         return np.linalg.norm(network.forward(images[3:]).layer("block2_add").activation - truth)
 
-    assert error(found) < 0.8 * error(replace(found, steps={}))
+    assert error(found) < 0.8 * error(replace(found, rounding={}))
 
 
 def test_the_first_convolution_in_float32_keeps_its_weights(ranges):
-    assert "stem_conv_weight" not in ranges.steps
-    assert "block0_depthwise_conv_weight" in ranges.steps
+    assert "stem_conv_weight" not in ranges.rounding
+    assert "block0_depthwise_conv_weight" in ranges.rounding
 
 
 def test_ranges_are_those_of_the_activations(definition, images, ranges):

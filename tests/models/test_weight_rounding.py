@@ -1,10 +1,14 @@
-"""Weights rounded for what comes out, against numpy's windows and rounding to the nearest."""
+"""Weights rounded for what comes out, against numpy's windows, and against MXNet's rounding."""
 
+import mxnet as mx
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from shardcam.engine.models.weight_rounding import Site, on_steps, steps_off
+from shardcam.engine.models.bound_program import Program
+from shardcam.engine.models.precision import lower
+from shardcam.engine.models.weight_rounding import Site, nearest, on_steps, steps_off
+from shardcam.engine.types import Quantization
 
 SITES = [  # and the side of a picture of which all places count
     (Site("w", (3, 3), (2, 2), (1, 1), (1, 1), 1), 4),
@@ -41,14 +45,13 @@ def test_outputs_of_inputs_that_are_alike_change_less(groups, inputs):
         (groups, 1, 400)
     )
     rounded = on_steps(weight, steps_off(weight, seen @ seen.transpose(0, 2, 1)))
-    step = np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / 127
-    nearest = np.rint(weight / step) * step
 
-    def error(of):
-        return np.linalg.norm((of - weight).reshape(groups, -1, inputs) @ seen)
+    def error(of):  # once MXNet has rounded, too
+        return np.linalg.norm((nearest(of) - weight).reshape(groups, -1, inputs) @ seen)
 
-    assert error(rounded) < 0.5 * error(nearest)
-    levels = rounded / (np.abs(rounded).max(axis=(1, 2, 3), keepdims=True) / 127)
+    assert error(rounded) < 0.5 * error(weight)
+    step = np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / 127.5
+    levels = np.sort(np.abs(rounded / step).reshape(16, inputs))[:, :-1]  # but the largest
     np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)  # MXNet rounds nothing more
     np.testing.assert_allclose(
         np.abs(rounded).max(axis=(1, 2, 3)), np.abs(weight).max(axis=(1, 2, 3)), rtol=1e-6
@@ -59,7 +62,7 @@ def test_channels_that_are_zero_and_inputs_that_are_stay_finite():
     weight = np.zeros((2, 3, 1, 1), np.float32)
     weight[0] = 1
     off = steps_off(weight, np.zeros((1, 3, 3)))
-    np.testing.assert_allclose(on_steps(weight, off), weight, rtol=1e-6)
+    np.testing.assert_allclose(on_steps(weight, off), weight, rtol=4e-3)  # half a step of 127
 
 
 def test_steps_of_other_kernels_are_left():
@@ -68,3 +71,26 @@ def test_steps_of_other_kernels_are_left():
     assert on_steps(weight, off) is weight
     with pytest.raises(ValueError):
         on_steps(weight, "no base64")
+
+
+def test_mxnet_rounds_to_the_nearest_of_these_steps():
+    """Seen by its int8 convolution of pictures in which one channel is 255, the others 0."""
+    random = np.random.RandomState(2)
+    weight = random.uniform(-1, 1, (64, 24, 1, 1)).astype(np.float32)
+    peaks = random.uniform(1, 1.001, 64).astype(np.float32)
+    weight[np.arange(64), random.randint(24, size=64), 0, 0] = peaks * random.choice([-1, 1], 64)
+    data, name = mx.sym.var("data"), mx.sym.var("c_weight")
+    convolution = mx.sym.Convolution(
+        data, name, name="c", kernel=(1, 1), num_filter=64, no_bias=True
+    )
+    symbol = mx.sym.Group([mx.sym.BlockGrad(convolution)])
+    program = Program(symbol, {"c_weight": mx.nd.array(weight)}, {}, mx.cpu())
+    most = float(255 * peaks.max())
+    ranges = {"data": (0.0, 255.5), "sg_mkldnn_conv_0_output": (-most, most)}
+    lowered = lower(program, "int8", Quantization(ranges, keep_first=False))
+    pictures = 255 * np.eye(24, dtype=np.float32)[:, :, None, None]
+    (seen,) = lowered.bind({"data": mx.nd.array(pictures)}).forward(is_train=False)
+    levels = np.rint(seen.asnumpy()[:, :, 0, 0].T * (127.5 / most))
+    expected = np.rint(nearest(weight)[:, :, 0, 0] * (127.5 / peaks[:, None]))
+    assert {127, -128} <= {*expected.ravel()}
+    np.testing.assert_array_equal(levels, expected)
