@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from shardcam.engine.workers.blas_core import name_core
+from shardcam.engine.processor.blas_core import name_core
 
 if TYPE_CHECKING:
     from shardcam import events, export

@@ -1,6 +1,6 @@
 """Networks: from files to bound graphs. MXNet is imported nowhere else.
 
-May import: config, errors, kernels, protocols, types.
+May import: config, errors, kernels, processor, protocols, types.
 """
 
 from shardcam.engine.models.import_mxnet import adapt_imports

@@ -16,9 +16,9 @@ from shardcam.engine.models.graph_forms import differentiable
 from shardcam.engine.models.head import HeadProgram
 from shardcam.engine.models.layer_names import class_count, resolve_layer, with_maps
 from shardcam.engine.models.precision import FP32, INT8, lower
-from shardcam.engine.models.precision import FP32, lower
 from shardcam.engine.models.symbol_json import to_json
 from shardcam.engine.models.whole_blocks import with_whole_blocks
+from shardcam.engine.processor.cpu_features import AVX512, features
 from shardcam.engine.types import LayerInfo, Quantization
 
 
@@ -76,7 +76,7 @@ class MxnetPrograms:
     def backbone(self) -> Program:
         """From the input to `entries`."""
         definition, (precision, quantization) = self.definition, self._lowering
-        if precision == FP32 and self.device.device_type == "cpu":
+        if precision == FP32 and self.device.device_type == "cpu" and features() >= AVX512:
             definition = with_whole_blocks(definition, self.entries)
         if precision == INT8 and quantization is not None and quantization.folded:
             definition = with_folded_norms(definition, self.entries)

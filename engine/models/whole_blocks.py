@@ -1,15 +1,19 @@
 """Channels in whole blocks.
 
-oneDNN 2.4 runs convolutions of 24 or 40 channels by older kernels in a layout of their own, and
-copies what lies between two layouts. Here channels of zeros fill them up to 32 and 48; the weights
-that read these are zero too, so the network computes the same.
+oneDNN 2.4 has its fast kernels for AVX-512, in one layout, and computes some filters at a time by
+them. MXNet refuses a kernel that fills up weights by itself, so convolutions of 24, 40 or 512
+filters run by older kernels in another layout, and what lies between the two is copied. Here
+channels of zeros fill them up to 32, 48 and 528; the weights that read these are zero too, so the
+network computes the same.
 """
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 
@@ -17,6 +21,7 @@ from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import VARIABLE, Entry, Node, ancestors
 
 BLOCK = 16  # numbers of a register
+MOST = 1.2  # filters of a convolution of one pixel, after over before
 _BY_CHANNEL = {"Activation": 1, "BatchNorm": 1, "clip": 1, "elemwise_add": 2, "relu": 1}  # tensors
 
 
@@ -33,6 +38,7 @@ def with_whole_blocks(
     alike = {number: {number} for number in nodes}  # tensors with the same channels
     kept = {number for number, node in nodes.items() if node.op == VARIABLE}
     kept |= {number for number, _ in entries}
+    wide: set[int] = set()  # tensors that convolutions of more than one pixel make or read
     for number, node in nodes.items():
         if node.op == VARIABLE:
             continue
@@ -44,6 +50,8 @@ def with_whole_blocks(
             alike |= dict.fromkeys(joined, joined)
         elif not (own and _is_plain(node)):
             kept |= {number, *(source for source, _ in node.inputs)}
+        elif {*literal_eval(node.attrs["kernel"])} != {1}:
+            wide |= {number, *tensors}
 
     def missing(number: int) -> int:
         """Channels that are added to a tensor."""
@@ -51,7 +59,7 @@ def with_whole_blocks(
             return 0
         convolutions = (nodes[n] for n in alike[number] if _is_plain(nodes[n]))
         filters = int(next(convolutions).attrs["num_filter"])
-        return -filters % BLOCK if filters > BLOCK else 0
+        return _filled(filters, one_pixel=not alike[number] & wide) - filters
 
     changed = [*graph.nodes]
     for number, node in nodes.items():
@@ -66,6 +74,20 @@ def with_whole_blocks(
             widths = [(0, after), (0, before), (0, 0), (0, 0)][: value.ndim]
             parameters[nodes[source].name] = np.pad(value, widths)
     return replace(definition, graph=replace(graph, nodes=tuple(changed)), parameters=parameters)
+
+
+def _filled(filters: int, one_pixel: bool) -> int:
+    """Filters in whole blocks, unless that is too many more."""
+    least = filters + -filters % BLOCK if filters > BLOCK else filters
+    if not one_pixel or least <= BLOCK:
+        return least
+    whole = next(n for n in count(least, BLOCK) if n % _at_a_time(n) == 0)
+    return whole if whole <= MOST * filters else least
+
+
+def _at_a_time(filters: int) -> int:
+    """How many filters of one pixel oneDNN computes together: 64 or 32 where 48 do not fit well."""
+    return 48 if filters >= 0.95 * (filters + -filters % 48) else 32
 
 
 def _is_plain(node: Node) -> bool:

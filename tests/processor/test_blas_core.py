@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shardcam.engine.workers.blas_core import name_core
+from shardcam.engine.processor.blas_core import name_core
+from shardcam.engine.processor.cpu_features import features
 
 ROOT = Path(__file__).parent.parent.parent
 AVX512 = "avx2 fma avx512f avx512dq avx512cd avx512bw avx512vl"
@@ -27,15 +28,15 @@ def test_the_core_is_named_by_its_features(tmp_path, flags, before, after):
     file = tmp_path / "cpuinfo"
     file.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\n")
     environment = dict(before)
-    name_core(file, environment)
+    name_core(features(file), environment)
     assert environment == after
 
 
 def test_no_core_is_named_where_features_are_not_known(tmp_path):
     environment = {}
-    name_core(tmp_path / "missing", environment)
+    name_core(features(tmp_path / "missing"), environment)
     (tmp_path / "arm").write_text("Features\t: fp asimd\n")
-    name_core(tmp_path / "arm", environment)
+    name_core(features(tmp_path / "arm"), environment)
     assert environment == {}
 
 

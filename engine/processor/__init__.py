@@ -1,0 +1,4 @@
+"""What this machine's processor can do, and what libraries are told of it.
+
+May import: errors.
+"""
