@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.blas import sgemm
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.types import F4
 
 I8 = npt.NDArray[np.int64]
 F8 = npt.NDArray[np.float64]
-_GROUPS = 16  # groups of columns for each neighbour that is looked for
-_BLOCK_BYTES = 16 << 20  # of products that a thread holds
-_CANDIDATES = 1 << 18  # whose differences a thread holds
+_GROUPS = 8  # groups of columns for each neighbour that is looked for
+_ROWS, _COLUMNS = 128, 8192  # of the products that a thread holds at once
+_PAIRS = 1024  # whose differences a thread holds at once
 
 
 def nearest(points: F4, count: int, threads: int = 1) -> tuple[I8, F8]:
@@ -33,7 +34,7 @@ def nearest(points: F4, count: int, threads: int = 1) -> tuple[I8, F8]:
     count
         Neighbours, from 1.
     threads
-        Blocks at once; memory holds 16 MB for each, and N x k numbers.
+        Blocks at once; memory holds some 10 MB for each, and N x k numbers.
     """
     count = min(count, len(points) - 1)
     if count < 1:
@@ -69,42 +70,56 @@ def _nearest_distinct(points: F4, count: int, threads: int) -> tuple[I8, F8]:
     if not count:
         return rows, distances
     groups = min(total, _GROUPS * count)
-    width = -(-total // groups)
+    parts = max(1, round(total / max(_COLUMNS, groups)))
+    wide = -(-total // (parts * groups)) * groups
     centred = points - points.mean(axis=0)  # products of small numbers are more exact
     squares = (centred * centred).sum(axis=1)
-    # |x - y|^2 - |x|^2 = -2 x.y + |y|^2 in one product; columns that fill a group up are far away.
-    others = np.zeros((dims + 1, groups * width), np.float32)
-    others[:dims, :total], others[dims] = centred.T, np.inf
-    others[dims, :total] = squares
+    # |x - y|^2 - |x|^2 = -2 x.y + |y|^2 in one product; rows that fill a part up are far away.
+    others = np.zeros((parts * wide, dims + 1), np.float32)
+    others[:total, :dims], others[:, dims] = centred, np.inf
+    others[:total, dims] = squares
     margin = 8 * (dims + 4) * np.finfo(np.float32).eps * squares.max()
-    block = max(1, min(total, _BLOCK_BYTES // (4 * groups * width)))
 
     def find(start: int) -> None:
-        own = np.arange(start, min(start + block, total))
+        own = np.arange(start, min(start + _ROWS, total))
         asked = np.concatenate([-2 * centred[own], np.ones((len(own), 1), np.float32)], axis=1)
-        found = asked @ others
-        found[np.arange(len(own)), own] = np.inf
-        smallest = found.reshape(len(own), width, groups).min(axis=1)
-        limit = np.partition(smallest, count - 1, axis=1)[:, count - 1] + margin
-        at = np.flatnonzero((found <= limit[:, None]).ravel())
-        row, column = np.divmod(at, groups * width)
-        exact = _distances(points, own[row], column)
-        ranked = np.lexsort((column, exact, row))
+        lowest = np.full((len(own), count), np.inf, np.float32)
+        found = []
+        for first in range(0, len(others), wide):
+            # NumPy's own product is a slow one where its library does not know the processor.
+            near = sgemm(1, others[first : first + wide].T, asked.T, trans_a=True).T
+            inside = own[(own >= first) & (own < first + wide)]
+            near[inside - start, inside - first] = np.inf
+            smallest = near.reshape(len(own), -1, groups).min(axis=1)
+            lowest = np.partition(np.concatenate([lowest, smallest], axis=1), count - 1, axis=1)
+            lowest = lowest[:, :count]
+            at = np.flatnonzero(near <= lowest[:, -1:] + margin)
+            row, column = np.divmod(at, wide)
+            found.append((row, column + first, near.ravel()[at]))
+        row, column, about = map(np.concatenate, zip(*found, strict=True))
+        kept = np.flatnonzero(about <= lowest[row, -1] + margin)
+        kept = kept[np.argsort(row[kept], kind="stable")]
+        row, column = row[kept], column[kept]
+        # A line for each row, whose columns rise, so that the first of those equally near wins.
         sizes = np.bincount(row, minlength=len(own))
-        chosen = ranked[(np.cumsum(sizes) - sizes)[:, None] + np.arange(count)]
-        rows[own], distances[own] = column[chosen], exact[chosen]
+        place = row, np.arange(len(row)) - (np.cumsum(sizes) - sizes)[row]
+        exact = np.full((len(own), sizes.max()), np.inf)
+        columns = np.zeros(exact.shape, np.int64)
+        exact[place], columns[place] = _distances(points, own[row], column), column
+        chosen = np.argsort(exact, axis=1, kind="stable")[:, :count]
+        distances[own] = np.take_along_axis(exact, chosen, axis=1)
+        rows[own] = np.take_along_axis(columns, chosen, axis=1)
 
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(find, range(0, total, block)):
+        for _ in pool.map(find, range(0, total, _ROWS)):
             pass
     return rows, distances
 
 
 def _distances(points: F4, first: I8, second: I8) -> F8:
     found = np.empty(len(first))
-    step = max(1, _CANDIDATES // points.shape[1])
-    for start in range(0, len(first), step):
-        some = slice(start, start + step)
+    for start in range(0, len(first), _PAIRS):
+        some = slice(start, start + _PAIRS)
         apart = points[first[some]].astype(np.float64) - points[second[some]]
         found[some] = np.sqrt((apart * apart).sum(axis=1))
     return found

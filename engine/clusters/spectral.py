@@ -88,7 +88,7 @@ def _of_part(graph: csr_array, count: int, seed: int) -> tuple[F8, F8]:
 
 
 def _iterate(matrix: Any, count: int, start: F8) -> tuple[F8, F8]:
-    for basis in (2 * count + 20, 6 * count + 60):
+    for basis in (max(2 * count, 20), 6 * count + 60):
         try:
             found: tuple[F8, F8] = eigsh(
                 matrix, count, which="LA", v0=start, tol=_PRECISION,

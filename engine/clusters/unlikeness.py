@@ -52,7 +52,7 @@ def unlikeness(
         Of the norm in which averages are compared: 1 for maps, 2 for vectors of length 1.
     """
     count = int(clusters.max(initial=-1)) + 1
-    apart = np.array([_apart(points, clusters == number, order) for number in range(count)])
+    apart = _apart(points, clusters, count, order)
     joined = _joined(graph, clusters, count)
     following = eigenvalues[min(count, len(eigenvalues) - 1)] if len(eigenvalues) else 1.0
     dear = min(max(1 - following, np.finfo(float).eps), _ISLAND)
@@ -60,21 +60,25 @@ def unlikeness(
     return Unlikeness(apart, joined, minor * apart * np.clip(1 - joined / dear, 0, 1))
 
 
-def _apart(points: F4, inside: npt.NDArray[np.bool_], order: int) -> float:
-    if inside.all() or not inside.any():
-        return 0.0
-    here, there = (points[rows].mean(axis=0, dtype=np.float64) for rows in (inside, ~inside))
-    return float(np.linalg.norm(here - there, order) / 2)
+def _apart(points: F4, clusters: I4, count: int, order: int) -> F8:
+    inside = np.flatnonzero(clusters >= 0)
+    sizes = np.bincount(clusters[inside], minlength=count)[:, None]
+    rest = len(points) - sizes
+    each = csr_array((np.ones(len(inside)), (clusters[inside], inside)), (count, len(points)))
+    here = each @ points.astype(np.float64)
+    there = points.sum(axis=0, dtype=np.float64) - here
+    away = here / np.maximum(sizes, 1) - there / np.maximum(rest, 1)
+    found: F8 = (rest > 0)[:, 0] * np.linalg.norm(away, order, axis=1) / 2
+    return found
 
 
 def _joined(graph: csr_array, clusters: I4, count: int) -> F8:
-    degree = graph.sum(axis=1)
-    found = np.ones(count)
-    for number in range(count):
-        inside = (clusters == number).astype(float)
-        own = degree @ inside
-        rest = degree.sum() - own
-        if own > 0 and rest > 0:
-            leaving = max(own - inside @ (graph @ inside), 0)
-            found[number] = leaving * degree.sum() / (own * rest)
+    degree, inside = graph.sum(axis=1), clusters >= 0
+    own = np.bincount(clusters[inside], degree[inside], count)
+    edges = graph.tocoo()
+    of = clusters[edges.row]
+    within = (of >= 0) & (of == clusters[edges.col])
+    leaving = np.maximum(own - np.bincount(of[within], edges.data[within], count), 0)
+    lots = own * (degree.sum() - own)
+    found: F8 = np.where(lots > 0, leaving * degree.sum() / np.where(lots > 0, lots, 1), 1)
     return found

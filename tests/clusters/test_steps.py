@@ -74,7 +74,8 @@ def random_points(count, copies=False):
 @pytest.mark.parametrize(("count", "k"), [(2, 5), (40, 7), (700, 32)])
 def test_neighbours_are_those_of_all_distances(count, k, copies, monkeypatch):
     points = random_points(count, copies)
-    monkeypatch.setattr(neighbours, "_BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr(neighbours, "_ROWS", 100)
+    monkeypatch.setattr(neighbours, "_COLUMNS", 300)
     rows, distances = nearest(points, k, threads=3)
     apart = points[:, None].astype(np.float64) - points
     every = np.sqrt((apart**2).sum(axis=2))
