@@ -24,7 +24,8 @@ def boxes_in_view(boxes: F8, crop: F8, view_size: tuple[int, int]) -> F8:
     y0, x0, y1, x1 = crop.tolist()
     start, end = np.array([x0, y0, x0, y0]), np.array([x1, y1, x1, y1])
     height, width = view_size
-    return (boxes - start) * np.array([width, height, width, height], np.float64) / (end - start)
+    in_view: F8 = (boxes - start) * np.array([width, height, width, height]) / (end - start)
+    return in_view
 
 
 def mask_in_view(

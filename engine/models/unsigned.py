@@ -20,7 +20,8 @@ import mxnet as mx
 import numpy as np
 
 from shardcam.engine.models.bound_program import Program
-from shardcam.engine.models.graph import VARIABLE, Graph, Node, parse, to_json
+from shardcam.engine.models.graph import VARIABLE, Graph, Node
+from shardcam.engine.models.symbol_json import parse, to_json
 from shardcam.engine.models.weight_rounding import nearest
 from shardcam.engine.types import F4
 

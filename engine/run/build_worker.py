@@ -6,10 +6,9 @@ Imports of MXNet, Numba and OpenCV wait until they are needed: threads must be s
 from __future__ import annotations
 
 import gc
+import os
 from contextlib import suppress
 from dataclasses import dataclass
-from dataclasses import dataclass, replace
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
