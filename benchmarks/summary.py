@@ -224,7 +224,7 @@ TABLES: dict[str, tuple[Path, str, Callable[[Any], list[str]]]] = {  # page, fig
     "workers": (PAGE, "rounds", workers_table),
     "saving": (PAGE, "rounds", saving_table),
     "growth": (PAGE, "rounds", growth_table),
-    "methods": (PAGE, "costs", costs_table),
+    "costs": (PAGE, "costs", costs_table),
     "precision": (Path("docs/models.md"), "networks", precision_table),
     "clusters": (Path("docs/strategies.md"), "rounds", clusters_table),
 }

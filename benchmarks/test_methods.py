@@ -45,7 +45,7 @@ def network(model: str, whole: bool) -> tuple[MxnetNetwork, F4]:
 
 def save(model: str, name: str, multiple: float) -> None:
     """Beside the figures of whole runs, for benchmarks/summary.py."""
-    with saved_figures("methods") as figures:
+    with saved_figures("costs") as figures:
         figures.setdefault("costs", {}).setdefault(name, {})[model] = multiple
 
 

@@ -31,7 +31,7 @@ def measured():
         "workers": two,
         "saving": two,
         "growth": [{"1000": [9.0], "20000": 9.0, "megabytes": {"driver0": (1, 2, 3)}}],
-        "methods": {"gradcam": {"resnet50_v1": 1.01, "vgg16 torchcam": 1.2}},
+        "costs": {"gradcam": {"resnet50_v1": 1.01, "vgg16 torchcam": 1.2}},
         "precision": {"resnet50_v1": parts},
         "clusters": {
             "10000 of 1": [clusters],
