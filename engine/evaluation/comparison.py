@@ -88,7 +88,7 @@ def run_comparison(
 ) -> list[Comparison]:
     """Do as `compare`, with the names of runs of which the first is the reference."""
     if len(names) < 2:
-        raise ConfigError("compare: takes two runs or more")
+        raise ConfigError("compare: takes two runs or more; the others are compared with the first")
     if match not in MATCHES:
         raise ConfigError(f"--match {match}: takes {' or '.join(MATCHES)}")
     if layers and len(layers) not in (1, len(names)):

@@ -12,7 +12,6 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.comparison import FILES, MATCHES, run_comparison
 from shardcam.engine.evaluation.likeness import MEASURES, Comparison
 from shardcam.engine.evaluation.metric import Figure
@@ -112,7 +111,7 @@ def compare(
     console = make_console()
     with console.status("comparing") as status:
         found = run_comparison(
-            _at_least_two(runs),
+            runs,
             layers,
             match,
             worst,
@@ -125,12 +124,6 @@ def compare(
     if plot is not None:
         draw_comparisons(found, plot)
     print_written(console, *(out / name for name in FILES if out), table_file, plot)
-
-
-def _at_least_two(runs: tuple[str, ...]) -> tuple[str, ...]:
-    if len(runs) < 2:
-        raise ConfigError("compare takes two runs or more; the first is what others are held to")
-    return runs
 
 
 def print_comparisons(found: Sequence[Comparison], console: Console) -> None:
