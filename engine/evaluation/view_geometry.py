@@ -24,8 +24,9 @@ def boxes_in_view(boxes: F8, crop: F8, view_size: tuple[int, int]) -> F8:
     y0, x0, y1, x1 = crop.tolist()
     start, end = np.array([x0, y0, x0, y0]), np.array([x1, y1, x1, y1])
     height, width = view_size
-    in_view: F8 = (boxes - start) * np.array([width, height, width, height]) / (end - start)
-    return in_view
+    sides = np.array([width, height, width, height], np.float64)
+    found: F8 = (boxes - start) * sides / (end - start)
+    return found
 
 
 def mask_in_view(
