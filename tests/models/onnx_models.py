@@ -6,7 +6,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from shardcam.engine.models.onnx.onnx_file import load_onnx
+from shardcam.engine.models.onnx.onnx_file import OnnxFile
 from shardcam.engine.models.symbol_json import to_json
 
 IR_VERSION = 10
@@ -52,6 +52,10 @@ def make(nodes, weights=None, shape=("N", 3, 9, 11), opset=17, output="y", flatt
     )
     ids = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=ids, ir_version=IR_VERSION)
+
+
+def load_onnx(path, *how, **options):
+    return OnnxFile(path).network(*how, **options)
 
 
 def load(model, tmp_path, image_size=None):

@@ -6,8 +6,7 @@ from onnx import TensorProto, helper
 
 from shardcam.engine.errors import ConfigError, ModelError
 from shardcam.engine.models.load_network import load_network
-from shardcam.engine.models.onnx.onnx_file import load_onnx
-from tests.models.onnx_models import images_for, make, node, reference, run, weight
+from tests.models.onnx_models import images_for, load_onnx, make, node, reference, run, weight
 
 WEIGHTS = {"w": weight(8, 3, 3, 3), "t": weight(5, 8), "e": weight(6, 8)}
 NODES = [

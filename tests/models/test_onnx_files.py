@@ -9,8 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.onnx.onnx_file import load_onnx
-from tests.models.onnx_models import images_for, ints, make, node, reference, run, weight
+from tests.models.onnx_models import images_for, ints, load_onnx, make, node, reference, run, weight
 
 CONV = node("Conv", "x w", "y", name="/conv")
 WEIGHTS = {"w": weight(4, 3, 3, 3)}

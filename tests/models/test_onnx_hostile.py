@@ -10,8 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.onnx.onnx_file import load_onnx
-from tests.models.onnx_models import ints, make, node, weight
+from tests.models.onnx_models import ints, load_onnx, make, node, weight
 from tests.models.test_onnx_folding import branch
 
 W = {"w": weight(4, 3, 3, 3)}

@@ -13,9 +13,8 @@ import pytest
 from shardcam.engine.methods import METHODS
 from shardcam.engine.models.layer_names import resolve_layer
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.models.onnx.onnx_file import load_onnx
 from tests.models.onnx_gradcam import gradcam_errors, relative_error
-from tests.models.onnx_models import reference_of_file, run
+from tests.models.onnx_models import load_onnx, reference_of_file, run
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "onnx"
 EXPORTERS = ("script", "dynamo")

@@ -7,13 +7,13 @@ import pytest
 from onnx import TensorProto, helper
 
 from shardcam.engine.errors import ModelError
-from shardcam.engine.models.onnx.onnx_file import load_onnx
 from shardcam.engine.models.onnx.quantised import REMARK, ROUNDED
 from tests.models.onnx_gradcam import relative_error
 from tests.models.onnx_models import (
     images_for,
     ints,
     load,
+    load_onnx,
     make,
     node,
     reference,

@@ -10,12 +10,11 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.models import model_files
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.onnx import onnx_file
-from shardcam.engine.models.onnx.onnx_file import load_onnx
 from shardcam.engine.models.open_size import OpenSize
 from shardcam.engine.models.sized_networks import bind_sizes
 from shardcam.engine.run.own_size import limits_of, open_size
 from tests.models.networks import define
-from tests.models.onnx_models import ints, make, node, weight
+from tests.models.onnx_models import ints, load_onnx, make, node, weight
 
 SIZES = ((37, 50), (33, 49), (97, 131), (375, 500))
 OPEN = ("N", 3, "height", "width")

@@ -16,7 +16,7 @@ from shardcam.engine.models.attention_layers import attention_layers
 from shardcam.engine.models.layer_names import auto_layer, resolve_layer, with_maps
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.models.onnx.onnx_file import load_onnx
+from shardcam.engine.models.onnx.onnx_file import OnnxFile
 from shardcam.engine.models.torch import torch_biases, torch_device, torch_head, torch_network
 from shardcam.engine.models.torch.fold_batchnorm import folded
 from shardcam.engine.models.torch.fused_steps import FUSED, with_fused_relus
@@ -106,7 +106,7 @@ def test_lite0():
 
 @pytest.mark.parametrize("name", ["tiny.script", "tiny.dynamo", "tiny1.script", "tiny1.dynamo"])
 def test_small_onnx_networks(name):
-    definition = load_onnx(ONNX / f"{name}.onnx")
+    definition = OnnxFile(ONNX / f"{name}.onnx").network()
     assert_same(definition, (auto_layer(definition),))
 
 
@@ -116,7 +116,7 @@ def test_onnx_networks(name, exporter):
     place = os.environ.get("SHARDCAM_TORCH_EXPORTS")
     if not place:
         pytest.fail("set SHARDCAM_TORCH_EXPORTS; see tests/models/test_onnx_networks.py")
-    definition = load_onnx(Path(place) / f"{name}.{exporter}.onnx")
+    definition = OnnxFile(Path(place) / f"{name}.{exporter}.onnx").network()
     assert_same(definition, (auto_layer(definition),))
 
 

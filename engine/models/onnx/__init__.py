@@ -1,1 +1,1 @@
-"""Our own ONNX importer: `file.load_onnx` reads a file, the others translate its operators."""
+"""Our own ONNX importer: `onnx_file.OnnxFile` reads a file, the others its operators."""

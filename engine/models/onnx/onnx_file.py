@@ -75,43 +75,19 @@ ONE_BY_ONE = "the file only fits one image, whatever batch it declares: each is 
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 
 
-def load_onnx(
-    path: Path,
-    image_size: ImageSize | None = None,
-    output: str | None = None,
-    inputs: Mapping[str, str] | None = None,
-    keep_rounding: bool = False,
-) -> NetworkDefinition:
-    """Read a network from an ONNX file.
-
-    Its input becomes (N,C,H,W), whatever the layout in the file.  The preprocessing is the
-    ImageNet convention, or what fits the arithmetic that the file begins with: an assumption.
+class OnnxFile:
+    """A file that is read once, for inputs of several sizes.
 
     Parameters
     ----------
     path
         The file. Weights may lie in further files of the same directory.
-    image_size
-        A side, or height and width, where the file leaves them open; 224 by default.
-    output
-        Name of the value that holds the logits; by default the file's one output, or its one
-        output of floating-point numbers.
-    inputs
-        Numbers for the inputs that take no images, by name; see `ends.split_inputs`.
-    keep_rounding
-        Round activations as a quantised file does.
 
     Raises
     ------
     ModelError
-        The file is missing or damaged, contradicts `image_size`, or holds something that
-        is not understood.
+        It is missing or damaged.
     """
-    return OnnxFile(path).network(image_size, output, inputs, keep_rounding)
-
-
-class OnnxFile:
-    """A file that is read once, for inputs of several sizes; see `load_onnx`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -127,7 +103,29 @@ class OnnxFile:
         inputs: Mapping[str, str] | None = None,
         keep_rounding: bool = False,
     ) -> NetworkDefinition:
-        """What the file computes of images of a size."""
+        """What the file computes of images of a size.
+
+        Its input becomes (N,C,H,W), whatever the layout in the file.  The preprocessing is the
+        ImageNet convention, or what fits the arithmetic that the file begins with: an assumption.
+
+        Parameters
+        ----------
+        image_size
+            A side, or height and width, where the file leaves them open; 224 by default.
+        output
+            Name of the value that holds the logits; by default the file's one output, or its one
+            output of floating-point numbers.
+        inputs
+            Numbers for the inputs that take no images, by name; see `ends.split_inputs`.
+        keep_rounding
+            Round activations as a quantised file does.
+
+        Raises
+        ------
+        ModelError
+            The file is damaged, contradicts `image_size`, or holds something that is not
+            understood.
+        """
         with self._named():
             read = partial(_Import, self._path, self._model, self._weights, output, keep_rounding)
             return _network(read, image_size, inputs or {})
