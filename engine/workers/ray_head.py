@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]  # which Ray brings
 from ray._private import services
 from ray._private.node import Node
 from ray._private.parameter import RayParams
@@ -32,7 +33,7 @@ _PORTS = (  # that the raylet waits for
 )
 _NOBODY = -1
 _IDLE = "cat"  # in place of an agent: it ends with its input, which is the raylet's
-_TERM = 2.0  # seconds that the raylet may take to end its workers
+_KILLED = 2.0  # seconds that a process may take to be gone
 
 Processes = list[subprocess.Popen[bytes]]
 
@@ -90,10 +91,12 @@ class Head(Node):
 
 
 def end(processes: Processes) -> None:
-    """End what a head has started: the raylet, which is last, first, for it ends its workers."""
+    """End what a head has started, the raylet first, which is last, and all that these have."""
+    theirs = psutil.Process().children(recursive=True)
     for process in reversed(processes):
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_TERM)
         process.kill()
         process.wait()
+    for one in theirs:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(theirs, _KILLED)

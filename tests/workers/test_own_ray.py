@@ -26,6 +26,16 @@ def told():
     return os.environ.get(TOLD)
 
 
+@ray.remote
+def number():
+    return os.getpid()
+
+
+def lives(process):
+    with suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 def processes_of(number):
     """Names of those that a process has started, and of theirs."""
     for folder in Path("/proc").glob("[0-9]*"):
@@ -60,6 +70,13 @@ def test_nobody_reaches_it_from_elsewhere(own):
         found = [line.split()[1] for line in listening.splitlines() if f":{port:04X} 0000" in line]
         assert found
         assert all(address.startswith("0000000000000000FFFF00000100007F") for address in found)
+
+
+def test_its_workers_end_with_it(own):
+    with session(OPTIONS, own):
+        worker = ray.get(number.remote())
+        assert lives(worker)
+    assert not lives(worker)
 
 
 def test_it_can_be_ended_before_it_has_started():
