@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.blas import sgemm
 
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.types import F4
@@ -84,10 +83,9 @@ def _nearest_distinct(points: F4, count: int, threads: int) -> tuple[I8, F8]:
         own = np.arange(start, min(start + _ROWS, total))
         asked = np.concatenate([-2 * centred[own], np.ones((len(own), 1), np.float32)], axis=1)
         lowest = np.full((len(own), count), np.inf, np.float32)
-        found = []
+        near, found = np.empty((len(own), wide), np.float32), []
         for first in range(0, len(others), wide):
-            # NumPy's own product is a slow one where its library does not know the processor.
-            near = sgemm(1, others[first : first + wide].T, asked.T, trans_a=True).T
+            np.matmul(asked, others[first : first + wide].T, out=near)
             inside = own[(own >= first) & (own < first + wide)]
             near[inside - start, inside - first] = np.inf
             smallest = near.reshape(len(own), -1, groups).min(axis=1)
