@@ -27,7 +27,7 @@ Box = tuple[float, float, float, float]  # y0, x0, y1, x1 in pixels of the pictu
 
 NO_LABEL = -1
 NO_CLASS = -1  # predicted where the highest logit is not finite, or the network claims none
-LINKS = SOFTMAX, SIGMOID, NO_LINK = "softmax", "sigmoid", "none"  # from logits to scores
+SOFTMAX, SIGMOID, NO_LINK = "softmax", "sigmoid", "none"  # from logits to scores
 SIMILAR = "similar:"  # how a target begins that is a picture or a vector
 FROM_RUN = "from:"  # how a target begins that is a run
 LABELS = "labels"  # a target: all classes of an image that a manifest, or a file behind :, has

@@ -25,7 +25,6 @@ MOST_OPCODES = 20_000_000  # some 30 for each picture
 _HEADER = re.compile(rb"\x93NUMPY\x01\0..\{'descr': '\|O', [^}]*'shape': \(\), ?\}\s*\n", re.S)
 _NUMBERS = re.compile(r"[<|=]?(?:[fiu][1248]|b1|\?)")  # little-endian ones, and truth values
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
-_VOC = re.compile(r"(\d{4})_(\d{6})")
 
 
 class _Dtype:
