@@ -1,7 +1,7 @@
 """Write what the pages here take from the code: the command line, the table of CAM methods.
 
-``make docs-pages`` runs it. A page asks for a table by a line ``<!-- methods -->`` and a line
-``<!-- end -->``; what is between them is replaced.
+``make docs-pages`` runs it. A page asks for a table by a line ``<!-- list of methods -->`` and a
+line ``<!-- end -->``; what is between them is replaced.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def pages() -> dict[Path, str]:
 def filled(text: str) -> str:
     """A page with its blocks made anew."""
     return re.sub(
-        r"(<!-- methods -->\n).*?(<!-- end -->)",
+        r"(<!-- list of methods -->\n).*?(<!-- end -->)",
         lambda block: f"{block[1]}\n{methods_table()}\n{block[2]}",
         text,
         flags=re.DOTALL,

@@ -18,7 +18,7 @@ def test_page_is_up_to_date(path):
 
 
 def test_a_block_is_replaced():
-    page = GENERATE["filled"]("before\n<!-- methods -->\nstale\n<!-- end -->\nafter\n")
+    page = GENERATE["filled"]("before\n<!-- list of methods -->\nstale\n<!-- end -->\nafter\n")
     assert page.startswith("before\n") and page.endswith("\nafter\n") and "stale" not in page
     assert all(f"`{name}`" in page for name in METHODS)
     assert GENERATE["filled"](page) == page
