@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from shardcam.engine.errors import ModelError
+from shardcam.engine.models.onnx.onnx_file import OnnxFile
 from tests.models.onnx_models import images_for, ints, load_onnx, make, node, reference, run, weight
 
 CONV = node("Conv", "x w", "y", name="/conv")
@@ -200,6 +201,17 @@ def test_one_clear_line(name, directory):
     assert line in message
     assert "\n" not in message
     assert time.process_time() - began < 5
+
+
+def test_networks_of_two_sizes_share_the_weights_of_the_file(tmp_path):
+    path = tmp_path / "model.onnx"
+    shape = ("N", 3, "h", "w")
+    nodes = [CONV, node("GlobalAveragePool", "y", "p")]
+    model = make(nodes, {"w": weight(4, 3, 3, 3)}, shape, output="p")
+    path.write_bytes(model.SerializeToString())
+    file = OnnxFile(path)
+    first, second = (file.network(size) for size in (8, 16))
+    assert first.parameters["w"] is second.parameters["w"]
 
 
 def test_missing_file(tmp_path):

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ from shardcam.engine.models.onnx.ops import ADVICE, translate
 from shardcam.engine.models.onnx.quantised import REMARK, ROUNDED
 from shardcam.engine.models.onnx.shapes import reshape, transpose
 from shardcam.engine.models.onnx.weights import TensorReader
-from shardcam.engine.types import Preprocessing
+from shardcam.engine.types import F4, Preprocessing
 
 OLDEST_OPSET = 7
 
@@ -92,6 +91,7 @@ class OnnxFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._weights: dict[int, Array] = {}  # by their place
+        self._copies: dict[int, tuple[Array, F4]] = {}  # see `Builder`
         data = read_model_file(path)
         with self._named():
             self._model = _parse(data)
@@ -127,8 +127,12 @@ class OnnxFile:
             understood.
         """
         with self._named():
-            read = partial(_Import, self._path, self._model, self._weights, output, keep_rounding)
-            return _network(read, image_size, inputs or {})
+
+            def begun() -> _Import:
+                build = Builder(rounds=keep_rounding, copies=self._copies)
+                return _Import(self._path, self._model, self._weights, output, build)
+
+            return _network(begun, image_size, inputs or {})
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -177,14 +181,14 @@ class _Import:
         model: Any,
         weights: dict[int, Array],
         output: str | None,
-        keep_rounding: bool,
+        build: Builder,
     ) -> None:
         if len(model.graph.sparse_initializer):
             raise ModelError("sparse weights are not supported: save them as dense ones")
         self._path, self._graph, self._weights = path, model.graph, weights
         self._opset = _opset_of(model)
         self._reader = TensorReader(path.parent)
-        self._build = Builder(rounds=keep_rounding)
+        self._build = build
         self._values: dict[str, Value] = {}
         self._batch: int | None = None
         self._bytes = False  # the input is of whole numbers

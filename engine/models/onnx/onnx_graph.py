@@ -163,6 +163,7 @@ class Builder:
     room: Room = field(default_factory=Room)
     quantised: bool = False  # the file is, in part at least
     rounds: bool = False  # activations, where it is
+    copies: dict[int, tuple[Array, F4]] = field(default_factory=dict)  # what weights became, by id
     _size: int = 0  # of the graph, as `MAX_GRAPH` counts
     _names: set[str] = field(default_factory=set)
     _shared: dict[tuple[str, str], Weight] = field(default_factory=dict)
@@ -216,6 +217,9 @@ class Builder:
         if (known.name, role) not in self._shared or not known.name:
             weight = self.parameter(known.name or "constant", known.constant)
             self._shared[known.name, role] = weight
+            if known.name:  # so that networks of other sizes take the same array
+                made = self.parameters[self.nodes[weight.entry[0]].name]
+                self.copies[id(known.constant)] = known.constant, made
         return self._shared[known.name, role]
 
     def parameter(self, name: str, value: Array) -> Weight:
@@ -224,9 +228,12 @@ class Builder:
         self.pay(value.size)
         self.room.require(4 * value.size)
         node = Node(VARIABLE, self._unique(name))
-        with np.errstate(over="ignore"):
-            self.parameters[node.name] = np.array(value, np.float32, order="C")
-        self.room.take([self.parameters[node.name]])
+        source, made = self.copies.get(id(value), (None, None))
+        if made is None or source is not value:
+            with np.errstate(over="ignore"):
+                made = np.array(value, np.float32, order="C")
+        self.parameters[node.name] = made
+        self.room.take([made])
         return self._append(node, Weight((len(self.nodes), 0), value.shape))
 
     def source(self, tensor: Tensor, op: str) -> tuple[Node, Tensor] | None:
