@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]  # which Ray brings
 from ray._private import services
 from ray._private.node import Node
 from ray._private.parameter import RayParams
@@ -92,6 +91,8 @@ class Head(Node):
 
 def end(processes: Processes) -> None:
     """End what a head has started, the raylet first, which is last, and all that these have."""
+    import psutil  # type: ignore[import-untyped]  # which there is once Ray is imported
+
     theirs = psutil.Process().children(recursive=True)
     for process in reversed(processes):
         process.kill()
