@@ -22,7 +22,6 @@ from shardcam.engine.run.driver import execute, execute_part
 from shardcam.engine.run.executor_choice import AUTO, RAY, chosen_early
 from shardcam.engine.run.prepare import (
     Prepared,
-    driver_threads,
     make_executor,
     prepare,
     require_possible,
@@ -33,6 +32,7 @@ from shardcam.engine.rundir.events import ignore
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import Event, Note, Part, RunReport, counted
 from shardcam.engine.workers.apart_executor import Child
+from shardcam.engine.workers.cores import usable_cores
 from shardcam.engine.workers.threads import limit_threads
 
 
@@ -71,8 +71,7 @@ def extract(
     In another thread no handler is touched. If the program has called ``ray.init()``, that Ray is
     used, and keeps going.
 
-    MXNet takes its number of threads once in a process, from the first call: all cores with
-    ``executor="local"``, one with Ray, whose workers are processes of their own.
+    MXNet takes its number of threads once in a process, from the first call: all cores.
 
     Parameters
     ----------
@@ -134,11 +133,11 @@ def run_extraction(
         run_dir.require_no_driver(part)
     config = chosen_early(config)
     require_possible(config)
-    limit_threads(driver_threads(config))
     with ExitStack() as stack:
         ahead = start_ahead(config)
         if ahead is not None:
             stack.callback(ahead.end)
+        limit_threads(usable_cores())  # until workers have work, the cores are this process's
         prepared = prepare(config, on_event)
         if isinstance(ahead, Child) and prepared.config.executor == RAY:
             ahead.end()

@@ -4,7 +4,8 @@ import pytest
 
 from shardcam import extract
 from shardcam.engine.config import RunConfig
-from shardcam.engine.run import executor_choice, start_ahead
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.run import executor_choice, extraction, start_ahead
 from shardcam.engine.workers import own_ray
 from tests.jobs.command import CHECKPOINT, ROOT
 
@@ -66,6 +67,21 @@ def test_a_cluster_is_left_alone(tmp_path, monkeypatch):
 def test_a_run_that_is_done_needs_nothing():
     assert started(DONE) is None
     assert started(DONE, executor="ray") is None
+
+
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_the_run_is_prepared_on_all_cores(tmp_path, monkeypatch, executor):
+    threads = []
+
+    def refused(*_):
+        raise ConfigError("refused")
+
+    monkeypatch.setattr(extraction, "usable_cores", lambda: 7)
+    monkeypatch.setattr(extraction, "limit_threads", threads.append)
+    monkeypatch.setattr(extraction, "prepare", refused)
+    with pytest.raises(ConfigError, match="refused"):
+        extract("photos", model="vgg16", out=tmp_path / "run", executor=executor)
+    assert threads == [7]
 
 
 @pytest.mark.ray

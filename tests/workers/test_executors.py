@@ -6,11 +6,11 @@ import time
 import pytest
 import ray
 
-import shardcam.engine.workers.ray_cluster
 import shardcam.engine.workers.ray_heartbeats
 import shardcam.engine.workers.ray_pool
 from shardcam.engine.errors import Interrupted, WorkerError
 from shardcam.engine.types import ShardReport
+from shardcam.engine.workers import own_ray
 from shardcam.engine.workers.apart_executor import ApartExecutor
 from shardcam.engine.workers.local_executor import LocalExecutor
 from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions
@@ -210,7 +210,7 @@ def test_the_last_shard_is_run_again_where_a_lost_node_left_one_worker_waiting(
     tmp_path, monkeypatch
 ):
     """Two workers were wanted; one has room. It dies while the other one waits for its place."""
-    monkeypatch.setattr(shardcam.engine.workers.ray_cluster, "usable_cores", lambda: 1)
+    monkeypatch.setattr(own_ray, "usable_cores", lambda: 1)
     monkeypatch.setattr(shardcam.engine.workers.ray_pool, "_CAPACITY_INTERVAL", 1.0)
     looks = iter((2,))
     monkeypatch.setattr(
