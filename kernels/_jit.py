@@ -1,8 +1,9 @@
 """Compilation: every Numba flag of the package, and its private cache on disk.
 
-Importing this module compiles nothing and touches no file. A kernel is compiled, or loaded
-from the cache, when it is first called. The cache is the directory that NUMBA_CACHE_DIR
-names, else one of this user and this node under XDG_CACHE_HOME or ~/.cache.
+Importing this module compiles nothing, touches no file and imports no Numba, which takes 0.3 s.
+A kernel is compiled, or loaded from the cache, when it is first called. The cache is the
+directory that NUMBA_CACHE_DIR names, else one of this user and this node under XDG_CACHE_HOME or
+~/.cache.
 
 Without Numba the kernels are interpreted, which is a thousand times as slow: enough to look at
 the runs of others, and not for runs of one's own.
@@ -19,19 +20,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shardcam.kernels._signals import held_signals
-
-try:
-    import numba
-except ModuleNotFoundError:
-    numba = None  # type: ignore[assignment]
-else:
-    from numba.core import event
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -43,9 +38,19 @@ _FLAGS: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": {"reassoc", "contract", "nsz"},
 }
-_config: Any = numba and numba.config
+_inlined: set[Callable[..., Any]] = set()
 _lock = threading.Lock()
 _log = logging.getLogger("shardcam.kernels")
+
+
+@functools.cache
+def _numba() -> Any:
+    """Numba; None where it is not installed."""
+    try:
+        import numba
+    except ModuleNotFoundError:
+        return None
+    return numba
 
 
 class Kernel:
@@ -97,9 +102,10 @@ def _tell() -> None:
 @contextmanager
 def _compiling() -> Iterator[None]:
     """Log it, once in a process, if there is nothing to load; signals wait for safe moments."""
-    if numba is None:
+    if _numba() is None:
         yield
         return
+    from numba.core import event
 
     class Listener(event.Listener):
         def on_start(self, _: object) -> None:
@@ -119,10 +125,8 @@ def inlined(function: _Function) -> _Function:
     Numba renews a cached kernel when the kernel's own file changes, so such a function must
     not be called from a kernel in another file.
     """
-    if numba is None:
-        return function
-    compiled: _Function = numba.njit(**_FLAGS)(function)
-    return compiled
+    _inlined.add(function)
+    return function
 
 
 def _discard_cache(compiled: Callable[..., None]) -> bool:
@@ -146,24 +150,29 @@ def _read_only(value: object) -> object:
 
 
 def _compile(function: Callable[..., None]) -> Callable[..., None]:
-    if numba is None or _config.DISABLE_JIT:
+    numba = _numba()
+    if numba is None or numba.config.DISABLE_JIT:
         return function
     # Numba picks the cache's place while it decorates, from this one process-wide setting.
     with _lock:
+        names = function.__globals__
+        for name, value in list(names.items()):  # compiled code finds no function of Python
+            if isinstance(value, FunctionType) and value in _inlined:
+                names[name] = numba.njit(**_FLAGS)(value)
         directory = cache_directory()
-        before = _config.CACHE_DIR
-        _config.CACHE_DIR = str(directory or "")
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(directory or "")
         try:
             compiled = numba.njit(cache=directory is not None, **_FLAGS)(function)
         finally:
-            _config.CACHE_DIR = before
+            numba.config.CACHE_DIR = before
     return compiled  # type: ignore[no-any-return]
 
 
 def cache_directory() -> Path | None:
     """Where compiled kernels are kept; None if there is no safe, writable place."""
     try:
-        if chosen := _config and _config.CACHE_DIR:
+        if chosen := _numba() and _numba().config.CACHE_DIR:
             directory = Path(chosen)
             directory.mkdir(parents=True, exist_ok=True)
         else:

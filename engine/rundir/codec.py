@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.errors import ConfigError
+from shardcam.kernels import fletcher32
 
 PLAIN = ("none", "gzip")  # every HDF5 reads these
 CODECS = (*PLAIN, "zstd", "lz4")
@@ -43,8 +44,6 @@ class Codec:
             The result is a part of it, or of `chunk`. New memory would cost more than all
             the rest but the compression: 0.3 ms of page faults for 512 KB.
         """
-        from shardcam.kernels import fletcher32  # readers of runs need no Numba
-
         if self.compress is None:
             packed = chunk
         else:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from shardcam.engine.rundir.codec import Codec
 from shardcam.engine.rundir.schema import CELLS, DatasetSpec
+from shardcam.kernels import to_half
 
 _CHUNK_BYTES = 1000 * 1024  # HDF5 keeps chunks of up to 1 MiB while they are read
 _CELLS = 1 << 16  # in a chunk: the maps of an image are a few thousand
@@ -93,8 +94,6 @@ class Column:
 def _convert(values: npt.NDArray[np.generic], out: npt.NDArray[np.generic]) -> None:
     """Copy, in the type of `out`."""
     if values.dtype == np.float32 and out.dtype == np.float16:
-        from shardcam.kernels import to_half  # readers of runs need no Numba
-
         to_half(np.ascontiguousarray(values, np.float32).ravel(), out=out.reshape(-1).view("f2"))
     else:
         out[...] = values
