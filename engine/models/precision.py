@@ -20,7 +20,7 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet.base import NDArrayHandle, py_str
+from mxnet.base import _LIB, NDArrayHandle, check_call, py_str
 from mxnet.contrib import amp
 from mxnet.contrib import quantization as mxnet_quantization
 
@@ -173,20 +173,29 @@ def observe(
         ):
             readers.setdefault(one.source, []).append(one.site)
 
+    room = np.empty(0, np.float32)  # for the values of any tensor: new memory costs more than they
+
     def see(done: set[str], raw_name: bytes, handle: Any) -> None:
+        nonlocal room
         name = py_str(raw_name)
         if name not in wanted or name in done:
             return
         done.add(name)
-        array = ctypes.cast(handle, NDArrayHandle)
-        values = mx.nd.NDArray(array, writable=False).asnumpy()  # MXNet's own minimum is slow
-        last = lasts.get(name)
-        if last in can_move:
-            ends = values.min(axis=(0, 2, 3)), values.max(axis=(0, 2, 3))
+        array = mx.nd.NDArray(ctypes.cast(handle, NDArrayHandle), writable=False)
+        if room.size < array.size:
+            room = np.empty(array.size, np.float32)
+        values = room[: array.size].reshape(array.shape)
+        place, size = values.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(array.size)
+        check_call(_LIB.MXNDArraySyncCopyToCPU(array.handle, place, size))
+        last = lasts.get(name, "")
+        by_channel = last in can_move
+        rows = values.reshape(*(array.shape[:2] if by_channel else (1, 1)), -1)
+        ends = rows.min(axis=2).min(axis=0), rows.max(axis=2).max(axis=0)  # MXNet's own are slow
+        if by_channel:
             known = found.extremes.get(last, ends)
             found.extremes[last] = np.minimum(known[0], ends[0]), np.maximum(known[1], ends[1])
         low, high = found.ranges.get(name, (np.inf, -np.inf))
-        found.ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
+        found.ranges[name] = min(low, float(ends[0].min())), max(high, float(ends[1].max()))
         for site in readers.get(name, ()):
             moments = site.moments(values)
             found.moments[site.weight] = found.moments.get(site.weight, 0) + moments

@@ -85,9 +85,9 @@ class Site:
         seen = data.reshape(count, channels, -1).take(at.ravel(), axis=2)
         if not inside.all():
             seen *= inside.ravel()
-        seen = seen.reshape(count, self.groups, -1, places, area).swapaxes(3, 4)
-        seen = seen.reshape(count, self.groups, inputs, places)
-        moments: F8 = np.matmul(seen, seen.swapaxes(2, 3)).sum(axis=0, dtype=np.float64)
+        seen = seen.reshape(count, self.groups, -1, places, area).transpose(1, 2, 4, 0, 3)
+        seen = seen.reshape(self.groups, inputs, count * places)
+        moments: F8 = np.matmul(seen, seen.swapaxes(1, 2)).astype(np.float64)
         return moments
 
 
@@ -110,7 +110,7 @@ def steps_off(weight: F4, moments: F8) -> str:
     factor = factor.transpose(0, 2, 1)
     left = np.zeros_like(exact)
     for k in reversed(range(inputs)):
-        carried = np.matmul(factor[:, k : k + 1, k + 1 :], left[:, k + 1 :])[:, 0]
+        carried = np.einsum("gk,gko->go", factor[:, k, k + 1 :], left[:, k + 1 :])
         wanted = exact[:, k] + carried / factor[:, k, k, None]
         rounded = np.where(largest == k, theirs, np.rint(wanted).clip(-_MOST, _MOST))
         left[:, k] = exact[:, k] - rounded

@@ -23,6 +23,7 @@ from mxnet.contrib import amp  # which mxnet does not import itself
 print(mxnet.nd.ones(3).sum().asscalar())
 assert not {"scipy.stats", "requests"} & set(sys.modules)  # for modules that few use
 assert amp.convert_model and mxnet.gluon.nn.Dense(1) and mxnet.mod.Module and mxnet.viz.plot_network
+assert mxnet.contrib.quantization.quantize_graph and "scipy.stats" not in sys.modules
 assert {"distutils", "sklearn"} & set(sys.modules) == modules
 added = [name for name in vars(numpy) if name not in before]
 assert all(f"numpy.{name}" in sys.modules for name in added), added  # its submodules alone
