@@ -14,6 +14,7 @@ from shardcam.engine.models.fullgrad_terms import BiasProgram
 from shardcam.engine.models.graph import Cut, cut, entry_of
 from shardcam.engine.models.graph_forms import differentiable
 from shardcam.engine.models.head import HeadProgram
+from shardcam.engine.models.joined_attention import with_joined_attention
 from shardcam.engine.models.layer_names import class_count, resolve_layer, with_maps
 from shardcam.engine.models.precision import FP32, INT8, lower
 from shardcam.engine.models.symbol_json import to_json
@@ -75,12 +76,15 @@ class MxnetPrograms:
     @functools.cached_property
     def backbone(self) -> Program:
         """From the input to `entries`."""
-        definition, (precision, quantization) = self.definition, self._lowering
-        if precision == FP32 and self.device.device_type == "cpu" and features() >= AVX512:
-            definition = with_whole_blocks(definition, self.entries)
+        definition, entries = self.definition, self.entries
+        precision, quantization = self._lowering
+        if precision == FP32 and self.device.device_type == "cpu":
+            definition, entries = with_joined_attention(definition, entries)
+            if features() >= AVX512:
+                definition = with_whole_blocks(definition, entries)
         if precision == INT8 and quantization is not None and quantization.folded:
-            definition = with_folded_norms(definition, self.entries)
-        return lower(backbone(definition, self.entries, self.device), *self._lowering)
+            definition = with_folded_norms(definition, entries)
+        return lower(backbone(definition, entries, self.device), *self._lowering)
 
     @functools.cached_property
     def heads(self) -> dict[str, HeadProgram]:
