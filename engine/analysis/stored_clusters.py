@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.errors import ConfigError, RunDirectoryError
-from shardcam.engine.rundir.cluster_results import ClusterResults, read_cluster_summary
+from shardcam.engine.errors import ConfigError
+from shardcam.engine.rundir.cluster_results import ROWS, ClusterResults, read_cluster_summary
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import F4, I4, shard_name
 
 Array = npt.NDArray[Any]
 NO_CLUSTER = -1
-_COLUMNS = ("sample", "cluster", "embedding", "outlier", "distance")
 
 
 class StoredClusters:
@@ -62,12 +61,14 @@ class StoredClusters:
 
         -1 and NaN of images that are not in the comparison.
         """
-        held = self._held.get(name) or self._held.setdefault(name, self._read(name))
+        if name not in self._held:
+            self._held[name] = ClusterResults(self._run_dir, name).rows()
+        held = self._held[name]
         order = held["sample"]
         places = np.minimum(np.searchsorted(order, samples), max(len(order) - 1, 0))
         there = order[places] == samples if len(order) else np.zeros(len(samples), bool)
         found = {}
-        for column in _COLUMNS[1:]:
+        for column in ROWS[1:]:
             values = held[column]
             none = NO_CLUSTER if values.dtype.kind == "i" else np.float32(np.nan)
             found[column] = np.full((len(samples), *values.shape[1:]), none, values.dtype)
@@ -88,19 +89,6 @@ class StoredClusters:
         folder = results.folder
         folder.fetch_all([folder.shards / shard_name(number)])
         return results.read(folder.shards / shard_name(number))
-
-    def _read(self, name: str) -> dict[str, Array]:
-        results = ClusterResults(self._run_dir, name)
-        folder = results.folder
-        shards = folder.open_shards(folder.shard_numbers())
-        parts = [results.read(path, _COLUMNS) for _, path in shards]
-        if not parts:
-            raise RunDirectoryError(
-                f"{folder.place(folder.shards)}: missing; shardcam cluster does it again"
-            )
-        whole = {column: np.concatenate([part[column] for part in parts]) for column in _COLUMNS}
-        order = np.argsort(whole["sample"], kind="stable")
-        return {column: values[order] for column, values in whole.items()}
 
 
 @dataclass(frozen=True)

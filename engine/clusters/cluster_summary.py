@@ -11,10 +11,12 @@ from typing import Any
 from shardcam.engine.clusters.unlikeness import STANDS_OUT
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.cluster_results import (
+    ROWS,
     ClusterManifest,
     ClusterResults,
     read_cluster_summary,
 )
+from shardcam.engine.rundir.results_folder import Array
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import shard_name
 
@@ -58,16 +60,18 @@ class ClassClusters:
 
 
 def summarise(results: ClusterResults, numbers: Sequence[int]) -> list[ClassClusters]:
-    """Read what was found out about each class."""
+    """Read what was found out about each class, and put the rows of all into one file."""
     folder = results.folder
     folder.fetch_all([folder.shards / shard_name(number) for number in numbers])
-    return [_of_class(results, number) for number in numbers]
+    found, rows = zip(*(_of_class(results, number) for number in numbers), strict=True)
+    results.write_rows(rows)
+    return list(found)
 
 
-def _of_class(results: ClusterResults, number: int) -> ClassClusters:
+def _of_class(results: ClusterResults, number: int) -> tuple[ClassClusters, dict[str, Array]]:
     path = results.folder.shards / shard_name(number)
     names = [f"of_cluster/{name}" for name in (*_TOLD, "nearest", "farthest")]
-    found = results.read(path, ("cluster", "suggested", *names))
+    found = results.read(path, (*ROWS, "suggested", *names))
     if missing := {"suggested", *names} - found.keys():
         raise RunDirectoryError(f"{path}: unreadable (no {min(missing)}); {results.anew}")
     with results.reading(path) as file:
@@ -75,7 +79,7 @@ def _of_class(results: ClusterResults, number: int) -> ClassClusters:
     rows = [_told({n.partition("/")[2]: v[i] for n, v in found.items() if n in names}, i)
             for i in range(len(found["of_cluster/count"]))]  # fmt: skip
     by_unlikeness = sorted(rows, key=lambda one: (-one.unlikeness, one.count, one.cluster))
-    return ClassClusters(
+    summary = ClassClusters(
         number=number,
         count=len(found["cluster"]),
         left_out=left_out,
@@ -83,6 +87,7 @@ def _of_class(results: ClusterResults, number: int) -> ClassClusters:
         in_none=int((found["cluster"] < 0).sum()),
         clusters=tuple(by_unlikeness),
     )
+    return summary, {name: found[name] for name in ROWS}
 
 
 def _told(row: dict[str, Any], number: int) -> OneCluster:

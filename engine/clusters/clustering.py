@@ -160,6 +160,7 @@ def run_clustering(
     with results.folder.lock() as died:
         results.begin(how, asked.replace)
         results.folder.clean_staging()
+        results.forget_rows()
         there = results.done(how.fingerprint, source, asked.replace)
         missing = [number for number in wanted if number not in there]
         row_bytes = 8 * int(np.prod(shape))

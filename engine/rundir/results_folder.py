@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -27,6 +27,7 @@ from shardcam.engine.rundir.hdf5_sink import StagedFile
 from shardcam.engine.rundir.own_datasets import Unsound, datasets
 from shardcam.engine.rundir.run_dir import RunDir, ShardFile
 from shardcam.engine.rundir.shard_file import ShardSummary
+from shardcam.engine.rundir.staging import fsync_directory
 from shardcam.engine.types import shard_name
 
 Array = npt.NDArray[Any]
@@ -184,24 +185,43 @@ class ResultsFolder(Generic[M]):
         DiskFull, RunDirectoryError
             No space, or no permission to write.
         """
-        staged = StagedFile(
-            self.folder.staging_path(shard_name(number).removesuffix(".h5")), self.folder.shards
-        )
+        with self._staged(shard_name(number), tables, attributes) as staged:
+            return self.folder.publish(staged, number)
+
+    def put(self, name: str, tables: Mapping[str, Array], **attributes: Any) -> None:
+        """Put a file beside the parts, in the place of an older one; raises as `publish`."""
+        path = self.folder.root / name
+        with self._staged(name, tables, attributes) as staged:
+            staged.replace(path)
+            fsync_directory(path.parent)
+            self.folder.put(path)
+
+    @contextmanager
+    def _staged(
+        self, name: str, tables: Mapping[str, Array], attributes: Mapping[str, Any]
+    ) -> Iterator[Path]:
+        """A complete file, to be published."""
+        staged = StagedFile(self.folder.staging_path(name.removesuffix(".h5")), self.folder.shards)
         with staged.guarded():
-            for name, values in tables.items():
+            for dataset, values in tables.items():
                 packed = {"compression": "gzip", "shuffle": True, "fletcher32": True}
                 settings = packed if values.nbytes > _PACKED else {}
-                staged.file.create_dataset(name, data=values, **settings)
+                staged.file.create_dataset(dataset, data=values, **settings)
             staged.file.attrs.update(schema=SCHEMA_VERSION, complete=True, **attributes)
             staged.seal()
-            published = self.folder.publish(staged.path, number)
+            yield staged.path
             staged.discard()
-        return published
 
     def read(
-        self, path: ShardFile, names: Any = None, without: str | None = None
+        self,
+        path: ShardFile,
+        names: Any = None,
+        without: str | None = None,
+        require: Callable[[Mapping[str, h5py.Dataset]], None] | None = None,
     ) -> dict[str, Array]:
         """Datasets of a part: all, those named that are in it, or those not of a group.
+
+        `require`, else `require_table`, raises Unsound where they are not what they should be.
 
         Raises
         ------
@@ -213,12 +233,17 @@ class ResultsFolder(Generic[M]):
             if not isinstance(complete, np.bool_) or not complete:
                 raise Unsound("not complete")
             found = datasets(file)
-            self.require_table(found)
+            (require or self.require_table)(found)
             return {
                 name: dataset[()]
                 for name, dataset in found.items()
                 if (names is None or name in names) and not (without and name.startswith(without))
             }
+
+    def read_all(self) -> None:
+        """Read every file; raises as `read` at the first that is damaged."""
+        for _, path in self.folder.open_shards(self.folder.shard_numbers()):
+            self.read(path)
 
     def is_of(self, path: ShardFile, fingerprint: str, source: str) -> bool:
         """Whether a file was computed in this way, and from this state of what it is of."""
@@ -247,8 +272,7 @@ def damaged_results(run_dir: RunDir, kind: type[ResultsFolder[Any]]) -> Iterator
             if not results.exists:
                 continue
             results.manifest()
-            for _, path in results.folder.open_shards(results.folder.shard_numbers()):
-                results.read(path)
+            results.read_all()
         except RunDirectoryError as error:
             yield str(error)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from shardcam.engine.analysis.samples import Samples
+from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.jobs.gallery.gallery_items import Pictures, make_items
 from shardcam.jobs.gallery.gallery_run import OpenedRun
@@ -29,6 +31,11 @@ def write_page(opened: OpenedRun, path: Path, sample: int) -> int:
     rows = np.union1d(spread(opened.columns, sample), file_rows(opened.clusters))
     for measure in opened.measures:
         rows = np.union1d(rows, measure.extremes(EXTREMES))
+    try:
+        clusters = opened.shown_clusters(rows)
+    except RunDirectoryError as error:  # of a class
+        notes = (*opened.notes, f"The clusters are not shown: {error}")
+        return write_page(replace(opened, clusters=(), notes=notes), path, sample)
     items = make_items(
         opened.run,
         rows,
@@ -39,7 +46,6 @@ def write_page(opened: OpenedRun, path: Path, sample: int) -> int:
         opened.clusters,
     )
     means = {layer: opened.means(layer) for layer in opened.run.layers if opened.averages}
-    clusters = opened.shown_clusters(rows)
     page = render(opened.gallery(opened.columns.take(rows), items, means, clusters))
     with whole_file(path) as stream:
         stream.write(page.encode())

@@ -11,6 +11,7 @@ import pytest
 
 import shardcam as product
 from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.engine.rundir import results_folder
 from tests.jobs.command import SMALL, shardcam, shardcam_process, start
 from tests.jobs.images import make_folder
 
@@ -148,13 +149,41 @@ def test_damage_is_named_and_mended(run):
     cluster(run)
     path = next((run / "clusters" / "label" / "shards").glob("*.h5"))
     path.write_bytes(path.read_bytes()[:900])
+    number = int(path.stem.removeprefix("shard-"))
     with product.open_run(run) as opened, pytest.raises(RunDirectoryError, match=path.name):
-        _ = opened.table
+        opened.clusters["label"].of_class(number)
     assert path.name in shardcam("verify", "--deep", run)[1]
     code, _, err = cluster(run)
     assert code == 1 and path.name in err and "--replace" in err
     assert cluster(run, "--replace")[0] == 0
     assert shardcam("verify", "--deep", run)[0] == 0
+
+
+def test_the_rows_of_all_classes_are_read_from_one_file(run, monkeypatch):
+    cluster(run)
+    rows = run / "clusters" / "label" / "rows.h5"
+
+    def columns():
+        opened_files = []
+        with product.open_run(run) as opened, monkeypatch.context() as patch:
+            reading = results_folder.reading
+            patch.setattr(
+                results_folder, "reading", lambda path: opened_files.append(path) or reading(path)
+            )
+            found = opened.clusters["label"].columns()
+        return found, opened_files
+
+    together, opened_files = columns()
+    assert opened_files == [rows]
+    whole = rows.read_bytes()
+    rows.unlink()  # as while a class is being clustered
+    each, opened_files = columns()
+    assert opened_files == sorted(run.glob("clusters/label/shards/*.h5"))
+    for name, values in each.items():
+        assert np.array_equal(values, together[name], equal_nan=True)
+    rows.write_bytes(whole[:900])
+    assert "rows.h5: unreadable" in shardcam("verify", "--deep", run)[1]
+    assert cluster(run)[0] == 0 and rows.read_bytes() == whole
 
 
 @pytest.mark.parametrize(

@@ -218,10 +218,20 @@ def test_a_damaged_summary_is_told(run, text):
     assert page.data["clusterings"] == []
 
 
-def test_a_damaged_class_is_told(run):
-    (run / "clusters" / "label" / "shards" / "shard-000001.h5").write_bytes(b"no HDF5")
+def test_damaged_rows_are_told(run):
+    (run / "clusters" / "label" / "rows.h5").write_bytes(b"no HDF5")
     page = served(run)
     assert "The clusters label are not shown: " in page.words
+
+
+def test_a_damaged_class_is_told(run, tmp_path):
+    (run / "clusters" / "label" / "shards" / "shard-000001.h5").write_bytes(b"no HDF5")
+    page = written(run, tmp_path / "page.html")
+    assert "The clusters are not shown: " in page.words and "shard-000001.h5" in page.words
+    assert page.data["clusterings"] == []
+    with opened_run(RunDir(run), photographs=False) as opened:
+        answer = Pages(opened).answer("/clusters/1/1")
+    assert answer.status == 500 and b"shard-000001.h5: unreadable" in answer.body
 
 
 def test_names_that_would_be_markup_are_text(run):
