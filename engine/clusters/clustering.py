@@ -14,16 +14,22 @@ import numpy as np
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.grid_rows import GridRows
 from shardcam.engine.analysis.open_run import open_run, require_codec
+from shardcam.engine.analysis.optional_packages import require
 from shardcam.engine.clusters.cluster_classes import NO_GROUP, ClassClusterer, View, groups_of
 from shardcam.engine.clusters.cluster_summary import ClassClusters, summarise, write_cluster_summary
 from shardcam.engine.clusters.settings import (
     ALL,
     BY,
+    BY_DENSITY,
+    BY_K_MEANS,
     CLUSTERINGS,
     KINDS,
     MAPS,
     PLANES,
     PREDICTED,
+    SPECTRAL,
+    T_SNE,
+    UMAP,
     Comparison,
     Settings,
 )
@@ -49,6 +55,7 @@ from shardcam.engine.workers.threads import limit_threads
 SCHEMA_VERSION = 1
 LAST_SEED = 2**32 - 1
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "pynndescent", "umap-learn", "shardcam")
+MOST_ROWS = {T_SNE: 50_000, BY_DENSITY: 100_000}  # of a class: hours beyond it
 _TOGETHER = 128 << 20  # bytes of rows that a worker holds
 _SHARES = 64  # units of work of many classes, at least, where several workers share them
 
@@ -63,7 +70,7 @@ class Clustered:
     without_class: int  # images with no label, or of which the network claims no class
 
 
-@names_keywords
+@partial(names_keywords, also=[one.name for one in fields(Settings)])
 def cluster(
     run: str | PathLike[str],
     *,
@@ -142,6 +149,7 @@ def run_clustering(
     sizes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     without = sizes.pop(NO_GROUP, 0)
     wanted = _wanted(asked, sizes)
+    _require_bounded(asked, {number: sizes[number] for number in wanted})
     shared = sum(sizes[number] for number in wanted) if len(wanted) > 1 else 0
     config = chosen_for_metrics(config, shared, passes=False)
     limit_threads(driver_threads(config))
@@ -274,6 +282,27 @@ def _require_settings(asked: Comparison) -> None:
         raise ConfigError(f"--seed {one.seed}: takes a number from 0 to {LAST_SEED}")
     if asked.name is not None and not asked.name.replace("-", "").replace("_", "").isalnum():
         raise ConfigError(f"--name {asked.name}: takes letters, digits, - and _")
+
+
+def _require_bounded(asked: Comparison, sizes: dict[int, int]) -> None:
+    """Refuse now what would take days, or lacks a library, and not when a class is read."""
+    one, number = asked.settings, max(sizes, key=sizes.__getitem__)
+    size = sizes[number]
+    has = f"{'the run' if asked.by == ALL else f'class {number}'} has {size:,}"
+    for option, word, instead in (
+        ("plane", one.plane, SPECTRAL),
+        ("clustering", one.clustering, BY_K_MEANS),
+    ):
+        if size > MOST_ROWS.get(word, size):
+            raise ConfigError(
+                f"--{option} {word}: compares up to {MOST_ROWS[word]:,} images, and {has}; "
+                f"--{option} {instead} takes any number"
+            )
+    if one.plane == UMAP:
+        require("umap", f"--plane {UMAP}", "umap-learn")
+    if size > one.exact_to:
+        beyond = f"--exact-to {one.exact_to}: {has} images, whose neighbours are approximate: that"
+        require("pynndescent", beyond, "pynndescent")
 
 
 def _view_of(run: Run, asked: Comparison) -> tuple[View, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,9 @@ import numpy.typing as npt
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.manifold import TSNE
 
+from shardcam.engine.analysis.optional_packages import require
 from shardcam.engine.clusters.settings import SPECTRAL, T_SNE
 from shardcam.engine.clusters.spectral import on_sphere
-from shardcam.engine.errors import ConfigError
 from shardcam.engine.types import F4, I4
 
 F8 = npt.NDArray[np.float64]
@@ -79,10 +78,7 @@ def plane(vectors: F8, kind: str, seed: int) -> F4:
         start = "pca" if rows.shape[1] > 1 else "random"
         model: Any = TSNE(init=start, perplexity=perplexity, random_state=seed)
     else:
-        try:
-            umap = import_module("umap")
-        except ModuleNotFoundError:
-            raise ConfigError("--plane umap needs umap-learn: pip install umap-learn") from None
+        umap = require("umap", "--plane umap", "umap-learn")
         model = umap.UMAP(n_neighbors=min(15, len(rows) - 1), random_state=seed, n_jobs=1)
     found: F4 = model.fit_transform(rows.astype(np.float32)).astype(np.float32)
     return found

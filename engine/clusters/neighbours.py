@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.errors import ConfigError
+from shardcam.engine.analysis.optional_packages import require
 from shardcam.engine.types import F4
 
 I8 = npt.NDArray[np.int64]
@@ -158,14 +157,9 @@ def nearest_about(points: F4, count: int, seed: int, threads: int = 1) -> tuple[
     ConfigError
         pynndescent is not installed.
     """
-    try:
-        from pynndescent import NNDescent
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "approximate neighbours need pynndescent: pip install pynndescent; or raise --exact-to"
-        ) from None
+    descent = require("pynndescent", "an approximate search for neighbours", "pynndescent")
     count = min(count, len(points) - 1)
-    index: Any = NNDescent(points, n_neighbors=count + 1, random_state=seed, n_jobs=threads)
+    index = descent.NNDescent(points, n_neighbors=count + 1, random_state=seed, n_jobs=threads)
     rows, distances = index.neighbor_graph
     # It finds most rows themselves, first among copies or not at all.
     own = rows == np.arange(len(points))[:, None]

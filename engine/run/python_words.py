@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -18,14 +18,16 @@ _CLAUSE = re.compile(r"[;:,(]")
 _PROGRAM = re.compile(r"\b(shardcam|pip)\b")  # whose options are typed
 
 
-def names_keywords(function: Callable[P, R]) -> Callable[P, R]:
+def names_keywords(function: Callable[P, R], also: Iterable[str] = ()) -> Callable[P, R]:
     """Have a function's errors say `batch_size` for ``--batch-size``, `replace=True` for a flag.
 
-    Options of other programs and commands stay as they are.
+    Options of other programs and commands stay as they are. `also` are keywords of a function that
+    are neither its parameters nor options of a run.
     """
     own = inspect.signature(function).parameters
     known = {name: field.annotation for name, field in RunConfig.model_fields.items()}
     known |= {name: parameter.annotation for name, parameter in own.items()}
+    known |= dict.fromkeys(also)
 
     def keyword(match: re.Match[str]) -> str:
         call, option = match.groups()

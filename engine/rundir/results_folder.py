@@ -148,7 +148,7 @@ class ResultsFolder(Generic[M]):
                 if stored != same:  # what changes no number, as where a file was found
                     self._write_manifest(same)
                 return
-            if stored is not None and not replace:
+            if stored is not None and not replace and self.folder.shard_numbers():
                 changed = "; ".join(_differences(stored.numbers, manifest.numbers))
                 raise ConfigError(
                     f"{self.folder.place(self.folder.root)}: {self.done_before} in another way "

@@ -1,15 +1,19 @@
 """`shardcam cluster`: what it writes, resumes, refuses and tells."""
 
 import json
+import re
 import shutil
 import signal
+import sys
 import time
 
+import fsspec
 import h5py
 import numpy as np
 import pytest
 
 import shardcam as product
+from shardcam.engine.clusters import clustering
 from shardcam.engine.errors import ConfigError, RunDirectoryError
 from shardcam.engine.rundir import results_folder
 from tests.jobs.command import SMALL, shardcam, shardcam_process, start
@@ -195,12 +199,66 @@ def test_the_rows_of_all_classes_are_read_from_one_file(run, monkeypatch):
         (("--classes", "a"), "takes class numbers"),
         (("--name", "../x"), "takes letters, digits"),
         (("--seed", -1), "takes a number from 0"),
+        (("--plane", "umap"), "--plane umap needs umap: pip install umap-learn"),
+        (("--exact-to", 5), "has 14 images, whose neighbours are approximate: that needs pynn"),
+        (
+            ("--plane", "tsne"),
+            "--plane tsne: compares up to 12 images, and class 0 has 14; --plane ",
+        ),
+        (("--clustering", "hdbscan"), "and class 0 has 14; --clustering kmeans takes any "),
     ],
 )
-def test_options_that_cannot_be_used(run, options, told):
+def test_options_that_cannot_be_used(run, options, told, monkeypatch):
+    monkeypatch.setattr(clustering, "MOST_ROWS", {"tsne": 12, "hdbscan": 13})
+    for library in ("umap", "pynndescent"):
+        monkeypatch.setitem(sys.modules, library, None)
     code, _, err = cluster(run, *options)
     assert code == 2 and told in err and err.count("\n") == 1
     assert not (run / "clusters").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"clusters": 40}, "clusters 40: needs vectors 41 at least"),
+        ({"exact_to": 0}, "exact_to 0: takes a number from 1"),
+        ({"exact_to": 5}, "exact_to 5: class 0 has 14 images"),
+        ({"layer": "nothing"}, "layer nothing: no maps of it"),
+        ({"neighbour": 3}, "neighbour: unknown option"),
+    ],
+)
+def test_errors_of_the_function_name_its_keywords(run, options, told, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynndescent", None)
+    with pytest.raises(ConfigError, match=f"^{re.escape(told)}"):
+        product.cluster(run, by="label", executor="local", **options)
+
+
+def test_a_clustering_that_has_no_class_yet_may_be_made_in_another_way(run):
+    cluster(run)
+    for path in run.glob("clusters/label/shards/*.h5"):
+        path.unlink()
+    assert cluster(run, "--neighbours", 5)[0] == 0
+
+
+def test_a_run_at_a_url(run, s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("SHARDCAM_SCRATCH", str(tmp_path / "scratch"))
+    cluster(run)
+    fsspec.filesystem("s3").put(str(run), f"{s3.bucket}/run", recursive=True)
+    fsspec.filesystem("s3").rm(f"{s3.bucket}/run/clusters", recursive=True)
+    url = f"{s3.bucket}/run"
+    code, _, err = cluster(url)
+    assert code == 0, err
+    fsspec.filesystem("s3").get(f"{url}/clusters", str(tmp_path / "found"), recursive=True)
+    for name, contents in shards(run, "label").items():
+        assert (tmp_path / "found" / "label" / "shards" / name).read_bytes() == contents
+    with product.open_run(run) as here, product.open_run(url) as there:
+        first, second = (one.clusters["label"] for one in (here, there))
+        assert first.summary == second.summary
+        for name, values in first.columns().items():
+            assert np.array_equal(values, second.columns()[name], equal_nan=True)
+        assert there.clusters["label"].of_class(0).keys() == first.of_class(0).keys()
+    assert "resuming: 3 of 3 classes done" in cluster(url)[1]
+    assert shardcam("verify", "--deep", url)[0] == 0
 
 
 @pytest.mark.ray

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +11,8 @@ import pytest
 from shardcam.engine.clusters import neighbours
 from shardcam.engine.clusters.cluster_class import ClassRows, cluster_class
 from shardcam.engine.clusters.features import LeftOut, comparable
-from shardcam.engine.clusters.grouping import by_size, k_means
-from shardcam.engine.clusters.neighbours import nearest
+from shardcam.engine.clusters.grouping import by_size, k_means, plane
+from shardcam.engine.clusters.neighbours import nearest, nearest_about
 from shardcam.engine.clusters.settings import Settings
 from shardcam.engine.clusters.spectral import affinity, eigengap, leading, on_sphere
 from shardcam.engine.clusters.unlikeness import STANDS_OUT
@@ -92,6 +94,73 @@ def test_a_thousand_copies_are_neighbours_of_one_another_and_never_of_themselves
     assert (rows[:1000] < 1000).all() and not distances[:1000].any()
     assert not (rows == np.arange(1500)[:, None]).any()
     assert all(len(set(row)) == 32 for row in rows.tolist())
+
+
+class Descent:
+    """pynndescent's interface: it counts a row among its neighbours, or loses it among copies."""
+
+    def __init__(self, data, n_neighbors, random_state, n_jobs):
+        assert data.dtype == np.float32 and (random_state, n_jobs) == (7, 2)
+        apart = np.linalg.norm(data[:, None] - data, axis=2)
+        rows = np.argsort(apart, axis=1, kind="stable")[:, :n_neighbors]
+        lost = rows[::2]
+        lost[lost == np.arange(0, len(data), 2)[:, None]] = n_neighbors - 1
+        self.neighbor_graph = rows.astype(np.int32), np.take_along_axis(apart, rows, axis=1)
+
+
+def test_approximate_neighbours_are_others(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynndescent", SimpleNamespace(NNDescent=Descent))
+    points = random_points(60)
+    rows, distances = nearest_about(points, 8, seed=7, threads=2)
+    exact, apart = nearest(points, 8)
+    assert np.array_equal(rows[1::2], exact[1::2])
+    np.testing.assert_allclose(distances[1::2], apart[1::2], atol=1e-6)
+    assert rows.shape == distances.shape == (60, 8)
+    settings = Settings(exact_to=59, neighbours=6, seed=7)
+    found = cluster_class(class_rows(points), settings, 1, 2)
+    assert found["cluster"].shape == (60,) and np.isfinite(found["outlier"]).all()
+
+
+@pytest.mark.slow
+def test_approximate_neighbours_are_nearly_all_of_the_exact_ones():
+    pytest.importorskip("pynndescent")
+    points = normal(hills(np.random.default_rng(0), 5000, (4, 3)))
+    exact = nearest(points, 32)[0]
+    rows, _ = nearest_about(points, 32, seed=0, threads=2)
+    shared = [len(set(a) & set(b)) for a, b in zip(exact.tolist(), rows.tolist())]
+    assert np.mean(shared) > 0.95 * 32
+    assert not (rows == np.arange(5000)[:, None]).any()
+
+
+class Umap:
+    """umap-learn's interface."""
+
+    def __init__(self, n_neighbors, random_state, n_jobs):
+        assert (n_neighbors, random_state, n_jobs) == (15, 7, 1)
+
+    def fit_transform(self, rows):
+        assert rows.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+        return rows[:, 3:5].astype(np.float64)
+
+
+def test_a_plane_by_umap(monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Umap))
+    vectors = random_points(40).astype(float)
+    found = plane(vectors, "umap", seed=7)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, on_sphere(vectors)[:, 3:5], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_umap_itself_keeps_islands_apart():
+    pytest.importorskip("umap")
+    rng = np.random.default_rng(0)
+    vectors = np.concatenate([rng.normal(side, 0.1, (60, 6)) for side in (-1, 1)])
+    found = plane(vectors, "umap", seed=0)
+    one, other = found[:60], found[60:]
+    apart = np.linalg.norm(one.mean(axis=0) - other.mean(axis=0))
+    assert apart > 3 * max(one.std(axis=0).max(), other.std(axis=0).max())
 
 
 @pytest.mark.parametrize("total", [200, 900])
