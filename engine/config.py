@@ -46,7 +46,7 @@ OPTION_GROUPS = {  # how help and reference list the fields of RunConfig, each o
     "Source": (
         *("source", "extensions", "follow_links", "limit"),
         *("label_from_folder", "label_data", "root", "cache", "cache_size"),
-        *("max_pixels", "fast_decode", "background", "depth_range"),
+        *("max_pixels", "fast_decode", "decoder", "background", "depth_range"),
     ),
     "Network and its input": (
         *("model", "params", "labels", "output", "input", "rounding", "link"),
@@ -255,6 +255,11 @@ class RunConfig(BaseModel):
         False,
         description="Decode JPEG files at 1/2, 1/4 or 1/8 of their size where that still "
         "covers the network's input: faster, but the maps differ slightly.",
+    )
+    decoder: Literal["cpu", "gpu"] = Field(
+        "cpu",
+        description="gpu: decode JPEG files on the GPU, with --runtime torch and torchcodec or "
+        "torchvision; the maps differ slightly. What it does not take the CPU decodes.",
     )
     background: tuple[int, ...] | None = Field(
         None,

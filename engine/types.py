@@ -216,6 +216,22 @@ class Fit:
         bottom, right = min(top + view[0], rows), min(left + view[1], columns)
         return max(top, 0), max(left, 0), bottom, right
 
+    def place(self, view: tuple[int, int]) -> tuple[slice, slice]:
+        """Rows and columns of the view where that lies."""
+        y0, x0, y1, x1 = self.window(view)
+        top, left = self.start
+        return slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
+
+
+@dataclass(frozen=True)
+class DeviceJpeg:
+    """A JPEG file that a device decodes, and what is seen of it."""
+
+    data: bytes
+    size: tuple[int, int]  # height, width of the picture
+    part: tuple[int, int, int, int]  # that is looked at: top, left, bottom, right, in pixels
+    fit: Fit
+
 
 @dataclass(frozen=True)
 class View:

@@ -30,6 +30,8 @@ ONLY_IN = {  # library: where it may be imported
     "pynndescent": ("engine/clusters/",),
     "umap": ("engine/clusters/",),
     "torch": ("engine/models/torch/", "engine/methods/arrays.py"),
+    "torchcodec": ("engine/models/torch/jpeg_decoder.py",),
+    "torchvision": ("engine/models/torch/jpeg_decoder.py",),
 }
 
 

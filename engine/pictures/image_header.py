@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import ExifTags, Image
 
@@ -19,7 +19,8 @@ _SIZ = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins
 
 
 # Segments of a JPEG file, and how long they are at least, where Pillow refuses shorter ones.
-_SCAN, _EXIF, _TABLES, _FRAMES = 0xDA, 0xE1, 0xDB, (0xC0, 0xC1, 0xC2)
+_SCAN, _EXIF, _ADOBE, _TABLES, _FRAMES = 0xDA, 0xE1, 0xEE, 0xDB, (0xC0, 0xC1, 0xC2)
+_END = b"\xff\xd9"
 _SEGMENTS = {_SCAN: 0, _TABLES: 0, 0xC4: 0, 0xDD: 0, 0xFE: 0, **dict.fromkeys(_FRAMES, 6)}
 _APPLICATIONS = range(0xE0, 0xF0)
 _LONGER = 1 << 16  # than any segment: what Pillow looks into further
@@ -48,6 +49,7 @@ class Header:
     alpha: bool = False  # something may be transparent
     deep: bool = False  # more than 8 bits a channel, or values below 0
     rounded: bool = False  # the same, but its decoder gives 8
+    usual: bool = field(default=False, compare=False)  # a whole JPEG file as cameras write them
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -93,12 +95,18 @@ def header_of(data: bytes) -> Header:
         ) from error
 
 
+def usual_jpeg(data: bytes) -> Header | None:
+    """The header of a JPEG file that is `usual` and not turned; None of all others."""
+    header = _plain_jpeg(data)
+    return header if header and header.usual and header.orientation == 1 else None
+
+
 def _plain_jpeg(data: bytes) -> Header | None:
     """The header of a JPEG file of the usual, well-formed segments; None: ask Pillow.
 
     Pillow looks into each of them, which takes many times as long and holds Python's lock.
     """
-    size, exif, at = (0, 0), b"", 2
+    size, frame, exif, adobe, at = (0, 0), b"", b"", b"", 2
     if not data.startswith(b"\xff\xd8"):
         return None
     while (start := data[at : at + 4])[:1] == b"\xff" and len(start) == 4:
@@ -108,18 +116,34 @@ def _plain_jpeg(data: bytes) -> Header | None:
         if not 0 <= least <= len(body) == end - at - 4:
             return None
         if marker == _SCAN:
-            return Header("JPEG", *size, _orientation(exif)) if min(size) > 0 else None
+            usual = _is_usual(frame, adobe) and data.rfind(_END) > at
+            header = Header("JPEG", *size, _orientation(exif), usual=usual)
+            return header if min(size) > 0 else None
         if marker in _FRAMES:
             bits, height, width, layers = struct.unpack_from(">B2HB", body)
             if bits != 8 or layers not in (1, 3, 4) or size != (0, 0) or len(body) % 3:
                 return None
-            size = width, height
+            size, frame = (width, height), bytes([marker]) + body
+        elif marker == _ADOBE and body.startswith(b"Adobe"):
+            adobe = body
         elif marker == _TABLES and (len(body) % 65 or any(kind >> 4 for kind in body[::65])):
             return None
         elif marker == _EXIF and body.startswith(b"Exif\0\0"):
             exif += body[6:] if exif else body
         at = end
     return None
+
+
+def _is_usual(frame: bytes, adobe: bytes) -> bool:
+    """Whether it is baseline or progressive, and YCbCr whose colours are sampled as usual."""
+    names, samples = frame[7::3], frame[8::3]  # samples: across and down, in half a byte each
+    return (
+        frame[:1] in (b"\xc0", b"\xc2")
+        and samples[:1] in (b"\x11", b"\x12", b"\x21", b"\x22", b"\x41")
+        and samples[1:] == b"\x11\x11"
+        and names != b"RGB"
+        and adobe[11:12] in (b"", b"\x01")
+    )
 
 
 def _other_kind(data: bytes) -> str:

@@ -164,14 +164,12 @@ def _fitted(pixels: U1, fit: Fit, preprocessing: Preprocessing) -> U1:
         top, left, bottom, right = fit.box
         return np.ascontiguousarray(pixels[top:bottom, left:right])
     sides = preprocessing.height, preprocessing.width
-    window = fit.window(sides)
-    resized = _resize(pixels, fit.box, fit.size, preprocessing.interpolation, window)
+    resized = _resize(pixels, fit.box, fit.size, preprocessing.interpolation, fit.window(sides))
     if resized.shape[:2] == sides:
         return resized
     around = np.empty((*sides, 3), np.uint8)
     around[:] = border(preprocessing)
-    rows, columns = (slice(window[i] - fit.start[i], window[i + 2] - fit.start[i]) for i in (0, 1))
-    around[rows, columns] = resized
+    around[fit.place(sides)] = resized
     return around
 
 

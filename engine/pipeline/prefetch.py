@@ -45,7 +45,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class _Read:
+class Read:
     """What a reader returned for a sample, and the seconds it took."""
 
     sample: Sample
@@ -66,12 +66,12 @@ class Tried:
     decode: float
 
 
-class Processes(Protocol):
-    """Others that read and decode; see `engine.workers.decoder_processes`."""
+class Others(Protocol):
+    """Others that decode: `engine.workers.decoder_processes`, `engine.pipeline.device_decoding`."""
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """How many work at a time."""
 
     def load(self, batches: Iterable[Sequence[Sample]]) -> Generator[Tried, None, None]:
         """Begin with samples of some batches, when those of earlier calls are begun."""
@@ -87,14 +87,14 @@ class BatchLoader:
     batch_size: int
     decoding: Decoding
     decoders: Decoders = field(default_factory=decoders)
-    processes: Processes | None = None  # that read and decode in place of this one
+    others: Others | None = None  # that read and decode in place of this one
 
     def batches(self, shard: Shard) -> Generator[Batch, None, None]:
         """Cut a shard into batches; a sample that cannot be used becomes a failure.
 
         Processes begin when this is called, after what they were asked for before.
         """
-        load = self._load if self.processes is None else self.processes.load
+        load = self._load if self.others is None else self.others.load
         return self._cut(shard, load(self._wanted(shard)))
 
     def _cut(
@@ -121,7 +121,7 @@ class BatchLoader:
         images = tried[0].images if rows else None
         if images is None:
             images = room_for(0, self.preprocessing)
-        others = self.processes
+        others = self.others
         seconds = {
             "read": sum(one.read for one in tried) / (others.count if others else 1),
             "decode": sum(one.decode for one in tried)
@@ -148,16 +148,16 @@ class BatchLoader:
 
         Places say where each view goes: the images of its batch, and the row; `ITS_OWN`: nowhere.
         """
-        for group in _groups(samples, self.batch_size * -(-TOGETHER // self.batch_size)):
-            yield from self.decoders.map(self._decoded, self._read(group, places))
+        for group in groups(samples, self.batch_size * -(-TOGETHER // self.batch_size)):
+            yield from self.decoders.map(self.decoded, self.read(group, places))
 
     def _places(self, batches: Sequence[Sequence[Sample]]) -> Iterator[Place]:
         for samples in batches:
             images = room_for(len(samples), self.preprocessing)
             yield from ((images, row) for row in range(len(samples)))
 
-    def _read(self, samples: Sequence[Sample], places: Iterator[Place]) -> Iterator[_Read]:
-        """Read those that have a target."""
+    def read(self, samples: Sequence[Sample], places: Iterator[Place]) -> Iterator[Read]:
+        """Read those that have a target; each gets one of the places."""
         refused = {s.index: refusal for s in samples if (refusal := self._refusal(s))}
         found = self.reader.read_many([s for s in samples if s.index not in refused])
         for sample in samples:
@@ -167,7 +167,7 @@ class BatchLoader:
             if isinstance(data, OSError):
                 message = data.strerror or str(data)
                 data = Failure(sample.key, sample.index, "read", "unreadable", message)
-            yield _Read(sample, *next(places), data, time.perf_counter() - begun)
+            yield Read(sample, *next(places), data, time.perf_counter() - begun)
 
     def _refusal(self, sample: Sample) -> Failure | None:
         reason = self.targets.refusal(sample)
@@ -175,7 +175,8 @@ class BatchLoader:
             return None
         return Failure(sample.key, sample.index, "target", "no target", reason)
 
-    def _decoded(self, read: _Read) -> Tried:
+    def decoded(self, read: Read) -> Tried:
+        """Decode what was read, and put the view in its place."""
         begun = time.thread_time()
         with bugs_named((read.sample,)):
             found = self._view(read.sample, read.data)
@@ -198,7 +199,7 @@ class BatchLoader:
         return replace(view, pixels=place) if is_rgb else view
 
 
-def _groups(samples: Iterable[Sample], most: int) -> Iterator[list[Sample]]:
+def groups(samples: Iterable[Sample], most: int) -> Iterator[list[Sample]]:
     """Groups of samples that may be fetched at once: not too many, nor too large."""
     group: list[Sample] = []
     held = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
     from shardcam.engine.models.open_size import OpenSize
     from shardcam.engine.models.sized_networks import SizedNetworks
+    from shardcam.engine.pipeline.device_decoding import DeviceDecoding
     from shardcam.engine.pipeline.prefetch import BatchLoader
     from shardcam.engine.pipeline.run_shard import Parts
     from shardcam.engine.pipeline.sized_batches import SizedLoader
@@ -156,6 +157,8 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
         prediction=definition.prediction.name if definition.prediction else None,
     )
     loader = load(threads, processes)
+    if config.decoder == "gpu":
+        loader = replace(loader, others=_device_decoding(config, loader))
     return (loader if sizes is None else _of_sizes(spec, loader, network, sizes)), parts
 
 
@@ -215,6 +218,19 @@ def _loader(
     )
 
 
+def _device_decoding(config: RunConfig, loader: BatchLoader) -> DeviceDecoding:
+    """What decodes on the worker's GPU, and has the loader do all else."""
+    from shardcam.engine.models.torch.jpeg_decoder import JpegDecoder
+    from shardcam.engine.pictures.imaging import SMALL_RANGE, border
+    from shardcam.engine.pipeline.device_decoding import DeviceDecoding
+
+    sides = loader.preprocessing.height, loader.preprocessing.width
+    colour = border(loader.preprocessing)
+    return DeviceDecoding(
+        loader, JpegDecoder(sides, colour, SMALL_RANGE, config.gpus_per_worker > 0)
+    )
+
+
 def _network(spec: WorkerSpec, definition: NetworkDefinition, threads: int) -> Network:
     """Bound to the worker's device, by the runtime that the driver chose."""
     gc.collect()  # a network refers to itself: that of a run before goes now, with its memory
@@ -269,7 +285,7 @@ def decode_processes(config: RunConfig) -> int:
     """Processes of each worker that read and decode: by default its cores, if it has a GPU."""
     if config.decode_processes is not None:
         return config.decode_processes
-    if config.copies:  # what they share has the size of a batch
+    if config.copies or config.decoder == "gpu":  # what they share has the size of a batch
         return 0
     return worker_threads(config) if config.gpus_per_worker else 0
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ADDED = (
     "background",
+    "decoder",
     "depth_range",
     "flip",
     "input",
@@ -32,6 +33,8 @@ ADDED = (
 LIBRARIES = (
     "mxnet",
     "torch",
+    "torchcodec",
+    "torchvision",
     "numpy",
     "numba",
     "opencv-python-headless",

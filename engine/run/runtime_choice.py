@@ -5,11 +5,16 @@ from __future__ import annotations
 from importlib.util import find_spec
 from socket import gethostname
 
-from shardcam.engine.config import RunConfig
+from shardcam.engine.config import RunConfig, flag
 from shardcam.engine.errors import ConfigError, WorkerError
 from shardcam.engine.types import Note
 
 MXNET, TORCH, AUTO = "mxnet", "torch", "auto"
+_NOT_BY_GPU = {  # options that exclude decoding on a GPU
+    "fast_decode": "JPEG files are decoded whole",
+    "interpolation": "pictures are resized by area",
+    "decode_processes": "the worker itself reads",
+}
 
 
 def with_runtime(config: RunConfig) -> tuple[RunConfig, tuple[Note, ...]]:
@@ -21,7 +26,8 @@ def with_runtime(config: RunConfig) -> tuple[RunConfig, tuple[Note, ...]]:
     Raises
     ------
     ConfigError
-        PyTorch is asked for and not installed, or cannot compute at the precision.
+        PyTorch is asked for and not installed, or cannot compute at the precision, or
+        the GPU cannot decode.
     """
     reason = None
     chosen: str = config.runtime
@@ -31,6 +37,7 @@ def with_runtime(config: RunConfig) -> tuple[RunConfig, tuple[Note, ...]]:
     if chosen == TORCH and not has_torch():
         raise ConfigError("--runtime torch: install shardcam with its extra torch")
     _require_precision(config, chosen)
+    _require_decoder(config, chosen)
     notes = (Note("runtime", f"PyTorch: {reason}"),) if reason and chosen == TORCH else ()
     return config.model_copy(update={"runtime": chosen}), notes
 
@@ -87,3 +94,19 @@ def _require_precision(config: RunConfig, runtime: str) -> None:
     if runtime == MXNET and precision in ("bf16", "int8") and gpu:
         also = "; bf16 with --runtime torch" if precision == "bf16" else ""
         raise ConfigError(f"--precision {precision} is for CPUs; GPUs take fp16 or fp32{also}")
+
+
+def _require_decoder(config: RunConfig, runtime: str) -> None:
+    if config.decoder == "cpu":
+        return
+    if not config.gpus_per_worker:
+        raise ConfigError("--decoder gpu needs a GPU (--gpus-per-worker)")
+    if runtime != TORCH:
+        raise ConfigError("--decoder gpu is for --runtime torch; for MXNet the CPU decodes")
+    if not any(map(find_spec, ("torchcodec", "torchvision"))):
+        raise ConfigError(
+            "--decoder gpu: install torchcodec, or torchvision if PyTorch is older than 2.11"
+        )
+    for name, why in _NOT_BY_GPU.items():
+        if getattr(config, name) != RunConfig.model_fields[name].default:
+            raise ConfigError(f"{flag(name)}: with --decoder gpu {why}; leave one of them out")

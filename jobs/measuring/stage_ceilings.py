@@ -115,9 +115,9 @@ class _Stages:
         deque(self._loader.reader.read_many(self._batch.samples), maxlen=0)
 
     def decode(self) -> float:
-        """Processes read, too: of each a batch, so that all have as much to do."""
+        """Others read, too: of each a batch, so that all have as much to do."""
         begun, batches = time.perf_counter(), 1
-        if (others := self._loader.processes) is not None:
+        if (others := self._loader.others) is not None:
             batches = others.count
             deque(others.load([self._batch.samples] * batches), maxlen=0)
         else:

@@ -7,7 +7,12 @@ import pytest
 from PIL import Image, ImageCms
 
 from shardcam.engine.pictures import image_header
-from shardcam.engine.pictures.image_header import Header, UndecodableImage, header_of
+from shardcam.engine.pictures.image_header import (
+    Header,
+    UndecodableImage,
+    header_of,
+    usual_jpeg,
+)
 
 EXIF = Image.Exif()
 EXIF[0x0112], EXIF[0x010E] = 6, "a picture"
@@ -62,6 +67,38 @@ def test_plain_files(name):
 )
 def test_what_pillow_looks_into_is_left_to_it(marker, body):
     assert image_header._plain_jpeg(with_segment(jpeg("RGB", {}), marker, body)) is None
+
+
+USUAL = {  # how Pillow writes it, and whether any decoder reads it alike
+    **{f"sampled as {n}": ("RGB", {"subsampling": n}, True) for n in (0, 1, 2)},
+    "progressive": (*MADE["progressive"][:2], True),
+    "a comment": ("RGB", {"comment": b"none", "icc_profile": PROFILE}, True),
+    "turned": (*MADE["all else"][:2], False),
+    "gray": (*MADE["gray"][:2], False),
+    "four colours": (*MADE["four colours"][:2], False),
+    "16-bit tables": (*MADE["16-bit tables"][:2], False),
+    "RGB as it is": ("RGB", {"keep_rgb": True}, False),
+}
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_usual_files(name):
+    mode, options, usual = USUAL[name]
+    data = jpeg(mode, options)
+    assert usual_jpeg(data) == (Header("JPEG", 37, 22) if usual else None)
+    assert usual_jpeg(data + b"more") == usual_jpeg(data)
+    assert usual_jpeg(data[:-2]) is None  # the thumbnail's end, if there is one, is not the file's
+
+
+def test_files_that_decoders_may_read_in_different_ways():
+    data = jpeg("RGB", {"subsampling": 2})
+    frame = data.index(b"\xff\xc0")
+    for at, value in ((1, 0xC1), (11, 0x14), (14, 0x21)):  # the kind, samples of two colours
+        odd = data[: frame + at] + bytes([value]) + data[frame + at + 1 :]
+        assert header_of(odd).form == "JPEG" and usual_jpeg(odd) is None
+    adobe = b"Adobe\0\x64\0\0\0\0"
+    assert usual_jpeg(with_segment(data, 0xEE, adobe + b"\x01")) == Header("JPEG", 37, 22)
+    assert usual_jpeg(with_segment(data, 0xEE, adobe + b"\0")) is None  # RGB, not YCbCr
 
 
 @pytest.mark.filterwarnings("ignore")  # of damaged EXIF blocks, by Pillow

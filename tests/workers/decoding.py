@@ -51,7 +51,7 @@ def processes(count, build=told, preprocessing=PREPROCESSING):
 def beside(others, preprocessing=PREPROCESSING):
     """A loader that has others do the work."""
     targets = parse_targets("top1", 10)
-    return BatchLoader(Told(), targets, preprocessing, BATCH, Decoding(100), processes=others)
+    return BatchLoader(Told(), targets, preprocessing, BATCH, Decoding(100), others=others)
 
 
 def shard(*keys, index=0, first=0):

@@ -35,17 +35,20 @@ class PixelBuffer:
         self._places, self._preprocessing = places, preprocessing
         self._pinned: Tensor | None = None
         self._taken: torch.cuda.Event | None = None  # the pinned pixels are on the device
+        self._mean, self._std = (
+            on_device(np.array(values, np.float32), places)
+            for values in (preprocessing.mean, preprocessing.std)
+        )
         if device.type == "cuda":
             self._pinned = torch.zeros(places.shape, dtype=torch.uint8, pin_memory=True)
-            self._mean, self._std = (
-                on_device(np.array(values, np.float32), places)
-                for values in (preprocessing.mean, preprocessing.std)
-            )
 
     def put(self, images: F4 | U1 | Inputs | Tensor) -> None:
-        """Up to `rows` images, as `engine.protocols.Network` takes them, or a tensor of floats."""
+        """Up to `rows` images, as `engine.protocols.Network` takes them, or a tensor of such."""
         count = len(images)
         pinned = self._pinned
+        if isinstance(images, Tensor) and images.dtype == torch.uint8:
+            self._normalise(images)
+            return
         if pinned is not None and isinstance(images, np.ndarray) and images.dtype == np.uint8:
             self._put_pixels(images.astype(np.uint8, copy=False), pinned)
             return
@@ -63,4 +66,10 @@ class PixelBuffer:
         there = pinned.to(self.data.device, non_blocking=True)
         self._taken = torch.cuda.Event()
         self._taken.record()
-        torch.div(there.float().sub_(self._mean), self._std, out=self._places)
+        self._normalise(there)
+
+    def _normalise(self, pixels: Tensor) -> None:
+        """(N,H,W,channels) bytes on the device."""
+        count = len(pixels)
+        torch.div(pixels.float().sub_(self._mean), self._std, out=self._places[:count])
+        self._places[count:] = 0

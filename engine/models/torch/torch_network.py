@@ -117,8 +117,8 @@ class TorchNetwork:
         self._turns = itertools.cycle([_Bound(self) for _ in range(buffers)])
 
     @in_one_line
-    def forward(self, images: F4 | U1 | Inputs) -> _Pass:
-        """See `engine.protocols.Network`."""
+    def forward(self, images: F4 | U1 | Inputs | Tensor) -> _Pass:
+        """See `engine.protocols.Network`; bytes may be on the device."""
         return next(self._turns).forward(images, self.deepest)
 
     @functools.cached_property
@@ -246,7 +246,8 @@ class _Pass:
     def images(self) -> F4:
         """See `engine.protocols.ForwardPass`."""
         if isinstance(self._images, Tensor):
-            return HostCopy(self._images).wait()
+            bytes_ = self._images.dtype == torch.uint8
+            return HostCopy(self.images_there if bytes_ else self._images).wait()
         return in_floats(self._images, self.network.definition.preprocessing)
 
     @functools.cached_property

@@ -1,0 +1,194 @@
+"""JPEG files decoded by PyTorch's libraries: on the CPU, which shows all but the GPU's kernels."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError, WorkerError
+from shardcam.engine.models.torch import jpeg_decoder
+from shardcam.engine.models.torch.jpeg_decoder import JpegDecoder, decode_function
+from shardcam.engine.models.torch.torch_network import TorchNetwork
+from shardcam.engine.pictures.imaging import SMALL_RANGE, border
+from shardcam.engine.pipeline.device_decoding import DeviceDecoding
+from shardcam.engine.run import runtime_choice
+from shardcam.engine.run.network_choice import load_definition
+from shardcam.engine.run.runtime_choice import with_runtime
+from tests.jobs.command import SMALL, assert_same, contents, shardcam
+from tests.jobs.images import make_folder
+from tests.pipeline.test_device_decoding import FILES, ON_DEVICE, ORDERS, loaders, shard_of
+from tests.pipeline.test_device_decoding import assert_same as assert_same_batches
+
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding")  # it is deprecated
+RUN = (*SMALL, "--runtime", "torch", "--executor", "local")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries():
+    pytest.importorskip("torchvision")
+
+
+@pytest.fixture
+def without_gpu(monkeypatch):
+    """Decode on the CPU where a GPU is asked for."""
+    monkeypatch.setattr(runtime_choice, "_require_decoder", lambda config, runtime: None)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    make_folder(folder, 20, bad=4)
+    return folder
+
+
+def extract(images, out, *options):
+    code, printed, err = shardcam("extract", images, *RUN, "--out", out, *options)
+    assert code == 0, (printed, err)
+    return contents(out)
+
+
+def overlays_of(run):
+    return {path.name: path.read_bytes() for path in (run / "overlays").iterdir()}
+
+
+def both(order, decode=None):
+    """A loader whose pictures the CPU decodes, and one whose JPEG files `decode` does."""
+    preprocessing = ORDERS[order]
+    cpu, _, _ = loaders(preprocessing)
+    sides = preprocessing.height, preprocessing.width
+    with pytest.MonkeyPatch.context() as patch:
+        if decode is not None:
+            patch.setattr(jpeg_decoder, "decode_function", lambda: decode)
+        decoder = JpegDecoder(sides, border(preprocessing), SMALL_RANGE, gpu=False)
+    return cpu, replace(cpu, others=DeviceDecoding(cpu, decoder))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("box", [None, (10.5, 3.0, 30.0, 45.2)])
+def test_the_same_batches_as_without_it(order, box):
+    """Both use libjpeg-turbo. What it only warns of is not told of here."""
+    cpu, gpu = both(order)
+    shard = shard_of([key for key in FILES if key != "wrong"], box)
+    found = list(gpu.batches(shard))
+    assert_same_batches(found, list(cpu.batches(shard)))
+    assert isinstance(found[0].images, torch.Tensor) == ORDERS[order].takes_rgb
+
+
+@pytest.mark.parametrize("method", ["gradcam", "scorecam"])
+def test_a_run_is_as_without_it(images, tmp_path, without_gpu, method):
+    options = ("--method", method, "--save", "maps,logits,overlays", "--max-pixels", 1_000_000)
+    expected = extract(images, tmp_path / "cpu", *options)
+    found = extract(images, tmp_path / "gpu", *options, "--decoder", "gpu", "--batch-size", 5)
+    assert_same(found, expected)
+    overlays = [overlays_of(tmp_path / kind) for kind in ("gpu", "cpu")]
+    assert overlays[0] == overlays[1] != {}
+    code, _, err = shardcam("extract", images, *RUN, *options, "--out", tmp_path / "gpu")
+    assert code == 1 and "holds another run (decoder: gpu there" in err
+
+
+def test_metrics_of_such_a_run(images, tmp_path, without_gpu):
+    for kind in ("cpu", "gpu"):
+        run = tmp_path / kind
+        extract(images, run, "--decoder", kind, "--max-pixels", 1_000_000)
+        order = ("--metrics", "deletion", "--executor", "local", "--csv", tmp_path / f"{kind}.csv")
+        code, printed, err = shardcam("evaluate", run, *order)
+        assert code == 0, (printed, err)
+    assert (tmp_path / "cpu.csv").read_text() == (tmp_path / "gpu.csv").read_text()
+
+
+def test_what_it_gives_up_spoils_nothing_beside_it():
+    """nvJPEG's wrappers raise for all of a call: each picture is then decoded by itself."""
+    calls = []
+
+    def decode(files, mode, device):
+        calls.append(len(files))
+        if any(FILES["progressive"] == bytes(file.numpy()) for file in files):
+            raise RuntimeError("nvjpegDecode failed: 2")
+        return decode_function()(files, mode=mode, device=device)
+
+    cpu, gpu = both("crop", decode)
+    shard = shard_of(["plain", "progressive", "dark", "4:4:4"])
+    assert_same_batches(list(gpu.batches(shard)), list(cpu.batches(shard)))
+    assert calls == [1, 1, 4, 1, 1, 1, 1]  # the first two are to see that it works
+
+
+def test_what_is_not_of_the_headers_size_is_left_to_the_cpu():
+    """Such as a picture that the decoder turns, by an EXIF block that is read another way."""
+
+    def decode(files, mode, device):
+        made = decode_function()(files, mode=mode, device=device)
+        return [picture.transpose(1, 2) for picture in made]
+
+    cpu, gpu = both("crop", decode)
+    shard = shard_of(["plain", "4:4:4"])
+    assert_same_batches(list(gpu.batches(shard)), list(cpu.batches(shard)))
+
+
+def test_not_too_many_pixels_at_once(monkeypatch):
+    files = {row: _File(size) for row, size in enumerate([(2, 3), (4, 4), (3, 3), (2, 2), (4, 5)])}
+    monkeypatch.setattr(jpeg_decoder, "LARGEST", 16)
+    monkeypatch.setattr(jpeg_decoder, "TOGETHER", 22)
+    assert [[*some] for some in jpeg_decoder._together(files)] == [[0, 1], [2, 3]]
+
+
+class _File:
+    def __init__(self, size):
+        self.size = size
+
+
+def test_memory_that_runs_out_stops_the_run():
+    def decode(files, mode, device):
+        if len(files) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+        return decode_function()(files, mode=mode, device=device)
+
+    _, gpu = both("crop", decode)
+    with pytest.raises(WorkerError, match=r"out of memory: .*smaller --batch-size"):
+        list(gpu.batches(shard_of([*ON_DEVICE])))
+
+
+def test_a_decoder_that_never_works_is_refused_at_once():
+    """Else the CPU would decode everything, and nobody be told."""
+
+    def decode(files, mode, device):
+        raise RuntimeError("decode_jpeg: not compiled with nvJPEG support\nmore")
+
+    with pytest.raises(WorkerError, match=r"^--decoder gpu: .*: decode_jpeg: .* support$"):
+        both("crop", decode)
+
+
+REFUSED = {
+    "needs a GPU \\(--gpus-per-worker\\)": {"gpus_per_worker": 0},
+    "is for --runtime torch; for MXNet the CPU decodes": {"runtime": "mxnet"},
+    "--fast-decode: with --decoder gpu": {"fast_decode": True},
+    "--interpolation: with --decoder gpu": {"interpolation": "bilinear"},
+    "--decode-processes: with --decoder gpu": {"decode_processes": 2},
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_refused(words):
+    options = {"runtime": "torch", "gpus_per_worker": 1, "decoder": "gpu"} | REFUSED[words]
+    with pytest.raises(ConfigError, match=words):
+        with_runtime(RunConfig(source="-", model="-", out="-", **options))
+
+
+def test_refused_without_a_library(monkeypatch):
+    monkeypatch.setattr(runtime_choice, "find_spec", lambda name: name == "torch" or None)
+    options = {"runtime": "torch", "gpus_per_worker": 1, "decoder": "gpu"}
+    with pytest.raises(ConfigError, match="--decoder gpu: install torchcodec, or torchvision"):
+        with_runtime(RunConfig(source="-", model="-", out="-", **options))
+
+
+def test_a_network_takes_bytes_that_are_there():
+    """As it takes those of the host."""
+    config = RunConfig(source="-", model=str(SMALL[1]), image_size=SMALL[3], out="-")
+    net = TorchNetwork(load_definition(config), ("one_relu",), 4)
+    pixels = np.random.RandomState(0).randint(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    here = net.forward(pixels)
+    logits, images = here.logits.copy(), here.images
+    there = net.forward(torch.from_numpy(pixels))
+    np.testing.assert_array_equal(there.logits, logits)
+    np.testing.assert_array_equal(there.images, images)
