@@ -3,8 +3,9 @@
     python -m benchmarks.feeding [--images N] [--rounds N]
 
 Pictures are read, decoded, explained and written as in any run; each pass is the first one again.
-Decoding in threads and in as many processes take turns. CPU time of the worker's process bounds
-what it can feed, however many cores decode: only one thread at a time runs Python.
+Decoding in threads, in as many processes, and on a GPU whose own work is left out take turns. CPU
+time of the worker's process bounds what it can feed, however many cores decode: only one thread at
+a time runs Python.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,14 @@ import numpy as np
 
 from benchmarks.photographs import write_photographs
 from shardcam.engine.config import RunConfig
+from shardcam.engine.pipeline.device_decoding import DeviceDecoding
 from shardcam.engine.pipeline.forward_ahead import ForwardAhead
 from shardcam.engine.pipeline.prefetch import Prefetcher
 from shardcam.engine.pipeline.run_shard import ShardPipeline
 from shardcam.engine.pipeline.stage_timer import StageTimer
 from shardcam.engine.run.build_worker import build_parts
 from shardcam.engine.run.prepare import prepare
+from shardcam.engine.types import U1, DeviceJpeg, Preprocessing
 from shardcam.engine.workers.threads import limit_threads
 
 MODEL = Path(__file__).parents[1] / "tests/fixtures/run-0.1.0/model/small-symbol.json"
@@ -48,10 +52,30 @@ class NoNetwork:
         return self._pass
 
 
+class NoDecoder:
+    """A GPU's decoder, and a batch of it, whose views of all files are the same."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        shape = BATCH, preprocessing.height, preprocessing.width, 3
+        self._views = np.zeros(shape, np.uint8)
+
+    def begin(self, rows: int) -> NoDecoder:
+        return self
+
+    def decode(self, files: Mapping[int, DeviceJpeg]) -> dict[int, bool]:
+        return dict.fromkeys(files, False)
+
+    def put(self, views: Mapping[int, U1]) -> None:
+        assert not views
+
+    def close(self, rows: Sequence[int]) -> tuple[U1, U1]:
+        return self._views[: len(rows)], self._views[: len(rows)]
+
+
 class Case:
     """A worker of a run over a source, made once."""
 
-    def __init__(self, source: Path, out: Path, processes: int) -> None:
+    def __init__(self, source: Path, out: Path, processes: int, gpu: bool = False) -> None:
         config = RunConfig(
             source=str(source),
             model=str(MODEL),
@@ -63,7 +87,11 @@ class Case:
             decode_processes=processes,
         )
         self._prepared = prepare(config)
-        self._loader, parts = build_parts(self._prepared.worker)
+        loader, parts = build_parts(self._prepared.worker)
+        if gpu:
+            decoder = NoDecoder(loader.preprocessing)
+            loader = replace(loader, others=DeviceDecoding(loader, decoder))
+        self._loader = loader
         self._parts: Any = replace(parts, network=NoNetwork(parts.network))  # type: ignore[arg-type]
         self.run()  # what is loaded and compiled once
 
@@ -97,12 +125,14 @@ def main(images: int, rounds: int) -> None:
                 name: Case(base / source, base / f"{source}-{name}", count)
                 for name, count in (("threads", 0), ("processes", CORES))
             }
+            if source == "photographs":
+                cases["GPU"] = Case(base / source, base / f"{source}-GPU", 0, gpu=True)
             for _ in range(rounds):
                 for name, case in cases.items():
                     rate, cpu = case.run()
                     print(
-                        f"{source}, {CORES} {name}: {rate:,.0f} images/s; the worker's process "
-                        f"{cpu * 1e6:.0f} us an image, so at most {1 / cpu:,.0f} images/s",
+                        f"{source}, {CORES} cores, {name}: {rate:,.0f} images/s; the worker's "
+                        f"process {cpu * 1e6:.0f} us an image, so at most {1 / cpu:,.0f} images/s",
                         flush=True,
                     )
 

@@ -22,12 +22,13 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ import numpy as np
 
 EXTRACT = Path(__file__).parent / "peers" / "extract.py"
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("torch", "torchvision", "mxnet", "numpy", "numba", "numba-cuda", "cupy-cuda13x",
-            "opencv-python-headless", "h5py", "grad-cam", "torchcam")  # fmt: skip
+PACKAGES = ("torch", "torchcodec", "torchvision", "mxnet", "numpy", "numba", "numba-cuda",
+            "cupy-cuda13x", "opencv-python-headless", "h5py", "grad-cam", "torchcam")  # fmt: skip
 # Largest difference of two maps in fp32 as a share of the largest value of the CPU's; those of the
 # other precisions are reported: rounding moves the maxima that pooling takes.
 TOLERANCE = 1e-3
@@ -69,12 +70,12 @@ SMOKE = Sizes("cuda", ("resnet50",), ("fp32", "fp16"), 32, 256, 512, 2, 0.2,
               ("gradcam", "layercam"), 120)  # fmt: skip
 DRY = Sizes("cpu", ("resnet18",), ("fp32",), 4, 8, 8, 2, 0.01, ("gradcam", "layercam"), 2000)
 SHARES = {  # of all seconds, at most
-    "inputs": 0.15, "ceilings": 0.22, "pixels": 0.2, "jpeg": 0.2, "peers": 0.15, "kernels": 0.1,
-    "methods": 0.25, "tests": 0.3,
+    "inputs": 0.15, "jpeg": 0.25, "decoder": 0.07, "ceilings": 0.2, "pixels": 0.15, "peers": 0.15,
+    "shared": 0.15, "kernels": 0.1, "methods": 0.25, "tests": 0.3,
 }  # fmt: skip
-# In one process each, for PyTorch and MXNet take seconds to begin.
-TOGETHER = (("inputs",), ("ceilings", "pixels", "jpeg"), ("peers",), ("kernels", "methods"),
-            ("tests",))  # fmt: skip
+# In one process each, for PyTorch and MXNet take seconds to begin; what is least known comes first.
+TOGETHER = (("inputs",), ("jpeg", "decoder", "ceilings", "pixels"), ("peers",), ("shared",),
+            ("kernels", "methods"), ("tests",))  # fmt: skip
 LEAST = 30  # seconds: to import and compile
 _until = float("inf")  # when the part's seconds are over
 
@@ -169,8 +170,8 @@ class Part:
         if not self.gpu:
             return
         options = ("-q", "-p", "no:cacheprovider", "-W", "ignore", "--noconftest", "-m", "")
-        for file in ("tests/kernels/cuda_kernels.py", "tests/torch/test_tensor_maps.py"):
-            command = (sys.executable, "-m", "pytest", *options, file)
+        for file in ("kernels/cuda_kernels", "torch/test_jpeg_decoder", "torch/test_tensor_maps"):
+            command = (sys.executable, "-m", "pytest", *options, f"tests/{file}.py")
             tried({"tests": file}, lambda command=command: _ran(*command))
 
     def _kernels(self) -> Iterator[tuple[str, Callable[[], Figures]]]:
@@ -399,21 +400,123 @@ class Part:
         self._runs_of(self.work / "pixels.npy", "pixels", {})
 
     def jpeg(self) -> None:
-        """Grad-CAM of JPEG files of 500x375, to published HDF5 maps."""
-        precisions = tuple(p for p in self.sizes.precisions if p != "tf32")
-        self._runs_of(self.photographs, "jpeg", {}, precisions)
-        fast = {"fast_decode": True}
-        self._runs_of(self.photographs, "jpeg, --fast-decode", fast, precisions[-1:])
+        """Grad-CAM of JPEG files of 500x375, to published HDF5 maps, however they are decoded."""
+        ways: dict[str, Figures] = {
+            "jpeg": {},  # beside a GPU by a process for each core
+            "jpeg, --decoder gpu": {"decoder": "gpu"},
+            "jpeg, --decode-processes 0": {"decode_processes": 0},
+            "jpeg, --fast-decode": {"fast_decode": True},
+        }
+        if not self.gpu:
+            del ways["jpeg, --decoder gpu"]
+        *others, last = (p for p in self.sizes.precisions if p != "tf32")
+        first, *more = self.sizes.networks
+        for name, options in ways.items():
+            self._runs_of(self.photographs, name, options, (last,), (first,))
+        if more:
+            for name, options in ways.items():
+                self._runs_of(self.photographs, name, options, (last,), more)
+        if others:
+            self._runs_of(self.photographs, "jpeg", {}, others)
+
+    def shared(self) -> None:
+        """Processes that share the GPU: each has a part of one run, and of the cores."""
+        for count in (2, 4) if self.gpu else (2,):
+            tried({"from": "jpeg", "processes": count}, partial(self._shared, count))
+
+    def _shared(self, count: int) -> Figures:
+        from shardcam.engine.rundir.event_log import read_events, worker_rate
+        from shardcam.engine.rundir.run_dir import RunDir
+
+        batch, images = self.sizes.batch, min(self.sizes.images, 16_384)
+        cores, out = len(os.sched_getaffinity(0)) // count, self.work / f"shared-{count}"
+        options = {
+            "model": self.model(self.sizes.networks[0]), "precision": self.sizes.precisions[-1],
+            "limit": images, "batch-size": batch,
+            "shard-size": max(batch, images // (8 * count) // batch * batch), "out": out,
+            "decode-processes": max(1, cores), "gpus-per-worker": int(self.gpu),
+            "runtime": "torch", "executor": "local",
+        }  # fmt: skip
+        command = [sys.executable, "-m", "shardcam", "extract", self.photographs]
+        command += [text for name, value in options.items() for text in (f"--{name}", value)]
+        with ThreadPoolExecutor(count) as pool:
+            parts = (f"--part={number}/{count}" for number in range(1, count + 1))
+            list(pool.map(partial(_ran, *command), parts))
+        workers, rate = worker_rate(read_events(RunDir(out)))
+        return {"images_per_second": rate, "workers": workers}
+
+    def decoder(self) -> None:
+        """JPEG files decoded on the device, beside the CPU's pixels and maps, and how fast."""
+        for name, work in {"agreement": self._agreement, "alone": self._decoding_alone}.items():
+            tried({"decoder": name}, work)
+
+    def _loader(self, decoder: str) -> Any:
+        """What makes batches of photographs, and the samples of one."""
+        from shardcam.engine.config import RunConfig
+        from shardcam.engine.pipeline.targets import parse_targets
+        from shardcam.engine.run import build_worker
+
+        batch, gpus = self.sizes.batch, float(self.gpu)
+        config = RunConfig(
+            source=str(self.photographs), model="-", out="-", executor="local",
+            gpus_per_worker=gpus, decoder=decoder,
+        )  # fmt: skip
+        seen = self._definition(self.sizes.networks[0]).preprocessing
+        loader = build_worker._loader(config, parse_targets("top1", 10), seen, batch)
+        samples = tuple(islice(loader.reader.samples(), batch))
+        if decoder == "gpu":
+            others = build_worker._device_decoding(config, loader)
+            loader = replace(loader, others=others)
+        return loader, samples
+
+    def _agreement(self) -> Figures:
+        """Of views in levels, of logits as a share of the largest; how maps correlate."""
+        from shardcam.engine.methods import METHODS
+        from shardcam.engine.methods.arrays import to_host
+        from shardcam.engine.methods.smoothing import plain_maps
+        from shardcam.engine.models.torch.torch_network import TorchNetwork
+        from shardcam.engine.pipeline.targets import top_classes
+        from shardcam.engine.types import Shard
+
+        definition = self._definition(self.sizes.networks[0])
+        net = TorchNetwork(
+            definition, (_layer(definition),), self.sizes.batch, "fp32", self.gpu,
+        )  # fmt: skip
+        views, logits, maps = [], [], []
+        for decoder in ("cpu", "gpu"):
+            loader, samples = self._loader(decoder)
+            (batch,) = loader.batches(Shard(0, samples))
+            views.append(np.stack([view.pixels for view in batch.views]).astype(np.int16))
+            forward = net.forward(batch.images)
+            logits.append(forward.logits.copy())
+            made = plain_maps(forward, net, METHODS["gradcam"], top_classes(logits[0], 1))
+            maps.append(to_host({"": made})[""][_layer(definition)].copy())
+        gap = np.abs(views[0] - views[1])
+        alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(*maps, strict=True)]
+        return {
+            "images": len(alike), "levels": float(gap.mean()), "most_levels": int(gap.max()),
+            "correlation": float(np.mean(alike)), "lowest": float(np.min(alike)),
+            "logits": _gap(*logits),
+        }  # fmt: skip
+
+    def _decoding_alone(self) -> Figures:
+        """Batches from files to views on the device, by one thread."""
+        from shardcam.engine.types import Shard
+
+        loader, samples = self._loader("gpu")
+        rate = _per_second(lambda: list(loader.batches(Shard(0, samples))), self.sizes.seconds)
+        return {"images_per_second": rate * len(samples)} | self._memory()
 
     def _runs_of(
         self,
         source: Path,
         name: str,
         options: Figures,
-        precisions: tuple[str, ...] | None = None,
+        precisions: Sequence[str] | None = None,
+        networks: Sequence[str] | None = None,
     ) -> None:
         for precision in reversed(precisions or self.sizes.precisions):
-            for network in self.sizes.networks:
+            for network in networks or self.sizes.networks:
                 tried(
                     {"network": network, "precision": precision, "from": name},
                     lambda n=network, p=precision: self._timed(n, p, source, options),
@@ -708,27 +811,29 @@ def table(parts: Figures) -> str:
         return max(rates, default=None)
 
     rows = [
-        "| network | precision | forward alone | from pixels | of it | from JPEG | --fast-decode "
-        "| memory |",
-        "|---|---|---|---|---|---|---|---|",
+        "| network | precision | forward alone | from pixels | of it | from JPEG | --decoder gpu "
+        "| --decode-processes 0 | --fast-decode | memory |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for network, precision in dict.fromkeys((r["network"], r["precision"]) for r in of("ceilings")):
+    for network, precision in dict.fromkeys(
+        (r["network"], r["precision"]) for r in (*of("jpeg"), *of("ceilings"))
+    ):
         same = {"network": network, "precision": precision}
         ceiling, pixels = best("ceilings", **same), best("pixels", **same)
         held = max((r.get("gigabytes", 0) for r in of("pixels") if same.items() <= r.items()),
                    default=0)  # fmt: skip
         memory = f"{held:.1f} GB" if held else None
         share = f"{pixels / ceiling:.2f}" if pixels and ceiling else ""
-        cells = [
-            ceiling, pixels, share, best("jpeg", **same, **{"from": "jpeg"}),
-            best("jpeg", **same, **{"from": "jpeg, --fast-decode"}), memory,
-        ]  # fmt: skip
-        rows.append(_row(network, precision, *cells))
+        ways = ("", ", --decoder gpu", ", --decode-processes 0", ", --fast-decode")
+        jpeg = [best("jpeg", **same, **{"from": f"jpeg{way}"}) for way in ways]
+        rows.append(_row(network, precision, ceiling, pixels, share, *jpeg, memory))
     rows += ["", "| network | tool | from pixels | from JPEG |", "|---|---|---|---|"]
     for network, tool in dict.fromkeys((r["network"], r["tool"]) for r in of("peers")):
         same = {"network": network, "tool": tool}
         cells = [best("peers", **same, **{"from": kind}) for kind in ("pixels", "jpeg")]
         rows.append(_row(network, tool, *cells))
+    rows += [_row(f"{r['processes']} processes, from JPEG", r["images_per_second"])
+             for r in of("shared")]  # fmt: skip
     return "\n".join(rows)
 
 

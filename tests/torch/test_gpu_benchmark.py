@@ -58,10 +58,17 @@ def test_the_table_has_the_best_of_each():
                 ]
             },
             "pixels": {"results": [{**same, "images_per_second": 80.0, "gigabytes": 1.5}]},
-            "jpeg": {"results": [{**same, "from": "jpeg", "error": "it failed"}]},
+            "jpeg": {
+                "results": [
+                    {**same, "from": "jpeg", "error": "it failed"},
+                    {**same, "from": "jpeg, --decoder gpu", "images_per_second": 70.0},
+                ]
+            },
+            "shared": {"results": [{"processes": 2, "images_per_second": 60.0}]},
             "peers": {"results": [{**peer, "images_per_second": rate} for rate in (20.0, 10.0)]},
         }
     ).split("\n")
-    assert "| vgg16 | fp16 | 100 | 80 | 0.80 |  |  | 1.5 GB |" in rows
-    assert "| vgg16 | fp32 | 50 |  |  |  |  |  |" in rows
+    assert "| vgg16 | fp16 | 100 | 80 | 0.80 |  | 70 |  |  | 1.5 GB |" in rows
+    assert "| vgg16 | fp32 | 50 |  |  |  |  |  |  |  |" in rows
+    assert "| 2 processes, from JPEG | 60 |" in rows
     assert "| vgg16 | torchcam |  | 20 |" in rows
