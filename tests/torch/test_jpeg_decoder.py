@@ -1,6 +1,7 @@
 """JPEG files decoded by PyTorch's libraries: on the CPU, which shows all but the GPU's kernels."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,13 +10,15 @@ import torch
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, WorkerError
 from shardcam.engine.models.torch import jpeg_decoder
-from shardcam.engine.models.torch.jpeg_decoder import JpegDecoder, decode_function
+from shardcam.engine.models.torch.jpeg_decoder import JpegBatch, JpegDecoder, decode_function
 from shardcam.engine.models.torch.torch_network import TorchNetwork
 from shardcam.engine.pictures.imaging import SMALL_RANGE, border
 from shardcam.engine.pipeline.device_decoding import DeviceDecoding
 from shardcam.engine.run import runtime_choice
 from shardcam.engine.run.network_choice import load_definition
 from shardcam.engine.run.runtime_choice import with_runtime
+from shardcam.engine.types import Fit
+from shardcam.kernels import resize
 from tests.jobs.command import SMALL, assert_same, contents, shardcam
 from tests.jobs.images import make_folder
 from tests.pipeline.test_device_decoding import FILES, ON_DEVICE, ORDERS, loaders, shard_of
@@ -53,7 +56,7 @@ def overlays_of(run):
     return {path.name: path.read_bytes() for path in (run / "overlays").iterdir()}
 
 
-def both(order, decode=None):
+def both(order, decode=None, gpu=False):
     """A loader whose pictures the CPU decodes, and one whose JPEG files `decode` does."""
     preprocessing = ORDERS[order]
     cpu, _, _ = loaders(preprocessing)
@@ -61,7 +64,7 @@ def both(order, decode=None):
     with pytest.MonkeyPatch.context() as patch:
         if decode is not None:
             patch.setattr(jpeg_decoder, "decode_function", lambda: decode)
-        decoder = JpegDecoder(sides, border(preprocessing), SMALL_RANGE, gpu=False)
+        decoder = JpegDecoder(sides, border(preprocessing), SMALL_RANGE, gpu)
     return cpu, replace(cpu, others=DeviceDecoding(cpu, decoder))
 
 
@@ -74,6 +77,54 @@ def test_the_same_batches_as_without_it(order, box):
     found = list(gpu.batches(shard))
     assert_same_batches(found, list(cpu.batches(shard)))
     assert isinstance(found[0].images, torch.Tensor) == ORDERS[order].takes_rgb
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("box", [None, (10.5, 3.0, 30.0, 45.2)])
+def test_on_a_gpu(order, box):
+    """Pixels are near those of the CPU; of what it decodes, and of all else, they are the same."""
+    cpu, gpu = both(order, gpu=True)
+    shard = shard_of([key for key in FILES if key != "wrong"], box)
+    for found, expected in zip(gpu.batches(shard), cpu.batches(shard), strict=True):
+        assert (found.samples, found.failures) == (expected.samples, expected.failures)
+        for sample, view, other in zip(found.samples, found.views, expected.views, strict=True):
+            assert replace(view, pixels=0) == replace(other, pixels=0)
+            gap = np.abs(view.pixels.astype(int) - other.pixels)
+            assert gap.mean() <= (4 if sample.key in ON_DEVICE else 0), sample.key
+        if ORDERS[order].takes_rgb:
+            assert found.images.is_cuda
+            np.testing.assert_array_equal(found.images.cpu(), [v.pixels for v in found.views])
+
+
+class Kernels:
+    """What the GPU's kernels do with the numbers they are given, as `kernels.cuda` states it."""
+
+    @staticmethod
+    def fit_pictures(pixels, fits, out, stream):
+        sides = tuple(out.shape[1:3])
+        for start, height, width, *box, rows, columns, y, x, row in fits.tolist():
+            planes = pixels[start : start + 3 * height * width].view(3, height, width)
+            fit = Fit(tuple(box), (rows, columns), (y, x), ())
+            picture = np.ascontiguousarray(planes.permute(1, 2, 0).numpy())
+            resized = resize(picture, fit.box, fit.size, fit.window(sides))
+            out[row][fit.place(sides)] = torch.from_numpy(resized)
+
+    @staticmethod
+    def small_ranges(pixels, parts, limit, out, stream):
+        for n, (start, height, width, *box) in enumerate(parts.tolist()):
+            planes = pixels[start : start + 3 * height * width].view(3, height, width)
+            seen = planes[:, box[0] : box[2], box[1] : box[3]].int()
+            out[n] = seen.max() - seen.min() < limit
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("box", [None, (10.5, 3.0, 30.0, 45.2)])
+def test_what_the_kernels_are_given(order, box, monkeypatch):
+    monkeypatch.setattr(jpeg_decoder, "cuda", Kernels)
+    monkeypatch.setattr(JpegBatch, "_fit_here", JpegBatch._fit)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
+    test_the_same_batches_as_without_it(order, box)
 
 
 @pytest.mark.parametrize("method", ["gradcam", "scorecam"])

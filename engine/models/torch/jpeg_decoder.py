@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from socket import gethostname
-from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -167,13 +166,13 @@ class JpegBatch:
             file, fit = files[row], files[row].fit
             fits.append((start, *file.size, *fit.box, *fit.size, *fit.start, row))
             parts.append((start, *file.size, *file.part))
-        images, stream = self._images, self._decoder.stream
+        images = self._images
         pixels = torch.cat([picture.flatten() for picture in pictures.values()])
-        there = (torch.tensor(numbers, device=images.device) for numbers in (fits, parts))
         small = torch.empty(len(pictures), dtype=torch.uint8, device=images.device)
-        number: Any = stream and stream.cuda_stream
-        cuda.fit_pictures(pixels, next(there), images, stream=number)
-        cuda.small_ranges(pixels, next(there), self._decoder.small_range, small, stream=number)
+        stream = torch.cuda.current_stream(images.device).cuda_stream
+        fits_there, parts_there = (torch.tensor(n, device=images.device) for n in (fits, parts))
+        cuda.fit_pictures(pixels, fits_there, images, stream=stream)
+        cuda.small_ranges(pixels, parts_there, self._decoder.small_range, small, stream=stream)
         return [bool(one) for one in small.tolist()]
 
     def _fit_here(
