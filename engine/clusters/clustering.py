@@ -139,7 +139,7 @@ def run_clustering(
     run_dir = RunDir.open(config.out)
     manifest = read_manifest(run_dir)
     require_codec(run_dir, manifest)
-    require_possible(chosen_early(config))
+    require_possible(chosen_early(config), passes=False)
     _require_settings(asked)
     source = _complete(run_dir, manifest)
     with open_run(run_dir.home) as run:

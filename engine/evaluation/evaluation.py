@@ -149,7 +149,7 @@ def run_evaluation(
     run_dir = RunDir.open(config.out)
     manifest = read_manifest(run_dir)
     require_codec(run_dir, manifest)
-    require_possible(chosen_early(config))
+    require_possible(chosen_early(config), passes=False)
     sources = _complete(run_dir, manifest)
     layer, chosen = _layer_of(run_dir, sources, asked.layer)
     plan = make_plan(stored_listing(run_dir), manifest.plan.get("shard_size"))

@@ -330,8 +330,10 @@ def driver_threads(config: RunConfig) -> int:
     return 1 if config.executor == "ray" else usable_cores()
 
 
-def require_possible(config: RunConfig) -> None:
+def require_possible(config: RunConfig, passes: bool = True) -> None:
     """Refuse options that exclude one another.
+
+    `passes`: the network is run, and not only read what it has given.
 
     Raises
     ------
@@ -370,7 +372,7 @@ def require_possible(config: RunConfig) -> None:
         )
     if config.cache is not None and is_url(config.cache):
         raise ConfigError(f"--cache {config.cache}: takes a folder of each machine, not a URL")
-    if config.precision in ("fp16", "tf32") and not config.gpus_per_worker:
+    if passes and config.precision in ("fp16", "tf32") and not config.gpus_per_worker:
         raise ConfigError(
             f"--precision {config.precision} needs a GPU (--gpus-per-worker); CPUs take bf16 or "
             "int8"

@@ -53,6 +53,14 @@ def shards(run, name):
     }
 
 
+def test_maps_that_a_gpu_made_are_measured_without_one(run):
+    """Only what needs the network is refused, for its precision."""
+    on_gpu = {"executor": "local", "precision": "fp16"}
+    assert product.evaluate(run, "gini", **on_gpu).images == 41
+    with pytest.raises(ConfigError, match="precision fp16 needs a GPU"):
+        product.evaluate(run, "deletion", **on_gpu)
+
+
 def test_values_are_columns_of_the_run(run):
     code, out, err = evaluate(run, "--csv", run.parent / "table.csv")
     assert code == 0, err
