@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, ancestors, to_json
+from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, ancestors
+from shardcam.engine.models.symbol_json import to_json
 from shardcam.engine.types import F4
 
 _MOVES = {"Reshape", "SliceChannel", "SwapAxis", "expand_dims", "slice_axis", "squeeze",
