@@ -13,7 +13,7 @@ from shardcam.engine.analysis.class_means import ClassMeans, class_means
 from shardcam.engine.analysis.export_coco import coco
 from shardcam.engine.analysis.export_features import clip_retrieval, faiss, parquet, thingsvision
 from shardcam.engine.analysis.export_fiftyone import fiftyone
-from shardcam.engine.analysis.export_heatmaps import heatmaps
+from shardcam.engine.analysis.export_heatmaps import crops, heatmaps
 from shardcam.engine.analysis.export_masks import masks
 from shardcam.engine.analysis.export_npy import npy
 from shardcam.engine.analysis.export_seeds import irn, psa, seeds
@@ -26,6 +26,7 @@ __all__ = [
     "class_means",
     "clip_retrieval",
     "coco",
+    "crops",
     "faiss",
     "fiftyone",
     "heatmaps",

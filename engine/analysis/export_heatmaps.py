@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from shardcam.engine.analysis.export_coco import NO_REGIONS
 from shardcam.engine.analysis.export_files import Made, Pictures, export_images
+from shardcam.engine.analysis.placement import level_of
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.types import NO_CLASS, U1
@@ -61,6 +62,53 @@ def heatmaps(
     samples.cam(layer)._require_target(target)
     files = HeatmapFiles(layer, target, colormap or samples.style.colormap)
     return export_images(samples, Path(folder), files, keep)
+
+
+def crops(
+    samples: Samples,
+    folder: str | Path,
+    layer: str,
+    pictures: Pictures,
+    threshold: float = 0.5,
+    target: int = 0,
+    keep: bool = False,
+) -> int:
+    """Cut the box around the largest high region of each heatmap out of its picture, as PNG.
+
+    Files are called as the pictures are. Samples whose map is not finite, all zero or constant, or
+    of no class, have none.
+
+    Parameters
+    ----------
+    folder
+        Made if need be; files of the same names are replaced, others are left.
+    layer, target
+        Whose maps, and which of the explained classes of each sample.
+    pictures
+        From a shard of the samples and a position in it to the picture, (height,width,3) uint8
+        RGB, of the size that the run's `image_size` says.
+    threshold
+        Share of the heatmap's range that counts as high, between 0 and 1.
+    keep
+        Leave files that are there, which are whole.
+
+    Returns
+    -------
+    int
+        How many were written.
+
+    Raises
+    ------
+    ConfigError
+        The layer has no maps, or the threshold is not between 0 and 1.
+    IndexError
+        There are not so many targets.
+    DiskFull, RunDirectoryError
+        No space, no permission to write, or a damaged shard.
+    """
+    samples.cam(layer)._require_target(target)
+    files = CropFiles(layer, target, level_of(threshold))
+    return export_images(samples, Path(folder), files, keep, pictures)
 
 
 @dataclass(frozen=True)

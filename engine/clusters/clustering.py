@@ -55,7 +55,7 @@ from shardcam.engine.workers.threads import limit_threads
 SCHEMA_VERSION = 1
 LAST_SEED = 2**32 - 1
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "pynndescent", "umap-learn", "shardcam")
-MOST_ROWS = {T_SNE: 50_000, BY_DENSITY: 100_000}  # of a class: hours beyond it
+MOST_ROWS = {T_SNE: 50_000, BY_DENSITY: 100_000}  # of a class; more take many minutes
 _TOGETHER = 128 << 20  # bytes of rows that a worker holds
 _SHARES = 64  # units of work of many classes, at least, where several workers share them
 

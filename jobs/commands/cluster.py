@@ -34,6 +34,7 @@ from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import Event, counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import LocalPath, changed_config, place_options
+from shardcam.jobs.outputs import print_written, require_new
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console, printable, stop_on_signals
 
@@ -154,6 +155,7 @@ def _result(*names: str, **settings: Any) -> Callable[[F], F]:
     type=LocalPath(path_type=Path, dir_okay=False),
     help="Write all clusters to this file, too.",
 )
+@_result("--force", is_flag=True, help="Replace what is at --csv.")
 @place_options
 def cluster(
     run: str,
@@ -175,6 +177,7 @@ def cluster(
     top: int,
     as_json: bool,
     table_file: Path | None,
+    force: bool,
     **place: Any,
 ) -> None:
     """Find which images of RUN its network treats alike, and which unlike the rest of their class.
@@ -192,6 +195,7 @@ def cluster(
     """
     from shardcam.engine.clusters.clustering import run_clustering
 
+    require_new("--csv", table_file, force)
     run_dir = RunDir.open(run)
     config = changed_config(stored_config(run, read_manifest(run_dir).config), place)
     config = config.model_copy(update={"out": run})
@@ -237,6 +241,7 @@ def cluster(
             click.echo(json.dumps(_as_json(found), indent=2, allow_nan=False))
         else:
             _print(found, run, top, name_of, console)
+        print_written(console, table_file)
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_similarity, require_plot
 from shardcam.jobs.options import LocalPath
-from shardcam.jobs.outputs import require_new
+from shardcam.jobs.outputs import print_written, require_new
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 
@@ -118,6 +118,7 @@ def similarity(
             stream.write(f"{text}\n".encode())
     if plot is not None:
         draw_similarity(found, plot)
+    print_written(console, table_file, json_file, plot)
 
 
 def print_similarity(found: Similarity, console: Console) -> None:

@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 import pyarrow.parquet
 import pytest
+from scipy import ndimage
 
 from shardcam import export, open_run
+from shardcam.engine.analysis.placement import level_of
 from shardcam.engine.errors import ConfigError
 from tests.analysis.native_runs import make_native_run
 from tests.analysis.runs import LAST, MAP
@@ -163,6 +165,33 @@ def test_heatmaps_are_transparent(made, run, tmp_path):
         np.testing.assert_array_equal(picture[..., 3], levels)
         table = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)
         np.testing.assert_array_equal(picture[..., :3], table)
+
+
+def test_crops(made, run, tmp_path):
+    """The box of the largest region, counted cell by cell, diagonals included."""
+    rng = np.random.default_rng(0)
+    sizes = made.rows["image_size"]
+    pictures = {
+        number: rng.integers(0, 256, (*size, 3), np.uint8)
+        for number, size in zip(made.rows["sample"].tolist(), sizes.tolist())
+    }
+
+    def picture(shard, i):
+        return pictures[int(shard["sample"][i])]
+
+    count = export.crops(run, tmp_path / "crops", MAP, picture, threshold=0.6, target=1)
+    shown = np.flatnonzero(made.rows["flags"] == 0)
+    assert count == len(shown)
+    for i in shown:
+        number = int(made.rows["sample"][i])
+        regions, _ = ndimage.label(run.cam(MAP).on_original(i, 1) >= level_of(0.6), np.ones((3, 3)))
+        largest = np.bincount(regions.ravel())[1:].argmax()
+        box = ndimage.find_objects(regions)[largest]
+        found = cv2.imread(str(tmp_path / "crops" / f"{number:04d}.png"))[..., ::-1]
+        np.testing.assert_array_equal(found, pictures[number][box])
+    assert export.crops(run, tmp_path / "crops", MAP, picture, 0.6, 1, keep=True) == 0
+    with pytest.raises(ConfigError, match="threshold"):
+        export.crops(run, tmp_path / "x", MAP, picture, threshold=2)
 
 
 def test_fiftyone(made, run, tmp_path):

@@ -76,6 +76,8 @@ def test_clusters_are_columns_of_the_run(run):
             found.of_class(7)
     lines = (run.parent / "table.csv").read_text().splitlines()
     assert lines[0].startswith("class,name,cluster,count,unlikeness") and len(lines) == 4
+    again = cluster(run, "--clusters", 3, "--csv", run.parent / "table.csv", by="all")
+    assert again[0] == 2 and "table.csv: exists; --force replaces it" in again[2]
 
 
 def test_json(run):

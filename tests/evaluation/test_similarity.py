@@ -120,7 +120,7 @@ def test_runs_are_paired_by_key(two, tmp_path):
         *("similarity", *roots, "--csv", files[0], "--json", files[1], "--plot", files[2])
     )
     assert (code, err) == (0, "")
-    assert f"{len(keys)} that all runs have" in out
+    assert f"{len(keys)} that all runs have" in out and all(str(file) in out for file in files)
     assert f"{24 - len(keys)} images of {roots[0]} that not all have: left out" in out
     stored = json.loads(files[1].read_text())
     four = [features(run, keys, layer) for run in two for layer in (MAP, LAST)]
