@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from shardcam.engine.evaluation.sanity_checks import sanity
-from tests.jobs.command import SMALL, assert_same, contents, shardcam
-
-LOCAL = ("--executor", "local")
+from tests.jobs.command import LOCAL, SMALL, assert_same, contents, shardcam
 
 
 @pytest.fixture(scope="module")

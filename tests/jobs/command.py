@@ -17,6 +17,7 @@ from shardcam.engine.workers.threads import limit_threads
 
 ROOT = Path(__file__).parent.parent.parent
 CHECKPOINT = ROOT / "tests" / "fixtures" / "run-0.1.0" / "model" / "small-symbol.json"
+LOCAL = ("--executor", "local")
 SMALL = ("--model", CHECKPOINT, "--image-size", 32)  # a network in no time, where numbers are free
 
 

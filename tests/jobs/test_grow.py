@@ -15,10 +15,8 @@ from shardcam.engine.errors import Interrupted, RunDirectoryError
 from shardcam.engine.run import driver
 from shardcam.engine.run.extraction import extract
 from shardcam.engine.run.prepare import prepare
-from tests.jobs.command import CHECKPOINT, SMALL, assert_same, contents, shardcam
+from tests.jobs.command import CHECKPOINT, LOCAL, SMALL, assert_same, contents, shardcam
 from tests.jobs.images import make_folder
-
-LOCAL = ("--executor", "local")
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from shardcam.engine.run import build_worker, own_size
 from shardcam.engine.rundir.codec import PLAIN
 from tests.jobs.command import (
     CHECKPOINT,
+    LOCAL,
     ROOT,
     assert_same,
     contents,
@@ -32,7 +33,6 @@ from tests.jobs.command import (
 )
 
 NETWORK = ("--model", CHECKPOINT, "--resize", "none", "--method", "cam")
-LOCAL = ("--executor", "local")
 SCALES = (1, 0.5, 1.5, 2)
 COPIES = ("--scales", "1,0.5,1.5,2", "--flip")
 SIZES = ((40, 56), (33, 49), (56, 40), (24, 24), (61, 37))

@@ -16,8 +16,8 @@ from shardcam.jobs.gallery.gallery_run import NO_AVERAGES, opened_run
 from shardcam.jobs.gallery.html_file import write_page
 from shardcam.jobs.gallery.server import Pages
 from shardcam.jobs.looking.contact_sheet import draw_contact_sheet
-from tests.jobs.command import CHECKPOINT, shardcam, words_of
-from tests.jobs.test_own_size import COPIES, LOCAL, SIZES, extract, make_pictures
+from tests.jobs.command import CHECKPOINT, LOCAL, shardcam, words_of
+from tests.jobs.test_own_size import COPIES, SIZES, extract, make_pictures
 
 LAYER = "two_relu"
 METRICS = "max_box_acc,pxap,pointing,energy,rank,complexity,gini"

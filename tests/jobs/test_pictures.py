@@ -13,10 +13,9 @@ from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.jobs.source_pictures import SourcePictures
-from tests.jobs.command import SMALL, contents, shardcam
+from tests.jobs.command import LOCAL, SMALL, contents, shardcam
 from tests.pictures.picture_files import saved, tiff
 
-LOCAL = ("--executor", "local")
 PICTURE = np.random.RandomState(3).randint(0, 256, (40, 64, 4)).astype(np.uint8)
 RGB = Image.fromarray(PICTURE[..., :3])
 DEEP = PICTURE[..., :3].astype(np.uint16) << 4

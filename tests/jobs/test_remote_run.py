@@ -13,11 +13,10 @@ import fsspec
 import pytest
 
 from shardcam import open_run
-from tests.jobs.command import assert_same, contents, shardcam, shardcam_process, start
+from tests.jobs.command import LOCAL, assert_same, contents, shardcam, shardcam_process, start
 from tests.jobs.images import make_folder
 
 LITE0 = ("--model", "efficientnet_lite0", "--image-size", "64", "--max-pixels", 10**6)
-LOCAL = ("--executor", "local")
 
 
 @pytest.fixture(scope="module")

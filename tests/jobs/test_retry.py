@@ -11,7 +11,7 @@ from shardcam.engine.rundir.replace_shards import bring_back, set_aside
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import Failure
 from shardcam.jobs.commands import retry_failed
-from tests.jobs.command import SMALL, assert_same, contents, shardcam, start
+from tests.jobs.command import LOCAL, SMALL, assert_same, contents, shardcam, start
 from tests.jobs.images import jpeg, make_folder
 
 
@@ -20,9 +20,6 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("retry") / "images"
     reasons = make_folder(folder, 40, bad=4)
     return folder, [folder / key for key in reasons]
-
-
-LOCAL = ("--executor", "local")
 
 
 def extract(folder, run):

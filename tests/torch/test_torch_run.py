@@ -12,10 +12,9 @@ import torch
 from shardcam.engine.models.torch.torch_network import TorchNetwork
 from shardcam.engine.models.torch.torch_operators import OPERATORS
 from shardcam.jobs.measuring.machine_checks import CHECKS
-from tests.jobs.command import SMALL, assert_same, contents, shardcam
+from tests.jobs.command import LOCAL, SMALL, assert_same, contents, shardcam
 from tests.jobs.images import make_folder
 
-LOCAL = ("--executor", "local")
 TORCH = ("--runtime", "torch", *LOCAL)
 
 
