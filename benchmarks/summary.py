@@ -120,7 +120,7 @@ def precision_table(networks: dict[str, dict[str, dict[str, Any]]]) -> list[str]
                 ratios = [a / b for a, b in zip(one["rates"], rates, strict=True)]
                 text = f"{spread(ratios, '.2g')}x"
                 if part == "network":
-                    text += f"; {one['top1_agreement']:.0%}, {one['map_correlation']:.3f}"
+                    text += f"; {100 * one['top1_agreement']:.0f} %, {one['map_correlation']:.3f}"
                 cells.append(text)
             title = f"{TITLES[model]}, {weights} weights: backbone"
             lines.append(f"| {title if part == 'backbone' else 'whole network'} | "
