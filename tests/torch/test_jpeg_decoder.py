@@ -136,7 +136,7 @@ def test_a_run_is_as_without_it(images, tmp_path, without_gpu, method):
     overlays = [overlays_of(tmp_path / kind) for kind in ("gpu", "cpu")]
     assert overlays[0] == overlays[1] != {}
     code, _, err = shardcam("extract", images, *RUN, *options, "--out", tmp_path / "gpu")
-    assert code == 1 and "holds another run (decoder: gpu there" in err
+    assert code == 2 and "holds another run (decoder: gpu there" in err
 
 
 def test_metrics_of_such_a_run(images, tmp_path, without_gpu):
