@@ -66,8 +66,8 @@ def report(model, library, name, work, network, images):
 def save(model, library, name, multiple):
     """Beside what test_methods.py has found for shardcam, if it has."""
     results = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-    if "methods" in results:
-        results["methods"]["costs"].setdefault(name, {})[f"{model} {library}"] = multiple
+    if "costs" in results:
+        results["costs"]["costs"].setdefault(name, {})[f"{model} {library}"] = multiple
         FIGURES.write_text(json.dumps(results, indent=2) + "\n")
 
 
