@@ -14,10 +14,9 @@ from shardcam.engine.clusters.neighbours import nearest, nearest_about
 from shardcam.engine.clusters.settings import BY_DENSITY, Settings
 from shardcam.engine.clusters.spectral import affinity, eigengap, leading
 from shardcam.engine.clusters.unlikeness import unlikeness
-from shardcam.engine.types import F4, I4
+from shardcam.engine.types import F4, I4, I8
 
 Array = npt.NDArray[Any]
-I8 = npt.NDArray[np.int64]
 SHOWN = 12  # nearest and farthest images of a cluster
 _SHARE = 10  # a row has at most a tenth of the others as neighbours
 _FEWEST = 3  # neighbours, all the same

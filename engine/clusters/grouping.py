@@ -12,9 +12,8 @@ from sklearn.manifold import TSNE
 from shardcam.engine.analysis.optional_packages import require
 from shardcam.engine.clusters.settings import SPECTRAL, T_SNE
 from shardcam.engine.clusters.spectral import on_sphere
-from shardcam.engine.types import F4, I4
+from shardcam.engine.types import F4, F8, I4
 
-F8 = npt.NDArray[np.float64]
 NONE = -1  # the cluster of what is in none
 _STARTS = 4  # of k-means: the best is taken
 _SMALLEST = 5  # rows of a cluster of HDBSCAN

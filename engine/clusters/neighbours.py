@@ -5,13 +5,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 
 from shardcam.engine.analysis.optional_packages import require
-from shardcam.engine.types import F4
+from shardcam.engine.types import F4, F8, I8
 
-I8 = npt.NDArray[np.int64]
-F8 = npt.NDArray[np.float64]
 _GROUPS = 8  # groups of columns for each neighbour that is looked for
 _ROWS, _COLUMNS = 128, 8192  # of the products that a thread holds at once
 _PAIRS = 1024  # whose differences a thread holds at once

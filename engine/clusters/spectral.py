@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import eigh
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
-from shardcam.engine.clusters.neighbours import I8
+from shardcam.engine.types import F8, I8
 
-F8 = npt.NDArray[np.float64]
 _DENSE = 300  # rows up to which all eigenvectors are computed at once
 _PRECISION = 1e-7
 

@@ -18,12 +18,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from shardcam.engine.types import F4, I4
+from shardcam.engine.types import F4, F8, I4
 
-F8 = npt.NDArray[np.float64]
 STANDS_OUT = 0.3  # unlikeness of a cluster that should be looked at
 _ISLAND = 0.2  # joined, at most
 

@@ -17,7 +17,7 @@ from shardcam.engine.evaluation.baselines import EDGES, measure_baseline
 from shardcam.engine.evaluation.metric import ImageRows, MapMetric, Measured, PassMetric, Reason
 from shardcam.engine.evaluation.pass_metrics import measure_passes
 from shardcam.engine.evaluation.passes import Passes
-from shardcam.engine.methods.arrays import to_host
+from shardcam.engine.methods.arrays import on_host
 from shardcam.engine.pipeline.prefetch import Batch, BatchLoader, Prefetcher
 from shardcam.engine.protocols import Timer
 from shardcam.engine.rundir.hdf5_reading import reading
@@ -183,7 +183,7 @@ class ShardEvaluator:
         asking = {one.metric.name: one for one in self.wanted if isinstance(one.metric, PassMetric)}
         if asking and self.pictures is not None:
             metrics = [one.metric for one in asking.values() if isinstance(one.metric, PassMetric)]
-            given = to_host({"": {"": batch.images[own]}})[""][""]
+            given = on_host(batch.images[own])
             measured = self.pictures.measure(metrics, given, maps, images, self.seed)
             yield from ((one.folder, "", measured[name]) for name, one in asking.items())
         if EDGES in self.baselines:

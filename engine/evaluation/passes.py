@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from shardcam.engine.methods.arrays import contiguous, to_host
+from shardcam.engine.methods.arrays import contiguous, on_host
 from shardcam.engine.methods.scores import linked, won_pixels
 from shardcam.engine.methods.smoothing import smoothed_maps
 from shardcam.engine.pipeline.run_shard import Parts
@@ -148,7 +148,7 @@ class NetworkPasses:
         if self.prediction is None:
             return linked(forward.logits, self.link)
         _, shares = won_pixels(forward.activation(self.prediction), self.link)
-        return _on_host(shares)
+        return on_host(shares)
 
     def _maps(self, forward: ForwardPass, classes: I4) -> F4:
         target = np.ascontiguousarray(classes[:, None])
@@ -156,12 +156,7 @@ class NetworkPasses:
             made = smoothed_maps(self.network, self.method, forward.images, target)[self.layer]
         else:
             made = self.method(forward.layer(self.layer), target)
-        return _on_host(contiguous(made[:, 0]))
-
-
-def _on_host(array: F4) -> F4:
-    found: F4 = to_host({"": {"": array}})[""][""]
-    return found
+        return on_host(contiguous(made[:, 0]))
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,11 @@ def to_host(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, npt.
     return {group: {key: _seen(a) for key, a in some.items()} for group, some in sent.items()}
 
 
+def on_host(array: Any) -> npt.NDArray[Any]:
+    """One array, as `to_host`."""
+    return to_host({"": {"": array}})[""][""]
+
+
 def _sent(array: Any) -> Any:
     """On its way to the host, if it is on a GPU. torch keeps the pinned memory for next time."""
     if not on_gpu(array):

@@ -103,7 +103,9 @@ def _attention(
         (n, side): _path(definition, nodes[n].inputs[side]) for n in products for side in (0, 1)
     }
     starts = {path[0] for path in paths.values()}
-    shapes = _shapes(definition, [e for e in starts if nodes[e[0]].op == "FullyConnected"])
+    dense = {entry for entry in starts if nodes[entry[0]].op == "FullyConnected"}
+    shares = {nodes[number].inputs[0] for number in products}
+    shapes = _shapes(definition, dense | shares | {(number, 0) for number in products})
     firsts: dict[int, list[_Read]] = {}
     for number in sorted(products):
         turned = [nodes[number].attrs.get(f"transpose_{side}") == "True" for side in "ab"]
@@ -115,7 +117,10 @@ def _attention(
             firsts[number] = [query, key]
         elif value and not turned[0]:
             above = ancestors(definition.graph, [nodes[number].inputs[0]])
-            fitting = [n for n in firsts if n in above and firsts[n][0].form == value.form]
+            fitting = [
+                n for n in firsts if n in above and firsts[n][0].form == value.form
+                and shapes[n, 0] == shapes[nodes[number].inputs[0]]
+            ]  # fmt: skip
             if fitting:
                 yield max(fitting), number, [*firsts.pop(max(fitting)), value]
 

@@ -32,8 +32,8 @@ from shardcam.engine.models.graph import cut
 from shardcam.engine.models.layer_names import with_maps
 from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.models.unsigned import as_text, from_text, in_the_middle, movable, moved
-from shardcam.engine.models.weight_rounding import F8, MOST_INPUTS, Site, on_steps, steps_off
-from shardcam.engine.types import F4, Quantization
+from shardcam.engine.models.weight_rounding import MOST_INPUTS, Site, on_steps, steps_off
+from shardcam.engine.types import F4, F8, Quantization
 
 FP32, BF16, INT8, FP16 = "fp32", "bf16", "int8", "fp16"
 HALVES = {BF16: "bfloat16", FP16: "float16"}

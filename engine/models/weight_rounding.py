@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.types import F4
+from shardcam.engine.types import F4, F8
 
 MOST_INPUTS = 255  # of an output; with more of them errors of rounding cancel by themselves
 _FEWEST, _PLACES = 4, 32  # of an image whose inputs count, more where an output has more inputs
@@ -29,7 +29,6 @@ _LEAST, _MOST = -128, 127  # that int8 has
 _NONE = 1e-30  # weights that are as good as 0
 _DAMPING = 0.01  # of the mean second moment: what the images do not show counts a little, too
 
-F8 = npt.NDArray[np.float64]
 I1 = npt.NDArray[np.int8]
 Floats = npt.NDArray[np.floating[Any]]
 

@@ -87,7 +87,7 @@ class ClusterResults(ResultsFolder[ClusterManifest]):
         """
         path = self.folder.root / _ROWS_FILE
         if self.folder.fetch(path):
-            return self.read(path, ROWS, require=self._require_rows)
+            return self.read(path, ROWS, require=self._require_ordered_rows)
         shards = self.folder.open_shards(self.folder.shard_numbers())
         classes = [self.read(shard, ROWS) for _, shard in shards]
         if not classes:
@@ -104,7 +104,8 @@ class ClusterResults(ResultsFolder[ClusterManifest]):
 
     def read_all(self) -> None:
         super().read_all()
-        self.rows()
+        if self.folder.fetch(self.folder.root / _ROWS_FILE):
+            self.rows()
 
     def clear(self) -> None:
         super().clear()
@@ -145,6 +146,13 @@ class ClusterResults(ResultsFolder[ClusterManifest]):
         clusters = found["cluster"][()]
         if len(counts) != 1 or not ((clusters >= -1) & (clusters < counts[0])).all():
             raise Unsound("cluster has numbers of no cluster")
+
+    @classmethod
+    def _require_ordered_rows(cls, found: Mapping[str, h5py.Dataset]) -> None:
+        """The same, each image once and in order: they are looked up by the sample."""
+        cls._require_rows(found)
+        if not (np.diff(found["sample"][()]) > 0).all():
+            raise Unsound("sample is not in order")
 
     @staticmethod
     def _require_rows(found: Mapping[str, h5py.Dataset]) -> None:

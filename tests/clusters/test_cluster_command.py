@@ -190,6 +190,9 @@ def test_the_rows_of_all_classes_are_read_from_one_file(run, monkeypatch):
     rows.write_bytes(whole[:900])
     assert "rows.h5: unreadable" in shardcam("verify", "--deep", run)[1]
     assert cluster(run)[0] == 0 and rows.read_bytes() == whole
+    with h5py.File(rows, "r+") as file:
+        file["sample"][:] = file["sample"][()][::-1]
+    assert "sample is not in order" in shardcam("verify", "--deep", run)[1]
 
 
 @pytest.mark.parametrize(
@@ -237,8 +240,9 @@ def test_errors_of_the_function_name_its_keywords(run, options, told, monkeypatc
 
 def test_a_clustering_that_has_no_class_yet_may_be_made_in_another_way(run):
     cluster(run)
-    for path in run.glob("clusters/label/shards/*.h5"):
+    for path in run.glob("clusters/label/**/*.h5"):
         path.unlink()
+    assert shardcam("verify", "--deep", run)[0] == 0
     assert cluster(run, "--neighbours", 5)[0] == 0
 
 

@@ -73,6 +73,13 @@ def of_channels(x):
     return scores, mx.sym.transpose(value, axes=(0, 2, 1))
 
 
+def of_some_rows(x):
+    """As a pruned last block: a part of the tokens asks, and is given as often as it takes."""
+    scores, value = sliced(x)
+    part = mx.sym.slice_axis(scores, axis=1, begin=0, end=TOKENS // 2)
+    return part, value
+
+
 def transformer(attention):
     """One block between a convolution and a dense layer; images of 8x8 pixels, 16 tokens."""
     x = mx.sym.Convolution(
@@ -82,6 +89,8 @@ def transformer(attention):
     scores, value = attention(tokens)
     weights = mx.sym.softmax(scores, axis=-1, name="weights")
     x = mx.sym.batch_dot(weights, value, name="mixed")
+    if attention is of_some_rows:
+        x = mx.sym.tile(x, reps=(1, 2, 1))
     if attention is of_channels:
         x = mx.sym.transpose(x, axes=(0, 2, 1))
     x = mx.sym.transpose(mx.sym.Reshape(x, shape=(-4, -1, HEADS, 0, 0)), axes=(0, 2, 1, 3))
@@ -127,7 +136,7 @@ def test_joined_attention_is_what_numpy_computes():
     np.testing.assert_allclose(mixed, right.reshape(mixed.shape), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("attention", [of_others, out_of_order, of_channels])
+@pytest.mark.parametrize("attention", [of_others, out_of_order, of_channels, of_some_rows])
 def test_what_is_no_attention_of_a_dense_layer_to_itself_stays(attention):
     definition = transformer(attention)
     entries = [(definition.graph.number("map"), 0)]

@@ -47,6 +47,8 @@ class PixelBuffer:
         count = len(images)
         pinned = self._pinned
         if isinstance(images, Tensor) and images.dtype == torch.uint8:
+            if images.is_cuda:  # they may be of another stream, which would use their memory again
+                images.record_stream(torch.cuda.current_stream(images.device))
             self._normalise(images)
             return
         if pinned is not None and isinstance(images, np.ndarray) and images.dtype == np.uint8:
