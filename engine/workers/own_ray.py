@@ -19,6 +19,7 @@ from shardcam.engine.workers.ray_folder import SHARED_MEMORY, ray_folder, start_
 
 LOOPBACK = "127.0.0.1"
 _OBJECT_STORE = 80 * 1024 * 1024  # the least Ray accepts; only reports pass through it
+_AHEAD = 4  # workers that start where nobody said how many: there may be fewer shards
 _FILES = 65536  # that Ray's processes may have open, if the hard limit allows it
 _PATIENCE = 5.0  # seconds that it may take to end
 
@@ -29,7 +30,8 @@ class OwnRay:
     Parameters
     ----------
     workers
-        How many it has room for; by default as many as the cores of this machine allow.
+        How many it has room for, and starts before it is joined; by default it has room for as
+        many as the cores of this machine allow, and starts four of them at most.
     cpus_per_worker
         Cores of each.
     first
@@ -49,7 +51,8 @@ class OwnRay:
     def __init__(
         self, workers: int | None, cpus_per_worker: int, first: Callable[[], None] | None = None
     ) -> None:
-        workers = workers or max(usable_cores() // cpus_per_worker, 1)
+        room = workers or max(usable_cores() // cpus_per_worker, 1)
+        ahead = workers or min(room, _AHEAD)
         self.token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
         self._address: str | None = None
         with ExitStack() as started:
@@ -58,7 +61,7 @@ class OwnRay:
             started.callback(self._child.end, _PATIENCE)
             params: dict[str, Any] = {
                 "node_ip_address": LOOPBACK,
-                "num_cpus": workers * cpus_per_worker,
+                "num_cpus": room * cpus_per_worker,
                 "object_store_memory": _OBJECT_STORE,
                 "temp_dir": str(self._folder),
             }
@@ -74,7 +77,7 @@ class OwnRay:
             }
             try:
                 self._child.pipe.send(environment)
-                self._child.pipe.send((workers, first, params))
+                self._child.pipe.send((ahead, first, params))
             except OSError as error:
                 raise self._child.not_started() from error
             self._end = started.pop_all()

@@ -68,6 +68,7 @@ class Head(Node):
             name = f"{first.__module__}.{first.__qualname__}"
             os.environ[WORKER_PROCESS_SETUP_HOOK_ENV_VAR] = name
         every: Any = dict(params, include_log_monitor=False, no_monitor=True)
+        every["_system_config"] = {"enable_worker_prestart": True}  # before a driver joins
         super().__init__(RayParams(**every), head=True, shutdown_at_exit=False)
 
     def start_api_server(self, **_: Any) -> None:

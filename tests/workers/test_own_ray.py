@@ -1,14 +1,18 @@
 """A Ray of our own, which starts while its caller does something else."""
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import ray
 
+from shardcam.engine.workers import own_ray
 from shardcam.engine.workers.own_ray import OwnRay
 from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions, session
+from tests.ray_head import START_SECONDS
 
 pytestmark = pytest.mark.ray
 OPTIONS = RayOptions(1, 2, 0, LOCAL)
@@ -35,12 +39,12 @@ def lives(process):
 
 
 def processes_of(number):
-    """Names of those that a process has started, and of theirs."""
+    """Numbers and names of those that a process has started, and of theirs."""
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             if parent == number:
-                yield (folder / "comm").read_text().strip().partition("::")[0]
+                yield int(folder.name), (folder / "comm").read_text().strip().partition("::")[0]
                 yield from processes_of(int(folder.name))
 
 
@@ -55,8 +59,27 @@ def test_it_has_no_processes_but_those_of_a_run(own):
     with session(OPTIONS, own) as programs:
         assert not programs
         assert ray.get(told.remote()) == "2"
-        names = sorted(processes_of(own._child.number))
+        names = sorted(name for _, name in processes_of(own._child.number))
         assert names == ["cat", "cat", "gcs_server", "ray", "raylet"], "one worker, of two cores"
+
+
+def test_its_workers_start_before_it_is_joined(own):
+    deadline = time.monotonic() + START_SECONDS
+    while not (ahead := [n for n, name in processes_of(own._child.number) if name == "ray"]):
+        assert time.monotonic() < deadline, "no worker"
+        time.sleep(0.1)
+    with session(OPTIONS, own):
+        assert [ray.get(number.remote())] == ahead
+
+
+@pytest.mark.parametrize(("workers", "cores", "ahead"), [(6, 2, 6), (None, 3, 3), (None, 64, 4)])
+def test_few_start_where_nobody_said_how_many(monkeypatch, workers, cores, ahead):
+    child = Mock()
+    monkeypatch.setattr(own_ray, "ChildProcess", child)
+    monkeypatch.setattr(own_ray, "usable_cores", lambda: cores)
+    OwnRay(workers, 1).end()
+    started, _, params = child.return_value.pipe.send.call_args.args[0]
+    assert (started, params["num_cpus"]) == (ahead, workers or cores)
 
 
 def test_nobody_reaches_it_from_elsewhere(own):
