@@ -31,7 +31,8 @@ class OwnRay:
     ----------
     workers
         How many it has room for, and starts before it is joined; by default it has room for as
-        many as the cores of this machine allow, and starts four of them at most.
+        many as the cores of this machine allow, and starts four of them at most. More than these
+        cores allow are not started before.
     cpus_per_worker
         Cores of each.
     first
@@ -51,8 +52,9 @@ class OwnRay:
     def __init__(
         self, workers: int | None, cpus_per_worker: int, first: Callable[[], None] | None = None
     ) -> None:
-        room = workers or max(usable_cores() // cpus_per_worker, 1)
-        ahead = workers or min(room, _AHEAD)
+        fitting = max(usable_cores() // cpus_per_worker, 1)
+        room = workers or fitting
+        ahead = min(room, fitting if workers else _AHEAD)
         self.token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
         self._address: str | None = None
         with ExitStack() as started:
@@ -120,7 +122,7 @@ def serve(driver: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _FILES)), hard))
     from shardcam.engine.workers.ray_head import Head, Processes, end
 
-    processes: Processes = []
+    processes = Processes()
 
     def end_with_driver() -> None:
         try:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray._private import services
@@ -34,7 +36,13 @@ _NOBODY = -1
 _IDLE = "cat"  # in place of an agent: it ends with its input, which is the raylet's
 _KILLED = 2.0  # seconds that a process may take to be gone
 
-Processes = list[subprocess.Popen[bytes]]
+
+@dataclass(frozen=True)
+class Processes:
+    """What a head has started; nothing more once `lock` is taken for good."""
+
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Head(Node):
@@ -85,17 +93,22 @@ class Head(Node):
             }
             kept = (word for word in command if word.partition("=")[0] not in changed)
             command = [*kept, *(f"{name}={value}" for name, value in changed.items())]
-        info = self._start_process(command, kind, *args, **options)
-        self._processes.append(info.process)
+        with self._processes.lock:
+            info = self._start_process(command, kind, *args, **options)
+            self._processes.started.append(info.process)
         return info
 
 
 def end(processes: Processes) -> None:
-    """End what a head has started, the raylet first, which is last, and all that these have."""
+    """End what a head has started, the raylet first, which is last, and all that these have.
+
+    Of a head that is still starting, whose thread then waits for ever, the process must end.
+    """
     import psutil  # type: ignore[import-untyped]  # which there is once Ray is imported
 
+    processes.lock.acquire()
     theirs = psutil.Process().children(recursive=True)
-    for process in reversed(processes):
+    for process in reversed(processes.started):
         process.kill()
         process.wait()
     for one in theirs:

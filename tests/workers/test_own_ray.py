@@ -72,7 +72,9 @@ def test_its_workers_start_before_it_is_joined(own):
         assert [ray.get(number.remote())] == ahead
 
 
-@pytest.mark.parametrize(("workers", "cores", "ahead"), [(6, 2, 6), (None, 3, 3), (None, 64, 4)])
+@pytest.mark.parametrize(
+    ("workers", "cores", "ahead"), [(6, 8, 6), (6, 2, 2), (None, 3, 3), (None, 64, 4)]
+)
 def test_few_start_where_nobody_said_how_many(monkeypatch, workers, cores, ahead):
     child = Mock()
     monkeypatch.setattr(own_ray, "ChildProcess", child)
@@ -107,3 +109,18 @@ def test_it_can_be_ended_before_it_has_started():
     started.end()
     assert not list(processes_of(number))
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("delay", [0.3, 0.6, 0.7, 0.8, 0.9, 1.2])
+def test_nothing_stays_of_one_that_is_ended_while_it_starts(delay):
+    started = OwnRay(1, 1)
+    folder = str(started._folder).encode()
+    time.sleep(delay)
+    started.end()
+    with_it = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if folder in file.read_bytes():
+                with_it.append(file)
+    assert not with_it
+    assert not started._folder.parent.exists()
