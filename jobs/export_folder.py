@@ -52,6 +52,13 @@ def begin_or_go_on(
     return False
 
 
+def forget_unbegun(out: Path, name: str = MADE_OF) -> None:
+    """Remove a folder that says what was to be made, and has nothing of it."""
+    if out.is_dir() and _is_bare(out, name):
+        (out / name).unlink()
+        out.rmdir()
+
+
 def require_new_folder(out: Path, force: bool) -> None:
     """Nothing of the user's may be lost, and masks of two runs may not be mixed."""
     _require_no_file(out)

@@ -14,7 +14,12 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.export_folder import MADE_OF, begin_or_go_on, require_new_folder
+from shardcam.jobs.export_folder import (
+    MADE_OF,
+    begin_or_go_on,
+    forget_unbegun,
+    require_new_folder,
+)
 from shardcam.jobs.export_forms import FILE, FOLDER, FORMS, THRESHOLD, Asked, default_threshold
 from shardcam.jobs.outputs import require_new
 from shardcam.jobs.terminal import make_console, stop_on_signals
@@ -142,7 +147,12 @@ def export(
                 keep = begin_or_go_on(out, made_of, job.old, force, job.note or MADE_OF)
             elif FORMS[form].place == FOLDER:
                 require_new_folder(out, force)
-            console.print(job.write(keep), soft_wrap=True)
+            try:
+                told = job.write(keep)
+            except ConfigError:
+                forget_unbegun(out, job.note or MADE_OF)
+                raise
+            console.print(told, soft_wrap=True)
 
 
 def _levels(threshold: str | None, form: str) -> tuple[float, ...]:

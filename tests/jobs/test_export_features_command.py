@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import tarfile
 
 import cv2
@@ -67,6 +68,13 @@ def test_an_export_goes_on(real, tmp_path, form):
     assert json.loads((out / note).read_text())["of"] == "maps"
     if form == "zarr":
         assert not (out / "pooled" / ".zarray").exists()
+
+
+def test_nothing_is_left_where_a_library_is_missing(real, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    code, text = export(real, "parquet", tmp_path / "out")
+    assert code == 2 and "pip install pyarrow" in text
+    assert not list(tmp_path.iterdir())
 
 
 def test_paths_of_pictures(real, tmp_path):
