@@ -166,7 +166,8 @@ $(VENV)/.ready-demo: pyproject.toml constraints.txt
 		(3, 10) <= v <= (3, 11) or sys.exit("constraints.txt is for Python 3.10 or 3.11, not %d.%d: make PYTHON=python3.11" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[cpu,demo,analysis]"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
+		-e ".[cpu,demo,analysis,clusters]"
 	@$(BIN)/python -m shardcam.engine.models.system_libraries
 	@touch $@
 

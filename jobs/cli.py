@@ -130,7 +130,7 @@ def main() -> None:
                 f"shardcam: this needs {error.name}, which is not installed: install shardcam with "
                 f"its extra {EXTRAS[error.name]}"
             )
-            sys.exit(1)
+            sys.exit(2)
         met, trace = "", traceback.format_exc().rstrip()
         if isinstance(error, InternalError):  # the worker's traceback
             met, trace = f", met {error.where}", error.trace

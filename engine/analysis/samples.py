@@ -239,7 +239,7 @@ class Samples:
         """
         name = layer_path(layer)
         if name not in self.activation_layers:
-            known = ", ".join(self.activation_layers) or "none; see --save activations"
+            known = ", ".join(self.activation_layers) or "none; see --save pooled and activations"
             raise ConfigError(f"no activations of layer {layer!r}; layers with some: {known}")
         return self[f"activation/{name}"]
 

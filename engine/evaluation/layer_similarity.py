@@ -146,7 +146,7 @@ def run_similarity(
         raise ConfigError(f"--sample {sample}: takes a number of images")
     with ExitStack() as stack:
         opened = [stack.enter_context(open_run(name)) for name in names]
-        of = of or (POOLED if all(_saved(run, POOLED) for run in opened) else ACTIVATIONS)
+        of = of or next((one for one in KINDS if all(_saved(run, one) for run in opened)), POOLED)
         if of not in KINDS:
             raise ConfigError(f"--of {of}: takes {' or '.join(KINDS)}")
         chosen = _chosen(names, opened, of, layers)

@@ -51,7 +51,7 @@ def with_executor(
         return config, None
     work = f"{counted(images, 'image')}, very roughly {max(seconds, 1):.0f} s of work"
     other = LOCAL if executor == RAY else RAY
-    note = Note("executor", f"{executor}, for {work} here; --executor {other} asks for the other")
+    note = Note("executor", f"{executor}, for {work} here; --executor {other} overrides it")
     return config, note
 
 

@@ -100,7 +100,7 @@ def _require_decoder(config: RunConfig, runtime: str) -> None:
     if config.decoder == "cpu":
         return
     if not config.gpus_per_worker:
-        raise ConfigError("--decoder gpu needs a GPU (--gpus-per-worker)")
+        raise ConfigError("--decoder gpu needs a GPU (--gpus-per-worker) and --runtime torch")
     if runtime != TORCH:
         raise ConfigError("--decoder gpu is for --runtime torch; for MXNet the CPU decodes")
     if not any(map(find_spec, ("torchcodec", "torchvision"))):

@@ -34,7 +34,9 @@ def test_a_run_says_what_it_holds(made, run):
 
 def test_activations_that_were_not_saved(run):
     assert run.activation_layers == ()
-    with pytest.raises(ConfigError, match="'last'; layers with some: none; see --save activations"):
+    with pytest.raises(
+        ConfigError, match="'last'; layers with some: none; see --save pooled and activations"
+    ):
         run.activation("last")
 
 
