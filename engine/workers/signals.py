@@ -69,6 +69,7 @@ class DeferredSignals:
     def _read(self) -> None:
         while (number := os.read(self._pipe[0], 1)) != _NO_MORE:
             if number[0] in self._handlers:
+                signal.alarm(0)  # Ray's handler asks to abort the process after three seconds
                 if self._end and self._end.ident is None:
                     self._end.start()
                 self._received.append(number[0])

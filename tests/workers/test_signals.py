@@ -69,6 +69,17 @@ def test_a_signal_that_comes_as_the_wait_ends_is_not_lost(handled, monkeypatch):
         monkeypatch.setattr(signal, "set_wakeup_fd", and_then_one_comes)
 
 
+def test_the_alarm_of_rays_handler_does_not_abort_the_process(handled):
+    with pytest.raises(Stopped), DeferredSignals() as signals:
+        signal.alarm(100)  # as that handler does before it calls this one
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait_for(signals)
+        end = time.monotonic() + 10
+        while signal.getitimer(signal.ITIMER_REAL)[0]:
+            assert time.monotonic() < end, "it goes off"
+            time.sleep(0.01)
+
+
 def test_without_a_signal_nothing_happens(handled):
     with DeferredSignals() as signals:
         assert not signals.pending
