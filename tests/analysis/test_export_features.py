@@ -8,6 +8,7 @@ import zlib
 
 import cv2
 import numpy as np
+import pandas
 import pyarrow.parquet
 import pytest
 from scipy import ndimage
@@ -84,7 +85,7 @@ def test_parquet(made, run, tmp_path, small_parts):
     about = tables[0].schema.field("maps").metadata
     assert about == {b"layer": b"last", b"shape": b"[3, 3]"}
     frame = pyarrow.concat_tables(tables).to_pandas().drop(columns="maps")
-    assert frame.equals(run.table[frame.columns])
+    pandas.testing.assert_frame_equal(frame, run.table[frame.columns], check_dtype=False)
 
 
 def test_zarr(made, run, tmp_path, small_parts):
