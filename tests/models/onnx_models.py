@@ -11,6 +11,9 @@ from shardcam.engine.models.symbol_json import to_json
 
 IR_VERSION = 10
 BATCH = 2
+# Before 1.26 onnxruntime averaged over padding by other rules; for Python 3.10 there is
+# no newer one.
+OTHER_AVERAGES = tuple(int(n) for n in onnxruntime.__version__.split(".")[:2]) < (1, 26)
 
 
 def weight(*shape, seed=0, low=None, dtype=np.float32):

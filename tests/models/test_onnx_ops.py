@@ -1,12 +1,12 @@
 """Every operator and attribute gives what onnxruntime gives, forwards and backwards."""
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from shardcam.engine.models.symbol_json import parse, to_json
 from tests.models.onnx_cases import CASES
 from tests.models.onnx_models import (
+    OTHER_AVERAGES,
     assert_same,
     images_for,
     load,
@@ -35,9 +35,6 @@ DIFFERENTIATED = [
 ]  # fmt: skip
 
 
-# Before 1.26 onnxruntime averaged over padding by other rules; for Python 3.10 there is
-# no newer one.
-_OLD = tuple(int(n) for n in onnxruntime.__version__.split(".")[:2]) < (1, 26)
 _DIFFERENT_BEFORE = {
     "AveragePool-uneven-end-10-include1",
     "AveragePool-uneven-one-9-include1",
@@ -48,7 +45,9 @@ _DIFFERENT_BEFORE = {
 }
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if not (_OLD and n in _DIFFERENT_BEFORE)])
+@pytest.mark.parametrize(
+    "name", [n for n in CASES if not (OTHER_AVERAGES and n in _DIFFERENT_BEFORE)]
+)
 def test_equals_onnxruntime(name, tmp_path):
     nodes, weights, options = CASES[name]
     definition = assert_same(make(nodes, weights, **options), tmp_path)
