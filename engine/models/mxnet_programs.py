@@ -35,7 +35,7 @@ class MxnetPrograms:
     precision
         Of the backbone: fp32, bf16 or int8. The heads are float32 always.
     quantization
-        What int8 needs, as `engine.models.precision.calibrate` found it.
+        What int8 needs, as `engine.models.precision.observe` found it.
     gpu
         Compute on the first GPU that this process sees; it must be usable.
     extra_layers

@@ -211,17 +211,6 @@ def observe(
     return found
 
 
-def calibrate(
-    definition: NetworkDefinition,
-    layers: Iterable[str],
-    batches: Iterable[F4],
-    keep_first: bool,
-    read: tuple[str, ...] = (),
-) -> Quantization:
-    """What int8 needs; see `observe` and `Observed.quantization`."""
-    return observe(definition, layers, batches, read).quantization(keep_first)
-
-
 def _to_int8(program: Program, quantization: Quantization) -> Program:
     rounded = {
         name: mx.nd.array(on_steps(program.arguments[name].asnumpy(), off), program.device)

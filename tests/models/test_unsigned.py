@@ -8,7 +8,7 @@ from shardcam.engine.models import unsigned
 from shardcam.engine.models.bound_program import backbone
 from shardcam.engine.models.folded_norms import with_folded_norms
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.models.precision import calibrate, observe
+from shardcam.engine.models.precision import observe
 from shardcam.engine.models.unsigned import from_text, in_the_middle, moved
 from tests.models.networks import define
 
@@ -109,7 +109,7 @@ def test_the_range_of_each_channel_is_in_the_middle():
     ],
 )
 def test_int8_agrees_better(network, layer, shifts):
-    found = calibrate(network, (layer,), [IMAGES], keep_first=False)
+    found = observe(network, (layer,), [IMAGES]).quantization(keep_first=False)
     assert [*found.shifts] == shifts
     assert all(from_text(text).dtype == np.float32 for text in found.shifts.values())
     expected = MxnetNetwork(network, (layer,), 8).forward(IMAGES).layer(layer).activation
@@ -120,7 +120,7 @@ def test_int8_agrees_better(network, layer, shifts):
 
 def test_nothing_that_is_multiplied_is_signed(network):
     """But the pictures."""
-    found = calibrate(network, ("last_relu",), [IMAGES], keep_first=False)
+    found = observe(network, ("last_relu",), [IMAGES]).quantization(keep_first=False)
     program = MxnetNetwork(network, ("last_relu",), 8, "int8", found).programs.backbone
     symbol = program.symbol.get_internals()
     types = dict(zip(symbol.list_outputs(), symbol.infer_type(data=np.float32)[1], strict=True))
