@@ -135,7 +135,12 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     if count := decode_processes(config):  # they start while the network loads
         from shardcam.engine.workers.decoder_processes import DecoderProcesses
 
-        processes = DecoderProcesses(count, load, preprocessing, spec.batch_size)
+        lock = None
+        if config.runtime == TORCH and config.gpus_per_worker:
+            from shardcam.engine.models.torch.torch_device import lock_pages
+
+            lock = lock_pages
+        processes = DecoderProcesses(count, load, preprocessing, spec.batch_size, lock)
     network: Network
     if sizes is None:
         network = _network(spec, definition, threads)

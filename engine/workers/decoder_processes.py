@@ -32,7 +32,9 @@ BEGUN = 2 * WAITING  # parts for each process: a picture that takes long holds u
 CRASHES = 2  # of a process over one picture, after which that is given up
 LOSSES = 12  # of processes without an answer between: it is not the pictures
 STARTS = 2  # of these, in which a process died before it was ready
+BEHIND = 5  # niceness added: where cores are short, what feeds the GPU goes first
 
+Lock = Callable[[U1], Callable[[], None]]
 _Found = tuple[Failure | tuple[Any, ...], float, float]  # see `_answer`
 
 
@@ -68,14 +70,17 @@ class _SharedMemory:
         Bytes of a piece, at least.
     file
         Descriptor of the file; None: a new one.
+    lock
+        Called with each piece, once, before it is used; its result undoes that.
     """
 
-    def __init__(self, size: int, file: int | None = None) -> None:
+    def __init__(self, size: int, file: int | None = None, lock: Lock | None = None) -> None:
         page = mmap.ALLOCATIONGRANULARITY
         self.size = -(-size // page) * page
         self.file = os.memfd_create("shardcam") if file is None else file
         self._pieces: dict[int, mmap.mmap] = {}
         self._free: deque[int] = deque()
+        self._lock, self._unlock = lock, list[Callable[[], None]]()
 
     def take(self) -> tuple[int, U1]:
         """A piece that is free, and its number; it is free again when no array refers to it."""
@@ -97,7 +102,15 @@ class _SharedMemory:
         if number not in self._pieces:
             where = number * self.size
             self._pieces[number] = mmap.mmap(self.file, self.size, offset=where)
+            if self._lock is not None:
+                self._unlock.append(self._lock(np.frombuffer(self._pieces[number], np.uint8)))
         return np.frombuffer(self._pieces[number], np.uint8)
+
+    def close(self) -> None:
+        """Only arrays that are in use refer to it from now on."""
+        while self._unlock:
+            self._unlock.pop()()
+        os.close(self.file)
 
 
 @dataclass(eq=False)
@@ -158,6 +171,8 @@ class DecoderProcesses:
         Makes what reads and decodes, in each of them. It travels by name, so it must be importable.
     preprocessing, batch_size
         Of the loader.
+    lock
+        Prepares the memory for a device that reads it; its result undoes that.
     """
 
     def __init__(
@@ -166,17 +181,18 @@ class DecoderProcesses:
         build: Callable[[], BatchLoader],
         preprocessing: Preprocessing,
         batch_size: int,
+        lock: Lock | None = None,
     ) -> None:
         self.count = count
         self._build, self._preprocessing = build, preprocessing
-        self._memory = _SharedMemory(_Room.size(batch_size, preprocessing))
+        self._memory = _SharedMemory(_Room.size(batch_size, preprocessing), lock=lock)
         self._decoders: list[_Decoder] = []
         self._selector = DefaultSelector()
         self._loads: deque[_Load] = deque()
         self._waiting: deque[_Task] = deque()  # begun, and no process has room for them
         self.begun = 0  # parts that nobody took yet
         self._losses = 0  # processes since the last answer
-        weakref.finalize(self, _end, self._decoders, self._selector, self._memory.file)
+        weakref.finalize(self, _end, self._decoders, self._selector, self._memory)
         for _ in range(count):
             self._add()
 
@@ -318,16 +334,17 @@ def _tried(part: _Part) -> Iterator[Tried]:
             yield Tried(sample, room.images, view, read, decode)
 
 
-def _end(decoders: list[_Decoder], selector: BaseSelector, file: int) -> None:
+def _end(decoders: list[_Decoder], selector: BaseSelector, memory: _SharedMemory) -> None:
     for decoder in decoders:
         decoder.process.end()
     selector.close()
-    os.close(file)
+    memory.close()
 
 
 def serve(parent: Connection) -> None:
     """Be one of the processes: read and decode what the parent asks for."""
     limit_threads(1)
+    os.nice(BEHIND)
     try:
         file, size = parent.recv()
         memory = _SharedMemory(size, file)

@@ -84,6 +84,33 @@ def test_the_same_batches_as_in_threads_to_the_bit(tmp_path):
         assert failed == {"folder": 4, "one.h5": 20}.get(source.name, 0)
 
 
+def test_memory_is_locked_once_and_unlocked_at_the_end():
+    """As a GPU wants it that reads from it; `lock` and what it returns are torch's."""
+    locked, unlocked = [], []
+
+    def lock(memory):
+        locked.append((memory.ctypes.data, memory.nbytes))
+        return partial(unlocked.append, memory.ctypes.data)
+
+    others = DecoderProcesses(1, decoding.told, decoding.PREPROCESSING, BATCH, lock)
+    for _ in range(3):
+        for batch in beside(others).batches(many()):
+            start = batch.images.ctypes.data
+            assert any(at <= start < at + size for at, size in locked)
+    del batch
+    assert len(locked) == len(set(locked)) and unlocked == []
+    del others
+    gc.collect()
+    assert sorted(unlocked) == sorted(at for at, _ in locked)
+
+
+def test_processes_leave_cores_to_what_they_feed(two):
+    list(beside(two).batches(shard("good")))
+    ready = [one.process.number for one in two._decoders if one.ready]
+    expected = min(19, os.getpriority(os.PRIO_PROCESS, 0) + decoder_processes.BEHIND)
+    assert {os.getpriority(os.PRIO_PROCESS, number) for number in ready} == {expected}
+
+
 def test_given_up_samples_and_errors_of_reading(two):
     one = shard("good", "gone", "good", "die")
     given_up = Failure("die", 3, "worker", "worker crashed", "")

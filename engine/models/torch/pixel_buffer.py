@@ -15,8 +15,8 @@ from shardcam.engine.types import F4, U1, Preprocessing
 class PixelBuffer:
     """The network's input in float32, in one place for all passes.
 
-    To a GPU pixels go as they are, a quarter of the bytes, from pinned memory, and are
-    normalised there.
+    To a GPU pixels go as they are, a quarter of the bytes, and are normalised there: from where
+    they are if that memory is locked (`torch_device.lock_pages`), else by way of some that is.
 
     Parameters
     ----------
@@ -34,7 +34,8 @@ class PixelBuffer:
         self.data = places.permute(0, 3, 1, 2)  # (rows,channels,H,W), the channels last in memory
         self._places, self._preprocessing = places, preprocessing
         self._pinned: Tensor | None = None
-        self._taken: torch.cuda.Event | None = None  # the pinned pixels are on the device
+        self._source: Tensor | None = None  # of the copy that was asked for last
+        self._taken: torch.cuda.Event | None = None  # it is done
         self._mean, self._std = (
             on_device(np.array(values, np.float32), places)
             for values in (preprocessing.mean, preprocessing.std)
@@ -62,10 +63,11 @@ class PixelBuffer:
     def _put_pixels(self, pixels: U1, pinned: Tensor) -> None:
         if self._taken is not None:
             self._taken.synchronize()
-        staged = pinned.numpy()
-        staged[: len(pixels)] = pixels
-        staged[len(pixels) :] = 0
-        there = pinned.to(self.data.device, non_blocking=True)
+        self._source = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
+        if not self._source.is_pinned():
+            pinned[: len(pixels)] = self._source
+            self._source = pinned[: len(pixels)]
+        there = self._source.to(self.data.device, non_blocking=True)
         self._taken = torch.cuda.Event()
         self._taken.record()
         self._normalise(there)

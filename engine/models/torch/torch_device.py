@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from shardcam.engine.errors import WorkerError
-from shardcam.engine.types import F4
+from shardcam.engine.types import F4, U1
 
 _NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 _Given = ParamSpec("_Given")
@@ -87,6 +87,19 @@ class HostCopy:
             self._event.synchronize()
         array: F4 = self._value.contiguous().numpy()
         return array
+
+
+def lock_pages(memory: U1) -> Callable[[], None]:
+    """Lock memory where it is, so that a GPU reads it by itself; call the result to unlock it.
+
+    Where that fails nothing is locked, and copies from there go by way of memory that is.
+    """
+    where, runtime = memory.ctypes.data, torch.cuda.cudart()
+    if runtime.cudaHostRegister(where, memory.nbytes, 0) == runtime.cudaError.success:
+        return functools.partial(runtime.cudaHostUnregister, where)
+    with suppress(RuntimeError):  # the error would be told of by the next call
+        torch.zeros(1, device="cuda")
+    return lambda: None
 
 
 def forbid_tf32() -> None:
