@@ -170,8 +170,12 @@ class Part:
         if not self.gpu:
             return
         options = ("-q", "-p", "no:cacheprovider", "-W", "ignore", "--noconftest", "-m", "")
-        for file in ("kernels/cuda_kernels", "torch/test_jpeg_decoder", "torch/test_tensor_maps"):
-            command = (sys.executable, "-m", "pytest", *options, f"tests/{file}.py")
+        for file in (
+            *("kernels/cuda_kernels", "torch/test_jpeg_decoder", "torch/test_pixel_buffer"),
+            "torch/test_tensor_maps",
+        ):
+            threads = "OMP_NUM_THREADS=2"  # which conftest.py would set
+            command = ("env", threads, sys.executable, "-m", "pytest", *options, f"tests/{file}.py")
             tried({"tests": file}, lambda command=command: _ran(*command))
 
     def _kernels(self) -> Iterator[tuple[str, Callable[[], Figures]]]:

@@ -91,7 +91,8 @@ def test_on_a_gpu(order, box):
         for sample, view, other in zip(found.samples, found.views, expected.views, strict=True):
             assert replace(view, pixels=0) == replace(other, pixels=0)
             gap = np.abs(view.pixels.astype(int) - other.pixels)
-            assert gap.mean() <= (4 if sample.key in ON_DEVICE else 0), sample.key
+            # Colours of noise, which the two interpolate in different ways: up to 5.3 on an H200.
+            assert gap.mean() <= (6 if sample.key in ON_DEVICE else 0), sample.key
         if ORDERS[order].takes_rgb:
             assert found.images.is_cuda
             np.testing.assert_array_equal(found.images.cpu(), [v.pixels for v in found.views])
