@@ -32,6 +32,8 @@ def gradients(layer: LayerView, targets: I4) -> Iterator[F4]:
 
 def mean_gradient(layer: LayerView, targets: I4) -> F4:
     """(N,K) classes -> (N,K,C) spatial means of the gradients."""
+    if layer.closed_form:
+        return layer.class_weights(targets) / math.prod(layer.activation.shape[2:])
     return stacked(map(spatial_mean, gradients(layer, targets)))
 
 
