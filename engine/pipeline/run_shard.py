@@ -5,7 +5,8 @@ Every executor runs `ShardPipeline`, and there is no other path through the engi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,8 @@ class Parts:
     link: str = SOFTMAX  # from logits to scores
     binary: bool = False  # of the logits -z and z only z is saved
     prediction: str | None = None  # layer of the logits of pixels, of a segmentation network
+    # Within it a GPU makes maps before it goes on with the passes that run beside.
+    ahead: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,13 @@ def publish(shard: Shard, results: Results, parts: Parts, timer: Timer) -> Shard
     parts.network.on_pass = timer.pass_begun
     writer = parts.sink.open(shard)
     try:
-        for batch, found in results:
-            failures += batch.failures
-            if found is not None:
-                with bugs_named(batch.samples), timer.stage("write"):
-                    writer.write(found)
-            timer.batch_done(batch.listed)
+        with parts.ahead():
+            for batch, found in results:
+                failures += batch.failures
+                if found is not None:
+                    with bugs_named(batch.samples), timer.stage("write"):
+                        writer.write(found)
+                timer.batch_done(batch.listed)
         with timer.stage("write"):
             published = not shard.trial and writer.commit(failures)
     except BaseException:

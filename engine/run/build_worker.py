@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -131,15 +131,15 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
     threads, preprocessing = worker_threads(config), definition.preprocessing
     targets = parse_targets(config.target, class_count(definition), definition.link, spec.given)
     load = partial(_loader, config, targets, preprocessing, spec.batch_size)
-    processes = None
+    on_gpu = config.runtime == TORCH and config.gpus_per_worker > 0
+    processes, lock = None, None
+    if on_gpu:
+        from shardcam.engine.models.torch.torch_device import ahead_of_passes, lock_pages
+
+        lock = lock_pages
     if count := decode_processes(config):  # they start while the network loads
         from shardcam.engine.workers.decoder_processes import DecoderProcesses
 
-        lock = None
-        if config.runtime == TORCH and config.gpus_per_worker:
-            from shardcam.engine.models.torch.torch_device import lock_pages
-
-            lock = lock_pages
         processes = DecoderProcesses(count, load, preprocessing, spec.batch_size, lock)
     network: Network
     if sizes is None:
@@ -160,6 +160,7 @@ def build_parts(spec: WorkerSpec) -> tuple[BatchLoader, Parts]:
         link=definition.link,
         binary=definition.binary,
         prediction=definition.prediction.name if definition.prediction else None,
+        ahead=ahead_of_passes() if on_gpu else nullcontext,
     )
     loader = load(threads, processes)
     if config.decoder == "gpu":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -87,6 +87,11 @@ class HostCopy:
             self._event.synchronize()
         array: F4 = self._value.contiguous().numpy()
         return array
+
+
+def ahead_of_passes() -> Callable[[], AbstractContextManager[object]]:
+    """A stream to enter, of which a GPU takes what is next before that of the passes."""
+    return functools.partial(torch.cuda.stream, torch.cuda.Stream(priority=-1))
 
 
 def lock_pages(memory: U1) -> Callable[[], None]:
