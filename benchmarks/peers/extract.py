@@ -40,7 +40,11 @@ LAYERS = {"resnet18": "layer4", "resnet50": "layer4", "vgg16": "features.29"}
 
 @functools.cache
 def build(name):
-    """Random weights, the same each time, under which classes differ between pictures."""
+    """Random weights, the same each time, under which classes differ between pictures.
+
+    Logits are as large as those of a trained network: of larger ones the exponentials are
+    denormal numbers, which cost a processor many times as much as others.
+    """
     torch.manual_seed(0)
     network = getattr(torchvision.models, name)(weights=None)
     network.train()  # a pass in training mode makes the statistics those of the data
@@ -50,7 +54,9 @@ def build(name):
                 module.momentum = 1.0
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-        network(torch.randn(4, 3, 224, 224))
+        logits = network(torch.randn(4, 3, 224, 224))
+        *_, last = (m for m in network.modules() if isinstance(m, torch.nn.Linear))
+        last.weight *= 3 / logits.std()
     return network.eval()
 
 
