@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -70,12 +70,12 @@ SMOKE = Sizes("cuda", ("resnet50",), ("fp32", "fp16"), 32, 256, 512, 2, 0.2,
               ("gradcam", "layercam"), 120)  # fmt: skip
 DRY = Sizes("cpu", ("resnet18",), ("fp32",), 4, 8, 8, 2, 0.01, ("gradcam", "layercam"), 2000)
 SHARES = {  # of all seconds, at most
-    "inputs": 0.15, "jpeg": 0.25, "decoder": 0.07, "ceilings": 0.2, "pixels": 0.15, "peers": 0.15,
-    "shared": 0.15, "kernels": 0.1, "methods": 0.25, "tests": 0.3,
+    "inputs": 0.1, "jpeg": 0.2, "decoder": 0.04, "ceilings": 0.15, "pixels": 0.13, "peers": 0.14,
+    "shared": 0.08, "kernels": 0.05, "methods": 0.15, "tests": 0.13,
 }  # fmt: skip
 # In one process each, for PyTorch and MXNet take seconds to begin; what is least known comes first.
 TOGETHER = (("inputs",), ("jpeg", "decoder", "ceilings", "pixels"), ("peers",), ("shared",),
-            ("kernels", "methods"), ("tests",))  # fmt: skip
+            ("tests",), ("kernels", "methods"))  # fmt: skip
 LEAST = 30  # seconds: to import and compile
 _until = float("inf")  # when the part's seconds are over
 
@@ -334,7 +334,7 @@ class Part:
     def ceilings(self) -> None:
         """Passes of the network alone: torchvision's by PyTorch, and shardcam's own."""
         for network in self.sizes.networks:
-            for precision in self.sizes.precisions:
+            for precision in reversed(self.sizes.precisions):
                 name = {"network": network, "precision": precision}
                 tried(
                     name | {"forward": "torchvision"},
@@ -418,15 +418,15 @@ class Part:
         for name, options in ways.items():
             self._runs_of(self.photographs, name, options, (last,), (first,))
         if more:
-            for name, options in ways.items():
-                self._runs_of(self.photographs, name, options, (last,), more)
+            for name in ("jpeg", "jpeg, --decoder gpu"):
+                if name in ways:
+                    self._runs_of(self.photographs, name, ways[name], (last,), more)
         if others:
-            self._runs_of(self.photographs, "jpeg", {}, others)
+            self._runs_of(self.photographs, "jpeg", {}, others, (first,))
 
     def shared(self) -> None:
         """Processes that share the GPU: each has a part of one run, and of the cores."""
-        for count in (2, 4) if self.gpu else (2,):
-            tried({"from": "jpeg", "processes": count}, partial(self._shared, count))
+        tried({"from": "jpeg", "processes": 2}, partial(self._shared, 2))
 
     def _shared(self, count: int) -> Figures:
         from shardcam.engine.rundir.event_log import read_events, worker_rate
@@ -519,8 +519,8 @@ class Part:
         precisions: Sequence[str] | None = None,
         networks: Sequence[str] | None = None,
     ) -> None:
-        for precision in reversed(precisions or self.sizes.precisions):
-            for network in networks or self.sizes.networks:
+        for network in networks or self.sizes.networks:
+            for precision in reversed(precisions or self.sizes.precisions):
                 tried(
                     {"network": network, "precision": precision, "from": name},
                     lambda n=network, p=precision: self._timed(n, p, source, options),
@@ -528,20 +528,19 @@ class Part:
 
     def _timed(self, network: str, precision: str, source: Path, options: Figures) -> Figures:
         """The first of a process after a short one, in which kernels are compiled."""
-        from shardcam.engine.rundir.event_log import read_events, worker_rate
+        from shardcam.engine.rundir.event_log import read_events
         from shardcam.engine.rundir.run_dir import RunDir
 
         batch = self.sizes.batch
-        most = min(self.sizes.images, 16_384 if source == self.photographs else self.sizes.images)
         for _ in range(1 if self._rate else 2):
             wanted = int(self._rate * SECONDS) // batch * batch
-            images = min(most, max(4 * batch, wanted))
+            images = min(self.sizes.images, max(8 * batch, wanted))
             self._runs += 1
             out = self.work / f"timed-{os.getpid()}-{self._runs}"
             report = self._extract(
                 network, precision, out, source=source, images=images, batch=batch, **options
             )
-            self._rate = rate = worker_rate(read_events(RunDir(out)))[1]
+            self._rate = rate = _rate(read_events(RunDir(out)))
         return {
             "images_per_second": rate,
             "images": report.listed,
@@ -615,6 +614,13 @@ class Part:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         return {"gigabytes": round(held, 2)}
+
+
+def _rate(events: Iterable[Figures]) -> float:
+    """Images per second after the first shard; peers' are those after the first batch."""
+    done = [(e["time"], e["images"]) for e in events if e["kind"] == "shard_done"]
+    seconds = done[-1][0] - done[0][0]
+    return float(sum(images for _, images in done[1:]) / seconds)
 
 
 def _layer(definition: Any) -> str:
