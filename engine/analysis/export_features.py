@@ -98,8 +98,8 @@ def clip_retrieval(
 
     For the others see `thingsvision`.
     """
-    pyarrow = require("pyarrow", "clip-retrieval's metadata", "pyarrow")
-    parquet = require("pyarrow.parquet", "clip-retrieval's metadata", "pyarrow")
+    pyarrow = require("pyarrow", "clip-retrieval's metadata")
+    parquet = require("pyarrow.parquet", "clip-retrieval's metadata")
     rows = feature_rows(samples, of, layer, target)
 
     def embeddings(part: tuple[int, int]) -> _Write:
@@ -173,8 +173,8 @@ def parquet(
     ``activations`` or ``maps``; metadata of the column has its ``layer`` and ``shape``, the
     latter as JSON. For the parameters see `thingsvision`.
     """
-    pyarrow = require("pyarrow", "Parquet", "pyarrow")
-    writer = require("pyarrow.parquet", "Parquet", "pyarrow")
+    pyarrow = require("pyarrow", "Parquet")
+    writer = require("pyarrow.parquet", "Parquet")
     rows = feature_rows(samples, of, layer, target)
     about = {"layer": rows.layer, "shape": str(list(rows.shape))}
 

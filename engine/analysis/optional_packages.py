@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from shardcam.engine.errors import ConfigError
+from shardcam.engine.errors import EXTRA_OF, ConfigError, needs
 
 
-def require(name: str, what: str, install: str = "pandas xarray") -> Any:
+def require(name: str, what: str) -> Any:
     """Import a library that analyses alone need.
 
     Raises
@@ -19,5 +19,7 @@ def require(name: str, what: str, install: str = "pandas xarray") -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        missing = error.name
-    raise ConfigError(f"{what} needs {missing}: pip install {install}")
+        missing = (error.name or name).partition(".")[0]
+        if missing not in EXTRA_OF:
+            raise
+    raise ConfigError(f"{what} {needs(missing)}")

@@ -299,10 +299,10 @@ def _require_bounded(asked: Comparison, sizes: dict[int, int]) -> None:
                 f"--{option} {instead} takes any number"
             )
     if one.plane == UMAP:
-        require("umap", f"--plane {UMAP}", "umap-learn")
+        require("umap", f"--plane {UMAP}")
     if size > one.exact_to:
         beyond = f"--exact-to {one.exact_to}: {has} images, whose neighbours are approximate: that"
-        require("pynndescent", beyond, "pynndescent")
+        require("pynndescent", beyond)
 
 
 def _view_of(run: Run, asked: Comparison) -> tuple[View, str]:

@@ -77,7 +77,7 @@ def plane(vectors: F8, kind: str, seed: int) -> F4:
         start = "pca" if rows.shape[1] > 1 else "random"
         model: Any = TSNE(init=start, perplexity=perplexity, random_state=seed)
     else:
-        umap = require("umap", "--plane umap", "umap-learn")
+        umap = require("umap", "--plane umap")
         model = umap.UMAP(n_neighbors=min(15, len(rows) - 1), random_state=seed, n_jobs=1)
     found: F4 = model.fit_transform(rows.astype(np.float32)).astype(np.float32)
     return found

@@ -154,7 +154,7 @@ def nearest_about(points: F4, count: int, seed: int, threads: int = 1) -> tuple[
     ConfigError
         pynndescent is not installed.
     """
-    descent = require("pynndescent", "an approximate search for neighbours", "pynndescent")
+    descent = require("pynndescent", "an approximate search for neighbours")
     count = min(count, len(points) - 1)
     index = descent.NNDescent(points, n_neighbors=count + 1, random_state=seed, n_jobs=threads)
     rows, distances = index.neighbor_graph

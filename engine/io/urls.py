@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from shardcam.engine.errors import SourceError
+from shardcam.engine.errors import SourceError, needs
 
 T = TypeVar("T")
 
@@ -63,9 +63,7 @@ def require_url(url: str, writing: bool = False) -> None:
     packages = dict.fromkeys(("fsspec", _PACKAGES.get(scheme, "fsspec")))
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        raise SourceError(
-            f"{url}: {scheme}:// needs {' and '.join(missing)}: pip install {' '.join(missing)}"
-        )
+        raise SourceError(f"{url}: {scheme}:// {needs(*missing)}")
 
 
 def _is_known(scheme: str) -> bool:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace, device
 
 from shardcam import kernels
-from shardcam.engine.errors import WorkerError
+from shardcam.engine.errors import WorkerError, with_extra
 from shardcam.engine.types import F4, U1
 
 _T = TypeVar("_T")
@@ -96,8 +96,8 @@ def warm_up(array: F4) -> None:
     except (ImportError, OSError) as error:
         reason = " ".join(str(error).split())
         raise WorkerError(
-            "the kernels for the GPU cannot be compiled: install the extra torch, or "
-            f"`pip install 'numba-cuda[cu13]'`, cu12 for drivers of CUDA 12 ({reason})"
+            f"the kernels for the GPU cannot be compiled: {with_extra('torch')}, or for drivers of "
+            f"CUDA 12 pip install 'numba-cuda[cu12]' ({reason})"
         ) from error
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shardcam.engine.errors import with_extra
+
 OLDEST, NEWEST = (5, 0), (8, 9)
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, cuda.h
 # In the order in which they need each other.
@@ -98,8 +100,8 @@ def gpu_refusal(built_with_cuda: bool, capability: tuple[int, int] | None) -> st
     """Why this process cannot compute on a GPU, and what to do; None if it can."""
     if not built_with_cuda:
         return (
-            "this MXNet was built without CUDA; install shardcam with its extra torch, or with "
-            "cu117 or cu112 in place of cpu"
+            f"this MXNet was built without CUDA; {with_extra('torch')}, or with cu117 or cu112 in "
+            "place of cpu"
         )
     if capability is None:
         return "no GPU is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES"
@@ -107,8 +109,8 @@ def gpu_refusal(built_with_cuda: bool, capability: tuple[int, int] | None) -> st
     if capability > NEWEST:
         return (
             f"the GPU has compute capability {found}; MXNet 1.9.1 has code for at most "
-            "8.6, which runs up to 8.9 (Ada). For Hopper and later install shardcam with its "
-            "extra torch; else leave --gpus-per-worker out"
+            f"8.6, which runs up to 8.9 (Ada). For Hopper and later {with_extra('torch')}; else "
+            "leave --gpus-per-worker out"
         )
     if capability < OLDEST:
         return f"the GPU has compute capability {found}; MXNet 1.9.1 needs at least 5.0"

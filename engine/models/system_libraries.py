@@ -8,7 +8,7 @@ import resource
 import sys
 from importlib.util import find_spec
 
-from shardcam.engine.errors import ShardcamError
+from shardcam.engine.errors import ConfigError, ShardcamError, needs, with_extra
 from shardcam.engine.models.cuda import preload_libraries
 from shardcam.engine.models.import_mxnet import import_mxnet
 
@@ -39,16 +39,16 @@ def ready_libraries() -> None:
             f"{ADDRESS_SPACE >> 10} before there is a network; raise it"
         )
     if find_spec("numba") is None:
-        raise ShardcamError("Numba is not installed: pip install numba")
+        raise ConfigError(f"this {needs('numba')}")
     if find_spec("mxnet") is None:
-        raise ShardcamError(
-            "MXNet is not installed: pip install --no-deps mxnet==1.9.1, or for GPUs install "
-            "shardcam with its extra cu117 or cu112"
+        raise ConfigError(
+            f"this {needs('mxnet')}; beside NumPy 2, as on Python 3.13, the extra extraction and "
+            "pip install --no-deps mxnet==1.9.1"
         )
     if preload_libraries() and not _loads(DRIVER):
         raise ShardcamError(
             f"{DRIVER} is missing, which MXNet's GPU wheel needs: install NVIDIA's driver, or "
-            "install shardcam with its extra cpu in a new environment"
+            f"{with_extra('cpu')} in a new environment"
         )
     os.environ.setdefault(*OPERATORS_KEPT)
     import_mxnet()

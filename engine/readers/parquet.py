@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from os import SEEK_END
 from typing import Any
 
-from shardcam.engine.errors import SourceError
+from shardcam.engine.errors import SourceError, needs
 from shardcam.engine.io.remote_file import open_stream
 from shardcam.engine.readers.location import listing
 from shardcam.engine.readers.manifest_rows import COLUMNS, LONGEST, Row, require_columns
@@ -26,7 +26,7 @@ def require_pyarrow(path: str) -> None:
         pyarrow is not installed.
     """
     if find_spec("pyarrow") is None:
-        raise SourceError(f"{path}: .parquet needs pyarrow: pip install pyarrow")
+        raise SourceError(f"{path}: .parquet {needs('pyarrow')}")
 
 
 def parquet_rows(

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from shardcam.engine.config import RunConfig, flag
-from shardcam.engine.errors import ConfigError
+from shardcam.engine.errors import ConfigError, needs
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.protocols import Executor, Observer, ShardRunner
@@ -362,9 +362,7 @@ def require_possible(config: RunConfig, passes: bool = True) -> None:
             "--part is for --executor local: workers of Ray share a run by themselves"
         )
     if config.executor == "ray" and find_spec("ray") is None:
-        raise ConfigError(
-            "--executor ray needs Ray: pip install 'ray[default]==2.60.0'; or use --executor local"
-        )
+        raise ConfigError(f"--executor ray {needs('ray')}; or use --executor local")
     if config.address and config.address.startswith("http"):
         raise ConfigError(
             f"--address {config.address} is a dashboard, for shardcam submit; extract takes the "

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from socket import gethostname
 
 from shardcam.engine.config import RunConfig, flag
-from shardcam.engine.errors import ConfigError, WorkerError
+from shardcam.engine.errors import ConfigError, WorkerError, needs
 from shardcam.engine.types import Note
 
 MXNET, TORCH, AUTO = "mxnet", "torch", "auto"
@@ -35,7 +35,7 @@ def with_runtime(config: RunConfig) -> tuple[RunConfig, tuple[Note, ...]]:
         reason = _without_mxnet() if config.gpus_per_worker else None
         chosen = TORCH if reason is not None and has_torch() else MXNET
     if chosen == TORCH and not has_torch():
-        raise ConfigError("--runtime torch: install shardcam with its extra torch")
+        raise ConfigError(f"--runtime torch {needs('torch')}")
     _require_precision(config, chosen)
     _require_decoder(config, chosen)
     notes = (Note("runtime", f"PyTorch: {reason}"),) if reason and chosen == TORCH else ()
@@ -105,7 +105,7 @@ def _require_decoder(config: RunConfig, runtime: str) -> None:
         raise ConfigError("--decoder gpu is for --runtime torch; for MXNet the CPU decodes")
     if not any(map(find_spec, ("torchcodec", "torchvision"))):
         raise ConfigError(
-            "--decoder gpu: install torchcodec, or torchvision if PyTorch is older than 2.11"
+            f"--decoder gpu {needs('torchcodec')}, or torchvision if PyTorch is older than 2.11"
         )
     for name, why in _NOT_BY_GPU.items():
         if getattr(config, name) != RunConfig.model_fields[name].default:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.errors import ConfigError
+from shardcam.engine.errors import ConfigError, needs
 from shardcam.kernels import fletcher32
 
 PLAIN = ("none", "gzip")  # every HDF5 reads these
@@ -82,8 +82,7 @@ def require(name: str) -> None:
         _KNOWN[name]()
     except ImportError:
         raise ConfigError(
-            f"--codec {name} needs more packages: pip install hdf5plugin "
-            f"{_COMPRESSORS[name]}; or use --codec gzip"
+            f"--codec {name} {needs('hdf5plugin', _COMPRESSORS[name])}; or use --codec gzip"
         ) from None
 
 

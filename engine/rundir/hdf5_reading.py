@@ -17,6 +17,7 @@ from shardcam.engine.errors import (
     RunDirectoryError,
     ShardcamError,
     StoreError,
+    needs,
     read_error,
     store_error,
 )
@@ -173,7 +174,7 @@ def _remedy(number: int) -> str:
     """What to install for a filter."""
     for codec, known in _FILTERS.items():
         if number == known:
-            return f"it is packed with {codec}, which needs hdf5plugin: pip install hdf5plugin"
+            return f"it is packed with {codec}, which {needs('hdf5plugin')}"
     return f"it is packed with HDF5's filter {number}, which is not installed"
 
 

@@ -75,7 +75,7 @@ _WORDS = {
     "--plot",
     type=LocalPath(path_type=Path, dir_okay=False),
     metavar="FILE.png",
-    help="Draw the figures into this file, too. Needs matplotlib.",
+    help="Draw the figures into this file, too. Needs the extra plots.",
 )
 @click.option("--force", is_flag=True, help="Replace what is at --csv, --plot and in --out.")
 @stop_on_signals("the same command begins anew")

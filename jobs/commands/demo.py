@@ -9,7 +9,7 @@ import click
 
 from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import ConfigError
+from shardcam.engine.errors import ConfigError, needs
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.jobs.completion import complete_path
@@ -45,6 +45,8 @@ def demo(source: str | None, out: Path | None) -> None:
       shardcam demo
       shardcam demo ~/Pictures
     """
+    if find_spec("matplotlib") is None:
+        raise ConfigError(f"the contact sheet {needs('matplotlib')}")
     console = make_console()
     name = "demo" if source is None else f"demo-{Path(source).resolve().name}"
     root = out or RUNS / name
@@ -70,7 +72,7 @@ def example_photographs(folder: Path) -> Path:
     """Link the photographs that scikit-image ships into a folder of their own."""
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise ConfigError("the demo's photographs need scikit-image: pip install scikit-image")
+        raise ConfigError(f"without SOURCE the demo {needs('skimage')}")
     shipped = Path(spec.origin).parent / "data"
     folder.mkdir(parents=True, exist_ok=True)
     for name in PHOTOGRAPHS:

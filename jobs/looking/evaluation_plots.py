@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shardcam.engine.errors import ConfigError
+from shardcam.engine.errors import ConfigError, needs
 from shardcam.engine.evaluation.layer_similarity import Similarity
 from shardcam.engine.evaluation.likeness import MEASURES, Comparison
 from shardcam.engine.evaluation.metric import Figure
@@ -27,18 +27,18 @@ _DPI = 120
 _IN_CELLS = 16  # representations up to which a matrix has numbers
 
 
-def require_plot(path: Path) -> None:
+def require_plot(path: Path, endings: tuple[str, ...] = (".png",)) -> None:
     """Refuse a plot before anything is computed for it.
 
     Raises
     ------
     ConfigError
-        Its name is not one of a PNG file, or matplotlib is not installed.
+        Its name does not end as one of those files, or matplotlib is not installed.
     """
-    if path.suffix.lower() != ".png":
-        raise ConfigError(f"--plot {path}: writes PNG; give it a name that ends in .png")
+    if path.suffix.lower() not in endings:
+        raise ConfigError(f"--plot {path}: give it a name that ends in {' or '.join(endings)}")
     if find_spec("matplotlib") is None:
-        raise ConfigError(f"--plot {path}: needs matplotlib: pip install matplotlib")
+        raise ConfigError(f"--plot {path}: {needs('matplotlib')}")
 
 
 def draw_evaluation(results: Mapping[str, Result], path: Path) -> None:

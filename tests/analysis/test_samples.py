@@ -208,7 +208,7 @@ def test_labelled_maps(made, run):
 @pytest.mark.parametrize(("missing", "call"), [("pandas", "table"), ("xarray", "xarray")])
 def test_a_missing_library_is_one_line(run, monkeypatch, missing, call):
     monkeypatch.setitem(sys.modules, missing, None)
-    line = f"needs {missing}: pip install pandas xarray$"
+    line = f"needs {missing}: install shardcam with its extra analysis$"
     with pytest.raises(ConfigError, match=line):
         run.table if call == "table" else export.xarray(run, MAP)
 

@@ -204,7 +204,10 @@ def test_the_rows_of_all_classes_are_read_from_one_file(run, monkeypatch):
         (("--classes", "a"), "takes class numbers"),
         (("--name", "../x"), "takes letters, digits"),
         (("--seed", -1), "takes a number from 0"),
-        (("--plane", "umap"), "--plane umap needs umap: pip install umap-learn"),
+        (
+            ("--plane", "umap"),
+            "--plane umap needs umap: install shardcam with its extra",
+        ),
         (("--exact-to", 5), "has 14 images, whose neighbours are approximate: that needs pynn"),
         (
             ("--plane", "tsne"),

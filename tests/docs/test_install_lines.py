@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from shardcam.engine.errors import EXTRA_OF
+
 ROOT = Path(__file__).parents[2]
 PROSE = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 CODE = [p for top in ("engine", "jobs", "kernels") for p in (ROOT / top).rglob("*.py")]
@@ -22,6 +24,16 @@ def test_nobody_is_sent_to_a_package_index_for_shardcam():
         for line in re.findall(INDEXED, text_of(path))
     ]
     assert wrong == []
+
+
+def test_messages_name_extras_that_have_what_is_missing():
+    project = (ROOT / "pyproject.toml").read_text()
+    extras = dict(re.findall(r"^([\w-]+) = (\[.*?\])$", project, re.MULTILINE | re.DOTALL))
+    called = {"sklearn": "scikit-learn", "skimage": "scikit-image", "umap": "umap-learn"}
+    for package in EXTRA_OF.keys() - {"threadpoolctl"}:  # of scikit-learn
+        for extra in re.split(", | or ", EXTRA_OF[package]):
+            listed = extras[extra].replace('"shardcam[extraction]"', extras["extraction"])
+            assert f'"{called.get(package, package.replace("_", "-"))}' in listed, package
 
 
 def test_messages_name_the_versions_that_the_project_pins():

@@ -12,6 +12,7 @@ import pytest
 import shardcam.jobs.measuring.sweep as sweeping
 from shardcam.engine.config import RunConfig
 from shardcam.jobs.commands.throughput import print_sweep
+from shardcam.jobs.looking import evaluation_plots
 from shardcam.jobs.measuring import stage_ceilings, start_together
 from shardcam.jobs.measuring.stage_ceilings import seconds_per_image
 from shardcam.jobs.measuring.timed_runs import Whole
@@ -142,10 +143,15 @@ def test_on_a_gpu_decoding_goes_on_beside_the_network():
     assert seconds_per_image(alone | {"decode": 50}, gpu=True) == pytest.approx(0.021)
 
 
-def test_bad_input_is_one_line(images, tmp_path):
+def test_bad_input_is_one_line(images, tmp_path, monkeypatch):
     code, _, err = shardcam("throughput", images, *SMALL, "--plot", tmp_path / "a.png")
     assert code == 2
     assert err == "shardcam: --plot: add --sweep, which it draws\n"
+    code, out, err = shardcam("throughput", images, *SMALL, "--sweep", "--plot", tmp_path / "a.gif")
+    assert (code, out) == (2, "") and "ends in .png or .svg or .pdf\n" in err
+    monkeypatch.setattr(evaluation_plots, "find_spec", lambda name: None)
+    code, out, err = shardcam("throughput", images, *SMALL, "--sweep", "--plot", tmp_path / "a.png")
+    assert (code, out) == (2, "") and "needs matplotlib: install" in err
     code, _, err = shardcam("throughput", images, *SMALL, "--executor", "local", "--part", "1/2")
     assert code == 2
     assert err == "shardcam: --part: leave it out: whole runs are measured\n"

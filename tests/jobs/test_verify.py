@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from shardcam.engine.analysis.open_run import open_run
-from shardcam.engine.errors import RunDirectoryError, StoreError
+from shardcam.engine.errors import RunDirectoryError, StoreError, needs
 from shardcam.engine.run.driver import published_shards
 from shardcam.engine.rundir.account import good_shards
 from shardcam.engine.rundir.hdf5_sink import Hdf5Sink
@@ -219,7 +219,9 @@ def test_a_missing_codec_is_one_line_and_no_damage(tmp_path, codec):
     process = start("verify", paths.root, "--deep", "--repair", program=("-c", MAIN))
     out, err = process.communicate()
     assert process.returncode == 1, (out, err)
-    needs = f"it is packed with {codec}, which needs hdf5plugin: pip install hdf5plugin"
+    needs = (
+        f"it is packed with {codec}, which needs hdf5plugin: install shardcam with its extra codecs"
+    )
     assert err == f"shardcam: {paths.root}: cannot be read here: {needs}\n"
     assert held(paths) == before
 
@@ -242,5 +244,5 @@ def test_a_file_itself_tells_which_codec_it_needs(tmp_path):
         fingerprint = file.attrs["fingerprint"]
     code = WITHOUT.format(ROWS)
     out, err = start(paths.shard(0), fingerprint, program=("-c", code)).communicate()
-    needs = "it is packed with zstd, which needs hdf5plugin: pip install hdf5plugin"
-    assert out == f"{paths.shard(0)}: cannot be read here: {needs}\n", err
+    told = f"it is packed with zstd, which {needs('hdf5plugin')}"
+    assert out == f"{paths.shard(0)}: cannot be read here: {told}\n", err

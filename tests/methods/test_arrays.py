@@ -25,5 +25,5 @@ def test_what_compiles_for_a_gpu_is_missing(monkeypatch):
     with pytest.raises(WorkerError) as caught:
         arrays.warm_up(np.ones((1, 1, 1, 1), np.float32))
     text = str(caught.value)
-    assert text.startswith("the kernels for the GPU cannot be compiled: install the extra torch")
+    assert text.startswith("the kernels for the GPU cannot be compiled: install shardcam with its")
     assert "\n" not in text

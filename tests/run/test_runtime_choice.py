@@ -57,7 +57,7 @@ def test_without_torch_the_refusal_says_what_to_install(machine):
     assert chosen(gpus_per_worker=1) == ("mxnet", [])
     with pytest.raises(WorkerError, match=r"--gpus-per-worker: .* 9.0.* its extra torch"):
         require_gpu("mxnet")
-    with pytest.raises(ConfigError, match="--runtime torch: install shardcam with its extra"):
+    with pytest.raises(ConfigError, match=r"--runtime torch needs torch: .* its extra torch"):
         chosen(runtime="torch")
 
 
