@@ -112,7 +112,15 @@ def main() -> None:
     tell_of_kernels()
     try:
         with stop_on_signals("run the same command again"):  # from before the first import
-            cli(prog_name="shardcam")
+            sys.exit(cli.main(prog_name="shardcam", standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        from shardcam.jobs.usage_errors import usage_line
+
+        _tell(printable(f"shardcam: {usage_line(error)}"))
+        sys.exit(error.exit_code)
     except (ShardcamError, Interrupted) as error:
         _tell(printable(f"shardcam: {error}"))
         sys.exit(error.exit_code)
