@@ -25,9 +25,10 @@ PORT = 8000
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="File to write  [default: RUN/report.html, or NAME-report.html here if RUN is a URL]",
+    help="File to write  [default: RUN/report.html, which is part of the run and made anew each "
+    "time, or NAME-report.html here if RUN is a URL]",
 )
-@click.option("--force", is_flag=True, help="Replace an existing --out.")
+@click.option("--force", is_flag=True, help="Replace an existing file outside of RUN.")
 @click.option(
     "--sample",
     type=click.IntRange(min=1),
@@ -71,7 +72,11 @@ def report(
       shardcam report runs/photos --serve
     """
     run_dir = RunDir.open(run)
-    _require_sensible(out, force, sample, serve, port)
+    _require_sensible(out, sample, serve, port)
+    own = run_dir.root / "report.html"
+    page = out or (own if run_dir.shared else Path(f"{run_dir.name}-report.html"))
+    if not serve and page != own:
+        require_new("--out", page, force)
     from shardcam.jobs.gallery.gallery_run import opened_run
     from shardcam.jobs.gallery.html_file import write_page
     from shardcam.jobs.gallery.server import ReportServer
@@ -85,22 +90,14 @@ def report(
                 with suppress(Interrupted), stop_on_signals("it may be served again"):
                     server.serve_forever()
             return
-        page = out or _default_page(run_dir)
         shown = write_page(opened, page, sample or SAMPLE)
         size = readable(page.stat().st_size)
         of = f"{shown} of {counted(len(opened.run), 'image')} shown, {size}"
         console.print(f"look at {page}  ({of})", soft_wrap=True)
 
 
-def _default_page(run_dir: RunDir) -> Path:
-    return run_dir.root / "report.html" if run_dir.shared else Path(f"{run_dir.name}-report.html")
-
-
-def _require_sensible(
-    out: Path | None, force: bool, sample: int | None, serve: bool, port: int | None
-) -> None:
+def _require_sensible(out: Path | None, sample: int | None, serve: bool, port: int | None) -> None:
     if serve and (out is not None or sample is not None):
         raise ConfigError("--out and --sample are for a file; --serve writes none, and shows all")
     if port is not None and not serve:
         raise ConfigError("--port is for --serve")
-    require_new("--out", out, force)

@@ -120,6 +120,8 @@ def check_report(here, run, tmp_path):
     code, out, err = shardcam("report", run, cwd=tmp_path)
     assert code == 0 and "look at photos-report.html  (76 of 76 images shown" in out, err
     page = (tmp_path / "photos-report.html").read_text()
+    code, _, err = shardcam("report", run, cwd=tmp_path)  # no part of the run: it may be another's
+    assert code == 2 and "photos-report.html: exists; --force replaces it\n" in err
     assert shardcam("report", here / "run", "--out", tmp_path / "here.html")[0] == 0
     pictures = re.findall('data:image/[^"]+', (tmp_path / "here.html").read_text())
     assert len(pictures) > 76 and re.findall('data:image/[^"]+', page) == pictures
