@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.evaluation.explained_classes import measure_objects
-from shardcam.engine.evaluation.intervals import of_mean_share, wilson
 from shardcam.engine.evaluation.metric import Figure, ImageRows, Measured, Merged, Reason
 from shardcam.engine.evaluation.objects_in_view import boxes_of, whole_boxes
 from shardcam.engine.evaluation.score_maps import (
@@ -26,6 +25,7 @@ from shardcam.engine.evaluation.score_maps import (
     positive_score_map,
     score_map,
 )
+from shardcam.engine.run.intervals import of_mean_share, wilson
 from shardcam.engine.truths.truth import Region
 from shardcam.engine.types import F4, F8, I4, I8, U1
 from shardcam.kernels import IOU_UNIT, box_overlaps, contour_boxes, largest_boxes

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shardcam.engine.evaluation.intervals import of_mean, of_mean_share
+from shardcam.engine.run.intervals import of_mean, of_mean_share
 from shardcam.engine.truths.truth import ImageTruth
 from shardcam.engine.types import F4, F8, I4, I8, U1
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from shardcam.engine.evaluation.box_metrics import per_class
 from shardcam.engine.evaluation.explained_classes import measure_objects
-from shardcam.engine.evaluation.intervals import of_mean_of_proportions
 from shardcam.engine.evaluation.metric import Figure, ImageRows, Measured, Merged, Reason
+from shardcam.engine.run.intervals import of_mean_of_proportions
 from shardcam.engine.truths.truth import Region
 from shardcam.engine.types import F4, F8, I4, I8
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from shardcam.engine.evaluation.intervals import normal
 from shardcam.engine.evaluation.metric import Figure
+from shardcam.engine.run.intervals import normal
 from shardcam.engine.types import F8
 
 

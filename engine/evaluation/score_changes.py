@@ -11,7 +11,6 @@ from typing import ClassVar
 import numpy as np
 
 from shardcam.engine.evaluation.explained_pairs import PGC, UNIT, XPLIQUE, Pairs, enlarged
-from shardcam.engine.evaluation.intervals import wilson
 from shardcam.engine.evaluation.metric import (
     Array,
     Columns,
@@ -21,6 +20,7 @@ from shardcam.engine.evaluation.metric import (
     mean_figure,
 )
 from shardcam.engine.evaluation.pixel_curves import Road
+from shardcam.engine.run.intervals import wilson
 from shardcam.engine.types import F4, F8
 
 _MASKS = {

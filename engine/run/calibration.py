@@ -15,6 +15,7 @@ from shardcam.engine.io.plain_file import parse_json, read_plain
 from shardcam.engine.pictures.image_header import UndecodableImage
 from shardcam.engine.pictures.imaging import view_of
 from shardcam.engine.protocols import Method, Network, Reader
+from shardcam.engine.run.intervals import wilson
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import (
@@ -67,6 +68,13 @@ class Calibration:
         return Quantization(self.ranges, self.keep_first, self.rounding, self.shifts, self.folded)
 
     @property
+    def top1_interval(self) -> tuple[float, float] | None:
+        """95 % interval of `top1_agreement`; None where that is not known."""
+        if self.top1_agreement is None or not self.held_out:
+            return None
+        return wilson(self.top1_agreement * self.held_out, self.held_out)
+
+    @property
     def agrees(self) -> bool:
         """Whether int8 is known to agree with float32 well enough to be used without a thought."""
         top1, correlation = self.top1_agreement or 0, self.map_correlation or 0
@@ -104,6 +112,7 @@ def parsed(text: bytes) -> Calibration:
     """Read what `as_text` wrote; ValueError where it is something else."""
     stored = parse_json(text)
     try:
+        stored.pop("top1_interval", None)
         for name in ("images", "held_out", "top1_agreement", "map_correlation"):
             if (
                 not isinstance(value := stored[name], int | float | None)
@@ -122,7 +131,8 @@ def parsed(text: bytes) -> Calibration:
 
 def as_text(calibration: Calibration) -> str:
     """JSON, as a run directory holds it."""
-    return json.dumps(asdict(calibration), indent=2) + "\n"
+    stored = {**asdict(calibration), "top1_interval": calibration.top1_interval}
+    return json.dumps(stored, indent=2) + "\n"
 
 
 def write_calibration(run_dir: RunDir, calibration: Calibration) -> None:
@@ -135,11 +145,12 @@ def agreement(calibration: Calibration) -> str:
     top1, correlation = calibration.top1_agreement, calibration.map_correlation
     if top1 is None or correlation is None:
         return "no image left to compare with float32; its agreement is not known"
-    each = calibration.correlations
+    each, interval = calibration.correlations, calibration.top1_interval
+    within = f" (95 % interval {interval[0]:.0%} to {interval[1]:.0%})" if interval else ""
     least = f", {min(each):.3f} at least" if each else ""
     return (
         f"agreement with float32 on {calibration.held_out} other images: "
-        f"first class {top1:.0%}, maps correlate {correlation:.3f}{least}"
+        f"first class {top1:.0%}{within}, maps correlate {correlation:.3f}{least}"
     )
 
 

@@ -11,11 +11,11 @@ from shardcam.engine.evaluation.box_metrics import (
     integer_thresholds,
     largest_box,
 )
-from shardcam.engine.evaluation.intervals import wilson
 from shardcam.engine.evaluation.metric import Reason
 from shardcam.engine.evaluation.metrics_known import metric_named
 from shardcam.engine.evaluation.objects_in_view import whole_boxes
 from shardcam.engine.evaluation.score_maps import levels, positive_score_map, score_map
+from shardcam.engine.run.intervals import wilson
 from shardcam.engine.truths.truth import ImageTruth, Region
 from shardcam.kernels import IOU_UNIT, box_overlaps
 from tests.evaluation.image_rows import boxes, figure, golden_boxes, golden_maps, rows_of

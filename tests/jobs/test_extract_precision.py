@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import StoreError
@@ -30,6 +31,11 @@ def test_int8_run_is_calibrated_once_and_resumed(tmp_path):
     stored = json.loads((tmp_path / "run" / "calibration.json").read_text())
     assert (stored["images"], stored["held_out"]) == (18, 18)
     assert 0 <= stored["top1_agreement"] <= 1
+    low, high = stored["top1_interval"]
+    hits = round(18 * stored["top1_agreement"])
+    scipy = binomtest(hits, 18).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((scipy.low, scipy.high), abs=1e-4)
+    assert f"first class {hits / 18:.0%} (95 % interval {low:.0%} to {high:.0%}), maps" in out
     assert 0.5 < stored["map_correlation"] < 1
     each = stored["correlations"]
     assert len(each) == 18

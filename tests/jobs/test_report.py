@@ -390,7 +390,7 @@ def test_int8_is_told_with_its_agreement(tmp_path):
     assert "Computed in" not in written(made.paths, tmp_path / "page.html").words
     change_options(made.paths, precision="int8")
     words = written(made.paths, tmp_path / "page.html").words
-    told = "on 4 other images: first class 75%, maps correlate 0.900"
+    told = "on 4 other images: first class 75% (95 % interval 30% to 95%), maps correlate 0.900"
     assert f"Computed in int8; agreement with float32 {told}, 0.800 at least." in words
     del stored["correlations"]  # as earlier versions wrote it
     (made.paths.root / "calibration.json").write_text(json.dumps(stored))
