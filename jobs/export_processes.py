@@ -82,6 +82,8 @@ def write_all(samples: Samples, writer: Writer, workers: int | None, console: Co
     stems = iter(file_stems(samples.keys, samples["sample"][:].tolist()))
     closed = samples.closed_shards(TOGETHER)
     parts = [Part(one, [next(stems) for _ in range(len(one))]) for one in closed]
+    if workers is not None and workers > len(parts):
+        console.print(f"--workers {workers}: there is work for {len(parts)}")
     if workers is None:
         enough = TOGETHER if writer.files.needs_pictures else ENOUGH
         workers = min(usable_cores(), -(-len(samples) // enough))

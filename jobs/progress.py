@@ -13,6 +13,7 @@ from shardcam.engine.run.extraction import RunPlanned
 from shardcam.engine.rundir.events import (
     AgreementMeasured,
     ClusterShared,
+    CoresShared,
     Progress,
     RunAwaited,
     RunOpened,
@@ -23,6 +24,7 @@ from shardcam.engine.rundir.events import (
     SourceListing,
     WorkerLost,
     WorkerRecycled,
+    WorkersUnneeded,
     WorkerWaiting,
 )
 from shardcam.engine.rundir.speed import Speed
@@ -33,6 +35,8 @@ from shardcam.jobs.wording import duration, speed
 
 REPORTED: dict[type[Event], str] = {  # events that a person should know of
     RunAwaited: "waiting for {holder}, which begins this run",
+    WorkersUnneeded: "--workers {asked}: there is work for {shards}",
+    CoresShared: "the workers ask for {asked} cores and share the {cores} that this machine has",
     WorkerWaiting: "workers waiting for {resource}: {workers}",
     ClusterShared: "other runs on this cluster: {runs}; workers for this one: {workers}",
     WorkerLost: "{worker} is lost and replaced: {reason}",

@@ -15,6 +15,7 @@ from shardcam.engine.run.extraction import RunPlanned
 from shardcam.engine.rundir.events import (
     AgreementMeasured,
     ClusterShared,
+    CoresShared,
     Progress,
     RunAwaited,
     RunEnded,
@@ -28,6 +29,7 @@ from shardcam.engine.rundir.events import (
     WorkerLost,
     WorkerRecycled,
     WorkerStarted,
+    WorkersUnneeded,
     WorkerWaiting,
 )
 from shardcam.engine.types import Event
@@ -35,6 +37,7 @@ from shardcam.engine.types import Event
 __all__ = [
     "AgreementMeasured",
     "ClusterShared",
+    "CoresShared",
     "Event",
     "Progress",
     "RunAwaited",
@@ -51,4 +54,5 @@ __all__ = [
     "WorkerRecycled",
     "WorkerStarted",
     "WorkerWaiting",
+    "WorkersUnneeded",
 ]

@@ -20,7 +20,7 @@ from shardcam.engine.evaluation.passes import NetworkPasses
 from shardcam.engine.protocols import Inputs, Observer, Timer
 from shardcam.engine.run.plan import Plan
 from shardcam.engine.run.prepare import executor_of
-from shardcam.engine.rundir.events import AgreementMeasured, Progress, ShardDone
+from shardcam.engine.rundir.events import AgreementMeasured, Progress, ShardDone, WorkersUnneeded
 from shardcam.engine.rundir.metric_results import Agreement, MetricResults
 from shardcam.engine.types import F4, I4, I8, Event, Note, Shard, ShardReport, counted
 
@@ -155,7 +155,8 @@ def measured_agreement(
         on_event(AgreementMeasured(config.precision, len(drawn)))
 
         def observe(event: Event) -> None:  # its progress is not that of the run
-            on_event(Event() if isinstance(event, Progress | ShardDone) else event)
+            own = Progress | ShardDone | WorkersUnneeded
+            on_event(Event() if isinstance(event, own) else event)
 
         build = partial(build_agreement_meter, few, plan.shard_size)
         for _ in executor_of(config, build, may_exit, apart).run([shard], observe):

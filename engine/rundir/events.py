@@ -75,6 +75,22 @@ class AgreementMeasured(Event):
 
 
 @dataclass(frozen=True)
+class WorkersUnneeded(Event):
+    """More workers were asked for than there are shards to do; not logged."""
+
+    asked: int
+    shards: int
+
+
+@dataclass(frozen=True)
+class CoresShared(Event):
+    """The workers on this machine have fewer cores than they ask for; not logged."""
+
+    asked: int
+    cores: int
+
+
+@dataclass(frozen=True)
 class WorkerWaiting(Event):
     """Workers wait for free CPUs or GPUs of the cluster."""
 

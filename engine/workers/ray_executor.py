@@ -10,9 +10,16 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import length_hint
 
 from shardcam.engine.protocols import Observer, ShardRunner
+from shardcam.engine.rundir.events import CoresShared, WorkersUnneeded
 from shardcam.engine.types import Event, Shard, ShardReport
+from shardcam.engine.workers.cores import usable_cores
 from shardcam.engine.workers.own_ray import OwnRay
-from shardcam.engine.workers.ray_cluster import RayOptions, require_capacity, session
+from shardcam.engine.workers.ray_cluster import (
+    RayOptions,
+    on_this_machine,
+    require_capacity,
+    session,
+)
 from shardcam.engine.workers.ray_metrics import RayMetrics
 from shardcam.engine.workers.ray_pool import WorkerPool
 from shardcam.engine.workers.retry_queue import RetryQueue
@@ -46,20 +53,33 @@ class RayExecutor:
         self._patience = PATIENCE if may_exit else None
 
     def run(self, shards: Iterable[Shard], on_event: Observer) -> Iterator[ShardReport]:
+        here = on_this_machine(self._options.address)
         with (
             DeferredSignals(self._patience) as signals,
             session(self._options, self._own) as shared,
         ):
             signals.install()
             require_capacity(self._options)
-            metrics = RayMetrics(length_hint(shards))
+            todo = length_hint(shards)
+            metrics = RayMetrics(todo)
 
             def observe(event: Event) -> None:
                 metrics.count(event)
                 on_event(event)
 
+            for limit in limits(self._options, todo, here):
+                observe(limit)
             pool = WorkerPool(self._build, self._options, RetryQueue(shards, observe), observe)
             try:
                 yield from pool.run(lambda: signals.pending)
             finally:
                 pool.end(workers=shared)
+
+
+def limits(options: RayOptions, shards: int, here: bool) -> Iterator[Event]:
+    """What comes of more workers, or larger ones, than can be of use. `here`: on this machine."""
+    if options.workers and options.workers > shards:
+        yield WorkersUnneeded(options.workers, shards)
+    asked, cores = min(options.workers or 1, shards) * options.cpus_per_worker, usable_cores()
+    if here and asked > cores:
+        yield CoresShared(asked, cores)

@@ -28,13 +28,14 @@ from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.run.class_names import ClassName, kept_class_names, numbered
 from shardcam.engine.run.stored_options import stored_config
-from shardcam.engine.rundir.events import Progress, RunOpened, WorkerLost
+from shardcam.engine.rundir.events import Progress, RunOpened
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import Event, counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import LocalPath, changed_config, place_options
 from shardcam.jobs.outputs import print_written, require_new
+from shardcam.jobs.progress import REPORTED
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
 from shardcam.jobs.terminal import make_console, printable, stop_on_signals
 
@@ -230,8 +231,8 @@ def cluster(
                     console.print(f"resuming: {event.images_done} of {classes} done")
                 elif isinstance(event, Progress):
                     status.update(f"clustering: {counted(event.images, 'class')} of this share")
-                elif isinstance(event, WorkerLost):
-                    console.print(printable(f"{event.worker} is lost: {event.reason}"))
+                elif type(event) in REPORTED:
+                    console.print(printable(REPORTED[type(event)].format(**vars(event))))
 
             found = run_clustering(config, asked, show, may_exit=True)
         name_of = (kept_class_names(run_dir, config) or numbered) if by != ALL else _all

@@ -44,6 +44,12 @@ def test_the_bytes_of_one_process(run, expected, tmp_path, form):
     assert files(tmp_path / "out") == expected[form]
 
 
+@pytest.mark.process
+def test_more_workers_than_parts_are_told_of(run, tmp_path):
+    code, out, err = shardcam(*export(run, tmp_path / "out", "psa", "--workers", 64))
+    assert (code, err) == (0, "") and out.startswith("--workers 64: there is work for 4\n")
+
+
 def children(process):
     """The two that write files; imports start others."""
     path, found = Path(f"/proc/{process.pid}/task/{process.pid}/children"), []

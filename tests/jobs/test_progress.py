@@ -11,8 +11,10 @@ from shardcam.engine.run.cost import Cost
 from shardcam.engine.run.extraction import RunPlanned
 from shardcam.engine.rundir.events import Progress, RunOpened, ShardDone, ShardStarted
 from shardcam.engine.types import Note, Sample, Shard, ShardReport
-from shardcam.engine.workers import local_executor
+from shardcam.engine.workers import local_executor, ray_executor
 from shardcam.engine.workers.local_executor import LocalExecutor
+from shardcam.engine.workers.ray_cluster import RayOptions
+from shardcam.engine.workers.ray_executor import limits
 from shardcam.jobs import progress
 from shardcam.jobs.progress import ProgressDisplay
 
@@ -54,6 +56,16 @@ def test_how_far_a_run_is_and_how_long_it_goes_on(lines_of):
         "20/4000 images, 2.0 images/s, shards 0/2, 0 failed, 33 min left",
         "2000/4000 images, 2.0 images/s, shards 1/2, 7 failed, 17 min left",
         "4000/4000 images, 4.0 images/s, shards 1/2, 7 failed",
+    ]
+
+
+def test_workers_that_are_of_no_use_are_told_of(lines_of, monkeypatch):
+    monkeypatch.setattr(ray_executor, "usable_cores", lambda: 4)
+    options = RayOptions(64, 2, 0.0, None)
+    events = [*limits(options, 6, here=True), *limits(options, 64, here=False)]
+    assert lines_of(*events)[-2:] == [
+        "--workers 64: there is work for 6",
+        "the workers ask for 12 cores and share the 4 that this machine has",
     ]
 
 
