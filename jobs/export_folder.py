@@ -37,7 +37,6 @@ def begin_or_go_on(
     ConfigError
         The folder holds something else, and `force` is false.
     """
-    _require_no_file(out)
     anew = force or _is_bare(out, name)
     if not anew and _begun(out, made_of, name):
         return True
@@ -61,17 +60,8 @@ def forget_unbegun(out: Path, name: str = MADE_OF) -> None:
 
 def require_new_folder(out: Path, force: bool) -> None:
     """Nothing of the user's may be lost, and masks of two runs may not be mixed."""
-    _require_no_file(out)
     if out.is_dir() and any(out.iterdir()) and not force:
         raise ConfigError(f"--out {out}: not empty; --force replaces what is there")
-    above = next(path for path in out.absolute().parents if path.exists())
-    if not above.is_dir():
-        raise ConfigError(f"--out {out}: {above} is a file, not a folder")
-
-
-def _require_no_file(out: Path) -> None:
-    if out.is_file():
-        raise ConfigError(f"--out {out}: is a file; name a folder")
 
 
 def _is_bare(out: Path, name: str) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.io.whole_file import require_place
 
 
 def require_new(option: str, path: Path | None, force: bool = False) -> None:
@@ -16,15 +18,17 @@ def require_new(option: str, path: Path | None, force: bool = False) -> None:
     Raises
     ------
     ConfigError
-        It is a folder, or in none; or it exists, and `force` is false.
+        It is a folder, in none, or in one that cannot be written into; or it exists, and `force`
+        is false.
     """
     if path is None:
         return
+    require_place(option, path, folder=False)
     if path.is_dir():
         raise ConfigError(f"{option} {path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:  # a link to nothing, too
         raise ConfigError(f"{option} {path}: exists; --force replaces it")
 
 

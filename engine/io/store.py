@@ -168,7 +168,10 @@ def require_writing(folder: str) -> None:
     """Write to a folder and delete it again: better refused now than after the work."""
     probe = f"{folder}/{PROBE}{secrets.token_hex(8)}"
     with _writing(folder):
-        ask(probe, lambda system: system.pipe_file(probe, b"shardcam"))
+        try:
+            ask(probe, lambda system: system.pipe_file(probe, b"shardcam"))
+        except FileNotFoundError as error:
+            raise ConfigError(f"--out {folder}: cannot be written: no such bucket") from error
         ask(probe, lambda system: system.rm_file(probe))
 
 

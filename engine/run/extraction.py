@@ -14,6 +14,7 @@ from typing import Any
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, TooManyFailures
+from shardcam.engine.io.whole_file import require_place
 from shardcam.engine.protocols import Observer
 from shardcam.engine.run.calibration import Calibration
 from shardcam.engine.run.cost import Cost
@@ -128,6 +129,8 @@ def run_extraction(
     if not callable(on_event):
         raise ConfigError(f"on_event: expected a function of an event, got {on_event!r}")
     run_dir = RunDir.open(config.out)
+    if run_dir.shared:
+        require_place("--out", run_dir.root)
     part = Part.parse(config.part) if config.part else None
     if not again:
         run_dir.require_no_driver(part)

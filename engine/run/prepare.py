@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from shardcam.engine.config import RunConfig, flag
-from shardcam.engine.errors import ConfigError, needs
+from shardcam.engine.errors import ConfigError, WorkerError, needs
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.protocols import Executor, Observer, ShardRunner
@@ -396,7 +396,10 @@ def _require_gpu_here(config: RunConfig) -> None:
 
         if not on_this_machine(config.address):
             return
-    require_gpu(config.runtime)
+    try:
+        require_gpu(config.runtime)
+    except WorkerError as error:  # of which no worker has been asked
+        raise ConfigError(str(error)) from error
 
 
 def _require_memory(

@@ -15,7 +15,7 @@ from rich.table import Table
 from shardcam.engine.evaluation.comparison import FILES, MATCHES, run_comparison
 from shardcam.engine.evaluation.likeness import MEASURES, Comparison
 from shardcam.engine.evaluation.metric import Figure
-from shardcam.engine.io.whole_file import whole_file
+from shardcam.engine.io.whole_file import require_place, whole_file
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_comparisons, require_plot
@@ -105,8 +105,9 @@ def compare(
         require_plot(plot)
     require_new("--csv", table_file, force)
     require_new("--plot", plot, force)
-    if out is not None and out.is_dir():
-        for name in FILES:
+    if out is not None:
+        require_place("--out", out)
+        for name in FILES if out.is_dir() else ():
             require_new("--out", out / name, force)
     console = make_console()
     with console.status("comparing") as status:

@@ -11,6 +11,7 @@ from shardcam.engine.analysis.class_scores import IRN, NORMALISATIONS
 from shardcam.engine.analysis.export_seeds import EVAL_THRESHOLD
 from shardcam.engine.analysis.feature_rows import FEATURES
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.io.whole_file import require_place
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.jobs.completion import complete_path
@@ -130,6 +131,8 @@ def export(
     levels, numbers = _levels(threshold, form), _numbers(classes)
     if FORMS[form].place == FILE:
         require_new("--out", out, force)
+    else:
+        require_place("--out", out)
     console = make_console()
     with open_run(run) as opened:
         home = RunDir.open(run)

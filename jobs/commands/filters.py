@@ -12,6 +12,7 @@ import click
 from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.config import RunConfig, flag
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.io.whole_file import require_place
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.run.class_names import ClassName, class_names
 from shardcam.engine.run.network_choice import load_definition
@@ -104,6 +105,7 @@ def filters(
       shardcam filters efficientnet_lite0 --maximise --layer fc --channels 130,340
       shardcam filters efficientnet_lite0 --examples runs/photos --maximise
     """
+    require_place("--out", out)
     limit_threads(usable_cores())
     ready_libraries()
     wanted = Wanted(layers, _numbers(channels), count)

@@ -20,7 +20,7 @@ from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.config import LARGEST, RunConfig, size_text
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.mosaics import SureImages, drawn_cells, sure_images
-from shardcam.engine.io.whole_file import whole_file
+from shardcam.engine.io.whole_file import require_place, whole_file
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
@@ -90,6 +90,7 @@ def mosaic(
     """
     if not runs:
         raise ConfigError("mosaic takes a run: its scores say which images its network is sure of")
+    require_place("--out", out)
     if out.is_dir() and any(not path.match("mosaic-*.png") for path in out.iterdir()):
         raise ConfigError(f"--out {out}: not empty; give another folder")
     run_dir = RunDir.open(runs[0])

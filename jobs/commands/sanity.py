@@ -13,6 +13,7 @@ from rich.table import Table
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import needs
 from shardcam.engine.evaluation.sanity_checks import RESULT, STEPS, SanityStep, run_sanity
+from shardcam.engine.io.whole_file import require_place
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.run_dir import RunDir
@@ -67,6 +68,7 @@ def sanity(run: str, out: Path, steps: int, seed: int, **place: Any) -> None:
       shardcam sanity runs/photos --out runs/photos-sanity
       shardcam sanity runs/photos --out runs/photos-sanity --steps 4 --executor local
     """
+    require_place("--out", out)
     config = changed_config(stored_config(run, read_manifest(RunDir.open(run)).config), place)
     config = config.model_copy(update={"out": run})
     console = make_console()

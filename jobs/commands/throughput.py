@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.io.whole_file import require_place
 from shardcam.engine.run.executor_choice import AUTO, RAY, chosen_early
 from shardcam.engine.types import counted
 from shardcam.jobs.measuring.measure import Measured, measure
@@ -86,6 +87,8 @@ def throughput(
         require_plot(plot, (".png", ".svg", ".pdf"))
     require_new("--json", file, force)
     require_new("--plot", plot, force)
+    if options["out"] is not None:
+        require_place("--out", Path(options["out"]))
     console = make_console()
     with tempfile.TemporaryDirectory(prefix="shardcam-", dir=options.pop("out")) as folder:
         limit = options.pop("limit") or images

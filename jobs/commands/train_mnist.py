@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from shardcam.engine.errors import ConfigError, SourceError
-from shardcam.engine.io.whole_file import whole_file
+from shardcam.engine.io.whole_file import require_place, whole_file
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.readers.pixels import rgb
 from shardcam.engine.types import Preprocessing, counted
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.looking.digits import Digits, shipped_digits, source_digits, write_idx
+from shardcam.jobs.looking.digits import Digits, idx_files, shipped_digits, source_digits
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def train_mnist(
     if not out.name:
         raise ConfigError(f"--out {out}: give the checkpoint a name, as in {out / 'lenet'}")
     symbol, params = (out.with_name(out.name + end) for end in ("-symbol.json", "-0000.params"))
+    require_place("--out", params, folder=False)
     if not force and (symbol.exists() or params.exists()):
         raise ConfigError(f"--out {out}: there is a checkpoint; --force replaces it")
     limit_threads(THREADS)
@@ -111,6 +112,10 @@ def train_mnist(
 
     console = make_console()
     training_digits, held_out = _digits(source, test, seed)
+    kept = {} if test is not None else idx_files(held_out, out.parent, "held-out")
+    for path, data in kept.items():
+        if not force and path.exists() and path.read_bytes() != data:
+            raise ConfigError(f"--out {out}: {path} has other digits; --force replaces it")
     expected = _preprocessing(training_digits)
     classes = training_digits.classes
     training = Training(classes, activation, expected, epochs, learning_rate, seed)
@@ -130,8 +135,11 @@ def train_mnist(
     with whole_file(symbol) as stream:
         stream.write(checkpoint.symbol.encode())
     accuracy = accuracy_of(symbol, held_out)
-    if test is None:
-        console.print(f"held-out digits: {write_idx(held_out, out.parent, 'held-out')}")
+    for path, data in kept.items():
+        with whole_file(path) as stream:
+            stream.write(data)
+    if kept:
+        console.print(f"held-out digits: {next(iter(kept))}")
     console.print(
         f"{accuracy:.2%} of {len(held_out)} held-out digits right, "
         f"{time.monotonic() - begun:.0f} s: {symbol}",

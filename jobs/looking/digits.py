@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from shardcam.engine.errors import ConfigError, SourceError, needs
-from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.pictures.decode_image import EXTENSIONS
 from shardcam.engine.pictures.image_header import UndecodableImage
 from shardcam.engine.pictures.imaging import luminance, view_of
@@ -88,11 +87,10 @@ def shipped_digits(side: int) -> Digits:
     return Digits(table[:, :-1].reshape(-1, side, side), table[:, -1].astype(np.int32))
 
 
-def write_idx(digits: Digits, folder: Path, name: str) -> Path:
-    """Write MNIST's two files, `name`-images-idx3-ubyte and its labels; return the former."""
+def idx_files(digits: Digits, folder: Path, name: str) -> dict[Path, bytes]:
+    """MNIST's two files, `name`-images-idx3-ubyte and its labels, with their bytes."""
     images, labels = (folder / f"{name}-{end}-ubyte" for end in ("images-idx3", "labels-idx1"))
-    with whole_file(labels) as stream:
-        stream.write(struct.pack(">2I", 0x801, len(digits)) + digits.labels.astype("u1").tobytes())
-    with whole_file(images) as stream:
-        stream.write(struct.pack(">4I", 0x803, *digits.images.shape) + digits.images.tobytes())
-    return images
+    return {
+        images: struct.pack(">4I", 0x803, *digits.images.shape) + digits.images.tobytes(),
+        labels: struct.pack(">2I", 0x801, len(digits)) + digits.labels.astype("u1").tobytes(),
+    }

@@ -12,7 +12,7 @@ from shardcam import open_run
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, SourceError
 from shardcam.jobs.commands.activations import default_out
-from shardcam.jobs.looking.digits import Digits, shipped_digits, source_digits, write_idx
+from shardcam.jobs.looking.digits import Digits, idx_files, shipped_digits, source_digits
 from tests.jobs.command import shardcam
 from tests.models.lenet_numpy import activations
 
@@ -23,7 +23,10 @@ LAYERS = ("conv1", "{}1", "pool1", "conv2", "{}2", "pool2", "dense1", "{}3", "de
 def few(tmp_path_factory):
     """500 real digits as idx files."""
     digits, _ = shipped_digits(28).split(0.9, 3)
-    return write_idx(digits, tmp_path_factory.mktemp("few"), "few")
+    files = idx_files(digits, tmp_path_factory.mktemp("few"), "few")
+    for path, data in files.items():
+        path.write_bytes(data)
+    return next(iter(files))
 
 
 @pytest.fixture(scope="module", params=["tanh", "relu"])
@@ -56,6 +59,9 @@ def test_training_twice_gives_the_same_bytes(trained, few, tmp_path):
     assert shardcam("train-mnist", few, *options)[0] == 0
     for first, second in zip(files_of(name), files_of(again)):
         assert first.read_bytes() == second.read_bytes()
+    other = ("--out", again.with_name("other"), "--epochs", 1, "--seed", 1)
+    code, _, err = shardcam("train-mnist", few, *other)
+    assert code == 2 and "ubyte has other digits; --force replaces it\n" in err
     assert shardcam("train-mnist", few, *options, "--seed", 1, "--force")[0] == 0
     assert files_of(name)[1].read_bytes() != files_of(again)[1].read_bytes()
 

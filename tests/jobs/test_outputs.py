@@ -1,5 +1,7 @@
 """Files that commands write: refused before anything is computed, unless they can be written."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.jobs.command import shardcam
@@ -17,6 +19,31 @@ COMMANDS = [
 ]
 
 
+FOLDERS = [
+    ("activations", "a", "--model", "b"),
+    ("compare", "a", "b"),
+    ("demo", "a"),
+    ("export", "a", "--to", "heatmaps"),
+    ("export", "a", "--to", "zarr"),
+    ("extract", "a", "--model", "b"),
+    ("filters", "a"),
+    ("mosaic", "a"),
+    ("sanity", "a"),
+    ("train-mnist",),
+]
+
+
+@pytest.mark.parametrize("command", FOLDERS, ids=" ".join)
+def test_a_folder_that_cannot_be_is_refused_before_the_work(tmp_path, command):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "loop").symlink_to("loop")
+    for out in ("file/new", "file/new/er", "n" * 300, "loop/new", "/proc/new/er"):
+        code, printed, err = shardcam(*command, "--out", tmp_path / out)
+        assert (code, printed, err.count("\n")) == (2, "", 1), err
+        assert err.startswith(f"shardcam: --out {tmp_path / out}"), err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop"]
+
+
 @pytest.mark.parametrize(("command", "option"), COMMANDS)
 def test_no_file_is_replaced_unasked_and_no_folder_made_for_one(tmp_path, command, option):
     there = tmp_path / "there.png"
@@ -24,6 +51,9 @@ def test_no_file_is_replaced_unasked_and_no_folder_made_for_one(tmp_path, comman
     told = {
         there: "exists; --force replaces it",
         tmp_path / "none" / "new.png": f"there is no folder {tmp_path / 'none'}",
+        there / "new.png": f"{there} is a file, not a folder",
+        tmp_path / ("n" * 300 + ".png"): "cannot be written: a name in it is too long",
+        Path("/proc/new.png"): "cannot be written: No such file or directory",
     }
     for place, words in told.items():
         code, _, err = shardcam(*command, option, place)
