@@ -198,8 +198,8 @@ def bugs_named(samples: Sequence[Sample] = ()) -> Iterator[None]:
         what, where = one_line(error), _named(samples)
         if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
             raise OutOfMemory(
-                f"out of memory {where}: {what}; use a smaller --batch-size or fewer --workers, "
-                "and the same command resumes"
+                f"out of memory {where}: {what}; run it again with a smaller --batch-size or "
+                "fewer --workers"
             ) from error
         raise InternalError(what, where, traceback.format_exc().rstrip()) from None
 
@@ -232,7 +232,7 @@ def storage_error(error: OSError, directory: Path) -> ShardcamError:
     """Return the exception for an error of the disk that holds `directory`."""
     reason = error.strerror or str(error).partition("\n")[0]
     if error.errno in _FULL:
-        return DiskFull(f"{directory}: {reason}; make room and the same command resumes")
+        return DiskFull(f"{directory}: {reason}; make room and run the same command again")
     return RunDirectoryError(f"{error.filename or directory}: cannot be written: {reason}")
 
 
@@ -249,7 +249,7 @@ def store_error(error: OSError, url: str, doing: str = "written") -> ShardcamErr
     if isinstance(error, PermissionError) or "credential" in reason.lower():
         reason += "; they are taken from the environment: see docs/urls.md"
     if error.errno in _FULL:
-        return DiskFull(f"{url}: {reason}; make room and the same command resumes")
+        return DiskFull(f"{url}: {reason}; make room and run the same command again")
     if doing == "written":
-        reason += "; what is published stays, the same command resumes"
+        reason += "; what is published stays: run the same command again"
     return StoreError(f"{url}: cannot be {doing}: {reason}")

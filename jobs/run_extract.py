@@ -15,10 +15,11 @@ from shardcam.engine.run.class_names import kept_class_names, numbered
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
-from shardcam.engine.types import NO_CLASS, NO_LINK, Event, RunReport, counted
+from shardcam.engine.types import NO_CLASS, NO_LINK, RunReport, counted
 from shardcam.jobs.plan_notes import many_shards
 from shardcam.jobs.progress import ProgressDisplay
-from shardcam.jobs.terminal import score_text, stop_on_signals
+from shardcam.jobs.resumable import resumable
+from shardcam.jobs.terminal import score_text
 from shardcam.jobs.wording import note_rows, speed
 
 SHOWN = 10  # predictions that are printed
@@ -35,13 +36,9 @@ def run_extract(
         The run cannot start, was stopped, or too many samples failed.
     """
     failed: TooManyFailures | None = None
-    with stop_on_signals("run the same command again to resume") as require_no_signal:
+    with resumable() as observed:
         with ProgressDisplay(console) as display:
-
-            def show(event: Event) -> None:
-                require_no_signal()
-                display.show(event)
-
+            show = observed(display.show)
             try:
                 report = run_extraction(config, show, again, may_exit=True, apart=apart)
             except TooManyFailures as error:  # the run is done all the same

@@ -20,7 +20,7 @@ _LOOK = 0.05  # seconds between two looks at whether a signal still has its effe
 
 
 @contextmanager
-def stop_on_signals(what_next: str) -> Iterator[Callable[[], None]]:
+def stop_on_signals(what_next: str | Callable[[], str]) -> Iterator[Callable[[], None]]:
     """Let Ctrl-C, SIGTERM and SIGHUP (a closed terminal) raise `Interrupted` in the block.
 
     A library that is loading or calling back may swallow whatever is raised in it. An exception
@@ -31,14 +31,15 @@ def stop_on_signals(what_next: str) -> Iterator[Callable[[], None]]:
     Parameters
     ----------
     what_next
-        What the same command does when it is given again.
+        What the same command does when it is given again; a function is asked at the signal.
     """
     inside, stopped, calls = True, "", 0
 
     def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal stopped, calls
         calls += 1
-        stopped = f"stopped by {signal.Signals(number).name}; {what_next}"
+        then = what_next if isinstance(what_next, str) else what_next()
+        stopped = f"stopped by {signal.Signals(number).name}; {then}"
         raised = Interrupted(stopped)
         try:
             with suppress(RuntimeError):  # there can be no more threads

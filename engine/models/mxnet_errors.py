@@ -42,8 +42,8 @@ def in_one_line(function: Callable[_Given, _Result]) -> Callable[_Given, _Result
         except mx.MXNetError as error:
             if NO_MEMORY.search(str(error)):
                 raise OutOfMemory(
-                    f"out of memory: {reason(error)}; use a smaller --batch-size, --image-size or "
-                    "fewer --workers, and the same command resumes"
+                    f"out of memory: {reason(error)}; run it again with a smaller --batch-size, "
+                    "--image-size or fewer --workers"
                 ) from error
             raise ModelError(f"MXNet cannot run the network: {reason(error)}") from error
 

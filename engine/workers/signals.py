@@ -100,5 +100,5 @@ def death_of(code: int) -> str:
 
 def _leave() -> None:
     """End this process from any thread; no shard is lost that is not lost with a killed driver."""
-    os.write(2, b"shardcam: stopped; Ray does not answer. The same command resumes the run\n")
+    os.write(2, b"shardcam: stopped; Ray does not answer. Run the same command again\n")
     os._exit(Interrupted.exit_code)

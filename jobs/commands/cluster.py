@@ -36,8 +36,9 @@ from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import LocalPath, changed_config, place_options
 from shardcam.jobs.outputs import print_written, require_new
 from shardcam.jobs.progress import REPORTED
+from shardcam.jobs.resumable import resumable
 from shardcam.jobs.sections import SectionedCommand, SectionedOption
-from shardcam.jobs.terminal import make_console, printable, stop_on_signals
+from shardcam.jobs.terminal import make_console, printable
 
 if TYPE_CHECKING:
     from shardcam.engine.clusters.clustering import Clustered
@@ -221,11 +222,10 @@ def cluster(
     )
     console = make_console()
     console.quiet = as_json
-    with stop_on_signals("run the same command again to resume") as require_no_signal:
+    with resumable() as observed:
         with console.status("clustering") as status:
 
             def show(event: Event) -> None:
-                require_no_signal()
                 if isinstance(event, RunOpened) and event.images_done:
                     classes = counted(event.images, "class")
                     console.print(f"resuming: {event.images_done} of {classes} done")
@@ -234,7 +234,7 @@ def cluster(
                 elif type(event) in REPORTED:
                     console.print(printable(REPORTED[type(event)].format(**vars(event))))
 
-            found = run_clustering(config, asked, show, may_exit=True)
+            found = run_clustering(config, asked, observed(show), may_exit=True)
         name_of = (kept_class_names(run_dir, config) or numbered) if by != ALL else _all
         if table_file is not None:
             _write_csv(found, name_of, table_file)

@@ -25,14 +25,15 @@ from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
-from shardcam.engine.types import Event, counted
+from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_list, complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_evaluation, require_plot
 from shardcam.jobs.options import LocalPath, changed_config, place_options
 from shardcam.jobs.outputs import print_written, require_new
 from shardcam.jobs.progress import ProgressDisplay
+from shardcam.jobs.resumable import resumable
 from shardcam.jobs.sections import SectionedCommand, section_option
-from shardcam.jobs.terminal import make_console, stop_on_signals
+from shardcam.jobs.terminal import make_console
 from shardcam.jobs.wording import note_rows
 
 NONE = "none"
@@ -152,14 +153,9 @@ def evaluate(
         replace=replace,
         retry=retry,
     )
-    with stop_on_signals("run the same command again to resume") as require_no_signal:
+    with resumable() as observed:
         with ProgressDisplay(console) as display:
-
-            def show(event: Event) -> None:
-                require_no_signal()
-                display.show(event)
-
-            found = run_evaluation(config, asked, show, may_exit=True)
+            found = run_evaluation(config, asked, observed(display.show), may_exit=True)
         _print_results(found, run, console)
         if table_file is not None:
             _write_csv(found, table_file)

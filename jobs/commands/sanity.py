@@ -18,12 +18,12 @@ from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
-from shardcam.engine.types import Event
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import LocalPath, changed_config, place_options
 from shardcam.jobs.progress import ProgressDisplay
+from shardcam.jobs.resumable import resumable
 from shardcam.jobs.sections import SectionedCommand, section_option
-from shardcam.jobs.terminal import make_console, stop_on_signals
+from shardcam.jobs.terminal import make_console
 
 CURVE = "curve.png"
 _SHOWN = {"spearman": "Spearman", "spearman_abs": "of absolute", "ssim": "SSIM"}
@@ -72,17 +72,12 @@ def sanity(run: str, out: Path, steps: int, seed: int, **place: Any) -> None:
     config = changed_config(stored_config(run, read_manifest(RunDir.open(run)).config), place)
     config = config.model_copy(update={"out": run})
     console = make_console()
-    with stop_on_signals("run the same command again to resume") as require_no_signal:
+    with resumable() as observed:
 
         def extract_one(step: RunConfig) -> None:
             console.print(f"random weights from {step.randomise} to the logits", soft_wrap=True)
             with ProgressDisplay(console) as display:
-
-                def show(event: Event) -> None:
-                    require_no_signal()
-                    display.show(event)
-
-                run_extraction(step, show, may_exit=True)
+                run_extraction(step, observed(display.show), may_exit=True)
 
         found = run_sanity(config, out, steps, seed, extract_one)
         for number in range(len(found[0].comparison.layers)):

@@ -112,7 +112,7 @@ main()
 def test_a_full_disk_is_one_line(run, expected, tmp_path):
     command = export(run, tmp_path / "out", "psa", "--workers", 2)
     err = ended(start(*command, program=("-c", LIMITED)), 5)
-    assert ".npy: File too large; make room and the same command resumes" in err
+    assert ".npy: File too large; make room and run the same command again" in err
     assert_goes_on(run, tmp_path / "out", expected)
 
 

@@ -54,6 +54,6 @@ def check_a_bug_while_workers_start_is_shown_too(make, folder):
 
 
 def check_lack_of_memory_is_one_line(make, folder):
-    told = r"^out of memory at sample 'sample 0': MemoryError: 7 GiB; use a smaller --batch-size"
+    told = r"^out of memory at sample 'sample 0': MemoryError: 7 GiB; run it again with a smaller"
     with pytest.raises(WorkerError, match=told):
         list(make(builder({0: "memory"}, folder)).run(shards(1), nobody))

@@ -105,7 +105,7 @@ def test_a_driver_that_never_looks_ends_all_the_same():
         timeout=50,
     )
     assert ended.returncode == 4
-    assert ended.stderr.decode().endswith("The same command resumes the run\n")
+    assert ended.stderr.decode().endswith("Run the same command again\n")
     assert ended.stderr.count(b"\n") == 1
 
 

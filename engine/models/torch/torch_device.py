@@ -145,8 +145,8 @@ def in_one_line(function: Callable[_Given, _Result]) -> Callable[_Given, _Result
                 raise
             reason = str(error).strip().splitlines()[0][:200]
             raise WorkerError(
-                f"out of memory: {reason}; use a smaller --batch-size, --image-size or fewer "
-                "--workers, and the same command resumes"
+                f"out of memory: {reason}; run it again with a smaller --batch-size, "
+                "--image-size or fewer --workers"
             ) from error
 
     return wrapped
