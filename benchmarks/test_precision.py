@@ -55,7 +55,9 @@ def prepared(model: str, precision: str) -> tuple[Any, str, Calibration]:
     ):
         plan = make_plan(listing, None)
         views = views_of_source(plan, reader, definition.preprocessing, DECODING)
-    calibration = calibrate_on_source(definition, (layer,), METHODS["gradcam"], views, precision)
+    calibration = calibrate_on_source(
+        definition, (layer,), METHODS["gradcam"], views, precision, threads=THREADS
+    )
     return definition, layer, calibration
 
 

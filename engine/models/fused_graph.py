@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,11 +28,18 @@ class FusedConvolution:
     last: str  # name of the last operator in it
     source: str  # name of the tensor that it reads
     site: Site
+    rectified: bool  # nothing negative comes out
 
     @property
     def output(self) -> str:
         """Name of the tensor that it writes."""
         return f"{self.name}_output"
+
+
+def is_rectifier(op: str, attrs: Mapping[str, str]) -> bool:
+    """Whether nothing negative comes out of an operator, whatever it reads."""
+    relu = op == "relu" or attrs.get("act_type") == "relu"
+    return relu or (op == "clip" and float(attrs["a_min"]) >= 0)
 
 
 def fused(program: Program) -> Program:
@@ -54,8 +62,10 @@ def convolutions(program: Program) -> list[FusedConvolution]:
         )
         source = data["name"] if data["op"] == VARIABLE else f"{data['name']}_output"
         site = Site.of(weight["name"], convolution.get("attrs", {}))
-        last = inner["nodes"][inner["heads"][0][0]]["name"]
-        found.append(FusedConvolution(node["name"], convolution["name"], last, source, site))
+        last = inner["nodes"][inner["heads"][0][0]]
+        rectified = is_rectifier(last["op"], last.get("attrs", {}))
+        names = node["name"], convolution["name"], last["name"], source
+        found.append(FusedConvolution(*names, site, rectified))
     return found
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from weakref import ref
 
 import mxnet as mx
+from mxnet.base import NDArrayHandle, py_str
 
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.free_memory import HEAD_BYTES, free_memory
@@ -82,9 +85,9 @@ class BoundNetwork:
         self.batch_size, self.rows, self.buffers = batch_size, rows, buffers
         self.attention = programs.attention
         self.on_pass: Callable[[], None] = lambda: None
-        bound = [_Bound(self) for _ in range(buffers)]
-        self._turns = itertools.cycle(bound)
-        shapes = {name: head.activation_shape for name, head in bound[0].heads.items()}
+        self._bound = [_Bound(self) for _ in range(buffers)]
+        self._turns = itertools.cycle(self._bound)
+        shapes = {name: head.activation_shape for name, head in self._bound[0].heads.items()}
         self.layers: tuple[LayerInfo, ...] = tuple(
             replace(info, shape=shapes[info.name]) for info in programs.layers
         )
@@ -92,6 +95,14 @@ class BoundNetwork:
     @in_one_line
     def forward(self, images: F4 | U1 | Inputs) -> _Pass:
         return next(self._turns).forward(images, self.deepest)
+
+    def watch(self, see: Callable[[str, mx.nd.NDArray], None]) -> None:
+        """Show each tensor of the backbone with its name, once it is written and when it is read.
+
+        Passes to come show them, to `see` alone.
+        """
+        for bound in self._bound:
+            bound.watch(see)
 
     @property
     def deepest(self) -> str:
@@ -193,6 +204,14 @@ class _Bound:
         if network.rows == network.batch_size:
             return output
         return mx.nd.zeros((network.batch_size, *output.shape[1:]), output.ctx, output.dtype)
+
+    def watch(self, see: Callable[[str, mx.nd.NDArray], None]) -> None:
+        """See `BoundNetwork.watch`."""
+
+        def show(name: bytes, handle: Any) -> None:  # the array, once it goes, frees the handle
+            see(py_str(name), mx.nd.NDArray(ctypes.cast(handle, NDArrayHandle), writable=False))
+
+        self._backbone.set_monitor_callback(show, monitor_all=True)
 
     def forward(self, images: F4 | U1 | Inputs, wanted: str) -> _Pass:
         """Begin a pass; the logits of the head `wanted` are computed at once."""

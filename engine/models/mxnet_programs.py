@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import mxnet as mx
@@ -35,7 +36,7 @@ class MxnetPrograms:
     precision
         Of the backbone: fp32, bf16 or int8. The heads are float32 always.
     quantization
-        What int8 needs, as `engine.models.precision.observe` found it.
+        What int8 needs, as `engine.models.observed.observe` found it.
     gpu
         Compute on the first GPU that this process sees; it must be usable.
     extra_layers
@@ -85,6 +86,12 @@ class MxnetPrograms:
         if precision == INT8 and quantization is not None and quantization.folded:
             definition = with_folded_norms(definition, entries)
         return lower(backbone(definition, entries, self.device), *self._lowering)
+
+    def with_backbone(self, backbone: Program) -> MxnetPrograms:
+        """The same programs, but this one computes `entries`."""
+        other = copy.copy(self)
+        other.backbone = backbone
+        return other
 
     @functools.cached_property
     def heads(self) -> dict[str, HeadProgram]:

@@ -20,6 +20,7 @@ import mxnet as mx
 import numpy as np
 
 from shardcam.engine.models.bound_program import Program
+from shardcam.engine.models.fused_graph import is_rectifier
 from shardcam.engine.models.graph import VARIABLE, Graph, Node
 from shardcam.engine.models.symbol_json import parse, to_json
 from shardcam.engine.models.weight_rounding import nearest
@@ -112,8 +113,7 @@ class _Moves:
         node = self._graph.nodes[number]
         if node.op == "Pooling":
             return self._is_unsigned(node.inputs[0][0])
-        relu = node.op == "relu" or node.attrs.get("act_type") == "relu"
-        return relu or (node.op == "clip" and float(node.attrs["a_min"]) >= 0)
+        return is_rectifier(node.op, node.attrs)
 
     def _adds_to(self, number: int) -> int | None:
         """The convolution whose bias is added to an output: itself, or what a sum is fused with."""

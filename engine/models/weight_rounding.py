@@ -84,9 +84,9 @@ class Site:
         seen = data.reshape(count, channels, -1).take(at.ravel(), axis=2)
         if not inside.all():
             seen *= inside.ravel()
-        seen = seen.reshape(count, self.groups, -1, places, area).transpose(1, 2, 4, 0, 3)
-        seen = seen.reshape(self.groups, inputs, count * places)
-        moments: F8 = np.matmul(seen, seen.swapaxes(1, 2)).astype(np.float64)
+        seen = seen.reshape(count, self.groups, -1, places, area).swapaxes(3, 4)
+        seen = seen.reshape(count, self.groups, inputs, places)
+        moments: F8 = np.matmul(seen, seen.swapaxes(2, 3)).sum(axis=0, dtype=np.float64)
         return moments
 
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
 
 IMAGES = 32  # for the ranges, and as many again to compare on
-BATCH = 8
 FEW = 16  # images, below which agreement says little
 MOST_BYTES = 1 << 26  # of the file
 LOW_TOP1, LOW_CORRELATION = 0.9, 0.95  # below either, the user is warned
@@ -182,37 +181,44 @@ def calibrate_on_source(
     views: list[View],
     precision: str = "int8",
     read: tuple[str, ...] = (),
+    batch: int = IMAGES,
+    threads: int = 1,
 ) -> Calibration:
     """Ranges from the first half of the views; agreement of a precision on the second.
 
     Every layer is tried in int8 first; if that does not agree well enough, the first
-    convolution stays in float32, unless that agrees less.
+    convolution stays in float32, unless that agrees less. Passes are those of a run with such
+    batches and threads; what is found does not depend on them.
 
     Raises
     ------
     SourceError
         There is no view.
     """
+    from shardcam.engine.models.memory import CPU_PASS
     from shardcam.engine.models.mxnet_network import MxnetNetwork
-    from shardcam.engine.models.precision import observe
+    from shardcam.engine.models.observed import Unrounded, observe
 
     if not views:
         raise SourceError("no image of the source can be decoded: nothing to calibrate int8 on")
     half = (len(views) + 1) // 2
-    observed = observe(definition, layers, _batches(views[:half], definition), read)
+    rows = min(batch, CPU_PASS * threads, half)
+    exact = Unrounded(definition, layers, rows, read)
+    observed = observe(exact, _batches(views[:half], definition, rows))
     held = views[half:]
     if not held:
         found = observed.quantization(keep_first=True)
         return Calibration(**vars(found), images=half, held_out=0)
-    compared = _batches(held, definition)
-    exact = MxnetNetwork(definition, layers, BATCH)
+    compared = _batches(held, definition, rows)
     truths = [_truth(exact, method, images) for images in compared]
     del exact
     tried: list[Calibration] = []
     for keep_first in (False, True):
         found = observed.quantization(keep_first)
-        fast = MxnetNetwork(definition, layers, BATCH, precision, found, extra_layers=read)
-        measured = _agreement(truths, fast, method, compared, len(held))
+        fast = MxnetNetwork(
+            definition, layers, rows, precision, found, extra_layers=read, threads=threads
+        )
+        measured = _agreement(truths, fast, method, compared)
         measured |= {"images": half, "held_out": len(held)}
         tried.append(Calibration(**vars(found), **measured))
         if tried[-1].agrees:
@@ -236,15 +242,14 @@ def views_of_source(
     return views
 
 
-def _batches(views: list[View], definition: NetworkDefinition) -> list[F4]:
-    """Batches of one shape; the last is filled up with its last image."""
+def _batches(views: list[View], definition: NetworkDefinition, rows: int) -> list[F4]:
+    """As many preprocessed images as a pass takes; the last may be fewer."""
     from shardcam.engine.models.normalise import normalised
     from shardcam.engine.pictures.imaging import stacked
 
-    pictures = [view.pixels for view in views]
-    pictures += [pictures[-1]] * (-len(pictures) % BATCH)
-    images = normalised(stacked(pictures, definition.preprocessing), definition.preprocessing)
-    return [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
+    pictures = stacked([view.pixels for view in views], definition.preprocessing)
+    images = normalised(pictures, definition.preprocessing)
+    return [images[i : i + rows] for i in range(0, len(images), rows)]
 
 
 def _truth(exact: Network, method: Method, images: F4) -> tuple[I4, F4]:
@@ -257,7 +262,7 @@ def _truth(exact: Network, method: Method, images: F4) -> tuple[I4, F4]:
 
 
 def _agreement(
-    truths: list[tuple[I4, F4]], fast: Network, method: Method, batches: list[F4], count: int
+    truths: list[tuple[I4, F4]], fast: Network, method: Method, batches: list[F4]
 ) -> dict[str, Any]:
     """Fields of `Calibration`: of equal first classes and of the maps of float32's first class."""
     from shardcam.engine.pipeline.targets import top_classes
@@ -270,9 +275,11 @@ def _agreement(
         same += agrees[:, 0].tolist()
         others = method(guess.layer(fast.layers[-1].name), np.maximum(first, 0))
         correlations += [_correlation(a, b) for a, b in zip(maps, others, strict=True)]
-    each = tuple(correlations[:count])
-    top1, correlation = float(np.mean(same[:count])), float(np.mean(each))
-    return {"top1_agreement": top1, "map_correlation": correlation, "correlations": each}
+    return {
+        "top1_agreement": float(np.mean(same)),
+        "map_correlation": float(np.mean(correlations)),
+        "correlations": tuple(correlations),
+    }
 
 
 def _correlation(first: F4, second: F4) -> float:

@@ -18,7 +18,7 @@ from shardcam.engine.run.library_versions import version_of
 from shardcam.engine.types import Preprocessing, View
 
 KEPT, MOST = 64, 1 << 26  # files, and bytes of all of them: the newest stay
-_FORMAT = "2"  # of the key, and of how calibrations are made
+_FORMAT = "3"  # of the key, and of how calibrations are made
 
 
 def user_folder() -> Path:

@@ -477,7 +477,12 @@ def _calibration(
         key = calibration_cache.key_of(definition.digest(), preprocessing, views, *how)
         if kept := calibration_cache.find(key):
             return kept
-    made = calibrate_on_source(definition, names, comparing_method(config), views, read=read_only)
+    made = calibrate_on_source(
+        *(definition, names, comparing_method(config), views),
+        read=read_only,
+        batch=_batch_size(config, definition, names, plan),
+        threads=usable_cores(),
+    )
     if config.calibration_cache == "on":
         calibration_cache.keep(key, made)
     return made

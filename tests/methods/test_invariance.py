@@ -8,7 +8,7 @@ from shardcam.engine.methods.combine import FirstComponent
 from shardcam.engine.methods.smoothing import smoothed_maps
 from shardcam.engine.models import mxnet_programs
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.models.precision import observe
+from shardcam.engine.models.observed import Unrounded, observe
 from shardcam.kernels import NON_FINITE, scale_maps
 from tests.models.networks import every_tap_kind, hand_checked, sum_with_its_own_convolution
 
@@ -127,7 +127,7 @@ def test_order_of_the_layers_at_low_precision(name, precision):
     found = {}
     for layers in (("concat", "e_relu"), ("e_relu", "concat")):
         definition = every_tap_kind()
-        seen = observe(definition, layers, [IMAGES]) if precision == "int8" else None
+        seen = observe(Unrounded(definition, layers, 3), [IMAGES]) if precision == "int8" else None
         ranges = seen.quantization(keep_first=False) if seen else None
         net = MxnetNetwork(definition, layers, 3, precision, ranges)
         forward = net.forward(IMAGES)

@@ -11,7 +11,7 @@ from shardcam.engine.models.layer_names import auto_layer
 from shardcam.engine.models.load_network import load_network
 from shardcam.engine.models.mxnet_network import MxnetNetwork
 from shardcam.engine.models.normalise import normalised
-from shardcam.engine.models.precision import observe
+from shardcam.engine.models.observed import Unrounded, observe
 from shardcam.engine.pictures.imaging import stacked, view
 from tests.pictures.decoded import decoded
 
@@ -38,7 +38,7 @@ def exact(definition, images):
 
 @pytest.fixture(scope="module")
 def ranges(definition, images):
-    return observe(definition, LAYERS, [images]).quantization(keep_first=True)
+    return observe(Unrounded(definition, LAYERS, 5), [images]).quantization(keep_first=True)
 
 
 def raw_maps(forward, targets):
@@ -59,7 +59,7 @@ def test_maps_agree_with_float32(definition, images, exact, ranges, precision, l
 def test_weights_are_rounded_for_what_comes_out(definition, images):
     """On photographs that were not calibrated on."""
     layers = ("block2_add", "head_relu6")
-    found = observe(definition, layers, [images[:3]]).quantization(keep_first=False)
+    found = observe(Unrounded(definition, layers, 3), [images[:3]]).quantization(keep_first=False)
     assert "stem_conv_weight" in found.rounding
     assert "head_conv_weight" not in found.rounding  # it has 320 inputs
     truth = MxnetNetwork(definition, layers, 2).forward(images[3:]).layer("block2_add").activation
@@ -79,7 +79,9 @@ def test_the_first_convolution_in_float32_keeps_its_weights(ranges):
 def test_ranges_are_those_of_the_activations(definition, images, ranges):
     assert "data" not in ranges.ranges  # the first convolution stays in float32
     assert len([bounds for bounds in ranges.ranges.values() if bounds == (0, 6)]) > 10
-    every = observe(definition, LAYERS, [images]).quantization(keep_first=False).ranges
+    every = (
+        observe(Unrounded(definition, LAYERS, 5), [images]).quantization(keep_first=False).ranges
+    )
     assert every["data"] == (pytest.approx(images.min()), pytest.approx(images.max()))
 
 
@@ -103,7 +105,9 @@ def test_dense_weights_by_any_name():
     with np.load(ends / "expected.npz") as stored:
         images, best = stored["images"], stored["pixels__best"]
     layer, seen = "/0/features/features.1/Relu", definition.prediction.name
-    ranges = observe(definition, (layer,), [images], (seen,)).quantization(keep_first=True)
+    ranges = observe(Unrounded(definition, (layer,), 3, (seen,)), [images]).quantization(
+        keep_first=True
+    )
     network = MxnetNetwork(definition, (layer,), 3, "int8", ranges, extra_layers=(seen,))
     found = network.forward(images).activation(seen).argmax(axis=1)
     assert (found == best).mean() > 0.95

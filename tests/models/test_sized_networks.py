@@ -13,8 +13,8 @@ from shardcam.engine.methods import METHODS
 from shardcam.engine.models import sized_networks
 from shardcam.engine.models.checkpoint import checkpoint_network
 from shardcam.engine.models.mxnet_network import BoundNetwork, MxnetNetwork
+from shardcam.engine.models.observed import Unrounded, observe
 from shardcam.engine.models.open_size import OpenSize
-from shardcam.engine.models.precision import observe
 from shardcam.engine.models.sized_networks import SizedNetworks, bind_sizes, rows_for
 from tests.models.networks import every_tap_kind
 from tests.models.small_checkpoint import write_checkpoint
@@ -45,9 +45,11 @@ def test_each_size_is_as_if_bound_alone(small):
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_other_precisions_are_as_if_bound_alone(small, precision):
-    batches = [pictures(*size).transpose(0, 3, 1, 2).astype(np.float32) for size in SIZES]
-    seen = observe(small.own, ("two_relu",), batches) if precision == "int8" else None
-    found = seen.quantization(keep_first=True) if seen else None
+    found = None
+    if precision == "int8":
+        images = pictures(224, 224, 3).transpose(0, 3, 1, 2).astype(np.float32)
+        seen = observe(Unrounded(small.own, ("two_relu",), 3), [images])
+        found = seen.quantization(keep_first=True)
     networks = bind_sizes(small, ("two_relu",), precision, found)
     for size in SIZES:
         images = pictures(*size)

@@ -8,7 +8,7 @@ from shardcam.engine.models import unsigned
 from shardcam.engine.models.bound_program import backbone
 from shardcam.engine.models.folded_norms import with_folded_norms
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.models.precision import observe
+from shardcam.engine.models.observed import Unrounded, observe
 from shardcam.engine.models.unsigned import from_text, in_the_middle, moved
 from tests.models.networks import define
 
@@ -81,7 +81,7 @@ def test_a_norm_stays_where_its_convolution_is_read_too(network):
 
 
 def test_what_is_moved_is_taken_back(network, monkeypatch):
-    observed = observe(network, ("last_relu",), [IMAGES])
+    observed = observe(Unrounded(network, ("last_relu",), 8), [IMAGES])
     assert [*observed.extremes] == MOVED
     shifts = {
         name: in_the_middle(low - 9, high + 9)[0] for name, (low, high) in observed.extremes.items()
@@ -109,7 +109,7 @@ def test_the_range_of_each_channel_is_in_the_middle():
     ],
 )
 def test_int8_agrees_better(network, layer, shifts):
-    found = observe(network, (layer,), [IMAGES]).quantization(keep_first=False)
+    found = observe(Unrounded(network, (layer,), 8), [IMAGES]).quantization(keep_first=False)
     assert [*found.shifts] == shifts
     assert all(from_text(text).dtype == np.float32 for text in found.shifts.values())
     expected = MxnetNetwork(network, (layer,), 8).forward(IMAGES).layer(layer).activation
@@ -120,7 +120,7 @@ def test_int8_agrees_better(network, layer, shifts):
 
 def test_nothing_that_is_multiplied_is_signed(network):
     """But the pictures."""
-    found = observe(network, ("last_relu",), [IMAGES]).quantization(keep_first=False)
+    found = observe(Unrounded(network, ("last_relu",), 8), [IMAGES]).quantization(keep_first=False)
     program = MxnetNetwork(network, ("last_relu",), 8, "int8", found).programs.backbone
     symbol = program.symbol.get_internals()
     types = dict(zip(symbol.list_outputs(), symbol.infer_type(data=np.float32)[1], strict=True))
