@@ -11,7 +11,7 @@ from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import Cut, Entry, Graph, prune
 from shardcam.engine.models.graph_forms import with_shared_dense
 from shardcam.engine.models.mxnet_errors import in_one_line
-from shardcam.engine.models.symbol_json import to_json
+from shardcam.engine.models.mxnet_symbol import symbol_of
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,6 @@ def backbone(definition: NetworkDefinition, entries: list[Entry], device: mx.Con
     value after the operators that follow it. Dense layers need more: a tap makes them shared.
     """
     tapped = with_shared_dense(prune(Graph(definition.graph.nodes, tuple(entries))))
-    internals = mx.sym.load_json(to_json(tapped))
+    internals = symbol_of(tapped)
     taps = mx.sym.Group([mx.sym.BlockGrad(internals[i]) for i in range(len(entries))])
     return program_of(taps, definition, device)

@@ -28,7 +28,8 @@ from shardcam.engine.models.graph_forms import inference_form, without_loss
 from shardcam.engine.models.input_scaling import plain_pixels, with_inner_scaling
 from shardcam.engine.models.model_files import read_model_file
 from shardcam.engine.models.mxnet_errors import reason
-from shardcam.engine.models.symbol_json import MAX_TEXT, parse, to_json
+from shardcam.engine.models.mxnet_symbol import symbol_of
+from shardcam.engine.models.symbol_json import MAX_TEXT, parse
 from shardcam.engine.models.symbol_shapes import require_runnable
 from shardcam.engine.models.weight_files import Shape, random_weights, read_weights
 from shardcam.engine.types import F4, Preprocessing
@@ -119,7 +120,7 @@ def _read_graph(path: Path, output: str | None) -> Graph:
     data = read_model_file(path, MAX_TEXT)
     try:
         # MXNet brings old files up to date; it sees nothing that we have not written.
-        graph = parse(mx.sym.load_json(to_json(parse(data.decode()))).tojson())
+        graph = parse(symbol_of(parse(data.decode())).tojson())
     except UnicodeDecodeError as error:
         raise ModelError(f"{path}: not a text file") from error
     except ModelError as error:

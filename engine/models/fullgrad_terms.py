@@ -17,7 +17,7 @@ from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node
 from shardcam.engine.models.graph_forms import differentiable
 from shardcam.engine.models.layer_names import map_layouts
 from shardcam.engine.models.mxnet_errors import in_one_line
-from shardcam.engine.models.symbol_json import to_json
+from shardcam.engine.models.mxnet_symbol import symbol_of
 from shardcam.engine.types import F4
 
 
@@ -37,7 +37,7 @@ class BiasProgram:
         self.biases = {name: bias for name, bias in biases.items() if bias is not None}
         self.input_name = definition.input_name
         graph = differentiable(_with_zeros(definition.graph, {*self.biases}))
-        self.program = program_of(mx.sym.load_json(to_json(graph)), definition, device)
+        self.program = program_of(symbol_of(graph), definition, device)
 
 
 class BiasGradients:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, ancestors
-from shardcam.engine.models.symbol_json import to_json
+from shardcam.engine.models.mxnet_symbol import symbol_of
 from shardcam.engine.types import F4
 
 _MOVES = {"Reshape", "SliceChannel", "SwapAxis", "expand_dims", "slice_axis", "squeeze",
@@ -139,7 +139,7 @@ def _shapes(
     """Of entries, for two images."""
     if not entries:
         return {}
-    symbol = mx.sym.load_json(to_json(Graph(definition.graph.nodes, tuple(entries))))
+    symbol = symbol_of(Graph(definition.graph.nodes, tuple(entries)))
     known = {
         name: definition.parameters[name].shape
         for name in symbol.list_inputs()
@@ -186,7 +186,7 @@ def _places(
     for op, attrs, output in moves:
         nodes.append(Node(op, f"move{len(nodes)}", dict(attrs), (at,)))
         at = len(nodes) - 1, output
-    symbol = mx.sym.load_json(to_json(Graph(tuple(nodes), (at,))))
+    symbol = symbol_of(Graph(tuple(nodes), (at,)))
     numbers = mx.nd.arange(prod(shape)).reshape(shape)
     (moved,) = symbol.bind(mx.cpu(), {"x": numbers}, grad_req="null").forward(is_train=False)
     places: _Rows = moved.asnumpy().astype(np.intp)

@@ -20,7 +20,7 @@ from shardcam.engine.models.graph import VARIABLE, Cut, Node, cut, with_rows
 from shardcam.engine.models.last_block import counts, first_of_last_block
 from shardcam.engine.models.layouts import Layout, as_maps, layout_of, layout_of_tokens
 from shardcam.engine.models.mxnet_errors import reason
-from shardcam.engine.models.symbol_json import to_json
+from shardcam.engine.models.mxnet_symbol import symbol_of
 from shardcam.engine.types import AUTO, LayerInfo
 
 # Operators whose outputs people explain; the others reshape or normalise on the way.
@@ -116,7 +116,7 @@ def _as_maps(
 @_once
 def _whole_shapes(network: NetworkDefinition) -> Mapping[str, tuple[int, ...]]:
     """Of the first output of every operator, for a batch of one image."""
-    internals = mx.sym.load_json(to_json(network.graph)).get_internals()
+    internals = symbol_of(network.graph).get_internals()
     by_output = dict(zip(internals.list_outputs(), _output_shapes(network, internals), strict=True))
     operators = [n for n in network.graph.nodes if n.op != VARIABLE]
     outputs = {n.name: _output_of(n, by_output) for n in operators}
@@ -278,7 +278,7 @@ def class_count(network: NetworkDefinition) -> int:
     ModelError
         The network does not end in a vector of logits.
     """
-    shapes = _output_shapes(network, mx.sym.load_json(to_json(network.graph)))
+    shapes = _output_shapes(network, symbol_of(network.graph))
     if len(shapes) != 1 or len(shapes[0]) != 2:
         raise ModelError(f"{network.name}: its outputs {shapes} are not a vector of logits")
     return shapes[0][1]

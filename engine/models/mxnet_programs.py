@@ -17,8 +17,8 @@ from shardcam.engine.models.graph_forms import differentiable
 from shardcam.engine.models.head import HeadProgram
 from shardcam.engine.models.joined_attention import with_joined_attention
 from shardcam.engine.models.layer_names import class_count, resolve_layer, with_maps
+from shardcam.engine.models.mxnet_symbol import symbol_of
 from shardcam.engine.models.precision import FP32, INT8, lower
-from shardcam.engine.models.symbol_json import to_json
 from shardcam.engine.models.whole_blocks import with_whole_blocks
 from shardcam.engine.processor.cpu_features import AVX512, features
 from shardcam.engine.types import LayerInfo, Quantization
@@ -112,9 +112,7 @@ class MxnetPrograms:
 
     def _head(self, c: Cut, info: LayerInfo) -> HeadProgram:
         definition = self.definition
-        program = program_of(
-            mx.sym.load_json(to_json(differentiable(c.head))), definition, self.device
-        )
+        program = program_of(symbol_of(differentiable(c.head)), definition, self.device)
         weight = pooled_dense_weight(c, info.shape)
         dense = None
         if weight is not None:

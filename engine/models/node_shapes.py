@@ -9,7 +9,7 @@ import mxnet as mx
 from shardcam.engine.errors import ModelError
 from shardcam.engine.models.graph import VARIABLE, Graph, Node
 from shardcam.engine.models.mxnet_errors import reason
-from shardcam.engine.models.symbol_json import to_json
+from shardcam.engine.models.mxnet_symbol import symbol_of
 
 Shape = tuple[int, ...]
 
@@ -39,7 +39,7 @@ def node_shapes(
     alone = Node(node.op, "operator", node.attrs, tuple((i, 0) for i in range(count)))
     heads = tuple((count, i) for i in range(outputs))
     try:
-        symbol = mx.sym.load_json(to_json(Graph((*variables, alone), heads)))
+        symbol = symbol_of(Graph((*variables, alone), heads))
         arguments = symbol.list_arguments()
         takes = {*arguments}
         known = {n: s for n, s in zip(names, shapes, strict=True) if s and n in takes}

@@ -14,7 +14,7 @@ from shardcam.engine.models.graph import Entry, Graph, prune
 from shardcam.engine.models.graph_forms import differentiable
 from shardcam.engine.models.layer_names import with_maps
 from shardcam.engine.models.mxnet_errors import in_one_line
-from shardcam.engine.models.symbol_json import to_json
+from shardcam.engine.models.mxnet_symbol import symbol_of
 from shardcam.engine.types import F4, I4
 
 
@@ -40,7 +40,7 @@ class UnitGradients:
     def __init__(self, definition: NetworkDefinition, layer: str, batch_size: int) -> None:
         graph = with_maps(definition, [layer]).graph
         heads = ((graph.number(layer), 0), _differentiated(graph, layer))
-        symbol = mx.sym.load_json(to_json(differentiable(prune(replace(graph, heads=heads)))))
+        symbol = symbol_of(differentiable(prune(replace(graph, heads=heads))))
         self._padded = np.zeros((batch_size, *definition.preprocessing.input_shape), np.float32)
         self._data = mx.nd.array(self._padded)
         self._gradient = mx.nd.zeros_like(self._data)

@@ -22,7 +22,8 @@ import numpy as np
 from shardcam.engine.models.bound_program import Program
 from shardcam.engine.models.fused_graph import is_rectifier
 from shardcam.engine.models.graph import VARIABLE, Graph, Node
-from shardcam.engine.models.symbol_json import parse, to_json
+from shardcam.engine.models.mxnet_symbol import symbol_of
+from shardcam.engine.models.symbol_json import parse
 from shardcam.engine.models.weight_rounding import nearest
 from shardcam.engine.types import F4
 
@@ -179,7 +180,7 @@ class _Moves:
                 arguments[bias] = mx.nd.array(value, self._program.device)
         biases = {f"{nodes[number].name}{_MOVED}_bias": value for number, value in added.items()}
         arguments |= {name: mx.nd.array(v, self._program.device) for name, v in biases.items()}
-        symbol = mx.sym.load_json(to_json(self._rewritten({*added})))
+        symbol = symbol_of(self._rewritten({*added}))
         return replace(self._program, symbol=symbol, arguments=arguments)
 
     def _rewritten(self, biased: set[int]) -> Graph:

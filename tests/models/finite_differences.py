@@ -5,7 +5,7 @@ import numpy as np
 
 from shardcam.engine.models.graph import cut
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.models.symbol_json import to_json
+from shardcam.engine.models.mxnet_symbol import symbol_of
 
 
 def crossing_values(definition, layer, images):
@@ -29,7 +29,7 @@ def mean_slope(definition, layer, inputs, channel):
 
 def _logits(definition, layer, inputs):
     at = cut(definition.graph, layer, definition.parameters)
-    symbol = mx.sym.load_json(to_json(at.head))
+    symbol = symbol_of(at.head)
     known = {k: mx.nd.array(v, dtype="float64") for k, v in definition.parameters.items()}
     known |= {k: mx.nd.array(v, dtype="float64") for k, v in zip(at.crossing, inputs)}
     executor = symbol.bind(

@@ -7,7 +7,7 @@ from shardcam.engine.methods import METHODS
 from shardcam.engine.models.graph import Graph
 from shardcam.engine.models.layer_names import auto_layer, map_layouts
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from shardcam.engine.models.symbol_json import to_json
+from shardcam.engine.models.mxnet_symbol import symbol_of
 from tests.models.onnx_models import bind
 
 
@@ -37,7 +37,7 @@ def channel_means(definition, names, images):
     graph = definition.graph
     numbers = [graph.number(name) for name in names]
     heads = tuple((number, 0) for number in numbers)
-    internals = mx.sym.load_json(to_json(Graph(graph.nodes, heads)))
+    internals = symbol_of(Graph(graph.nodes, heads))
     means = [mx.sym.mean(internals[i], axis=(2, 3)) for i in range(len(heads))]
     executor = bind(definition, images, symbol=mx.sym.Group(means))
     return dict(zip(names, (o.asnumpy() for o in executor.forward(is_train=False)), strict=True))

@@ -6,8 +6,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from shardcam.engine.models.mxnet_symbol import symbol_of
 from shardcam.engine.models.onnx.onnx_file import OnnxFile
-from shardcam.engine.models.symbol_json import to_json
 
 IR_VERSION = 10
 BATCH = 2
@@ -93,7 +93,7 @@ def _session_run(source, images):
 
 
 def bind(definition, images, gradient=False, symbol=None):
-    symbol = symbol if symbol is not None else mx.sym.load_json(to_json(definition.graph))
+    symbol = symbol if symbol is not None else symbol_of(definition.graph)
     arrays = {k: mx.nd.array(v) for k, v in definition.parameters.items()}
     arrays[definition.input_name] = mx.nd.array(images)
     grads = {definition.input_name: mx.nd.zeros(images.shape)} if gradient else None

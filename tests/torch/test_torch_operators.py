@@ -8,7 +8,7 @@ import torch
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.models.graph import VARIABLE, Graph, Node
 from shardcam.engine.models.graph_forms import LOSSES
-from shardcam.engine.models.symbol_json import to_json
+from shardcam.engine.models.mxnet_symbol import symbol_of
 from shardcam.engine.models.symbol_operators import OPERATORS as KNOWN
 from shardcam.engine.models.symbol_operators import check_operator, output_count
 from shardcam.engine.models.torch.torch_operators import OPERATORS, require_operators
@@ -244,7 +244,7 @@ def graph_of(op, shapes, attrs):
 
 def by_mxnet(graph, values, directions):
     """Outputs, and the gradient of their product with directions, by input."""
-    symbol = mx.sym.load_json(to_json(graph))
+    symbol = symbol_of(graph)
     arrays = {name: mx.nd.array(value) for name, value in values.items()}
     arguments = {name: arrays[name] for name in symbol.list_arguments()}
     gradients = {name: mx.nd.zeros_like(array) for name, array in arguments.items()}
