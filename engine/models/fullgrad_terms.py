@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -13,7 +12,7 @@ from shardcam.engine.models.biases import added_bias
 from shardcam.engine.models.bound_program import program_of
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.free_memory import HEAD_BYTES
-from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node
+from shardcam.engine.models.graph import VARIABLE, Graph, Rewriting
 from shardcam.engine.models.graph_forms import differentiable
 from shardcam.engine.models.layer_names import map_layouts
 from shardcam.engine.models.mxnet_errors import in_one_line
@@ -105,19 +104,10 @@ def _zero(name: str) -> str:
 
 def _with_zeros(graph: Graph, names: set[str]) -> Graph:
     """Add a variable to the first output of each named node."""
-    nodes: list[Node] = []
-    place: dict[int, int] = {}  # of a node of the graph, in the new one
-    plus: dict[Entry, Entry] = {}  # an output, and the same with the variable added
-
-    def target(entry: Entry) -> Entry:
-        return plus.get(entry, (place[entry[0]], entry[1]))
-
-    for number, node in enumerate(graph.nodes):
-        nodes.append(replace(node, inputs=tuple(map(target, node.inputs))))
-        place[number] = len(nodes) - 1
+    new = Rewriting(graph)
+    for _, node in new.nodes():
+        x = new.write(node)
         if node.name in names and node.op != VARIABLE:
-            nodes.append(Node(VARIABLE, _zero(node.name)))
-            sources = ((len(nodes) - 2, 0), (len(nodes) - 1, 0))
-            nodes.append(Node("elemwise_add", f"{node.name}_plus", {}, sources))
-            plus[number, 0] = (len(nodes) - 1, 0)
-    return Graph(tuple(nodes), tuple(map(target, graph.heads)))
+            zero = new.add(VARIABLE, _zero(node.name), {})
+            new.add("elemwise_add", f"{node.name}_plus", {}, x, zero)
+    return new.graph()

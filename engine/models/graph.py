@@ -7,7 +7,7 @@ two: the *backbone* computes the layer and every other tensor the rest needs; th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 Entry = tuple[int, int]  # node number, output number
@@ -57,6 +57,43 @@ class Cut:
     backbone: tuple[Entry, ...]  # entries of the whole graph
     head: Graph
     crossing: tuple[str, ...]
+
+
+class Rewriting:
+    """A graph that is written anew, node by node.
+
+    Whatever read a node reads what was written last for it. So nothing may be written after an
+    operator with several outputs.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._old = graph
+        self._nodes: list[Node] = []
+        self._last: list[int] = []  # of each old node: the new one that stands for it
+
+    def nodes(self) -> Iterator[tuple[int, Node]]:
+        """The old nodes by number, reading new ones: each is to be written, or others for it."""
+        for number, node in enumerate(self._old.nodes):
+            yield number, replace(node, inputs=tuple(map(self.now, node.inputs)))
+            self._last.append(len(self._nodes) - 1)
+
+    def now(self, entry: Entry) -> Entry:
+        """Where an output of the old graph is in the new one."""
+        return self._last[entry[0]], entry[1]
+
+    def write(self, node: Node) -> Entry:
+        """Write a node that reads new ones, and return its first output."""
+        self._nodes.append(node)
+        return len(self._nodes) - 1, 0
+
+    def add(self, op: str, name: str, attrs: Mapping[str, object], *inputs: Entry) -> Entry:
+        """Write an operator, or a variable, that the old graph does not have."""
+        return self.write(Node(op, name, {key: str(value) for key, value in attrs.items()}, inputs))
+
+    def graph(self) -> Graph:
+        """The new graph, with the heads of the old one."""
+        heads = tuple(map(self.now, self._old.heads))
+        return replace(self._old, nodes=tuple(self._nodes), heads=heads)
 
 
 def ancestors(graph: Graph, entries: Iterable[Entry]) -> set[int]:
@@ -122,17 +159,14 @@ def with_rows(graph: Graph, pieces: Mapping[str, int]) -> Graph:
 
     The batch is multiplied by windows or heads in between; what crosses a cut must not be.
     """
-    nodes: list[Node] = []
-    moved: list[int] = []
-    for node in graph.nodes:
-        nodes.append(replace(node, inputs=tuple((moved[at], out) for at, out in node.inputs)))
+    new = Rewriting(graph)
+    for _, node in new.nodes():
+        x = new.write(node)
         if node.name in pieces and node.op != VARIABLE:
-            for part, shape in ((ROWS, TO_ROWS.format(pieces[node.name])), ("/pieces", TO_PIECES)):
-                source = ((len(nodes) - 1, 0),)
-                nodes.append(Node("Reshape", f"{node.name}{part}", {"shape": shape}, source))
-        moved.append(len(nodes) - 1)
-    heads = tuple((moved[at], out) for at, out in graph.heads)
-    return replace(graph, nodes=tuple(nodes), heads=heads)
+            rows = TO_ROWS.format(pieces[node.name])
+            x = new.add("Reshape", f"{node.name}{ROWS}", {"shape": rows}, x)
+            new.add("Reshape", f"{node.name}/pieces", {"shape": TO_PIECES}, x)
+    return new.graph()
 
 
 def entry_of(graph: Graph, name: str) -> Entry:

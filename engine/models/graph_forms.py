@@ -6,7 +6,7 @@ from ast import literal_eval
 from collections import Counter
 from dataclasses import replace
 
-from shardcam.engine.models.graph import Entry, Graph, Node, prune
+from shardcam.engine.models.graph import Entry, Graph, Node, Rewriting, prune
 
 LOSSES = {
     "SoftmaxOutput": "SoftmaxActivation",
@@ -84,15 +84,13 @@ def with_shared_dense(graph: Graph) -> Graph:
     """
     readers = Counter([*(entry for n in graph.nodes for entry in n.inputs), *graph.heads])
     names = {n.name for n in graph.nodes}
-    nodes: list[Node] = []
-    moved: dict[int, int] = {}
-    for i, node in enumerate(graph.nodes):
-        nodes.append(replace(node, inputs=tuple((moved[at], out) for at, out in node.inputs)))
+    new = Rewriting(graph)
+    for number, node in new.nodes():
+        x = new.write(node)
         shared = f"{node.name}_shared"
-        if node.op == "FullyConnected" and readers[i, 0] > 1 and shared not in names:
-            nodes.append(Node("_plus_scalar", shared, {"scalar": "0"}, ((len(nodes) - 1, 0),)))
-        moved[i] = len(nodes) - 1
-    return Graph(tuple(nodes), tuple((moved[at], out) for at, out in graph.heads))
+        if node.op == "FullyConnected" and readers[number, 0] > 1 and shared not in names:
+            new.add("_plus_scalar", shared, {"scalar": 0}, x)
+    return new.graph()
 
 
 def differentiable(graph: Graph) -> Graph:
@@ -103,23 +101,17 @@ def differentiable(graph: Graph) -> Graph:
     descriptor for a reorder primitive"). ``SwapAxis`` is exact, and several times as slow.
     """
     blocked = _blocked_gradients(graph)
-    nodes: list[Node] = []
-    moved: list[int] = []
-    for number, node in enumerate(graph.nodes):
-        node = replace(node, inputs=tuple((moved[at], out) for at, out in node.inputs))
+    new = Rewriting(graph)
+    for number, node in new.nodes():
         order = literal_eval(node.attrs["axes"]) if node.attrs.get("axes") else ()
         if node.op == "transpose" and 2 < len(order) < 5 and blocked[number] == _RESHAPED:
-            swaps = _swaps(order)
+            (x,), swaps = node.inputs, _swaps(order)
             for i, (first, second) in enumerate(swaps, 1):
                 name = node.name if i == len(swaps) else f"{node.name}/swap{i}"
-                attrs = {"dim1": str(first), "dim2": str(second)}
-                source = ((len(nodes) - 1, 0),) if i > 1 else node.inputs
-                nodes.append(Node("SwapAxis", name, attrs, source))
+                x = new.add("SwapAxis", name, {"dim1": first, "dim2": second}, x)
         else:
-            nodes.append(node)
-        moved.append(len(nodes) - 1)
-    heads = tuple((moved[at], out) for at, out in graph.heads)
-    return replace(graph, nodes=tuple(nodes), heads=heads)
+            new.write(node)
+    return new.graph()
 
 
 def _blocked_gradients(graph: Graph) -> list[int]:

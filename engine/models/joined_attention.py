@@ -7,7 +7,7 @@ in its order: of each head the queries, the keys and the values.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod, sqrt
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.models.definition import NetworkDefinition
-from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, ancestors
+from shardcam.engine.models.graph import VARIABLE, Entry, Graph, Node, Rewriting, ancestors
 from shardcam.engine.models.mxnet_symbol import symbol_of
 from shardcam.engine.types import F4
 
@@ -52,45 +52,34 @@ def with_joined_attention(
     parameters = dict(definition.parameters)
     found = {first: (second, reads) for first, second, reads in _attention(definition, entries)}
     firsts = {second: first for first, (second, _) in found.items()}
-    nodes: list[Node] = []
-    moved: list[int] = []  # where a node is now
     joined: dict[int, Entry] = {}  # queries, keys and values, by the first product
-
-    def add(op: str, name: str, attrs: Mapping[str, object], *inputs: Entry) -> Entry:
-        nodes.append(Node(op, name, {key: str(value) for key, value in attrs.items()}, inputs))
-        return len(nodes) - 1, 0
-
-    def now(entry: Entry) -> Entry:
-        return moved[entry[0]], entry[1]
-
-    for number, node in enumerate(definition.graph.nodes):
+    new = Rewriting(definition.graph)
+    for number, node in new.nodes():
         name = node.name
         if number in found:
             reads = found[number][1]
             source, tokens, (heads, _) = reads[0].form
             values = dict(zip(("weight", "bias"), _joined(definition, reads), strict=True))
             parameters |= {f"{name}/joined_{kind}": value for kind, value in values.items()}
-            variables = [add(VARIABLE, f"{name}/joined_{kind}", {}) for kind in values]
+            variables = [new.add(VARIABLE, f"{name}/joined_{kind}", {}) for kind in values]
             rows, width = values["weight"].shape
-            x = add("Reshape", f"{name}/tokens", {"shape": (-1, tokens, width)}, now(source))
-            x = add("transpose", f"{name}/tokens_first", {"axes": (1, 0, 2)}, x)
+            x = new.now(source)
+            x = new.add("Reshape", f"{name}/tokens", {"shape": (-1, tokens, width)}, x)
+            x = new.add("transpose", f"{name}/tokens_first", {"axes": (1, 0, 2)}, x)
             dense = {"num_hidden": rows, "flatten": False}
-            x = add("FullyConnected", f"{name}/dense", dense, x, *variables)
-            joined[number] = add("Reshape", f"{name}/joined", {"shape": (0, 0, -1)}, x)
-            add(_QK, name, {"heads": heads}, joined[number])
+            x = new.add("FullyConnected", f"{name}/dense", dense, x, *variables)
+            joined[number] = new.add("Reshape", f"{name}/joined", {"shape": (0, 0, -1)}, x)
+            new.add(_QK, name, {"heads": heads}, joined[number])
         elif number in firsts:
             _, _, (heads, size) = found[firsts[number]][1][0].form
             x = joined[firsts[number]]
-            x = add(_VALATT, f"{name}/joined", {"heads": heads}, x, now(node.inputs[0]))
-            x = add("Reshape", f"{name}/heads", {"shape": (0, -1, size)}, x)
-            add("transpose", name, {"axes": (1, 0, 2)}, x)
+            x = new.add(_VALATT, f"{name}/joined", {"heads": heads}, x, node.inputs[0])
+            x = new.add("Reshape", f"{name}/heads", {"shape": (0, -1, size)}, x)
+            new.add("transpose", name, {"axes": (1, 0, 2)}, x)
         else:
-            nodes.append(replace(node, inputs=tuple(map(now, node.inputs))))
-        moved.append(len(nodes) - 1)
-
-    heads_now = tuple(map(now, definition.graph.heads))
-    graph = replace(definition.graph, nodes=tuple(nodes), heads=heads_now)
-    return replace(definition, graph=graph, parameters=parameters), list(map(now, entries))
+            new.write(node)
+    rewritten = replace(definition, graph=new.graph(), parameters=parameters)
+    return rewritten, list(map(new.now, entries))
 
 
 def _attention(

@@ -21,7 +21,7 @@ import numpy as np
 
 from shardcam.engine.models.bound_program import Program
 from shardcam.engine.models.fused_graph import is_rectifier
-from shardcam.engine.models.graph import VARIABLE, Graph, Node
+from shardcam.engine.models.graph import VARIABLE, Graph, Rewriting
 from shardcam.engine.models.mxnet_symbol import symbol_of
 from shardcam.engine.models.symbol_json import parse
 from shardcam.engine.models.weight_rounding import nearest
@@ -185,20 +185,12 @@ class _Moves:
 
     def _rewritten(self, biased: set[int]) -> Graph:
         """With a ReLU behind each output that is moved, and biases of the convolutions `biased`."""
-        nodes: list[Node] = []
-        at: list[int] = []
-        for number, node in enumerate(self._graph.nodes):
-            inputs = [(at[source], out) for source, out in node.inputs]
-            attrs = node.attrs
+        new = Rewriting(self._graph)
+        for number, node in new.nodes():
             if number in biased:
-                nodes.append(Node(VARIABLE, f"{node.name}{_MOVED}_bias"))
-                inputs.append((len(nodes) - 1, 0))
-                attrs = attrs | {"no_bias": "False"}
-            nodes.append(replace(node, attrs=attrs, inputs=tuple(inputs)))
+                inputs = *node.inputs, new.add(VARIABLE, f"{node.name}{_MOVED}_bias", {})
+                node = replace(node, attrs=node.attrs | {"no_bias": "False"}, inputs=inputs)
+            x = new.write(node)
             if node.name in self.found:
-                relu = {"act_type": "relu"}
-                source = ((len(nodes) - 1, 0),)
-                nodes.append(Node("Activation", f"{node.name}{_MOVED}", relu, source))
-            at.append(len(nodes) - 1)
-        heads = tuple((at[source], out) for source, out in self._graph.heads)
-        return replace(self._graph, nodes=tuple(nodes), heads=heads)
+                new.add("Activation", f"{node.name}{_MOVED}", {"act_type": "relu"}, x)
+        return new.graph()
