@@ -109,6 +109,8 @@ def differentiable(graph: Graph) -> Graph:
             for i, (first, second) in enumerate(swaps, 1):
                 name = node.name if i == len(swaps) else f"{node.name}/swap{i}"
                 x = new.add("SwapAxis", name, {"dim1": first, "dim2": second}, x)
+            if not swaps:
+                new.add("_copy", node.name, {}, x)
         else:
             new.write(node)
     return new.graph()

@@ -86,6 +86,19 @@ def dense_read_twice(seed=0):
     return define(x, _random(x, (1, 3, 12, 12), seed), channels=3, size=12, name="gated")
 
 
+def axes_in_place(seed=0):
+    """A transpose that moves no axis reads what something else read before."""
+    x = mx.sym.var("data")
+    for name in ("conv", "next"):
+        x = mx.sym.Convolution(x, name=name, num_filter=16, kernel=(3, 3))
+    flat = mx.sym.reshape(x, shape=(0, 0, -1))
+    both = mx.sym.sin(flat) + mx.sym.transpose(flat, axes=(0, 1, 2))
+    x = mx.sym.reshape(both, shape=(0, 0, 8, 8))
+    x = mx.sym.Convolution(x, name="last", num_filter=16, kernel=(3, 3))
+    x = mx.sym.FullyConnected(x, name="dense", num_hidden=5)
+    return define(x, _random(x, (1, 3, 12, 12), seed), channels=3, size=12, name="in-place")
+
+
 def _random(symbol, shape, seed):
     rng = np.random.RandomState(seed)
     arguments, _, states = symbol.infer_shape(data=shape)

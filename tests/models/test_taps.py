@@ -11,7 +11,12 @@ import pytest
 
 from shardcam.engine.methods.class_gradients import mean_gradient
 from shardcam.engine.models.mxnet_network import MxnetNetwork
-from tests.models.networks import dense_read_twice, every_tap_kind, sum_with_its_own_convolution
+from tests.models.networks import (
+    axes_in_place,
+    dense_read_twice,
+    every_tap_kind,
+    sum_with_its_own_convolution,
+)
 
 KINDS = ("b_conv", "b_bn", "b_relu", "c_bn", "add", "add_relu", "concat", "pool", "e_relu")
 TARGETS = np.array([[0, 3], [1, 2], [4, 0]], np.int32)
@@ -68,6 +73,16 @@ def test_tap_is_not_the_value_after_fusion(definition, images, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_equals_finite_differences(definition, images, kind):
     """Max-pooling's workspace, batch statistics, fused graphs and Dropout each break this."""
+    require_gradient(definition, images, kind)
+
+
+def test_gradient_through_a_transpose_that_moves_no_axis(images):
+    """It cannot be spelled by exchanges of axes, as others are: oneDNN's fails."""
+    require_gradient(axes_in_place(), images, "conv")
+
+
+def require_gradient(definition, images, kind):
+    """That it is the slope of finite differences in float64."""
     view = MxnetNetwork(definition, (kind,), batch_size=4).forward(images).layer(kind)
     ours = mean_gradient(view, TARGETS)
     shape = view.activation.shape
