@@ -6,8 +6,6 @@ before, and ``--help`` should not load a network library.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,7 +38,7 @@ from shardcam.engine.run.class_names import class_names, keep_class_names
 from shardcam.engine.run.class_numbers import class_numbers
 from shardcam.engine.run.cost import Cost, run_cost, work_of
 from shardcam.engine.run.disk_space import require_room
-from shardcam.engine.run.executor_choice import chosen_early, with_executor
+from shardcam.engine.run.executor_choice import chosen_early, on_own_ray, with_executor
 from shardcam.engine.run.fingerprint import make_manifest
 from shardcam.engine.run.label_checks import label_notes, require_labels
 from shardcam.engine.run.method_choice import (
@@ -379,8 +377,7 @@ def require_possible(config: RunConfig, passes: bool = True) -> None:
 
 def _require_cluster(config: RunConfig, run_dir: RunDir) -> None:
     """Before there is a run, where workers are needed; a Ray of our own is started later."""
-    asked = config.address or os.environ.get("RAY_ADDRESS") or "ray" in sys.modules
-    if config.executor != "ray" or not asked or all_done(run_dir):
+    if config.executor != "ray" or on_own_ray(config) or all_done(run_dir):
         return
     from shardcam.engine.workers.ray_cluster import require_cluster
 
@@ -389,17 +386,12 @@ def _require_cluster(config: RunConfig, run_dir: RunDir) -> None:
 
 def _require_gpu_here(config: RunConfig) -> None:
     """Before there is a run: where workers are of this machine, it needs a GPU that can be used."""
-    if not config.gpus_per_worker:
-        return
-    if config.executor != "local":
-        from shardcam.engine.workers.ray_cluster import on_this_machine
-
-        if not on_this_machine(config.address):
-            return
-    try:
-        require_gpu(config.runtime)
-    except WorkerError as error:  # of which no worker has been asked
-        raise ConfigError(str(error)) from error
+    if config.gpus_per_worker and (config.executor == "local" or on_own_ray(config)):
+    if config.gpus_per_worker and (config.executor == "local" or on_own_ray(config)):
+        try:
+            require_gpu(config.runtime)
+        except WorkerError as error:  # of which no worker has been asked
+            raise ConfigError(str(error)) from error
 
 
 def _require_memory(

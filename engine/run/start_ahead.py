@@ -19,14 +19,15 @@ def start_ahead(config: RunConfig) -> Child | OwnRay | None:
 
     Its processes import what they need meanwhile.
     """
+    ray = on_own_ray(config) and not config.gpus_per_worker  # a GPU is given to workers later
+    if not ray and config.executor != AUTO:
+        return None
     with suppress(ShardcamError):  # which is told by whoever prepares the run
         if all_done(RunDir.open(config.out)):
             return None
-    if config.executor == AUTO:
-        return Child(load_libraries)
-    if on_own_ray(config) and not config.gpus_per_worker:  # a GPU is given to workers later
+    if ray:
         return OwnRay(config.workers, config.cpus_per_worker, be_ready)
-    return None
+    return Child(load_libraries)
 
 
 def all_done(run_dir: RunDir) -> bool:

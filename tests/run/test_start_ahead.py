@@ -56,6 +56,12 @@ def test_what_will_not_is_not(tmp_path, options):
     assert started(tmp_path, **options) is None
 
 
+def test_a_run_is_asked_whether_it_is_done_only_where_something_would_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(start_ahead, "all_done", lambda _: pytest.fail("asked"))
+    assert started(tmp_path, executor="local") is None
+    assert started(tmp_path, executor="ray", address="10.0.0.1:6379") is None
+
+
 def test_a_cluster_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert started(tmp_path, executor="ray") is None
