@@ -109,21 +109,18 @@ def test_pictures_in_an_array_have_one_size_and_are_not_read(tmp_path, counted):
     assert counted[str(tmp_path / "a.npy")] < 50 * 12 * 9 * 3 + START
 
 
-def test_over_http_no_more_is_fetched(tmp_path, monkeypatch):
-    import fsspec
-
-    system = fsspec.filesystem("memory")
+def test_over_http_no_more_is_fetched(memory, monkeypatch):
     asked = []
-    plain = type(system).cat_file
+    plain = type(memory).cat_file
 
     def cat_file(self, path, start=None, end=None, **more):
         asked.append((path, start, end))
         return plain(self, path, start, end, **more)
 
-    monkeypatch.setattr(type(system), "cat_file", cat_file)
+    monkeypatch.setattr(type(memory), "cat_file", cat_file)
     large, small = encoded(600, 500, "PNG", noise=True), png(pictures(1)[0])
-    system.pipe("/sizes/a.png", large)
-    system.pipe("/sizes/b.png", small)
+    memory.pipe("/sizes/a.png", large)
+    memory.pipe("/sizes/b.png", small)
     keys, sizes = ordered(opened("memory://sizes/"))
     assert keys == ["b.png", "a.png"] and sizes.largest == (600, 500)
     assert {(start, end) for _, start, end in asked} == {(0, START)}
