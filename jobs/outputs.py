@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
+import click
 from rich.console import Console
 from rich.table import Table
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.io.whole_file import require_place
+from shardcam.engine.io.whole_file import require_place, whole_file
+from shardcam.jobs.options import LocalPath
+
+F = TypeVar("F", bound=Callable[..., Any])
+NEW_FILE = LocalPath(path_type=Path, dir_okay=False)
+
+
+def csv_option(what: str, option: Callable[..., Any] = click.option) -> Callable[[F], F]:
+    """``--csv FILE``, made by `option` and given as `table_file`."""
+    text = f"Write {what} to this file, too."
+    decorate: Callable[[F], F] = option("--csv", "table_file", type=NEW_FILE, help=text)
+    return decorate
+
+
+def plot_option(what: str, option: Callable[..., Any] = click.option) -> Callable[[F], F]:
+    """``--plot FILE``, made by `option`."""
+    text = f"Draw {what} into this file, too. Needs the extra plots."
+    settings = {"type": NEW_FILE, "metavar": "FILE.png", "help": text}
+    decorate: Callable[[F], F] = option("--plot", **settings)
+    return decorate
 
 
 def require_new(option: str, path: Path | None, force: bool = False) -> None:
@@ -30,6 +54,16 @@ def require_new(option: str, path: Path | None, force: bool = False) -> None:
         raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
     if os.path.lexists(path) and not force:  # a link to nothing, too
         raise ConfigError(f"{option} {path}: exists; --force replaces it")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table, whole or not at all."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(header)
+    table.writerows(rows)
+    with whole_file(path) as stream:
+        stream.write(text.getvalue().encode())
 
 
 def print_written(console: Console, *paths: Path | None) -> None:

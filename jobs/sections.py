@@ -22,9 +22,9 @@ class SectionedOption(click.Option):
         self.section = section
 
 
-def section_option(section: str) -> Callable[..., Callable[[F], F]]:
-    """``click.option`` for the options of one section."""
-    return partial(click.option, cls=SectionedOption, section=section)
+def section_option(section: str, **settings: Any) -> Callable[..., Callable[[F], F]]:
+    """``click.option`` for the options of one section, with these settings."""
+    return partial(click.option, cls=SectionedOption, section=section, **settings)
 
 
 class SectionedArgument(click.Argument):

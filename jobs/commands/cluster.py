@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -25,7 +22,6 @@ from shardcam.engine.clusters.settings import (
     Settings,
 )
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.run.class_names import ClassName, kept_class_names, numbered
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.events import Progress, RunOpened
@@ -33,34 +29,23 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import Event, counted
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.options import LocalPath, changed_config, place_options
-from shardcam.jobs.outputs import print_written, require_new
+from shardcam.jobs.options import changed_config, place_options
+from shardcam.jobs.outputs import csv_option, print_written, require_new, write_csv
 from shardcam.jobs.progress import REPORTED
 from shardcam.jobs.resumable import resumable
-from shardcam.jobs.sections import SectionedCommand, SectionedOption
+from shardcam.jobs.sections import SectionedCommand, section_option
 from shardcam.jobs.terminal import make_console, printable
 
 if TYPE_CHECKING:
     from shardcam.engine.clusters.clustering import Clustered
 
-F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT = Settings()
 FIGURES = ("cluster", "count", "unlikeness", "apart", "joined", "spread", "right", "score")
 
 
-def _option(*names: str, section: str = "What is compared", **settings: Any) -> Callable[[F], F]:
-    decorate: Callable[[F], F] = click.option(
-        *names, cls=SectionedOption, section=section, **settings
-    )
-    return decorate
-
-
-def _how(*names: str, **settings: Any) -> Callable[[F], F]:
-    return _option(*names, section="How", show_default=True, **settings)
-
-
-def _result(*names: str, **settings: Any) -> Callable[[F], F]:
-    return _option(*names, section="Results", **settings)
+_option = section_option("What is compared")
+_how = section_option("How", show_default=True)
+_result = section_option("Results")
 
 
 @click.command(cls=SectionedCommand)
@@ -151,12 +136,7 @@ def _result(*names: str, **settings: Any) -> Callable[[F], F]:
     help="How many clusters to list, those most unlike the rest of their class first.",
 )
 @_result("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@_result(
-    "--csv",
-    "table_file",
-    type=LocalPath(path_type=Path, dir_okay=False),
-    help="Write all clusters to this file, too.",
-)
+@csv_option("all clusters", _result)
 @_result("--force", is_flag=True, help="Replace what is at --csv.")
 @place_options
 def cluster(
@@ -301,12 +281,12 @@ def _write_csv(found: Clustered, name_of: ClassName, path: Path) -> None:
     """A row for each cluster, those most unlike the rest of their class first."""
     from shardcam.engine.clusters.cluster_summary import ranked
 
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("class", "name", *FIGURES, "nearest"))
-    for one, cluster in ranked(found.classes):
-        numbers = (getattr(cluster, name) for name in FIGURES)
-        nearest = " ".join(map(str, cluster.nearest))
-        rows.writerow((one.number, printable(name_of(one.number)), *numbers, nearest))
-    with whole_file(path) as stream:
-        stream.write(text.getvalue().encode())
+    rows = (
+        (
+            *(one.number, printable(name_of(one.number))),
+            *(getattr(cluster, name) for name in FIGURES),
+            " ".join(map(str, cluster.nearest)),
+        )
+        for one, cluster in ranked(found.classes)
+    )
+    write_csv(path, ("class", "name", *FIGURES, "nearest"), rows)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,12 +13,12 @@ from rich.table import Table
 from shardcam.engine.evaluation.comparison import FILES, MATCHES, run_comparison
 from shardcam.engine.evaluation.likeness import MEASURES, Comparison
 from shardcam.engine.evaluation.metric import Figure
-from shardcam.engine.io.whole_file import require_place, whole_file
+from shardcam.engine.io.whole_file import require_place
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_comparisons, require_plot
 from shardcam.jobs.options import LocalPath
-from shardcam.jobs.outputs import print_written, require_new
+from shardcam.jobs.outputs import csv_option, plot_option, print_written, require_new, write_csv
 from shardcam.jobs.terminal import make_console, stop_on_signals
 from shardcam.jobs.wording import note_rows
 
@@ -60,23 +58,13 @@ _WORDS = {
     show_default=True,
     help="How many of the least alike maps to list.",
 )
-@click.option(
-    "--csv",
-    "table_file",
-    type=LocalPath(path_type=Path, dir_okay=False),
-    help="Write the table to this file, too.",
-)
+@csv_option("the table")
 @click.option(
     "--out",
     type=LocalPath(path_type=Path, file_okay=False),
     help=f"Folder to write {FILES[0]} and {FILES[1]}, a row for each pair of maps, into.",
 )
-@click.option(
-    "--plot",
-    type=LocalPath(path_type=Path, dir_okay=False),
-    metavar="FILE.png",
-    help="Draw the figures into this file, too. Needs the extra plots.",
-)
+@plot_option("the figures")
 @click.option("--force", is_flag=True, help="Replace what is at --csv, --plot and in --out.")
 @stop_on_signals("the same command begins anew")
 def compare(
@@ -186,12 +174,10 @@ def _worst_table(layer: str, worst: Sequence[dict[str, object]]) -> Table:
 
 def write_comparisons(found: Sequence[Comparison], path: Path) -> None:
     """A row for each figure of each comparison."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("reference", "other", "layer", "measure", "mean", "low", "high", "n"))
-    for one in found:
-        for layer, measure, figure in figures_of(one):
-            numbers = (figure.value, figure.low, figure.high, figure.n)
-            rows.writerow((one.reference, one.other, layer, measure, *numbers))
-    with whole_file(path) as stream:
-        stream.write(text.getvalue().encode())
+    rows = (
+        (one.reference, one.other, layer, measure, figure.value, figure.low, figure.high, figure.n)
+        for one in found
+        for layer, measure, figure in figures_of(one)
+    )
+    header = ("reference", "other", "layer", "measure", "mean", "low", "high", "n")
+    write_csv(path, header, rows)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,15 +19,14 @@ from shardcam.engine.evaluation.metrics_known import METRICS
 from shardcam.engine.evaluation.question import FREE_BASELINES, Question
 from shardcam.engine.evaluation.summary import Result
 from shardcam.engine.evaluation.unfinished import unfinished_metrics, unfinished_words
-from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_list, complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_evaluation, require_plot
-from shardcam.jobs.options import LocalPath, changed_config, place_options
-from shardcam.jobs.outputs import print_written, require_new
+from shardcam.jobs.options import changed_config, place_options
+from shardcam.jobs.outputs import csv_option, plot_option, print_written, require_new, write_csv
 from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.resumable import resumable
 from shardcam.jobs.sections import SectionedCommand, section_option
@@ -87,18 +84,8 @@ _option = section_option("Metrics")
     is_flag=True,
     help="Measure the shards again in which a picture could not be read.",
 )
-@_option(
-    "--csv",
-    "table_file",
-    type=LocalPath(path_type=Path, dir_okay=False),
-    help="Write the table to this file, too.",
-)
-@_option(
-    "--plot",
-    type=LocalPath(path_type=Path, dir_okay=False),
-    metavar="FILE.png",
-    help="Draw the table and the curves into this file, too. Needs the extra plots.",
-)
+@csv_option("the table", _option)
+@plot_option("the table and the curves", _option)
 @_option("--force", is_flag=True, help="Replace what is at --csv and --plot.")
 @place_options
 def evaluate(
@@ -260,12 +247,9 @@ def _number(figure: Figure) -> str:
 
 def _write_csv(found: Evaluated, path: Path) -> None:
     """A row for each metric, of the run's maps and of each baseline."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("metric", "maps", "value", "low", "high", "n", "convention"))
-    for result in found.results.values():
-        for name, one in {"run": result.figure, **result.baselines}.items():
-            numbers = (one.value, one.low, one.high, one.n)
-            rows.writerow((result.name, name, *numbers, result.convention))
-    with whole_file(path) as stream:
-        stream.write(text.getvalue().encode())
+    rows = (
+        (result.name, name, one.value, one.low, one.high, one.n, result.convention)
+        for result in found.results.values()
+        for name, one in {"run": result.figure, **result.baselines}.items()
+    )
+    write_csv(path, ("metric", "maps", "value", "low", "high", "n", "convention"), rows)

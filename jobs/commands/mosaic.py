@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shlex
 from contextlib import ExitStack
@@ -28,6 +26,7 @@ from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import NO_LINK, U1, Preprocessing, counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import LocalPath, as_options
+from shardcam.jobs.outputs import write_csv
 from shardcam.jobs.source_pictures import SourcePictures
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
@@ -156,20 +155,16 @@ def _write_tables(
     preprocessing: Preprocessing,
 ) -> None:
     """The source of the mosaics, a row for each, and the boxes of their classes."""
-    manifest, truth = io.StringIO(), io.StringIO()
-    sources, boxes = (csv.writer(text, lineterminator="\n") for text in (manifest, truth))
-    sources.writerow(("path", "key", "labels"))
-    boxes.writerow(("key", "class", "x0", "y0", "x1", "y1"))
+    mosaics = [(_name(i), images.classes[cells].tolist()) for i, cells in enumerate(chosen)]
     height, width = preprocessing.height, preprocessing.width
-    for number, cells in enumerate(chosen):
-        key, classes = _name(number), images.classes[cells].tolist()
-        sources.writerow((f"{key}.png", key, ";".join(map(str, classes))))
-        for place, cls in enumerate(classes):
-            y, x = place // grid * height, place % grid * width
-            boxes.writerow((key, cls, x, y, x + width, y + height))
-    for text, name in ((truth, TRUTH), (manifest, MANIFEST)):
-        with whole_file(out / name) as stream:
-            stream.write(text.getvalue().encode())
+    boxes = (
+        (key, cls, x * width, y * height, (x + 1) * width, (y + 1) * height)
+        for key, classes in mosaics
+        for cls, (y, x) in zip(classes, np.ndindex(grid, grid), strict=True)
+    )
+    write_csv(out / TRUTH, ("key", "class", "x0", "y0", "x1", "y1"), boxes)
+    sources = ((f"{key}.png", key, ";".join(map(str, classes))) for key, classes in mosaics)
+    write_csv(out / MANIFEST, ("path", "key", "labels"), sources)
 
 
 def _keys(run: Run, images: SureImages, chosen: list[Any]) -> list[list[str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from pathlib import Path
@@ -18,8 +16,14 @@ from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_similarity, require_plot
-from shardcam.jobs.options import LocalPath
-from shardcam.jobs.outputs import print_written, require_new
+from shardcam.jobs.outputs import (
+    NEW_FILE,
+    csv_option,
+    plot_option,
+    print_written,
+    require_new,
+    write_csv,
+)
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 
@@ -54,24 +58,9 @@ from shardcam.jobs.terminal import make_console, stop_on_signals
     type=click.IntRange(min=1),
     help="Compare so many images, evenly over those that all runs have.",
 )
-@click.option(
-    "--csv",
-    "table_file",
-    type=LocalPath(path_type=Path, dir_okay=False),
-    help="Write a row for each pair of layers to this file, too.",
-)
-@click.option(
-    "--json",
-    "json_file",
-    type=LocalPath(path_type=Path, dir_okay=False),
-    help="Write the matrices to this file, too.",
-)
-@click.option(
-    "--plot",
-    type=LocalPath(path_type=Path, dir_okay=False),
-    metavar="FILE.png",
-    help="Draw the matrices into this file, too. Needs the extra plots.",
-)
+@csv_option("a row for each pair of layers")
+@click.option("--json", "json_file", type=NEW_FILE, help="Write the matrices to this file, too.")
+@plot_option("the matrices")
 @click.option("--force", is_flag=True, help="Replace what is at --csv, --json and --plot.")
 @stop_on_signals("the same command begins anew")
 def similarity(
@@ -159,13 +148,11 @@ def print_similarity(found: Similarity, console: Console) -> None:
 
 def write_similarity(found: Similarity, path: Path) -> None:
     """A row for each measure and pair of layers."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("measure", "run", "layer", "other_run", "other_layer", "value", "images"))
-    for measure, values in found.values.items():
-        for one, row in zip(found.representations, values.tolist(), strict=True):
-            for other, value in zip(found.representations, row, strict=True):
-                pair = one.run, one.layer, other.run, other.layer
-                rows.writerow((measure, *pair, value, found.compared[measure]))
-    with whole_file(path) as stream:
-        stream.write(text.getvalue().encode())
+    rows = (
+        (measure, one.run, one.layer, other.run, other.layer, value, found.compared[measure])
+        for measure, values in found.values.items()
+        for one, row in zip(found.representations, values.tolist(), strict=True)
+        for other, value in zip(found.representations, row, strict=True)
+    )
+    header = ("measure", "run", "layer", "other_run", "other_layer", "value", "images")
+    write_csv(path, header, rows)
