@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from shardcam.engine.analysis.export_files import ImageFiles, file_stems, write_files
+from shardcam.engine.analysis.export_files import ImageFiles, file_stems, made_images, write_files
 from shardcam.engine.analysis.samples import ClosedSamples, Samples
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import InternalError, ShardcamError, WorkerError, bugs_named
@@ -58,9 +58,7 @@ class Writer:
         """The name of each file that is written; those that are there are whole, and kept."""
         with part.samples.opened() as shard:
             pictures = self._pictures.read if self.files.needs_pictures else None
-            made = self.files.made(
-                shard, part.stems, lambda name: (self.folder / name).exists(), pictures
-            )
+            made = made_images(shard, part.stems, self.folder, self.files, True, pictures)
             yield from write_files(self.folder, made)
 
 

@@ -14,6 +14,7 @@ from shardcam.engine.rundir.overlays import picture_name
 from shardcam.engine.types import U1
 
 Made = Iterator[tuple[str, bytes]]  # names and contents of files
+Contents = Iterator[tuple[int, bytes]]  # of files of rows
 Pictures = Callable[[Samples, int], U1]  # the picture of a row, (height,width,3) RGB
 _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
@@ -30,14 +31,8 @@ class ImageFiles(Protocol):
     @property
     def needs_pictures(self) -> bool: ...
 
-    def made(
-        self,
-        shard: Samples,
-        stems: Sequence[str],
-        but: Callable[[str], bool],
-        pictures: Pictures | None = None,
-    ) -> Made:
-        """Names and contents of files of a shard's samples, whose stems are given, but some."""
+    def made(self, shard: Samples, rows: Sequence[int], pictures: Pictures | None) -> Contents:
+        """Row of a shard, and contents of its file, for each of some rows that has one."""
 
 
 def export_files(samples: Samples, folder: Path, made: Callable[[Samples], Made]) -> int:
@@ -67,9 +62,23 @@ def export_images(
 
     def made(shard: Samples) -> Made:
         own = [next(stems) for _ in range(len(shard))]
-        return files.made(shard, own, lambda name: keep and (folder / name).exists(), pictures)
+        return made_images(shard, own, folder, files, keep, pictures)
 
     return export_files(samples, folder, made)
+
+
+def made_images(
+    shard: Samples,
+    stems: Sequence[str],
+    folder: Path,
+    files: ImageFiles,
+    keep: bool,
+    pictures: Pictures | None,
+) -> Made:
+    """What is made of a shard's samples, whose stems are given, but for what is there and kept."""
+    names = [f"{stem}{files.ending}" for stem in stems]
+    rows = [i for i, name in enumerate(names) if not (keep and (folder / name).exists())]
+    return ((names[i], contents) for i, contents in files.made(shard, rows, pictures))
 
 
 def plain_stem(key: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardcam.engine.analysis.export_coco import NO_REGIONS
-from shardcam.engine.analysis.export_files import Made, Pictures, export_images
+from shardcam.engine.analysis.export_files import Contents, Pictures, export_images
 from shardcam.engine.analysis.placement import level_of
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.rundir.colormaps import colour_table
@@ -80,31 +80,13 @@ def crops(
 
     Parameters
     ----------
-    folder
-        Made if need be; files of the same names are replaced, others are left.
-    layer, target
-        Whose maps, and which of the explained classes of each sample.
     pictures
         From a shard of the samples and a position in it to the picture, (height,width,3) uint8
         RGB, of the size that the run's `image_size` says.
     threshold
-        Share of the heatmap's range that counts as high, between 0 and 1.
-    keep
-        Leave files that are there, which are whole.
+        Share of the heatmap's range that counts as high, between 0 and 1, else ConfigError.
 
-    Returns
-    -------
-    int
-        How many were written.
-
-    Raises
-    ------
-    ConfigError
-        The layer has no maps, or the threshold is not between 0 and 1.
-    IndexError
-        There are not so many targets.
-    DiskFull, RunDirectoryError
-        No space, no permission to write, or a damaged shard.
+    For the others, and what is raised, see `heatmaps`.
     """
     samples.cam(layer)._require_target(target)
     files = CropFiles(layer, target, level_of(threshold))
@@ -122,17 +104,11 @@ class HeatmapFiles:
     ending = PNG
     needs_pictures = False
 
-    def made(
-        self,
-        shard: Samples,
-        stems: Sequence[str],
-        but: Callable[[str], bool],
-        pictures: Pictures | None = None,
-    ) -> Made:
-        """Names and contents of files of a shard's samples, whose stems are given, but some."""
+    def made(self, shard: Samples, rows: Sequence[int], pictures: Pictures | None) -> Contents:
+        """Row of a shard, and contents of its file, for each of some rows that has one."""
         colours = colour_table(self.colormap)
-        for _, name, levels in _each(shard, self, stems, but):
-            yield name, _png(np.dstack([colours[levels], levels]))
+        for i, levels in _each(shard, self, rows):
+            yield i, _png(np.dstack([colours[levels], levels]))
 
 
 @dataclass(frozen=True)
@@ -145,16 +121,10 @@ class LevelFiles:
     ending = PNG
     needs_pictures = False
 
-    def made(
-        self,
-        shard: Samples,
-        stems: Sequence[str],
-        but: Callable[[str], bool],
-        pictures: Pictures | None = None,
-    ) -> Made:
+    def made(self, shard: Samples, rows: Sequence[int], pictures: Pictures | None) -> Contents:
         """As `HeatmapFiles.made`."""
-        for _, name, levels in _each(shard, self, stems, but):
-            yield name, cv2.imencode(PNG, levels)[1].tobytes()
+        for i, levels in _each(shard, self, rows):
+            yield i, cv2.imencode(PNG, levels)[1].tobytes()
 
 
 @dataclass(frozen=True)
@@ -168,20 +138,14 @@ class CropFiles:
     ending = PNG
     needs_pictures = True
 
-    def made(
-        self,
-        shard: Samples,
-        stems: Sequence[str],
-        but: Callable[[str], bool],
-        pictures: Pictures | None = None,
-    ) -> Made:
+    def made(self, shard: Samples, rows: Sequence[int], pictures: Pictures | None) -> Contents:
         """As `HeatmapFiles.made`; `pictures` reads that of a row."""
         assert pictures is not None
-        for i, name, levels in _each(shard, self, stems, but):
+        for i, levels in _each(shard, self, rows):
             _, _, stats, _ = cv2.connectedComponentsWithStats((levels >= self.level).view(np.uint8))
             if len(stats) > 1:
                 x, y, width, height, _ = max(stats[1:].tolist(), key=lambda region: region[4])
-                yield name, _png(pictures(shard, i)[y : y + height, x : x + width])
+                yield i, _png(pictures(shard, i)[y : y + height, x : x + width])
 
 
 def shows_nothing(samples: Samples, target: int) -> npt.NDArray[np.bool_]:
@@ -192,16 +156,11 @@ def shows_nothing(samples: Samples, target: int) -> npt.NDArray[np.bool_]:
 
 
 def _each(
-    shard: Samples,
-    files: HeatmapFiles | LevelFiles | CropFiles,
-    stems: Sequence[str],
-    but: Callable[[str], bool],
-) -> Iterator[tuple[int, str, U1]]:
-    """Row, name of the file and heatmap of each sample that has one, but some."""
+    shard: Samples, files: HeatmapFiles | LevelFiles | CropFiles, rows: Sequence[int]
+) -> Iterator[tuple[int, U1]]:
+    """Row and heatmap of each that has one, of some rows."""
     maps, unusable = shard.cam(files.layer), shows_nothing(shard, files.target)
-    for i, stem in enumerate(stems):
-        if not (unusable[i] or but(stem + PNG)):
-            yield i, stem + PNG, maps.on_original(i, files.target)
+    return ((i, maps.on_original(i, files.target)) for i in rows if not unusable[i])
 
 
 def _png(pixels: U1) -> bytes:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from shardcam.engine.analysis.class_scores import IRN, PSA, class_scores, grid_scores, one_map
 from shardcam.engine.analysis.dense_crf import DenseCrf
-from shardcam.engine.analysis.export_files import Made, Pictures, export_images
+from shardcam.engine.analysis.export_files import Contents, Pictures, export_images
 from shardcam.engine.analysis.grid_rows import GridRows
 from shardcam.engine.analysis.npy_dictionary import Tensor, npy_dictionary
 from shardcam.engine.analysis.samples import Samples
@@ -170,22 +170,14 @@ class SeedFiles:
     def needs_pictures(self) -> bool:
         return self.crf
 
-    def made(
-        self,
-        shard: Samples,
-        stems: Sequence[str],
-        but: Callable[[str], bool],
-        pictures: Pictures | None = None,
-    ) -> Made:
-        """Names and contents of files of a shard's samples, whose stems are given, but some."""
-        names = [f"{stem}{self.ending}" for stem in stems]
-        wanted = [i for i, name in enumerate(names) if not but(name)]
-        for i, shown in _each_shown(shard, self.layer, wanted):
+    def made(self, shard: Samples, rows: Sequence[int], pictures: Pictures | None) -> Contents:
+        """Row of a shard, and contents of its file, for each of some rows."""
+        for i, shown in _each_shown(shard, self.layer, rows):
             if self.form == "seeds":
                 picture = partial(pictures, shard, i) if self.crf and pictures else None
-                yield names[i], _png(self._seed(shown, picture))
+                yield i, _png(self._seed(shown, picture))
             else:
-                yield names[i], self._dictionary(shown)
+                yield i, self._dictionary(shown)
 
     def _dictionary(self, shown: _Shown) -> bytes:
         if self.form == "irn":
