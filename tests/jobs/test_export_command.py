@@ -306,7 +306,7 @@ def test_seeds_that_follow_the_pictures(real, tmp_path):
     command = ("export", real / "run", "--to", "seeds", "--classes", "281", "--out")
     options = ("--threshold", "0.05,0.3", "--crf")
     code, _, err = shardcam(*command, tmp_path / "seeds", *options)
-    assert (code, err) == (0, "")
+    assert code == 0, err  # which tells of compiling, the first time on a machine
     paths, changed = sorted((tmp_path / "seeds").glob("*.png")), 0
     with open_run(real / "run") as run:
         (layer,) = run.layers
