@@ -12,8 +12,9 @@ import numpy as np
 from shardcam.kernels._jit import cache_directory
 from shardcam.kernels.argmax_histogram import argmax_histogram
 from shardcam.kernels.blurring import blur
+from shardcam.kernels.box_overlaps import IOU_UNIT, box_overlaps
 from shardcam.kernels.checksum import fletcher32
-from shardcam.kernels.component_boxes import IOU_UNIT, box_overlaps, contour_boxes, largest_boxes
+from shardcam.kernels.component_boxes import contour_boxes, largest_boxes
 from shardcam.kernels.half_precision import to_half
 from shardcam.kernels.heatmap import heatmap_u8, normalize, upsample
 from shardcam.kernels.imputation import add_noise, impute

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shardcam import kernels
 from shardcam.kernels import component_boxes
 from shardcam.kernels._jit import Kernel
+from shardcam.kernels.box_overlaps import _box_overlaps
 from tests.kernels import reference
 from tests.kernels.table import only_compiled
 
@@ -121,7 +122,9 @@ def test_each_kernel_has_one_signature() -> None:
         for array in (scores, levels, found, boxes):
             array.flags.writeable = False
     compiled: list[Any] = [
-        value.compiled for value in vars(component_boxes).values() if isinstance(value, Kernel)
+        value.compiled
+        for value in (*vars(component_boxes).values(), _box_overlaps)
+        if isinstance(value, Kernel)
     ]
     assert [len(kernel.signatures) for kernel in compiled] == [1, 1, 1]
 
