@@ -36,10 +36,11 @@ from shardcam.engine.clusters.settings import (
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, RunDirectoryError, WorkerError
 from shardcam.engine.protocols import Observer, ShardRunner
+from shardcam.engine.run.build_executor import driver_threads, executor_of
 from shardcam.engine.run.build_worker import worker_threads
 from shardcam.engine.run.executor_choice import chosen_early, chosen_for_metrics
 from shardcam.engine.run.library_versions import version_of
-from shardcam.engine.run.prepare import driver_threads, executor_of, require_possible
+from shardcam.engine.run.option_conflicts import require_possible
 from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.check_index import check_index
@@ -134,7 +135,7 @@ def run_clustering(
 ) -> Clustered:
     """Do as `cluster`, with the options of a run and where it is computed.
 
-    `may_exit`: see `engine.run.prepare.executor_of`.
+    `may_exit`: see `engine.run.build_executor.executor_of`.
     """
     run_dir = RunDir.open(config.out)
     manifest = read_manifest(run_dir)

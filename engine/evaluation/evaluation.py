@@ -36,15 +36,12 @@ from shardcam.engine.evaluation.question import (
 )
 from shardcam.engine.evaluation.summary import Result, forget, summarise, write_summary
 from shardcam.engine.protocols import Observer
+from shardcam.engine.run.build_executor import driver_threads, executor_of
 from shardcam.engine.run.driver import logged
 from shardcam.engine.run.executor_choice import AUTO, chosen_early, chosen_for_metrics
+from shardcam.engine.run.option_conflicts import require_possible
 from shardcam.engine.run.plan import Plan, make_plan
-from shardcam.engine.run.prepare import (
-    driver_threads,
-    executor_of,
-    prepare,
-    require_possible,
-)
+from shardcam.engine.run.prepare import prepare
 from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.check_index import check_index
@@ -144,7 +141,7 @@ def run_evaluation(
 ) -> Evaluated:
     """Do as `evaluate`, with the options of a run and where it is computed.
 
-    `may_exit`: see `engine.run.prepare.executor_of`.
+    `may_exit`: see `engine.run.build_executor.executor_of`.
     """
     run_dir = RunDir.open(config.out)
     manifest = read_manifest(run_dir)

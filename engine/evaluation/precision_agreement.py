@@ -18,8 +18,8 @@ from shardcam.engine.evaluation.metric import PassMetric
 from shardcam.engine.evaluation.metrics_known import metric_named
 from shardcam.engine.evaluation.passes import NetworkPasses
 from shardcam.engine.protocols import Inputs, Observer, Timer
+from shardcam.engine.run.build_executor import executor_of
 from shardcam.engine.run.plan import Plan
-from shardcam.engine.run.prepare import executor_of
 from shardcam.engine.rundir.events import AgreementMeasured, Progress, ShardDone, WorkersUnneeded
 from shardcam.engine.rundir.metric_results import Agreement, MetricResults
 from shardcam.engine.types import F4, I4, I8, Event, Note, Shard, ShardReport, counted

@@ -25,9 +25,10 @@ from shardcam.engine.io.urls import is_url
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.protocols import Observer
+from shardcam.engine.run.build_executor import driver_threads
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.run.network_choice import load_definition
-from shardcam.engine.run.prepare import driver_threads, require_possible
+from shardcam.engine.run.option_conflicts import require_possible
 from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.events import ignore

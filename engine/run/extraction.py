@@ -16,17 +16,14 @@ from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError, TooManyFailures
 from shardcam.engine.io.whole_file import require_place
 from shardcam.engine.protocols import Observer
+from shardcam.engine.run.build_executor import make_executor
 from shardcam.engine.run.calibration import Calibration
 from shardcam.engine.run.cost import Cost
 from shardcam.engine.run.disk_space import dataset_sizes
 from shardcam.engine.run.driver import execute, execute_part
 from shardcam.engine.run.executor_choice import AUTO, RAY, chosen_early
-from shardcam.engine.run.prepare import (
-    Prepared,
-    make_executor,
-    prepare,
-    require_possible,
-)
+from shardcam.engine.run.option_conflicts import require_possible
+from shardcam.engine.run.prepare import Prepared, prepare
 from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.run.start_ahead import start_ahead
 from shardcam.engine.rundir.events import ignore
@@ -123,8 +120,8 @@ def run_extraction(
     """Do as `extract` with a configuration.
 
     `again`: see `engine.run.driver.execute`; the caller holds the run's lock. `may_exit`, `apart`:
-    see `engine.run.prepare.make_executor`; a run whose last driver died works apart in any case,
-    and so does one whose executor was not named.
+    see `engine.run.build_executor.make_executor`; a run whose last driver died works apart in any
+    case, and so does one whose executor was not named.
     """
     if not callable(on_event):
         raise ConfigError(f"on_event: expected a function of an event, got {on_event!r}")

@@ -1,4 +1,4 @@
-"""From a configuration to a run that is known to be possible, and to its executor.
+"""From a configuration to a run that is known to be possible.
 
 Imports of MXNet, Numba and OpenCV wait until they are needed: threads must be set
 before, and ``--help`` should not load a network library.
@@ -6,26 +6,17 @@ before, and ``--help`` should not load a network library.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from shardcam.engine.config import RunConfig, flag
-from shardcam.engine.errors import ConfigError, WorkerError, needs
-from shardcam.engine.io.urls import is_url
+from shardcam.engine.config import RunConfig
+from shardcam.engine.errors import ConfigError, WorkerError
 from shardcam.engine.models.system_libraries import ready_libraries
-from shardcam.engine.protocols import Executor, Observer, ShardRunner
+from shardcam.engine.protocols import Observer
 from shardcam.engine.run import calibration_cache
 from shardcam.engine.run.assumptions import assumptions
-from shardcam.engine.run.build_worker import (
-    WorkerSpec,
-    build_runner,
-    only_read,
-    part_cache,
-    worker_threads,
-)
+from shardcam.engine.run.build_worker import WorkerSpec, only_read, part_cache, worker_threads
 from shardcam.engine.run.calibration import (
     Calibration,
     calibrate_on_source,
@@ -48,13 +39,8 @@ from shardcam.engine.run.method_choice import (
     require_explainable,
 )
 from shardcam.engine.run.network_choice import load_definition
-from shardcam.engine.run.own_size import (
-    looks_at,
-    open_size,
-    own_size_notes,
-    require_own_size_possible,
-    require_same_limit,
-)
+from shardcam.engine.run.option_conflicts import require_possible
+from shardcam.engine.run.own_size import looks_at, open_size, own_size_notes, require_same_limit
 from shardcam.engine.run.plan import Plan, make_plan
 from shardcam.engine.run.run_target import given_by
 from shardcam.engine.run.runtime_choice import TORCH, require_gpu, with_runtime
@@ -76,11 +62,9 @@ from shardcam.engine.rundir.run_json import (
 from shardcam.engine.rundir.schema import dataset_specs
 from shardcam.engine.types import LABELS, NO_LINK, SIMILAR, SOFTMAX, LayerInfo, Note
 from shardcam.engine.workers.cores import usable_cores
-from shardcam.engine.workers.own_ray import OwnRay
 
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
-    from shardcam.engine.workers.apart_executor import Child
 
 GPU_BATCH = 128  # of PyTorch: a modern GPU is not full with fewer images
 
@@ -273,108 +257,6 @@ def _label_notes(
         yield from label_notes(plan.listing.facts, classes, class_numbers(config, classes))
 
 
-def make_executor(
-    prepared: Prepared,
-    builder: Callable[[WorkerSpec], ShardRunner] | None = None,
-    may_exit: bool = False,
-    apart: bool = False,
-    ahead: Child | OwnRay | None = None,
-) -> Executor:
-    """The executor that was asked for, with what `builder` makes in each worker.
-
-    By default that is what turns shards into results; see `executor_of`.
-    """
-    build = partial(builder or build_runner, prepared.worker)
-    return executor_of(prepared.config, build, may_exit, apart, ahead)
-
-
-def executor_of(
-    config: RunConfig,
-    build: Callable[[], ShardRunner],
-    may_exit: bool = False,
-    apart: bool = False,
-    ahead: Child | OwnRay | None = None,
-) -> Executor:
-    """The executor that was asked for, with what `build` makes in each worker.
-
-    `may_exit`: see `engine.workers.ray_executor.RayExecutor`. `apart`: a local executor works in
-    a child process, for an image may end it. `ahead`: what was started for it before.
-    """
-    if config.executor == "local" and apart:
-        from shardcam.engine.workers.apart_executor import ApartExecutor, Child
-
-        return ApartExecutor(build, ahead if isinstance(ahead, Child) else None)
-    if config.executor == "local":
-        from shardcam.engine.workers.local_executor import LocalExecutor
-
-        return LocalExecutor(build)
-    from shardcam.engine.workers.ray_cluster import RayOptions
-    from shardcam.engine.workers.ray_executor import RayExecutor
-
-    options = RayOptions(
-        config.workers,
-        config.cpus_per_worker,
-        config.gpus_per_worker,
-        config.address,
-        config.hang_timeout,
-        config.recycle,
-        config.priority,
-    )
-    return RayExecutor(build, options, may_exit, ahead if isinstance(ahead, OwnRay) else None)
-
-
-def driver_threads(config: RunConfig) -> int:
-    """Threads of this process: all cores if it does the work itself."""
-    return 1 if config.executor == "ray" else usable_cores()
-
-
-def require_possible(config: RunConfig, passes: bool = True) -> None:
-    """Refuse options that exclude one another.
-
-    `passes`: the network is run, and not only read what it has given.
-
-    Raises
-    ------
-    ConfigError
-        The message names them.
-    """
-    require_own_size_possible(config)
-    if config.executor == "local" and (
-        config.workers or config.address or config.cpus_per_worker > 1
-    ):
-        raise ConfigError(
-            "--workers, --cpus-per-worker and --address are for --executor ray; local takes all "
-            "cores (taskset restricts them)"
-        )
-    of_workers = [
-        flag(name)
-        for name in ("priority", "hang_timeout", "recycle")
-        if getattr(config, name) != RunConfig.model_fields[name].default
-    ]
-    if config.executor == "local" and of_workers:
-        raise ConfigError(
-            f"{', '.join(of_workers)}: for the workers of --executor ray, of which local has none"
-        )
-    if config.part is not None and config.executor == "ray":
-        raise ConfigError(
-            "--part is for --executor local: workers of Ray share a run by themselves"
-        )
-    if config.executor == "ray" and find_spec("ray") is None:
-        raise ConfigError(f"--executor ray {needs('ray')}; or use --executor local")
-    if config.address and config.address.startswith("http"):
-        raise ConfigError(
-            f"--address {config.address} is a dashboard, for shardcam submit; extract takes the "
-            "HOST:PORT that ray start printed"
-        )
-    if config.cache is not None and is_url(config.cache):
-        raise ConfigError(f"--cache {config.cache}: takes a folder of each machine, not a URL")
-    if passes and config.precision in ("fp16", "tf32") and not config.gpus_per_worker:
-        raise ConfigError(
-            f"--precision {config.precision} needs a GPU (--gpus-per-worker); CPUs take bf16 or "
-            "int8"
-        )
-
-
 def _require_cluster(config: RunConfig, run_dir: RunDir) -> None:
     """Before there is a run, where workers are needed; a Ray of our own is started later."""
     if config.executor != "ray" or on_own_ray(config) or all_done(run_dir):
@@ -386,7 +268,6 @@ def _require_cluster(config: RunConfig, run_dir: RunDir) -> None:
 
 def _require_gpu_here(config: RunConfig) -> None:
     """Before there is a run: where workers are of this machine, it needs a GPU that can be used."""
-    if config.gpus_per_worker and (config.executor == "local" or on_own_ray(config)):
     if config.gpus_per_worker and (config.executor == "local" or on_own_ray(config)):
         try:
             require_gpu(config.runtime)

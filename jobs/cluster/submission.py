@@ -21,7 +21,7 @@ from shardcam.engine.errors import ConfigError, SourceError
 from shardcam.engine.io.store import require_writable_url
 from shardcam.engine.io.urls import is_url, require_url
 from shardcam.engine.run.method_choice import method_of
-from shardcam.engine.run.prepare import require_possible
+from shardcam.engine.run.option_conflicts import require_possible
 from shardcam.engine.run.source_listing import make_reader
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import require_usable

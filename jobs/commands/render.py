@@ -11,7 +11,7 @@ import click
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.run.prepare import require_possible
+from shardcam.engine.run.option_conflicts import require_possible
 from shardcam.jobs.cluster.batch_files import Nodes
 from shardcam.jobs.cluster.kuberay_job import PodOptions, kuberay_job
 from shardcam.jobs.cluster.slurm_script import SlurmOptions, slurm_script

@@ -14,7 +14,8 @@ from rich.console import Console
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.protocols import Observer
-from shardcam.engine.run.prepare import driver_threads, prepare
+from shardcam.engine.run.build_executor import driver_threads
+from shardcam.engine.run.prepare import prepare
 from shardcam.engine.rundir.events import Progress
 from shardcam.engine.types import Event, counted
 from shardcam.engine.workers.cores import usable_cores

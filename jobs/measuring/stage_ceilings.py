@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from shardcam.engine.errors import SourceError
 from shardcam.engine.pipeline.bottleneck import BESIDE
 from shardcam.engine.protocols import ForwardPass, Observer, Timer
+from shardcam.engine.run.build_executor import make_executor
 from shardcam.engine.run.build_worker import WorkerSpec, build_parts
-from shardcam.engine.run.prepare import Prepared, make_executor
+from shardcam.engine.run.prepare import Prepared
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import F4, U1, Box, ResultBatch, Shard, ShardReport, View, shard_name
 

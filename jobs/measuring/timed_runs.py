@@ -12,9 +12,10 @@ from statistics import median
 from shardcam.engine.config import RunConfig
 from shardcam.engine.models.cuda import visible_gpus
 from shardcam.engine.protocols import Observer
+from shardcam.engine.run.build_executor import make_executor
 from shardcam.engine.run.build_worker import worker_threads
 from shardcam.engine.run.driver import execute
-from shardcam.engine.run.prepare import make_executor, prepare
+from shardcam.engine.run.prepare import prepare
 from shardcam.engine.rundir.event_log import read_events, worker_rate
 from shardcam.engine.rundir.events import ignore
 from shardcam.engine.types import counted

@@ -9,7 +9,7 @@ from ray._private.runtime_env.packaging import create_package
 
 from shardcam.engine.config import PATH_OPTIONS, RunConfig, typed_name
 from shardcam.engine.errors import ShardcamError
-from shardcam.engine.run.prepare import require_possible
+from shardcam.engine.run.option_conflicts import require_possible
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, begin_run
 from shardcam.jobs.cluster.ray_jobs import RayJobs
