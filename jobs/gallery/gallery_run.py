@@ -26,21 +26,19 @@ from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.types import F4, I4, NO_LABEL, U1, counted
 from shardcam.jobs.gallery.beside import Beside
+from shardcam.jobs.gallery.cluster_views import (
+    ClassView,
+    ShownClusters,
+    class_view,
+    file_classes,
+    groups,
+)
 from shardcam.jobs.gallery.gallery_items import Item, MeanMap, mean_maps
 from shardcam.jobs.gallery.heatmap_pictures import Photographs, draw_heatmap
 from shardcam.jobs.gallery.page import Choice, Gallery, ShownRun
 from shardcam.jobs.gallery.row_columns import Columns, Positions, read_columns
 from shardcam.jobs.gallery.run_account import RunAccount, read_account
-from shardcam.jobs.gallery.run_clusters import (
-    OUTLIER,
-    ClassView,
-    RunClusters,
-    ShownClusters,
-    class_view,
-    file_classes,
-    groups,
-    read_clusters,
-)
+from shardcam.jobs.gallery.run_clusters import OUTLIER, RunClusters, read_clusters
 from shardcam.jobs.gallery.run_metrics import (
     DIFFERENCE,
     Evaluation,

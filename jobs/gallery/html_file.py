@@ -11,12 +11,12 @@ import numpy as np
 from shardcam.engine.analysis.samples import Samples
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.io.whole_file import whole_file
+from shardcam.jobs.gallery.cluster_views import file_rows
 from shardcam.jobs.gallery.gallery_items import Pictures, make_items
 from shardcam.jobs.gallery.gallery_run import OpenedRun
 from shardcam.jobs.gallery.heatmap_pictures import NoPhotograph, data_uri, encode
 from shardcam.jobs.gallery.page import render
 from shardcam.jobs.gallery.row_columns import spread
-from shardcam.jobs.gallery.run_clusters import file_rows
 from shardcam.jobs.gallery.run_metrics import EXTREMES
 
 

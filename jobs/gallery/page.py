@@ -18,10 +18,10 @@ from markupsafe import Markup, escape
 from shardcam.engine.run.disk_space import readable
 from shardcam.engine.rundir.run_json import Manifest
 from shardcam.engine.types import counted
+from shardcam.jobs.gallery.cluster_views import RANKED, ShownClusters
 from shardcam.jobs.gallery.evaluation_charts import band, bars, line, mark, outline, share
 from shardcam.jobs.gallery.gallery_items import Item, MeanMap
 from shardcam.jobs.gallery.run_account import MOST, RunAccount
-from shardcam.jobs.gallery.run_clusters import RANKED, ShownClusters
 from shardcam.jobs.gallery.run_metrics import Evaluation
 from shardcam.jobs.gallery.run_statistics import FLAGS, Statistics
 from shardcam.jobs.terminal import printable

@@ -9,19 +9,21 @@ import pytest
 import shardcam as product
 from shardcam.engine.rundir.colormaps import colour_table
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.jobs.gallery import run_clusters
-from shardcam.jobs.gallery.gallery_run import opened_run
-from shardcam.jobs.gallery.heatmap_pictures import data_uri, draw_mean
-from shardcam.jobs.gallery.html_file import write_page
-from shardcam.jobs.gallery.run_clusters import (
-    ClassClusters,
-    Cluster,
-    RunClusters,
+from shardcam.jobs.gallery.cluster_views import (
+    FILE_CLASSES,
+    FILE_PICTURES,
+    POINTS,
+    WIDEST,
+    apart,
     class_view,
     file_classes,
     file_rows,
     thinned,
 )
+from shardcam.jobs.gallery.gallery_run import opened_run
+from shardcam.jobs.gallery.heatmap_pictures import data_uri, draw_mean
+from shardcam.jobs.gallery.html_file import write_page
+from shardcam.jobs.gallery.run_clusters import SHOWN, ClassClusters, Cluster, RunClusters
 from shardcam.jobs.gallery.server import Pages
 from tests.jobs.shown import make_shown_run
 from tests.jobs.test_report import Page
@@ -278,21 +280,21 @@ def made_of(classes, rows, clusters):
 
 def test_what_is_sent_of_a_large_class_is_bounded():
     view = class_view(made_of(1, 100_000, 100), 0, colour_table("jet"))
-    assert len(view.points.row) <= run_clusters.POINTS + 1000
-    assert (len(view.clusters), view.others) == (run_clusters.SHOWN, 100 - run_clusters.SHOWN)
+    assert len(view.points.row) <= POINTS + 1000
+    assert (len(view.clusters), view.others) == (SHOWN, 100 - SHOWN)
     assert view.of == 100_000
 
 
 def test_what_a_file_holds_is_bounded():
     every = [made_of(1000, 2000, 30)] * 2
-    assert [len(classes) for classes in file_classes(every)] == [run_clusters.FILE_CLASSES // 2] * 2
-    assert 0 < len(file_rows(every)) <= run_clusters.FILE_PICTURES
+    assert [len(classes) for classes in file_classes(every)] == [FILE_CLASSES // 2] * 2
+    assert 0 < len(file_rows(every)) <= FILE_PICTURES
     assert len(file_rows([])) == 0
 
 
 def test_points_in_one_place_are_spread():
-    places = run_clusters.apart(np.zeros((500, 2)) + 300)
+    places = apart(np.zeros((500, 2)) + 300)
     assert len(np.unique(places.round(3), axis=0)) == 500
-    assert np.hypot(*(places - 300).T).max() <= run_clusters.WIDEST
+    assert np.hypot(*(places - 300).T).max() <= WIDEST
     alone = np.array([[1.0, 2], [700, 4]])
-    np.testing.assert_array_equal(run_clusters.apart(alone), alone)
+    np.testing.assert_array_equal(apart(alone), alone)
