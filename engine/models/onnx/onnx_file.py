@@ -172,6 +172,148 @@ def _parse(data: bytes) -> Any:
     return without_functions(model)
 
 
+class Translation:
+    """A graph of a file on its way to MXNet's: its values by name, and its nodes one by one.
+
+    Attributes
+    ----------
+    values
+        What has been made so far.
+    batch
+        Images that the file is written for; None: any number.
+    taken_size
+        Size of the input, where neither the file nor the user says which.
+    baked
+        The batch is open, and what failed would not fail for a batch of one.
+    """
+
+    def __init__(self, reader: TensorReader, build: Builder, opset: int) -> None:
+        self._reader, self._build, self._opset = reader, build, opset
+        self.values: dict[str, Value] = {}
+        self.batch: int | None = None
+        self.taken_size = ""
+        self.baked = False
+
+    def define(self, name: str, value: Value) -> None:
+        """Give a value its name."""
+        if name and name in self.values:
+            raise ModelError(f"{name!r} is defined twice")
+        self.values[name] = value
+        if isinstance(value, Known):
+            self._build.room.take(value.values)
+
+    def add_needed(self, nodes: Sequence[Any], wanted: Sequence[str]) -> None:
+        """Translate the nodes that the values in `wanted` need."""
+        order = ordered(nodes, wanted, self.values)
+        readers = Counter([*wanted, *(name for i in order for name in read_by(nodes[i]))])
+        made = {name for i in order for name in nodes[i].output}
+        for number in order:
+            self._add(nodes[number], number)
+            for name in read_by(nodes[number]):
+                readers[name] -= 1
+                value = self.values.get(name)
+                if not readers[name] and name in made and isinstance(value, Known):
+                    del self.values[name]  # standardised weights would fill the memory
+                    self._build.room.give_back(value.values)
+
+    def _add(self, node: Any, number: int) -> None:
+        name = node.name or (node.output[0] if node.output else "") or f"{node.op_type}_{number}"
+        try:
+            outputs = self._outputs(node, name)
+            for output, value in zip(node.output, outputs, strict=False):
+                self.define(output, value)
+        except (ModelError, *_MALFORMED) as error:
+            known, misfit = isinstance(error, ModelError), False
+            reason = str(error) if known else f"it is malformed: {repr(error)[:200]}"
+            if known and not any(way in reason for way in ("--output", "ORT_ENABLE", CUT)):
+                misfit = bool(self.taken_size) and "supported" not in reason
+                reason += f"; {OTHER_SIZE.format(self.taken_size) if misfit else ADVICE}"
+            self.baked |= self.batch is None and node.op_type in BAKED
+            where = f"{node.op_type} node {name!r} (opset {self._opset})"
+            raise (OneSize if misfit else ModelError)(f"{where}: {reason}") from error
+
+    def _outputs(self, node: Any, name: str) -> tuple[Value, ...]:
+        missing = [i for i in node.input if i and i not in self.values]
+        if missing:
+            raise ModelError(
+                f"its input {missing[0]!r} comes from nowhere: no weight, input or node is it"
+            )
+        if node.op_type in ("Loop", "Scan"):
+            raise ModelError(f"loops are not supported; {CUT} before or behind it")
+        if node.op_type in ("LSTM", "GRU", "RNN"):
+            raise ModelError(
+                "recurrent layers are not supported; --output NAME takes a value before the first "
+                f"of them, or {CUT} there"
+            )
+        if node.op_type == "If" and node.domain in ("", "ai.onnx"):
+            return self._branch(node)
+        attributes = {a.name: self._attribute(a) for a in node.attribute}
+        if len(attributes) < len(node.attribute):
+            raise ModelError("one of its attributes is given twice")
+        if node.op_type == "Constant":
+            return (_constant(attributes),)
+        inputs = tuple(self.values[i] if i else None for i in node.input)
+        wanted = max((i for i, o in enumerate(node.output, 1) if o), default=0)
+        call = Call(node.op_type, name, self._opset, inputs, wanted, attributes, self._build)
+        call.domain = "" if node.domain == "ai.onnx" else node.domain
+        call.fixed_batch = self.batch
+        outputs = translate(call)
+        if len(outputs) < wanted and node.op_type != "Dropout":
+            raise ModelError(f"only {len(outputs)} of its {wanted} outputs are supported")
+        return outputs
+
+    def _branch(self, node: Any) -> tuple[Value, ...]:
+        """What the branch of an If computes that is always taken."""
+        condition = self.values[node.input[0]]
+        if not isinstance(condition, Known):
+            raise ModelError("its condition depends on the images")
+        if condition.constant.size != 1:
+            raise ModelError("its condition is not one truth value")
+        taken = "then_branch" if condition.constant.item() else "else_branch"
+        graph = next((a.g for a in node.attribute if a.name == taken), None)
+        if graph is None:
+            raise ModelError(f"its {taken} is missing")
+        if len(graph.output) != len(node.output):
+            raise ModelError(f"its {taken} has {len(graph.output)} outputs, not {len(node.output)}")
+        around = self.values
+        self.values = dict(around)
+        for proto in graph.initializer:
+            self.define(proto.name, Known.of(self._reader.read(proto), proto.name))
+        names = [output.name for output in graph.output]
+        self.add_needed(graph.node, names)
+        inside, self.values = self.values, around
+        for name in inside.keys() - around.keys():
+            if isinstance(value := inside[name], Known):
+                self._build.room.give_back(value.values)
+        return tuple(inside[name] for name in names)
+
+    def _attribute(self, proto: Any) -> Attribute:
+        kinds = onnx.AttributeProto
+        if proto.ref_attr_name:
+            raise ModelError(f"attribute {proto.name} is a function's, but the node is in none")
+        if proto.type == kinds.TENSOR:
+            return self._reader.read(proto.t)
+        plain = (kinds.FLOAT, kinds.INT, kinds.STRING, kinds.FLOATS, kinds.INTS, kinds.STRINGS)
+        if proto.type not in plain:
+            raise ModelError(f"attribute {proto.name} is of a kind that is not supported")
+        value = onnx.helper.get_attribute_value(proto)
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        if proto.type == kinds.STRINGS:
+            return tuple(text.decode("utf-8", "replace") for text in value)
+        return value if isinstance(value, int | float) else tuple(value)
+
+
+def _constant(attributes: dict[str, Attribute]) -> Known:
+    if len(attributes) != 1:
+        raise ModelError("it needs one value")
+    ((name, value),) = attributes.items()
+    dtypes = {"value_float": "f4", "value_floats": "f4", "value_int": "i8", "value_ints": "i8"}
+    if name != "value" and name not in dtypes:
+        raise ModelError(f"attribute {name} is not supported")
+    return Known.of(np.asarray(value, dtypes.get(name)))
+
+
 class _Import:
     """One file on its way to a network definition."""
 
@@ -189,18 +331,20 @@ class _Import:
         self._opset = _opset_of(model)
         self._reader = TensorReader(path.parent)
         self._build = build
-        self._values: dict[str, Value] = {}
-        self._batch: int | None = None
+        self._translation = Translation(self._reader, build, self._opset)
         self._bytes = False  # the input is of whole numbers
-        self._taken_size = ""  # where neither the file nor the user says which
         self._metadata = {entry.key: entry.value for entry in model.metadata_props}
-        self.baked = False  # it leaves the batch open and fails where a batch of one would not
         self._output, remark = chosen_output(self._graph, output)
         self._remarks: tuple[str, ...] = (remark,) if remark else ()
 
+    @property
+    def baked(self) -> bool:
+        """It leaves the batch open and fails where a batch of one would not."""
+        return self._translation.baked
+
     def one_by_one(self) -> None:
         """Take the file to be written for one image, though it leaves the batch open."""
-        self._batch = 1
+        self._translation.batch = 1
         self._remarks += (ONE_BY_ONE,)
 
     def network(self, image_size: ImageSize | None, inputs: Mapping[str, str]) -> NetworkDefinition:
@@ -213,9 +357,9 @@ class _Import:
             weight = self._weights[place]
             self._build.allowance += FOR_EACH_WEIGHT * weight.size
             self._build.room.grow(weight.nbytes)
-            self._define(proto.name, Known.of(weight, proto.name))
+            self._translation.define(proto.name, Known.of(weight, proto.name))
         image = self._input(image_size, inputs)
-        self._translate(self._graph.node, [self._output])
+        self._translation.add_needed(self._graph.node, [self._output])
         logits = self._logits(image)
         graph = inference_form(Graph(tuple(self._build.nodes), (logits,)))
         channels, height, width = image.sizes
@@ -253,10 +397,10 @@ class _Import:
 
     def _input(self, image_size: ImageSize | None, given: Mapping[str, str]) -> Tensor:
         """The one input that takes images; the file may have the channels last."""
-        free = [i for i in self._graph.input if i.name not in self._values]
+        free = [i for i in self._graph.input if i.name not in self._translation.values]
         taken, constants = split_inputs(free, given)
         for name, value in constants.items():
-            self._define(name, Known.of(value))
+            self._translation.define(name, Known.of(value))
         shape = declared_shape(taken)
         self._bytes = takes_whole_numbers(self._graph, taken)
         reader = self._reader_of(taken.name)
@@ -274,11 +418,13 @@ class _Import:
         height, width = (fitting_side(side, one) for side, one in zip(sides, asked, strict=True))
         if image_size is None and None in sides:
             self._remarks += (open_size(height, width),)
-            self._taken_size = size_text(height, width)
+            self._translation.taken_size = size_text(height, width)
         image = self._build.input(taken.name, (channels, height, width))
-        self._batch = self._batch or shape[0]
+        self._translation.batch = self._translation.batch or shape[0]
         call = Call("Transpose", f"{taken.name}/channels_last", 0, (), 1, {}, self._build)
-        self._define(taken.name, transpose(call, image, (0, 2, 3, 1)) if last else image)
+        self._translation.define(
+            taken.name, transpose(call, image, (0, 2, 3, 1)) if last else image
+        )
         return image
 
     def _reader_of(self, name: str) -> Any:
@@ -289,122 +435,14 @@ class _Import:
         """Channels that a convolution takes, by its weights; 0 of other nodes."""
         if reader is None or reader.op_type != "Conv" or len(reader.input) < 2:
             return 0
-        weight = self._values.get(reader.input[1])
+        weight = self._translation.values.get(reader.input[1])
         shape = weight.constant.shape if isinstance(weight, Known) else ()
         groups = next((a.i for a in reader.attribute if a.name == "group"), 1)
         return shape[1] * groups if len(shape) > 1 else 0
 
-    def _translate(self, nodes: Sequence[Any], wanted: Sequence[str]) -> None:
-        """Translate the nodes that the values in `wanted` need."""
-        order = ordered(nodes, wanted, self._values)
-        readers = Counter([*wanted, *(name for i in order for name in read_by(nodes[i]))])
-        made = {name for i in order for name in nodes[i].output}
-        for number in order:
-            self._add(nodes[number], number)
-            for name in read_by(nodes[number]):
-                readers[name] -= 1
-                value = self._values.get(name)
-                if not readers[name] and name in made and isinstance(value, Known):
-                    del self._values[name]  # standardised weights would fill the memory
-                    self._build.room.give_back(value.values)
-
-    def _add(self, node: Any, number: int) -> None:
-        name = node.name or (node.output[0] if node.output else "") or f"{node.op_type}_{number}"
-        try:
-            outputs = self._outputs(node, name)
-            for output, value in zip(node.output, outputs, strict=False):
-                self._define(output, value)
-        except (ModelError, *_MALFORMED) as error:
-            known, misfit = isinstance(error, ModelError), False
-            reason = str(error) if known else f"it is malformed: {repr(error)[:200]}"
-            if known and not any(way in reason for way in ("--output", "ORT_ENABLE", CUT)):
-                misfit = bool(self._taken_size) and "supported" not in reason
-                reason += f"; {OTHER_SIZE.format(self._taken_size) if misfit else ADVICE}"
-            self.baked |= self._batch is None and node.op_type in BAKED
-            where = f"{node.op_type} node {name!r} (opset {self._opset})"
-            raise (OneSize if misfit else ModelError)(f"{where}: {reason}") from error
-
-    def _outputs(self, node: Any, name: str) -> tuple[Value, ...]:
-        missing = [i for i in node.input if i and i not in self._values]
-        if missing:
-            raise ModelError(
-                f"its input {missing[0]!r} comes from nowhere: no weight, input or node is it"
-            )
-        if node.op_type in ("Loop", "Scan"):
-            raise ModelError(f"loops are not supported; {CUT} before or behind it")
-        if node.op_type in ("LSTM", "GRU", "RNN"):
-            raise ModelError(
-                "recurrent layers are not supported; --output NAME takes a value before the first "
-                f"of them, or {CUT} there"
-            )
-        if node.op_type == "If" and node.domain in ("", "ai.onnx"):
-            return self._branch(node)
-        attributes = {a.name: self._attribute(a) for a in node.attribute}
-        if len(attributes) < len(node.attribute):
-            raise ModelError("one of its attributes is given twice")
-        if node.op_type == "Constant":
-            return (_constant(attributes),)
-        inputs = tuple(self._values[i] if i else None for i in node.input)
-        wanted = max((i for i, o in enumerate(node.output, 1) if o), default=0)
-        call = Call(node.op_type, name, self._opset, inputs, wanted, attributes, self._build)
-        call.domain = "" if node.domain == "ai.onnx" else node.domain
-        call.fixed_batch = self._batch
-        outputs = translate(call)
-        if len(outputs) < wanted and node.op_type != "Dropout":
-            raise ModelError(f"only {len(outputs)} of its {wanted} outputs are supported")
-        return outputs
-
-    def _branch(self, node: Any) -> tuple[Value, ...]:
-        """What the branch of an If computes that is always taken."""
-        condition = self._values[node.input[0]]
-        if not isinstance(condition, Known):
-            raise ModelError("its condition depends on the images")
-        if condition.constant.size != 1:
-            raise ModelError("its condition is not one truth value")
-        taken = "then_branch" if condition.constant.item() else "else_branch"
-        graph = next((a.g for a in node.attribute if a.name == taken), None)
-        if graph is None:
-            raise ModelError(f"its {taken} is missing")
-        if len(graph.output) != len(node.output):
-            raise ModelError(f"its {taken} has {len(graph.output)} outputs, not {len(node.output)}")
-        around = self._values
-        self._values = dict(around)
-        for proto in graph.initializer:
-            self._define(proto.name, Known.of(self._reader.read(proto), proto.name))
-        names = [output.name for output in graph.output]
-        self._translate(graph.node, names)
-        inside, self._values = self._values, around
-        for name in inside.keys() - around.keys():
-            if isinstance(value := inside[name], Known):
-                self._build.room.give_back(value.values)
-        return tuple(inside[name] for name in names)
-
-    def _attribute(self, proto: Any) -> Attribute:
-        kinds = onnx.AttributeProto
-        if proto.ref_attr_name:
-            raise ModelError(f"attribute {proto.name} is a function's, but the node is in none")
-        if proto.type == kinds.TENSOR:
-            return self._reader.read(proto.t)
-        plain = (kinds.FLOAT, kinds.INT, kinds.STRING, kinds.FLOATS, kinds.INTS, kinds.STRINGS)
-        if proto.type not in plain:
-            raise ModelError(f"attribute {proto.name} is of a kind that is not supported")
-        value = onnx.helper.get_attribute_value(proto)
-        if isinstance(value, bytes):
-            return value.decode("utf-8", "replace")
-        if proto.type == kinds.STRINGS:
-            return tuple(text.decode("utf-8", "replace") for text in value)
-        return value if isinstance(value, int | float) else tuple(value)
-
-    def _define(self, name: str, value: Value) -> None:
-        if name and name in self._values:
-            raise ModelError(f"{name!r} is defined twice")
-        self._values[name] = value
-        if isinstance(value, Known):
-            self._build.room.take(value.values)
-
     def _logits(self, image: Tensor) -> Entry:
         """The one output as (N,classes), or of a segmentation network (N,classes,h,w)."""
-        value = self._values.get(self._output)
+        value = self._translation.values.get(self._output)
         value = value.tensor if isinstance(value, Quantised) else value
         if value is None or isinstance(value, Known) or value == image:
             raise ModelError(
@@ -414,7 +452,7 @@ class _Import:
                 "another value of the file"
             )
         whole = value.shape(1)
-        alone = self._batch == 1  # then the first axis may be the classes'
+        alone = self._translation.batch == 1  # then the first axis may be the classes'
         sizes = whole if alone and whole[0] != 1 else whole[1:]
         classes = [n for n in sizes if n != 1] or [1]
         maps = len(sizes) == 3 and len(classes) > 1
@@ -443,13 +481,3 @@ def _opset_of(model: Any) -> int:
             "onnx.version_converter.convert_version(model, opset) can make"
         )
     return int(opset)
-
-
-def _constant(attributes: dict[str, Attribute]) -> Known:
-    if len(attributes) != 1:
-        raise ModelError("it needs one value")
-    ((name, value),) = attributes.items()
-    dtypes = {"value_float": "f4", "value_floats": "f4", "value_int": "i8", "value_ints": "i8"}
-    if name != "value" and name not in dtypes:
-        raise ModelError(f"attribute {name} is not supported")
-    return Known.of(np.asarray(value, dtypes.get(name)))
