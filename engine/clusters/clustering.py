@@ -34,7 +34,7 @@ from shardcam.engine.clusters.settings import (
     Settings,
 )
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import ConfigError, RunDirectoryError, WorkerError
+from shardcam.engine.errors import ConfigError, WorkerError
 from shardcam.engine.protocols import Observer, ShardRunner
 from shardcam.engine.run.build_executor import driver_threads, executor_of
 from shardcam.engine.run.build_worker import worker_threads
@@ -43,12 +43,12 @@ from shardcam.engine.run.library_versions import version_of
 from shardcam.engine.run.option_conflicts import require_possible
 from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.run.stored_options import stored_config
-from shardcam.engine.rundir.check_index import check_index
+from shardcam.engine.rundir.check_index import complete_shards
 from shardcam.engine.rundir.cluster_results import ClusterManifest, ClusterResults
 from shardcam.engine.rundir.events import RunOpened, ignore
 from shardcam.engine.rundir.results_folder import stamp
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.run_json import Manifest, read_manifest
+from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.types import Sample, Shard, counted
 from shardcam.engine.workers.threads import limit_threads
@@ -142,7 +142,8 @@ def run_clustering(
     require_codec(run_dir, manifest)
     require_possible(chosen_early(config), passes=False)
     _require_settings(asked)
-    source = _complete(run_dir, manifest)
+    shards = complete_shards(run_dir, manifest)
+    source = sha256("\n".join(map(stamp, shards)).encode()).hexdigest()
     with open_run(run_dir.home) as run:
         view, name = _view_of(run, asked)
         shape = _shape_of(run, view)
@@ -243,18 +244,6 @@ def _shape_of(run: Run, view: View) -> tuple[int, ...]:
             "none); give --of pooled, with a run that saved pooled activations (--save maps,pooled)"
         )
     return maps.shape[2:]
-
-
-def _complete(run_dir: RunDir, manifest: Manifest) -> str:
-    """What changes when a shard of the run does."""
-    shards = check_index(run_dir, manifest.fingerprint)
-    planned = manifest.plan["shards"]
-    if len(shards) < planned:
-        raise RunDirectoryError(
-            f"{run_dir.home}: {planned - len(shards)} of {counted(planned, 'shard')} not done "
-            "yet; the same extract command completes it"
-        )
-    return sha256("\n".join(map(stamp, shards)).encode()).hexdigest()
 
 
 def _require_settings(asked: Comparison) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from shardcam.engine.analysis.open_run import open_run, require_codec
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import ConfigError, RunDirectoryError
+from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.baselines import EDGES
 from shardcam.engine.evaluation.build_evaluator import EvaluatorSpec, build_evaluator
 from shardcam.engine.evaluation.measure_shard import (
@@ -44,7 +44,7 @@ from shardcam.engine.run.plan import Plan, make_plan
 from shardcam.engine.run.prepare import prepare
 from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.run.stored_options import stored_config
-from shardcam.engine.rundir.check_index import check_index
+from shardcam.engine.rundir.check_index import complete_shards
 from shardcam.engine.rundir.events import (
     RunOpened,
     ignore,
@@ -58,7 +58,7 @@ from shardcam.engine.rundir.schema import layer_path
 from shardcam.engine.rundir.shard_file import ShardSummary
 from shardcam.engine.truths.run_truth import stored_listing, truth_of_run
 from shardcam.engine.truths.truth import Truth
-from shardcam.engine.types import I8, Note, Shard, counted
+from shardcam.engine.types import I8, Note, Shard
 from shardcam.engine.workers.threads import limit_threads
 
 
@@ -147,7 +147,7 @@ def run_evaluation(
     manifest = read_manifest(run_dir)
     require_codec(run_dir, manifest)
     require_possible(chosen_early(config), passes=False)
-    sources = _complete(run_dir, manifest)
+    sources = {one.shard: one for one in complete_shards(run_dir, manifest)}
     layer, chosen = _layer_of(run_dir, sources, asked.layer)
     plan = make_plan(stored_listing(run_dir), manifest.plan.get("shard_size"))
     asked = replace(asked, metrics=tuple(dict.fromkeys(asked.metrics)))
@@ -211,18 +211,6 @@ def run_evaluation(
     if agreement:
         notes.append(agreement_note(config.precision, agreement.values()))
     return Evaluated(found, images, without, len(todo), tuple(notes))
-
-
-def _complete(run_dir: RunDir, manifest: Manifest) -> dict[int, ShardSummary]:
-    """What each shard says of itself."""
-    sources = {one.shard: one for one in check_index(run_dir, manifest.fingerprint)}
-    planned = manifest.plan["shards"]
-    if len(sources) < planned:
-        raise RunDirectoryError(
-            f"{run_dir.home}: {planned - len(sources)} of {counted(planned, 'shard')} not done "
-            "yet; the same extract command completes it"
-        )
-    return sources
 
 
 def _layer_of(

@@ -10,6 +10,7 @@ from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.merged_index import MERGED
 from shardcam.engine.rundir.own_datasets import Unsound, dataset_of, datasets, foreign_file
 from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.run_json import Manifest
 from shardcam.engine.rundir.shard_file import (
     ShardSummary,
     file_problem,
@@ -17,7 +18,7 @@ from shardcam.engine.rundir.shard_file import (
     read_shard_summary,
 )
 from shardcam.engine.rundir.shard_index import shards_digest
-from shardcam.engine.types import shard_name
+from shardcam.engine.types import counted, shard_name
 
 _Rows = dict[str, int]  # by the shard file that they are in
 
@@ -53,6 +54,24 @@ def check_index(run_dir: RunDir, fingerprint: str, deep: bool = False) -> list[S
     return (
         _merged(index, run_dir) if isinstance(index, str) else _mapped(*index, run_dir, fingerprint)
     )
+
+
+def complete_shards(run_dir: RunDir, manifest: Manifest) -> list[ShardSummary]:
+    """What `check_index` returns, of a run that has all its shards.
+
+    Raises
+    ------
+    RunDirectoryError
+        It does not, or as `check_index`.
+    """
+    shards = check_index(run_dir, manifest.fingerprint)
+    planned = manifest.plan["shards"]
+    if len(shards) < planned:
+        raise RunDirectoryError(
+            f"{run_dir.home}: {planned - len(shards)} of {counted(planned, 'shard')} not done yet; "
+            "the same extract command completes it"
+        )
+    return shards
 
 
 def _read(index: h5py.File, run_dir: RunDir, fingerprint: str) -> str | tuple[_Rows, _Rows]:
