@@ -10,7 +10,7 @@ MNIST := runs/mnist
 PYTEST = $(BIN)/python -m pytest -q --durations=10 -p no:benchmark -n 2 --dist loadfile
 BENCH := --benchmark-columns=median,iqr,rounds --benchmark-group-by=group
 
-.PHONY: demo mnist quick test test-all test-torch test-versions bench bench-scale bench-peers lint docs docs-pages wheel clean
+.PHONY: demo mnist quick test test-all test-torch test-versions bench bench-scale bench-peers bench-runtimes lint docs docs-pages wheel clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/shardcam demo $(if $(SOURCE),"$(SOURCE)") $(if $(OUT),--out "$(OUT)")
@@ -134,6 +134,12 @@ bench-peers: $(VENV)/.ready-dev .venv-torch/.ready build/venv-openvino/.ready
 		--openvino build/venv-openvino/bin/python
 	$(BIN)/python -m benchmarks.weak_supervision --peers .venv-torch/bin/python
 	$(BIN)/python -m benchmarks.summary
+
+# PyTorch's maps on the CPU beside MXNet's, of 200 photographs: half an hour of one core.
+bench-runtimes: $(VENV)/.ready-dev build/torch-exports/.ready $(MNIST)/lenet-symbol.json
+	OMP_NUM_THREADS=1 \
+	SHARDCAM_TORCH_PACKAGES=$$(.venv-torch/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+		$(BIN)/python -m benchmarks.runtimes
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
