@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
-from shardcam.engine.errors import RunDirectoryError, StoreError
+from shardcam.engine.errors import RunDirectoryError, StoreError, WrongRun
 from shardcam.engine.evaluation.unfinished import Unfinished, unfinished_metrics
 from shardcam.engine.pipeline.bottleneck import find_bottleneck
 from shardcam.engine.rundir.account import Account, good_shards
@@ -15,7 +16,7 @@ from shardcam.engine.rundir.event_log import Activity, read_events, summarize
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.report_json import run_notes
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.run_json import read_manifest
+from shardcam.engine.rundir.run_json import has_begun, read_manifest
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
 from shardcam.engine.rundir.worker_activity import WorkerActivity
 from shardcam.engine.types import Note, counted
@@ -34,11 +35,20 @@ class NodeStatus:
 
 
 @dataclass(frozen=True)
+class Evaluating:
+    """An `evaluate` of the run that is at work."""
+
+    images_per_second: float | None  # over the last shards
+    seconds_left: float | None
+    workers: tuple[WorkerActivity, ...]
+
+
+@dataclass(frozen=True)
 class RunStatus:
     """What ``shardcam status --json`` prints."""
 
     run: str
-    fingerprint: str
+    fingerprint: str  # empty if the run was begun and has no run.json yet
     source: str
     model: str
     method: str
@@ -46,26 +56,32 @@ class RunStatus:
     listing: str
     state: str  # running, complete or incomplete
     told: str  # the same in words: who works on it, or what completes it
-    shards: int
-    shards_done: int
-    damaged: tuple[str, ...]  # what is wrong with shards
-    images: int
-    images_done: int
-    images_failed: int  # of these
-    bytes: int
-    failures: dict[str, int]  # by reason
-    unfinished: tuple[Unfinished, ...]  # metrics
-    notes: tuple[Note, ...]
-    images_per_second: float | None  # over the last shards
-    seconds_left: float | None  # while it is running
-    stage_seconds: dict[str, float]
-    bottleneck: str | None
-    nodes: tuple[NodeStatus, ...]
-    workers: tuple[WorkerActivity, ...]  # of the last command
-    workers_waiting: int  # for CPUs or GPUs
-    workers_lost: int  # in all commands
-    last_event: str | None  # ISO 8601, UTC
-    outcome: str | None  # of the last command, if it has ended
+    shards: int = 0
+    shards_done: int = 0
+    damaged: tuple[str, ...] = ()  # what is wrong with shards
+    images: int = 0
+    images_done: int = 0
+    images_failed: int = 0  # of these
+    bytes: int = 0
+    failures: dict[str, int] = field(default_factory=dict)  # by reason
+    unfinished: tuple[Unfinished, ...] = ()  # metrics
+    evaluating: Evaluating | None = None
+    notes: tuple[Note, ...] = ()
+    images_per_second: float | None = None  # over the last shards
+    seconds_left: float | None = None  # while it is running
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    bottleneck: str | None = None
+    nodes: tuple[NodeStatus, ...] = ()
+    workers: tuple[WorkerActivity, ...] = ()  # of the last command
+    workers_waiting: int = 0  # for CPUs or GPUs
+    workers_lost: int = 0  # in all commands
+    last_event: str | None = None  # ISO 8601, UTC
+    outcome: str | None = None  # of the last command, if it has ended
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is more to see of it."""
+        return self.state != COMPLETE or self.evaluating is not None
 
 
 def read_status(run_dir: RunDir) -> RunStatus:
@@ -78,7 +94,12 @@ def read_status(run_dir: RunDir) -> RunStatus:
     StoreError
         It cannot be read now.
     """
-    manifest = read_manifest(run_dir)
+    try:
+        manifest = read_manifest(run_dir)
+    except WrongRun:
+        if has_begun(run_dir):
+            return _begun(run_dir)
+        raise
     config, planned = manifest.config, manifest.plan["shards"]
     damaged: list[RunDirectoryError] = []
     done = [*good_shards(run_dir, planned, manifest.fingerprint, damaged.append)]
@@ -88,7 +109,7 @@ def read_status(run_dir: RunDir) -> RunStatus:
     state, told = _state(run_dir, account.shards == planned, activity)
     rate, left = activity.workers.images_per_second, manifest.plan["samples"] - account.listed
     bottleneck = find_bottleneck(activity.stage_seconds)
-    workers = activity.workers.every()
+    workers, unfinished = activity.workers.every(), unfinished_metrics(run_dir, manifest)
     last = datetime.fromtimestamp(activity.last, timezone.utc) if activity.last else None
     return RunStatus(
         run=str(run_dir.home),
@@ -108,7 +129,8 @@ def read_status(run_dir: RunDir) -> RunStatus:
         images_failed=account.failed,
         bytes=account.bytes,
         failures=_failures(run_dir, done),
-        unfinished=unfinished_metrics(run_dir, manifest),
+        unfinished=unfinished,
+        evaluating=_evaluating(run_dir, unfinished),
         notes=run_notes(run_dir, account),
         images_per_second=rate,
         seconds_left=left / rate if rate and state == RUNNING else None,
@@ -121,6 +143,40 @@ def read_status(run_dir: RunDir) -> RunStatus:
         last_event=last.isoformat(timespec="seconds") if last else None,
         outcome=activity.outcome,
     )
+
+
+def _begun(run_dir: RunDir) -> RunStatus:
+    """Of a run whose first command is not as far as ``run.json``, or was stopped before."""
+    run_dir.fetch(run_dir.listing)
+    holder, source, images = run_dir.beginner(), "", 0
+    with suppress(RunDirectoryError, StoreError):  # none, or not yet
+        listing = Listing(run_dir.listing)
+        source, images = str(listing.facts.origin.get("source")), len(listing)
+    told = "begun, no shard is done yet; the same extract command goes on"
+    if holder:
+        told = f"running: {holder} begins it"
+    return RunStatus(
+        run=str(run_dir.home),
+        fingerprint="",
+        source=source,
+        model="",
+        method="",
+        target="",
+        listing=_listing(run_dir),
+        state=RUNNING if holder else INCOMPLETE,
+        told=told,
+        images=images,
+    )
+
+
+def _evaluating(run_dir: RunDir, unfinished: Sequence[Unfinished]) -> Evaluating | None:
+    """How fast metrics are measured now; one command measures all of its own together."""
+    left = [one.asked - one.images for one in unfinished if one.holder]
+    if not left:
+        return None
+    workers = summarize(read_events(RunDir.open(f"{run_dir.home}/metrics"))).workers
+    rate = workers.images_per_second
+    return Evaluating(rate, max(left) / rate if rate else None, tuple(workers.every()))
 
 
 def _state(run_dir: RunDir, complete: bool, activity: Activity) -> tuple[str, str]:

@@ -160,6 +160,10 @@ class RunDir(RunFiles):
         """Who is working on the run, or on parts of it; None if no one is."""
         return self._holder(self.lock_file) or self._part_holders()
 
+    def beginner(self) -> str | None:
+        """Who writes what the run begins with; None if no one does."""
+        return self._holder(self.begin_file)
+
     def _part_holders(self) -> str | None:
         """Who is working on parts of the run."""
         locks = sorted(name for name in self.names(self.root) if name.startswith(PART_LOCK))

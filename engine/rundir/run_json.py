@@ -67,6 +67,11 @@ def read_manifest(run_dir: RunDir) -> Manifest:
             raise FileNotFoundError
         text = read_plain(run_dir.run_json, _MOST)
     except FileNotFoundError:
+        if has_begun(run_dir):
+            raise WrongRun(
+                f"{run_dir.home}: a run that was begun and has no shard yet; the same extract "
+                "command goes on"
+            ) from None
         raise WrongRun(f"{run_dir.home}: not a run directory (no run.json in it)") from None
     except OSError as error:
         raise read_error(error, place) from error
@@ -149,13 +154,23 @@ def require_usable(run_dir: RunDir) -> None:
         It does, or it is not a directory.
     """
     held = run_dir.names(run_dir.root)
+    if run_dir.run_json.name not in held and _early(run_dir, held) != held:
+        raise WrongRun(f"{run_dir.home}: not empty and not a run directory; give --out another one")
+
+
+def has_begun(run_dir: RunDir) -> bool:
+    """Whether a directory holds what a run has before its ``run.json``, and nothing else."""
+    held = run_dir.names(run_dir.root)
+    return bool(held) and run_dir.run_json.name not in held and _early(run_dir, held) == held
+
+
+def _early(run_dir: RunDir, held: set[str]) -> set[str]:
+    """Of the names in a directory those of what a run begins with."""
     files = (run_dir.run_json, run_dir.listing, run_dir.calibration, run_dir.class_names)
     early = [path.name for path in files]
     locks = (run_dir.begin_file.name, PART_LOCK)
     unfinished = (*(f".{name}" for name in early), *locks, LISTING_STAGED, PROBE)
-    left = {name for name in held if name in early or name.startswith(unfinished)}
-    if run_dir.run_json.name not in held and left != held:
-        raise WrongRun(f"{run_dir.home}: not empty and not a run directory; give --out another one")
+    return {name for name in held if name in early or name.startswith(unfinished)}
 
 
 def is_raised(before: int | None, after: int | None) -> bool:

@@ -19,7 +19,7 @@ from shardcam.engine.evaluation.unfinished import unfinished_words
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.run_status import COMPLETE, RUNNING, NodeStatus, RunStatus, read_status
+from shardcam.jobs.run_status import RUNNING, Evaluating, NodeStatus, RunStatus, read_status
 from shardcam.jobs.terminal import make_console, stop_on_signals
 from shardcam.jobs.wording import duration, note_rows, speed
 
@@ -38,12 +38,14 @@ EVERY = 5.0  # seconds between two looks
     type=click.FloatRange(0.1),
     is_flag=False,
     flag_value=EVERY,
-    help=f"Look again so often, {EVERY:g} s if no number follows, until RUN is complete or Ctrl-C.",
+    help=f"Look again so often, {EVERY:g} s if no number follows, until RUN is complete and nobody "
+    "measures it, or Ctrl-C.",
 )
 def status(run: str, workers: bool, as_json: bool, watch: float | None) -> None:
     """Show the progress of RUN from its files alone, while it runs or afterwards.
 
-    Shards and images done, failed and to do; speed, time left, nodes and the time of each stage.
+    Shards and images done, failed and to do; speed, time left, nodes and the time of each stage;
+    what `evaluate` is measuring, and how fast.
 
     \b
     Examples:
@@ -71,7 +73,7 @@ def _watched(run_dir: RunDir, seconds: float) -> Iterator[RunStatus]:
     """Look at a run until it is complete."""
     while True:
         yield (found := read_status(run_dir))
-        if found.state == COMPLETE:
+        if not found.goes_on:
             return
         time.sleep(seconds)
 
@@ -94,9 +96,12 @@ def _shown(found: RunStatus, workers: bool) -> RenderableType:
 
 
 def _rows(found: RunStatus) -> Iterator[tuple[str, str]]:
-    yield "run", f"{found.run}  ({found.fingerprint[:12]})"
+    yield "run", f"{found.run}  ({found.fingerprint[:12]})" if found.fingerprint else found.run
     yield "source", found.source
     yield "listing", found.listing
+    if not found.fingerprint:
+        yield "state", found.told
+        return
     yield "model", f"{found.model}, {found.method}, {found.target}"
     yield "shards", f"{found.shards_done} of {found.shards} done"
     if found.damaged:
@@ -111,6 +116,8 @@ def _rows(found: RunStatus) -> Iterator[tuple[str, str]]:
         yield "failures", ", ".join(f"{n} {reason}" for reason, n in found.failures.items())
     for number, words in enumerate(unfinished_words(found.unfinished)):
         yield "" if number else "metrics", words
+    if found.evaluating is not None:
+        yield "", _evaluating(found.evaluating)
     yield from note_rows(found.notes)
     if found.images_per_second is not None:
         left = "" if found.seconds_left is None else f", {duration(found.seconds_left)} left"
@@ -128,6 +135,15 @@ def _rows(found: RunStatus) -> Iterator[tuple[str, str]]:
         ended = f", the last command ended: {found.outcome}" if found.outcome else ""
         yield "last event", f"{last:%Y-%m-%d %H:%M:%S} UTC{ended}"
     yield "state", found.told
+
+
+def _evaluating(found: Evaluating) -> str:
+    """Whoever measures metrics of the run is named before."""
+    workers = f"by {counted(len(found.workers), 'worker')}" if found.workers else "starting"
+    if found.images_per_second is None or found.seconds_left is None:
+        return workers
+    fast = f"{speed(found.images_per_second)} over the last shards"
+    return f"{workers}, {fast}, {duration(found.seconds_left)} left"
 
 
 def _node(node: NodeStatus) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import time
 
@@ -10,9 +11,12 @@ import pytest
 
 from shardcam.engine.rundir import events
 from shardcam.engine.rundir.event_log import EventLog
+from shardcam.engine.rundir.metric_results import MetricResults
 from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.jobs.wording import speed
 from tests.jobs.command import SMALL, assert_same, contents, shardcam, start
 from tests.jobs.images import make_folder
+from tests.test_stored_run import STORED
 
 RUN = ("--model", "efficientnet_lite0", "--executor", "local", "--shard-size", "8")
 
@@ -93,6 +97,48 @@ def test_a_complete_run_is_watched_once(tmp_path):
     speed = f"{node['images_per_second']:.1f} images/s"
     assert f" workers     1 on {node['host']}: 20 images, {speed}" in shown
     assert shown[-2].split()[:3] == ["local", node["host"], str(worker["pid"])]
+
+
+@pytest.mark.parametrize(
+    "left", [("listing.zip",), (".begin.lock",), ("listing.zip", ".listing-x")]
+)
+def test_a_run_that_was_begun_has_nothing_done(tmp_path, left):
+    """It was killed before its run.json."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in left:
+        (run / name).touch()
+    if "listing.zip" in left:
+        shutil.copy(STORED / "run" / "listing.zip", run)
+    code, out, err = shardcam("status", run)
+    assert (code, err) == (0, "")
+    assert "state    begun, no shard is done yet; the same extract command goes on\n" in out
+    found = json.loads(shardcam("status", run, "--json")[1])
+    assert (found["state"], found["shards_done"], found["fingerprint"]) == ("incomplete", 0, "")
+    assert found["images"] == (11 if "listing.zip" in left else 0)
+    for command in ("verify", "report"):
+        code, _, err = shardcam(command, run)
+        assert code == 2 and err.endswith("has no shard yet; the same extract command goes on\n")
+    with RunDir(run).beginning(print):
+        assert re.search(r"state +running: process \d+ .* begins it\n", shardcam("status", run)[1])
+
+
+def test_what_evaluate_measures_is_shown_while_it_does(tmp_path):
+    make_folder(tmp_path / "images", 20)
+    run = tmp_path / "run"
+    small = (*SMALL, "--executor", "local", "--shard-size", 8)
+    assert shardcam("extract", tmp_path / "images", *small, "--out", run)[0] == 0
+    assert shardcam("evaluate", run, "--metrics", "gini", "--executor", "local")[0] == 0
+    (run / "metrics" / "summary.json").unlink()
+    (run / "metrics" / "gini" / "shards" / "shard-000001.h5").unlink()
+    assert json.loads(shardcam("status", run, "--json")[1])["evaluating"] is None
+    with MetricResults(RunDir(run), "gini").folder.lock():
+        out = shardcam("status", run)[1]
+        found = json.loads(shardcam("status", run, "--json")[1])["evaluating"]
+    rate = found["images_per_second"]
+    assert found["seconds_left"] == pytest.approx(8 / rate)
+    assert re.search(r"metrics +gini: 12 of 20 images measured by process \d+", out)
+    assert f"by 1 worker, {speed(rate)} over the last shards, " in out
 
 
 def test_an_index_that_was_lost_is_made_anew(tmp_path):
