@@ -141,7 +141,7 @@ def test_an_operator_that_it_lacks_is_refused_before_there_is_a_run(images, tmp_
 def test_a_gpu_that_is_not_there_is_refused(images, tmp_path):
     options = (*TORCH, "--gpus-per-worker", 1)
     code, _, err = shardcam("extract", images, *SMALL, "--out", tmp_path / "run", *options)
-    assert code == 1
+    assert code == 2
     assert re.search("--gpus-per-worker: .*: PyTorch", err) and "nvidia-smi" in err
 
 
