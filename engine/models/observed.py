@@ -19,7 +19,7 @@ from shardcam.engine.models.mxnet_errors import in_one_line
 from shardcam.engine.models.mxnet_network import BoundNetwork
 from shardcam.engine.models.mxnet_programs import MxnetPrograms
 from shardcam.engine.models.unsigned import as_text, in_the_middle, movable, moved
-from shardcam.engine.models.weight_rounding import MOST_INPUTS, Site, steps_off
+from shardcam.engine.models.weight_rounding import MOST_INPUTS, Site, Window, steps_off
 from shardcam.engine.types import F4, F8, Quantization
 
 
@@ -153,37 +153,48 @@ class _Watch:
                 and one.source in self._wanted
             ):
                 self._readers.setdefault(one.source, []).append(one.site)
+        self._windows: dict[Site, list[Window]] = {}
         self._room = np.empty(0, np.float32)  # of any tensor: new memory costs more than copying
 
     def begin(self, share: float) -> None:
         """A pass begins, of which such a share are images to be seen."""
         self._share = share
         self._seen: set[str] = set()
-        self._pooled: dict[str, tuple[mx.nd.NDArray | None, mx.nd.NDArray]] = {}
+        self._ends: list[tuple[str, mx.nd.NDArray | None, mx.nd.NDArray]] = []
+        self._boxes: list[tuple[Site, list[mx.nd.NDArray]]] = []
 
     def see(self, name: str, array: mx.nd.NDArray) -> None:
         """Note what a tensor holds, if int8 needs it."""
         if name not in self._wanted or name in self._seen:
             return
         self._seen.add(name)
-        if name not in self._readers and array.ndim == 4:
-            # oneDNN finds it in a layout of its own; to read that takes up to forty times as long
-            low = None if name in self._rectified else _largest(_negative(array))
-            self._pooled[name] = low, _largest(array)
+        if array.ndim != 4:
+            values = self._read(array)
+            self._widen(name, values.min(keepdims=True), values.max(keepdims=True))
             return
-        values = self._read(array)
-        rows = values.reshape(*(array.shape[:2] if name in self._moving else (1, 1)), -1)
-        self._widen(name, rows.min(axis=2).min(axis=0), rows.max(axis=2).max(axis=0))
+        # oneDNN takes it in a layout of its own; to read that takes up to forty times as long
+        low = None if name in self._rectified else _largest(_negative(array))
+        self._ends.append((name, low, _largest(array)))
         for site in self._readers.get(name, ()):
-            moments = site.moments(values[: round(len(values) * self._share)])
-            self.found.moments[site.weight] = self.found.moments.get(site.weight, 0) + moments
+            if site not in self._windows:
+                self._windows[site] = site.windows(array.shape)
+            boxes = [_cut_out(array, *window.box) for window in self._windows[site]]
+            self._boxes.append((site, boxes))
 
     def end(self) -> None:
         """A pass has ended: note what oneDNN found."""
-        for name, (low, high) in self._pooled.items():
+        for name, low, high in self._ends:
             largest = high.asnumpy().max(axis=(0, 2, 3))
             smallest = np.zeros_like(largest) if low is None else 0 - low.asnumpy().max((0, 2, 3))
             self._widen(name, smallest, largest)
+        for site, boxes in self._boxes:
+            count = round(len(boxes[0]) * self._share)
+            seen = [
+                window.seen(box.asnumpy()[:count])
+                for window, box in zip(self._windows[site], boxes, strict=True)
+            ]
+            known = self.found.moments.get(site.weight, 0)
+            self.found.moments[site.weight] = known + site.moments(np.stack(seen))
 
     def _widen(self, name: str, low: F4, high: F4) -> None:
         """Smallest and largest values, of each channel or of all."""
@@ -201,6 +212,11 @@ class _Watch:
         place, size = values.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(array.size)
         check_call(_LIB.MXNDArraySyncCopyToCPU(array.handle, place, size))
         return values
+
+
+def _cut_out(array: mx.nd.NDArray, first: tuple[int, int], last: tuple[int, int]) -> mx.nd.NDArray:
+    """(N,C,h,w) pixels between two corners."""
+    return mx.nd.slice(array, begin=(0, 0, *first), end=(*array.shape[:2], *last))
 
 
 def _largest(array: mx.nd.NDArray) -> mx.nd.NDArray:

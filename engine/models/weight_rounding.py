@@ -15,6 +15,7 @@ import zlib
 from ast import literal_eval
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ _NONE = 1e-30  # weights that are as good as 0
 _DAMPING = 0.01  # of the mean second moment: what the images do not show counts a little, too
 
 I1 = npt.NDArray[np.int8]
+Ints = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.floating[Any]]
 
 
@@ -54,21 +56,15 @@ class Site:
         sides = pair("kernel", 1), pair("stride", 1), pair("pad", 0), pair("dilate", 1)
         return cls(weight, *sides, int(attrs.get("num_group", 1)))
 
-    def moments(self, data: F4) -> F8:
-        """(groups,K,K) second moments of the K inputs of an output, over some places of `data`.
-
-        `data` is (N,C,H,W).
-        """
-        count, channels, height, width = data.shape
+    def windows(self, shape: tuple[int, ...]) -> list[Window]:
+        """What some of the outputs read of (N,C,H,W) images: the same places of each."""
+        _, channels, *sides = shape
         spans = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilate, strict=True)]
         down, across = (
             (side + 2 * pad - span) // stride + 1
-            for side, pad, span, stride in zip(
-                (height, width), self.pad, spans, self.stride, strict=True
-            )
+            for side, pad, span, stride in zip(sides, self.pad, spans, self.stride, strict=True)
         )
-        area = self.kernel[0] * self.kernel[1]
-        inputs = channels // self.groups * area
+        inputs = channels // self.groups * prod(self.kernel)
         places = min(_PLACES, max(_FEWEST, inputs // 4), down * across)
         chosen = np.random.RandomState(0).choice(down * across, places, replace=False)
         rows, columns = (
@@ -78,16 +74,43 @@ class Site:
                 strict=True,
             )
         )  # fmt: skip
-        rows, columns = rows[:, :, None], columns[:, None, :]
-        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        at = rows.clip(0, height - 1) * width + columns.clip(0, width - 1)
-        seen = data.reshape(count, channels, -1).take(at.ravel(), axis=2)
-        if not inside.all():
-            seen *= inside.ravel()
-        seen = seen.reshape(count, self.groups, -1, places, area).swapaxes(3, 4)
-        seen = seen.reshape(count, self.groups, inputs, places)
-        moments: F8 = np.matmul(seen, seen.swapaxes(2, 3)).sum(axis=0, dtype=np.float64)
+        return [Window.of(*one, *sides) for one in zip(rows, columns, strict=True)]
+
+    def moments(self, seen: F4) -> F8:
+        """(groups,K,K) second moments of the K inputs of an output, over (...,C,h,w) windows."""
+        inputs = prod(seen.shape[-3:]) // self.groups
+        values = seen.astype(np.float64, "C").reshape(-1, self.groups, inputs)
+        moments: F8 = np.matmul(values.transpose(1, 2, 0), values.swapaxes(0, 1))
         return moments
+
+
+@dataclass(frozen=True)
+class Window:
+    """Pixels that an output reads; what lies outside of the picture is 0."""
+
+    rows: Ints  # (h,1)
+    columns: Ints  # (w,)
+    inside: npt.NDArray[np.bool_]  # (h,w)
+
+    @classmethod
+    def of(cls, rows: Ints, columns: Ints, height: int, width: int) -> Window:
+        """Of (h,) rows and (w,) columns, some of which may lie outside."""
+        inside = np.outer((rows >= 0) & (rows < height), (columns >= 0) & (columns < width))
+        return cls(rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1), inside)
+
+    @property
+    def box(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Its first row and column, and those behind the last ones."""
+        rows, columns = self.rows[:, 0].tolist(), self.columns.tolist()
+        return (min(rows), min(columns)), (max(rows) + 1, max(columns) + 1)
+
+    def seen(self, box: F4) -> F4:
+        """(N,C,h,w) of the pixels in its box."""
+        if box.shape[2:] == self.inside.shape:
+            return box
+        first = self.box[0]
+        values: F4 = box[:, :, self.rows - first[0], self.columns - first[1]] * self.inside
+        return values
 
 
 def steps_off(weight: F4, moments: F8) -> str:

@@ -6,6 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from shardcam.engine.models.free_memory import give_back
 from shardcam.engine.models.observed import Unrounded, observe
 from shardcam.engine.models.weight_rounding import MOST_INPUTS
 from tests.models.networks import define
@@ -62,5 +63,7 @@ def test_no_tensor_is_kept():
     used = []
     for _ in range(4):
         observe(Unrounded(large, ("relu",), 1), [images])
+        mx.nd.waitall()
+        give_back()
         used.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
-    assert used[-1] - used[1] < 1 << 24  # of 32 MB that a pass takes
+    assert used[-1] - used[1] < 1 << 25  # two passes' values are 73 MB
