@@ -133,6 +133,7 @@ bench-peers: $(VENV)/.ready-dev .venv-torch/.ready build/venv-openvino/.ready
 	$(BIN)/python -m benchmarks.end_to_end --part peers --peers .venv-torch/bin/python \
 		--openvino build/venv-openvino/bin/python
 	$(BIN)/python -m benchmarks.weak_supervision --peers .venv-torch/bin/python
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.transformers --peers .venv-torch/bin/python
 	$(BIN)/python -m benchmarks.summary
 
 # PyTorch's maps on the CPU beside MXNet's, of 200 photographs: half an hour of one core.

@@ -30,6 +30,8 @@ TITLES = {
     "resnet50_v1": "ResNet-50",
     "vgg16": "VGG16",
     "efficientnet_lite0": "EfficientNet-Lite0",
+    "deit_tiny_patch16_224": "DeiT-tiny",
+    "swin_tiny_patch4_window7_224": "Swin-tiny",
 }
 CAM_TOOLS = ("pytorch-grad-cam", "torchcam")
 TOOLS = {  # with their colours
@@ -125,6 +127,28 @@ def precision_table(networks: dict[str, dict[str, dict[str, Any]]]) -> list[str]
             title = f"{TITLES[model]}, {weights} weights: backbone"
             lines.append(f"| {title if part == 'backbone' else 'whole network'} | "
                          + " | ".join(cells) + " |")  # fmt: skip
+    return lines
+
+
+def transformers_table(networks: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
+    """Speed over onnxruntime's in float32 within a round, and agreement with that."""
+    titles = [TITLES[name] for name in networks]
+    lines = [
+        f"| of onnxruntime's speed in float32 | {' | '.join(f'{t} | agreement' for t in titles)} |",
+        "|---|" + "---|---|" * len(titles),
+    ]
+    ways = dict.fromkeys(way for found in networks.values() for way in found)
+    for way in sorted(ways, key=lambda way: not way.startswith("MXNet")):
+        cells = []
+        for found in networks.values():
+            one, theirs = found[way], found["onnxruntime, fp32"]["seconds"]
+            ratios = [b / a for a, b in zip(one["seconds"], theirs, strict=True)]
+            agrees = f"logits within {one['logits_off']:.0e}"
+            if "top1_agreement" in one:
+                agrees += f"; {100 * one['top1_agreement']:.0f} %, {one['map_correlation']:.3f}"
+            cells += [spread(ratios), agrees]
+        if way != "onnxruntime, fp32":
+            lines.append(f"| {way} | {' | '.join(cells)} |")
     return lines
 
 
@@ -226,6 +250,7 @@ TABLES: dict[str, tuple[Path, str, Callable[[Any], list[str]]]] = {  # page, fig
     "growth": (PAGE, "rounds", growth_table),
     "costs": (PAGE, "costs", costs_table),
     "precision": (Path("docs/models.md"), "networks", precision_table),
+    "transformers": (Path("docs/models.md"), "networks", transformers_table),
     "clusters": (Path("docs/strategies.md"), "rounds", clusters_table),
 }
 

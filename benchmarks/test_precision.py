@@ -44,7 +44,7 @@ DECODING = Decoding(RunConfig.model_fields["max_pixels"].default)
 
 @cache
 def prepared(model: str, precision: str) -> tuple[Any, str, Calibration]:
-    definition = load_network(model, MODELS[model])
+    definition = load_network(model, MODELS.get(model))
     layer = auto_layer(definition)
     spec = find_spec("skimage")
     assert spec is not None and spec.origin is not None
