@@ -106,7 +106,7 @@ class Window:
 
     def seen(self, box: F4) -> F4:
         """(N,C,h,w) of the pixels in its box."""
-        if box.shape[2:] == self.inside.shape:
+        if box.shape[2:] == self.inside.shape and self.inside.all():
             return box
         first = self.box[0]
         values: F4 = box[:, :, self.rows - first[0], self.columns - first[1]] * self.inside

@@ -7,7 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from shardcam.engine.models.bound_program import Program
 from shardcam.engine.models.precision import lower
-from shardcam.engine.models.weight_rounding import Site, nearest, on_steps, steps_off
+from shardcam.engine.models.weight_rounding import Site, Window, nearest, on_steps, steps_off
 from shardcam.engine.types import Quantization
 
 SITES = [  # and the side of a picture of which all places count
@@ -34,6 +34,20 @@ def test_moments_are_those_of_the_inputs_of_an_output(site, side):
         (top, left), (bottom, right) = window.box
         seen.append(window.seen(data[:, :, top:bottom, left:right]))
     np.testing.assert_allclose(site.moments(np.stack(seen)), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "side"), [([-2, 0, 2], 3), ([0, 2, 4], 4), ([-1], 2), ([0, 1], 2)]
+)
+def test_a_window_reads_zeros_outside_of_the_picture(rows, side):
+    """Also where what is inside is as large as the window."""
+    data = np.random.RandomState(0).standard_normal((2, 3, side, side)).astype(np.float32)
+    window = Window.of(np.array(rows), np.array(rows), side, side)
+    expected = np.pad(data, ((0, 0), (0, 0), (2, 2), (2, 2)))[:, :, np.add(rows, 2)]
+    expected = expected[..., np.add(rows, 2)]
+    (top, left), (bottom, right) = window.box
+    found = window.seen(data[:, :, top:bottom, left:right])
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_site_of_an_operator():
