@@ -7,11 +7,11 @@ on one machine is done before Ray is there.
 from __future__ import annotations
 
 import os
-import sys
 from importlib.util import find_spec
 
 from shardcam.engine.config import RunConfig
 from shardcam.engine.types import Note, counted
+from shardcam.engine.workers import ray_address
 from shardcam.engine.workers.cores import usable_cores
 
 AUTO, LOCAL, RAY = "auto", "local", "ray"
@@ -32,7 +32,7 @@ def chosen_early(config: RunConfig) -> RunConfig:
         for name in (*OF_RAY, "cpus_per_worker", "gpus_per_worker")
         if getattr(config, name) != RunConfig.model_fields[name].default
     ]
-    if asked or os.environ.get("RAY_ADDRESS") or _on_ray():
+    if asked or os.environ.get("RAY_ADDRESS") or ray_address.on_ray():
         return config.model_copy(update={"executor": RAY})
     return config
 
@@ -66,11 +66,4 @@ def chosen_for_metrics(config: RunConfig, images: int, passes: bool) -> RunConfi
 
 def on_own_ray(config: RunConfig) -> bool:
     """Whether the run is on a Ray that it starts itself."""
-    address = config.address or os.environ.get("RAY_ADDRESS") or LOCAL
-    return config.executor == RAY and address == LOCAL and not _on_ray()
-
-
-def _on_ray() -> bool:
-    """Whether this program is on Ray already."""
-    ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
+    return config.executor == RAY and ray_address.starts_own(config.address)

@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 
 from shardcam.engine.errors import WorkerError, one_line
 from shardcam.engine.workers.own_ray import OwnRay
+from shardcam.engine.workers.ray_address import LOCAL, wanted
 from shardcam.engine.workers.ray_internals import (
     admits,
     is_client,
@@ -31,7 +32,6 @@ _TOKEN_HINT = (
     "A cluster that `ray start` of Ray 2.60 began asks for a token: set RAY_AUTH_MODE=token and "
     "the RAY_AUTH_TOKEN it was started with, or RAY_AUTH_MODE=disabled on both sides"
 )
-LOCAL = "local"  # the address of a Ray of our own, whatever RAY_ADDRESS says
 _CHANGED = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE")  # in a session; the last by Ray
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
@@ -60,7 +60,7 @@ def session(options: RayOptions, own: OwnRay | None = None) -> Iterator[bool]:
         _require_same(options.address)
         yield True
         return
-    address = _wanted(options.address)
+    address = wanted(options.address)
     with _environment_kept(), silent_worker_logs(), ExitStack() as ended:
         if address == LOCAL:
             own = own or OwnRay(options.workers, options.cpus_per_worker)
@@ -89,20 +89,11 @@ def require_cluster(address: str | None) -> None:
     if ray.is_initialized():
         _require_same(address)
         return
-    address = _wanted(address)
+    address = wanted(address)
     if address != LOCAL:
         with _environment_kept():
             reread_environment()
             _require_admission(address)
-
-
-def on_this_machine(address: str | None) -> bool:
-    """Whether the workers will be those of a Ray of our own."""
-    return not ray.is_initialized() and _wanted(address) == LOCAL
-
-
-def _wanted(address: str | None) -> str:
-    return address or os.environ.get("RAY_ADDRESS") or LOCAL
 
 
 @contextmanager

@@ -14,12 +14,8 @@ from shardcam.engine.rundir.events import CoresShared, WorkersUnneeded
 from shardcam.engine.types import Event, Shard, ShardReport
 from shardcam.engine.workers.cores import usable_cores
 from shardcam.engine.workers.own_ray import OwnRay
-from shardcam.engine.workers.ray_cluster import (
-    RayOptions,
-    on_this_machine,
-    require_capacity,
-    session,
-)
+from shardcam.engine.workers.ray_address import starts_own
+from shardcam.engine.workers.ray_cluster import RayOptions, require_capacity, session
 from shardcam.engine.workers.ray_metrics import RayMetrics
 from shardcam.engine.workers.ray_pool import WorkerPool
 from shardcam.engine.workers.retry_queue import RetryQueue
@@ -53,7 +49,7 @@ class RayExecutor:
         self._patience = PATIENCE if may_exit else None
 
     def run(self, shards: Iterable[Shard], on_event: Observer) -> Iterator[ShardReport]:
-        here = on_this_machine(self._options.address)
+        here = starts_own(self._options.address)
         with (
             DeferredSignals(self._patience) as signals,
             session(self._options, self._own) as shared,

@@ -10,7 +10,8 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions, session
+from shardcam.engine.workers.ray_address import LOCAL
+from shardcam.engine.workers.ray_cluster import RayOptions, session
 from shardcam.engine.workers.ray_deaths import death_reason
 from shardcam.engine.workers.ray_worker import WorkerActor
 

@@ -5,8 +5,8 @@ import pytest
 from shardcam import extract
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.run import executor_choice, extraction, start_ahead
-from shardcam.engine.workers import own_ray
+from shardcam.engine.run import extraction, start_ahead
+from shardcam.engine.workers import own_ray, ray_address
 from tests.jobs.command import CHECKPOINT, ROOT
 
 DONE = ROOT / "tests" / "fixtures" / "run-0.1.0" / "run"
@@ -28,7 +28,7 @@ class StartedRay(Started):
 def recorded(monkeypatch):
     monkeypatch.setattr(start_ahead, "Child", Started)
     monkeypatch.setattr(start_ahead, "OwnRay", StartedRay)
-    monkeypatch.setattr(executor_choice, "_on_ray", lambda: False)
+    monkeypatch.setattr(ray_address, "on_ray", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -66,7 +66,7 @@ def test_a_cluster_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert started(tmp_path, executor="ray") is None
     assert started(tmp_path, executor="ray", address="local") is not None
-    monkeypatch.setattr(executor_choice, "_on_ray", lambda: True)
+    monkeypatch.setattr(ray_address, "on_ray", lambda: True)
     assert started(tmp_path, executor="ray", address="local") is None
 
 

@@ -13,7 +13,8 @@ from shardcam.engine.types import ShardReport
 from shardcam.engine.workers import own_ray
 from shardcam.engine.workers.apart_executor import ApartExecutor
 from shardcam.engine.workers.local_executor import LocalExecutor
-from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions
+from shardcam.engine.workers.ray_address import LOCAL
+from shardcam.engine.workers.ray_cluster import RayOptions
 from shardcam.engine.workers.ray_executor import RayExecutor
 from shardcam.engine.workers.ray_pool import START_FAILURES
 from shardcam.engine.workers.retry_queue import ATTEMPTS

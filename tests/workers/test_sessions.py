@@ -13,7 +13,8 @@ import ray
 from shardcam.engine.errors import WorkerError
 from shardcam.engine.workers import own_ray, ray_cluster
 from shardcam.engine.workers import ray_folder as folders
-from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions, session
+from shardcam.engine.workers.ray_address import LOCAL
+from shardcam.engine.workers.ray_cluster import RayOptions, session
 from shardcam.engine.workers.ray_executor import RayExecutor
 from shardcam.engine.workers.ray_folder import ray_folder
 from shardcam.engine.workers.ray_internals import reread_environment

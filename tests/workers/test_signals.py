@@ -11,7 +11,8 @@ import pytest
 
 from shardcam.engine.workers import ray_executor
 from shardcam.engine.workers import signals as deferred
-from shardcam.engine.workers.ray_cluster import LOCAL, RayOptions
+from shardcam.engine.workers.ray_address import LOCAL
+from shardcam.engine.workers.ray_cluster import RayOptions
 from shardcam.engine.workers.ray_executor import RayExecutor
 from shardcam.engine.workers.signals import DeferredSignals
 from tests.workers.scripted import builder, nobody
