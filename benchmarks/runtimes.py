@@ -342,16 +342,16 @@ def row(name: str, found: Figures) -> str:
     """Of the table in docs/models.md."""
     of = {case: np.array(values) for case, values in found["gaps"].items()}
     divides = {case for case in of if case.startswith(DIVIDES)}
-    others = np.concatenate([of[case] for case in of.keys() - divides])
+    last = {case for case in of if case.endswith(", last")} - divides
     cells = (
         name,
         f"{max(found['logits']):.1e}",
-        f"{100 * np.mean(found['same']):.0f} %",
+        f"{100 * np.mean(found['same']):.0f} %, {len(set(found['first classes']))}",
         f"{len(of)}, {sum(map(len, of.values())):,}",
-        f"{np.median(others):.1e}",
+        f"{np.median(np.concatenate([of[case] for case in of.keys() - divides])):.1e}",
         *(
-            _differences({case: of[case] for case in cases})
-            for cases in (of.keys() - divides, divides)
+            _differences({case: of[case] for case in of if case in cases})
+            for cases in (last, of.keys() - last - divides, divides)
         ),
     )
     return f"| {' | '.join(cells)} |"

@@ -31,7 +31,7 @@ def test_both_are_compared_with_each_other_and_with_float64(name, tmp_path, monk
     for case, rows in found["exact"].items():
         for *_, ours, theirs in rows:  # from float64
             assert max(ours, theirs) < (1e-3 if case.startswith(runtimes.DIVIDES) else 1e-4), case
-    assert runtimes.row(name, found).count("|") == 8
+    assert runtimes.row(name, found).count("|") == 9
 
 
 def test_gaps():
