@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.models.axis_parts import TOKENS, Axis, is_grid
+from shardcam.engine.models.axis_parts import CHANNELS, TOKENS, Axis, is_grid
 from shardcam.engine.models.definition import NetworkDefinition
 from shardcam.engine.models.layer_names import followed_axes
 from shardcam.engine.types import LayerInfo
@@ -34,8 +34,9 @@ def attention_layers(network: NetworkDefinition, layer: LayerInfo, every: bool) 
         node = network.graph.nodes[network.graph.number(name)]
         if node.op == "softmax" and len(axes) > 2 and is_grid(axes[-1]):
             queries, tokens = (prod(part.size for part in axis) for axis in axes[-2:])
-            sizes.add((queries, tokens))
-            if _positions(axes[-1]) == positions:
+            windows = prod(p.size for axis in axes[:-2] for p in axis if p.kind != CHANNELS)
+            sizes.add((queries, tokens * windows))
+            if _positions(axes[-1]) == positions and windows == 1:
                 found.append(name)
     if not found:
         raise ConfigError(

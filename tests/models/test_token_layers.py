@@ -231,6 +231,15 @@ def test_attention_that_is_not_there(name):
         attention_layers(definition, resolve_layer(definition, "auto"), every=False)
 
 
+@pytest.mark.parametrize("every", [False, True])
+def test_windows_with_as_many_positions_as_the_layer_are_not_the_picture(every):
+    """As in Swin, whose last layer is as large as one of its windows."""
+    definition = definition_of("swin")
+    layer = replace(resolve_layer(definition, "auto"), shape=(16, 4, 4))
+    with pytest.raises(ConfigError, match="no attention between all of its tokens"):
+        attention_layers(definition, layer, every)
+
+
 def test_a_gate_is_no_block(tmp_path):
     """As in gMLP: half of the channels is normalised once more, and mixed."""
     nodes = [
