@@ -26,6 +26,7 @@ from math import inf, prod
 from pathlib import Path
 from typing import Any
 
+import benchmarks.all_cores  # noqa: F401  (before MXNet)
 import tests.torch.conftest  # noqa: F401  (PyTorch from an environment of its own)
 
 # isort: split
