@@ -16,7 +16,7 @@ FROM rayproject/ray:${RAY}-py311-cpu AS cu117
 ENV EXTRA=cu117 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 FROM rayproject/ray:${RAY}-py311-cpu AS torch
-ENV EXTRA=cpu,torch NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV EXTRA=cpu,torch,nvjpeg NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 FROM ${VARIANT}
 USER root

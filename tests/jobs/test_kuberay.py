@@ -291,7 +291,9 @@ def test_the_image_is_of_the_pinned_ray_and_has_the_libraries():
     pinned = re.search(r"^ARG RAY=(.+)$", text, re.MULTILINE).group(1)
     assert f"ray=={pinned}\n" in (ROOT / "constraints.txt").read_text()
     assert all(debian in text for debian, _ in PACKAGES.values())
-    variants = set(re.findall(r"^FROM .* AS (.+)$", text, re.MULTILINE))
+    variants = dict(re.findall(r"^FROM .* AS (.+)\nENV EXTRA=(\S+)", text, re.MULTILINE))
+    assert variants.keys() == {"cpu", "cu112", "cu117", "torch"}
+    assert "nvjpeg" in variants["torch"]  # --decoder gpu
     project = (ROOT / "pyproject.toml").read_text()
-    assert variants == {"cpu", "cu112", "cu117", "torch"}
-    assert all(f"\n{name} = [" in project for name in variants)
+    extras = {extra for some in variants.values() for extra in some.split(",")}
+    assert all(f"\n{extra} = [" in project for extra in extras)
