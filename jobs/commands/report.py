@@ -75,7 +75,7 @@ def report(
     _require_sensible(out, sample, serve, port)
     own = run_dir.root / "report.html"
     page = out or (own if run_dir.shared else Path(f"{run_dir.name}-report.html"))
-    if not serve and page != own:
+    if not serve and page.resolve() != own.resolve():
         require_new("--out", page, force)
     from shardcam.jobs.gallery.gallery_run import opened_run
     from shardcam.jobs.gallery.html_file import write_page

@@ -490,9 +490,10 @@ def test_the_command(shown, tmp_path):
     assert f"look at {path}  (12 of 70 images shown, " in out
     assert len(Page(path.read_text()).data["items"]) == 12
     assert "12 of 70 images, drawn evenly" in Page(path.read_text()).words
-    path.write_text("of before")  # a part of the run, as its index is
-    assert shardcam("report", shown.paths.root, "--sample", 12)[0] == 0
-    assert len(Page(path.read_text()).data["items"]) == 12
+    for named in ((), ("--out", os.path.relpath(path))):
+        path.write_text("of before")  # a part of the run, as its index is
+        assert shardcam("report", shown.paths.root, "--sample", 12, *named)[0] == 0
+        assert len(Page(path.read_text()).data["items"]) == 12
     mine = tmp_path / "mine.html"
     mine.write_text("mine")
     code, _, err = shardcam("report", shown.paths.root, "--out", mine)
