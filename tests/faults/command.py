@@ -3,11 +3,11 @@
 import sys
 from functools import partial
 
-import shardcam.engine.run.prepare
+import shardcam.engine.run.build_executor
 from shardcam.jobs.cli import main
 from tests.faults.inject import faulty_build
 
 if __name__ == "__main__":
     folder = sys.argv.pop(1)
-    shardcam.engine.run.prepare.build_runner = partial(faulty_build, folder)
+    shardcam.engine.run.build_executor.build_runner = partial(faulty_build, folder)
     main()
