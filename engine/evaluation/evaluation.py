@@ -101,7 +101,7 @@ def evaluate(
         A name or several, with a convention where another than the default is meant:
         ``"insertion"``, ``"insertion:torchcam"``.
     truth
-        Where the objects are; see `engine.truths.truth.read_truth`.
+        Where the objects are; see `engine.truths.read_truth`.
     sample
         Measure only so many images, evenly over the listing: the same for every run of it.
     layer
