@@ -363,6 +363,22 @@ def test_it_needs_no_mxnet():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
+@pytest.mark.process
+def test_it_imports_no_compiler():
+    """PyTorch's, which takes seconds."""
+    import subprocess
+
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}\n"
+        "import tests.torch.conftest\n"
+        "from tests.models.networks import every_tap_kind\n"
+        "from shardcam.engine.models.torch.torch_network import TorchNetwork\n"
+        "TorchNetwork(every_tap_kind(), ('a_relu',), 1)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
 @pytest.mark.parametrize(
     ("capability", "built", "served"),
     [
