@@ -347,7 +347,7 @@ def test_memory_that_runs_out_is_told_in_one_line(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nGPU 0 has")
 
     monkeypatch.setattr(torch_network._Bound, "forward", full)
-    with pytest.raises(Exception, match=r"out of memory: CUDA.*2 GiB; use a smaller"):
+    with pytest.raises(Exception, match=r"out of memory: CUDA.*2 GiB; run it again with a smaller"):
         network.forward(images_for(network.definition))
 
 
