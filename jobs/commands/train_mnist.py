@@ -114,6 +114,7 @@ def train_mnist(
     training_digits, held_out = _digits(source, test, seed)
     kept = {} if test is not None else idx_files(held_out, out.parent, "held-out")
     for path, data in kept.items():
+        require_place("--out", path, folder=False)
         if not force and path.exists() and path.read_bytes() != data:
             raise ConfigError(f"--out {out}: {path} has other digits; --force replaces it")
     expected = _preprocessing(training_digits)

@@ -21,8 +21,8 @@ def test_from_locked_memory_as_from_any_other():
     unlock = lock_pages(memory)
     assert torch.from_numpy(pixels).is_pinned()
     buffer = PixelBuffer(6, RGB, torch.device("cuda", 0))
-    for _ in range(3):
-        pixels[:] = np.random.default_rng().integers(0, 256, pixels.shape)
+    for seed in range(3):
+        pixels[:] = np.random.default_rng(seed).integers(0, 256, pixels.shape)
         expected = (pixels.astype(np.float32) - RGB.mean) / RGB.std
         for given in (pixels, pixels.copy(), pixels[1:3]):
             buffer.put(given)

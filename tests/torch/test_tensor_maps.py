@@ -122,6 +122,22 @@ def test_kernels_run_on_the_stream_in_use():
     assert found.tolist() == [[32], [32]]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_what_goes_ahead_of_passes_keeps_its_place():
+    """After what was asked for before, and before what is asked for after it."""
+    from shardcam.engine.models.torch.torch_device import ahead_of_passes
+
+    ahead, values = ahead_of_passes(), torch.zeros(64, device="cuda")
+    torch.cuda._sleep(200_000_000)
+    values += 1
+    with ahead():
+        values *= 3
+        torch.cuda._sleep(200_000_000)
+        values += 1
+    values *= 2
+    assert values.tolist() == [8] * 64
+
+
 class Chosen:
     """Targets; see `engine.pipeline.targets.Targets`. The last image has none."""
 

@@ -91,7 +91,18 @@ class HostCopy:
 
 def ahead_of_passes() -> Callable[[], AbstractContextManager[object]]:
     """A stream to enter, of which a GPU takes what is next before that of the passes."""
-    return functools.partial(torch.cuda.stream, torch.cuda.Stream(priority=-1))
+    return functools.partial(_on, torch.cuda.Stream(priority=-1))
+
+
+@contextmanager
+def _on(stream: torch.cuda.Stream) -> Iterator[None]:
+    outside = torch.cuda.current_stream()
+    stream.wait_stream(outside)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        outside.wait_stream(stream)
 
 
 def lock_pages(memory: U1) -> Callable[[], None]:
