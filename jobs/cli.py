@@ -104,6 +104,7 @@ def tell_of_kernels() -> None:
     if not log.handlers:
         log.addHandler(_Told())
         log.setLevel(logging.INFO)
+        log.propagate = False  # a library may have logged by the root's handler, which makes one
 
 
 def main() -> None:

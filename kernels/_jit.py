@@ -96,7 +96,9 @@ class Kernel:
 
 @functools.cache
 def _tell() -> None:
-    _log.info("compiling kernels, once on this machine; it may take half a minute")
+    _log.info(
+        "compiling kernels, which are used here for the first time; it may take half a minute"
+    )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Run the command as a person does, and look at what it wrote with plain h5py."""
 
+import logging
 import os
 import re
 import subprocess
@@ -51,6 +52,7 @@ def shardcam(*arguments, cwd=None):
         patch.chdir(cwd or ROOT)
         patch.setattr(sys, "argv", ["shardcam", *map(str, arguments)])
         patch.setenv("COLUMNS", "200")
+        patch.setattr(logging.getLogger("shardcam.kernels"), "propagate", True)  # as it was
         out, err = (stack.enter_context(TemporaryFile("w+")) for _ in range(2))
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(err))

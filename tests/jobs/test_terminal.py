@@ -174,6 +174,8 @@ def test_a_table_in_a_pipe_has_no_blanks_at_its_ends_and_no_broken_lines(capsys)
 def test_what_the_kernels_log_is_printed_once_to_the_error_output(capsys, monkeypatch):
     log = logging.getLogger("shardcam.kernels")
     monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(logging.root, "handlers", [logging.StreamHandler()])
     tell_of_kernels()
     tell_of_kernels()
     for _process in ("the driver's", "a worker's"):

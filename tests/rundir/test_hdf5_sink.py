@@ -294,7 +294,7 @@ def test_an_error_of_the_disk_is_one_line_with_the_directory(
     monkeypatch.undo()
     assert str(caught.value).startswith(str(paths.shards))
     assert "\n" not in str(caught.value)
-    assert ("resumes" in str(caught.value)) == (expected is DiskFull)
+    assert ("run the same command again" in str(caught.value)) == (expected is DiskFull)
     assert left(paths) == []
     assert publish(sink, shard), "the same command resumes"
 

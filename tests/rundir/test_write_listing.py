@@ -314,7 +314,7 @@ def test_full_disk(tmp_path):
         try:
             save(Path({str(tmp_path / "run")!r}), samples(20000))
         except DiskFull as error:
-            print("full", "resumes" in str(error))
+            print("full", "make room and run the same command again" in str(error))
     """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(script)],
