@@ -119,9 +119,8 @@ def execute(
     if todo:
         aside = set_aside(run_dir, short) if short else nullcontext()
         with aside, logged(run_dir, plan, len(todo), on_event) as observe:
-            for report in executor.run(_Todo(plan, todo), observe):
+            for report in _reports(executor, _Todo(plan, todo), run_dir, observe):
                 tally.add(report)
-        run_dir.clean_staging()  # of workers that died
     seconds = time.perf_counter() - start
     done |= {number: read_shard_summary(shard) for number, shard in run_dir.open_shards(todo)}
     fresh = bool(todo) or not _index_is_good(run_dir, fingerprint)
@@ -135,6 +134,17 @@ def execute(
         text = json.dumps(asdict(result), indent=2) + "\n"
         run_dir.write_atomically(run_dir.report, text)
     return result
+
+
+def _reports(
+    executor: Executor, todo: _Todo, run_dir: RunDir, observe: Observer
+) -> Iterator[ShardReport]:
+    """Of each shard; what workers that died, or were ended, began to write is gone afterwards."""
+    try:
+        yield from executor.run(todo, observe)
+    finally:
+        with suppress(ShardcamError):  # else the next run removes it
+            run_dir.clean_staging()
 
 
 def _batch_notes(plan: Plan, tally: Tally) -> Iterator[Note]:
@@ -173,7 +183,7 @@ def execute_part(
     start, tally = time.perf_counter(), Tally()
     if todo:
         with logged(run_dir, plan, len(todo), on_event, part) as observe:
-            for report in executor.run(_Todo(plan, todo), observe):
+            for report in _reports(executor, _Todo(plan, todo), run_dir, observe):
                 tally.add(report)
     seconds = time.perf_counter() - start
     done |= {number: read_shard_summary(shard) for number, shard in run_dir.open_shards(todo)}

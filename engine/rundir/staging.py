@@ -159,11 +159,15 @@ def _host() -> str:
 
 
 def alive(pid: int) -> bool:
-    """Whether there is a process of that number."""
+    """Whether there is a process of that number, and not only what its parent may ask about it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # somebody else's
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1]
+    except OSError:  # it has just ended, or nothing is told of processes
+        return True
+    return state not in (b"Z", b"X")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import subprocess
 import threading
 import time
 
@@ -14,6 +15,7 @@ from shardcam.engine.errors import RunDirectoryError, StoreError
 from shardcam.engine.io import files
 from shardcam.engine.rundir import url_lock
 from shardcam.engine.rundir.run_dir import UrlRunDir
+from shardcam.engine.rundir.staging import alive
 from tests.jobs.command import start
 
 HOLD = (
@@ -185,3 +187,15 @@ def test_a_lock_that_nobody_can_read_is_nobodys(memory, tmp_path, monkeypatch):
     assert paths.lock_holder() is None
     with paths.lock():
         assert paths.lock_holder() is not None
+
+
+@pytest.mark.process
+def test_a_process_that_nobody_has_asked_about_is_gone():
+    """Of a killed worker its number stays until its parent, or the first process, asks."""
+    process = subprocess.Popen(["true"])
+    while alive(process.pid):
+        time.sleep(0.01)
+    os.kill(process.pid, 0)  # its number is still there
+    process.wait()
+    assert not alive(process.pid)
+    assert alive(os.getpid())
