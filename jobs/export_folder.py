@@ -14,6 +14,7 @@ from shardcam.engine.io.plain_text import shortened
 from shardcam.engine.io.whole_file import whole_file
 
 MADE_OF = "export.json"
+FORCE = "--force replaces files of the same names, and leaves others"
 _MOST = 1 << 20  # bytes of that file
 _LONGEST = 40  # letters of a value in a message
 
@@ -59,9 +60,9 @@ def forget_unbegun(out: Path, name: str = MADE_OF) -> None:
 
 
 def require_new_folder(out: Path, force: bool) -> None:
-    """Nothing of the user's may be lost, and masks of two runs may not be mixed."""
+    """Nothing of the user's may be lost, and masks of two runs may not be mixed unasked."""
     if out.is_dir() and any(out.iterdir()) and not force:
-        raise ConfigError(f"--out {out}: not empty; --force replaces what is there")
+        raise ConfigError(f"--out {out}: not empty; {FORCE}")
 
 
 def _is_bare(out: Path, name: str) -> bool:
@@ -88,15 +89,13 @@ def _begun(out: Path, made_of: dict[str, Any], name: str) -> bool:
     if stored == made_of:
         return True
     if not isinstance(stored, dict) or not {"run", "to"} <= stored.keys():
-        raise ConfigError(f"--out {out}: {name} is of no export; --force replaces what is there")
+        raise ConfigError(f"--out {out}: {name} is of no export; {FORCE}")
     changed = [
         _difference(one, stored.get(one), made_of.get(one))
         for one in {**made_of, **stored}
         if stored.get(one) != made_of.get(one)
     ]
-    raise ConfigError(
-        f"--out {out}: holds another export ({'; '.join(changed)}); --force replaces what is there"
-    )
+    raise ConfigError(f"--out {out}: holds another export ({'; '.join(changed)}); {FORCE}")
 
 
 def _difference(name: str, there: Any, now: Any) -> str:

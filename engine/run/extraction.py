@@ -27,6 +27,7 @@ from shardcam.engine.run.prepare import Prepared, prepare
 from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.run.start_ahead import start_ahead
 from shardcam.engine.rundir.events import ignore
+from shardcam.engine.rundir.own_names import require_outside_runs
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import Event, Note, Part, RunReport, counted
 from shardcam.engine.workers.apart_executor import Child
@@ -128,6 +129,7 @@ def run_extraction(
     run_dir = RunDir.open(config.out)
     if run_dir.shared:
         require_place("--out", run_dir.root)
+        require_outside_runs("--out", run_dir.root, run=True)
     part = Part.parse(config.part) if config.part else None
     if not again:
         run_dir.require_no_driver(part)

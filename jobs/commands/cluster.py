@@ -177,7 +177,7 @@ def cluster(
     """
     from shardcam.engine.clusters.clustering import run_clustering
 
-    require_new("--csv", table_file, force)
+    require_new("--csv", table_file, force, [run])
     run_dir = RunDir.open(run)
     config = changed_config(stored_config(run, read_manifest(run_dir).config), place)
     config = config.model_copy(update={"out": run})

@@ -13,12 +13,18 @@ from rich.table import Table
 from shardcam.engine.evaluation.comparison import FILES, MATCHES, run_comparison
 from shardcam.engine.evaluation.likeness import MEASURES, Comparison
 from shardcam.engine.evaluation.metric import Figure
-from shardcam.engine.io.whole_file import require_place
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_comparisons, require_plot
 from shardcam.jobs.options import LocalPath
-from shardcam.jobs.outputs import csv_option, plot_option, print_written, require_new, write_csv
+from shardcam.jobs.outputs import (
+    csv_option,
+    plot_option,
+    print_written,
+    require_folder,
+    require_new,
+    write_csv,
+)
 from shardcam.jobs.terminal import make_console, stop_on_signals
 from shardcam.jobs.wording import note_rows
 
@@ -91,12 +97,12 @@ def compare(
     """
     if plot is not None:
         require_plot(plot)
-    require_new("--csv", table_file, force)
-    require_new("--plot", plot, force)
+    require_new("--csv", table_file, force, runs)
+    require_new("--plot", plot, force, runs)
     if out is not None:
-        require_place("--out", out)
+        require_folder("--out", out)
         for name in FILES if out.is_dir() else ():
-            require_new("--out", out / name, force)
+            require_new("--out", out / name, force, runs)
     console = make_console()
     with console.status("comparing") as status:
         found = run_comparison(

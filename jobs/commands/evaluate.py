@@ -126,8 +126,8 @@ def evaluate(
         raise ConfigError(f"--metrics is missing: name some of {', '.join(METRICS)}")
     if plot is not None:
         require_plot(plot)
-    require_new("--csv", table_file, force)
-    require_new("--plot", plot, force)
+    for option, path in (("--csv", table_file), ("--plot", plot)):
+        require_new(option, path, force, [run], truth)
     config = changed_config(stored_config(run, read_manifest(RunDir.open(run)).config), place)
     config = config.model_copy(update={"out": run})
     asked = Question(

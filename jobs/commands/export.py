@@ -11,7 +11,6 @@ from shardcam.engine.analysis.class_scores import IRN, NORMALISATIONS
 from shardcam.engine.analysis.export_seeds import EVAL_THRESHOLD
 from shardcam.engine.analysis.feature_rows import FEATURES
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.io.whole_file import require_place
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.jobs.completion import complete_path
@@ -22,7 +21,8 @@ from shardcam.jobs.export_folder import (
     require_new_folder,
 )
 from shardcam.jobs.export_forms import FILE, FOLDER, FORMS, THRESHOLD, Asked, default_threshold
-from shardcam.jobs.outputs import require_new
+from shardcam.jobs.outputs import NEW_PLACE, require_folder, require_new
+from shardcam.jobs.source_files import require_no_source
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 
@@ -45,11 +45,15 @@ def _those_that_take(option: str) -> str:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=NEW_PLACE,
     required=True,
     help="Folder to write into; for npy and coco a file.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing --out.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Replace an existing file; in a folder those of the same names, and leave others.",
+)
 @click.option("--layer", help="Layer to write; needed if the run has several.")
 @click.option(
     "--of",
@@ -130,9 +134,9 @@ def export(
             raise ConfigError(f"--{name}: it is for {_those_that_take(option)}, not for {form}")
     levels, numbers = _levels(threshold, form), _numbers(classes)
     if FORMS[form].place == FILE:
-        require_new("--out", out, force)
+        require_new("--out", out, force, [run])
     else:
-        require_place("--out", out)
+        require_folder("--out", out)
     console = make_console()
     with open_run(run) as opened:
         home = RunDir.open(run)
@@ -141,6 +145,8 @@ def export(
             of, workers, console,
         )  # fmt: skip
         job, keep = FORMS[form].prepare(asked), False
+        if FORMS[form].place == FOLDER and (force or not (out / (job.note or MADE_OF)).exists()):
+            require_no_source("--out", [out], [run])  # what another export has made is kept
         what_next = "begins anew"
         if job.made_of is not None:
             what_next = "without --force goes on" if force else "goes on"

@@ -12,7 +12,6 @@ import click
 from shardcam.engine.analysis.open_run import open_run
 from shardcam.engine.config import RunConfig, flag
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.io.whole_file import require_place
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.run.class_names import ClassName, class_names
 from shardcam.engine.run.network_choice import load_definition
@@ -24,6 +23,7 @@ from shardcam.engine.workers.cores import usable_cores
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.completion import complete_model
 from shardcam.jobs.looking.unit_responses import (
+    EXAMPLES,
     SHOWN,
     STEPS,
     Ascent,
@@ -32,7 +32,9 @@ from shardcam.jobs.looking.unit_responses import (
     draw_responses,
 )
 from shardcam.jobs.options import chosen_options, make_config
+from shardcam.jobs.outputs import NEW_PLACE, require_folder
 from shardcam.jobs.sections import SectionedCommand, SectionedOption, section_option
+from shardcam.jobs.source_files import require_no_source
 from shardcam.jobs.terminal import make_console, printable
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ _drawing_option = section_option("What is drawn")
 @_drawing_option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
                  help="Seed of the noise that gradient ascent starts from.")  # fmt: skip
 @_drawing_option(
-    "--out", type=click.Path(path_type=Path), default=Path("filters"), show_default=True,
+    "--out", type=NEW_PLACE, default=Path("filters"), show_default=True,
     help="Folder to write the pictures to; those of the same name are replaced.",
 )  # fmt: skip
 def filters(
@@ -105,7 +107,7 @@ def filters(
       shardcam filters efficientnet_lite0 --maximise --layer fc --channels 130,340
       shardcam filters efficientnet_lite0 --examples runs/photos --maximise
     """
-    require_place("--out", out)
+    require_folder("--out", out)
     limit_threads(usable_cores())
     ready_libraries()
     wanted = Wanted(layers, _numbers(channels), count)
@@ -120,6 +122,7 @@ def filters(
             config = stored_config(run, read_manifest(RunDir(run)).config)
             network, names = _load(_as_in_run(named, config))
             _require_same_network(run, network)
+            require_no_source("--out", out.glob(f"*{EXAMPLES}"), [run])
             opened = stack.enter_context(open_run(run))
             subject = Subject(network, names, opened, config.model_copy(update={"out": str(run)}))
         if maximise or run is not None:

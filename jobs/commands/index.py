@@ -77,7 +77,7 @@ def _target(run_dir: RunDir, merge: bool, out: str | None, force: bool) -> Path 
         raise ConfigError(f"--out {out}: takes a path; without --out the file goes into the run")
     if target.resolve().is_relative_to(run_dir.root.resolve()):
         raise ConfigError(f"--out {out}: is in the run; leave --out out to replace its index.h5")
-    require_new("--out", target, force)
+    require_new("--out", target, force, [run_dir.home])
     return target
 
 

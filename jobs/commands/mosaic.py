@@ -18,7 +18,7 @@ from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.config import LARGEST, RunConfig, size_text
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.evaluation.mosaics import SureImages, drawn_cells, sure_images
-from shardcam.engine.io.whole_file import require_place, whole_file
+from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.listing import Listing
 from shardcam.engine.rundir.run_dir import RunDir
@@ -26,7 +26,8 @@ from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import NO_LINK, U1, Preprocessing, counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import LocalPath, as_options
-from shardcam.jobs.outputs import write_csv
+from shardcam.jobs.outputs import require_folder, write_csv
+from shardcam.jobs.source_files import require_no_source
 from shardcam.jobs.source_pictures import SourcePictures
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
@@ -89,9 +90,10 @@ def mosaic(
     """
     if not runs:
         raise ConfigError("mosaic takes a run: its scores say which images its network is sure of")
-    require_place("--out", out)
+    require_folder("--out", out)
     if out.is_dir() and any(not path.match("mosaic-*.png") for path in out.iterdir()):
         raise ConfigError(f"--out {out}: not empty; give another folder")
+    require_no_source("--out", [out], runs)
     run_dir = RunDir.open(runs[0])
     manifest = read_manifest(run_dir)
     config = stored_config(runs[0], manifest.config)

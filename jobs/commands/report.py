@@ -12,7 +12,7 @@ from shardcam.engine.run.disk_space import readable
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
-from shardcam.jobs.outputs import require_new
+from shardcam.jobs.outputs import NEW_PLACE, require_new
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 SAMPLE = 200
@@ -24,7 +24,7 @@ PORT = 8000
 @click.argument("beside", required=False, metavar="[RUN]", shell_complete=complete_path)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=NEW_PLACE,
     help="File to write  [default: RUN/report.html, which is part of the run and made anew each "
     "time, or NAME-report.html here if RUN is a URL]",
 )
@@ -75,8 +75,8 @@ def report(
     _require_sensible(out, sample, serve, port)
     own = run_dir.root / "report.html"
     page = out or (own if run_dir.shared else Path(f"{run_dir.name}-report.html"))
-    if not serve and page.resolve() != own.resolve():
-        require_new("--out", page, force)
+    if not serve and (page.parent.resolve(), page.name) != (own.parent.resolve(), own.name):
+        require_new("--out", page, force, [one for one in (run, beside) if one is not None])
     from shardcam.jobs.gallery.gallery_run import opened_run
     from shardcam.jobs.gallery.html_file import write_page
     from shardcam.jobs.gallery.server import ReportServer

@@ -13,13 +13,13 @@ from rich.table import Table
 from shardcam.engine.config import RunConfig
 from shardcam.engine.errors import needs
 from shardcam.engine.evaluation.sanity_checks import RESULT, STEPS, SanityStep, run_sanity
-from shardcam.engine.io.whole_file import require_place
 from shardcam.engine.run.extraction import run_extraction
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.options import LocalPath, changed_config, place_options
+from shardcam.jobs.outputs import require_folder
 from shardcam.jobs.progress import ProgressDisplay
 from shardcam.jobs.resumable import resumable
 from shardcam.jobs.sections import SectionedCommand, section_option
@@ -68,7 +68,7 @@ def sanity(run: str, out: Path, steps: int, seed: int, **place: Any) -> None:
       shardcam sanity runs/photos --out runs/photos-sanity
       shardcam sanity runs/photos --out runs/photos-sanity --steps 4 --executor local
     """
-    require_place("--out", out)
+    require_folder("--out", out, [run])
     config = changed_config(stored_config(run, read_manifest(RunDir.open(run)).config), place)
     config = config.model_copy(update={"out": run})
     console = make_console()

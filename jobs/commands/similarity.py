@@ -87,7 +87,7 @@ def similarity(
     if plot is not None:
         require_plot(plot)
     for option, path in (("--csv", table_file), ("--json", json_file), ("--plot", plot)):
-        require_new(option, path, force)
+        require_new(option, path, force, runs)
     console, done = make_console(), 0
 
     with console.status("comparing") as status:

@@ -19,8 +19,9 @@ from shardcam.engine.types import counted
 from shardcam.jobs.measuring.measure import Measured, measure
 from shardcam.jobs.measuring.timed_runs import Whole
 from shardcam.jobs.options import make_config, run_options_but
-from shardcam.jobs.outputs import require_new
+from shardcam.jobs.outputs import NEW_FILE, require_new
 from shardcam.jobs.sections import SectionedCommand, section_option
+from shardcam.jobs.source_files import require_no_input
 from shardcam.jobs.terminal import make_console
 from shardcam.jobs.wording import speed
 
@@ -52,12 +53,8 @@ _measuring_option = section_option("Measurement")
     type=click.IntRange(1),
     help="Number of runs of each setting, all of them in turn  [default: 1; 3 with --sweep]",
 )
-@_measuring_option(
-    "--json", "file", type=click.Path(path_type=Path), help="JSON file to save the results in."
-)
-@_measuring_option(
-    "--plot", type=click.Path(path_type=Path), help="PNG, SVG or PDF file to plot the sweep in."
-)
+@_measuring_option("--json", "file", type=NEW_FILE, help="JSON file to save the results in.")
+@_measuring_option("--plot", type=NEW_FILE, help="PNG, SVG or PDF file to plot the sweep in.")
 @_measuring_option("--force", is_flag=True, help="Replace what is at --json and --plot.")
 def throughput(
     images: int,
@@ -87,10 +84,11 @@ def throughput(
         require_plot(plot, (".png", ".svg", ".pdf"))
     require_new("--json", file, force)
     require_new("--plot", plot, force)
-    if options["out"] is not None:
-        require_place("--out", Path(options["out"]))
+    disk = options.pop("out")
+    if disk is not None:
+        require_place("--out", Path(disk))
     console = make_console()
-    with tempfile.TemporaryDirectory(prefix="shardcam-", dir=options.pop("out")) as folder:
+    with tempfile.TemporaryDirectory(prefix="shardcam-", dir=disk) as folder:
         limit = options.pop("limit") or images
         config = make_config({**options, "limit": limit, "out": f"{folder}/run"})
         config = chosen_early(config)
@@ -98,6 +96,8 @@ def throughput(
             config = config.model_copy(update={"executor": RAY})
         if config.part is not None:
             raise ConfigError("--part: leave it out: whole runs are measured")
+        require_no_input("--json", file, config)
+        require_no_input("--plot", plot, config)
         measured = measure(config, rounds or (3 if sweep else 1), sweep, console)
     print_measured(measured, console)
     if file is not None:

@@ -13,10 +13,12 @@ from shardcam.engine.errors import ConfigError, SourceError
 from shardcam.engine.io.whole_file import require_place, whole_file
 from shardcam.engine.models.system_libraries import ready_libraries
 from shardcam.engine.readers.pixels import rgb
+from shardcam.engine.rundir.own_names import require_outside_runs
 from shardcam.engine.types import Preprocessing, counted
 from shardcam.engine.workers.threads import limit_threads
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.digits import Digits, idx_files, shipped_digits, source_digits
+from shardcam.jobs.outputs import NEW_PLACE
 from shardcam.jobs.terminal import make_console, stop_on_signals
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ BATCH = 100  # digits of a forward pass
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=NEW_PLACE,
     default=Path("runs/mnist/lenet"),
     show_default=True,
     help="Checkpoint to write: OUT-symbol.json and OUT-0000.params.",
@@ -103,7 +105,9 @@ def train_mnist(
     if not out.name:
         raise ConfigError(f"--out {out}: give the checkpoint a name, as in {out / 'lenet'}")
     symbol, params = (out.with_name(out.name + end) for end in ("-symbol.json", "-0000.params"))
-    require_place("--out", params, folder=False)
+    for path in (params, symbol):
+        require_place("--out", path, folder=False)
+        require_outside_runs("--out", path)
     if not force and (symbol.exists() or params.exists()):
         raise ConfigError(f"--out {out}: there is a checkpoint; --force replaces it")
     limit_threads(THREADS)
@@ -115,6 +119,8 @@ def train_mnist(
     kept = {} if test is not None else idx_files(held_out, out.parent, "held-out")
     for path, data in kept.items():
         require_place("--out", path, folder=False)
+        if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
+            raise ConfigError(f"--out {out}: {path} is SOURCE; name another folder, or give --test")
         if not force and path.exists() and path.read_bytes() != data:
             raise ConfigError(f"--out {out}: {path} has other digits; --force replaces it")
     expected = _preprocessing(training_digits)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shardcam.engine.models.activation_maximisation import MaximisedUnits
     from shardcam.engine.models.definition import NetworkDefinition
 
+EXAMPLES = "-examples.jpg"  # how the names of pictures of a run end
 SHOWN = 6  # units of a layer, if none are named
 STEPS = 128
 _EXAMPLES = 7  # crops of a unit
@@ -92,7 +93,7 @@ def draw_responses(
             labels = [fitting(name, _SIDE) for name in names]
             picture = gallery(enlarged_to(made.pictures, _SIDE), labels, -(-len(units) // 2))
         else:
-            path = out / f"{stem}-examples.jpg"
+            path = out / f"{stem}{EXAMPLES}"
             picture = stacked(_rows(subject, info, units, names, made))
         save_picture(picture, path)
         yield f"{path}: {len(units)} of {info.shape[0]} channels{_rises(names, made)}"
