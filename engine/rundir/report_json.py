@@ -12,6 +12,11 @@ from shardcam.engine.types import Note
 _MOST = 1 << 24  # bytes
 
 
+def lacks_account(run_dir: RunDir) -> bool:
+    """Whether a command that was to close the account did not come so far."""
+    return not (run_dir.exists(run_dir.report) and run_dir.exists(run_dir.failures))
+
+
 def run_notes(run_dir: RunDir, account: Account) -> tuple[Note, ...]:
     """What the run assumed and left out, as far as it is known, and what its rows are flagged for.
 

@@ -153,6 +153,13 @@ def test_an_index_that_was_lost_is_made_anew(tmp_path):
     assert code == 0, err
     assert "over 3 of 3 shards" in out
     assert_same(before, contents(run))
+    assert "still to come" not in out and "state       complete" in shardcam("status", run)[1]
+    for name in ("report.json", "failures.csv"):
+        (run / name).unlink()
+    words = "the same extract command writes"
+    told = f"report.json and failures.csv are still to come: {words} them"
+    assert told in shardcam("index", run)[1]
+    assert f"done; {words} report.json and failures.csv" in shardcam("status", run)[1]
     assert shardcam("index", run, "--merge")[0] == 0
     assert shardcam("verify", run, "--deep")[0] == 0
     for done, shard in (("0 done now", None), ("1 done now", "shard-000001.h5")):
@@ -161,6 +168,7 @@ def test_an_index_that_was_lost_is_made_anew(tmp_path):
         code, out, err = shardcam("extract", tmp_path / "images", *small, "--out", run)
         assert code == 0 and done in out, err
         assert_same(before, contents(run))
+        assert {"report.json", "failures.csv"} <= {path.name for path in run.iterdir()}
         with h5py.File(run / "index.h5") as index:
             assert index["sample"].is_virtual == bool(shard), "it stays merged until then"
     code, _, err = shardcam("index", tmp_path / "images")
