@@ -118,7 +118,7 @@ function drawPlane(box, view, how) {
       if (asked !== latest) return;
       const card = makeCard(item, 0, { ...how, open: () => openDetail(0, [item], preview) });
       const told = document.createElement("p");
-      told.className = `hint key ${colour(point.cluster)}`;
+      told.className = `hint keyed-as ${colour(point.cluster)}`;
       told.textContent = clusterName(point.cluster);
       preview.replaceChildren(card, told);
     } catch (error) {
@@ -175,7 +175,7 @@ function drawPlane(box, view, how) {
 function makeCluster(cluster, view, how) {
   const made = make("cluster");
   $("h3", made).textContent = `Cluster ${cluster.number}`;
-  $("h3", made).classList.add("key", colour(cluster.number));
+  $("h3", made).classList.add("keyed-as", colour(cluster.number));
   $(".badge", made).hidden = !cluster.stands_out;
   $("button", made).addEventListener("click", () => showPicturesOf(how.clustering, view.number, cluster.number));
   for (const kind of ["mean", "deviation"]) {
