@@ -10,7 +10,7 @@ from shardcam.engine.rundir.hdf5_reading import reading
 from shardcam.engine.rundir.merged_index import MERGED
 from shardcam.engine.rundir.own_datasets import Unsound, dataset_of, datasets, foreign_file
 from shardcam.engine.rundir.run_dir import RunDir
-from shardcam.engine.rundir.run_json import Manifest
+from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.rundir.shard_file import (
     ShardSummary,
     file_problem,
@@ -41,8 +41,11 @@ def check_index(run_dir: RunDir, fingerprint: str, deep: bool = False) -> list[S
         There is no index, a shard of it is missing, damaged or of another run.
     """
     if not run_dir.fetch(run_dir.index):
+        planned = read_manifest(run_dir).plan["shards"]
+        require_shards(run_dir, sum(one < planned for one in run_dir.shard_numbers()), planned)
         raise RunDirectoryError(
-            f"{run_dir.home}: no {run_dir.index.name} in it; the same extract command completes it"
+            f"{run_dir.home}: every shard is done, but not their index: "
+            f"shardcam index {run_dir.home} writes it"
         )
     try:
         if deep and (problem := file_problem(run_dir.index)):
@@ -65,13 +68,23 @@ def complete_shards(run_dir: RunDir, manifest: Manifest) -> list[ShardSummary]:
         It does not, or as `check_index`.
     """
     shards = check_index(run_dir, manifest.fingerprint)
-    planned = manifest.plan["shards"]
-    if len(shards) < planned:
+    require_shards(run_dir, len(shards), manifest.plan["shards"])
+    return shards
+
+
+def require_shards(run_dir: RunDir, done: int, planned: int) -> None:
+    """Refuse a run with fewer shards than planned.
+
+    Raises
+    ------
+    RunDirectoryError
+        The message says how many are done, and what completes the run.
+    """
+    if done < planned:
         raise RunDirectoryError(
-            f"{run_dir.home}: {planned - len(shards)} of {counted(planned, 'shard')} not done yet; "
+            f"{run_dir.home}: {done} of {counted(planned, 'shard')} are done; "
             "the same extract command completes it"
         )
-    return shards
 
 
 def _read(index: h5py.File, run_dir: RunDir, fingerprint: str) -> str | tuple[_Rows, _Rows]:

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from shardcam.engine.config import RunConfig
-from shardcam.engine.errors import RunDirectoryError, TooManyFailures
+from shardcam.engine.errors import TooManyFailures
 from shardcam.engine.run.stored_options import stored_config
+from shardcam.engine.rundir.check_index import require_shards
 from shardcam.engine.rundir.replace_shards import bring_back, set_aside
 from shardcam.engine.rundir.run_dir import RunDir, ShardFile
 from shardcam.engine.rundir.run_json import read_manifest
@@ -54,11 +55,7 @@ def retry_failed(run: str, **options: Any) -> None:
 def _retry(run_dir: RunDir, config: RunConfig, shards: int, died: bool) -> None:
     run = str(run_dir.home)
     bring_back(run_dir)
-    if missing := shards - sum(number < shards for number in run_dir.shard_numbers()):
-        raise RunDirectoryError(
-            f"{run}: {missing} of {counted(shards, 'shard')} not done yet; "
-            "the same extract command completes it"
-        )
+    require_shards(run_dir, sum(one < shards for one in run_dir.shard_numbers()), shards)
     every = run_dir.open_shards(range(shards))
     before = {number: found for number, shard in every if (found := _retryable(shard))}
     console = make_console()

@@ -84,6 +84,14 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
     account = Account.of(shards)
     if wrong := account.problem(manifest.plan["samples"]):
         raise RunDirectoryError(f"{run}: {wrong}")
+    without = sum(not shard.checksum for shard in shards)
+    if deep and without:
+        of = counted(len(shards), "shard")
+        note = f"{run}: no file checksum in {without} of {of}, of an earlier version"
+        console.print(note, soft_wrap=True)
+    how = "every byte read" if deep else "counts and fingerprints"
+    note = f"{account.listed} listed = {account.ok} ok + {account.failed} failed"
+    console.print(f"{run}: {note}; all shards good ({how})")
     check_index(run_dir, manifest.fingerprint, deep)
     require_own_rows(run_dir)
     if deep and (metrics := list(damaged_metrics(run_dir))):
@@ -94,14 +102,6 @@ def _verify(run_dir: RunDir, manifest: Manifest, deep: bool, repair: bool) -> No
         for problem in clusters:
             console.print(problem, soft_wrap=True)
         raise RunDirectoryError(f"{run}: clusters are damaged; cluster --replace mends them")
-    without = sum(not shard.checksum for shard in shards)
-    if deep and without:
-        of = counted(len(shards), "shard")
-        note = f"{run}: no file checksum in {without} of {of}, of an earlier version"
-        console.print(note, soft_wrap=True)
-    how = "every byte read" if deep else "counts and fingerprints"
-    note = f"{account.listed} listed = {account.ok} ok + {account.failed} failed"
-    console.print(f"{run}: {note}; all shards good ({how})")
 
 
 def _gaps(held: Iterable[int], planned: int) -> Iterator[tuple[int, int]]:

@@ -267,7 +267,7 @@ def _boxes(
 
 def _opened(run_dir: RunDir, manifest: Manifest, account: RunAccount) -> tuple[Run, RunAccount]:
     """The run and the account of the same shards, though more may be published meanwhile."""
-    if account.complete:
+    if account.complete and run_dir.exists(run_dir.index):
         return open_run(run_dir.home), account
     while True:
         run = open_so_far(run_dir)

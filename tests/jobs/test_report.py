@@ -235,6 +235,11 @@ def test_hostile_names_are_text(shown, page):
     assert set(failed) < set(page.texts["bdi"])
 
 
+def test_dots_of_a_legend_are_not_before_names_of_files(page):
+    assert any(one.get("class") == "key" for _, one in page.elements)
+    assert not re.search(r"\.key[^-\w{][^{]*::before|\.key::before", page.texts["style"][0])
+
+
 def test_the_page_tells_the_account(page):
     assert "The account is closed: 74 listed = 70 ok + 4 failed." in page.words
     assert "empty decode 4" in page.words
@@ -449,6 +454,14 @@ def test_an_unfinished_run_is_shown_as_far_as_it_is(tmp_path):
     assert "11 listed = 9 ok + 2 failed" in page.words
     assert "The account is closed" not in page.words
     assert [item["sample"] for item in page.data["items"]] == [0, 1, 2, 3, 9, 10, 11, 12, 13]
+
+
+def test_a_run_with_all_its_shards_and_no_index_is_shown(tmp_path):
+    made = make_shown_run(tmp_path, shards=(4, 3))
+    made.paths.index.unlink()
+    page = written(made.paths, tmp_path / "page.html")
+    assert [item["sample"] for item in page.data["items"]] == made.rows["sample"].tolist()
+    assert not made.paths.index.exists()
 
 
 def test_one_shard_and_an_index_of_before_are_enough(tmp_path):

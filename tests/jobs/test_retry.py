@@ -142,7 +142,7 @@ def test_an_unfinished_run_is_refused_with_what_completes_it(source, tmp_path):
     RunDir(tmp_path / "run").shard(1).unlink()
     code, _, err = shardcam("retry-failed", tmp_path / "run")
     assert code == 1
-    assert "1 of 5 shards not done yet; the same extract command completes it" in err
+    assert "4 of 5 shards are done; the same extract command completes it" in err
 
 
 def test_damaged_shards_are_moved_aside_and_refilled(source, tmp_path):

@@ -107,6 +107,14 @@ def test_an_unfinished_run_goes_on(paths):
     assert err == f"shardcam: {paths.home}: 2 of 3 shards missing or damaged; {goes_on}\n"
 
 
+def test_shards_without_an_index_are_looked_at(paths):
+    paths.index.unlink()
+    code, out, err = shardcam("verify", paths.home)
+    assert code == 1 and "18 listed = 15 ok + 3 failed; all shards good" in out
+    words = f"every shard is done, but not their index: shardcam index {paths.home} writes it"
+    assert err == f"shardcam: {paths.home}: {words}\n"
+
+
 @pytest.mark.parametrize("kind", ["memory", "s3", "file"])
 def test_at_a_url_they_are_moved_aside_too(kind, request, tmp_path, monkeypatch):
     monkeypatch.setenv("SHARDCAM_SCRATCH", str(tmp_path / "scratch"))

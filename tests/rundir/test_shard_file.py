@@ -366,7 +366,11 @@ def test_an_index_that_lost_a_shard_is_refused(run):
 def test_without_an_index_the_run_is_not_done(run):
     paths, _ = run
     paths.index.unlink()
-    with pytest.raises(RunDirectoryError, match="the same extract command completes it"):
+    with pytest.raises(RunDirectoryError, match=f"not their index: shardcam index {paths.home}"):
+        open_run(paths.root)
+    paths.shard(2).unlink()
+    words = "2 of 3 shards are done; the same extract command completes it"
+    with pytest.raises(RunDirectoryError, match=words):
         open_run(paths.root)
 
 
