@@ -18,7 +18,7 @@ import numpy.typing as npt
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.grid_rows import GridRows
 from shardcam.engine.errors import ConfigError
-from shardcam.engine.evaluation.likeness import MEASURES, Comparison, Likeness, finite
+from shardcam.engine.evaluation.likeness import LEAST, MEASURES, Comparison, Likeness, finite
 from shardcam.engine.evaluation.metric import is_mean
 from shardcam.engine.evaluation.paired_images import ImagePairs, differences_of, image_pairs
 from shardcam.engine.evaluation.running_mean import RunningMean
@@ -112,7 +112,7 @@ class RunComparison:
             only_reference=len(reference) - self._counts["images"],
             only_other=len(other) - self._counts["images"],
             without_pair=self._counts["without_pair"],
-            first_class_equal=self._agreeing.figure(),
+            first_class_equal=self._agreeing.share(),
             layers=tuple(map(_likeness, self._layers)),
             metrics={name: mean.figure() for name, mean in self._metrics.items()},
             of_images=tuple(name for name in self._metrics if self._of_set(name)),
@@ -290,7 +290,7 @@ def _likeness(layer: _Layer) -> Likeness:
     ordered = sorted(layer.worst, key=lambda one: (-one[0], -one[1]))
     return Likeness(
         *layer.names,
-        figures={name: mean.figure() for name, mean in layer.means.items()},
+        figures={n: mean.figure(LEAST.get(n, -1), 1) for n, mean in layer.means.items()},
         left_out=layer.left_out,
         worst=tuple(row for _, _, row in ordered),
     )

@@ -17,6 +17,7 @@ MEASURES = {
     "data_range=1, of maps enlarged to the network's input and moved to [0, 1]",
     "iou_top20": "intersection over union of the highest 20 % of the pixels",
 }
+LEAST = {"iou_top20": 0}  # -1 of the others; 1 is the most of all
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from shardcam.engine.evaluation.metric import Figure
-from shardcam.engine.run.intervals import normal
+from shardcam.engine.run.intervals import normal, wilson
 from shardcam.engine.types import F8
 
 
@@ -36,9 +36,16 @@ class RunningMean:
         variance = self._squares / (self.count - 1) if self.count > 1 else unknown
         return normal(self.mean, variance, self.count)
 
-    def figure(self) -> Figure:
-        """With its interval, of numbers."""
+    def figure(self, least: float = -math.inf, most: float = math.inf) -> Figure:
+        """With its interval, of numbers, which may be bounded."""
         if not self.count:
             return Figure(math.nan, math.nan, math.nan, 0)
         low, high = map(float, self.interval())
-        return Figure(float(self.mean), low, high, self.count)
+        return Figure(float(self.mean), max(low, least), min(high, most), self.count)
+
+    def share(self) -> Figure:
+        """Of zeros and ones, with Wilson's interval."""
+        if not self.count:
+            return self.figure()
+        share = float(self.mean)
+        return Figure(share, *wilson(share * self.count, self.count), self.count)

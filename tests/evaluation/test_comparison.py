@@ -13,6 +13,7 @@ from skimage.metrics import structural_similarity
 import shardcam as api
 from shardcam import kernels, open_run
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.evaluation.running_mean import RunningMean
 from tests.jobs.command import SMALL, contents, shardcam
 
 SIZE = 32
@@ -96,15 +97,24 @@ def test_means_and_intervals_are_those_of_the_libraries(gradcam, layercam):
     (layer,) = found.layers
     expected = expected_of(gradcam, layercam)
     assert len(expected) > 5
-    for figure, values in zip(layer.figures.values(), expected.T):
+    for (name, figure), values in zip(layer.figures.items(), expected.T):
+        least = 0 if name == "iou_top20" else -1
         spread = 1.96 * values.std(ddof=1) / len(values) ** 0.5
         np.testing.assert_allclose(
             (figure.value, figure.low, figure.high, figure.n),
-            (values.mean(), values.mean() - spread, values.mean() + spread, len(values)),
+            (
+                values.mean(),
+                max(values.mean() - spread, least),
+                min(values.mean() + spread, 1),
+                len(values),
+            ),
             atol=2e-6,
         )
     assert (found.images, found.only_reference, found.only_other) == (9, 2, 0)
     assert found.first_class_equal.value == 1
+    wilson = stats.binomtest(9, 9).proportion_ci(method="wilson")
+    interval = found.first_class_equal.low, found.first_class_equal.high
+    assert interval == pytest.approx((wilson.low, wilson.high), abs=1e-5)
     assert layer.worst[0]["spearman"] == pytest.approx(expected[:, 1].min())
     assert [row["spearman"] for row in layer.worst] == sorted(r["spearman"] for r in layer.worst)
 
@@ -273,3 +283,13 @@ def test_memory_holds_no_map_longer_than_a_block(gradcam, monkeypatch):
     assert max(read) == 2
     with open_run(gradcam) as run:
         assert sum(read) == 2 * len(run)
+
+
+def test_intervals_of_shares_are_within_0_and_1():
+    """14 of 15, of which a normal interval goes to 1.02."""
+    mean = RunningMean()
+    mean.add(np.array([1.0] * 14 + [0.0]))
+    share, wilson = mean.share(), stats.binomtest(14, 15).proportion_ci(method="wilson")
+    assert (share.low, share.high) == pytest.approx((wilson.low, wilson.high), abs=1e-5)
+    assert mean.figure().high > 1 and mean.figure(0, 1).high == 1
+    assert np.isnan(RunningMean().share().value)
