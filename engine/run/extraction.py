@@ -178,6 +178,6 @@ def _planned(prepared: Prepared) -> RunPlanned:
         sizes=dataset_sizes(prepared.worker.specs, plan),
         free=prepared.run_dir.free_bytes(),
         calibration=prepared.calibration,
-        notes=prepared.notes,
+        notes=(*prepared.own_notes, *prepared.notes),
         cost=prepared.cost,
     )

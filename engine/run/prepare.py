@@ -66,6 +66,12 @@ from shardcam.engine.workers.cores import usable_cores
 if TYPE_CHECKING:
     from shardcam.engine.models.definition import NetworkDefinition
 
+_FROM_CACHE = Note(
+    "int8",
+    "the calibration is that of an earlier run of the same network and pictures; "
+    "--calibration-cache off makes it anew",
+)
+
 GPU_BATCH = 128  # of PyTorch: a modern GPU is not full with fewer images
 
 
@@ -81,6 +87,7 @@ class Prepared:
     resumed: bool  # the run directory held this run already
     listed: bool  # by this command; False if the run directory held the listing
     notes: tuple[Note, ...]  # what was assumed and left out
+    own_notes: tuple[Note, ...]  # of this command, not of the run
     before: int  # images that the run had; fewer than now if this command lets it grow
     cost: Cost | None  # of a method that runs the network many times
 
@@ -195,7 +202,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
             require_room(config, specs, plan)
             if sizes is None:
                 _require_memory(config, definition, layers, plan)
-            calibration = _calibration(config, definition, layers, read, plan)
+            calibration, from_cache = _calibration(config, definition, layers, read, plan)
             manifest = make_manifest(
                 *(config, plan, own, layers, read, calibration, classes),
                 target=made_of,
@@ -228,7 +235,6 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
     )
     notes = (
         *told,
-        *((choice,) if choice else ()),
         *assumptions(config, definition, layers),
         *(calibration_notes(calibration) if calibration else ()),
         *plan.listing.notes,
@@ -245,6 +251,7 @@ def prepare(config: RunConfig, on_event: Observer = ignore) -> Prepared:
         resumed=resumed,
         listed=listed,
         notes=notes,
+        own_notes=(*((choice,) if choice else ()), *((_FROM_CACHE,) if from_cache else ())),
         before=before,
         cost=cost,
     )
@@ -331,14 +338,14 @@ def _calibration(
     layers: tuple[LayerInfo, ...],
     read: tuple[LayerInfo, ...],
     plan: Plan,
-) -> Calibration | None:
-    """The run's own if it has one, so that resuming changes nothing."""
+) -> tuple[Calibration | None, bool]:
+    """The run's own if it has one, so that resuming changes nothing; and if it is of the cache."""
     if config.precision != "int8":
-        return None
+        return None, False
     run_dir = RunDir.open(config.out)
     stored = read_calibration(run_dir)
     if stored is not None and run_dir.exists(run_dir.run_json):  # else of one that never began
-        return stored
+        return stored, False
     preprocessing = definition.preprocessing
     if config.copies:  # of pictures of one size, as large as the network's own
         preprocessing = replace(preprocessing, resize="crop")
@@ -349,7 +356,7 @@ def _calibration(
         how = names, read_only, config.method, config.smooth
         key = calibration_cache.key_of(definition.digest(), preprocessing, views, *how)
         if kept := calibration_cache.find(key):
-            return kept
+            return kept, True
     made = calibrate_on_source(
         *(definition, names, comparing_method(config), views),
         read=read_only,
@@ -358,4 +365,4 @@ def _calibration(
     )
     if config.calibration_cache == "on":
         calibration_cache.keep(key, made)
-    return made
+    return made, False

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.jobs.command import CHECKPOINT, shardcam, words_of
+from tests.jobs.command import CHECKPOINT, SMALL, shardcam, shardcam_process, words_of
 from tests.jobs.images import make_folder
 
 WARNING = "--mean without --std: --std 58.395,57.12,57.375 was taken, ImageNet's"
@@ -59,3 +59,13 @@ def test_a_report_that_cannot_be_read_is_no_obstacle(told, tmp_path):
         code, out, err = shardcam("status", run)
         assert (code, err) == (0, "")
         assert "warning" not in out
+
+
+@pytest.mark.process
+def test_the_choice_of_the_executor_is_told_once_and_not_kept(tmp_path):
+    make_folder(tmp_path / "images", 2)
+    command = ("extract", tmp_path / "images", *SMALL, "--out", tmp_path / "run")
+    code, out, err = shardcam_process(*command)
+    assert code == 0, err
+    assert out.count("executor: local, for 2 images") == out.count("overrides it") == 1
+    assert "overrides it" not in (tmp_path / "run" / "report.json").read_text()
