@@ -8,6 +8,14 @@ from itertools import groupby
 from shardcam.engine.types import Note
 from shardcam.jobs.terminal import printable
 
+LIKENESS_WORDS = {
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "spearman_abs": "Spearman of absolute values",
+    "ssim": "SSIM",
+    "iou_top20": "IoU of the highest 20 %",
+}
+
 
 def speed(rate: float) -> str:
     """``0.0221`` -> ``0.022 images/s``."""

@@ -13,6 +13,10 @@ from rich.table import Table
 from shardcam.engine.evaluation.comparison import FILES, MATCHES, run_comparison
 from shardcam.engine.evaluation.likeness import MEASURES, Comparison
 from shardcam.engine.evaluation.metric import Figure
+from shardcam.engine.run.class_names import ClassName, kept_class_names, numbered
+from shardcam.engine.run.stored_options import stored_config
+from shardcam.engine.rundir.run_dir import RunDir
+from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.types import counted
 from shardcam.jobs.completion import complete_path
 from shardcam.jobs.looking.evaluation_plots import draw_comparisons, require_plot
@@ -25,19 +29,13 @@ from shardcam.jobs.outputs import (
     require_new,
     write_csv,
 )
-from shardcam.jobs.terminal import make_console, stop_on_signals
-from shardcam.jobs.wording import note_rows
+from shardcam.jobs.terminal import make_console, printable, stop_on_signals
+from shardcam.jobs.wording import LIKENESS_WORDS, note_rows
 
 CLASSES_EQUAL = "first class equal"
 DIFFERENCE = "difference of {}"
 OF_IMAGES = ", of images"
-_WORDS = {
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "spearman_abs": "Spearman of absolute values",
-    "ssim": "SSIM",
-    "iou_top20": "IoU of the highest 20 %",
-}
+_ALIKE = "1.0000"
 
 
 @click.command()
@@ -113,7 +111,9 @@ def compare(
             folder=out,
             on_images=lambda images: status.update(f"{counted(images, 'image')} compared"),
         )
-    print_comparisons(found, console)
+    first = RunDir.open(runs[0])
+    name_of = kept_class_names(first, stored_config(runs[0], read_manifest(first).config))
+    print_comparisons(found, name_of or numbered, console)
     if table_file is not None:
         write_comparisons(found, table_file)
     if plot is not None:
@@ -121,19 +121,20 @@ def compare(
     print_written(console, *(out / name for name in FILES if out), table_file, plot)
 
 
-def print_comparisons(found: Sequence[Comparison], console: Console) -> None:
+def print_comparisons(found: Sequence[Comparison], name_of: ClassName, console: Console) -> None:
     """A table for each comparison, its least alike maps, and what was left out."""
     for one in found:
         table = Table(box=None, title=f"{one.other} against {one.reference}", title_justify="left")
         for column in ("layer", "measure", "mean", "95 % interval", "of"):
             table.add_column(column, justify="left" if column in ("layer", "measure") else "right")
         for layer, measure, figure in figures_of(one):
-            words = _WORDS.get(measure, measure)
+            words = LIKENESS_WORDS.get(measure, measure)
             table.add_row(layer, words, *figure_texts(figure))
         console.print(table)
         for likeness in one.layers:
-            if likeness.worst:
-                console.print(_worst_table(likeness.layer, likeness.worst))
+            table = _worst_table(likeness.layer, likeness.worst, name_of)
+            if table.row_count:
+                console.print(table)
         account = Table(show_header=False, box=None)
         account.add_row("images", f"{one.images} in both")
         for alone, run in ((one.only_reference, one.reference), (one.only_other, one.other)):
@@ -167,14 +168,16 @@ def figure_texts(figure: Figure) -> tuple[str, str, str]:
     return f"{figure.value:.4f}", interval, str(figure.n)
 
 
-def _worst_table(layer: str, worst: Sequence[dict[str, object]]) -> Table:
+def _worst_table(layer: str, worst: Sequence[dict[str, object]], name_of: ClassName) -> Table:
+    """Of maps that are not the same."""
     table = Table(box=None, title=f"least alike at {layer}", title_justify="left")
     for column in ("image", "class", "Spearman", "Pearson", "SSIM"):
-        table.add_column(column, justify="left" if column == "image" else "right")
+        table.add_column(column, justify="left" if column in ("image", "class") else "right")
     for row in worst:
         values = (row[name] for name in ("spearman", "pearson", "ssim"))
-        texts = (f"{value:.4f}" if isinstance(value, float) else "-" for value in values)
-        table.add_row(str(row["key"]), str(row["class"]), *texts)
+        texts = [f"{value:.4f}" if isinstance(value, float) else "-" for value in values]
+        if set(texts) != {_ALIKE}:
+            table.add_row(printable(str(row["key"])), name_of(int(str(row["class"]))), *texts)
     return table
 
 

@@ -12,13 +12,14 @@ import numpy as np
 
 from shardcam.engine.errors import ConfigError, needs
 from shardcam.engine.evaluation.layer_similarity import Similarity
-from shardcam.engine.evaluation.likeness import MEASURES, Comparison
+from shardcam.engine.evaluation.likeness import Comparison
 from shardcam.engine.evaluation.metric import Figure
 from shardcam.engine.evaluation.summary import Result
 from shardcam.engine.io.plain_text import printable
 from shardcam.engine.io.whole_file import whole_file
 from shardcam.engine.types import counted
 from shardcam.jobs.gallery.run_metrics import CurveChart, charts_of
+from shardcam.jobs.wording import LIKENESS_WORDS
 
 _COLUMNS = 3  # charts beside one another
 _RUN, _BASELINE = "#0b6b75", "#a9b4bf"
@@ -69,7 +70,10 @@ def draw_comparisons(found: Sequence[Comparison], path: Path) -> None:
     for number in range(max(len(one.layers) for one in found)):
         layers = {_label(one): one.layers[number] for one in found if number < len(one.layers)}
         name = next(iter(layers.values())).layer
-        alike = {m: {other: one.figures[m] for other, one in layers.items()} for m in MEASURES}
+        alike = {
+            words: {other: one.figures[measure] for other, one in layers.items()}
+            for measure, words in LIKENESS_WORDS.items()
+        }
         groups.append((f"likeness of maps of {_short(name)}", alike))
     names = dict.fromkeys(name for one in found for name in one.metrics)
     metrics = {
@@ -84,7 +88,7 @@ def draw_comparisons(found: Sequence[Comparison], path: Path) -> None:
     figure = _figure(8, sum(heights))
     axes = figure.subplots(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
     for axis, (title, rows) in zip(axes, groups, strict=True):
-        _draw_dots(axis, title, rows, [_label(one) for one in found])
+        _draw_dots(axis, title, rows, [_label(one) for one in found], rows is metrics)
     axes[0].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.12), borderaxespad=0)
     _save(figure, path)
 
@@ -155,7 +159,11 @@ def _draw_curves(axis: Any, chart: CurveChart) -> None:
 
 
 def _draw_dots(
-    axis: Any, title: str, rows: Mapping[str, Mapping[str, Figure]], others: Sequence[str]
+    axis: Any,
+    title: str,
+    rows: Mapping[str, Mapping[str, Figure]],
+    others: Sequence[str],
+    differences: bool,
 ) -> None:
     places = np.arange(len(rows))[::-1].astype(float)
     shift = 0.6 / max(len(others), 1)
@@ -171,7 +179,8 @@ def _draw_dots(
             capsize=2,
             label=other,
         )
-    axis.axvline(0, color="grey", linewidth=0.5)
+    if differences:
+        axis.axvline(0, color="grey", linewidth=0.5)
     axis.set_yticks(places, [_short(name) for name in rows], fontsize=8)
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.set_title(title, fontsize=9, loc="left")

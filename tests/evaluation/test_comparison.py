@@ -162,6 +162,7 @@ def test_the_command_writes_tables_rows_and_json(gradcam, layercam, tmp_path):
     assert printed.split()[-4:] == ["written", *map(str, files)]
     assert f"{layercam} against {gradcam}" in " ".join(printed.split())
     assert "2 images of" in printed
+    assert printed.count("least alike") == 1  # a run is like itself
     told = json.loads((out / "compare.json").read_text())
     rows = list(csv.DictReader((out / "images.csv").read_text().splitlines()))
     assert [one["images"] for one in told] == [9, 11]
@@ -173,6 +174,14 @@ def test_the_command_writes_tables_rows_and_json(gradcam, layercam, tmp_path):
     code, _, err = shardcam(*asked)
     assert code == 2 and "exists; --force replaces it" in err
     assert shardcam(*asked, "--force")[0] == 0
+
+
+def test_the_least_alike_are_named_by_class(gradcam, layercam, tmp_path):
+    run = shutil.copytree(gradcam, tmp_path / "named")
+    assert " class " in shardcam("compare", run, layercam)[1].partition("least alike")[2]
+    (run / "class_names.json").write_text(json.dumps({n: f"animal {n}" for n in range(1000)}))
+    least = shardcam("compare", run, layercam)[1].partition("least alike")[2]
+    assert " animal " in least and " class " not in least.partition("\n")[2].partition("\n")[2]
 
 
 @pytest.fixture

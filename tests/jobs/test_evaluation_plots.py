@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
+from shardcam import compare
 from shardcam.engine.evaluation.metric import Figure
 from shardcam.engine.evaluation.pass_metrics import PASS_METRICS
 from shardcam.engine.evaluation.summary import Result, stored_result
 from shardcam.jobs.gallery.run_metrics import CurveChart, charts_of
 from shardcam.jobs.looking import evaluation_plots
-from shardcam.jobs.looking.evaluation_plots import draw_evaluation
+from shardcam.jobs.looking.evaluation_plots import draw_comparisons, draw_evaluation
 from tests.jobs.command import shardcam
 from tests.jobs.evaluated import evaluate, make_evaluated
 
@@ -51,6 +52,18 @@ def test_evaluate_and_compare_draw(made, tmp_path):
     assert min(picture(tmp_path / "compared.png").shape[:2]) > 300
     code, _, err = shardcam("compare", made.run, made.other, *plot)
     assert code == 2 and "exists; --force replaces it" in err
+
+
+def test_likeness_has_the_words_of_the_table_and_an_axis_that_fits(made, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(evaluation_plots, "_save", lambda figure, path: drawn.append(figure))
+    draw_comparisons(compare(made.run, made.run), None)
+    axis = drawn[0].axes[0]
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names[0] == "Pearson" and names[2] == "Spearman of absolute values"
+    assert axis.get_xlim()[0] > 0.9
+    _, out, _ = shardcam("compare", made.run, made.run)
+    assert all(name in out for name in names)
 
 
 def test_a_bar_is_as_long_as_its_figure(tmp_path):
