@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from shardcam.engine.clusters.settings import rank_key
 from shardcam.engine.clusters.unlikeness import STANDS_OUT
 from shardcam.engine.errors import RunDirectoryError
 from shardcam.engine.rundir.cluster_results import (
@@ -78,14 +79,14 @@ def _of_class(results: ClusterResults, number: int) -> tuple[ClassClusters, dict
         left_out = json.loads(str(file.attrs.get("left_out", "{}")))
     rows = [_told({n.partition("/")[2]: v[i] for n, v in found.items() if n in names}, i)
             for i in range(len(found["of_cluster/count"]))]  # fmt: skip
-    by_unlikeness = sorted(rows, key=lambda one: (-one.unlikeness, one.count, one.cluster))
+    ordered = sorted(rows, key=lambda one: rank_key(one.unlikeness, one.count, one.cluster))
     summary = ClassClusters(
         number=number,
         count=len(found["cluster"]),
         left_out=left_out,
         suggested=int(found["suggested"][0]),
         in_none=int((found["cluster"] < 0).sum()),
-        clusters=tuple(by_unlikeness),
+        clusters=tuple(ordered),
     )
     return summary, {name: found[name] for name in ROWS}
 
@@ -104,7 +105,7 @@ def _number(value: float) -> Any:
 def ranked(classes: Sequence[ClassClusters]) -> Iterator[tuple[ClassClusters, OneCluster]]:
     """Clusters of all classes, those that are most unlike the rest of their class first."""
     pairs = [(one, found) for one in classes for found in one.clusters]
-    yield from sorted(pairs, key=lambda p: (-p[1].unlikeness, p[1].count, p[0].number))
+    yield from sorted(pairs, key=lambda p: rank_key(p[1].unlikeness, p[1].count, p[0].number))
 
 
 def write_cluster_summary(

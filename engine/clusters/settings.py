@@ -58,3 +58,11 @@ class Comparison:
     name: str | None = None
     replace: bool = False
     settings: Settings = field(default_factory=Settings)
+
+
+def rank_key(unlikeness: float, count: int, *numbers: int) -> tuple[float, ...]:
+    """What clusters are ordered by: the most unlike first, of equal ones the largest.
+
+    Single images, which are outliers, come last.
+    """
+    return count == 1, -unlikeness, -count, *numbers

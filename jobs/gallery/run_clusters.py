@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from shardcam.engine.analysis.finished_run import Run
 from shardcam.engine.analysis.stored_clusters import Clustering
+from shardcam.engine.clusters.settings import rank_key
 from shardcam.engine.errors import RunDirectoryError, ShardcamError
 from shardcam.engine.run.class_names import ClassName
 from shardcam.engine.types import F4, I4
@@ -37,7 +38,7 @@ class Cluster:
     score: float | None
     stands_out: bool
     nearest: list[int]  # rows of the run
-    farthest: list[int]
+    farthest: list[int]  # of the others
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _classes(
         for number, stored in summary["classes"].items()
         for one in stored["clusters"]
     ]
-    order = sorted(every, key=lambda one: (-one[0], *one[1:]))
+    order = sorted(every, key=lambda one: rank_key(*one))
     ranks = {(number, cluster): rank for rank, (_, _, number, cluster) in enumerate(order, 1)}
     found = []
     for text, stored in summary["classes"].items():
@@ -179,6 +180,7 @@ def _cluster(
     right, score = (
         None if stored[name] is None else float(stored[name]) for name in ("right", "score")
     )
+    near, far = (rows_of(stored[name], sample)[0].tolist() for name in ("nearest", "farthest"))
     return Cluster(
         number=int(stored["cluster"]),
         rank=rank,
@@ -190,8 +192,8 @@ def _cluster(
         right=right,
         score=score,
         stands_out=unlikeness >= limit,
-        nearest=rows_of(stored["nearest"], sample)[0].tolist(),
-        farthest=rows_of(stored["farthest"], sample)[0].tolist(),
+        nearest=near,
+        farthest=[row for row in far if row not in near],
     )
 
 

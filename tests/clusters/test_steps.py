@@ -13,7 +13,7 @@ from shardcam.engine.clusters.cluster_class import ClassRows, cluster_class
 from shardcam.engine.clusters.features import LeftOut, comparable
 from shardcam.engine.clusters.grouping import by_size, k_means, plane
 from shardcam.engine.clusters.neighbours import nearest, nearest_about
-from shardcam.engine.clusters.settings import Settings
+from shardcam.engine.clusters.settings import Settings, rank_key
 from shardcam.engine.clusters.spectral import affinity, eigengap, leading, on_sphere
 from shardcam.engine.clusters.unlikeness import STANDS_OUT
 
@@ -323,3 +323,8 @@ def test_as_corelay(seed, tmp_path):
     np.testing.assert_allclose(1 - values, theirs["values"][order], atol=1e-8)
     spanned = [on_sphere(v) @ on_sphere(v).T for v in (vectors, theirs["vectors"][:, order])]
     np.testing.assert_allclose(*spanned, atol=1e-5)  # their signs are free
+
+
+def test_clusters_are_ranked_by_unlikeness_then_size_and_single_images_last():
+    found = [(0.9, 1, 0), (0.0, 2, 1), (0.0, 7, 2), (0.4, 3, 3)]
+    assert [one[2] for one in sorted(found, key=lambda one: rank_key(*one))] == [3, 2, 1, 0]

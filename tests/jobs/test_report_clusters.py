@@ -114,12 +114,16 @@ def test_maps_pictures_and_points_are_those_that_are_stored(made, page):
         for number, view in clustering(page, "label")["held"].items():
             arrays = stored.of_class(int(number))
             for one in view["clusters"]:
+                assert bool(one["farthest"]) == (one["count"] > len(one["nearest"]))
                 for name in ("mean", "deviation"):
                     drawn = draw_mean(arrays[f"of_cluster/{name}"][one["number"]], colours)
                     assert one[name] == data_uri(drawn)
                 for name in ("nearest", "farthest"):
                     expected = arrays[f"of_cluster/{name}"][one["number"]]
-                    assert samples[one[name]].tolist() == expected[expected >= 0].tolist()
+                    others = samples[one["nearest"]] if name == "farthest" else []
+                    assert samples[one[name]].tolist() == [
+                        one for one in expected if one >= 0 and one not in others
+                    ]
                     assert set(one[name]) <= shown, "pictures are in the file, however few others"
             points = view["points"]
             assert samples[points["row"]].tolist() == arrays["sample"].tolist()

@@ -177,6 +177,7 @@ function makeCluster(cluster, view, how) {
   $("h3", made).textContent = `Cluster ${cluster.number}`;
   $("h3", made).classList.add("keyed-as", colour(cluster.number));
   $(".badge", made).hidden = !cluster.stands_out;
+  $(".others", made).hidden = !cluster.farthest.length;
   $("button", made).addEventListener("click", () => showPicturesOf(how.clustering, view.number, cluster.number));
   for (const kind of ["mean", "deviation"]) {
     const picture = $(`.${kind}`, made);
