@@ -63,7 +63,7 @@ class Asked:
         """The layer whose maps are meant."""
         if self.layer is None and len(self.run.layers) != 1:
             if not self.run.layers:
-                raise ConfigError("this run has no maps: it was made without maps in --save")
+                raise ConfigError(f"{self.home.home}: has no maps; extract with --save maps")
             known = ", ".join(self.run.layers)
             raise ConfigError(f"--layer: choose one of the layers with maps: {known}")
         layer = self.layer or self.run.layers[0]

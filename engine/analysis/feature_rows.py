@@ -98,7 +98,7 @@ def feature_rows(
     layers = samples.layers_with(_DATASETS[of])
     if not layers:
         has = f"; it has {', '.join(kinds)}" if kinds else ""
-        raise ConfigError(f"this run has no {of}: it was made without {of} in --save{has}")
+        raise ConfigError(f"this run has no {of}; extract with --save {of}{has}")
     if layer is None and len(layers) > 1:
         raise ConfigError(f"--layer: choose one of the layers with {of}: {', '.join(layers)}")
     name = layers[0] if layer is None else layer_path(layer)

@@ -145,7 +145,7 @@ def run_clustering(
     shards = complete_shards(run_dir, manifest)
     source = sha256("\n".join(map(stamp, shards)).encode()).hexdigest()
     with open_run(run_dir.home) as run:
-        view, name = _view_of(run, asked)
+        view, name = _view_of(run, str(run_dir.home), asked)
         shape = _shape_of(run, view)
         numbers, counts = np.unique(groups_of(run, view.by), return_counts=True)
     sizes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
@@ -295,12 +295,12 @@ def _require_bounded(asked: Comparison, sizes: dict[int, int]) -> None:
         require("pynndescent", beyond)
 
 
-def _view_of(run: Run, asked: Comparison) -> tuple[View, str]:
+def _view_of(run: Run, home: str, asked: Comparison) -> tuple[View, str]:
     """What is compared, and what that is called: ``predicted``, ``label-pooled``, ``all@conv``."""
     layers = list(run.layers if asked.of == MAPS else run.layers_with("pooled"))
     if not layers:
         what = "maps" if asked.of == MAPS else "pooled activations"
-        raise ConfigError(f"{run.name}: it has no {what}: it was made without --save {asked.of}")
+        raise ConfigError(f"{home}: has no {what}; extract with --save {asked.of}")
     layer = layers[0] if asked.layer is None else layer_path(asked.layer)
     if layer not in layers:
         raise ConfigError(

@@ -255,7 +255,7 @@ def _layer_pairs(
 ) -> list[tuple[str, str]]:
     for name, run in zip(names, runs, strict=True):
         if not run.layers:
-            raise ConfigError(f"{name}: it has no maps: it was made without maps in --save")
+            raise ConfigError(f"{name}: has no maps; extract with --save maps")
     if asked is not None:
         for name, run, layer in zip(names, runs, asked, strict=True):
             if layer_path(layer) not in run.layers:

@@ -221,7 +221,7 @@ def _layer_of(
         parts = [name.split("/") for name in datasets(file)]
     layers = list(dict.fromkeys(part[1] for part in parts if part[0] == "cam"))
     if not layers:
-        raise ConfigError(f"{run_dir.home}: it has no maps: it was made without maps in --save")
+        raise ConfigError(f"{run_dir.home}: has no maps; extract with --save maps")
     layer = layers[0] if asked is None else layer_path(asked)
     if layer not in layers:
         raise ConfigError(f"--layer {asked}: no maps of it; layers with maps: {', '.join(layers)}")

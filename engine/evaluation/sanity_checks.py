@@ -110,7 +110,7 @@ def run_sanity(
     if config.randomise is not None:
         raise ConfigError(f"{config.out}: its weights are random already (--randomise)")
     if "maps" not in config.save:
-        raise ConfigError(f"{config.out}: it has no maps: it was made without maps in --save")
+        raise ConfigError(f"{config.out}: has no maps; extract with --save maps")
     if RunDir(folder).run_json.exists():
         raise ConfigError(f"--out {folder}: is a run itself; give another folder")
     if steps < 1:

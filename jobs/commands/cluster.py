@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +23,7 @@ from shardcam.engine.clusters.settings import (
     Settings,
 )
 from shardcam.engine.errors import ConfigError
+from shardcam.engine.io.plain_text import cell
 from shardcam.engine.run.class_names import ClassName, kept_class_names, numbered
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.events import Progress, RunOpened
@@ -133,7 +135,8 @@ _result = section_option("Results")
     default=20,
     show_default=True,
     metavar="N",
-    help="How many clusters to list, those most unlike the rest of their class first.",
+    help="How many clusters to list, those most unlike the rest of their class first, single "
+    "images last.",
 )
 @_result("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @csv_option("all clusters", _result)
@@ -168,6 +171,10 @@ def cluster(
     network looks at something else in some images, as at a mark, these are a cluster of their own.
     RUN must be complete. Results go to RUN/clusters/NAME, class by class, and become columns of the
     run. The same command resumes what was stopped. Needs the extra clusters.
+
+    In the table, apart is how much of the relevance lies elsewhere than in the rest of the class (0
+    to 1), joined how many neighbours the cluster has outside, over those that it would have by lot
+    (0: an island), and unlike what both say together: look at clusters from 0.3.
 
     \b
     Examples:
@@ -217,7 +224,7 @@ def cluster(
             found = run_clustering(config, asked, observed(show), may_exit=True)
         name_of = (kept_class_names(run_dir, config) or numbered) if by != ALL else _all
         if table_file is not None:
-            _write_csv(found, name_of, table_file)
+            _write_csv(found, run, by, name_of, table_file)
         if as_json:
             click.echo(json.dumps(_as_json(found), indent=2, allow_nan=False))
         else:
@@ -277,16 +284,23 @@ def _print(found: Clustered, run: str, top: int, name_of: ClassName, console: Co
     console.print(notes)
 
 
-def _write_csv(found: Clustered, name_of: ClassName, path: Path) -> None:
+def _write_csv(found: Clustered, run: str, by: str, name_of: ClassName, path: Path) -> None:
     """A row for each cluster, those most unlike the rest of their class first."""
+    from shardcam.engine.analysis.open_run import open_run
     from shardcam.engine.clusters.cluster_summary import ranked
 
-    rows = (
+    order = list(ranked(found.classes))
+    wanted = sorted({sample for _, cluster in order for sample in cluster.nearest})
+    with open_run(run) as opened:
+        keys = opened.take(np.searchsorted(opened["sample"][:], wanted)).keys
+    key_of = dict(zip(wanted, keys, strict=True))
+    table = [
         (
-            *(one.number, printable(name_of(one.number))),
+            *("" if by == ALL else one.number, cell(name_of(one.number))),
             *(getattr(cluster, name) for name in FIGURES),
             " ".join(map(str, cluster.nearest)),
+            cell(" | ".join(key_of[sample] for sample in cluster.nearest)),
         )
-        for one, cluster in ranked(found.classes)
-    )
-    write_csv(path, ("class", "name", *FIGURES, "nearest"), rows)
+        for one, cluster in order
+    ]
+    write_csv(path, ("class", "name", *FIGURES, "nearest", "nearest_keys"), table)

@@ -133,7 +133,7 @@ def test_what_is_not_saved_is_told(run, tmp_path):
     for arguments, words in (
         ((None,), "--layer: choose one of the layers with pooled: stage.conv, last"),
         (("nose",), "no pooled of layer 'nose'; layers with pooled: stage.conv, last"),
-        ((LAST, "activations"), "no activations: it was made without activations in --save; it"),
+        ((LAST, "activations"), "no activations; extract with --save activations; it has"),
     ):
         with pytest.raises(ConfigError, match=words):
             export.faiss(run, tmp_path / "x", *arguments)

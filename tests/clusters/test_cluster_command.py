@@ -1,5 +1,6 @@
 """`shardcam cluster`: what it writes, resumes, refuses and tells."""
 
+import csv
 import json
 import re
 import shutil
@@ -76,6 +77,12 @@ def test_clusters_are_columns_of_the_run(run):
             found.of_class(7)
     lines = (run.parent / "table.csv").read_text().splitlines()
     assert lines[0].startswith("class,name,cluster,count,unlikeness") and len(lines) == 4
+    with product.open_run(run) as opened:
+        key_of = dict(zip(opened["sample"][:].tolist(), opened.keys, strict=True))
+    for row in csv.DictReader(lines):
+        assert (row["class"], row["name"]) == ("", "all")
+        nearest = [key_of[int(number)] for number in row["nearest"].split()]
+        assert row["nearest_keys"].split(" | ") == nearest and nearest
     again = cluster(run, "--clusters", 3, "--csv", run.parent / "table.csv", by="all")
     assert again[0] == 2 and "table.csv: exists; --force replaces it" in again[2]
 
@@ -193,6 +200,15 @@ def test_the_rows_of_all_classes_are_read_from_one_file(run, monkeypatch):
     with h5py.File(rows, "r+") as file:
         file["sample"][:] = file["sample"][()][::-1]
     assert "sample is not in order" in shardcam("verify", "--deep", run)[1]
+
+
+def test_what_the_run_does_not_hold_is_told_with_what_saves_it(tmp_path):
+    make_folder(tmp_path / "pictures", 2)
+    run = tmp_path / "run"
+    shardcam("extract", tmp_path / "pictures", *SMALL, "--out", run, "--executor", "local")
+    code, _, err = cluster(run, "--of", "pooled")
+    told = f"{run}: has no pooled activations; extract with --save pooled"
+    assert (code, err) == (2, f"shardcam: {told}\n")
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,11 @@ def test_coco_names_the_classes(real, tmp_path):
             "--threshold: it is for masks, coco, crops, seeds, not for npy",
         ),
         (("--to", "masks", "--of", "maps"), 2, "--of: it is for thingsvision, clip-retrieval"),
-        (("--to", "faiss", "--of", "pooled"), 2, "this run has no pooled: it was made without"),
+        (
+            ("--to", "faiss", "--of", "pooled"),
+            2,
+            "has no pooled; extract with --save pooled",
+        ),
         (("--to", "faiss", "--target-index", 2), 2, "--target-index 2: 2 explained, from 0"),
         (
             ("--to", "masks", "--threshold", 0),
