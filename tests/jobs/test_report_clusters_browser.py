@@ -137,7 +137,11 @@ def test_clusters_of_other_things_have_pictures_alone(report):
 
 
 def test_all_pictures_of_the_clusters_are_drawn(report):
-    report.wait("return document.querySelectorAll('.farthest .thumb').length > 12")
+    report.wait("return document.querySelectorAll('.nearest .thumb').length > 12")
+    assert report.run(
+        """return [...document.querySelectorAll('.cluster .others')]
+          .every((e) => e.checkVisibility() === (e.querySelector('.thumb') !== null))"""
+    )
     report.run(
         "for (const img of document.querySelectorAll('#clusters img')) img.loading = 'eager'"
     )
