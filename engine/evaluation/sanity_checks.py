@@ -32,6 +32,7 @@ from shardcam.engine.run.option_conflicts import require_possible
 from shardcam.engine.run.python_words import names_keywords
 from shardcam.engine.run.stored_options import stored_config
 from shardcam.engine.rundir.events import ignore
+from shardcam.engine.rundir.own_names import require_outside_runs
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import read_manifest
 from shardcam.engine.rundir.schema import layer_path
@@ -111,8 +112,7 @@ def run_sanity(
         raise ConfigError(f"{config.out}: its weights are random already (--randomise)")
     if "maps" not in config.save:
         raise ConfigError(f"{config.out}: has no maps; extract with --save maps")
-    if RunDir(folder).run_json.exists():
-        raise ConfigError(f"--out {folder}: is a run itself; give another folder")
+    require_outside_runs("--out", folder)
     if steps < 1:
         raise ConfigError(f"--steps {steps}: takes a number from 1")
     require_possible(config)

@@ -135,4 +135,4 @@ def test_runs_without_classes_or_of_random_weights_have_no_cascade(pictures, tra
 
 def test_the_cascade_is_not_put_into_the_run(trained):
     code, _, err = shardcam("sanity", trained, "--out", trained, "--executor", "local")
-    assert code == 2 and "is a run itself" in err and not (trained / "sanity.json").exists()
+    assert code == 2 and "is a run directory" in err and not (trained / "sanity.json").exists()

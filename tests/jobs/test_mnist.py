@@ -52,6 +52,16 @@ def raw_digits(images):
     return np.frombuffer(data, np.uint8, offset=16).reshape(count, height, width)
 
 
+def test_source_is_not_replaced_by_the_digits_that_are_held_out(few, tmp_path):
+    for end in ("images-idx3-ubyte", "labels-idx1-ubyte"):
+        (tmp_path / f"held-out-{end}").write_bytes((few.parent / f"few-{end}").read_bytes())
+    source = tmp_path / "held-out-images-idx3-ubyte"
+    for more in ((), ("--force",)):
+        code, _, err = shardcam("train-mnist", source, "--out", tmp_path / "net", *more)
+        assert (code, source.read_bytes()) == (2, few.read_bytes())
+        assert f"{source} is SOURCE; name another folder, or give --test" in err
+
+
 def test_training_twice_gives_the_same_bytes(trained, few, tmp_path):
     name, kind = trained
     again = tmp_path / "deeper" / "net"
