@@ -77,6 +77,8 @@ def example_photographs(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in PHOTOGRAPHS:
         link = folder / name
+        if link.exists() and not link.is_symlink():
+            raise ConfigError(f"{link}: the demo links its photograph there; move that file away")
         if not link.is_symlink() or link.readlink() != shipped / name:
             link.unlink(missing_ok=True)
             link.symlink_to(shipped / name)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shardcam.engine.errors import ConfigError
+from shardcam.jobs.commands.demo import PHOTOGRAPHS, example_photographs
 from tests.jobs.command import LOCAL, SMALL, shardcam
 
 FILES = [("--to", "npy"), ("--to", "coco")]
@@ -222,3 +224,15 @@ def test_sanity_and_mosaics_go_elsewhere(made):
             code, _, err = shardcam(command, made / "run", "--out", out)
             assert code == 2 and err.startswith(f"shardcam: --out {out}: ")
     assert contents(made) == before
+
+
+def test_the_demo_links_its_photographs_in_no_files_place(tmp_path):
+    pytest.importorskip("skimage")
+    for _ in range(2):
+        assert len([*example_photographs(tmp_path).iterdir()]) == len(PHOTOGRAPHS)
+    mine = tmp_path / PHOTOGRAPHS[0]
+    mine.unlink()
+    mine.write_text("mine")
+    with pytest.raises(ConfigError, match="move that file away"):
+        example_photographs(tmp_path)
+    assert mine.read_text() == "mine"
