@@ -14,7 +14,7 @@ from shardcam.engine.pipeline.bottleneck import find_bottleneck
 from shardcam.engine.rundir.account import Account, good_shards
 from shardcam.engine.rundir.event_log import Activity, read_events, summarize
 from shardcam.engine.rundir.listing import Listing
-from shardcam.engine.rundir.report_json import lacks_account, run_notes
+from shardcam.engine.rundir.report_json import account_to_come, run_notes
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import has_begun, read_manifest
 from shardcam.engine.rundir.shard_file import ShardSummary, read_failures
@@ -187,7 +187,7 @@ def _state(run_dir: RunDir, complete: bool, activity: Activity) -> tuple[str, st
         return RUNNING, f"running: {holder}{waiting if workers.waiting else ''}"
     if complete:
         left = "the index, " * (not run_dir.exists(run_dir.index))
-        left += f"{run_dir.report.name} and {run_dir.failures.name}" * lacks_account(run_dir)
+        left += account_to_come(run_dir)
         if not left:
             return COMPLETE, "complete"
         what = f"the same extract command writes {left.rstrip(', ')}"

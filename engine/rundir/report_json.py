@@ -12,9 +12,10 @@ from shardcam.engine.types import Note
 _MOST = 1 << 24  # bytes
 
 
-def lacks_account(run_dir: RunDir) -> bool:
-    """Whether a command that was to close the account did not come so far."""
-    return not (run_dir.exists(run_dir.report) and run_dir.exists(run_dir.failures))
+def account_to_come(run_dir: RunDir) -> str:
+    """The files that a command did not come so far as to write when it closed the account."""
+    files = (run_dir.report, run_dir.failures)
+    return " and ".join(file.name for file in files if not run_dir.exists(file))
 
 
 def run_notes(run_dir: RunDir, account: Account) -> tuple[Note, ...]:

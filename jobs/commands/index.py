@@ -12,7 +12,7 @@ from shardcam.engine.analysis.open_run import require_codec
 from shardcam.engine.errors import ConfigError
 from shardcam.engine.io.urls import is_url
 from shardcam.engine.rundir.merged_index import merge_index
-from shardcam.engine.rundir.report_json import lacks_account
+from shardcam.engine.rundir.report_json import account_to_come
 from shardcam.engine.rundir.run_dir import RunDir
 from shardcam.engine.rundir.run_json import Manifest, read_manifest
 from shardcam.engine.rundir.shard_index import build_index
@@ -63,9 +63,8 @@ def index(run: str, merge: bool, out: str | None, force: bool) -> None:
     )
     if not merge and (note := many_shards(there)):
         console.print(note, soft_wrap=True)
-    if target is None and lacks_account(run_dir):
-        names = f"{run_dir.report.name} and {run_dir.failures.name}"
-        console.print(f"{names} are still to come: the same extract command writes them")
+    if target is None and (names := account_to_come(run_dir)):
+        console.print(f"still to come: {names}, which the same extract command writes")
 
 
 def _target(run_dir: RunDir, merge: bool, out: str | None, force: bool) -> Path | None:
