@@ -24,6 +24,7 @@ from shardcam.engine.workers.ray_internals import (
     is_client,
     is_token_auth_enabled,
     join_own,
+    no_handler_of_ray,
     reread_environment,
     silent_worker_logs,
 )
@@ -61,7 +62,7 @@ def session(options: RayOptions, own: OwnRay | None = None) -> Iterator[bool]:
         yield True
         return
     address = wanted(options.address)
-    with _environment_kept(), silent_worker_logs(), ExitStack() as ended:
+    with _environment_kept(), silent_worker_logs(), no_handler_of_ray(), ExitStack() as ended:
         if address == LOCAL:
             own = own or OwnRay(options.workers, options.cpus_per_worker)
             ended.callback(own.end)

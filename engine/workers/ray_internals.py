@@ -59,6 +59,20 @@ def reread_environment() -> None:
 
 
 @contextmanager
+def no_handler_of_ray() -> Iterator[None]:
+    """Keep Ray from putting a handler in the place of SIGTERM's.
+
+    It stops `ray.init` at any point, and what is half connected crashes as the process ends.
+    """
+    put = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        ray._private.utils.set_sigterm_handler = put
+
+
+@contextmanager
 def silent_worker_logs() -> Iterator[None]:
     """Keep Ray from printing a paragraph for each lost worker."""
     before = ray._private.worker._worker_logs_enabled

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import stat
 import time
 from pathlib import Path
@@ -37,8 +38,11 @@ ANOTHER_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a token of that cl
 def test_a_cluster_after_a_ray_of_our_own(auth, tmp_path, monkeypatch):
     """Ray turns tokens on where it is started, and keeps the token that it has read."""
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    handled = signal.signal(signal.SIGTERM, stopped := lambda *_: None)
     with session(OWN):
         assert os.environ["RAY_AUTH_MODE"] == "token"
+        assert signal.getsignal(signal.SIGTERM) is stopped  # Ray's own would end ray.init half-way
+    signal.signal(signal.SIGTERM, handled)
     assert "RAY_AUTH_MODE" not in os.environ
     with ray_head(cpus=1, **auth) as head:
         for name, value in {"RAY_ADDRESS": head.address, **auth}.items():
