@@ -302,6 +302,7 @@ def test_keyboard(report, shown):
     report.wait(f"{title} === arguments[0]", keys_of(shown, [23])[0])
     report.press("ESCAPE")
     assert not report.find("#detail").is_displayed()
+    report.wait("return document.activeElement.matches('.card')")
     assert report.focused() == 23
 
 
